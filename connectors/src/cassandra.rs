@@ -1,0 +1,124 @@
+//! Apache Cassandra and ScyllaDB: tables to upsert into, and to read through once.
+//!
+//! Promises: a sink's rows are upserts by primary key whose write timestamps rise with the job's generations and, within
+//! one, with each batch; so writing a row again changes nothing, and a process of an earlier generation cannot overwrite
+//! a later one's row. All of the table's columns are written, null ones too: the row is afterwards what was inserted.
+//! A writer outside this job whose clock is far ahead can shadow our writes; Cassandra has no fence against that.
+//! A timestamp keeps its milliseconds, which is what CQL's type holds.
+//!
+//! Does not know: which slice writes which key. Two slices that write one key in one generation are ordered by their
+//! count of batches only; the planner sends a key to one slice.
+
+mod cells;
+mod rows;
+mod schema;
+mod session;
+mod settings;
+mod sink;
+mod source;
+mod types;
+
+use crate::api::{Connector, Context, Delivery, OptionInfo, Result, Sink, SourceReader, SplitStart, TableDef};
+use jobs::Diagnostic;
+use settings::Settings;
+
+pub struct Cassandra;
+
+pub static CONNECTOR: Cassandra = Cassandra;
+
+const fn option(
+    name: &'static str,
+    kind: &'static str,
+    default: Option<&'static str>,
+    required: bool,
+    doc: &'static str,
+) -> OptionInfo {
+    OptionInfo { name, kind, default, required, doc }
+}
+
+static OPTIONS: &[OptionInfo] = &[
+    option(
+        "contact_points",
+        "text",
+        None,
+        true,
+        "nodes to ask first, host or host:port, separated by commas; port 9042",
+    ),
+    option("keyspace", "text", None, true, "the keyspace, in its written case"),
+    option("table", "text", None, false, "the table, in its written case; default the SQL table's name"),
+    option("username", "text", None, false, "user to log in as"),
+    option("password", "text", None, false, "the user's password; never printed"),
+    option("create_keyspace", "bool", Some("false"), false, "sink: whether a missing keyspace is created"),
+    option(
+        "create_table",
+        "bool",
+        Some("false"),
+        false,
+        "sink: whether a missing table is created; the first column of PRIMARY KEY is its partition key, the others \
+         its clustering columns",
+    ),
+    option("replication", "number", Some("1"), false, "with create_keyspace: replicas per data centre"),
+    option(
+        "consistency",
+        "any|one|two|three|quorum|all|local_quorum|each_quorum|local_one",
+        Some("local_quorum"),
+        false,
+        "how many replicas answer for a write or read to count",
+    ),
+    option("ttl", "duration", None, false, "sink: rows vanish so long after they were written"),
+    option("max_in_flight", "number", Some("256"), false, "sink: writes that one slice has under way at once"),
+];
+
+impl Connector for Cassandra {
+    fn name(&self) -> &'static str {
+        "cassandra"
+    }
+
+    fn doc(&self) -> &'static str {
+        "a table of Apache Cassandra or ScyllaDB, written by primary key, or read through once"
+    }
+
+    fn options(&self) -> &'static [OptionInfo] {
+        OPTIONS
+    }
+
+    fn is_source(&self) -> bool {
+        true
+    }
+
+    fn is_sink(&self) -> bool {
+        true
+    }
+
+    fn check(&self, table: &TableDef) -> Vec<Diagnostic> {
+        let mut wrong = Settings::of(table).err().unwrap_or_default();
+        wrong.extend(schema::check(table));
+        wrong
+    }
+
+    fn bounded(&self, _table: &TableDef) -> bool {
+        true
+    }
+
+    fn delivery(&self, _table: &TableDef) -> Delivery {
+        Delivery::Idempotent
+    }
+
+    fn splits(&self, _table: &TableDef, _context: &Context) -> Result<Vec<String>> {
+        Ok((0..source::SPLITS).map(|split| split.to_string()).collect())
+    }
+
+    fn open_source(
+        &self,
+        table: &TableDef,
+        projection: &[usize],
+        splits: &[SplitStart],
+        _context: &Context,
+    ) -> Result<Box<dyn SourceReader>> {
+        Ok(Box::new(source::Source::open(Settings::open(table)?, table, projection, splits)?))
+    }
+
+    fn open_sink(&self, table: &TableDef, context: &Context) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(sink::CassandraSink::open(Settings::open(table)?, table, context)?))
+    }
+}

@@ -1,0 +1,237 @@
+//! Upserts rows by primary key.
+//!
+//! Promises: each written batch gets a write timestamp of its own, later batches and later generations larger ones; of
+//! rows with one key in a batch the last is written, since Cassandra would decide between equal timestamps by value. When
+//! `prepare` returns, every row is acknowledged at the table's consistency.
+//!
+//! Writes are under way while `write` has long returned, `max_in_flight` at most; a batch's order does not depend on when
+//! they arrive, but on their timestamps.
+
+use super::cells::{Columns, Row};
+use super::session::{self, failed};
+use super::settings::{Settings, quoted};
+use super::{schema, types};
+use crate::api::{Context, Error, Result, Sink, TableDef};
+use arrow::array::{Array, RecordBatch};
+use arrow::row::{RowConverter, SortField};
+use scylla::client::session::Session;
+use scylla::cluster::metadata::ColumnType;
+use scylla::errors::ExecutionError;
+use scylla::statement::bound::BoundStatement;
+use scylla::statement::prepared::PreparedStatement;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tracing::warn;
+
+/// Attempts at one row, on top of the driver's own, before the runtime is told; some 1.5 s with the back-off.
+const ATTEMPTS: u32 = 5;
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+pub struct CassandraSink {
+    settings: Arc<Settings>,
+    session: Arc<Session>,
+    runtime: Handle,
+    insert: PreparedStatement,
+    /// The server's types of the columns.
+    there: Vec<ColumnType<'static>>,
+    primary_key: Vec<usize>,
+    keys: RowConverter,
+    /// Of the next batch.
+    timestamp_us: i64,
+    in_flight: Arc<Semaphore>,
+    unwritten: Arc<Mutex<Unwritten>>,
+}
+
+/// Rows that were given up for now: they are tried again before anything else is taken.
+#[derive(Default)]
+struct Unwritten {
+    rows: Vec<BoundStatement>,
+    last: Option<ExecutionError>,
+}
+
+impl CassandraSink {
+    pub fn open(settings: Settings, table: &TableDef, context: &Context) -> Result<Self> {
+        if table.primary_key.is_empty() {
+            return Err(Error::Fatal(format!(
+                "table '{}' has no primary key, by which connector 'cassandra' writes; add PRIMARY KEY (…) NOT ENFORCED",
+                table.name
+            )));
+        }
+        let runtime = session::handle()?;
+        let session = session::connect(&settings)?;
+        let insert = session::block_on(async {
+            schema::create(&session, &settings, table, context).await?;
+            schema::find(&session, &settings, table, true).await?;
+            let mut insert = session
+                .prepare(insert_statement(&settings, table))
+                .await
+                .map_err(|why| session::unprepared(&settings, &why))?;
+            insert.set_consistency(settings.consistency);
+            insert.set_is_idempotent(true);
+            Ok::<_, Error>(insert)
+        })??;
+        let n_columns = table.schema.fields().len();
+        let there = insert.get_variable_col_specs().iter().take(n_columns).map(|spec| spec.typ().clone()).collect();
+        let key_fields = table.primary_key.iter().map(|at| SortField::new(table.schema.field(*at).data_type().clone()));
+        let keys = RowConverter::new(key_fields.collect()).map_err(|why| {
+            Error::Fatal(format!("the primary key of table '{}' cannot be compared: {why}", table.name))
+        })?;
+        Ok(Self {
+            in_flight: Arc::new(Semaphore::new(settings.max_in_flight)),
+            settings: Arc::new(settings),
+            session,
+            runtime,
+            insert,
+            there,
+            primary_key: table.primary_key.clone(),
+            keys,
+            timestamp_us: context.claimed_us,
+            unwritten: Arc::default(),
+        })
+    }
+
+    /// The rows to write: of each key the last, in order.
+    fn last_of_each_key(&self, batch: &RecordBatch) -> Result<Vec<usize>> {
+        let mut key_columns = Vec::with_capacity(self.primary_key.len());
+        for at in &self.primary_key {
+            let column = batch.column(*at);
+            if column.null_count() > 0 {
+                return Err(Error::Fatal(format!(
+                    "column '{}' of table '{}' belongs to the primary key, but is null in {} of {} rows; filter them \
+                     out with WHERE {} IS NOT NULL",
+                    batch.schema().field(*at).name(),
+                    self.settings.name,
+                    column.null_count(),
+                    batch.num_rows(),
+                    batch.schema().field(*at).name()
+                )));
+            }
+            key_columns.push(Arc::clone(column));
+        }
+        let keys = self.keys.convert_columns(&key_columns).map_err(|why| {
+            Error::Fatal(format!("the primary key of table '{}' cannot be compared: {why}", self.settings.name))
+        })?;
+        let mut seen = HashSet::with_capacity(batch.num_rows());
+        let mut rows: Vec<usize> = (0..batch.num_rows()).rev().filter(|row| seen.insert(keys.row(*row))).collect();
+        rows.reverse();
+        Ok(rows)
+    }
+
+    /// Sends rows, waiting only where too many are under way.
+    fn send(&self, rows: impl Iterator<Item = Result<BoundStatement>>) -> Result<()> {
+        for bound in rows {
+            let bound = bound?;
+            let permit = match Arc::clone(&self.in_flight).try_acquire_owned() {
+                Ok(permit) => permit,
+                Err(_) => session::block_on(Arc::clone(&self.in_flight).acquire_owned())?
+                    .unwrap_or_else(|_| panic!("the semaphore of a sink is never closed")),
+            };
+            let (session, unwritten) = (Arc::clone(&self.session), Arc::clone(&self.unwritten));
+            let settings = Arc::clone(&self.settings);
+            self.runtime.spawn(async move {
+                if let Err(why) = execute(&session, &settings, &bound).await {
+                    let mut unwritten = unwritten.lock().unwrap_or_else(PoisonError::into_inner);
+                    unwritten.rows.push(bound);
+                    unwritten.last = Some(why);
+                }
+                drop(permit);
+            });
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing is under way.
+    fn settle(&self) -> Result<()> {
+        let all = u32::try_from(self.settings.max_in_flight).unwrap_or(u32::MAX);
+        let permits = session::block_on(self.in_flight.acquire_many(all))?;
+        drop(permits);
+        Ok(())
+    }
+
+    /// Tries again what was given up; what it still cannot write is told and kept.
+    fn retry(&self) -> Result<()> {
+        let take = || std::mem::take(&mut *self.unwritten.lock().unwrap_or_else(PoisonError::into_inner));
+        let earlier = take();
+        if earlier.rows.is_empty() {
+            return Ok(());
+        }
+        self.send(earlier.rows.into_iter().map(Ok))?;
+        self.settle()?;
+        let unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
+        match &unwritten.last {
+            None => Ok(()),
+            Some(why) => Err(failed(&self.settings, &format!("write {} rows", unwritten.rows.len()), why)),
+        }
+    }
+}
+
+async fn execute(
+    session: &Session,
+    settings: &Settings,
+    bound: &BoundStatement,
+) -> std::result::Result<(), ExecutionError> {
+    let mut back_off = BACK_OFF;
+    let mut attempt = 1;
+    loop {
+        let why = match session.execute_bound_unpaged(bound).await {
+            Ok(_) => return Ok(()),
+            Err(why) => why,
+        };
+        if attempt == ATTEMPTS || matches!(failed(settings, "write", &why), Error::Fatal(_)) {
+            return Err(why);
+        }
+        tokio::time::sleep(back_off).await;
+        back_off *= 2;
+        attempt += 1;
+    }
+}
+
+fn insert_statement(settings: &Settings, table: &TableDef) -> String {
+    let names: Vec<String> = table.schema.fields().iter().map(|field| quoted(field.name())).collect();
+    let marks = vec!["?"; names.len()].join(", ");
+    let ttl = settings.ttl_s.map(|ttl_s| format!(" AND TTL {ttl_s}")).unwrap_or_default();
+    format!("INSERT INTO {} ({}) VALUES ({marks}) USING TIMESTAMP ?{ttl}", settings.quoted_table(), names.join(", "))
+}
+
+impl Sink for CassandraSink {
+    /// On a transient error none of `batch` was taken, so it can be written again.
+    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.retry()?;
+        let rows = self.last_of_each_key(batch)?;
+        let columns = Columns::new(batch, &self.there)?;
+        let timestamp_us = self.timestamp_us;
+        self.timestamp_us += 1;
+        self.send(rows.into_iter().map(|row| {
+            let row = Row { columns: &columns, row, timestamp_us };
+            self.insert.clone().bind(&row).map_err(|why| {
+                let kinds: Vec<String> = self.there.iter().map(types::cql_name).collect();
+                let place = self.settings.place();
+                Error::Fatal(format!(
+                    "{place}, table {}: a row cannot be written as ({}): {why}",
+                    self.settings.quoted_table(),
+                    kinds.join(", ")
+                ))
+            })
+        }))
+    }
+
+    fn prepare(&mut self, epoch: u64) -> Result<Vec<u8>> {
+        self.settle()?;
+        if let Err(why) = self.retry() {
+            warn!(table = %self.settings.name, epoch, %why, "rows are not yet written");
+            return Err(why);
+        }
+        Ok(Vec::new())
+    }
+
+    fn commit(&mut self, _epoch: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn restore(&mut self, _epoch: u64, _states: Vec<Vec<u8>>) -> Result<()> {
+        Ok(())
+    }
+}

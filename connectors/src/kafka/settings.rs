@@ -1,0 +1,362 @@
+//! The options of one Kafka table as typed values, and librdkafka's own settings made from them.
+//!
+//! Invariant: no value of a passed-through option is ever part of a text: it may be a password.
+
+use crate::api::{Context, Delivery, Error, Result, TableDef};
+use crate::options::Options;
+use jobs::Diagnostic;
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub const BROKERS: &str = "properties.bootstrap.servers";
+pub const BROKERS_ALIAS: &str = "bootstrap.servers";
+pub const PASSED_THROUGH: [&str; 2] = ["librdkafka.", "properties."];
+
+const GROUP_ALIAS: &str = "properties.group.id";
+const BUFFER_MIB: f64 = 256.0;
+
+/// Settings that carry what the connector promises, with what to write instead.
+const RESERVED: [(&str, &str); 11] = [
+    ("acks", "it is always all"),
+    ("request.required.acks", "it is always all"),
+    ("auto.offset.reset", "use option 'scan.startup'"),
+    ("delivery.report.only.error", "leave it out"),
+    ("enable.auto.commit", "positions live in checkpoints; leave it out"),
+    ("enable.idempotence", "it is always on; leave it out"),
+    ("enable.partition.eof", "use option 'scan.bounded'"),
+    ("group.id", "use option 'group.id'"),
+    ("isolation.level", "use option 'isolation'"),
+    ("transaction.timeout.ms", "use option 'transaction.timeout'"),
+    ("transactional.id", "it is chosen for each writer; leave it out"),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Startup {
+    Earliest,
+    Latest,
+    /// Milliseconds since 1970.
+    Timestamp(i64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadData {
+    DeadLetter,
+    Drop,
+    Fail,
+}
+
+/// Partitions and replication of a topic to be created; `None` is the broker's default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewTopic {
+    pub partitions: Option<i32>,
+    pub replication: Option<i32>,
+}
+
+#[derive(Clone)]
+pub struct Settings {
+    /// The table's name, for messages.
+    pub table: String,
+    pub topic: String,
+    pub brokers: String,
+    pub startup: Startup,
+    pub bounded: bool,
+    pub read_committed: bool,
+    pub bad_data: BadData,
+    pub group: Option<String>,
+    /// Indices into the table's schema; empty is no key.
+    pub key_columns: Vec<usize>,
+    pub delivery: Delivery,
+    pub transaction_timeout: Duration,
+    pub buffer_bytes: usize,
+    pub create_topic: Option<NewTopic>,
+    passed_through: Vec<(String, String)>,
+}
+
+impl Settings {
+    /// All that the declaration alone tells, or all that is wrong with it.
+    pub fn of(table: &TableDef) -> std::result::Result<Self, Vec<Diagnostic>> {
+        let options = Options::new(table);
+        let mut wrong = Vec::new();
+        let topic = options.text("topic").unwrap_or_default().to_owned();
+        if topic.is_empty() || !topic.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')) {
+            wrong.push(
+                options
+                    .wrong("topic", format!("'{topic}' cannot be the name of a topic"))
+                    .help("use letters, digits, '.', '_' and '-'"),
+            );
+        }
+        let brokers = options.text(BROKERS).or(options.text(BROKERS_ALIAS)).unwrap_or_default().trim().to_owned();
+        if brokers.is_empty() {
+            let lacking = format!("table '{}' lacks option '{BROKERS}', which connector 'kafka' needs", table.name);
+            wrong.push(options.wrong("connector", lacking).help(format!("add {BROKERS} = 'host:9092'")));
+        }
+        let key_columns = key_columns(table).unwrap_or_else(|mistake| {
+            wrong.push(mistake);
+            Vec::new()
+        });
+        let startup = startup(&options).unwrap_or_else(|mistake| {
+            wrong.push(mistake);
+            Startup::Earliest
+        });
+        let mut word = |key: &str, words: &[&'static str]| match options.one_of(key, words) {
+            Ok(word) => word.unwrap_or(words[0]),
+            Err(mistake) => {
+                wrong.push(mistake);
+                words[0]
+            }
+        };
+        let bounded = word("scan.bounded", &["none", "latest"]) == "latest";
+        let read_committed = word("isolation", &["read_committed", "read_uncommitted"]) == "read_committed";
+        let bad_data = match word("bad_data", &["dead_letter", "drop", "fail"]) {
+            "drop" => BadData::Drop,
+            "fail" => BadData::Fail,
+            _ => BadData::DeadLetter,
+        };
+        let delivery = match word("delivery", &["exactly_once", "at_least_once"]) {
+            "at_least_once" => Delivery::AtLeastOnce,
+            _ => Delivery::ExactlyOnce,
+        };
+        let create = word("create_topic", &["false", "true"]) == "true";
+        let mut count = |key: &str, most: i32| match options.number_within(key, 1, most) {
+            Ok(count) => count,
+            Err(mistake) => {
+                wrong.push(mistake);
+                None
+            }
+        };
+        let new_topic =
+            NewTopic { partitions: count("partitions", 1_000_000), replication: count("replication", 32_767) };
+        if !create && (new_topic.partitions.is_some() || new_topic.replication.is_some()) {
+            let key = if new_topic.partitions.is_some() { "partitions" } else { "replication" };
+            wrong.push(
+                options
+                    .wrong(key, format!("option '{key}' is for a topic that is created here"))
+                    .help("add create_topic = 'true', or remove it"),
+            );
+        }
+        let transaction_timeout = options.duration("transaction.timeout").unwrap_or_else(|mistake| {
+            wrong.push(mistake);
+            None
+        });
+        let transaction_timeout = transaction_timeout.unwrap_or(Duration::from_secs(60));
+        if transaction_timeout < Duration::from_secs(1) || transaction_timeout > Duration::from_secs(86_400) {
+            wrong.push(options.wrong("transaction.timeout", "option 'transaction.timeout' must be from 1s to 24h"));
+        }
+        let buffer_mib = match options.text("buffer.memory").map(jobs::text::parse_mem_mib) {
+            Some(Err(why)) => {
+                wrong.push(options.wrong("buffer.memory", format!("option 'buffer.memory' is not a size: {why}")));
+                BUFFER_MIB
+            }
+            Some(Ok(mib)) if !(0.001..=1_048_576.0).contains(&mib) => {
+                wrong.push(options.wrong("buffer.memory", "option 'buffer.memory' must be from 1KiB to 1TiB"));
+                BUFFER_MIB
+            }
+            Some(Ok(mib)) => mib,
+            None => BUFFER_MIB,
+        };
+        let settings = Self {
+            table: table.name.clone(),
+            topic,
+            brokers,
+            startup,
+            bounded,
+            read_committed,
+            bad_data,
+            group: options.text("group.id").or(options.text(GROUP_ALIAS)).map(str::to_owned),
+            key_columns,
+            delivery,
+            transaction_timeout,
+            buffer_bytes: (buffer_mib * 1_048_576.0) as usize,
+            create_topic: create.then_some(new_topic),
+            passed_through: passed_through(table, &mut wrong),
+        };
+        if wrong.is_empty() {
+            return Ok(settings);
+        }
+        Err(wrong)
+    }
+
+    /// The same for opening: a mistake is fatal, and files are found beside the job file.
+    pub fn open(table: &TableDef, context: &Context) -> Result<Self> {
+        let mut settings = Self::of(table).map_err(|wrong| {
+            let all: Vec<String> = wrong.iter().map(Diagnostic::to_string).collect();
+            Error::Fatal(all.join("; "))
+        })?;
+        for (key, value) in &mut settings.passed_through {
+            if key.ends_with(".location") {
+                *value = beside(&context.base_dir, value);
+            }
+        }
+        Ok(settings)
+    }
+
+    /// What all clients have in common.
+    pub fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers);
+        config.set("client.id", "smack");
+        for (key, value) in &self.passed_through {
+            config.set(key, value);
+        }
+        config
+    }
+
+    /// A consumer, in a group that it does not join.
+    pub fn consumer(&self, group: &str) -> ClientConfig {
+        let mut config = self.client();
+        config.set("group.id", group);
+        config.set("enable.auto.commit", "false");
+        config.set("enable.auto.offset.store", "false");
+        // A checkpoint's offset that retention has removed must be told, not jumped over.
+        config.set("auto.offset.reset", "error");
+        config.set("enable.partition.eof", if self.bounded { "true" } else { "false" });
+        config.set("isolation.level", if self.read_committed { "read_committed" } else { "read_uncommitted" });
+        config
+    }
+
+    /// An idempotent producer. Keys go to the partitions to which Java's default partitioner sends them.
+    pub fn producer(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("partitioner", "murmur2_random");
+        // Bounds what waits inside librdkafka; a million small records at most, 64 MiB whatever their size.
+        config.set("queue.buffering.max.messages", "1000000");
+        config.set("queue.buffering.max.kbytes", "65536");
+        for (key, value) in self.client().config_map() {
+            config.set(key, value);
+        }
+        config.set("enable.idempotence", "true");
+        config.set("delivery.report.only.error", "true");
+        config
+    }
+}
+
+fn beside(folder: &Path, path: &str) -> String {
+    let path = PathBuf::from(path);
+    if path.is_absolute() { path } else { folder.join(path) }.to_string_lossy().into_owned()
+}
+
+fn startup(options: &Options<'_>) -> std::result::Result<Startup, Diagnostic> {
+    let Some(text) = options.text("scan.startup") else { return Ok(Startup::Earliest) };
+    match text {
+        "earliest" => return Ok(Startup::Earliest),
+        "latest" => return Ok(Startup::Latest),
+        _ => {}
+    }
+    let inner = text
+        .strip_prefix("timestamp:")
+        .or_else(|| text.strip_prefix("timestamp(").and_then(|rest| rest.strip_suffix(')')))
+        .and_then(|number| number.trim().parse::<i64>().ok())
+        .filter(|ms| *ms >= 0);
+    inner.map(Startup::Timestamp).ok_or_else(|| {
+        options
+            .wrong("scan.startup", format!("option 'scan.startup' is '{text}'"))
+            .help("use earliest, latest, or timestamp:<milliseconds since 1970>")
+    })
+}
+
+fn key_columns(table: &TableDef) -> std::result::Result<Vec<usize>, Diagnostic> {
+    let options = Options::new(table);
+    let Some(text) = options.text("key.fields") else { return Ok(table.primary_key.clone()) };
+    let mut columns = Vec::new();
+    for name in text.split([',', ';']).map(str::trim).filter(|name| !name.is_empty()) {
+        let at = table.schema.index_of(name).map_err(|_| {
+            let all: Vec<&str> = table.schema.fields().iter().map(|field| field.name().as_str()).collect();
+            options
+                .wrong(
+                    "key.fields",
+                    format!("option 'key.fields' names '{name}', which table '{}' has not", table.name),
+                )
+                .suggest(name, all)
+        })?;
+        columns.push(at);
+    }
+    Ok(columns)
+}
+
+fn passed_through(table: &TableDef, wrong: &mut Vec<Diagnostic>) -> Vec<(String, String)> {
+    let mut passed = Vec::new();
+    for entry in table.options.iter().filter(|entry| ![BROKERS, GROUP_ALIAS].contains(&entry.key.as_str())) {
+        let Some(key) = PASSED_THROUGH.iter().find_map(|prefix| entry.key.strip_prefix(prefix)) else { continue };
+        let mut mistake = RESERVED
+            .iter()
+            .find(|(reserved, _)| *reserved == key)
+            .map(|(_, instead)| Diagnostic::new(format!("option '{}' cannot be set", entry.key)).help(*instead));
+        if mistake.is_none() {
+            let mut config = ClientConfig::new();
+            config.set(key, &entry.value);
+            mistake = config.create_native_config().err().map(|error| refused(&entry.key, &error));
+        }
+        match mistake {
+            Some(mut mistake) => {
+                mistake.span = entry.key_span;
+                wrong.push(mistake);
+            }
+            None => passed.push((key.to_owned(), entry.value.clone())),
+        }
+    }
+    passed
+}
+
+fn refused(key: &str, error: &KafkaError) -> Diagnostic {
+    let unknown = matches!(error, KafkaError::ClientConfig(_, text, ..) if text.starts_with("No such configuration"));
+    let what = if unknown { "is not known to librdkafka" } else { "has a value that librdkafka refuses" };
+    Diagnostic::new(format!("option '{key}' {what}"))
+        .help("see librdkafka's CONFIGURATION.md for names and values; Java's names are often, not always, the same")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::table;
+    use arrow::datatypes::DataType;
+
+    fn settings(options: &[(&str, &str)]) -> std::result::Result<Settings, Vec<Diagnostic>> {
+        let base = [("topic", "clicks"), ("bootstrap.servers", "localhost:9092")];
+        let all: Vec<(&str, &str)> = base.iter().chain(options).copied().collect();
+        Settings::of(&table(&[("user", DataType::Utf8), ("n", DataType::Int64)], &all))
+    }
+
+    fn mistakes(options: &[(&str, &str)]) -> String {
+        let wrong = settings(options).err().unwrap_or_default();
+        wrong.iter().map(Diagnostic::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn options_become_settings() {
+        let plain = settings(&[]).unwrap_or_else(|wrong| panic!("{wrong:?}"));
+        assert_eq!((plain.startup, plain.bounded, plain.delivery), (Startup::Earliest, false, Delivery::ExactlyOnce));
+        let full = settings(&[
+            ("scan.startup", "timestamp:1700000000000"),
+            ("scan.bounded", "latest"),
+            ("key.fields", "n; user"),
+            ("delivery", "at_least_once"),
+            ("create_topic", "true"),
+            ("partitions", "4"),
+            ("properties.sasl.username", "me"),
+            ("librdkafka.linger.ms", "20"),
+        ])
+        .unwrap_or_else(|wrong| panic!("{wrong:?}"));
+        assert_eq!(full.startup, Startup::Timestamp(1_700_000_000_000));
+        assert_eq!(full.key_columns, [1, 0]);
+        assert_eq!(full.create_topic, Some(NewTopic { partitions: Some(4), replication: None }));
+        assert_eq!(full.client().get("sasl.username"), Some("me"));
+        assert_eq!(full.producer().get("linger.ms"), Some("20"));
+    }
+
+    #[test]
+    fn mistakes_are_told_together_and_without_secrets() {
+        let told = mistakes(&[
+            ("scan.startup", "newest"),
+            ("key.fields", "usr"),
+            ("partitions", "3"),
+            ("librdkafka.sasl.pasword", "hunter2"),
+            ("properties.enable.idempotence", "false"),
+        ]);
+        for part in ["'newest'", "'user'", "create_topic", "'librdkafka.sasl.pasword' is not known", "always on"] {
+            assert!(told.contains(part), "{part} is not in: {told}");
+        }
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+}

@@ -1,0 +1,23 @@
+//! The only doors to the outside: Kafka, Cassandra, files, generators, the table store, and the formats they speak.
+//!
+//! Invariant: knows nothing of SQL, plans or schedulers. A connector is a [`Connector`] in [`registry`]; a task opens
+//! [`SourceReader`]s and [`Sink`]s from a [`TableDef`].
+//! Invariant: everything here blocks its caller's thread; the runtime decides which threads those are.
+
+mod api;
+mod blackhole;
+mod cassandra;
+mod files;
+pub mod formats;
+pub mod generators;
+mod kafka;
+mod options;
+mod registry;
+mod stdout;
+mod table;
+#[cfg(test)]
+mod testing;
+
+pub use api::*;
+pub use options::Options;
+pub use registry::{check_table, find, registry};

@@ -1,0 +1,116 @@
+//! Every connector there is, by name, and the checks that are alike for all of them.
+//!
+//! Invariant: [`check_table`] looks at the declaration only; it opens nothing and asks nobody, so it serves the desk
+//! as well as the task.
+
+use crate::{Connector, TableDef};
+use jobs::Diagnostic;
+
+static REGISTRY: &[&dyn Connector] = &[
+    &crate::kafka::CONNECTOR,
+    &crate::cassandra::CONNECTOR,
+    &crate::files::CONNECTOR,
+    &crate::table::CONNECTOR,
+    &crate::generators::cards::CONNECTOR,
+    &crate::generators::datagen::CONNECTOR,
+    &crate::stdout::CONNECTOR,
+    &crate::blackhole::CONNECTOR,
+];
+
+/// All connectors, in the order in which they are listed for people.
+pub fn registry() -> &'static [&'static dyn Connector] {
+    REGISTRY
+}
+
+pub fn find(name: &str) -> Option<&'static dyn Connector> {
+    REGISTRY.iter().copied().find(|connector| connector.name() == name)
+}
+
+/// What is wrong with a table's `WITH (…)`, all at once: names first, then what the connector itself finds.
+pub fn check_table(table: &TableDef) -> Vec<Diagnostic> {
+    let name = table.connector();
+    let Some(connector) = find(name) else {
+        let span = table.options.iter().find(|entry| entry.key == "connector").and_then(|entry| entry.value_span);
+        let mut wrong = Diagnostic::new(format!("unknown connector '{name}'"))
+            .suggest(name, REGISTRY.iter().map(|connector| connector.name()));
+        wrong.span = span;
+        return vec![wrong];
+    };
+    let mut wrong = check_names(table, connector);
+    if wrong.is_empty() {
+        wrong = connector.check(table);
+    }
+    wrong
+}
+
+fn check_names(table: &TableDef, connector: &dyn Connector) -> Vec<Diagnostic> {
+    let known = connector.options();
+    let mut wrong = Vec::new();
+    for (at, entry) in table.options.iter().enumerate() {
+        if table.options[..at].iter().any(|earlier| earlier.key == entry.key) {
+            let mut twice =
+                Diagnostic::new(format!("option '{}' is given twice", entry.key)).help("remove one of them");
+            twice.span = entry.key_span;
+            wrong.push(twice);
+            continue;
+        }
+        let passed_through = connector.option_prefixes().iter().any(|prefix| entry.key.starts_with(prefix));
+        if entry.key == "connector" || passed_through || known.iter().any(|option| option.name == entry.key) {
+            continue;
+        }
+        let mut unknown =
+            Diagnostic::new(format!("unknown option '{}' of connector '{}'", entry.key, connector.name()))
+                .suggest(&entry.key, known.iter().map(|option| option.name));
+        unknown.span = entry.key_span;
+        wrong.push(unknown);
+    }
+    for option in known.iter().filter(|option| option.required && table.option(option.name).is_none()) {
+        let mut missing = Diagnostic::new(format!(
+            "table '{}' lacks option '{}', which connector '{}' needs",
+            table.name,
+            option.name,
+            connector.name()
+        ))
+        .help(format!("add {} = '…' ({})", option.name, option.doc));
+        missing.span = table.options.iter().find(|entry| entry.key == "connector").and_then(|entry| entry.value_span);
+        wrong.push(missing);
+    }
+    wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::table;
+
+    #[test]
+    fn names_are_unique_and_documented() {
+        for (at, connector) in registry().iter().enumerate() {
+            assert!(registry()[..at].iter().all(|earlier| earlier.name() != connector.name()));
+            assert!(std::ptr::eq(find(connector.name()).unwrap(), *connector));
+            for option in connector.options() {
+                assert!(!option.doc.is_empty() && !(option.required && option.default.is_some()), "{option:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn mistakes_are_found_under_the_word_with_the_nearest_name() {
+        let unknown = check_table(&table(&[], &[("connector", "fils")]));
+        assert_eq!(unknown[0].help.as_deref(), Some("did you mean 'files'?"));
+        assert_eq!(unknown[0].span, Some((10, 14)));
+        let wrong =
+            check_table(&table(&[], &[("connector", "files"), ("pth", "x"), ("format", "json"), ("format", "csv")]));
+        let messages: Vec<&str> = wrong.iter().map(|wrong| wrong.message.as_str()).collect();
+        assert_eq!(
+            messages,
+            [
+                "unknown option 'pth' of connector 'files'",
+                "option 'format' is given twice",
+                "table 't' lacks option 'path', which connector 'files' needs",
+            ]
+        );
+        assert_eq!(wrong[0].help.as_deref(), Some("did you mean 'path'?"));
+        assert_eq!(check_table(&table(&[], &[("connector", "blackhole")])), vec![]);
+    }
+}

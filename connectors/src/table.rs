@@ -1,0 +1,129 @@
+//! The `table` connector: tables kept by the embedded table store, which the runner's process hosts.
+//!
+//! Promise: exactly once. A sink sends an epoch's rows when its checkpoint is durable, under the name of the life that
+//! wrote them; the store applies each (writer, epoch, part) once, so sending again after a crash changes nothing.
+//! A source reads the table once, as it is when the reading begins.
+
+mod client;
+mod read;
+mod write;
+
+use crate::{
+    Connector, Context, Delivery, Error, OptionInfo, Options, Result, Sink, SourceReader, SplitStart, TableDef,
+};
+use arrow::datatypes::DataType;
+use client::Client;
+use jobs::Diagnostic;
+
+const NAME: OptionInfo = OptionInfo {
+    name: "name",
+    kind: "text",
+    default: None,
+    required: false,
+    doc: "the table's name in the store, where it differs",
+};
+
+static OPTIONS: [OptionInfo; 1] = [NAME];
+
+pub static CONNECTOR: TableConnector = TableConnector;
+
+#[derive(Debug)]
+pub struct TableConnector;
+
+fn stored_name(table: &TableDef) -> &str {
+    table.option(NAME.name).unwrap_or(&table.name)
+}
+
+/// Types that the store cannot hold; it would say so itself, but only once the job runs.
+fn is_kept(kind: &DataType) -> bool {
+    !kind.is_nested()
+        && !matches!(
+            kind,
+            DataType::Null
+                | DataType::Float16
+                | DataType::Interval(_)
+                | DataType::Duration(_)
+                | DataType::FixedSizeBinary(_)
+                | DataType::Decimal32(..)
+                | DataType::Decimal64(..)
+                | DataType::Decimal256(..)
+        )
+}
+
+impl Connector for TableConnector {
+    fn name(&self) -> &'static str {
+        "table"
+    }
+
+    fn doc(&self) -> &'static str {
+        "the embedded table store; what a table without a connector uses"
+    }
+
+    fn options(&self) -> &'static [OptionInfo] {
+        &OPTIONS
+    }
+
+    fn is_source(&self) -> bool {
+        true
+    }
+
+    fn is_sink(&self) -> bool {
+        true
+    }
+
+    fn check(&self, table: &TableDef) -> Vec<Diagnostic> {
+        let mut wrong: Vec<Diagnostic> = table
+            .schema
+            .fields()
+            .iter()
+            .filter(|field| !is_kept(field.data_type()))
+            .map(|field| {
+                Diagnostic::new(format!(
+                    "column '{}' of table '{}' has type {}, which the table store cannot hold",
+                    field.name(),
+                    table.name,
+                    field.data_type()
+                ))
+                .help("use plain types: numbers, BOOLEAN, VARCHAR, VARBINARY, DATE, TIME, TIMESTAMP, DECIMAL")
+            })
+            .collect();
+        let name = stored_name(table);
+        if name.is_empty() || name.len() > 255 || name.chars().any(char::is_control) {
+            wrong.push(Options::new(table).wrong(NAME.name, "a table's name has 1 to 255 printable bytes"));
+        }
+        wrong
+    }
+
+    fn bounded(&self, _table: &TableDef) -> bool {
+        true
+    }
+
+    fn delivery(&self, _table: &TableDef) -> Delivery {
+        Delivery::ExactlyOnce
+    }
+
+    fn splits(&self, _table: &TableDef, _context: &Context) -> Result<Vec<String>> {
+        Ok(vec!["0".to_owned()])
+    }
+
+    fn open_source(
+        &self,
+        table: &TableDef,
+        projection: &[usize],
+        splits: &[SplitStart],
+        context: &Context,
+    ) -> Result<Box<dyn SourceReader>> {
+        let client = Client::new(stored_name(table), context)?;
+        let wanted = table.schema.project(projection).map_err(|why| Error::Fatal(why.to_string()))?;
+        Ok(Box::new(read::TableReader::new(client, wanted, splits)?))
+    }
+
+    fn open_sink(&self, table: &TableDef, context: &Context) -> Result<Box<dyn Sink>> {
+        let client = Client::new(stored_name(table), context)?;
+        client.create(&table.schema, &table.primary_key)?;
+        Ok(Box::new(write::TableSink::new(client, table, context)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! Against the store itself, on a real port, through crashes at every step.
+
+use super::*;
+use crate::Polled;
+use crate::testing::{context, table};
+use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::Int64Type;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A store behind HTTP on a thread of its own; it ends with its runtime.
+struct Server {
+    endpoint: String,
+    _runtime: tokio::runtime::Runtime,
+}
+
+fn serve(dir: &Path) -> Server {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let router = tables::router(Arc::new(tables::Store::open(dir).unwrap()));
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    runtime.spawn(async move { axum::serve(listener, router).await });
+    Server { endpoint, _runtime: runtime }
+}
+
+fn definition(key: bool) -> TableDef {
+    let mut table = table(&[("id", DataType::Int64), ("name", DataType::Utf8)], &[]);
+    table.primary_key = if key { vec![0] } else { Vec::new() };
+    table
+}
+
+fn rows(ids: std::ops::Range<i64>) -> RecordBatch {
+    let names: StringArray = ids.clone().map(|id| Some(format!("n{id}"))).collect();
+    RecordBatch::try_new(definition(false).schema, vec![Arc::new(Int64Array::from_iter_values(ids)), Arc::new(names)])
+        .unwrap()
+}
+
+fn read(table: &TableDef, projection: &[usize], from: Option<u64>, context: &Context) -> Vec<RecordBatch> {
+    let start = SplitStart { split: "0".to_owned(), from };
+    let mut reader = CONNECTOR.open_source(table, projection, &[start], context).unwrap();
+    let (mut batches, mut ended) = (Vec::new(), 0);
+    loop {
+        match reader.poll(Duration::from_secs(1)).unwrap() {
+            Polled::Batch { batch, .. } => batches.push(batch),
+            Polled::SplitEnd { .. } => ended += 1,
+            Polled::Idle => {}
+            Polled::End => {
+                assert_eq!(ended, 1);
+                return batches;
+            }
+        }
+    }
+}
+
+fn ids(table: &TableDef, context: &Context) -> Vec<i64> {
+    let batches = read(table, &[0], None, context);
+    let mut ids: Vec<i64> =
+        batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec()).collect();
+    ids.sort_unstable();
+    ids
+}
+
+#[test]
+fn every_row_is_there_once_wherever_the_crash_falls() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(dir.path());
+    for crash in 0..5 {
+        let mut table = definition(false);
+        table.name = format!("crash {crash}/ä");
+        let mut context = context(dir.path());
+        context.tables_endpoint = Some(server.endpoint.clone());
+        let mut sink = CONNECTOR.open_sink(&table, &context).unwrap();
+        sink.write(&rows(0..3)).unwrap();
+        let first = sink.prepare(1).unwrap();
+        sink.write(&rows(3..5)).unwrap();
+        if crash >= 1 {
+            sink.commit(1).unwrap();
+        }
+        if crash >= 2 {
+            sink.prepare(2).unwrap();
+            sink.write(&rows(5..9)).unwrap();
+        }
+        let (epoch, state) = if crash >= 3 { (3, sink.prepare(3).unwrap()) } else { (1, first) };
+        if crash >= 4 {
+            sink.commit(3).unwrap();
+        }
+        drop(sink);
+        let empty =
+            CONNECTOR.open_sink(&table, &Context { slot: 1, ..context.clone() }).unwrap().prepare(epoch).unwrap();
+        (context.generation, context.claimed_us, context.slot) = (2, 2, 1);
+        let mut sink = CONNECTOR.open_sink(&table, &context).unwrap();
+        sink.restore(epoch, vec![empty, state]).unwrap();
+        sink.write(&rows(if epoch == 3 { 9..12 } else { 3..12 })).unwrap();
+        sink.prepare(epoch + 1).unwrap();
+        sink.commit(epoch + 1).unwrap();
+        sink.commit(epoch + 1).unwrap();
+        assert_eq!(ids(&table, &context), (0..12).collect::<Vec<_>>(), "crash {crash}");
+        // A life that starts from nothing counts from 1 again, and its rows are not taken for repetitions.
+        context.claimed_us = 3;
+        let mut sink = CONNECTOR.open_sink(&table, &context).unwrap();
+        sink.write(&rows(12..13)).unwrap();
+        sink.prepare(1).unwrap();
+        sink.commit(1).unwrap();
+        assert_eq!(ids(&table, &context).len(), 13);
+    }
+}
+
+#[test]
+fn keys_replace_rows_and_large_epochs_go_in_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(dir.path());
+    let table = definition(true);
+    let context = Context { tables_endpoint: Some(server.endpoint.clone()), ..context(dir.path()) };
+    let mut sink = CONNECTOR.open_sink(&table, &context).unwrap();
+    let long: StringArray = (0..40).map(|id| Some(format!("{id}").repeat(1 << 19))).collect();
+    let large =
+        RecordBatch::try_new(table.schema.clone(), vec![Arc::new(Int64Array::from_iter_values(0..40)), Arc::new(long)]);
+    sink.write(&large.unwrap()).unwrap();
+    sink.write(&rows(0..10)).unwrap();
+    sink.prepare(1).unwrap();
+    sink.commit(1).unwrap();
+    let batches = read(&table, &[1, 0], Some(5), &context);
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 35);
+    assert_eq!(batches[0].column(0).as_string::<i32>().value(0), "n5");
+    assert_eq!(read(&table, &[], None, &context).iter().map(RecordBatch::num_rows).sum::<usize>(), 40);
+}
+
+#[test]
+fn refusals_are_fatal_and_silence_is_transient() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut context = context(dir.path());
+    let table = definition(true);
+    let without = CONNECTOR.open_sink(&table, &context).map(|_| ()).unwrap_err();
+    assert!(matches!(&without, Error::Fatal(why) if why.contains("no table store")), "{without}");
+    // A port that was free a moment ago.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    context.tables_endpoint = Some(format!("http://{gone}"));
+    let silent = CONNECTOR.open_sink(&table, &context).map(|_| ()).unwrap_err();
+    assert!(matches!(&silent, Error::Transient(why) if why.contains(&gone.to_string())), "{silent}");
+    let server = serve(dir.path());
+    context.tables_endpoint = Some(server.endpoint.clone());
+    context.claimed_us = 9;
+    let mut newer = CONNECTOR.open_sink(&table, &context).unwrap();
+    let other = CONNECTOR.open_sink(&definition(false), &context).map(|_| ()).unwrap_err();
+    assert!(matches!(&other, Error::Fatal(why) if why.contains("keyed by (id)")), "{other}");
+    newer.write(&rows(0..1)).unwrap();
+    newer.prepare(1).unwrap();
+    newer.commit(1).unwrap();
+    context.claimed_us = 8;
+    let mut stale = CONNECTOR.open_sink(&table, &context).unwrap();
+    stale.write(&rows(0..1)).unwrap();
+    stale.prepare(1).unwrap();
+    let refused = stale.commit(1).unwrap_err();
+    assert!(matches!(&refused, Error::Fatal(why) if why.contains("stale")), "{refused}");
+    assert!(stale.restore(1, vec![b"junk".to_vec()]).is_err());
+}
+
+#[test]
+fn types_that_cannot_be_kept_are_told_at_the_desk() {
+    let wrong = CONNECTOR.check(&table(&[("a", DataType::Int64), ("b", DataType::Null)], &[("name", "")]));
+    assert_eq!(wrong.len(), 2, "{wrong:?}");
+    assert_eq!(CONNECTOR.check(&definition(true)), vec![]);
+}

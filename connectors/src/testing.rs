@@ -1,0 +1,40 @@
+//! What the unit tests of this crate share: table declarations in one line.
+
+use crate::{Context, OptionEntry, TableDef};
+use arrow::datatypes::{DataType, Field, Schema};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A table `t` of nullable columns, whose options lie one after another in an imagined text.
+pub fn table(columns: &[(&str, DataType)], options: &[(&str, &str)]) -> TableDef {
+    let fields: Vec<Field> = columns.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect();
+    let mut at = 0;
+    let options = options
+        .iter()
+        .map(|(key, value)| {
+            let key_span = (at, at + key.len());
+            let value_span = (key_span.1 + 1, key_span.1 + 1 + value.len());
+            at = value_span.1 + 1;
+            OptionEntry {
+                key: (*key).to_owned(),
+                value: (*value).to_owned(),
+                key_span: Some(key_span),
+                value_span: Some(value_span),
+            }
+        })
+        .collect();
+    TableDef { name: "t".to_owned(), schema: Arc::new(Schema::new(fields)), primary_key: Vec::new(), options }
+}
+
+pub fn context(base_dir: &Path) -> Context {
+    Context {
+        job: "group/job".to_owned(),
+        generation: 1,
+        claimed_us: 1,
+        slot: 0,
+        n_slots: 1,
+        base_dir: base_dir.to_owned(),
+        tables_endpoint: None,
+        token: None,
+    }
+}

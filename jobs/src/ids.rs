@@ -1,0 +1,75 @@
+//! Typed ids. Each is a short text that a person can read in a log and paste into a command.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            pub fn new(text: impl Into<String>) -> Self {
+                Self(text.into())
+            }
+
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self::new(text)
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(text: String) -> Self {
+                Self(text)
+            }
+        }
+    };
+}
+
+id!(
+    /// One agent: a machine, or a share of one, that runs tasks. Kept across restarts of the agent process.
+    AgentId
+);
+id!(
+    /// One framework: a client of the master that accepts offers. Kept across restarts of the framework process.
+    FrameworkId
+);
+id!(
+    /// One offer. Never used again once it was accepted, declined, rescinded or expired.
+    OfferId
+);
+id!(
+    /// One task of one generation of a job; never used again.
+    TaskId
+);
+id!(
+    /// One job: `group/name`, for example `fraud/features`.
+    JobId
+);
+
+impl TaskId {
+    /// The id of task `index` of `job` in `generation`: `fraud.features.3.0`.
+    pub fn of(job: &JobId, generation: u64, index: u32) -> Self {
+        Self(format!("{}.{generation}.{index}", job.as_str().replace('/', ".")))
+    }
+}
+
+impl JobId {
+    pub fn of(group: &str, name: &str) -> Self {
+        Self(format!("{group}/{name}"))
+    }
+}

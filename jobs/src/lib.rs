@@ -1,0 +1,27 @@
+//! What is wanted: ids, resources, job specs, task plans, task states, and how a mistake is shown.
+//!
+//! Invariant: pure. No sockets, files, clocks or runtimes; every other crate may depend on this one and this one on none.
+//!
+//! Glossary, one word per idea:
+//! - **group**: all jobs of one file; **job**: one INSERT set, model or command; **task**: one process of a job.
+//! - **generation**: one life of a job; a restart is a new generation, and an older one is refused everywhere.
+//! - **agent**, **offer**, **role**, **framework**, **gang**: as in Apache Mesos.
+//! - **epoch**: one checkpoint of a job; **barrier**: its mark in the stream; **manifest**: the file that publishes it.
+//! - **watermark**: no row with an earlier event time is expected any more.
+
+pub mod diagnostic;
+pub mod ids;
+pub mod plan;
+pub mod resources;
+pub mod spec;
+pub mod state;
+pub mod text;
+pub mod train;
+
+pub use diagnostic::Diagnostic;
+pub use ids::{AgentId, FrameworkId, JobId, OfferId, TaskId};
+pub use plan::{Peer, TaskBody, TaskPlan};
+pub use resources::Resources;
+pub use spec::{CommandBody, JobBody, JobSpec, Restart, StreamBody};
+pub use state::{Reason, TaskState};
+pub use train::TrainBody;

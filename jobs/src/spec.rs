@@ -1,0 +1,79 @@
+//! A settled job: everything that a file said, checked and with its defaults filled in.
+
+use crate::{JobId, Resources, TrainBody};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One job of a group, ready to be planned. The text that the user wrote travels with it, never a serialised plan: each
+/// task plans its own SQL, and refuses to start when its plan differs from the one made at the desk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobSpec {
+    pub id: JobId,
+    pub group: String,
+    pub name: String,
+    pub role: String,
+    /// Number of tasks, placed all or none.
+    pub parallelism: u32,
+    /// What each task needs.
+    pub resources: Resources,
+    /// Ports that each task needs, taken from its offer.
+    pub n_ports: u32,
+    pub restart: Restart,
+    /// Jobs that must have finished (or, for a model, produced a version) before this one starts.
+    pub after: Vec<JobId>,
+    pub body: JobBody,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum JobBody {
+    Stream(StreamBody),
+    Train(TrainBody),
+    Command(CommandBody),
+    Service(CommandBody),
+}
+
+impl JobBody {
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Stream(_) => "stream",
+            Self::Train(_) => "train",
+            Self::Command(_) => "command",
+            Self::Service(_) => "service",
+        }
+    }
+}
+
+/// An INSERT set: statements of one SQL file that run as one dataflow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StreamBody {
+    /// The whole file, so that spans in errors fit what the user sees.
+    pub sql: String,
+    /// Indices of the INSERT statements of this job among the file's statements.
+    pub statements: Vec<usize>,
+    /// Relative paths in `WITH (…)` are relative to this folder.
+    pub base_dir: String,
+    pub checkpoint_interval_ms: u64,
+    /// Where checkpoints go; the runner's own folder when absent.
+    pub checkpoint_dir: Option<String>,
+    /// Models that `predict` names in these statements.
+    pub models: Vec<String>,
+    /// Fingerprint of the operator graph planned at the desk; a task whose own plan differs refuses to start.
+    pub fingerprint: String,
+    /// Every source ends by itself, so that jobs after this one wait for its end instead of its start.
+    pub bounded: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CommandBody {
+    pub argv: Vec<String>,
+    pub env: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Restart {
+    Never,
+    OnFailure,
+    Always,
+}

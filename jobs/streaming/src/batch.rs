@@ -1,0 +1,335 @@
+//! SQL over input that ends, through DataFusion's own engine: bare SELECTs, training rows, and the answer that the
+//! streaming operators are held against.
+//!
+//! Invariant: a table that never ends is refused before anything is read; a record that does not decode is counted.
+
+use crate::dataflow::Window;
+use crate::functions::{Functions, hop_starts, tumble_start};
+use crate::sql::{
+    Catalog, Place, Script, Statement, StatementBody, WINDOW_COLUMNS, WindowNode, for_each_scan, interval_us, parse,
+    settle,
+};
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use connectors::{Polled, SplitStart, TableDef};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DataFusionError, NullHandling, Result as PlanResult, UnnestOptions, plan_err};
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchStreamAdapter};
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
+use futures::{StreamExt, TryStreamExt};
+use jobs::Diagnostic;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What is needed to open the tables.
+#[derive(Clone, Debug)]
+pub struct BatchContext {
+    pub context: connectors::Context,
+    /// Threads that the query may use.
+    pub target_partitions: usize,
+    /// Counts records that did not decode.
+    pub rows_bad: Arc<AtomicU64>,
+}
+
+impl BatchContext {
+    pub fn new(context: connectors::Context) -> Self {
+        let target_partitions = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { context, target_partitions, rows_bad: Arc::default() }
+    }
+}
+
+/// Why a batch query failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The text is wrong, or asks for what never ends.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Query(Vec<Diagnostic>),
+    #[error("run the query: {}", .0.strip_backtrace())]
+    Execute(#[from] DataFusionError),
+}
+
+/// Batches on their way from a reader to the query: one is being filled while one waits, more would only take memory.
+const BATCHES_AHEAD: usize = 2;
+
+/// How long one poll may wait before the reader looks whether anybody still wants rows.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Attempts at an outside that does not answer, with growing pauses of together about twelve seconds.
+const ATTEMPTS: u32 = 10;
+
+/// Runs a SELECT over the tables and views of `script` and streams its rows.
+///
+/// Places in errors are those in the script where it holds the text of the query, else those in the query.
+pub async fn query(
+    script: &Script,
+    query: &str,
+    functions: &Functions,
+    open: BatchContext,
+) -> Result<SendableRecordBatchStream, Error> {
+    let planned = Planned::new(script, query, functions, Some(open)).map_err(Error::Query)?;
+    let state = &planned.catalog.state;
+    let plan = state.create_physical_plan(&planned.plan).await?;
+    let rows = execute_stream(plan, state.task_ctx())?;
+    let schema = spelled(&rows.schema(), &planned.script);
+    let named = Arc::clone(&schema);
+    let rows = rows.map(move |batch| {
+        let batch = batch?;
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&named), batch.columns().to_vec(), &options)?)
+    });
+    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+}
+
+/// As [`query`], with all rows at once.
+pub async fn collect(
+    script: &Script,
+    query: &str,
+    functions: &Functions,
+    open: BatchContext,
+) -> Result<Vec<RecordBatch>, Error> {
+    Ok(self::query(script, query, functions, open).await?.try_collect().await?)
+}
+
+/// Whether [`query`] would begin, without opening anything.
+pub fn check(script: &Script, query: &str, functions: &Functions) -> Result<(), Vec<Diagnostic>> {
+    Planned::new(script, query, functions, None).map(|_| ())
+}
+
+/// Whether all tables that statement `index` reads come to an end by themselves.
+pub fn bounded(script: &Script, index: usize) -> bool {
+    let query = script.statements.get(index).and_then(|statement| statement.body.query());
+    query.is_some_and(|query| {
+        script.tables_of(query).iter().filter_map(|name| script.table(name)).all(|table| table_ends(&table.def))
+    })
+}
+
+fn table_ends(def: &TableDef) -> bool {
+    connectors::find(def.connector()).is_some_and(|connector| connector.bounded(def))
+}
+
+struct Planned {
+    /// The file and the query behind it.
+    script: Script,
+    catalog: Catalog,
+    plan: LogicalPlan,
+}
+
+impl Planned {
+    fn new(
+        script: &Script,
+        query: &str,
+        functions: &Functions,
+        open: Option<BatchContext>,
+    ) -> Result<Self, Vec<Diagnostic>> {
+        // The query becomes the last statement of the file, so that it sees what the file declares.
+        let before = format!("{}\n;\n", script.text());
+        let base = script.text().find(query).unwrap_or(0);
+        let shift = |errors: Vec<Diagnostic>| -> Vec<Diagnostic> {
+            let moved = |at: usize| if at >= before.len() { at - before.len() + base } else { at };
+            let moved = |error: Diagnostic| Diagnostic { span: error.span.map(|(a, b)| (moved(a), moved(b))), ..error };
+            errors.into_iter().map(moved).collect()
+        };
+        let whole = parse(&format!("{before}{query}")).map_err(shift)?;
+        let [.., Statement { body: StatementBody::Query(select), tokens, .. }] = whole.statements.as_slice() else {
+            return Err(vec![Diagnostic::new("this is not a SELECT")]);
+        };
+        if whole.statements.len() != script.statements.len() + 1 {
+            return Err(vec![Diagnostic::new("one SELECT at a time")]);
+        }
+        let place = Place { script: &whole, tokens };
+        let catalog = Catalog::new(&whole, functions, None, open.map(Arc::new)).map_err(shift)?;
+        let written = catalog.query(select).map_err(|error| shift(place.diagnose(&error)))?;
+        let endless = endless(&written, place);
+        if !endless.is_empty() {
+            return Err(shift(endless));
+        }
+        let plan = written.transform_up(|node| match WindowNode::of(&node) {
+            Some(window) => project_window(window).map(Transformed::yes),
+            None => Ok(Transformed::no(node)),
+        });
+        let plan = plan.and_then(|plan| settle(&catalog, plan.data)).map_err(|error| shift(place.diagnose(&error)))?;
+        Ok(Self { catalog, plan, script: whole })
+    }
+}
+
+fn endless(plan: &LogicalPlan, place: Place<'_>) -> Vec<Diagnostic> {
+    let mut errors: Vec<Diagnostic> = Vec::new();
+    for_each_scan(plan, |table, _| {
+        let name = &table.name.text;
+        let error = match connectors::find(table.def.connector()) {
+            Some(connector) if !connector.is_source() => {
+                Diagnostic::new(format!("'{name}' cannot be read: connector '{}' is a sink only", connector.name()))
+            }
+            Some(connector) if !connector.bounded(&table.def) => {
+                Diagnostic::new(format!("'{name}' never ends, and this query needs all of its rows"))
+                    .help("write INSERT INTO for a stream, or give the table an end")
+            }
+            _ => return,
+        };
+        errors.push(error.at(place.find_name(name).unwrap_or(place.span())));
+    });
+    errors
+}
+
+/// The columns of a window as expressions of the rows' time; a row without a time is in no window.
+fn project_window(node: &WindowNode) -> PlanResult<LogicalPlan> {
+    let time = Expr::Column(node.time.clone());
+    let qualifier = node.time.relation.clone();
+    let columns = |plan: &LogicalPlan| -> Vec<Expr> {
+        plan.schema().iter().map(|(q, field)| Expr::Column(Column::new(q.cloned(), field.name()))).collect()
+    };
+    let named = |expr: Expr, at: usize| expr.alias_qualified(qualifier.clone(), WINDOW_COLUMNS[at]);
+    let builder = LogicalPlanBuilder::from(node.input.clone()).filter(time.clone().is_not_null())?;
+    let mut exprs = columns(&node.input);
+    let (builder, width_us) = match node.window {
+        Window::Tumble { width_us } => {
+            exprs.push(named(tumble_start().call(vec![time, lit(width_us)]), 0));
+            (builder.project(exprs)?, width_us)
+        }
+        Window::Hop { width_us, slide_us } => {
+            exprs.push(named(hop_starts().call(vec![time, lit(width_us), lit(slide_us)]), 0));
+            let options = UnnestOptions { null_handling: NullHandling::Drop, ..UnnestOptions::default() };
+            let start = Column::new(qualifier.clone(), WINDOW_COLUMNS[0]);
+            (builder.project(exprs)?.unnest_column_with_options(start, options)?, width_us)
+        }
+    };
+    // Unnesting may drop a column's qualifier, so the start is found by its place and named again.
+    let mut exprs = columns(builder.plan());
+    let Some(start) = exprs.pop() else { return plan_err!("a window without columns") };
+    exprs.push(named(start.clone(), 0));
+    exprs.push(named(start.clone() + interval_us(width_us), 1));
+    exprs.push(named(start + interval_us(width_us - 1000), 2));
+    builder.project(exprs)?.build()
+}
+
+fn spelled(schema: &Schema, script: &Script) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| {
+        let name = script.spelled(field.name()).to_string();
+        field.as_ref().clone().with_name(name)
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<Field>>()))
+}
+
+/// A plan that reads the wanted columns of a table, some of its splits in each partition.
+pub(crate) async fn scan(
+    def: &TableDef,
+    schema: &SchemaRef,
+    projection: Option<&Vec<usize>>,
+    open: &Arc<BatchContext>,
+) -> PlanResult<Arc<dyn ExecutionPlan>> {
+    let wanted: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
+    let schema = Arc::new(schema.project(&wanted)?);
+    let splits = {
+        let (def, open) = (def.clone(), Arc::clone(open));
+        let asked = tokio::task::spawn_blocking(move || -> Result<Vec<String>, connectors::Error> {
+            let connector = find(&def)?;
+            patiently(|| connector.splits(&def, &open.context))
+        });
+        asked.await.map_err(|error| outside(&error))?.map_err(|error| outside(&error))?
+    };
+    if splits.is_empty() {
+        return Ok(Arc::new(EmptyExec::new(schema)));
+    }
+    let n_partitions = open.target_partitions.clamp(1, splits.len());
+    let partitions = (0..n_partitions).map(|partition| {
+        let splits = splits.iter().skip(partition).step_by(n_partitions);
+        let splits = splits.map(|split| SplitStart { split: split.clone(), from: None }).collect();
+        let reads = Splits {
+            def: def.clone(),
+            schema: Arc::clone(&schema),
+            wanted: wanted.clone(),
+            splits,
+            open: Arc::clone(open),
+        };
+        Arc::new(reads) as Arc<dyn PartitionStream>
+    });
+    let partitions = partitions.collect();
+    Ok(Arc::new(StreamingTableExec::try_new(Arc::clone(&schema), partitions, None, [], false, None)?))
+}
+
+#[derive(Clone, Debug)]
+struct Splits {
+    def: TableDef,
+    schema: SchemaRef,
+    wanted: Vec<usize>,
+    splits: Vec<SplitStart>,
+    open: Arc<BatchContext>,
+}
+
+impl PartitionStream for Splits {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&self.schema), BATCHES_AHEAD);
+        let sender = builder.tx();
+        let splits = self.clone();
+        builder.spawn_blocking(move || splits.read(|batch| sender.blocking_send(batch).is_ok(), || sender.is_closed()));
+        builder.build()
+    }
+}
+
+impl Splits {
+    /// Gives batches to `give` until the splits end or nobody wants more.
+    fn read(&self, mut give: impl FnMut(PlanResult<RecordBatch>) -> bool, closed: impl Fn() -> bool) -> PlanResult<()> {
+        // Rows are counted by a column even when none is wanted.
+        let read = if self.wanted.is_empty() { vec![0] } else { self.wanted.clone() };
+        let connector = find(&self.def).map_err(|error| outside(&error))?;
+        let opened = patiently(|| connector.open_source(&self.def, &read, &self.splits, &self.open.context));
+        let mut reader = opened.map_err(|error| outside(&error))?;
+        loop {
+            match patiently(|| reader.poll(POLL)).map_err(|error| outside(&error))? {
+                Polled::Batch { batch, bad, .. } => {
+                    if let Some(first) = bad.first() {
+                        let n = bad.len() as u64;
+                        self.open.rows_bad.fetch_add(n, Ordering::Relaxed);
+                        tracing::warn!(table = %self.def.name, n, error = %first.error, "records did not decode");
+                    }
+                    let columns = if self.wanted.is_empty() { Vec::new() } else { batch.columns().to_vec() };
+                    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+                    let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options);
+                    if !give(batch.map_err(DataFusionError::from)) {
+                        return Ok(());
+                    }
+                }
+                Polled::SplitEnd { .. } => {}
+                Polled::Idle if closed() => return Ok(()),
+                Polled::Idle => {}
+                Polled::End => return Ok(()),
+            }
+        }
+    }
+}
+
+fn find(def: &TableDef) -> Result<&'static dyn connectors::Connector, connectors::Error> {
+    connectors::find(def.connector()).ok_or_else(|| {
+        connectors::Error::Fatal(format!("unknown connector '{}' of table '{}'", def.connector(), def.name))
+    })
+}
+
+/// Tries again what may pass by itself.
+fn patiently<T>(mut attempt: impl FnMut() -> Result<T, connectors::Error>) -> Result<T, connectors::Error> {
+    let mut pause = Duration::from_millis(50);
+    let mut n = 1;
+    loop {
+        match attempt() {
+            Err(connectors::Error::Transient(error)) if n < ATTEMPTS => {
+                tracing::warn!(%error, n, "trying again");
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_secs(2));
+                n += 1;
+            }
+            settled => return settled,
+        }
+    }
+}
+
+fn outside(error: &dyn std::fmt::Display) -> DataFusionError {
+    DataFusionError::Execution(error.to_string())
+}

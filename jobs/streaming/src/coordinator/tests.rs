@@ -1,0 +1,326 @@
+//! The coordinator among tasks, a store and a network that fail at every point, then stop failing.
+
+use super::*;
+
+/// Small, seeded, and the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// What a real task does with orders, without rows.
+#[derive(Default)]
+struct Task {
+    rows_done: u64,
+    barrier: u64,
+    snapshot: Option<(u64, u64, bool)>,
+    committed: u64,
+    ended: bool,
+    orders: Vec<Order>,
+    events: Vec<Event>,
+}
+
+struct World {
+    random: Random,
+    n_tasks: u32,
+    rows: u64,
+    now_ms: u64,
+    generation: u64,
+    tasks: Vec<Task>,
+    coordinator: Coordinator,
+    manifests: Vec<Manifest>,
+    /// Answers of the store that are on their way.
+    answers: Vec<Event>,
+    harm: bool,
+    stop_requested: bool,
+    over: Option<Command>,
+}
+
+fn config(n_tasks: u32, generation: u64) -> Config {
+    Config {
+        job: "demo/count".into(),
+        generation,
+        claimed_us: generation as i64,
+        fingerprint: "f".into(),
+        n_tasks,
+        interval_ms: 500,
+        timeout_ms: 4_000,
+    }
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let n_tasks = 1 + random.below(4) as u32;
+        let rows = 20 + random.below(200);
+        let coordinator = Coordinator::new(config(n_tasks, 1), None);
+        let tasks = Vec::new();
+        let (manifests, answers) = (Vec::new(), Vec::new());
+        let mut world = Self {
+            random,
+            n_tasks,
+            rows,
+            now_ms: 0,
+            generation: 0,
+            tasks,
+            coordinator,
+            manifests,
+            answers,
+            harm: true,
+            stop_requested: false,
+            over: None,
+        };
+        world.start_generation();
+        world
+    }
+
+    fn start_generation(&mut self) {
+        self.generation += 1;
+        self.over = None;
+        let latest = self.manifests.last().cloned();
+        self.coordinator = Coordinator::new(config(self.n_tasks, self.generation), latest.as_ref());
+        self.answers.clear();
+        self.tasks = (0..self.n_tasks)
+            .map(|index| {
+                let mut task = Task::default();
+                if let Some(manifest) = &latest {
+                    let snapshot = manifest.tasks.iter().find(|task| task.index == index).expect("a share per task");
+                    task.rows_done = snapshot.positions["source"]["split"];
+                    (task.barrier, task.committed) = (manifest.epoch, manifest.epoch);
+                }
+                task.events.push(Event::TaskReady { index });
+                task
+            })
+            .collect();
+    }
+
+    fn tell(&mut self, event: Event) {
+        for command in self.coordinator.apply(self.now_ms, event) {
+            match command {
+                Command::Send { to, order } => {
+                    if let Order::Commit { epoch } = order {
+                        let durable = self.manifests.iter().any(|manifest| manifest.epoch == epoch);
+                        assert!(durable, "commit of epoch {epoch} before its manifest");
+                    }
+                    for (at, task) in self.tasks.iter_mut().enumerate() {
+                        if to.is_none_or(|to| to as usize == at) {
+                            task.orders.push(order.clone());
+                        }
+                    }
+                }
+                Command::WriteManifest(manifest) => self.write(*manifest),
+                Command::Completed { epoch } => {
+                    let waits = self.tasks.iter().find(|task| task.committed < epoch);
+                    assert!(waits.is_none(), "epoch {epoch} is complete and a task has not committed it");
+                }
+                Command::Finished | Command::StopGranted => self.over = Some(command),
+                Command::GiveUp { error } => panic!("gave up: {error}"),
+            }
+        }
+    }
+
+    fn write(&mut self, manifest: Manifest) {
+        let epoch = manifest.epoch;
+        let indices: Vec<u32> = manifest.tasks.iter().map(|task| task.index).collect();
+        assert_eq!(indices, (0..self.n_tasks).collect::<Vec<_>>(), "epoch {epoch} holds the share of every task");
+        if manifest.finished {
+            let all = manifest.tasks.iter().all(|task| task.positions["source"]["split"] == self.rows);
+            assert!(all, "finished before the end of the input");
+        }
+        if self.harm && self.random.one_in(4) {
+            let error = "disk full".to_string();
+            self.answers.push(Event::ManifestFailed { epoch, error, retry: true });
+            return;
+        }
+        match self.manifests.iter().find(|published| published.epoch == epoch) {
+            Some(published) => assert_eq!(*published, manifest, "an epoch is published once"),
+            None => {
+                let newest = self.manifests.last().map_or(0, |manifest| manifest.epoch);
+                assert!(epoch > newest, "epoch {epoch} after {newest}");
+                self.manifests.push(manifest);
+            }
+        }
+        if !(self.harm && self.random.one_in(4)) {
+            self.answers.push(Event::ManifestWritten { epoch });
+        }
+    }
+
+    fn step_task(&mut self, index: u32) {
+        let task = &mut self.tasks[index as usize];
+        if task.ended {
+            return;
+        }
+        // After a last barrier the sources are not read any more.
+        if !task.snapshot.is_some_and(|(_, _, last)| last) {
+            task.rows_done = (task.rows_done + self.random.below(8)).min(self.rows);
+        }
+        if task.rows_done == self.rows && self.random.one_in(3) {
+            task.events.push(Event::InputEnded { index });
+        }
+        if task.orders.is_empty() {
+            return;
+        }
+        match task.orders.remove(0) {
+            Order::Barrier { epoch, last } => {
+                if epoch > task.barrier {
+                    task.barrier = epoch;
+                    task.snapshot = Some((epoch, task.rows_done, last));
+                }
+                if let Some((known, rows_done, last)) = task.snapshot.filter(|(known, _, _)| *known == epoch) {
+                    let positions = BTreeMap::from([("split".to_string(), rows_done)]);
+                    let positions = BTreeMap::from([("source".to_string(), positions)]);
+                    let snapshot = TaskSnapshot { index, positions, ..TaskSnapshot::default() };
+                    task.events.push(Event::Snapshotted { index, epoch: known, snapshot, last });
+                }
+            }
+            Order::Commit { epoch } => {
+                task.committed = task.committed.max(epoch);
+                task.events.push(Event::Committed { index, epoch });
+                if task.snapshot.is_some_and(|(known, _, last)| last && epoch >= known) {
+                    task.ended = true;
+                    task.events.push(Event::TaskEnded { index });
+                }
+            }
+            Order::Stop => panic!("nobody asked to stop at once"),
+        }
+    }
+
+    fn do_harm(&mut self) {
+        let index = self.random.below(u64::from(self.n_tasks)) as u32;
+        match self.random.below(40) {
+            // The connection of a task breaks: what was on its way is lost, both ways.
+            0 | 1 => {
+                let task = &mut self.tasks[index as usize];
+                task.orders.clear();
+                task.events.clear();
+                // The end of a process is told by someone else.
+                let again = if task.ended { Event::TaskEnded { index } } else { Event::TaskReconnected { index } };
+                task.events.push(again);
+            }
+            // Whoever drives the coordinator dies and comes back.
+            2 => {
+                let config = config(self.n_tasks, self.generation);
+                self.coordinator = Coordinator::new(config, self.manifests.last());
+                self.answers.clear();
+                self.over = None;
+                for (index, task) in self.tasks.iter_mut().enumerate() {
+                    let index = index as u32;
+                    task.orders.clear();
+                    task.events.clear();
+                    let again = if task.ended { Event::TaskEnded { index } } else { Event::TaskReconnected { index } };
+                    task.events.push(again);
+                }
+                if self.stop_requested {
+                    self.tell(Event::StopRequested);
+                }
+            }
+            // A task dies, and with it this generation.
+            3 if !self.tasks[index as usize].ended => self.start_generation(),
+            4 => self.tell(Event::CheckpointRequested),
+            _ => {}
+        }
+    }
+
+    fn step(&mut self) {
+        self.now_ms += self.random.below(120);
+        if self.harm {
+            self.do_harm();
+        }
+        let index = self.random.below(u64::from(self.n_tasks)) as u32;
+        self.step_task(index);
+        let index = self.random.below(u64::from(self.n_tasks)) as usize;
+        if !self.tasks[index].events.is_empty() {
+            let event = self.tasks[index].events.remove(0);
+            self.tell(event);
+        }
+        if !self.answers.is_empty() && self.random.one_in(2) {
+            let event = self.answers.remove(0);
+            self.tell(event);
+        }
+        if self.random.one_in(4) {
+            self.tell(Event::Tick);
+        }
+    }
+}
+
+fn simulate(seed: u64) {
+    let mut world = World::new(seed);
+    let stops = world.random.one_in(3);
+    let harm_until = 200 + world.random.below(800);
+    for step in 0..20_000 {
+        world.harm = step < harm_until;
+        if stops && step == harm_until / 2 {
+            world.stop_requested = true;
+            world.tell(Event::StopRequested);
+        }
+        world.step();
+        if world.over.is_some() && !world.harm {
+            break;
+        }
+        // An end that came amid the harm may be the end of a coordinator that has died since.
+        if world.over.is_some() && world.tasks.iter().all(|task| task.ended) {
+            break;
+        }
+    }
+    assert!(world.over.is_some(), "seed {seed}: never came to an end: {:?}", world.coordinator.view(world.now_ms));
+    let last = world.manifests.last().expect("a last manifest");
+    for task in &world.tasks {
+        assert!(task.committed >= last.epoch, "seed {seed}: epoch {} is durable and not committed", last.epoch);
+    }
+    if !stops {
+        assert!(last.finished, "seed {seed}: the last manifest says that all is done");
+    }
+    assert!(world.manifests.windows(2).all(|pair| pair[0].epoch < pair[1].epoch), "seed {seed}");
+}
+
+#[test]
+fn ends_well_after_any_harm() {
+    for seed in 0..600 {
+        simulate(seed);
+    }
+}
+
+#[test]
+fn an_epoch_that_takes_too_long_is_given_up() {
+    let mut coordinator = Coordinator::new(config(2, 1), None);
+    coordinator.apply(0, Event::TaskReady { index: 0 });
+    let text = coordinator.view(0).waits_for.expect("a reason");
+    assert_eq!(text, "no epoch is taken until task 1 is ready");
+    assert!(coordinator.apply(0, Event::TaskReady { index: 1 }).is_empty());
+    let barrier = |epoch| vec![Command::Send { to: None, order: Order::Barrier { epoch, last: false } }];
+    assert_eq!(coordinator.apply(500, Event::Tick), barrier(1));
+    let snapshot = TaskSnapshot::default();
+    coordinator.apply(600, Event::Snapshotted { index: 0, epoch: 1, snapshot, last: false });
+    assert_eq!(coordinator.view(700).waits_for.expect("a reason"), "epoch 1 waits for the snapshot of task 1");
+    assert_eq!(coordinator.apply(4_600, Event::Tick), barrier(2));
+    assert_eq!(coordinator.view(4_600).failures, 1);
+}
+
+#[test]
+fn a_superseded_generation_gives_up() {
+    let mut coordinator = Coordinator::new(config(1, 1), None);
+    coordinator.apply(0, Event::TaskReady { index: 0 });
+    coordinator.apply(0, Event::CheckpointRequested);
+    let snapshot = TaskSnapshot::default();
+    let commands = coordinator.apply(1, Event::Snapshotted { index: 0, epoch: 1, snapshot, last: false });
+    assert!(matches!(commands[..], [Command::WriteManifest(_)]));
+    let error = "generation 2 has taken over".to_string();
+    let commands = coordinator.apply(2, Event::ManifestFailed { epoch: 1, error: error.clone(), retry: false });
+    assert_eq!(commands, [Command::GiveUp { error }]);
+    assert!(coordinator.apply(9_000, Event::Tick).is_empty());
+}

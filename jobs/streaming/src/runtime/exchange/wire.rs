@@ -1,0 +1,131 @@
+//! Carries the messages of one edge over its connection.
+//!
+//! Invariant: what was sent is flushed as soon as nothing more waits in the queue, never by a timer: a single row is
+//! not held back, and a full queue goes out in large writes. The socket's own buffers are the credits of the edge: a
+//! receiver that does not read stops its sender, and no other edge.
+
+use crate::runtime::exchange::frame::{self, Header, Kind, malformed};
+use crate::runtime::exchange::{EdgeId, Message};
+use crate::runtime::watermark::Progress;
+use arrow::buffer::{Buffer, MutableBuffer};
+use arrow::datatypes::SchemaRef;
+use arrow::ipc::reader::StreamDecoder;
+use arrow::ipc::writer::StreamEncoder;
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::net::TcpStream;
+
+/// Large enough that a queue of small messages goes out in one call.
+const WRITE_BUFFER_BYTES: usize = 64 << 10;
+
+/// Which connection this is, for its frames.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    pub job: u64,
+    pub generation: u64,
+    pub edge: EdgeId,
+}
+
+/// Sends until the queue's sender is gone.
+pub fn send_all(
+    identity: Identity,
+    schema: &SchemaRef,
+    queue: &Receiver<Message>,
+    stream: TcpStream,
+) -> io::Result<()> {
+    let mut out = BufWriter::with_capacity(WRITE_BUFFER_BYTES, stream);
+    let mut encoder = StreamEncoder::try_new(schema).map_err(io::Error::other)?;
+    let mut seq = 0;
+    loop {
+        let message = match queue.try_recv() {
+            Ok(message) => message,
+            Err(TryRecvError::Disconnected) => break,
+            Err(TryRecvError::Empty) => {
+                out.flush()?;
+                match queue.recv() {
+                    Ok(message) => message,
+                    Err(_) => break,
+                }
+            }
+        };
+        seq += 1;
+        let mut frame = |kind: Kind, payload: &[&[u8]]| {
+            let length = payload.iter().map(|part| part.len()).sum::<usize>();
+            let length = u32::try_from(length).map_err(|_| malformed(format!("a batch takes {length} bytes")))?;
+            let Identity { job, generation, edge } = identity;
+            frame::write(&mut out, &Header { job, generation, edge, seq, kind, length }, payload)
+        };
+        match message {
+            Message::Batch(batch) => {
+                let buffers = encoder.encode(&batch).map_err(io::Error::other)?;
+                let parts: Vec<&[u8]> = buffers.iter().map(Buffer::as_slice).collect();
+                frame(Kind::Batch, &parts)?;
+            }
+            Message::Watermark(Progress { watermark_us, idle }) => {
+                frame(Kind::Watermark, &[&watermark_us.to_le_bytes(), &[u8::from(idle)]])?;
+            }
+            Message::Barrier { epoch, last } => {
+                frame(Kind::Barrier, &[&epoch.to_le_bytes(), &[u8::from(last)]])?;
+            }
+        }
+    }
+    out.flush()
+}
+
+/// Receives until the other end closes, which is in order only after a last barrier, or until the queue's receiver is
+/// gone.
+pub fn receive_all(identity: Identity, queue: &Sender<Message>, stream: TcpStream) -> io::Result<()> {
+    let mut input = BufReader::with_capacity(WRITE_BUFFER_BYTES, stream);
+    let mut decoder = StreamDecoder::new();
+    let mut last_seq = 0;
+    let mut ended = false;
+    loop {
+        let header = match frame::read_header(&mut input) {
+            Ok(header) => header,
+            Err(error) if ended && error.kind() != io::ErrorKind::InvalidData => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let Identity { job, generation, edge } = identity;
+        if (header.job, header.generation, header.edge, header.seq) != (job, generation, edge, last_seq + 1) {
+            return Err(malformed(format!("frame {header:?} does not follow frame {last_seq} of {identity:?}")));
+        }
+        last_seq = header.seq;
+        match header.kind {
+            Kind::Batch => {
+                // Arrow's buffers point into this one: it is aligned, and filled without another copy.
+                let mut payload = MutableBuffer::from_len_zeroed(header.length as usize);
+                input.read_exact(payload.as_slice_mut())?;
+                let mut payload = Buffer::from(payload);
+                while !payload.is_empty() {
+                    let batch = decoder.decode(&mut payload).map_err(|error| malformed(error.to_string()))?;
+                    if let Some(batch) = batch
+                        && queue.send(Message::Batch(batch)).is_err()
+                    {
+                        return Ok(());
+                    }
+                }
+            }
+            Kind::Watermark | Kind::Barrier => {
+                if header.length != 9 {
+                    return Err(malformed(format!("a signal has 9 bytes, not {}", header.length)));
+                }
+                let mut number = [0; 8];
+                let mut flag = [0];
+                input.read_exact(&mut number)?;
+                input.read_exact(&mut flag)?;
+                let flag = flag[0] != 0;
+                let message = match header.kind {
+                    Kind::Barrier => Message::Barrier { epoch: u64::from_le_bytes(number), last: flag },
+                    _ => Message::Watermark(Progress { watermark_us: i64::from_le_bytes(number), idle: flag }),
+                };
+                ended |= matches!(message, Message::Barrier { last: true, .. });
+                if queue.send(message).is_err() {
+                    return Ok(());
+                }
+            }
+            Kind::Hello | Kind::Accepted | Kind::Refused => {
+                return Err(malformed(format!("{:?} in the middle of a connection", header.kind)));
+            }
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! The operators of one slice, and what a batch, a watermark or a barrier does to them.
+//!
+//! Everything here runs to its end without waiting, except for the outside behind a sink and for whoever takes the
+//! results; the slice's loop ([`crate::runtime::slice`]) decides what comes next.
+
+use crate::dataflow::Operator;
+use crate::runtime::edges::Edges;
+use crate::runtime::exchange::Message;
+use crate::runtime::exchange::partition::partition;
+use crate::runtime::graph::Graph;
+use crate::runtime::operators::window::{BATCH_ROWS, Spec, WindowAggregate};
+use crate::runtime::operators::{filter, project, relabel};
+use crate::runtime::shared::Shared;
+use crate::runtime::snapshot::Part;
+use crate::runtime::sources::{Source, SourceInput};
+use crate::runtime::watermark::Progress;
+use crate::runtime::{Error, retry};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use connectors::{Connector, Sink};
+use crossbeam_channel::{SendTimeoutError, Sender};
+use datafusion::physical_expr::PhysicalExpr;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// How long handing out results may wait until a stop is looked for.
+const RESULT_WAIT: Duration = Duration::from_millis(100);
+
+enum Running {
+    Source(SourceInput),
+    Project { exprs: Vec<Arc<dyn PhysicalExpr>> },
+    Filter { predicate: Arc<dyn PhysicalExpr> },
+    Exchange { keys: Vec<usize>, edges: Edges, sent: Progress },
+    Window(Box<WindowAggregate>),
+    Union,
+    Sink { table: String, schema: SchemaRef, sink: Box<dyn Sink> },
+    Collect { results: Sender<RecordBatch> },
+}
+
+pub struct Flow {
+    shared: Arc<Shared>,
+    graph: Graph,
+    slot: u32,
+    operators: Vec<Running>,
+    /// By node: how far its output has come. For an exchange: of the receiving half.
+    outputs: Vec<Progress>,
+    /// By node: how far its input has come.
+    inputs: Vec<Progress>,
+    /// By exchange: how far each edge into this slice has come.
+    edges_in: BTreeMap<usize, Vec<Progress>>,
+    /// The last epoch that the sinks committed.
+    committed: u64,
+}
+
+impl Flow {
+    /// Opens sources and sinks and restores all state. `edges_out`: the sending ends, by exchange.
+    pub fn open(
+        shared: &Arc<Shared>,
+        slot: u32,
+        mut edges_out: BTreeMap<usize, Vec<Sender<Message>>>,
+        results: Option<&Sender<RecordBatch>>,
+    ) -> Result<Self, Error> {
+        let graph = shared.graph.clone();
+        let n_nodes = shared.dataflow.nodes.len();
+        let mut operators = Vec::with_capacity(n_nodes);
+        let mut edges_in = BTreeMap::new();
+        for (at, node) in shared.dataflow.nodes.iter().enumerate() {
+            operators.push(match &node.operator {
+                Operator::Source { table, projection, watermark } => {
+                    let (table, projection, watermark) = (table.clone(), projection.clone(), watermark.clone());
+                    let connector = find(shared, table.connector(), &table.name)?;
+                    let source = Source { table, projection, watermark, connector };
+                    Running::Source(SourceInput::open(shared, at, slot, &source)?)
+                }
+                Operator::Project { exprs } => Running::Project { exprs: exprs.clone() },
+                Operator::Filter { predicate } => Running::Filter { predicate: Arc::clone(predicate) },
+                Operator::Exchange { keys } => {
+                    let queues = edges_out.remove(&at).unwrap_or_default();
+                    edges_in.insert(at, vec![Progress::START; queues.len()]);
+                    Running::Exchange { keys: keys.clone(), edges: Edges::new(queues), sent: Progress::START }
+                }
+                Operator::WindowAggregate { window, time, keys, aggregates, filters } => {
+                    let input = Arc::clone(&shared.node(node.inputs[0]).schema);
+                    let spec = Spec {
+                        id: node.id.clone(),
+                        window: *window,
+                        time: *time,
+                        keys: keys.clone(),
+                        aggregates: aggregates.clone(),
+                        filters: filters.clone(),
+                        input,
+                        output: Arc::clone(&node.schema),
+                    };
+                    Running::Window(Box::new(open_window(shared, at, slot, spec)?))
+                }
+                Operator::Union => Running::Union,
+                Operator::Sink { table } => {
+                    let sink = open_sink(shared, at, slot, table)?;
+                    Running::Sink { table: table.name.clone(), schema: Arc::clone(&table.schema), sink }
+                }
+                Operator::Collect => {
+                    let job = shared.config.job.clone();
+                    let text = "it has a query without INSERT INTO, and nobody takes its rows".to_string();
+                    Running::Collect { results: results.ok_or(Error::Plan { job, text })?.clone() }
+                }
+            });
+        }
+        Ok(Self {
+            shared: Arc::clone(shared),
+            graph,
+            slot,
+            operators,
+            outputs: vec![Progress::START; n_nodes],
+            inputs: vec![Progress::START; n_nodes],
+            edges_in,
+            committed: shared.restored.epoch,
+        })
+    }
+
+    pub fn source(&mut self, node: usize) -> &mut SourceInput {
+        match &mut self.operators[node] {
+            Running::Source(source) => source,
+            _ => unreachable!("node {node} is no source"),
+        }
+    }
+
+    /// Whether all sources of this slice are at their end.
+    pub fn input_ended(&self) -> bool {
+        self.operators.iter().all(|operator| !matches!(operator, Running::Source(source) if !source.ended))
+    }
+
+    /// The queues that kept messages wait for.
+    pub fn waiting_edges(&self) -> impl Iterator<Item = &Sender<Message>> {
+        self.operators
+            .iter()
+            .flat_map(|operator| match operator {
+                Running::Exchange { edges, .. } => Some(edges.waiting()),
+                _ => None,
+            })
+            .flatten()
+    }
+
+    pub fn flush(&mut self) {
+        for operator in &mut self.operators {
+            if let Running::Exchange { edges, .. } = operator {
+                edges.flush();
+            }
+        }
+    }
+
+    pub fn is_full(&self, exchange: usize) -> bool {
+        matches!(&self.operators[exchange], Running::Exchange { edges, .. } if edges.is_full())
+    }
+
+    /// `batch` came out of `node`: gives it to everybody who reads that node.
+    pub fn push(&mut self, node: usize, batch: &RecordBatch) -> Result<(), Error> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        for at in 0..self.graph.readers[node].len() {
+            self.process(self.graph.readers[node][at], batch)?;
+        }
+        Ok(())
+    }
+
+    fn process(&mut self, node: usize, batch: &RecordBatch) -> Result<(), Error> {
+        let schema = &self.shared.node(node).schema;
+        let failed = self.shared.operator_error(node);
+        match &mut self.operators[node] {
+            Running::Source(_) => unreachable!("source {node} has no input"),
+            Running::Project { exprs } => {
+                let batch = project(exprs, schema, batch).map_err(failed)?;
+                self.push(node, &batch)
+            }
+            Running::Filter { predicate } => {
+                let batch = filter(predicate, batch.clone()).map_err(failed)?;
+                self.push(node, &batch)
+            }
+            Running::Union => {
+                let batch = relabel(schema, batch.clone()).map_err(failed)?;
+                self.push(node, &batch)
+            }
+            Running::Exchange { keys, edges, .. } => {
+                let batch = relabel(schema, batch.clone()).map_err(failed)?;
+                for offset in (0..batch.num_rows()).step_by(BATCH_ROWS) {
+                    let part = batch.slice(offset, BATCH_ROWS.min(batch.num_rows() - offset));
+                    let parts = partition(&part, keys, self.shared.n_slots());
+                    for (slot, part) in parts.map_err(self.shared.operator_error(node))? {
+                        edges.send(slot as usize, Message::Batch(part));
+                    }
+                }
+                Ok(())
+            }
+            Running::Window(window) => {
+                let unusual = window.process(batch).map_err(failed)?;
+                self.shared.counters.rows_late.fetch_add(unusual.late, Relaxed);
+                if unusual.timeless > 0 && self.shared.counters.rows_bad.fetch_add(unusual.timeless, Relaxed) == 0 {
+                    let text = format!(
+                        "rows without an event time reach operator {} and are in no window; \
+                         they are counted as bad",
+                        self.shared.node(node).id
+                    );
+                    self.shared.notice(crate::control::Level::Warning, text);
+                }
+                Ok(())
+            }
+            Running::Sink { table, schema, sink } => {
+                let batch = relabel(schema, batch.clone()).map_err(failed)?;
+                retry::until_done(&self.shared, table, "write to", || sink.write(&batch))?;
+                self.shared.counters.rows_out.fetch_add(batch.num_rows() as u64, Relaxed);
+                Ok(())
+            }
+            Running::Collect { results } => {
+                let mut waiting = batch.clone();
+                while let Err(error) = results.send_timeout(waiting, RESULT_WAIT) {
+                    match error {
+                        SendTimeoutError::Timeout(back) if !self.shared.stopped() => waiting = back,
+                        SendTimeoutError::Timeout(_) => return Err(Error::Stopped),
+                        // Whoever took the rows has enough: the end of the whole task, not of this slice alone.
+                        SendTimeoutError::Disconnected(_) => {
+                            self.shared.stop.store(true, Relaxed);
+                            return Err(Error::Stopped);
+                        }
+                    }
+                }
+                self.shared.counters.rows_out.fetch_add(batch.num_rows() as u64, Relaxed);
+                Ok(())
+            }
+        }
+    }
+
+    /// An edge into this slice has come further.
+    pub fn edge_progressed(&mut self, exchange: usize, from_slot: usize, progress: Progress) -> Result<(), Error> {
+        if let Some(edges) = self.edges_in.get_mut(&exchange) {
+            edges[from_slot] = edges[from_slot].advanced(progress);
+        }
+        self.propagate()
+    }
+
+    /// Lets event time flow through the operators, inputs before their readers, so that what a window emits reaches its
+    /// readers before the watermark that made it do so.
+    pub fn propagate(&mut self) -> Result<(), Error> {
+        for node in 0..self.operators.len() {
+            let came_in = &self.shared.node(node).inputs;
+            let input = match came_in.is_empty() {
+                true => Progress::START,
+                false => self.inputs[node].combined(came_in.iter().map(|input| self.outputs[*input])),
+            };
+            let changed = input != self.inputs[node];
+            self.inputs[node] = input;
+            match &mut self.operators[node] {
+                Running::Source(source) => {
+                    self.outputs[node] = source.progress(self.outputs[node]);
+                    let slice = (self.slot % self.shared.config.slices) as usize;
+                    self.shared.counters.saw_watermark(slice, self.outputs[node]);
+                }
+                Running::Exchange { edges, sent, .. } => {
+                    if *sent != input {
+                        *sent = input;
+                        edges.send_all(&Message::Watermark(input));
+                    }
+                    if let Some(edges) = self.edges_in.get(&node) {
+                        self.outputs[node] = self.outputs[node].combined(edges.iter().copied());
+                    }
+                }
+                Running::Window(window) => {
+                    let mut emitted = Vec::new();
+                    if changed {
+                        let keep = |batch| {
+                            emitted.push(batch);
+                            Ok(())
+                        };
+                        window.advance(input.watermark_us, keep).map_err(self.shared.operator_error(node))?;
+                        let watermark_us = window.output_watermark_us();
+                        self.outputs[node] = self.outputs[node].advanced(Progress { watermark_us, idle: input.idle });
+                    }
+                    for batch in emitted {
+                        self.push(node, &batch)?;
+                    }
+                }
+                Running::Project { .. }
+                | Running::Filter { .. }
+                | Running::Union
+                | Running::Sink { .. }
+                | Running::Collect { .. } => self.outputs[node] = input,
+            }
+        }
+        Ok(())
+    }
+
+    /// All barriers of an epoch have reached `node`: its share goes into `part`, the barrier goes on.
+    pub fn snapshot(&mut self, node: usize, part: &mut Part) -> Result<(), Error> {
+        let id = self.shared.node(node).id.clone();
+        match &mut self.operators[node] {
+            Running::Source(source) => {
+                let (mut positions, mut watermarks) = (BTreeMap::new(), BTreeMap::new());
+                for (split, next) in source.positions() {
+                    positions.insert(split.name.clone(), next);
+                    // The end of a split is found again by reading; no real time is kept for it.
+                    let real = split.progress.watermark_us;
+                    if real > i64::MIN && real < i64::MAX {
+                        watermarks.insert(split.name.clone(), real);
+                    }
+                }
+                part.positions.insert(id.clone(), positions);
+                part.watermarks.insert(id, watermarks);
+            }
+            Running::Exchange { edges, .. } => {
+                edges.send_all(&Message::Barrier { epoch: part.epoch, last: part.last });
+            }
+            Running::Window(window) => {
+                let slice = (self.slot % self.shared.config.slices) as usize;
+                self.shared.counters.saw_state(slice, window.memory_bytes() as u64);
+                let bytes = window.snapshot(self.slot, self.shared.n_slots());
+                part.state.insert(id, bytes.map_err(self.shared.operator_error(node))?);
+            }
+            Running::Sink { table, sink, .. } => {
+                let bytes = retry::until_done(&self.shared, table, "prepare", || sink.prepare(part.epoch))?;
+                if !bytes.is_empty() {
+                    part.prepared.insert(id, bytes);
+                }
+            }
+            Running::Project { .. } | Running::Filter { .. } | Running::Union | Running::Collect { .. } => {}
+        }
+        Ok(())
+    }
+
+    pub fn commit(&mut self, epoch: u64) -> Result<(), Error> {
+        if epoch <= self.committed {
+            return Ok(());
+        }
+        for operator in &mut self.operators {
+            match operator {
+                Running::Sink { table, sink, .. } => {
+                    retry::until_done(&self.shared, table, "commit to", || sink.commit(epoch))?;
+                }
+                Running::Source(source) => source.committed(),
+                _ => {}
+            }
+        }
+        self.committed = epoch;
+        Ok(())
+    }
+
+    pub fn measure(&self) {
+        let bytes = |operator: &Running| match operator {
+            Running::Window(window) => window.memory_bytes() as u64,
+            _ => 0,
+        };
+        let slice = (self.slot % self.shared.config.slices) as usize;
+        self.shared.counters.saw_state(slice, self.operators.iter().map(bytes).sum());
+    }
+
+    pub fn close(&mut self) {
+        for operator in &mut self.operators {
+            if let Running::Source(source) = operator {
+                source.close();
+            }
+        }
+    }
+}
+
+fn find(shared: &Shared, connector: &str, table: &str) -> Result<&'static dyn Connector, Error> {
+    (shared.config.connectors)(connector).ok_or_else(|| Error::Connector {
+        job: shared.config.job.clone(),
+        table: table.to_string(),
+        doing: "open",
+        text: format!("there is no connector '{connector}'"),
+    })
+}
+
+fn open_window(shared: &Shared, node: usize, slot: u32, spec: Spec) -> Result<WindowAggregate, Error> {
+    let id = spec.id.clone();
+    let mut window = WindowAggregate::new(spec).map_err(shared.operator_error(node))?;
+    let epoch = shared.restored.epoch;
+    for name in shared.restored.state.get(&id).into_iter().flatten() {
+        let bytes = shared.config.checkpoints.get_blocking(&shared.io, name).map_err(|source| Error::Restore {
+            job: shared.config.job.clone(),
+            operator: id.clone(),
+            epoch,
+            source: Box::new(source),
+        })?;
+        window.restore(&bytes, slot, shared.n_slots()).map_err(|source| {
+            let source = source.context(format!("state file {name}"));
+            shared.operator_error(node)(source)
+        })?;
+    }
+    Ok(window)
+}
+
+fn open_sink(shared: &Shared, node: usize, slot: u32, table: &connectors::TableDef) -> Result<Box<dyn Sink>, Error> {
+    let id = &shared.node(node).id;
+    let connector = find(shared, table.connector(), &table.name)?;
+    let context = shared.context(slot);
+    let mut sink = retry::until_done(shared, &table.name, "open", || connector.open_sink(table, &context))?;
+    if shared.restored.from_manifest {
+        let epoch = shared.restored.epoch;
+        let files = shared.restored.prepared.get(id).into_iter().flatten().enumerate();
+        let own = files.filter(|(at, _)| (*at as u64) % u64::from(shared.n_slots()) == u64::from(slot));
+        let read = |(_, name): (usize, &String)| {
+            let bytes = shared.config.checkpoints.get_blocking(&shared.io, name);
+            bytes.map(|bytes| bytes.to_vec()).map_err(|source| Error::Restore {
+                job: shared.config.job.clone(),
+                operator: id.clone(),
+                epoch,
+                source: Box::new(source),
+            })
+        };
+        let states = own.map(read).collect::<Result<Vec<_>, _>>()?;
+        retry::until_done(shared, &table.name, "restore", || sink.restore(epoch, states.clone()))?;
+    }
+    Ok(sink)
+}

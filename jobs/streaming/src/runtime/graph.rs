@@ -1,0 +1,66 @@
+//! The shape of a dataflow inside one slice.
+//!
+//! An exchange cuts the slice: rows that reach it leave the slice, and rows that other slices sent enter behind it.
+//! Places where rows enter (sources, and the receiving half of exchanges) are *entries*. Everything that follows from
+//! the shape alone is computed here once.
+
+use crate::dataflow::{Dataflow, Operator};
+
+/// A place where rows enter a slice.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The source, or the exchange whose receiving half this is.
+    pub node: usize,
+    /// Nodes that rows from here reach before they leave the slice; an exchange here means its sending half. Sources
+    /// count themselves. In topological order.
+    pub reaches: Vec<usize>,
+    /// The exchanges among `reaches`.
+    pub exchanges: Vec<usize>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Graph {
+    /// By node: who reads its output.
+    pub readers: Vec<Vec<usize>>,
+    /// Later entries first: what is nearer to the sinks is polled first, so that rows leave before new ones come in.
+    pub entries: Vec<Entry>,
+    /// By node: the entries that reach it.
+    pub reached_from: Vec<Vec<usize>>,
+}
+
+impl Graph {
+    pub fn of(dataflow: &Dataflow) -> Self {
+        let nodes = &dataflow.nodes;
+        let mut readers = vec![Vec::new(); nodes.len()];
+        for (at, node) in nodes.iter().enumerate() {
+            for input in &node.inputs {
+                assert!(*input < at, "node {at} ({}) reads node {input}, which is not before it", node.id);
+                readers[*input].push(at);
+            }
+        }
+        let is_exchange = |at: usize| matches!(nodes[at].operator, Operator::Exchange { .. });
+        let mut entries = Vec::new();
+        for (at, node) in nodes.iter().enumerate().rev() {
+            let is_source = matches!(node.operator, Operator::Source { .. });
+            if !is_source && !is_exchange(at) {
+                continue;
+            }
+            let mut reached = vec![false; nodes.len()];
+            reached[at] = true;
+            for next in at..nodes.len() {
+                if reached[next] && (next == at || !is_exchange(next)) {
+                    readers[next].iter().for_each(|reader| reached[*reader] = true);
+                }
+            }
+            reached[at] = is_source;
+            let reaches: Vec<usize> = (0..nodes.len()).filter(|next| reached[*next]).collect();
+            let exchanges = reaches.iter().copied().filter(|next| is_exchange(*next)).collect();
+            entries.push(Entry { node: at, reaches, exchanges });
+        }
+        let mut reached_from = vec![Vec::new(); nodes.len()];
+        for (at, entry) in entries.iter().enumerate() {
+            entry.reaches.iter().for_each(|node| reached_from[*node].push(at));
+        }
+        Self { readers, entries, reached_from }
+    }
+}

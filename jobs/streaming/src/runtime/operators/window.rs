@@ -1,0 +1,394 @@
+//! Event-time windows over keyed rows.
+//!
+//! Rows are aggregated into *panes* of the greatest width that divides both the windows' width and their slide, so a
+//! row is touched once however many windows overlap; a window is the merge of its panes. A tumbling window is one pane.
+//! A window is emitted once, when the watermark passes its end; a pane goes when its last window went.
+//!
+//! Invariant: what is emitted depends on the rows and the watermarks alone, not on how rows were cut into batches, on
+//! the number of slices, or on a checkpoint and restore in between.
+
+use crate::dataflow::Window;
+use crate::runtime::operators::groups::{Aggregation, Frozen, Live};
+use crate::runtime::operators::{evaluate, evaluate_predicate};
+use crate::state::{file, hash};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array,
+    UInt64Array,
+};
+use arrow::compute::{concat_batches, filter_record_batch, take};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType, UInt64Type};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Batches going on are no longer than this: small enough for a processor's cache and for an edge's queue to mean a
+/// bounded number of bytes, long enough that the work per batch does not matter.
+pub const BATCH_ROWS: usize = 8192;
+
+/// Event times beyond this (some 146,000 years from the epoch) are taken for mistakes: arithmetic on them could wrap.
+const TIME_LIMIT_US: i64 = i64::MAX / 2;
+
+/// What becomes of a row, besides being aggregated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unusual {
+    /// Rows that missed at least one window because it was emitted before they came.
+    pub late: u64,
+    /// Rows without a usable event time; they are in no window.
+    pub timeless: u64,
+}
+
+/// How the operator was planned; see `Operator::WindowAggregate`.
+#[derive(Debug)]
+pub struct Spec {
+    pub id: String,
+    pub window: Window,
+    pub time: usize,
+    pub keys: Vec<usize>,
+    pub aggregates: Vec<Arc<AggregateFunctionExpr>>,
+    pub filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    pub input: SchemaRef,
+    pub output: SchemaRef,
+}
+
+#[derive(Debug)]
+enum Pane {
+    Live(Live),
+    Frozen(Frozen),
+}
+
+#[derive(Debug)]
+pub struct WindowAggregate {
+    spec: Spec,
+    aggregation: Arc<Aggregation>,
+    arguments: Vec<Vec<Arc<dyn PhysicalExpr>>>,
+    width_us: i64,
+    slide_us: i64,
+    pane_us: i64,
+    /// By the pane's start.
+    panes: BTreeMap<i64, Pane>,
+    /// Windows that end at or before this were emitted.
+    watermark_us: i64,
+}
+
+impl WindowAggregate {
+    pub fn new(spec: Spec) -> Result<Self> {
+        let (width_us, slide_us) = match spec.window {
+            Window::Tumble { width_us } => (width_us, width_us),
+            Window::Hop { width_us, slide_us } => (width_us, slide_us),
+        };
+        if width_us <= 0 || slide_us <= 0 || width_us > TIME_LIMIT_US / 2 || slide_us > TIME_LIMIT_US / 2 {
+            return Err(DataFusionError::Plan(format!(
+                "a window of {width_us} µs every {slide_us} µs is not possible"
+            )));
+        }
+        let aggregation = Arc::new(Aggregation::new(&spec.input, &spec.keys, spec.aggregates.clone())?);
+        Ok(Self {
+            arguments: aggregation.arguments(),
+            aggregation,
+            width_us,
+            slide_us,
+            pane_us: greatest_common_divisor(width_us, slide_us),
+            panes: BTreeMap::new(),
+            watermark_us: i64::MIN,
+            spec,
+        })
+    }
+
+    pub fn process(&mut self, batch: &RecordBatch) -> Result<Unusual> {
+        let (rows_by_pane, unusual) = self.assign(batch)?;
+        if rows_by_pane.is_empty() {
+            return Ok(unusual);
+        }
+        let keys: Vec<ArrayRef> = self.spec.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
+        let all = |exprs: &Vec<Arc<dyn PhysicalExpr>>| exprs.iter().map(|expr| evaluate(expr, batch)).collect();
+        let arguments = self.arguments.iter().map(all).collect::<Result<Vec<Vec<ArrayRef>>>>()?;
+        let filter = |filter: &Option<Arc<dyn PhysicalExpr>>| {
+            filter.as_ref().map(|predicate| evaluate_predicate(predicate, batch)).transpose()
+        };
+        let filters = self.spec.filters.iter().map(filter).collect::<Result<Vec<_>>>()?;
+        for (start, rows) in rows_by_pane {
+            let pane = self.live_pane(start)?;
+            if rows.len() == batch.num_rows() {
+                pane.update(&keys, rows.len(), &arguments, &filters)?;
+                continue;
+            }
+            let n_rows = rows.len();
+            let rows = UInt32Array::from(rows);
+            let some = |column: &ArrayRef| Ok(take(column, &rows, None)?);
+            let keys = keys.iter().map(some).collect::<Result<Vec<_>>>()?;
+            let arguments = arguments
+                .iter()
+                .map(|columns| columns.iter().map(some).collect())
+                .collect::<Result<Vec<Vec<ArrayRef>>>>()?;
+            let filters = filters
+                .iter()
+                .map(|mask| mask.as_ref().map(|mask| Ok(take(mask, &rows, None)?.as_boolean().clone())).transpose())
+                .collect::<Result<Vec<Option<BooleanArray>>>>()?;
+            pane.update(&keys, n_rows, &arguments, &filters)?;
+        }
+        Ok(unusual)
+    }
+
+    /// Emits, in order of their ends, the windows that the watermark has passed.
+    pub fn advance(&mut self, watermark_us: i64, mut emit: impl FnMut(RecordBatch) -> Result<()>) -> Result<()> {
+        if watermark_us <= self.watermark_us {
+            return Ok(());
+        }
+        let mut due = BTreeSet::new();
+        for pane in self.panes.keys() {
+            let mut start = self.last_window_of(*pane);
+            while self.contains(start, *pane) {
+                if self.end_of(start) <= watermark_us && self.end_of(start) > self.watermark_us {
+                    due.insert(start);
+                }
+                start -= self.slide_us;
+            }
+        }
+        self.watermark_us = watermark_us;
+        for start in due {
+            let groups = self.groups_of(start)?;
+            let (keys, results, n_groups) = groups.finish()?;
+            if n_groups > 0 {
+                let batch = self.output(start, keys, results, n_groups)?;
+                for offset in (0..n_groups).step_by(BATCH_ROWS) {
+                    emit(batch.slice(offset, BATCH_ROWS.min(n_groups - offset)))?;
+                }
+            }
+        }
+        // A pane goes with its last window; panes are in order of start and so are their last windows.
+        while let Some((start, _)) = self.panes.first_key_value() {
+            if self.end_of(self.last_window_of(*start)) > watermark_us {
+                break;
+            }
+            self.panes.pop_first();
+        }
+        Ok(())
+    }
+
+    /// What the rows that are still to come out cannot be earlier than: the start of the first window not yet emitted,
+    /// so that both the start and the end of a window can serve as the event time of what follows.
+    pub fn output_watermark_us(&self) -> i64 {
+        match self.watermark_us {
+            i64::MIN | i64::MAX => self.watermark_us,
+            watermark_us => self.first_window_after(watermark_us),
+        }
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        let of = |pane: &Pane| match pane {
+            Pane::Live(live) => live.memory_bytes(),
+            Pane::Frozen(frozen) => frozen.memory_bytes(),
+        };
+        self.panes.values().map(of).sum()
+    }
+
+    /// The state file of this slice.
+    pub fn snapshot(&mut self, slot: u32, n_slots: u32) -> Result<Vec<u8>> {
+        let schema = self.state_schema();
+        let mut batches = Vec::with_capacity(self.panes.len());
+        for (start, frozen) in self.freeze()? {
+            if frozen.n_groups == 0 {
+                continue;
+            }
+            let keys = &frozen.columns[..self.aggregation.n_keys()];
+            let hashes = hash::hash_rows(keys, frozen.n_groups).map_err(external)?;
+            let mut columns: Vec<ArrayRef> =
+                vec![Arc::new(UInt64Array::from(hashes)), Arc::new(Int64Array::from(vec![start; frozen.n_groups]))];
+            columns.extend(frozen.columns.iter().cloned());
+            batches.push(RecordBatch::try_new(Arc::clone(&schema), columns)?);
+        }
+        let (hash_low, hash_high) = hash::range_of(slot, n_slots);
+        let header =
+            file::Header { operator: self.spec.id.clone(), hash_low, hash_high, watermark_us: self.watermark_us };
+        file::encode(&header, &schema, &batches).map_err(external)
+    }
+
+    /// Takes from a state file what belongs to this slice; called once for every file of the operator.
+    pub fn restore(&mut self, bytes: &[u8], slot: u32, n_slots: u32) -> Result<()> {
+        let (header, schema, batches) = file::decode(bytes).map_err(external)?;
+        let expected = self.state_schema();
+        if header.operator != self.spec.id || schema != expected {
+            return Err(DataFusionError::Execution(format!(
+                "the state is of operator {} with columns {schema}, but operator {} needs {expected}; start without \
+                 this checkpoint, or with the version that wrote it",
+                header.operator, self.spec.id
+            )));
+        }
+        // All slices of one barrier saw the same watermarks before it, so these are equal; of two that differ the
+        // lower one loses no rows.
+        self.watermark_us = match self.watermark_us {
+            i64::MIN => header.watermark_us,
+            watermark_us => watermark_us.min(header.watermark_us),
+        };
+        let (low, high) = hash::range_of(slot, n_slots);
+        if header.hash_high < low || header.hash_low > high {
+            return Ok(());
+        }
+        let all = concat_batches(&schema, &batches)?;
+        let own = all.column(0).as_primitive::<UInt64Type>().iter();
+        let own: BooleanArray = own.map(|hash| hash.map(|hash| (low..=high).contains(&hash))).collect();
+        let own = filter_record_batch(&all, &own)?;
+        let mut rows_by_pane: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+        for (row, start) in own.column(1).as_primitive::<Int64Type>().values().iter().enumerate() {
+            rows_by_pane.entry(*start).or_default().push(row as u32);
+        }
+        for (start, rows) in rows_by_pane {
+            let n_groups = rows.len();
+            let rows = UInt32Array::from(rows);
+            let columns = &own.columns()[2..];
+            let columns = columns.iter().map(|column| Ok(take(column, &rows, None)?)).collect::<Result<_>>()?;
+            self.live_pane(start)?.merge(&Frozen { columns, n_groups })?;
+        }
+        Ok(())
+    }
+
+    fn assign(&self, batch: &RecordBatch) -> Result<(BTreeMap<i64, Vec<u32>>, Unusual)> {
+        let column = batch.column(self.spec.time);
+        let Some(times) = column.as_primitive_opt::<TimestampMicrosecondType>() else {
+            return Err(DataFusionError::Execution(format!("event time is of type {}", column.data_type())));
+        };
+        let mut rows_by_pane: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+        let mut unusual = Unusual::default();
+        let first_open = self.first_window_after(self.watermark_us);
+        let mut last: Option<(i64, Vec<u32>)> = None;
+        for row in 0..times.len() {
+            let time = times.value(row);
+            if times.is_null(row) || !(-TIME_LIMIT_US..TIME_LIMIT_US).contains(&time) {
+                unusual.timeless += 1;
+                continue;
+            }
+            let pane = time.div_euclid(self.pane_us) * self.pane_us;
+            let last_window = self.last_window_of(pane);
+            if !self.contains(last_window, pane) {
+                // Between two windows, where the slide is wider than the window.
+                continue;
+            }
+            if self.watermark_us > i64::MIN {
+                let first_window = self.first_window_after(pane);
+                unusual.late += u64::from(first_window < first_open);
+                if last_window < first_open {
+                    continue;
+                }
+            }
+            // Neighbours mostly fall into one pane: the map is asked only when the pane changes.
+            match &mut last {
+                Some((start, rows)) if *start == pane => rows.push(row as u32),
+                _ => {
+                    let rows = rows_by_pane.remove(&pane).unwrap_or_default();
+                    if let Some((start, rows)) = last.replace((pane, rows)) {
+                        rows_by_pane.insert(start, rows);
+                    }
+                    if let Some((_, rows)) = &mut last {
+                        rows.push(row as u32);
+                    }
+                }
+            }
+        }
+        rows_by_pane.extend(last);
+        Ok((rows_by_pane, unusual))
+    }
+
+    fn live_pane(&mut self, start: i64) -> Result<&mut Live> {
+        let pane = match self.panes.remove(&start) {
+            None => Live::new(&self.aggregation)?,
+            Some(Pane::Live(live)) => live,
+            Some(Pane::Frozen(frozen)) => Live::thaw(&self.aggregation, &frozen)?,
+        };
+        match self.panes.entry(start).insert_entry(Pane::Live(pane)).into_mut() {
+            Pane::Live(live) => Ok(live),
+            Pane::Frozen(_) => unreachable!("pane {start} was just made live"),
+        }
+    }
+
+    /// All groups of one window, ready to be finished.
+    fn groups_of(&mut self, start: i64) -> Result<Live> {
+        if self.pane_us == self.width_us && self.slide_us >= self.width_us {
+            // No other window needs this pane.
+            return match self.panes.remove(&start) {
+                Some(Pane::Live(live)) => Ok(live),
+                Some(Pane::Frozen(frozen)) => Live::thaw(&self.aggregation, &frozen),
+                None => Live::new(&self.aggregation),
+            };
+        }
+        let mut merged = Live::new(&self.aggregation)?;
+        let starts: Vec<i64> = self.panes.range(start..self.end_of(start)).map(|(start, _)| *start).collect();
+        for start in starts {
+            merged.merge(self.frozen_pane(start)?)?;
+        }
+        Ok(merged)
+    }
+
+    fn frozen_pane(&mut self, start: i64) -> Result<&Frozen> {
+        let frozen = match self.panes.remove(&start) {
+            None => Live::new(&self.aggregation)?.freeze()?,
+            Some(Pane::Live(live)) => live.freeze()?,
+            Some(Pane::Frozen(frozen)) => frozen,
+        };
+        match self.panes.entry(start).insert_entry(Pane::Frozen(frozen)).into_mut() {
+            Pane::Frozen(frozen) => Ok(frozen),
+            Pane::Live(_) => unreachable!("pane {start} was just frozen"),
+        }
+    }
+
+    fn freeze(&mut self) -> Result<Vec<(i64, Frozen)>> {
+        let starts: Vec<i64> = self.panes.keys().copied().collect();
+        starts.into_iter().map(|start| Ok((start, self.frozen_pane(start)?.clone()))).collect()
+    }
+
+    fn output(&self, start: i64, keys: Vec<ArrayRef>, results: Vec<ArrayRef>, n_groups: usize) -> Result<RecordBatch> {
+        let n_keys = keys.len();
+        let bound = |at: usize, time: i64| -> ArrayRef {
+            let times = TimestampMicrosecondArray::from(vec![time; n_groups]);
+            match self.spec.output.field(at).data_type() {
+                DataType::Timestamp(_, zone) => Arc::new(times.with_timezone_opt(zone.clone())),
+                _ => Arc::new(times),
+            }
+        };
+        let mut columns = keys;
+        columns.push(bound(n_keys, start));
+        columns.push(bound(n_keys + 1, self.end_of(start)));
+        columns.extend(results);
+        Ok(RecordBatch::try_new(Arc::clone(&self.spec.output), columns)?)
+    }
+
+    fn state_schema(&self) -> SchemaRef {
+        let mut fields =
+            vec![Field::new("key_hash", DataType::UInt64, false), Field::new("pane_start_us", DataType::Int64, false)];
+        fields.extend(self.aggregation.frozen_fields());
+        Arc::new(Schema::new(fields))
+    }
+
+    /// The start of the last window that could hold a pane.
+    fn last_window_of(&self, pane: i64) -> i64 {
+        pane.div_euclid(self.slide_us) * self.slide_us
+    }
+
+    fn contains(&self, start: i64, pane: i64) -> bool {
+        start <= pane && pane < self.end_of(start)
+    }
+
+    fn end_of(&self, start: i64) -> i64 {
+        start.saturating_add(self.width_us)
+    }
+
+    /// The start of the first window that ends after this time.
+    fn first_window_after(&self, time: i64) -> i64 {
+        let begin = i128::from(time) - i128::from(self.width_us);
+        let slide = i128::from(self.slide_us);
+        let start = (begin.div_euclid(slide) + 1) * slide;
+        start.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
+    }
+}
+
+fn greatest_common_divisor(a: i64, b: i64) -> i64 {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+}
+
+fn external(error: impl std::error::Error + Send + Sync + 'static) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! What the threads of one task have in common.
+
+use crate::control::{Level, Metrics, TaskSnapshot};
+use crate::dataflow::{Dataflow, Node, Operator};
+use crate::runtime::dead_letters::DeadLetters;
+use crate::runtime::graph::Graph;
+use crate::runtime::restore::Restored;
+use crate::runtime::snapshot::Part;
+use crate::runtime::watermark::Progress;
+use crate::runtime::{Error, TaskConfig};
+use crossbeam_channel::Sender;
+use datafusion::error::DataFusionError;
+use std::any::Any;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use tokio::runtime::Handle;
+
+#[derive(Debug)]
+pub struct Shared {
+    pub config: TaskConfig,
+    pub dataflow: Dataflow,
+    pub graph: Graph,
+    pub restored: Restored,
+    pub dead_letters: DeadLetters,
+    pub counters: Counters,
+    /// Set once; every thread looks at it at least every tenth of a second while it waits.
+    pub stop: AtomicBool,
+    /// To the thread that speaks with the outside, which never waits for the slices; so waiting here is short.
+    pub events: Sender<Event>,
+    pub io: Handle,
+    /// By source node: its splits, asked for once per task.
+    pub splits: Mutex<HashMap<usize, Vec<String>>>,
+}
+
+/// From the threads of a task to the one that speaks with the outside.
+#[derive(Debug)]
+pub enum Event {
+    Ready,
+    /// All sources of a slice are at their end.
+    InputEnded,
+    Snapshot(Box<Part>),
+    /// The files of a slice's part are written, or could not be.
+    Stored {
+        epoch: u64,
+        result: Result<Box<TaskSnapshot>, String>,
+    },
+    Committed {
+        slot: u32,
+        epoch: u64,
+    },
+    /// A slice has nothing left to do.
+    Done,
+    Failed(Error),
+    Notice(Level, String),
+}
+
+impl Shared {
+    pub fn n_slots(&self) -> u32 {
+        self.config.slices * self.config.peers.len() as u32
+    }
+
+    pub fn stopped(&self) -> bool {
+        self.stop.load(Relaxed)
+    }
+
+    pub fn node(&self, node: usize) -> &Node {
+        &self.dataflow.nodes[node]
+    }
+
+    pub fn notice(&self, level: Level, text: String) {
+        match level {
+            Level::Info => tracing::info!(job = %self.config.job, "{text}"),
+            Level::Warning => tracing::warn!(job = %self.config.job, "{text}"),
+            Level::Error => tracing::error!(job = %self.config.job, "{text}"),
+        }
+        self.tell(Event::Notice(level, text));
+    }
+
+    pub fn tell(&self, event: Event) {
+        // Nobody listens any more when the task is over.
+        let _ = self.events.send(event);
+    }
+
+    pub fn operator_error(&self, node: usize) -> impl Fn(DataFusionError) -> Error {
+        move |source| {
+            let node = self.node(node);
+            let operator = match &node.operator {
+                Operator::Source { table, .. } | Operator::Sink { table } => {
+                    format!("{} (table {})", node.id, table.name)
+                }
+                _ => node.id.clone(),
+            };
+            Error::Operator { job: self.config.job.clone(), operator, source: Box::new(source) }
+        }
+    }
+
+    pub fn context(&self, slot: u32) -> connectors::Context {
+        let config = &self.config;
+        connectors::Context {
+            job: config.job.clone(),
+            generation: config.generation,
+            claimed_us: config.claimed_us,
+            slot,
+            n_slots: self.n_slots(),
+            base_dir: config.base_dir.clone(),
+            tables_endpoint: config.tables_endpoint.clone(),
+            token: config.token.clone(),
+        }
+    }
+
+    /// A thread whose error, or panic, is told as an event.
+    pub fn spawn(
+        self: &Arc<Self>,
+        name: String,
+        body: impl FnOnce(&Arc<Self>) -> Result<(), Error> + Send + 'static,
+    ) -> Result<JoinHandle<()>, Error> {
+        let shared = Arc::clone(self);
+        let thread = name.clone();
+        let run = move || {
+            let failure = match catch_unwind(AssertUnwindSafe(|| body(&shared))) {
+                Ok(Ok(()) | Err(Error::Stopped)) => return,
+                Ok(Err(error)) => error,
+                Err(panic) => Error::Panic { job: shared.config.job.clone(), thread, text: panic_text(panic.as_ref()) },
+            };
+            shared.tell(Event::Failed(failure));
+        };
+        let job = self.config.job.clone();
+        std::thread::Builder::new().name(name).spawn(run).map_err(|source| Error::Threads { job, source })
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_string());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic without a text".to_string())
+}
+
+/// Totals, written by the slices per batch and read about once a second.
+#[derive(Debug)]
+pub struct Counters {
+    pub rows_in: AtomicU64,
+    pub rows_out: AtomicU64,
+    pub rows_late: AtomicU64,
+    pub rows_bad: AtomicU64,
+    event_time_us: AtomicI64,
+    /// By slice.
+    watermarks_us: Vec<AtomicI64>,
+    state_bytes: Vec<AtomicU64>,
+}
+
+impl Counters {
+    pub fn new(slices: u32) -> Self {
+        Self {
+            rows_in: AtomicU64::new(0),
+            rows_out: AtomicU64::new(0),
+            rows_late: AtomicU64::new(0),
+            rows_bad: AtomicU64::new(0),
+            event_time_us: AtomicI64::new(i64::MIN),
+            watermarks_us: (0..slices).map(|_| AtomicI64::new(i64::MIN)).collect(),
+            state_bytes: (0..slices).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    pub fn saw_event_time(&self, time_us: i64) {
+        self.event_time_us.fetch_max(time_us, Relaxed);
+    }
+
+    pub fn saw_watermark(&self, slice: usize, progress: Progress) {
+        // At the end of the input the last real time stays: "the end" is no time to show.
+        if !progress.ended() {
+            self.watermarks_us[slice].store(progress.watermark_us, Relaxed);
+        }
+    }
+
+    pub fn saw_state(&self, slice: usize, bytes: u64) {
+        self.state_bytes[slice].store(bytes, Relaxed);
+    }
+
+    pub fn metrics(&self) -> Metrics {
+        let known = |time_us: i64| (time_us > i64::MIN).then(|| time_us.div_euclid(1000));
+        let watermarks = self.watermarks_us.iter().map(|watermark| watermark.load(Relaxed));
+        Metrics {
+            rows_in: self.rows_in.load(Relaxed),
+            rows_out: self.rows_out.load(Relaxed),
+            rows_late: self.rows_late.load(Relaxed),
+            rows_bad: self.rows_bad.load(Relaxed),
+            // A slice without a time of its own (no splits, or nothing read yet) has nothing to show.
+            watermark_ms: watermarks.filter_map(known).min(),
+            event_time_ms: known(self.event_time_us.load(Relaxed)),
+            state_bytes: self.state_bytes.iter().map(|bytes| bytes.load(Relaxed)).sum(),
+        }
+    }
+}

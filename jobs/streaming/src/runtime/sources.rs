@@ -1,0 +1,274 @@
+//! Reads the splits of one source for one slice, in a thread of its own.
+//!
+//! Invariant: rows and the position after them travel together, so a checkpoint, which the slice takes between two
+//! batches, never runs ahead of what was processed. Event time is computed here, per split, before rows of different
+//! splits meet.
+
+use crate::dataflow::Watermark;
+use crate::runtime::operators::{evaluate, relabel};
+use crate::runtime::shared::Shared;
+use crate::runtime::watermark::Progress;
+use crate::runtime::{Error, retry};
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::max;
+use arrow::datatypes::TimestampMicrosecondType;
+use connectors::{BadRecord, Connector, Polled, Position, SourceReader, SplitStart, TableDef};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, TryRecvError, bounded};
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::physical_expr::PhysicalExpr;
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Batches read ahead of the slice: one at hand and some ready, so that a slow poll does not leave the slice idle.
+const READ_AHEAD: usize = 4;
+/// How long a poll may wait; a stop is seen after it.
+const POLL_WAIT: Duration = Duration::from_millis(100);
+
+/// What the reading thread tells its slice.
+#[derive(Debug)]
+pub enum Read {
+    Batch {
+        split: usize,
+        batch: RecordBatch,
+        next: Position,
+        bad: Vec<BadRecord>,
+        /// The highest of the batch, where the source has event time.
+        watermark_us: Option<i64>,
+        event_time_us: Option<i64>,
+    },
+    /// Nothing came from this split for as long as the table says.
+    Idle {
+        split: usize,
+    },
+    SplitEnd {
+        split: usize,
+    },
+    End,
+}
+
+/// A split as its slice sees it.
+#[derive(Debug)]
+pub struct Split {
+    pub name: String,
+    pub next: Option<Position>,
+    pub progress: Progress,
+}
+
+/// One source on one slice.
+#[derive(Debug)]
+pub struct SourceInput {
+    pub splits: Vec<Split>,
+    pub ended: bool,
+    /// Absent where no split falls to this slice.
+    pub reads: Option<Receiver<Read>>,
+    checkpointed: Option<Sender<Vec<(usize, Position)>>>,
+    /// Positions of the latest snapshot, told to the reader once it is committed.
+    snapshot: Vec<(usize, Position)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl SourceInput {
+    /// Finds this slice's splits, restores their positions and starts to read.
+    pub fn open(shared: &Arc<Shared>, node: usize, slot: u32, source: &Source) -> Result<Self, Error> {
+        let id = &shared.node(node).id;
+        let positions = shared.restored.positions.get(id);
+        let watermarks = shared.restored.watermarks.get(id);
+        let splits: Vec<Split> = all_splits(shared, node, slot, source)?
+            .into_iter()
+            .enumerate()
+            .filter(|(at, _)| (*at as u64) % u64::from(shared.n_slots()) == u64::from(slot))
+            .map(|(_, name)| Split {
+                next: positions.and_then(|positions| positions.get(&name).copied()),
+                progress: watermarks.and_then(|all| all.get(&name)).map_or(Progress::START, |at| Progress::at(*at)),
+                name,
+            })
+            .collect();
+        if splits.is_empty() {
+            let (reads, checkpointed, thread) = (None, None, None);
+            return Ok(Self { splits, ended: true, reads, checkpointed, snapshot: Vec::new(), thread });
+        }
+        let starts: Vec<SplitStart> =
+            splits.iter().map(|split| SplitStart { split: split.name.clone(), from: split.next }).collect();
+        let (send_reads, reads) = bounded(READ_AHEAD);
+        // Positions matter to lag tools only, and the newest counts: one waiting is enough.
+        let (checkpointed, positions) = bounded(1);
+        let source = source.clone();
+        let name = format!("read-{}-{slot}", source.table.name);
+        let thread = shared.spawn(name, move |shared| {
+            let context = shared.context(slot);
+            let Source { table, projection, connector, .. } = &source;
+            let reader = retry::until_done(shared, &table.name, "open", || {
+                connector.open_source(table, projection, &starts, &context)
+            })?;
+            Reading {
+                shared,
+                node,
+                source: &source,
+                reads: &send_reads,
+                idle: vec![Some(Duration::ZERO); starts.len()],
+            }
+            .run(reader, &positions)
+        })?;
+        let (reads, checkpointed, thread) = (Some(reads), Some(checkpointed), Some(thread));
+        Ok(Self { splits, ended: false, reads, checkpointed, snapshot: Vec::new(), thread })
+    }
+
+    /// How far the splits have come together.
+    pub fn progress(&self, before: Progress) -> Progress {
+        before.combined(self.splits.iter().map(|split| split.progress))
+    }
+
+    /// The positions for a snapshot, by split; a split of which nothing was read has none and begins anew.
+    pub fn positions(&mut self) -> impl Iterator<Item = (&Split, Position)> {
+        let known = self.splits.iter().enumerate();
+        self.snapshot = known.filter_map(|(at, split)| split.next.map(|next| (at, next))).collect();
+        self.splits.iter().filter_map(|split| split.next.map(|next| (split, next)))
+    }
+
+    pub fn committed(&mut self) {
+        if let Some(checkpointed) = &self.checkpointed {
+            let _ = checkpointed.try_send(std::mem::take(&mut self.snapshot));
+        }
+    }
+
+    /// Lets the reading thread go and waits for it, so that its connector is closed in order.
+    pub fn close(&mut self) {
+        self.reads = None;
+        self.checkpointed = None;
+        if let Some(thread) = self.thread.take() {
+            // Its panic was told as an event.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The source as planned, with its connector.
+#[derive(Clone)]
+pub struct Source {
+    pub table: TableDef,
+    pub projection: Vec<usize>,
+    pub watermark: Option<Watermark>,
+    pub connector: &'static dyn Connector,
+}
+
+fn all_splits(shared: &Shared, node: usize, slot: u32, source: &Source) -> Result<Vec<String>, Error> {
+    // Held while asking: the other slices of the task need the same answer and wait for it.
+    let mut known = shared.splits.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(splits) = known.get(&node) {
+        return Ok(splits.clone());
+    }
+    let context = shared.context(slot);
+    let Source { table, connector, .. } = source;
+    let splits = retry::until_done(shared, &table.name, "find the splits of", || connector.splits(table, &context))?;
+    known.insert(node, splits.clone());
+    Ok(splits)
+}
+
+struct Reading<'a> {
+    shared: &'a Arc<Shared>,
+    node: usize,
+    source: &'a Source,
+    reads: &'a Sender<Read>,
+    /// By split: how long polls have waited without rows from it; `None` once that was told, or after its end. Time
+    /// spent waiting for the slice does not count: rows may be there.
+    idle: Vec<Option<Duration>>,
+}
+
+impl Reading<'_> {
+    fn run(
+        mut self,
+        mut reader: Box<dyn SourceReader>,
+        checkpointed: &Receiver<Vec<(usize, Position)>>,
+    ) -> Result<(), Error> {
+        let table = &self.source.table.name;
+        loop {
+            match checkpointed.try_recv() {
+                Ok(positions) => reader.checkpointed(&positions),
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => return Ok(()),
+            }
+            let begin = Instant::now();
+            let polled = retry::until_done(self.shared, table, "read", || reader.poll(POLL_WAIT))?;
+            self.count_idle(begin.elapsed(), &polled)?;
+            match polled {
+                Polled::Idle => {}
+                Polled::Batch { split, batch, next, bad } => {
+                    let read = self.batch(split, batch, next, bad).map_err(self.shared.operator_error(self.node))?;
+                    self.send(read)?;
+                }
+                Polled::SplitEnd { split } => {
+                    self.idle[split] = None;
+                    self.send(Read::SplitEnd { split })?;
+                }
+                Polled::End => break,
+            }
+            if self.shared.stopped() {
+                return Err(Error::Stopped);
+            }
+        }
+        self.send(Read::End)?;
+        // The reader stays for the positions that are committed after its end.
+        while !self.shared.stopped() {
+            match checkpointed.recv_timeout(POLL_WAIT) {
+                Ok(positions) => reader.checkpointed(&positions),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn batch(&self, split: usize, batch: RecordBatch, next: Position, bad: Vec<BadRecord>) -> DataFusionResult<Read> {
+        let batch = relabel(&self.shared.node(self.node).schema, batch)?;
+        let (mut watermark_us, mut event_time_us) = (None, None);
+        if let Some(Watermark { time, watermark, .. }) = &self.source.watermark
+            && batch.num_rows() > 0
+        {
+            watermark_us = highest(watermark, &batch)?;
+            event_time_us = highest(time, &batch)?;
+        }
+        Ok(Read::Batch { split, batch, next, bad, watermark_us, event_time_us })
+    }
+
+    fn count_idle(&mut self, waited: Duration, polled: &Polled) -> Result<(), Error> {
+        let Some(limit_ms) = self.source.watermark.as_ref().and_then(|watermark| watermark.idle_ms) else {
+            return Ok(());
+        };
+        let busy = match polled {
+            Polled::Batch { split, .. } => Some(*split),
+            _ => None,
+        };
+        if let Some(split) = busy {
+            self.idle[split] = Some(Duration::ZERO);
+        }
+        for split in 0..self.idle.len() {
+            let Some(idle) = self.idle[split].as_mut().filter(|_| busy != Some(split)) else { continue };
+            *idle += waited;
+            if *idle >= Duration::from_millis(limit_ms) {
+                self.idle[split] = None;
+                self.send(Read::Idle { split })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&self, mut read: Read) -> Result<(), Error> {
+        loop {
+            match self.reads.send_timeout(read, POLL_WAIT) {
+                Ok(()) => return Ok(()),
+                Err(SendTimeoutError::Timeout(back)) if !self.shared.stopped() => read = back,
+                Err(SendTimeoutError::Timeout(_) | SendTimeoutError::Disconnected(_)) => return Err(Error::Stopped),
+            }
+        }
+    }
+}
+
+fn highest(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> DataFusionResult<Option<i64>> {
+    let values = evaluate(expr, batch)?;
+    let Some(times) = values.as_primitive_opt::<TimestampMicrosecondType>() else {
+        return Err(DataFusionError::Execution(format!("event time is of type {}", values.data_type())));
+    };
+    // The end of time is kept for the end of the input.
+    Ok(max(times).map(|time| time.min(i64::MAX - 1)))
+}

@@ -1,0 +1,95 @@
+//! The SQL of job files: text -> [`Script`] -> [`Dataflow`](crate::dataflow::Dataflow).
+//!
+//! [`parse`] reads a file and finds every mistake in its statements; [`plan`] turns INSERTs or a bare SELECT into
+//! operators; [`explain`] shows them. Built on DataFusion's SQL planner, without a fork: what it does not know (event
+//! time, windows in FROM, models) is read by our own code around it.
+//!
+//! Invariant: what the streaming operators cannot do is refused here, with the construct's name and place.
+
+mod aggregate;
+mod catalog;
+mod create;
+mod cursor;
+mod dialect;
+mod errors;
+mod explain;
+mod graph;
+mod group_window;
+
+mod lower;
+mod parse;
+mod plan;
+mod refuse;
+mod settings;
+mod split;
+mod statements;
+#[cfg(test)]
+mod tests;
+mod text;
+mod time;
+mod types;
+mod uses;
+mod window;
+
+pub use explain::explain;
+pub use parse::parse;
+pub use plan::plan;
+pub use settings::SETTINGS;
+pub use split::ScriptJob;
+pub use statements::{
+    Column, ColumnKind, InsertStatement, ModelStatement, Script, SelectQuery, Setting, Statement, StatementBody,
+    TableStatement, ViewStatement, WatermarkClause,
+};
+pub use text::{Name, Span};
+
+pub(crate) use catalog::Catalog;
+pub(crate) use errors::Place;
+pub(crate) use lower::interval_us;
+pub(crate) use plan::{for_each_scan, settle};
+pub(crate) use window::{WINDOW_COLUMNS, WindowNode};
+
+use crate::functions::{Functions, declared_predict};
+use jobs::Diagnostic;
+
+/// Reads a file and plans all of it, as it would be at submission, with no model at hand.
+pub fn check(text: &str) -> Result<Script, Vec<Diagnostic>> {
+    let script = parse(text)?;
+    let functions = Functions::new().with(declared_predict());
+    let mut errors = Vec::new();
+    let mut checked = Vec::new();
+    for (at, statement) in script.statements.iter().enumerate() {
+        let mut body = &statement.body;
+        while let StatementBody::Explain(inner) = body {
+            body = inner;
+        }
+        checked.push(match body {
+            StatementBody::Set(_) | StatementBody::Table(_) | StatementBody::View(_) | StatementBody::Explain(_) => {
+                continue;
+            }
+            StatementBody::Insert(_) => plan::plan_now(&script, &[at], &functions).map(|_| ()),
+            StatementBody::Model(_) => check_batch(&script, at, &functions),
+            StatementBody::Query(_) if crate::batch::bounded(&script, at) => check_batch(&script, at, &functions),
+            StatementBody::Query(_) => plan::plan_now(&script, &[at], &functions).map(|_| ()),
+        });
+    }
+    let planned = !checked.is_empty();
+    for result in checked {
+        for error in result.err().into_iter().flatten() {
+            // A mistake in a view is found by everything that is planned.
+            if !errors.contains(&error) {
+                errors.push(error);
+            }
+        }
+    }
+    if !planned && let Err(found) = Catalog::new(&script, &functions, None, None) {
+        errors = found;
+    }
+    if errors.is_empty() { Ok(script) } else { Err(errors) }
+}
+
+fn check_batch(script: &Script, statement: usize, functions: &Functions) -> Result<(), Vec<Diagnostic>> {
+    match script.statements[statement].body.query() {
+        Some(query) => crate::batch::check(script, &script.text()[query.span.0..query.span.1], functions),
+        None => Ok(()),
+    }
+}

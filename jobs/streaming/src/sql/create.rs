@@ -1,0 +1,284 @@
+//! `CREATE TABLE`, `CREATE VIEW` and `CREATE MODEL`.
+
+use super::cursor::{Cursor, Parsed};
+use super::parse::select;
+use super::settings::option_key;
+use super::statements::{
+    Column, ColumnKind, ModelStatement, StatementBody, TableStatement, ViewStatement, WatermarkClause,
+};
+use super::text::{Name, Span, Tok};
+use super::types::arrow_type;
+use arrow::datatypes::{Field, Schema};
+use connectors::{OptionEntry, TableDef};
+use datafusion::sql::sqlparser::tokenizer::Token;
+use jobs::Diagnostic;
+use std::sync::Arc;
+
+const KINDS: [&str; 3] = ["TABLE", "VIEW", "MODEL"];
+
+/// After `CREATE`.
+pub(crate) fn create(cursor: &mut Cursor<'_>, errors: &mut Vec<Diagnostic>) -> Parsed<StatementBody> {
+    let start = cursor.toks[0].span.0;
+    if cursor.peek_all(&["OR", "REPLACE"]) || cursor.peek_is("MATERIALIZED") {
+        let word = if cursor.peek_is("OR") { "OR REPLACE" } else { "MATERIALIZED" };
+        return Err(Diagnostic::new(format!("CREATE {word} is not supported yet")).at(cursor.here()));
+    }
+    let temporary = cursor.accept(&["TEMPORARY"]) || cursor.accept(&["TEMP"]);
+    if temporary && cursor.peek_is("TABLE") {
+        return Err(Diagnostic::new("CREATE TEMPORARY TABLE is not supported yet").at(cursor.here()));
+    }
+    if cursor.accept(&["TABLE"]) {
+        table(cursor, start, errors).map(|table| StatementBody::Table(Arc::new(table)))
+    } else if cursor.accept(&["VIEW"]) {
+        view(cursor).map(StatementBody::View)
+    } else if cursor.accept(&["MODEL"]) {
+        model(cursor, start, errors).map(StatementBody::Model)
+    } else {
+        Err(cursor.expected_one_of(&KINDS))
+    }
+}
+
+fn view(cursor: &mut Cursor<'_>) -> Parsed<ViewStatement> {
+    cursor.accept(&["IF", "NOT", "EXISTS"]);
+    let name = cursor.name("the view's name")?;
+    let columns = if cursor.peek().is_some_and(|tok| tok.is_token(&Token::LParen)) {
+        cursor.names("a column's name")?
+    } else {
+        Vec::new()
+    };
+    cursor.expect("AS")?;
+    Ok(ViewStatement { name, columns, query: select(cursor)? })
+}
+
+fn model(cursor: &mut Cursor<'_>, start: usize, errors: &mut Vec<Diagnostic>) -> Parsed<ModelStatement> {
+    let name = cursor.name("the model's name")?;
+    let options = if cursor.accept(&["WITH"]) { options(cursor, errors)? } else { Vec::new() };
+    cursor.expect("AS")?;
+    let query = select(cursor)?;
+    let query_text = cursor.text(query.span).to_string();
+    Ok(ModelStatement { name, options, query_text, query, span: (start, cursor.last_end()) })
+}
+
+/// The columns of a table as they are found.
+#[derive(Default)]
+struct Columns {
+    columns: Vec<Column>,
+    primary_key: Vec<Name>,
+    watermark: Option<WatermarkClause>,
+}
+
+fn table(cursor: &mut Cursor<'_>, start: usize, errors: &mut Vec<Diagnostic>) -> Parsed<TableStatement> {
+    cursor.accept(&["IF", "NOT", "EXISTS"]);
+    let name = cursor.name("the table's name")?;
+    if cursor.peek_is("AS") {
+        return Err(Diagnostic::new("CREATE TABLE AS is not supported yet")
+            .at(cursor.here())
+            .help("declare the table, then INSERT INTO it"));
+    }
+    let (items, close) = cursor.parenthesized()?;
+    let mut found = Columns::default();
+    for (at, item) in items.iter().enumerate() {
+        let end = items.get(at + 1).and_then(|next| next.first()).map_or(close, |tok| tok.span.0);
+        let mut part = cursor.part(item, item.last().map_or(end, |tok| tok.span.1));
+        if let Err(error) = column(&mut part, &mut found) {
+            errors.push(error);
+        }
+    }
+    let mut partitioned_by = Vec::new();
+    let mut entries = Vec::new();
+    while !cursor.done() {
+        if cursor.accept(&["PARTITIONED", "BY"]) {
+            partitioned_by = cursor.names("a column's name")?;
+        } else if cursor.accept(&["COMMENT"]) {
+            cursor.at += 1;
+        } else if cursor.accept(&["WITH"]) {
+            entries = options(cursor, errors)?;
+        } else {
+            return Err(cursor.expected_one_of(&["WITH", "PARTITIONED"]));
+        }
+    }
+    settle(name, found, partitioned_by, entries, (start, cursor.last_end()), errors)
+}
+
+fn column(cursor: &mut Cursor<'_>, found: &mut Columns) -> Parsed<()> {
+    if cursor.peek_all(&["WATERMARK", "FOR"]) {
+        let start = cursor.here().0;
+        cursor.at += 2;
+        let column = cursor.name("the event-time column")?;
+        cursor.expect("AS")?;
+        let (expr, _) = cursor.sql(|parser| parser.parse_expr())?;
+        let span = (start, cursor.last_end());
+        if found.watermark.is_some() {
+            return Err(Diagnostic::new("a table has one WATERMARK").at(span));
+        }
+        found.watermark = Some(WatermarkClause { column, expr: Box::new(expr), span });
+        return cursor.finish();
+    }
+    if cursor.accept(&["CONSTRAINT"]) {
+        cursor.name("the constraint's name")?;
+    }
+    if cursor.peek_all(&["PRIMARY", "KEY"]) {
+        let span = cursor.here();
+        cursor.at += 2;
+        if !found.primary_key.is_empty() {
+            return Err(Diagnostic::new("a table has one PRIMARY KEY").at(span));
+        }
+        found.primary_key = cursor.names("a column's name")?;
+        cursor.accept(&["NOT", "ENFORCED"]);
+        return cursor.finish();
+    }
+    let name = cursor.name("a column's name")?;
+    if cursor.accept(&["AS"]) {
+        let (expr, span) = cursor.sql(|parser| parser.parse_expr())?;
+        found.columns.push(Column { name, kind: ColumnKind::Computed(Box::new(expr), span) });
+        return cursor.finish();
+    }
+    if cursor.done() {
+        return Err(cursor.expected("a type"));
+    }
+    let (sql_type, span) = cursor.sql(|parser| parser.parse_data_type())?;
+    let mut kind = ColumnKind::Physical(arrow_type(&sql_type).map_err(|error| error.at(span))?);
+    while !cursor.done() {
+        if cursor.accept(&["NOT", "NULL"]) || cursor.accept(&["NULL"]) {
+            continue;
+        } else if cursor.accept(&["PRIMARY", "KEY"]) {
+            cursor.accept(&["NOT", "ENFORCED"]);
+            found.primary_key.push(name.clone());
+        } else if cursor.accept(&["COMMENT"]) {
+            cursor.at += 1;
+        } else if cursor.accept(&["GENERATED", "ALWAYS", "AS"]) {
+            let (expr, span) = cursor.sql(|parser| parser.parse_expr())?;
+            let _ = cursor.accept(&["STORED"]) || cursor.accept(&["VIRTUAL"]);
+            kind = ColumnKind::Computed(Box::new(expr), span);
+        } else if cursor.peek_is("METADATA") || cursor.peek_is("DEFAULT") {
+            let word = cursor.text(cursor.here()).to_ascii_uppercase();
+            return Err(Diagnostic::new(format!("{word} columns are not supported yet")).at(cursor.here()));
+        } else {
+            return Err(cursor.expected_one_of(&["NOT", "PRIMARY", "COMMENT", "GENERATED"]));
+        }
+    }
+    found.columns.push(Column { name, kind });
+    Ok(())
+}
+
+/// `(key = value, …)`; a value is a string, or whatever stands up to the next comma.
+fn options(cursor: &mut Cursor<'_>, errors: &mut Vec<Diagnostic>) -> Parsed<Vec<OptionEntry>> {
+    let (items, close) = cursor.parenthesized()?;
+    let mut entries: Vec<OptionEntry> = Vec::new();
+    for item in items {
+        match option(cursor, item, close) {
+            Ok(entry) => {
+                if entries.iter().any(|earlier| earlier.key == entry.key) {
+                    let error = Diagnostic::new(format!("option '{}' is given twice", entry.key));
+                    errors.push(Diagnostic { span: entry.key_span, ..error });
+                } else {
+                    entries.push(entry);
+                }
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    Ok(entries)
+}
+
+fn option<'a>(cursor: &Cursor<'a>, item: &'a [Tok], close: usize) -> Parsed<OptionEntry> {
+    let mut part = cursor.part(item, item.last().map_or(close, |tok| tok.span.1));
+    let start = part.here().0;
+    let key = option_key(&mut part)?;
+    let key_span = (start, part.last_end());
+    part.expect_token(&Token::Eq)?;
+    let value_start = part.here();
+    if part.done() {
+        return Err(part.expected("a value"));
+    }
+    let span = (value_start.0, item.last().map_or(value_start.1, |tok| tok.span.1));
+    let value = match &item[part.at..] {
+        [Tok { token, .. }] => match &token.token {
+            Token::SingleQuotedString(value) => value.clone(),
+            _ => part.text(span).to_string(),
+        },
+        [first, second, ..] if matches!(first.token.token, Token::SingleQuotedString(_)) => {
+            return Err(
+                Diagnostic::new(format!("expected ',' or ')', found '{}'", part.text(second.span))).at(second.span)
+            );
+        }
+        _ => part.text(span).to_string(),
+    };
+    Ok(OptionEntry { key, value, key_span: Some(key_span), value_span: Some(span) })
+}
+
+fn settle(
+    name: Name,
+    found: Columns,
+    partitioned_by: Vec<Name>,
+    mut options: Vec<OptionEntry>,
+    span: Span,
+    errors: &mut Vec<Diagnostic>,
+) -> Parsed<TableStatement> {
+    let Columns { columns, primary_key, watermark } = found;
+    for (at, column) in columns.iter().enumerate() {
+        if let Some(earlier) = columns[..at].iter().find(|earlier| earlier.name.key() == column.name.key()) {
+            let same = earlier.name.text == column.name.text;
+            let message = format!("column '{}' is declared twice", column.name.text);
+            let error = Diagnostic::new(message).at(column.name.span);
+            errors.push(if same {
+                error
+            } else {
+                error.help(format!("'{}' is the same name: names match without regard to case", earlier.name.text))
+            });
+        }
+    }
+    let names: Vec<&str> = columns.iter().map(|column| column.name.text.as_str()).collect();
+    let unknown = |wanted: &Name| {
+        Diagnostic::new(format!("unknown column '{}'", wanted.text))
+            .at(wanted.span)
+            .suggest(&wanted.text, names.clone())
+    };
+    let physical: Vec<(&Name, &arrow::datatypes::DataType)> = columns
+        .iter()
+        .filter_map(|column| match &column.kind {
+            ColumnKind::Physical(data_type) => Some((&column.name, data_type)),
+            ColumnKind::Computed(..) => None,
+        })
+        .collect();
+    let mut key = Vec::new();
+    for wanted in &primary_key {
+        match physical.iter().position(|(name, _)| name.key() == wanted.key()) {
+            Some(at) => key.push(at),
+            None if columns.iter().any(|column| column.name.key() == wanted.key()) => {
+                errors.push(
+                    Diagnostic::new(format!("'{}' is computed and cannot be a key", wanted.text)).at(wanted.span),
+                );
+            }
+            None => errors.push(unknown(wanted)),
+        }
+    }
+    let has = |wanted: &Name| columns.iter().any(|column| column.name.key() == wanted.key());
+    errors.extend(partitioned_by.iter().chain(watermark.iter().map(|w| &w.column)).filter(|n| !has(n)).map(unknown));
+    let idle = options.iter().position(|entry| entry.key == "watermark.idle").map(|at| options.remove(at));
+    let idle_ms = match &idle {
+        Some(entry) => match jobs::text::parse_duration(&entry.value) {
+            Ok(duration) => Some(duration.as_millis() as u64),
+            Err(error) => {
+                errors.push(Diagnostic { span: entry.value_span, ..Diagnostic::new(error) });
+                None
+            }
+        },
+        None => None,
+    };
+    // Every column may be NULL: a record that lacks a field must not make a batch that contradicts its own schema.
+    let fields: Vec<Field> =
+        physical.iter().map(|(name, data_type)| Field::new(&name.text, (*data_type).clone(), true)).collect();
+    if fields.is_empty() && errors.is_empty() {
+        errors.push(Diagnostic::new(format!("table '{}' has no columns of its own", name.text)).at(name.span));
+    }
+    let schema = Arc::new(Schema::new(fields));
+    let def = TableDef { name: name.text.clone(), schema, primary_key: key, options };
+    if errors.is_empty() {
+        errors.extend(connectors::check_table(&def).into_iter().map(|error| match error.span {
+            Some(_) => error,
+            None => error.at(name.span),
+        }));
+    }
+    Ok(TableStatement { name, columns, watermark, partitioned_by, span, def, idle_ms })
+}

@@ -1,0 +1,124 @@
+//! Event-time windows in GROUP BY: `GROUP BY tumble(INTERVAL '10 seconds')` and `hop(slide, width)`.
+//!
+//! The call is a function that exists only for the planner; its value is a struct of `start` and `end`. An aggregation
+//! that groups by it is rewritten to one that groups by the columns of a window in FROM.
+
+use super::errors::{external, in_call};
+use super::time::is_event_time;
+use super::types::event_time;
+use super::window::{WINDOW_COLUMNS, WindowNode, has_column, hop, interval_us};
+use crate::dataflow::Window;
+use arrow::datatypes::{DataType, Field, Fields};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, Result, exec_err};
+use datafusion::functions::core::named_struct;
+use datafusion::logical_expr::{
+    Aggregate, ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility, lit,
+};
+use jobs::Diagnostic;
+use std::sync::Arc;
+
+pub(crate) fn grouping_functions() -> [ScalarUDF; 2] {
+    ["tumble", "hop"].map(|name| {
+        ScalarUDF::new_from_impl(GroupingWindow { name, signature: Signature::variadic_any(Volatility::Volatile) })
+    })
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct GroupingWindow {
+    name: &'static str,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for GroupingWindow {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        let field = |name: &str| Field::new(name, event_time(), true);
+        Ok(DataType::Struct(Fields::from(vec![field("start"), field("end")])))
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        exec_err!("{} belongs in GROUP BY", self.name)
+    }
+}
+
+/// The arguments when `expr` is one of the calls.
+pub(crate) fn grouping_call(expr: &Expr) -> Option<(&str, &[Expr])> {
+    match expr {
+        Expr::Alias(alias) => grouping_call(&alias.expr),
+        Expr::ScalarFunction(call) => match call.func.name() {
+            name @ ("tumble" | "hop") => Some((name, &call.args)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Rewrites all aggregations that group by one of the calls.
+pub(crate) fn expand(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let expanded = plan.transform_up(|node| match node {
+        LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.iter().any(|expr| grouping_call(expr).is_some()) => {
+            rewrite(aggregate).map(Transformed::yes)
+        }
+        node => Ok(Transformed::no(node)),
+    })?;
+    Ok(expanded.data)
+}
+
+fn rewrite(aggregate: Aggregate) -> Result<LogicalPlan> {
+    let calls: Vec<(&str, &[Expr])> = aggregate.group_expr.iter().filter_map(grouping_call).collect();
+    let [(name, args)] = calls.as_slice() else {
+        return Err(external(Diagnostic::new("an aggregation has one window")));
+    };
+    let wrong = |error: Diagnostic| in_call(error, name);
+    let refuse = |error: Diagnostic| Err(wrong(error));
+    let widths: std::result::Result<Vec<i64>, Diagnostic> = args.iter().map(interval_us).collect();
+    let window = match (*name, widths.map_err(wrong)?.as_slice()) {
+        ("tumble", [width_us]) => Window::Tumble { width_us: *width_us },
+        ("hop", [slide_us, width_us]) => hop(*slide_us, *width_us),
+        ("tumble", _) => return refuse(Diagnostic::new("tumble takes one argument: tumble(width)")),
+        _ => return refuse(Diagnostic::new("hop takes two arguments: hop(slide, width)")),
+    };
+    let input = &aggregate.input;
+    let times: Vec<usize> = (0..input.schema().fields().len()).filter(|at| is_event_time(input, *at)).collect();
+    let time = match times.as_slice() {
+        [time] => Column::from(input.schema().qualified_field(*time)),
+        [] => {
+            let error = Diagnostic::new(format!("{name} needs an event time, and none of these columns is one"));
+            return refuse(error.help("declare WATERMARK FOR column AS … on the table"));
+        }
+        _ => {
+            let error = Diagnostic::new(format!("{name} finds more than one event time"));
+            return refuse(error.help("write TABLE(TUMBLE(TABLE t, DESCRIPTOR(column), width)) to choose"));
+        }
+    };
+    if let Some(taken) = WINDOW_COLUMNS.iter().find(|name| has_column(input, name)) {
+        return refuse(Diagnostic::new(format!("the input has a column {taken} already")).help("rename it in a view"));
+    }
+    let qualifier = time.relation.clone();
+    let windowed = WindowNode::try_new(input.as_ref().clone(), window, time)?.into_plan();
+    let [start, end] = [0, 1].map(|at| Expr::Column(Column::new(qualifier.clone(), WINDOW_COLUMNS[at])));
+    let mut group: Vec<Expr> =
+        aggregate.group_expr.iter().filter(|expr| grouping_call(expr).is_none()).cloned().collect();
+    group.extend([start.clone(), end.clone()]);
+    let grouped = Aggregate::try_new(Arc::new(windowed), group, aggregate.aggr_expr.clone())?;
+    // The columns that the nodes above know, in their order.
+    let exprs = aggregate.schema.iter().enumerate().map(|(at, (qualifier, field))| {
+        match aggregate.group_expr.get(at).and_then(grouping_call) {
+            Some(_) => named_struct()
+                .call(vec![lit("start"), start.clone(), lit("end"), end.clone()])
+                .alias_qualified(qualifier.cloned(), field.name()),
+            None => Expr::Column(Column::new(qualifier.cloned(), field.name())),
+        }
+    });
+    let exprs: Vec<Expr> = exprs.collect();
+    LogicalPlanBuilder::from(LogicalPlan::Aggregate(grouped)).project(exprs)?.build()
+}

@@ -1,0 +1,433 @@
+//! Turns a settled logical plan into operators.
+//!
+//! A [`Stream`] is a node together with what its columns stand for. Columns of a window that is not aggregated yet do not
+//! exist as data: they are worked out where an expression asks for them, or become the window of an aggregation.
+
+use super::catalog::{Catalog, script_table};
+use super::errors::Place;
+use super::graph::Graph;
+use super::plan::group_by_place;
+use super::refuse::{at, find};
+use super::statements::{Script, TableStatement};
+use super::types::canonical;
+use super::window::WindowNode;
+use crate::dataflow::{Dataflow, Operator, Watermark, Window};
+use crate::functions::tumble_start;
+use arrow::datatypes::{DataType, Field, Fields, IntervalMonthDayNano};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchemaRef, Result as PlanResult, ScalarValue};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, cast, lit};
+use jobs::Diagnostic;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+#[derive(Clone, Debug)]
+pub(crate) enum Slot {
+    /// A column of the node.
+    Column(usize),
+    /// Worked out from columns of the node.
+    Lazy(Expr),
+    /// Start, end or time (0, 1, 2) of the open window.
+    Window(usize),
+}
+
+/// A window that rows are in and that is not aggregated yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Open {
+    pub(crate) window: Window,
+    /// Column of the node.
+    pub(crate) time: usize,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Stream {
+    pub(crate) node: usize,
+    /// The columns that the logical plan knows, in order.
+    pub(crate) schema: DFSchemaRef,
+    /// Parallel to `schema`.
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) open: Option<Open>,
+}
+
+pub(crate) struct Lowering<'a> {
+    script: &'a Script,
+    catalog: &'a Catalog,
+    /// By table, what all statements together read of it.
+    columns: BTreeMap<String, BTreeSet<usize>>,
+    pub(crate) graph: Graph,
+}
+
+pub(crate) type Lowered<T> = Result<T, Diagnostic>;
+
+impl<'a> Lowering<'a> {
+    pub(crate) fn new(script: &'a Script, catalog: &'a Catalog, columns: BTreeMap<String, BTreeSet<usize>>) -> Self {
+        Self { script, catalog, columns, graph: Graph::default() }
+    }
+
+    pub(crate) fn finish(self) -> Dataflow {
+        self.graph.finish()
+    }
+
+    pub(crate) fn lower(&mut self, plan: &LogicalPlan, places: &[Place<'_>]) -> Lowered<Stream> {
+        match plan {
+            LogicalPlan::TableScan(scan) => {
+                let table = script_table(scan).ok_or_else(|| defect("a table of another catalog", places))?;
+                let projection = match &scan.projection {
+                    Some(projection) => projection.clone(),
+                    None => (0..table.statement.def.schema.fields().len()).collect(),
+                };
+                self.source(&table.statement, &projection, Arc::clone(&scan.projected_schema), places)
+            }
+            LogicalPlan::SubqueryAlias(alias) => {
+                let input = self.lower(&alias.input, places)?;
+                Ok(Stream { schema: Arc::clone(&alias.schema), ..input })
+            }
+            LogicalPlan::Projection(projection) => {
+                let input = self.lower(&projection.input, places)?;
+                self.project(input, &projection.expr, Arc::clone(&projection.schema), places)
+            }
+            LogicalPlan::Filter(filter) => {
+                let input = self.lower(&filter.input, places)?;
+                let predicate = self.resolve(&filter.predicate, &input, places)?;
+                let does = self.graph.text(input.node, &predicate);
+                let physical = self.graph.physical(input.node, &predicate);
+                let predicate = physical.map_err(|error| planner(&error, places))?;
+                let fields = fields_of(self.graph.schema(input.node).fields());
+                let operator = Operator::Filter { predicate };
+                let node = self.graph.add("filter", &does, vec![input.node], fields, operator);
+                Ok(Stream { node: node.map_err(|error| planner(&error, places))?, ..input })
+            }
+            LogicalPlan::Union(union) => {
+                let mut inputs = Vec::new();
+                let fields = canonical_fields(union.schema.fields());
+                for input in &union.inputs {
+                    let stream = self.lower(input, places)?;
+                    inputs.push(self.materialize(
+                        stream,
+                        Columns { fields: fields.clone(), named: false },
+                        None,
+                        places,
+                    )?);
+                }
+                let node = self.graph.add("union", "", inputs, fields, Operator::Union);
+                let slots = (0..union.schema.fields().len()).map(Slot::Column).collect();
+                let node = node.map_err(|error| planner(&error, places))?;
+                Ok(Stream { node, schema: Arc::clone(&union.schema), slots, open: None })
+            }
+            LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate, places),
+            LogicalPlan::Extension(_) => match WindowNode::of(plan) {
+                Some(window) => self.window(window, Arc::clone(plan.schema()), places),
+                None => Err(defect("an operator of another planner", places)),
+            },
+            other => Err(defect(&format!("{}", other.display()), places)),
+        }
+    }
+
+    fn source(
+        &mut self,
+        table: &TableStatement,
+        wanted: &[usize],
+        schema: DFSchemaRef,
+        places: &[Place<'_>],
+    ) -> Lowered<Stream> {
+        let key = table.name.key();
+        let time = self.catalog.times.get(&key);
+        let physical = table.def.schema.fields();
+        let mut read = self.columns.get(&key).cloned().unwrap_or_default();
+        read.extend(wanted);
+        for expr in time.iter().flat_map(|time| [&time.time, &time.watermark]) {
+            for column in expr.column_refs() {
+                read.extend(physical.iter().position(|field| field.name().to_lowercase() == column.name));
+            }
+        }
+        if read.is_empty() {
+            // Rows are counted by a column.
+            read.insert(0);
+        }
+        let projection: Vec<usize> = read.into_iter().collect();
+        let position = |column: &usize| projection.iter().position(|read| read == column);
+        let slots = wanted.iter().filter_map(position).map(Slot::Column).collect();
+        let fields: Vec<Field> = projection.iter().map(|column| physical[*column].as_ref().clone()).collect();
+        let operator = Operator::Source { table: table.def.clone(), projection: projection.clone(), watermark: None };
+        let id = format!("source-{key}");
+        let known = self.graph.has(&id);
+        let node = self.graph.named(id, Vec::new(), fields, operator).map_err(|error| planner(&error, places))?;
+        if let (Some(time), false) = (time, known) {
+            let bound = |expr: &Expr| -> PlanResult<_> { self.graph.physical(node, &unqualified(expr)?) };
+            let watermark = bound(&time.time)
+                .and_then(|t| Ok(Watermark { time: t, watermark: bound(&time.watermark)?, idle_ms: table.idle_ms }));
+            let watermark = watermark.map_err(|error| planner(&error, places))?;
+            self.graph.set_watermark(node, watermark);
+        }
+        Ok(Stream { node, schema, slots, open: None })
+    }
+
+    fn window(&mut self, window: &WindowNode, schema: DFSchemaRef, places: &[Place<'_>]) -> Lowered<Stream> {
+        let input = self.lower(&window.input, places)?;
+        if input.open.is_some() {
+            let error = Diagnostic::new("a window of rows that are in a window already is not supported");
+            return Err(at(error, find(places, &[&["TUMBLE"], &["HOP"]])));
+        }
+        let index = input.schema.index_of_column(&window.time).map_err(|error| planner(&error, places))?;
+        let input = match input.slots[index] {
+            Slot::Column(_) => input,
+            _ => {
+                let fields = canonical_fields(input.schema.fields());
+                let slots = (0..input.slots.len()).map(Slot::Column).collect();
+                let schema = Arc::clone(&input.schema);
+                Stream {
+                    node: self.materialize(input, Columns { fields, named: false }, None, places)?,
+                    slots,
+                    schema,
+                    open: None,
+                }
+            }
+        };
+        let Slot::Column(time) = input.slots[index] else { return Err(defect("a time that is no column", places)) };
+        let slots = input.slots.into_iter().chain((0..3).map(Slot::Window)).collect();
+        Ok(Stream { node: input.node, schema, slots, open: Some(Open { window: window.window, time }) })
+    }
+
+    /// `expr`, over the logical columns of `stream`, as one over the columns of its node.
+    pub(crate) fn resolve(&self, expr: &Expr, stream: &Stream, places: &[Place<'_>]) -> Lowered<Expr> {
+        let mut refused = None;
+        let resolved = expr.clone().transform_up(|expr| match &expr {
+            Expr::Column(column) => {
+                let index = stream.schema.index_of_column(column)?;
+                match self.slot(stream, index, places) {
+                    Ok(expr) => Ok(Transformed::yes(expr)),
+                    Err(error) => {
+                        refused = Some(error);
+                        Ok(Transformed::no(expr))
+                    }
+                }
+            }
+            _ => Ok(Transformed::no(expr)),
+        });
+        match (refused, resolved) {
+            (Some(error), _) => Err(error),
+            (None, Ok(resolved)) => Ok(resolved.data),
+            (None, Err(error)) => Err(planner(&error, places)),
+        }
+    }
+
+    fn slot(&self, stream: &Stream, index: usize, places: &[Place<'_>]) -> Lowered<Expr> {
+        match (&stream.slots[index], stream.open) {
+            (Slot::Column(column), _) => Ok(self.graph.column(stream.node, *column)),
+            (Slot::Lazy(expr), _) => Ok(expr.clone()),
+            (Slot::Window(which), Some(Open { window: Window::Tumble { width_us }, time })) => {
+                let time = self.graph.column(stream.node, time);
+                let start = tumble_start().call(vec![time, lit(width_us)]);
+                Ok(match which {
+                    0 => start,
+                    1 => start + interval_us(width_us),
+                    _ => start + interval_us(width_us - 1000),
+                })
+            }
+            (Slot::Window(_), _) => {
+                let name = stream.schema.field(index).name();
+                let error =
+                    Diagnostic::new(format!("{name} of HOP is not supported outside an aggregation of its windows"));
+                let error = error.help("group by window_start and window_end");
+                Err(at(error, places.iter().find_map(|place| place.find_name(name)).or_else(|| find(places, &[]))))
+            }
+        }
+    }
+
+    fn project(&mut self, input: Stream, exprs: &[Expr], schema: DFSchemaRef, places: &[Place<'_>]) -> Lowered<Stream> {
+        let mut passed = Vec::new();
+        for expr in exprs {
+            passed.push(match expr.clone().unalias() {
+                Expr::Column(column) => {
+                    let index = input.schema.index_of_column(&column).map_err(|error| planner(&error, places))?;
+                    Ok(input.slots[index].clone())
+                }
+                expr => Err(self.resolve(&expr, &input, places)?),
+            });
+        }
+        if passed.iter().all(Result::is_ok) {
+            let slots = passed.into_iter().flatten().collect();
+            return Ok(Stream { schema, slots, ..input });
+        }
+        let mut outputs = Outputs::default();
+        let mut slots = Vec::new();
+        for (output, field) in passed.into_iter().zip(schema.fields().iter()) {
+            slots.push(match output {
+                Ok(Slot::Window(which)) => Slot::Window(which),
+                Ok(Slot::Column(column)) => {
+                    Slot::Column(outputs.push(self.graph.column(input.node, column), field.name()))
+                }
+                Ok(Slot::Lazy(expr)) | Err(expr) => Slot::Column(outputs.push(expr, field.name())),
+            });
+        }
+        let open = input.open.map(|open| {
+            let time = outputs.push(self.graph.column(input.node, open.time), "event_time");
+            Open { time, ..open }
+        });
+        let node = self.outputs(input.node, outputs, places)?;
+        Ok(Stream { node, schema, slots, open })
+    }
+
+    /// A node that emits exactly `outputs` of `input`.
+    pub(crate) fn outputs(&mut self, input: usize, outputs: Outputs, places: &[Place<'_>]) -> Lowered<usize> {
+        let mut fields = Vec::new();
+        for (expr, name) in outputs.exprs.iter().zip(&outputs.names) {
+            let data_type = expr.get_type(self.graph.columns(input)).map_err(|error| planner(&error, places))?;
+            fields.push(Field::new(name, data_type, true));
+        }
+        self.emit(input, &outputs.exprs, Columns { fields, named: false }, places)
+    }
+
+    fn emit(&mut self, input: usize, exprs: &[Expr], columns: Columns, places: &[Place<'_>]) -> Lowered<usize> {
+        let Columns { fields, named } = &columns;
+        let same = self.graph.schema(input).fields().len() == fields.len()
+            && exprs.iter().enumerate().all(|(index, expr)| *expr == self.graph.column(input, index))
+            && (!named || self.graph.schema(input).fields().iter().zip(fields).all(|(a, b)| a.name() == b.name()));
+        if same {
+            return Ok(input);
+        }
+        if let Some((below, exprs)) = self.graph.through_projection(input, exprs) {
+            return self.emit(below, &exprs, columns, places);
+        }
+        let mut does: Vec<String> = exprs.iter().map(|expr| self.graph.text(input, expr)).collect();
+        if *named {
+            does.extend(fields.iter().map(|field| field.name().clone()));
+        }
+        let physical: PlanResult<Vec<_>> = exprs.iter().map(|expr| self.graph.physical(input, expr)).collect();
+        let operator = Operator::Project { exprs: physical.map_err(|error| planner(&error, places))? };
+        let node = self.graph.add("project", &does.join("\n"), vec![input], columns.fields, operator);
+        let node = node.map_err(|error| planner(&error, places))?;
+        self.graph.set_projection(node, exprs.to_vec());
+        Ok(node)
+    }
+
+    /// A node whose columns are `columns`: column `of[i]` of the stream, or NULL where that is `None`; without
+    /// `of`, its columns in order. Types are cast.
+    pub(crate) fn materialize(
+        &mut self,
+        stream: Stream,
+        columns: Columns,
+        of: Option<&[Option<usize>]>,
+        places: &[Place<'_>],
+    ) -> Lowered<usize> {
+        let mut exprs = Vec::new();
+        for (index, field) in columns.fields.iter().enumerate() {
+            let expr = match of.map_or(Some(index), |of| of[index]) {
+                Some(index) => self.slot(&stream, index, places)?,
+                None => lit(ScalarValue::Null),
+            };
+            let data_type = expr.get_type(self.graph.columns(stream.node)).map_err(|error| planner(&error, places))?;
+            exprs.push(if data_type == *field.data_type() { expr } else { cast(expr, field.data_type().clone()) });
+        }
+        self.emit(stream.node, &exprs, columns, places)
+    }
+
+    pub(crate) fn collect(&mut self, stream: Stream, places: &[Place<'_>]) -> Lowered<()> {
+        let mut fields = canonical_fields(stream.schema.fields());
+        for field in &mut fields {
+            if let Some(written) = self.script.spelling.get(field.name()) {
+                field.set_name(written.clone());
+            }
+        }
+        let columns = Columns { fields: fields.clone(), named: true };
+        let input = self.materialize(stream, columns, None, places)?;
+        let id = self.fresh("collect");
+        self.graph.named(id, vec![input], fields, Operator::Collect).map_err(|error| planner(&error, places))?;
+        Ok(())
+    }
+
+    /// `targets`: the table's columns that the stream's columns go to.
+    pub(crate) fn sink(
+        &mut self,
+        stream: Stream,
+        table: &TableStatement,
+        targets: &[usize],
+        places: &[Place<'_>],
+    ) -> Lowered<()> {
+        let fields: Vec<Field> = fields_of(table.def.schema.fields());
+        let of: Vec<Option<usize>> =
+            (0..fields.len()).map(|column| targets.iter().position(|target| *target == column)).collect();
+        let columns = Columns { fields: fields.clone(), named: true };
+        let input = self.materialize(stream, columns, Some(&of), places)?;
+        let id = self.fresh(&format!("sink-{}", table.name.key()));
+        let operator = Operator::Sink { table: table.def.clone() };
+        self.graph.named(id, vec![input], fields, operator).map_err(|error| planner(&error, places))?;
+        Ok(())
+    }
+
+    /// An id that is not taken: two INSERTs of the same rows into one table write them twice.
+    fn fresh(&self, id: &str) -> String {
+        let numbered = (2..).map(|n| format!("{id}-{n}"));
+        let free = std::iter::once(id.to_string()).chain(numbered).find(|id| !self.graph.has(id));
+        free.unwrap_or_else(|| id.to_string())
+    }
+
+    pub(crate) fn no_window(&self, places: &[Place<'_>]) -> Diagnostic {
+        let error = Diagnostic::new("an aggregation without a window is not supported in a stream yet").help(
+            "group by window_start, window_end of TABLE(TUMBLE(TABLE t, DESCRIPTOR(time), INTERVAL '10 seconds'))",
+        );
+        at(error, group_by_place(places))
+    }
+}
+
+/// What a projection emits. Names matter where rows leave the job, and there alone: between operators a column is known
+/// by its place, and a renamed one is the same.
+pub(crate) struct Columns {
+    fields: Vec<Field>,
+    named: bool,
+}
+
+/// Expressions for a projection, each once.
+#[derive(Default)]
+pub(crate) struct Outputs {
+    pub(crate) exprs: Vec<Expr>,
+    names: Vec<String>,
+}
+
+impl Outputs {
+    /// The place of `expr` among the outputs.
+    pub(crate) fn push(&mut self, expr: Expr, name: &str) -> usize {
+        // What may differ from call to call is never shared.
+        let shared = if expr.is_volatile() { None } else { self.exprs.iter().position(|earlier| *earlier == expr) };
+        shared.unwrap_or_else(|| {
+            self.exprs.push(expr);
+            self.names.push(name.to_string());
+            self.exprs.len() - 1
+        })
+    }
+}
+
+pub(crate) fn interval_us(us: i64) -> Expr {
+    lit(ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNano::new(0, 0, us * 1000))))
+}
+
+fn unqualified(expr: &Expr) -> PlanResult<Expr> {
+    let plain = expr.clone().transform_up(|expr| match expr {
+        Expr::Column(column) => Ok(Transformed::yes(Expr::Column(Column::new_unqualified(column.name)))),
+        expr => Ok(Transformed::no(expr)),
+    })?;
+    Ok(plain.data)
+}
+
+pub(crate) fn fields_of(fields: &Fields) -> Vec<Field> {
+    fields.iter().map(|field| field.as_ref().clone()).collect()
+}
+
+fn canonical_fields(fields: &Fields) -> Vec<Field> {
+    fields.iter().map(|field| Field::new(field.name(), no_null(canonical(field.data_type())), true)).collect()
+}
+
+/// A column of nothing but NULL needs some type; connectors and results know no `Null` type.
+fn no_null(data_type: DataType) -> DataType {
+    if data_type == DataType::Null { DataType::Utf8 } else { data_type }
+}
+
+pub(crate) fn planner(error: &datafusion::common::DataFusionError, places: &[Place<'_>]) -> Diagnostic {
+    let found = places.first().and_then(|place| place.diagnose(error).into_iter().next());
+    found.unwrap_or_else(|| Diagnostic::new(error.strip_backtrace()))
+}
+
+/// Something that the refusals should have caught.
+pub(crate) fn defect(what: &str, places: &[Place<'_>]) -> Diagnostic {
+    at(Diagnostic::new(format!("{what} is not supported in a stream")), find(places, &[]))
+}

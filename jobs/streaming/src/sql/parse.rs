@@ -1,0 +1,150 @@
+//! Reads the text of a job file into its statements, with all mistakes at once.
+
+use super::create::create;
+use super::cursor::{Cursor, Parsed};
+use super::settings::setting;
+use super::statements::{InsertStatement, Script, SelectQuery, Setting, Statement, StatementBody};
+use super::text::{Positions, Tok, tokenize};
+use super::uses;
+use datafusion::sql::sqlparser::tokenizer::Token;
+use jobs::Diagnostic;
+use std::collections::BTreeMap;
+
+const STATEMENTS: [&str; 6] = ["CREATE", "INSERT", "SELECT", "SET", "EXPLAIN", "WITH"];
+
+/// Reads a job file.
+pub fn parse(text: &str) -> Result<Script, Vec<Diagnostic>> {
+    let positions = Positions::new(text);
+    let toks = tokenize(&positions).map_err(|error| vec![error])?;
+    let mut statements: Vec<Statement> = Vec::new();
+    let mut errors = Vec::new();
+    for toks in toks.split(|tok| tok.is_token(&Token::SemiColon)).filter(|toks| !toks.is_empty()) {
+        let span = (toks[0].span.0, toks[toks.len() - 1].span.1);
+        let mut cursor = Cursor::new(&positions, toks, span.1);
+        let mut found = Vec::new();
+        let body = statement(&mut cursor, &mut found).and_then(|body| cursor.finish().map(|()| body));
+        match body {
+            Ok(body) => statements.push(Statement { span, body, tokens: toks.into() }),
+            Err(error) => found.push(error),
+        }
+        errors.append(&mut found);
+    }
+    errors.extend(declared_twice(&statements));
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let settings: Vec<Setting> = statements
+        .iter()
+        .filter_map(|statement| match &statement.body {
+            StatementBody::Set(setting) => Some(setting.clone()),
+            _ => None,
+        })
+        .collect();
+    let spelling = spelling(&statements);
+    Ok(Script { statements, settings, positions, spelling })
+}
+
+fn statement(cursor: &mut Cursor<'_>, errors: &mut Vec<Diagnostic>) -> Parsed<StatementBody> {
+    if cursor.accept(&["SET"]) {
+        setting(cursor).map(StatementBody::Set)
+    } else if cursor.accept(&["CREATE"]) {
+        create(cursor, errors)
+    } else if cursor.accept(&["EXPLAIN"]) {
+        if !cursor.peek_is("INSERT") && !starts_query(cursor) {
+            return Err(cursor.expected_one_of(&["INSERT", "SELECT"]));
+        }
+        statement(cursor, errors).map(|body| StatementBody::Explain(Box::new(body)))
+    } else if cursor.accept(&["INSERT"]) {
+        insert(cursor)
+    } else if starts_query(cursor) {
+        select(cursor).map(StatementBody::Query)
+    } else {
+        let word = cursor.text(cursor.here());
+        let error = Diagnostic::new(format!("a statement does not begin with '{word}'")).at(cursor.here());
+        Err(match super::cursor::near_keyword(word, &STATEMENTS) {
+            Some(near) => error.help(format!("did you mean {near}?")),
+            None => error.help(format!("known: {}", STATEMENTS.join(", "))),
+        })
+    }
+}
+
+fn starts_query(cursor: &Cursor<'_>) -> bool {
+    cursor.peek_is("SELECT")
+        || cursor.peek_is("WITH")
+        || cursor.peek_is("VALUES")
+        || cursor.peek().is_some_and(|tok| tok.is_token(&Token::LParen))
+}
+
+fn insert(cursor: &mut Cursor<'_>) -> Parsed<StatementBody> {
+    if cursor.peek_is("OVERWRITE") {
+        return Err(Diagnostic::new("INSERT OVERWRITE is not supported").at(cursor.here()));
+    }
+    cursor.expect("INTO")?;
+    let table = cursor.name("the table's name")?;
+    // `INSERT INTO t (SELECT …)` has a parenthesis too.
+    let listed = cursor.peek().is_some_and(|tok| tok.is_token(&Token::LParen))
+        && !cursor.toks.get(cursor.at + 1).is_some_and(|tok| tok.is("SELECT") || tok.is("WITH"));
+    let columns = if listed { cursor.names("a column's name")? } else { Vec::new() };
+    if !starts_query(cursor) {
+        return Err(cursor.expected_one_of(&["SELECT"]));
+    }
+    Ok(StatementBody::Insert(InsertStatement { table, columns, query: select(cursor)? }))
+}
+
+/// A query up to the end of the statement.
+pub(crate) fn select(cursor: &mut Cursor<'_>) -> Parsed<SelectQuery> {
+    if !starts_query(cursor) {
+        return Err(cursor.expected_one_of(&["SELECT"]));
+    }
+    let (ast, span) = cursor.sql(|parser| parser.parse_query())?;
+    cursor.finish()?;
+    let uses::Uses { relations, models } = uses::of(&ast).map_err(|error| error.at(span))?;
+    Ok(SelectQuery { ast, span, relations, models })
+}
+
+/// Tables and views share one space of names, models have another.
+fn declared_twice(statements: &[Statement]) -> Vec<Diagnostic> {
+    let mut seen: BTreeMap<(bool, String), String> = BTreeMap::new();
+    let mut errors = Vec::new();
+    for statement in statements {
+        let (name, model) = match &statement.body {
+            StatementBody::Table(table) => (&table.name, false),
+            StatementBody::View(view) => (&view.name, false),
+            StatementBody::Model(model) => (&model.name, true),
+            _ => continue,
+        };
+        if let Some(earlier) = seen.insert((model, name.key()), name.text.clone()) {
+            let error = Diagnostic::new(format!("'{}' is declared twice", name.text)).at(name.span);
+            errors.push(if earlier == name.text {
+                error
+            } else {
+                error.help(format!("'{earlier}' is the same name: names match without regard to case"))
+            });
+        }
+    }
+    errors
+}
+
+/// How declared names are written, so that results carry them as their author wrote them: columns, and what follows AS.
+fn spelling(statements: &[Statement]) -> BTreeMap<String, String> {
+    let mut spelling = BTreeMap::new();
+    let mut keep = |text: &str| {
+        spelling.entry(text.to_lowercase()).or_insert_with(|| text.to_string());
+    };
+    for statement in statements {
+        match &statement.body {
+            StatementBody::Table(table) => table.columns.iter().for_each(|column| keep(&column.name.text)),
+            StatementBody::View(view) => view.columns.iter().for_each(|name| keep(&name.text)),
+            _ => {}
+        }
+    }
+    for statement in statements {
+        aliases(&statement.tokens).for_each(&mut keep);
+    }
+    spelling
+}
+
+/// The words after AS.
+pub(crate) fn aliases(tokens: &[Tok]) -> impl Iterator<Item = &str> {
+    tokens.windows(2).filter(|pair| pair[0].is("AS")).filter_map(|pair| pair[1].word()).map(|word| word.value.as_str())
+}

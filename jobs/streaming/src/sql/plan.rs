@@ -1,0 +1,299 @@
+//! From statements to a dataflow.
+
+use super::catalog::{Catalog, script_table};
+use super::errors::Place;
+use super::lower::Lowering;
+use super::refuse::{at, find, refusals};
+use super::statements::{InsertStatement, Script, SelectQuery, Statement, StatementBody, TableStatement};
+use super::types::{assignable, canonical_expr, sql_name};
+use crate::dataflow::Dataflow;
+use crate::functions::Functions;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, Result as PlanResult};
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection};
+use datafusion::optimizer::OptimizerRule;
+use datafusion::optimizer::optimize_projections::OptimizeProjections;
+use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
+use datafusion::sql::sqlparser::ast::{SetExpr, Spanned};
+use jobs::Diagnostic;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The logical rules that hold for streams: each only rewrites expressions or drops columns. Rules that move filters
+/// past aggregations, or replace one operator by others, were made for input that ends.
+fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    vec![Arc::new(SimplifyExpressions::new()), Arc::new(OptimizeProjections::new())]
+}
+
+/// Plans INSERTs, or one bare SELECT, as one dataflow: `statements` are indices among the file's statements. A table
+/// that several of them read is read once.
+pub async fn plan(script: &Script, statements: &[usize], functions: &Functions) -> Result<Dataflow, Vec<Diagnostic>> {
+    plan_now(script, statements, functions)
+}
+
+/// As [`plan`], which nothing in it waits for.
+pub(crate) fn plan_now(
+    script: &Script,
+    statements: &[usize],
+    functions: &Functions,
+) -> Result<Dataflow, Vec<Diagnostic>> {
+    let catalog = Catalog::new(script, functions, Some(rules()), None)?;
+    let mut planned = Vec::new();
+    let mut errors = Vec::new();
+    for index in statements {
+        let Some(statement) = script.statements.get(*index) else {
+            errors.push(Diagnostic::new(format!("there is no statement {index}")));
+            continue;
+        };
+        match Planned::new(script, &catalog, statement) {
+            Ok(one) => planned.push(one),
+            Err(found) => errors.extend(found),
+        }
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let mut columns: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+    for one in &planned {
+        needed_columns(&one.plan, &mut columns);
+    }
+    let mut lowering = Lowering::new(script, &catalog, columns);
+    for one in &planned {
+        if let Err(found) = one.lower(script, &mut lowering) {
+            errors.push(found);
+        }
+    }
+    if errors.is_empty() { Ok(lowering.finish()) } else { Err(errors) }
+}
+
+/// A statement whose query is planned and known to be fit for streams.
+struct Planned<'a> {
+    plan: LogicalPlan,
+    query: &'a SelectQuery,
+    places: Vec<Place<'a>>,
+    target: Option<(&'a InsertStatement, Arc<TableStatement>)>,
+}
+
+impl<'a> Planned<'a> {
+    fn new(script: &'a Script, catalog: &Catalog, statement: &'a Statement) -> Result<Self, Vec<Diagnostic>> {
+        let place = Place { script, tokens: &statement.tokens };
+        let mut body = &statement.body;
+        while let StatementBody::Explain(inner) = body {
+            body = inner;
+        }
+        let (query, target) = match body {
+            StatementBody::Insert(insert) => {
+                (&insert.query, Some((insert, target(script, insert).map_err(|e| vec![e])?)))
+            }
+            StatementBody::Query(query) => (query, None),
+            _ => return Err(vec![Diagnostic::new("only an INSERT or a SELECT can be planned").at(statement.span)]),
+        };
+        let written = catalog.query(query).map_err(|error| place.diagnose(&error))?;
+        let mut places = vec![place];
+        places.extend(view_places(script, query));
+        let mut errors = refusals(&written, &places).map_err(|error| place.diagnose(&error))?;
+        errors.extend(unreadable(&written, place));
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let plan = settle(catalog, written).map_err(|error| place.diagnose(&error))?;
+        Ok(Self { plan, query, places, target })
+    }
+
+    fn lower(&self, script: &Script, lowering: &mut Lowering<'_>) -> Result<(), Diagnostic> {
+        let stream = lowering.lower(&self.plan, &self.places)?;
+        let Some((insert, table)) = &self.target else {
+            return lowering.collect(stream, &self.places);
+        };
+        let place = self.places[0];
+        let schema = &table.def.schema;
+        let targets: Vec<usize> = if insert.columns.is_empty() {
+            (0..schema.fields().len()).collect()
+        } else {
+            target_columns(insert, table)?
+        };
+        let fields: Vec<_> = self.plan.schema().fields().iter().cloned().collect();
+        let described = |columns: Vec<(String, String)>| {
+            let columns: Vec<String> =
+                columns.into_iter().map(|(name, data_type)| format!("{name} {data_type}")).collect();
+            format!("({})", columns.join(", "))
+        };
+        let spelled = |name: &str| script.spelling.get(name).cloned().unwrap_or_else(|| name.to_string());
+        let both = || {
+            let from = fields.iter().map(|field| (spelled(field.name()), sql_name(field.data_type()))).collect();
+            let to = targets.iter().map(|at| schema.field(*at));
+            let to = to.map(|field| (field.name().clone(), sql_name(field.data_type()))).collect();
+            format!("the query gives {}; '{}' takes {}", described(from), table.name.text, described(to))
+        };
+        if fields.len() != targets.len() {
+            let text =
+                format!("the query has {} columns and '{}' takes {}", fields.len(), table.name.text, targets.len());
+            return Err(Diagnostic::new(text).at(insert.table.span).help(both()));
+        }
+        for (at_query, (field, target)) in fields.iter().zip(&targets).enumerate() {
+            let target = schema.field(*target);
+            if !assignable(field.data_type(), target.data_type()) {
+                let text = format!(
+                    "'{}' is {} and does not fit '{}' {}",
+                    spelled(field.name()),
+                    sql_name(field.data_type()),
+                    target.name(),
+                    sql_name(target.data_type())
+                );
+                let span = item_span(script, self.query, at_query).unwrap_or(place.span());
+                return Err(Diagnostic::new(text).at(span).help(format!("write a CAST; {}", both())));
+            }
+        }
+        lowering.sink(stream, table, &targets, &self.places)
+    }
+}
+
+fn target(script: &Script, insert: &InsertStatement) -> Result<Arc<TableStatement>, Diagnostic> {
+    let name = &insert.table;
+    let Some(table) = script.table(&name.text) else {
+        let error = match script.views().any(|view| view.name.key() == name.key()) {
+            true => Diagnostic::new(format!("'{}' is a view and cannot be written", name.text)),
+            false => Diagnostic::new(format!("unknown table '{}'", name.text))
+                .suggest(&name.text, script.tables().map(|table| table.name.text.as_str()).collect::<Vec<_>>()),
+        };
+        return Err(error.at(name.span));
+    };
+    let connector = table.def.connector();
+    if connectors::find(connector).is_some_and(|connector| !connector.is_sink()) {
+        let text = format!("'{}' cannot be written: connector '{connector}' is a source only", name.text);
+        return Err(Diagnostic::new(text).at(name.span));
+    }
+    Ok(Arc::clone(table))
+}
+
+fn target_columns(insert: &InsertStatement, table: &TableStatement) -> Result<Vec<usize>, Diagnostic> {
+    let schema = &table.def.schema;
+    let mut targets: Vec<usize> = Vec::new();
+    for wanted in &insert.columns {
+        let found = schema.fields().iter().position(|field| field.name().to_lowercase() == wanted.key());
+        match found {
+            Some(at) if targets.contains(&at) => {
+                return Err(Diagnostic::new(format!("column '{}' is listed twice", wanted.text)).at(wanted.span));
+            }
+            Some(at) => targets.push(at),
+            None if table.columns.iter().any(|column| column.name.key() == wanted.key()) => {
+                return Err(
+                    Diagnostic::new(format!("'{}' is computed and cannot be written", wanted.text)).at(wanted.span)
+                );
+            }
+            None => {
+                let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+                return Err(Diagnostic::new(format!("unknown column '{}' of '{}'", wanted.text, table.name.text))
+                    .at(wanted.span)
+                    .suggest(&wanted.text, names));
+            }
+        }
+    }
+    let missing = table.def.primary_key.iter().find(|key| !targets.contains(key));
+    match missing {
+        Some(key) => {
+            let text = format!("'{}' is a key of '{}' and gets no value", schema.field(*key).name(), table.name.text);
+            Err(Diagnostic::new(text).at(insert.table.span))
+        }
+        None => Ok(targets),
+    }
+}
+
+/// Tables that cannot be read.
+fn unreadable(plan: &LogicalPlan, place: Place<'_>) -> Vec<Diagnostic> {
+    let mut errors = Vec::new();
+    for_each_scan(plan, |table, _| {
+        let connector = table.def.connector();
+        if connectors::find(connector).is_some_and(|connector| !connector.is_source()) {
+            let name = &table.name.text;
+            let text = format!("'{name}' cannot be read: connector '{connector}' is a sink only");
+            errors.push(at(Diagnostic::new(text), place.find_name(name).or(Some(place.span()))));
+        }
+    });
+    errors
+}
+
+/// The statements of the views that a query uses, through others too.
+fn view_places<'a>(script: &'a Script, query: &SelectQuery) -> Vec<Place<'a>> {
+    let mut waiting: Vec<&str> = query.relations.iter().map(String::as_str).collect();
+    let (mut seen, mut places) = (BTreeSet::new(), Vec::new());
+    while let Some(name) = waiting.pop() {
+        for statement in &script.statements {
+            if let StatementBody::View(view) = &statement.body
+                && view.name.key() == *name
+                && seen.insert(view.name.key())
+            {
+                places.push(Place { script, tokens: &statement.tokens });
+                waiting.extend(view.query.relations.iter().map(String::as_str));
+            }
+        }
+    }
+    places
+}
+
+/// The place of item `index` of the outermost SELECT list.
+fn item_span(script: &Script, query: &SelectQuery, index: usize) -> Option<(usize, usize)> {
+    let SetExpr::Select(select) = query.ast.body.as_ref() else { return None };
+    let span = select.projection.get(index)?.span();
+    (span.start.line > 0).then(|| script.positions.span(span.start, span.end))
+}
+
+/// Types resolved, every column that leaves a projection or is grouped by in its canonical type, and columns that
+/// nobody reads dropped.
+pub(crate) fn settle(catalog: &Catalog, plan: LogicalPlan) -> PlanResult<LogicalPlan> {
+    let options = Arc::clone(catalog.state.config_options());
+    let plan = catalog.state.analyzer().execute_and_check(plan, &options, |_, _| {})?;
+    // A plan may end in an aggregation or a filter, whose columns no projection settles.
+    let columns: Vec<Expr> =
+        plan.schema().iter().map(|(q, f)| Expr::Column(Column::new(q.cloned(), f.name()))).collect();
+    let plan = match plan {
+        LogicalPlan::Projection(_) => plan,
+        plan => LogicalPlan::Projection(Projection::try_new(columns, Arc::new(plan))?),
+    };
+    let plan = plan.transform_up(|node| {
+        let node = node.recompute_schema()?;
+        match node {
+            LogicalPlan::Projection(projection) => {
+                let input = projection.input;
+                let exprs = projection.expr.into_iter().map(|expr| canonical_expr(expr, input.schema()));
+                let exprs = exprs.collect::<PlanResult<Vec<_>>>()?;
+                Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(exprs, input)?)))
+            }
+            LogicalPlan::Aggregate(aggregate) => {
+                let input = aggregate.input;
+                let group = aggregate.group_expr.into_iter().map(|expr| canonical_expr(expr, input.schema()));
+                let group = group.collect::<PlanResult<Vec<_>>>()?;
+                Ok(Transformed::yes(LogicalPlan::Aggregate(Aggregate::try_new(input, group, aggregate.aggr_expr)?)))
+            }
+            node => Ok(Transformed::yes(node)),
+        }
+    })?;
+    catalog.state.optimize(&plan.data)
+}
+
+fn needed_columns(plan: &LogicalPlan, columns: &mut BTreeMap<String, BTreeSet<usize>>) {
+    for_each_scan(plan, |table, projection| {
+        let needed = columns.entry(table.name.key()).or_default();
+        match projection {
+            Some(projection) => needed.extend(projection),
+            None => needed.extend(0..table.def.schema.fields().len()),
+        }
+    });
+}
+
+pub(crate) fn for_each_scan(plan: &LogicalPlan, mut found: impl FnMut(&TableStatement, Option<&[usize]>)) {
+    // The closure never fails, so neither does the walk.
+    let _ = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Some(table) = script_table(scan)
+        {
+            found(&table.statement, scan.projection.as_deref());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+}
+
+/// Where to point for an aggregation that has no window.
+pub(crate) fn group_by_place(places: &[Place<'_>]) -> Option<(usize, usize)> {
+    find(places, &[&["GROUP", "BY"], &["COUNT"], &["SUM"], &["MIN"], &["MAX"], &["AVG"]])
+}

@@ -1,0 +1,141 @@
+//! What streams cannot do yet, refused by the construct's name and place.
+//!
+//! Invariant: what is not known to be right is refused; the planner behind this never has to guess.
+
+use super::errors::Place;
+use super::group_window::grouping_call;
+use super::text::Span;
+use datafusion::common::Result;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::{Distinct, Expr, JoinType, LogicalPlan};
+use datafusion::sql::sqlparser::tokenizer::Token;
+use jobs::Diagnostic;
+
+/// Functions whose value is the moment of planning: in a stream it would stand still.
+const CLOCKS: [&str; 5] = ["now", "current_timestamp", "current_date", "current_time", "today"];
+
+/// All of `plan` that a stream cannot do. `places` are the statement and the views that it uses, in that order.
+pub(crate) fn refusals(plan: &LogicalPlan, places: &[Place<'_>]) -> Result<Vec<Diagnostic>> {
+    let mut found: Vec<Diagnostic> = Vec::new();
+    plan.apply(|node| {
+        found.extend(of_node(node, places));
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                found.extend(of_expr(expr, places));
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    let mut kept: Vec<Diagnostic> = Vec::new();
+    for error in found {
+        if !kept.iter().any(|earlier| earlier.message == error.message) {
+            kept.push(error);
+        }
+    }
+    Ok(kept)
+}
+
+fn of_node(node: &LogicalPlan, places: &[Place<'_>]) -> Option<Diagnostic> {
+    let (what, words): (&str, &[&[&str]]) = match node {
+        LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::Aggregate(_)
+        | LogicalPlan::Union(_)
+        | LogicalPlan::TableScan(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Extension(_) => return None,
+        LogicalPlan::Join(join) => match join.join_type {
+            JoinType::LeftSemi => ("INTERSECT", &[&["INTERSECT"], &["JOIN"]]),
+            JoinType::LeftAnti => ("EXCEPT", &[&["EXCEPT"], &["JOIN"]]),
+            _ => ("a join", &[&["JOIN"], &["FROM"]]),
+        },
+        LogicalPlan::Sort(_) => ("ORDER BY", &[&["ORDER", "BY"]]),
+        LogicalPlan::Limit(_) => ("LIMIT", &[&["LIMIT"], &["FETCH"], &["OFFSET"]]),
+        LogicalPlan::Distinct(Distinct::All(input)) if matches!(input.as_ref(), LogicalPlan::Union(_)) => {
+            ("UNION without ALL", &[&["UNION"]])
+        }
+        // INTERSECT and EXCEPT bring a DISTINCT of their own, and are refused by their own name.
+        LogicalPlan::Distinct(_)
+            if !written(places, "DISTINCT") && (written(places, "INTERSECT") || written(places, "EXCEPT")) =>
+        {
+            return None;
+        }
+        LogicalPlan::Distinct(_) => ("DISTINCT", &[&["DISTINCT"]]),
+        LogicalPlan::Window(_) => ("OVER", &[&["OVER"]]),
+        LogicalPlan::Values(_) => ("VALUES", &[&["VALUES"]]),
+        LogicalPlan::EmptyRelation(_) => ("a query without a table", &[&["SELECT"]]),
+        LogicalPlan::Unnest(_) => ("UNNEST", &[&["UNNEST"]]),
+        LogicalPlan::RecursiveQuery(_) => ("WITH RECURSIVE", &[&["RECURSIVE"]]),
+        LogicalPlan::Subquery(_) => ("a lateral subquery", &[&["LATERAL"]]),
+        LogicalPlan::Repartition(_)
+        | LogicalPlan::Statement(_)
+        | LogicalPlan::Explain(_)
+        | LogicalPlan::Analyze(_)
+        | LogicalPlan::Dml(_)
+        | LogicalPlan::Ddl(_)
+        | LogicalPlan::Copy(_)
+        | LogicalPlan::DescribeTable(_) => ("this statement", &[]),
+    };
+    Some(refuse(what, find(places, words)))
+}
+
+fn of_expr(expr: &Expr, places: &[Place<'_>]) -> Option<Diagnostic> {
+    match expr {
+        Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) => {
+            Some(refuse("a subquery in an expression", subquery(places).or_else(|| find(places, &[]))))
+        }
+        Expr::WindowFunction(_) => Some(refuse("OVER", find(places, &[&["OVER"]]))),
+        Expr::GroupingSet(_) => {
+            Some(refuse("GROUPING SETS", find(places, &[&["ROLLUP"], &["CUBE"], &["GROUPING"], &["GROUP", "BY"]])))
+        }
+        Expr::Unnest(_) => Some(refuse("UNNEST", find(places, &[&["UNNEST"]]))),
+        Expr::AggregateFunction(call) if !call.params.order_by.is_empty() => {
+            let what = format!("ORDER BY within {}", call.func.name());
+            Some(refuse(&what, find(places, &[&["WITHIN", "GROUP"], &[call.func.name()], &["ORDER", "BY"]])))
+        }
+        Expr::ScalarFunction(call) if CLOCKS.contains(&call.func.name()) && call.args.is_empty() => {
+            let name = call.func.name();
+            let span = find(places, &[&[name], &["current_timestamp"], &["current_date"], &["today"]]);
+            let message =
+                format!("{name}() is not supported in a stream: it would be the time at which the job was planned");
+            Some(at(Diagnostic::new(message).help("use the rows' event time"), span))
+        }
+        Expr::ScalarFunction(call) if grouping_call(expr).is_some() => {
+            let name = call.func.name();
+            let message = format!("{name} belongs in GROUP BY, or in FROM as TABLE({}(…))", name.to_uppercase());
+            Some(at(Diagnostic::new(message), find(places, &[&[name]])))
+        }
+        _ => None,
+    }
+}
+
+fn refuse(what: &str, span: Option<Span>) -> Diagnostic {
+    at(Diagnostic::new(format!("{what} is not supported in a stream yet")), span)
+}
+
+pub(crate) fn at(error: Diagnostic, span: Option<Span>) -> Diagnostic {
+    Diagnostic { span, ..error }
+}
+
+fn written(places: &[Place<'_>], word: &str) -> bool {
+    places.iter().any(|place| place.find(&[word]).is_some())
+}
+
+/// The first of the words that stands anywhere; else the whole statement.
+pub(crate) fn find(places: &[Place<'_>], words: &[&[&str]]) -> Option<Span> {
+    words
+        .iter()
+        .find_map(|words| places.iter().find_map(|place| place.find(words)))
+        .or_else(|| places.first().map(Place::span))
+}
+
+/// A parenthesis with a query in it that does not stand where a table may.
+fn subquery(places: &[Place<'_>]) -> Option<Span> {
+    places.iter().find_map(|place| {
+        place.tokens.windows(3).find_map(|toks| {
+            let table = toks[0].is("FROM") || toks[0].is("JOIN") || toks[0].is("AS") || toks[0].is_token(&Token::Comma);
+            let opens = toks[1].is_token(&Token::LParen) && (toks[2].is("SELECT") || toks[2].is("WITH"));
+            (opens && !table).then(|| (toks[1].span.0, toks[2].span.1))
+        })
+    })
+}

@@ -1,0 +1,111 @@
+//! Settings that a file may make with `SET key = value`.
+
+use super::cursor::{Cursor, Parsed};
+use super::statements::Setting;
+use datafusion::sql::sqlparser::tokenizer::Token;
+use jobs::Diagnostic;
+
+/// Every key, with what its value is.
+pub const SETTINGS: [(&str, &str); 8] = [
+    ("job.name", "name of the group of jobs in this file"),
+    ("job.role", "role whose share the jobs use"),
+    ("job.parallelism", "number of tasks of each stream job"),
+    ("job.cpus", "processors of each task, also its number of slices"),
+    ("job.mem", "memory of each task, for example 512MiB"),
+    ("job.restart", "never, on-failure or always"),
+    ("checkpoint.interval", "time between checkpoints, for example 1s"),
+    ("checkpoint.dir", "folder of the checkpoints"),
+];
+
+/// After `SET`.
+pub(crate) fn setting(cursor: &mut Cursor<'_>) -> Parsed<Setting> {
+    let start = cursor.here();
+    let mut key = option_key(cursor)?;
+    let key_span = (start.0, cursor.last_end());
+    if !cursor.accept_token(&Token::Eq) && !cursor.accept(&["TO"]) {
+        return Err(cursor.expected("'='"));
+    }
+    key.make_ascii_lowercase();
+    let value_start = cursor.here();
+    let value = match cursor.peek().map(|tok| &tok.token.token) {
+        Some(Token::SingleQuotedString(value)) => value.clone(),
+        None => return Err(cursor.expected("a value")),
+        Some(_) => {
+            let end = cursor.toks.last().map_or(value_start.1, |tok| tok.span.1);
+            cursor.text((value_start.0, end)).to_string()
+        }
+    };
+    if matches!(cursor.peek().map(|tok| &tok.token.token), Some(Token::SingleQuotedString(_))) {
+        cursor.at += 1;
+        cursor.finish()?;
+    }
+    cursor.at = cursor.toks.len();
+    let setting = Setting { key, value, key_span, value_span: (value_start.0, cursor.last_end()) };
+    check(&setting)?;
+    Ok(setting)
+}
+
+/// `'scan.mode'`, `scan.mode` or `mode`.
+pub(crate) fn option_key(cursor: &mut Cursor<'_>) -> Parsed<String> {
+    if let Some(Token::SingleQuotedString(key)) = cursor.peek().map(|tok| &tok.token.token) {
+        cursor.at += 1;
+        return Ok(key.clone());
+    }
+    let mut key = cursor.name("a name")?.text;
+    while cursor.accept_token(&Token::Period) {
+        key = format!("{key}.{}", cursor.name("a name")?.text);
+    }
+    Ok(key)
+}
+
+fn check(setting: &Setting) -> Parsed<()> {
+    let at_value = |message: String| Err(Diagnostic::new(message).at(setting.value_span));
+    let value = setting.value.as_str();
+    match setting.key.as_str() {
+        "job.name" | "job.role" => {
+            if value.is_empty() || !value.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.')) {
+                return at_value(format!("'{value}' is no name; use letters, digits, '-', '_' and '.'"));
+            }
+        }
+        "job.parallelism" => {
+            if !value.parse::<u32>().is_ok_and(|n| (1..=4096).contains(&n)) {
+                return at_value(format!("'{value}' is not a number of tasks between 1 and 4096"));
+            }
+        }
+        "job.cpus" => {
+            if !value.parse::<f64>().is_ok_and(|n| n > 0.0 && n <= 4096.0) {
+                return at_value(format!("'{value}' is not a number of processors"));
+            }
+        }
+        "job.mem" => {
+            if let Err(error) = jobs::text::parse_mem_mib(value) {
+                return at_value(error);
+            }
+        }
+        "job.restart" => {
+            let known = ["never", "on-failure", "always"];
+            let word = value.to_ascii_lowercase().replace('_', "-");
+            if !known.contains(&word.as_str()) {
+                return Err(Diagnostic::new(format!("unknown restart policy '{value}'"))
+                    .at(setting.value_span)
+                    .suggest(value, known));
+            }
+        }
+        "checkpoint.interval" => {
+            if let Err(error) = jobs::text::parse_duration(value) {
+                return at_value(error);
+            }
+        }
+        "checkpoint.dir" => {
+            if value.is_empty() {
+                return at_value("the folder has no name".into());
+            }
+        }
+        key => {
+            return Err(Diagnostic::new(format!("unknown setting '{key}'"))
+                .at(setting.key_span)
+                .suggest(key, SETTINGS.map(|(name, _)| name)));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! Splits the statements of a file into jobs, and says what each reads and writes.
+
+use super::statements::{Script, SelectQuery, StatementBody};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One job of a group. `reads` and `writes` are tables, as they were declared; views are seen through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScriptJob {
+    /// INSERTs that run as one dataflow.
+    Inserts { name: String, statements: Vec<usize>, models: Vec<String>, reads: Vec<String>, writes: Vec<String> },
+    /// A CREATE MODEL.
+    Model { name: String, statement: usize, reads: Vec<String> },
+    /// A SELECT by itself.
+    Query { statement: usize, models: Vec<String>, reads: Vec<String> },
+}
+
+impl ScriptJob {
+    /// A SELECT by itself has no name.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Inserts { name, .. } | Self::Model { name, .. } => Some(name),
+            Self::Query { .. } => None,
+        }
+    }
+
+    pub fn reads(&self) -> &[String] {
+        match self {
+            Self::Inserts { reads, .. } | Self::Model { reads, .. } | Self::Query { reads, .. } => reads,
+        }
+    }
+
+    pub fn writes(&self) -> &[String] {
+        match self {
+            Self::Inserts { writes, .. } => writes,
+            Self::Model { .. } | Self::Query { .. } => &[],
+        }
+    }
+
+    /// Models that `predict` names in it.
+    pub fn models(&self) -> &[String] {
+        match self {
+            Self::Inserts { models, .. } | Self::Query { models, .. } => models,
+            Self::Model { .. } => &[],
+        }
+    }
+}
+
+impl Script {
+    /// The jobs of this file: INSERTs without `predict` are one job, those with it are one per set of models, since they
+    /// wait for these; every model and every bare SELECT is a job by itself.
+    pub fn jobs(&self) -> Vec<ScriptJob> {
+        let mut sets: BTreeMap<BTreeSet<String>, Vec<usize>> = BTreeMap::new();
+        for (at, insert) in self.inserts() {
+            sets.entry(self.reach(&insert.query).1).or_default().push(at);
+        }
+        let mut jobs: Vec<ScriptJob> = Vec::new();
+        for (models, statements) in sets {
+            let (mut reads, mut writes) = (BTreeSet::new(), Vec::new());
+            for at in &statements {
+                if let StatementBody::Insert(insert) = &self.statements[*at].body {
+                    reads.extend(self.reach(&insert.query).0);
+                    let written = self.table(&insert.table.text).map_or(&insert.table.text, |table| &table.name.text);
+                    if !writes.contains(written) {
+                        writes.push(written.clone());
+                    }
+                }
+            }
+            let first = writes.first().cloned().unwrap_or_else(|| "main".into());
+            let taken =
+                jobs.iter().any(|job| job.name() == Some(&first)) || self.models().any(|(_, m)| m.name.text == first);
+            let name = match models.first() {
+                Some(model) if taken => format!("{first}-{model}"),
+                None if taken => format!("{first}-insert"),
+                _ => first,
+            };
+            let (models, reads) = (models.into_iter().collect(), reads.into_iter().collect());
+            jobs.push(ScriptJob::Inserts { name, statements, models, reads, writes });
+        }
+        for (statement, model) in self.models() {
+            let reads = self.reach(&model.query).0.into_iter().collect();
+            jobs.push(ScriptJob::Model { name: model.name.text.clone(), statement, reads });
+        }
+        for (statement, query) in self.queries() {
+            let (reads, models) = self.reach(query);
+            let (reads, models) = (reads.into_iter().collect(), models.into_iter().collect());
+            jobs.push(ScriptJob::Query { statement, models, reads });
+        }
+        jobs
+    }
+
+    /// For each of `jobs` the indices of the jobs that it needs: the ones that write a table it trains on, and the
+    /// models of this file that it predicts with.
+    pub fn dependencies(&self, jobs: &[ScriptJob]) -> Vec<Vec<usize>> {
+        let needs = |job: &ScriptJob, other: &ScriptJob| match (job, other) {
+            (ScriptJob::Model { reads, .. }, ScriptJob::Inserts { writes, .. }) => {
+                reads.iter().any(|table| writes.contains(table))
+            }
+            (ScriptJob::Inserts { models, .. } | ScriptJob::Query { models, .. }, ScriptJob::Model { name, .. }) => {
+                models.contains(name)
+            }
+            _ => false,
+        };
+        jobs.iter()
+            .map(|job| jobs.iter().enumerate().filter(|(_, other)| needs(job, other)).map(|(at, _)| at).collect())
+            .collect()
+    }
+
+    /// Tables that a query reads, as declared, through views.
+    pub(crate) fn tables_of(&self, query: &SelectQuery) -> BTreeSet<String> {
+        self.reach(query).0
+    }
+
+    /// Tables (as declared) and models that a query reaches, through views.
+    fn reach(&self, query: &SelectQuery) -> (BTreeSet<String>, BTreeSet<String>) {
+        let (mut tables, mut models) = (BTreeSet::new(), query.models.clone());
+        let mut waiting: Vec<&str> = query.relations.iter().map(String::as_str).collect();
+        let mut seen = BTreeSet::new();
+        while let Some(name) = waiting.pop() {
+            if !seen.insert(name) {
+                continue;
+            }
+            if let Some(table) = self.table(name) {
+                tables.insert(table.name.text.clone());
+            } else if let Some(view) = self.views().find(|view| view.name.key() == *name) {
+                models.extend(view.query.models.iter().cloned());
+                waiting.extend(view.query.relations.iter().map(String::as_str));
+            }
+        }
+        // A model is known under the name of its CREATE MODEL, when this file has one.
+        let models = models.into_iter().map(|model| {
+            let key = model.to_lowercase();
+            self.models().find(|(_, m)| m.name.key() == key).map_or(model, |(_, m)| m.name.text.clone())
+        });
+        (tables, models.collect())
+    }
+}

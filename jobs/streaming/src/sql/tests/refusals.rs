@@ -1,0 +1,160 @@
+//! What streams cannot do is refused by name and place: one case each.
+
+use super::mistakes;
+
+fn refused(sql: &str, wanted: &str) {
+    assert_eq!(mistakes(sql), [wanted], "of {sql}");
+}
+
+#[test]
+fn constructs() {
+    let cases = [
+        ("SELECT a FROM plain ORDER BY a", "<ORDER BY> ORDER BY is not supported in a stream yet"),
+        ("SELECT a FROM plain LIMIT 3", "<LIMIT> LIMIT is not supported in a stream yet"),
+        ("SELECT DISTINCT a FROM plain", "<DISTINCT> DISTINCT is not supported in a stream yet"),
+        ("SELECT a FROM plain UNION SELECT a FROM plain", "<UNION> UNION without ALL is not supported in a stream yet"),
+        ("SELECT a FROM plain INTERSECT SELECT a FROM plain", "<INTERSECT> INTERSECT is not supported in a stream yet"),
+        ("SELECT a FROM plain EXCEPT SELECT a FROM plain", "<EXCEPT> EXCEPT is not supported in a stream yet"),
+        ("SELECT 1 FROM plain JOIN payments ON b = card", "<JOIN> a join is not supported in a stream yet"),
+        ("SELECT 1 FROM plain, payments", "<FROM> a join is not supported in a stream yet"),
+        ("SELECT row_number() OVER (ORDER BY a) FROM plain", "<OVER> OVER is not supported in a stream yet"),
+        (
+            "SELECT a FROM plain WHERE a IN (SELECT id FROM millis)",
+            "<(SELECT> a subquery in an expression is not supported in a stream yet",
+        ),
+        (
+            "SELECT a, now() FROM plain",
+            "<now> now() is not supported in a stream: it would be the time at which the job was planned (use the rows' event time)",
+        ),
+        ("INSERT INTO totals VALUES ('a', NULL, 1, 1)", "<VALUES> VALUES is not supported in a stream yet"),
+        (
+            "INSERT INTO totals SELECT 'a', NULL, 1, 2",
+            "<SELECT> a query without a table is not supported in a stream yet",
+        ),
+        (
+            "CREATE VIEW v AS SELECT a FROM plain LIMIT 3; SELECT a FROM v",
+            "<LIMIT> LIMIT is not supported in a stream yet",
+        ),
+    ];
+    for (sql, wanted) in cases {
+        refused(sql, wanted);
+    }
+}
+
+#[test]
+fn clauses_that_would_be_passed_over() {
+    refused("SELECT a FROM plain FOR UPDATE", "<SELECT a FROM plain FOR UPDATE> FOR UPDATE is not supported");
+    refused("SELECT a FROM plain TABLESAMPLE (10)", "<plain> TABLESAMPLE is not supported yet");
+    refused("EXPLAIN SELECT a FROM plain LIMIT 1", "<LIMIT> LIMIT is not supported in a stream yet");
+    refused(
+        "CREATE TABLE keyed (k BIGINT PRIMARY KEY, v BIGINT) WITH (connector = 'blackhole'); INSERT INTO keyed (v) SELECT a FROM plain",
+        "<keyed> 'k' is a key of 'keyed' and gets no value",
+    );
+}
+
+#[test]
+fn aggregations_that_never_end() {
+    let help = "(group by window_start, window_end of TABLE(TUMBLE(TABLE t, DESCRIPTOR(time), INTERVAL '10 seconds')))";
+    let text = format!("an aggregation without a window is not supported in a stream yet {help}");
+    refused("SELECT b, COUNT(*) FROM plain GROUP BY b", &format!("<GROUP BY> {text}"));
+    refused("SELECT COUNT(*) FROM plain", &format!("<COUNT> {text}"));
+    let windowed = "TABLE(TUMBLE(TABLE payments, DESCRIPTOR(ts), INTERVAL '1 second'))";
+    refused(&format!("SELECT card, COUNT(*) FROM {windowed} GROUP BY card"), &format!("<GROUP BY> {text}"));
+    refused(
+        &format!("SELECT card, COUNT(*) FROM {windowed} GROUP BY ROLLUP (card, window_start)"),
+        "<ROLLUP> GROUPING SETS is not supported in a stream yet",
+    );
+    refused(
+        &format!("SELECT array_agg(card ORDER BY ts) FROM {windowed} GROUP BY window_start"),
+        "<array_agg> ORDER BY within array_agg is not supported in a stream yet",
+    );
+}
+
+#[test]
+fn windows() {
+    let cases = [
+        (
+            "TABLE(TUMBLE(TABLE plain, DESCRIPTOR(a), INTERVAL '1 second'))",
+            "<a> 'a' is not the event time of 'plain' (declare WATERMARK FOR a AS … on the table it comes from)",
+        ),
+        (
+            "TABLE(TUMBLE(TABLE payments, DESCRIPTOR(tss), INTERVAL '1 second'))",
+            "<tss> unknown column 'tss' (did you mean 'ts'?)",
+        ),
+        (
+            "TABLE(TUMBLE(TABLE payments, DESCRIPTOR(ts), INTERVAL '1 month'))",
+            "<'1 month'> months and years have no fixed length (write days instead)",
+        ),
+        (
+            "TABLE(TUMBLE(TABLE payments, DESCRIPTOR(ts)))",
+            "<TUMBLE> TUMBLE takes 3 arguments: TUMBLE(TABLE t, DESCRIPTOR(time), width)",
+        ),
+        (
+            "TABLE(SESSION(TABLE payments, DESCRIPTOR(ts), INTERVAL '1 second'))",
+            "<SESSION> SESSION windows are not supported yet",
+        ),
+        (
+            "TABLE(TUMBEL(TABLE payments, DESCRIPTOR(ts), INTERVAL '1 second'))",
+            "<TUMBEL> unknown table function 'TUMBEL' (did you mean 'tumble'?)",
+        ),
+    ];
+    for (table, wanted) in cases {
+        refused(&format!("SELECT COUNT(*) FROM {table} GROUP BY window_start"), wanted);
+    }
+    refused(
+        "SELECT card, window_start FROM TABLE(HOP(TABLE payments, DESCRIPTOR(ts), INTERVAL '1 second', INTERVAL '5 seconds'))",
+        "<window_start> window_start of HOP is not supported outside an aggregation of its windows (group by window_start and window_end)",
+    );
+    refused(
+        "SELECT COUNT(*) FROM plain GROUP BY tumble(INTERVAL '1 second')",
+        "<tumble> tumble needs an event time, and none of these \
+         columns is one (declare WATERMARK FOR column AS … on the table)",
+    );
+    // A time that was computed from the event time is not the event time.
+    refused(
+        "CREATE VIEW v AS SELECT card, ts - INTERVAL '1 hour' AS ts FROM payments;
+         SELECT COUNT(*) FROM TABLE(TUMBLE(TABLE v, DESCRIPTOR(ts), INTERVAL '1 second')) GROUP BY window_start",
+        "<ts> 'ts' is not the event time of 'v' (declare WATERMARK FOR ts AS … on the table it comes from)",
+    );
+}
+
+#[test]
+fn rows_that_do_not_fit_their_table() {
+    refused(
+        "INSERT INTO totals SELECT card, ts, amount, 1 FROM payments",
+        "<amount> 'amount' is DOUBLE and does not fit 'n' BIGINT (write a CAST; the query gives (card VARCHAR, ts \
+         TIMESTAMP, amount DOUBLE, Int64(1) BIGINT); 'totals' takes (card VARCHAR, start TIMESTAMP, n BIGINT, total DOUBLE))",
+    );
+    refused(
+        "INSERT INTO totals SELECT card FROM payments",
+        "<totals> the query has 1 columns and 'totals' takes 4 (the query gives (card VARCHAR); 'totals' takes (card \
+         VARCHAR, start TIMESTAMP, n BIGINT, total DOUBLE))",
+    );
+    refused(
+        "INSERT INTO totals (crad) SELECT card FROM payments",
+        "<crad> unknown column 'crad' of 'totals' (did you mean 'card'?)",
+    );
+    refused(
+        "INSERT INTO payments SELECT b, a, b, NULL FROM plain",
+        "<payments> 'payments' cannot be written: connector 'datagen' is a source only",
+    );
+    refused("SELECT card FROM totals", "<totals> 'totals' cannot be read: connector 'blackhole' is a sink only");
+    refused(
+        "CREATE MODEL m WITH (label = 'a') AS SELECT a FROM plain",
+        "<plain> 'plain' never ends, and this query needs all of its rows (write INSERT INTO for a stream, or give the table an end)",
+    );
+}
+
+#[test]
+fn mistakes_in_declarations() {
+    refused("CREATE TABLE t (a BIGINT, c AS d + 1) WITH (connector = 'datagen')", "<d> unknown column 'd' (known: a)");
+    refused(
+        "CREATE TABLE t (a BIGINT, WATERMARK FOR a AS a) WITH (connector = 'datagen')",
+        "<WATERMARK FOR a AS a> the event time 'a' is a BIGINT, not a TIMESTAMP",
+    );
+    refused("CREATE VIEW v AS SELECT a, a FROM plain", "<a> two columns are named 'a' (rename one of them with AS)");
+    refused(
+        "SELECT predict(b, a) FROM plain",
+        "<SELECT predict(b, a) FROM plain> the first argument of predict is the model's name as a string",
+    );
+}

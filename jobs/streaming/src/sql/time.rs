@@ -1,0 +1,57 @@
+//! Follows the event-time column through a plan, from the table that declares its watermark.
+//!
+//! Invariant: a column is called event time only when every value in it is, unchanged, a row's event time under the
+//! table's watermark, or the time of a window that the watermark has passed. Whatever is computed from it is not.
+
+use super::catalog::script_table;
+use super::window::WindowNode;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+
+/// Whether output column `index` of `plan` is event time.
+pub(crate) fn is_event_time(plan: &LogicalPlan, index: usize) -> bool {
+    match plan {
+        LogicalPlan::TableScan(scan) => script_table(scan).is_some_and(|table| {
+            let name = plan.schema().field(index).name();
+            table.statement.watermark.as_ref().is_some_and(|watermark| watermark.column.key() == *name)
+        }),
+        LogicalPlan::Projection(projection) => {
+            // The projection that computes a table's columns is the only one right above such a table.
+            if let LogicalPlan::TableScan(scan) = projection.input.as_ref()
+                && let Some(table) = script_table(scan).filter(|table| table.has_computed())
+            {
+                let name = plan.schema().field(index).name();
+                return table.statement.watermark.as_ref().is_some_and(|watermark| watermark.column.key() == *name);
+            }
+            below(&projection.expr[index], &projection.input).is_some_and(|at| is_event_time(&projection.input, at))
+        }
+        LogicalPlan::SubqueryAlias(alias) => is_event_time(&alias.input, index),
+        LogicalPlan::Filter(filter) => is_event_time(&filter.input, index),
+        LogicalPlan::Union(union) => union.inputs.iter().all(|input| is_event_time(input, index)),
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.get(index).is_some_and(|expr| {
+            below(expr, &aggregate.input).is_some_and(|at| window_column(&aggregate.input, at) == Some(2))
+        }),
+        _ => WindowNode::of(plan)
+            .is_some_and(|node| index < node.input.schema().fields().len() && is_event_time(&node.input, index)),
+    }
+}
+
+/// Which of the columns that a window adds (start, end, time) output column `index` is.
+fn window_column(plan: &LogicalPlan, index: usize) -> Option<usize> {
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            below(&projection.expr[index], &projection.input).and_then(|at| window_column(&projection.input, at))
+        }
+        LogicalPlan::SubqueryAlias(alias) => window_column(&alias.input, index),
+        LogicalPlan::Filter(filter) => window_column(&filter.input, index),
+        _ => WindowNode::of(plan).and_then(|node| index.checked_sub(node.input.schema().fields().len())),
+    }
+}
+
+/// The column of `input` that `expr` passes on unchanged.
+fn below(expr: &Expr, input: &LogicalPlan) -> Option<usize> {
+    match expr {
+        Expr::Alias(alias) => below(&alias.expr, input),
+        Expr::Column(column) => input.schema().maybe_index_of_column(column),
+        _ => None,
+    }
+}

@@ -1,0 +1,123 @@
+//! Which relations and models a query names, read off its syntax before anything is planned.
+
+use super::dialect::TABLE_ARGUMENT;
+use datafusion::sql::sqlparser::ast::{
+    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, Query, SetExpr, Value, Visit, Visitor,
+};
+use jobs::Diagnostic;
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+/// Names of the function whose first argument names a model.
+const PREDICT: [&str; 2] = ["predict", "ml_predict"];
+
+/// In lower case the relations, as written the models.
+#[derive(Debug, Default)]
+pub(crate) struct Uses {
+    pub(crate) relations: BTreeSet<String>,
+    pub(crate) models: BTreeSet<String>,
+}
+
+pub(crate) fn of(query: &Query) -> Result<Uses, Diagnostic> {
+    let mut collect = Collect::default();
+    match query.visit(&mut collect) {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => {
+            let Collect { mut uses, own } = collect;
+            uses.relations.retain(|name| !own.contains(name));
+            Ok(uses)
+        }
+    }
+}
+
+/// Clauses that the parser reads and the planner passes over: the answer would be that of another query.
+fn passed_over(query: &Query) -> Option<&'static str> {
+    let of_query = [
+        (!query.locks.is_empty(), "FOR UPDATE"),
+        (query.for_clause.is_some(), "FOR"),
+        (query.settings.is_some(), "SETTINGS"),
+        (query.format_clause.is_some(), "FORMAT"),
+    ];
+    of_query.into_iter().find(|(written, _)| *written).map(|(_, name)| name).or_else(|| in_body(&query.body))
+}
+
+fn in_body(body: &SetExpr) -> Option<&'static str> {
+    match body {
+        SetExpr::Select(select) => {
+            let of_select = [
+                (select.into.is_some(), "SELECT INTO"),
+                (select.prewhere.is_some(), "PREWHERE"),
+                (!select.connect_by.is_empty(), "CONNECT BY"),
+                (select.value_table_mode.is_some(), "SELECT AS STRUCT"),
+                (select.select_modifiers.is_some(), "this SELECT modifier"),
+                (select.exclude.is_some(), "EXCLUDE after the SELECT list"),
+            ];
+            of_select.into_iter().find(|(written, _)| *written).map(|(_, name)| name)
+        }
+        SetExpr::SetOperation { left, right, .. } => in_body(left).or_else(|| in_body(right)),
+        // Visited as a query of its own.
+        SetExpr::Query(_) | SetExpr::Values(_) => None,
+        SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) | SetExpr::Table(_) => {
+            Some("this form of a query")
+        }
+    }
+}
+
+#[derive(Default)]
+struct Collect {
+    uses: Uses,
+    /// Common table expressions.
+    own: BTreeSet<String>,
+}
+
+impl Visitor for Collect {
+    type Break = Diagnostic;
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Diagnostic> {
+        if let Some(construct) = passed_over(query) {
+            return ControlFlow::Break(Diagnostic::new(format!("{construct} is not supported")));
+        }
+        let ctes = query.with.iter().flat_map(|with| &with.cte_tables);
+        self.own.extend(ctes.map(|cte| cte.alias.name.value.to_lowercase()));
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<Diagnostic> {
+        if let [part] = relation.0.as_slice()
+            && let Some(name) = part.as_ident()
+        {
+            self.uses.relations.insert(name.value.to_lowercase());
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Diagnostic> {
+        let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
+        let name = function.name.to_string().to_lowercase();
+        let first = match &function.args {
+            FunctionArguments::List(list) => list.args.first(),
+            _ => None,
+        };
+        let first = match first {
+            Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(first))) => Some(first),
+            _ => None,
+        };
+        if name == TABLE_ARGUMENT
+            && let Some(Expr::Identifier(table)) = first
+        {
+            self.uses.relations.insert(table.value.to_lowercase());
+        }
+        if PREDICT.contains(&name.as_str()) {
+            let literal = match first {
+                Some(Expr::Value(literal)) => Some(&literal.value),
+                _ => None,
+            };
+            let Some(Value::SingleQuotedString(model)) = literal else {
+                let message = format!("the first argument of {name} is the model's name as a string");
+                return ControlFlow::Break(Diagnostic::new(message));
+            };
+            self.uses.models.insert(model.clone());
+        }
+        ControlFlow::Continue(())
+    }
+}

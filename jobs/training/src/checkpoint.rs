@@ -1,0 +1,269 @@
+//! Everything that training needs to go on with the bits it would have had: weights, optimizer state, place in the data,
+//! seed and normalisation.
+//!
+//! Randomness needs no state of its own: it is a function of seed, epoch and step (see [`crate::random`]). Invariant: the
+//! newest readable file is the last step that was reported as saved or a later one; the two newest are kept, so that one
+//! damaged file costs some steps and not the run.
+
+use crate::bytes;
+use crate::files;
+use crate::network::Slot;
+use crate::normalization::Normalization;
+use crate::tensors::{self, Array, Tensors};
+use safetensors::Dtype;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::{Path, PathBuf};
+
+const FORMAT: u32 = 1;
+const KEPT: usize = 2;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("write checkpoint {path}")]
+    Write { path: PathBuf, source: io::Error },
+    #[error("list checkpoints in {path}")]
+    List { path: PathBuf, source: io::Error },
+    #[error("put a checkpoint together")]
+    Encode { source: tensors::Error },
+    #[error("use any checkpoint in {path}: none can be read ({reason}); remove the folder to start anew")]
+    NoneReadable { path: PathBuf, reason: String },
+    #[error("resume from the checkpoint in {path}; remove the folder to start anew")]
+    OtherGraph { path: PathBuf, source: tensors::Error },
+    #[error(
+        "resume from the checkpoint in {path}: it was made with {what} {got}, the job says {expected}; remove the folder to start anew"
+    )]
+    OtherJob { path: PathBuf, what: &'static str, got: u64, expected: u64 },
+}
+
+/// Where in the data training stood.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Place {
+    pub format: u32,
+    /// Steps taken.
+    pub step: u64,
+    pub epoch: u64,
+    /// Rows of this epoch that were trained on.
+    pub position: u64,
+    /// Updates that the optimizer has made; more than `step` counts when the data changed on the way.
+    pub optimizer_step: u64,
+    pub seed: u64,
+    pub batch: u64,
+    /// Digest of the data that step and position count in.
+    pub data_digest: u64,
+    /// Training time so far, over all lives.
+    pub seconds: f64,
+}
+
+impl Place {
+    pub const FORMAT: u32 = FORMAT;
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    pub place: Place,
+    pub weights: Vec<f32>,
+    pub moments: Vec<Vec<f32>>,
+    pub normalization: Option<Normalization>,
+}
+
+const MEAN: &str = "normalization.mean";
+const DEVIATION: &str = "normalization.deviation";
+
+/// The bytes of a checkpoint file.
+pub fn encode(
+    place: &Place,
+    slots: &[Slot],
+    weights: &[f32],
+    moments: &[(&str, &[f32])],
+    normalization: Option<&Normalization>,
+) -> Result<Vec<u8>, Error> {
+    let mut arrays = weight_arrays(slots, weights);
+    for (moment, values) in moments {
+        for slot in slots {
+            arrays.push(array(moment_name(moment, slot), slot.dims.clone(), &values[slot.range.clone()]));
+        }
+    }
+    if let Some(Normalization { mean, deviation }) = normalization {
+        arrays.push(array(MEAN.to_string(), vec![mean.len()], mean));
+        arrays.push(array(DEVIATION.to_string(), vec![deviation.len()], deviation));
+    }
+    tensors::write(&arrays, place).map_err(|source| Error::Encode { source })
+}
+
+/// The arrays of a network's parameters, under their own names.
+pub fn weight_arrays<'a>(slots: &[Slot], weights: &'a [f32]) -> Vec<Array<'a>> {
+    slots.iter().map(|slot| array(slot.name.clone(), slot.dims.clone(), &weights[slot.range.clone()])).collect()
+}
+
+/// Takes a network's parameters out of a file.
+pub fn read_weights(tensors: &Tensors<'_>, slots: &[Slot]) -> Result<Vec<f32>, tensors::Error> {
+    let mut weights = Vec::new();
+    for slot in slots {
+        weights.extend(bytes::to_f32(tensors.array(&slot.name, &slot.dims, Dtype::F32)?));
+    }
+    Ok(weights)
+}
+
+/// Takes a checkpoint apart for a network of these slots and an optimizer with these moments.
+pub fn decode(bytes: &[u8], slots: &[Slot], moments: &[&str], inputs: usize) -> Result<Checkpoint, tensors::Error> {
+    let tensors = Tensors::read(bytes)?;
+    let weights = read_weights(&tensors, slots)?;
+    let mut arrays = Vec::with_capacity(moments.len());
+    for moment in moments {
+        let mut values = Vec::with_capacity(weights.len());
+        for slot in slots {
+            let name = moment_name(moment, slot);
+            values.extend(bytes::to_f32(tensors.array(&name, &slot.dims, Dtype::F32)?));
+        }
+        arrays.push(values);
+    }
+    let numbers = |name: &str| Ok(bytes::to_f32(tensors.array(name, &[inputs], Dtype::F32)?));
+    let normalization = if tensors.has(MEAN) {
+        Some(Normalization { mean: numbers(MEAN)?, deviation: numbers(DEVIATION)? })
+    } else {
+        None
+    };
+    Ok(Checkpoint { place: tensors.description()?, weights, moments: arrays, normalization })
+}
+
+fn moment_name(moment: &str, slot: &Slot) -> String {
+    format!("optimizer.{moment}.{}", slot.name)
+}
+
+fn array(name: String, dims: Vec<usize>, values: &[f32]) -> Array<'_> {
+    Array { name, dims, dtype: Dtype::F32, bytes: bytes::of_f32(values) }
+}
+
+/// Writes the file of a step and lets all but the newest two go.
+pub fn save(folder: &Path, step: u64, bytes: &[u8]) -> Result<(), Error> {
+    let path = folder.join(format!("step-{step:012}.safetensors"));
+    files::write_atomically(&path, bytes).map_err(|source| Error::Write { path, source })?;
+    for old in newest_first(folder)?.into_iter().skip(KEPT) {
+        if let Err(error) = std::fs::remove_file(&old) {
+            tracing::warn!(path = %old.display(), %error, "an old checkpoint stays");
+        }
+    }
+    Ok(())
+}
+
+/// The newest checkpoint that can be read, and what is to be said about newer ones that cannot.
+pub fn newest(folder: &Path) -> Result<(Option<Vec<u8>>, Vec<String>), Error> {
+    let mut notices = Vec::new();
+    for path in newest_first(folder)? {
+        let read = std::fs::read(&path).map_err(|error| error.to_string());
+        let checked = read.and_then(|bytes| match Tensors::read(&bytes) {
+            Ok(_) => Ok(bytes),
+            Err(error) => Err(error.to_string()),
+        });
+        match checked {
+            Ok(bytes) => return Ok((Some(bytes), notices)),
+            Err(reason) => notices.push(format!("checkpoint {} is passed over: failed to {reason}", path.display())),
+        }
+    }
+    if notices.is_empty() {
+        return Ok((None, notices));
+    }
+    Err(Error::NoneReadable { path: folder.to_path_buf(), reason: notices.join("; ") })
+}
+
+fn newest_first(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let failed = |source| Error::List { path: folder.to_path_buf(), source };
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(failed(source)),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("step-") && name.ends_with(".safetensors") {
+            paths.push(entry.path());
+        }
+    }
+    // Twelve digits, so the order by name is the order by step.
+    paths.sort_unstable_by(|left, right| right.cmp(left));
+    Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::slots;
+    use jobs::train::{Activation, Layer};
+
+    fn place(step: u64) -> Place {
+        Place {
+            format: FORMAT,
+            step,
+            epoch: 0,
+            position: 8,
+            optimizer_step: step,
+            seed: u64::MAX,
+            batch: 4,
+            data_digest: 9,
+            seconds: 0.5,
+        }
+    }
+
+    fn example(step: u64) -> (Vec<Slot>, Vec<u8>) {
+        let slots = slots(2, 1, &[Layer::Dense { units: 3, activation: Activation::Relu }]);
+        let weights: Vec<f32> = (0..13).map(|i| i as f32 / 3.0).collect();
+        let normalization = Normalization { mean: vec![1.0, 2.0], deviation: vec![0.1, 0.2] };
+        let bytes = encode(&place(step), &slots, &weights, &[("momentum", &weights)], Some(&normalization)).unwrap();
+        (slots, bytes)
+    }
+
+    #[test]
+    fn what_is_written_comes_back() {
+        let (slots, bytes) = example(3);
+        let checkpoint = decode(&bytes, &slots, &["momentum"], 2).unwrap();
+        assert_eq!(checkpoint.place, place(3));
+        assert_eq!(checkpoint.weights[12], 4.0);
+        assert_eq!(checkpoint.moments, [checkpoint.weights.clone()]);
+        assert_eq!(checkpoint.normalization.unwrap().deviation, [0.1, 0.2]);
+    }
+
+    #[test]
+    fn another_graph_is_named_by_layer_and_shape() {
+        let (_, bytes) = example(3);
+        let wider = slots(2, 1, &[Layer::Dense { units: 4, activation: Activation::Relu }]);
+        let error = decode(&bytes, &wider, &["momentum"], 2).unwrap_err().to_string();
+        assert!(error.contains("dense_00.bias") && error.contains("[3]") && error.contains("[4]"), "{error}");
+        let narrower = slots(2, 1, &[]);
+        let error = decode(&bytes, &narrower, &["momentum"], 2).unwrap_err().to_string();
+        assert!(error.contains("output.weight") && error.contains("[3, 1]") && error.contains("[2, 1]"), "{error}");
+        let (slots, bytes) = example(3);
+        let error = decode(&bytes, &slots, &["first_moment"], 2).unwrap_err().to_string();
+        assert!(error.contains("optimizer.first_moment.dense_00.bias"), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_file_falls_back_to_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(newest(folder.path()).unwrap(), (None, vec![]));
+        for step in [5, 10, 15] {
+            save(folder.path(), step, &example(step).1).unwrap();
+        }
+        assert_eq!(newest_first(folder.path()).unwrap().len(), KEPT);
+        let whole = example(15).1;
+        let path = folder.path().join("step-000000000015.safetensors");
+        for cut in [0, 7, 40, whole.len() / 2, whole.len() - 1] {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let (found, notices) = newest(folder.path()).unwrap();
+            assert_eq!(found.unwrap(), example(10).1, "cut at {cut}");
+            assert!(notices[0].contains("step-000000000015.safetensors is passed over"), "{notices:?}");
+        }
+        for at in [whole.len() - 1, whole.len() - 60] {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 4;
+            std::fs::write(&path, &flipped).unwrap();
+            assert_eq!(newest(folder.path()).unwrap().0.unwrap(), example(10).1, "flipped at {at}");
+        }
+        std::fs::write(folder.path().join("step-000000000010.safetensors"), b"x").unwrap();
+        let error = newest(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("none can be read") && error.contains("remove the folder"), "{error}");
+    }
+}

@@ -1,0 +1,42 @@
+//! Training: query results -> gradients -> weights, and scoring with them.
+//!
+//! Invariant: the same rows, seed and world size give the same bits, whether or not the run was killed and resumed; every
+//! parameter receives a gradient; all ranks hold the same weights. This crate knows no SQL, no scheduler and no runner: rows
+//! come in as Arrow batches, peers as addresses, and progress goes out as reports.
+//!
+//! The way of a batch: [`data`] (rows in an order of their own) -> [`trainer`] (which rows, which slice) -> [`network`]
+//! (layers, loss, gradients) -> [`all_reduce`] (sum over the ranks) -> [`optimizer`] -> [`checkpoint`] -> [`registry`] ->
+//! [`predictor`].
+
+mod activation;
+mod all_reduce;
+mod bytes;
+mod check;
+mod checkpoint;
+mod columns;
+mod data;
+mod dense;
+mod files;
+mod frame;
+mod loss;
+mod mesh;
+mod metric;
+mod network;
+mod normalization;
+mod optimizer;
+pub mod predictor;
+mod random;
+mod real;
+pub mod registry;
+mod ring;
+mod tensors;
+#[cfg(test)]
+mod test_support;
+mod train;
+mod trainer;
+
+pub use check::check;
+pub use data::Data;
+pub use metric::auc;
+pub use predictor::Predictor;
+pub use train::{Error, Outcome, Report, TrainTask, train};

@@ -1,0 +1,69 @@
+//! Small jobs, batches and models for the tests of this crate.
+
+use crate::network::Network;
+use crate::normalization::Normalization;
+use crate::registry::{self, Manifest};
+use arrow::array::{ArrayRef, RecordBatch};
+use candle_core::DType;
+use jobs::TrainBody;
+use jobs::train::{Activation, Layer, Loss, Optimizer};
+use std::collections::BTreeMap;
+
+pub fn batch(columns: &[(&str, ArrayRef)]) -> RecordBatch {
+    RecordBatch::try_from_iter_with_nullable(columns.iter().map(|(name, array)| (*name, array.clone(), true))).unwrap()
+}
+
+pub fn body(label: &str, loss: Loss) -> TrainBody {
+    TrainBody {
+        model: "m".to_string(),
+        sql: String::new(),
+        base_dir: String::new(),
+        train_query: String::new(),
+        test_query: None,
+        test_fraction: 0.0,
+        label: label.to_string(),
+        ignore: Vec::new(),
+        time_column: None,
+        min_rows: 0,
+        layers: vec![Layer::Dense { units: 8, activation: Activation::Tanh }],
+        loss,
+        optimizer: Optimizer::Sgd { learning_rate: 0.05, momentum: 0.9 },
+        batch: 16,
+        epochs: 3,
+        seed: 1,
+        normalize: true,
+        checkpoint_steps: 1_000_000,
+    }
+}
+
+/// A model of `inputs` features as it is handed to the registry.
+pub fn published(model: &str, loss: Loss, inputs: usize) -> (Manifest, Vec<u8>) {
+    let layers = vec![Layer::Dense { units: 4, activation: Activation::Tanh }];
+    let outputs = if loss == Loss::CrossEntropy { 3 } else { 1 };
+    let network = Network::new(inputs, outputs, &layers, 5, DType::F32).unwrap();
+    // All losses but cross-entropy share the shapes and so the weights.
+    let weights = registry::encode_weights(model, network.slots(), &network.weights().unwrap()).unwrap();
+    let manifest = Manifest {
+        format: Manifest::FORMAT,
+        model: model.to_string(),
+        version: 0,
+        job: "j".to_string(),
+        generation: 1,
+        features: (0..inputs).map(|index| format!("f{index}")).collect(),
+        label: "y".to_string(),
+        outputs,
+        layers,
+        loss,
+        normalization: Some(Normalization { mean: vec![0.7; inputs], deviation: vec![1.5; inputs] }),
+        metrics: BTreeMap::from([("loss".to_string(), 0.25)]),
+        trained_through_us: Some(17),
+        rows: 10,
+        rows_held_out: 2,
+        steps: 30,
+        seed: 5,
+        seconds: 0.5,
+        created_us: 1,
+        weights_digest: registry::weights_digest(&weights),
+    };
+    (manifest, weights)
+}

@@ -1,0 +1,109 @@
+//! `smack bench [SUITE]`: figures of this build on this machine, each with its goal.
+//!
+//! Invariant: a figure is measured, never assumed; a goal that is a ratio is judged only against a peer or bare loop of
+//! the same run.
+
+mod start;
+mod train;
+
+use serde::Serialize;
+use std::io::Write;
+
+#[derive(Clone, Debug)]
+pub struct BenchConfig {
+    pub suite: Option<String>,
+    /// Also run the peers.
+    pub peers: bool,
+    pub json: bool,
+}
+
+/// One line of the result.
+#[derive(Clone, Debug, Serialize)]
+pub struct Figure {
+    pub suite: &'static str,
+    pub figure: String,
+    pub value: f64,
+    pub unit: &'static str,
+    pub goal: Option<f64>,
+    /// "lower" or "higher".
+    pub better: &'static str,
+    /// `None` where there is no goal, or nothing to judge it against.
+    pub met: Option<bool>,
+    pub peer: Option<String>,
+    pub peer_value: Option<f64>,
+}
+
+impl Figure {
+    fn lower(
+        suite: &'static str,
+        figure: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        goal: Option<f64>,
+    ) -> Self {
+        let met = goal.map(|goal| value <= goal);
+        Self { suite, figure: figure.into(), value, unit, goal, better: "lower", met, peer: None, peer_value: None }
+    }
+
+    fn higher(
+        suite: &'static str,
+        figure: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        goal: Option<f64>,
+    ) -> Self {
+        let met = goal.map(|goal| value >= goal);
+        Self { suite, figure: figure.into(), value, unit, goal, better: "higher", met, peer: None, peer_value: None }
+    }
+}
+
+pub const SUITES: [&str; 2] = ["start", "train"];
+
+pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
+    if config.peers {
+        eprintln!("no suite of this version has peers to run yet; figures are ours alone");
+    }
+    let suites: Vec<&str> = match &config.suite {
+        None => SUITES.to_vec(),
+        Some(suite) => match SUITES.iter().find(|known| *known == suite) {
+            Some(known) => vec![known],
+            None => anyhow::bail!("failed to find the suite '{suite}': there are {}", SUITES.join(", ")),
+        },
+    };
+    let mut figures = Vec::new();
+    for suite in suites {
+        eprintln!("suite {suite} …");
+        figures.extend(match suite {
+            "start" => start::measure().await?,
+            "train" => train::measure().await?,
+            other => unreachable!("suite {other} is listed and not measured"),
+        });
+    }
+    let mut stdout = std::io::stdout().lock();
+    if config.json {
+        writeln!(stdout, "{}", serde_json::to_string_pretty(&figures)?)?;
+    } else {
+        for figure in &figures {
+            let goal = figure.goal.map_or(String::new(), |goal| {
+                format!("goal {} {goal} {}", if figure.better == "lower" { "≤" } else { "≥" }, figure.unit)
+            });
+            let met = match figure.met {
+                Some(true) => "met",
+                Some(false) => "not met",
+                None => "",
+            };
+            writeln!(
+                stdout,
+                "{:<8} {:<44} {:>12.3} {:<8} {:<20} {met}",
+                figure.suite, figure.figure, figure.value, figure.unit, goal
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    assert!(!values.is_empty(), "a median of nothing was asked for");
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

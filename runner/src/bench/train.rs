@@ -1,0 +1,77 @@
+//! How long the digits take and how well they are told apart, over five seeds.
+
+use super::{Figure, median};
+use anyhow::Context;
+use connectors::Context as ConnectorContext;
+use jobs::JobBody;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+const SEEDS: [u64; 5] = [1, 2, 3, 4, 5];
+const DIGITS: &str = include_str!("../../../examples/digits.toml");
+const DATA: &str = include_str!("../../../jobs/training/data/digits.csv");
+
+pub async fn measure() -> anyhow::Result<Vec<Figure>> {
+    // The example reads its data next to it, so both are laid out as in the repository.
+    let folder = std::env::temp_dir().join(format!("smack-bench-train-{}", std::process::id()));
+    let result = measure_in(&folder).await;
+    std::fs::remove_dir_all(&folder).with_context(|| format!("failed to remove {}", folder.display()))?;
+    result
+}
+
+async fn measure_in(folder: &Path) -> anyhow::Result<Vec<Figure>> {
+    let (examples, data) = (folder.join("examples"), folder.join("jobs/training/data"));
+    std::fs::create_dir_all(&examples)?;
+    std::fs::create_dir_all(&data)?;
+    std::fs::write(data.join("digits.csv"), DATA)?;
+    let settled = crate::settle::settle(DIGITS, "digits.toml", &examples)
+        .await
+        .map_err(|wrong| anyhow::anyhow!("failed to settle the example: {wrong:?}"))?;
+    let Some(JobBody::Train(body)) = settled.jobs.into_iter().next().map(|job| job.body) else {
+        anyhow::bail!("failed to find a training job in the example");
+    };
+    let mut seconds = Vec::new();
+    let mut accuracies = Vec::new();
+    for seed in SEEDS {
+        let mut body = body.clone();
+        body.seed = seed;
+        let context = ConnectorContext {
+            job: "bench/digits".to_string(),
+            generation: 1,
+            claimed_us: 0,
+            slot: 0,
+            n_slots: 1,
+            base_dir: examples.clone(),
+            tables_endpoint: None,
+            token: None,
+        };
+        let data = crate::training_data::read(&body, &context).await.map_err(anyhow::Error::msg)?;
+        let task = training::TrainTask {
+            job: "bench/digits".to_string(),
+            generation: 1,
+            rank: 0,
+            world: 1,
+            peers: Vec::new(),
+            checkpoint_dir: folder.join(format!("seed-{seed}/checkpoints")),
+            model_dir: folder.join(format!("seed-{seed}/models")),
+        };
+        let started = Instant::now();
+        let outcome = tokio::task::spawn_blocking(move || {
+            training::train(&body, data, &task, &mut |_| {}, &AtomicBool::new(false))
+        })
+        .await??;
+        seconds.push(started.elapsed().as_secs_f64());
+        accuracies.push(outcome.metric.context("failed to measure accuracy: there are no held-out rows")?);
+    }
+    Ok(vec![
+        Figure::lower("train", "digits: training time, median of 5 seeds", median(seconds), "s", Some(10.0)),
+        Figure::higher(
+            "train",
+            "digits: held-out accuracy, median of 5 seeds",
+            median(accuracies),
+            "share",
+            Some(0.96),
+        ),
+    ])
+}

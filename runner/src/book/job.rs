@@ -1,0 +1,212 @@
+//! One job as the runner knows it: what is kept on disk, and what is known only while tasks report.
+
+use crate::view::EventView;
+use jobs::{AgentId, JobSpec, OfferId, Reason, TaskId, TaskState};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use streaming::control::Manifest;
+
+/// The latest events of a job that are kept for people; a page of history, not a log.
+const EVENTS_MAX: usize = 64;
+
+/// Where a job is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "phase")]
+pub enum Phase {
+    /// Jobs that it comes after are not there yet.
+    Waiting,
+    /// Its next generation is claimed and its last checkpoint looked up.
+    Preparing,
+    /// Demand is posted; offers are collected until all tasks fit.
+    Placing,
+    /// Tasks were launched; not all of them are ready.
+    Launching,
+    Running,
+    /// A generation ended; the next one starts at `until_ms`, once no task of the old one is left.
+    Restarting {
+        until_ms: u64,
+    },
+    /// The final checkpoint of a stop, or the tasks being killed.
+    Stopping,
+    Finished,
+    Stopped,
+    Failed {
+        error: String,
+    },
+}
+
+impl Phase {
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Preparing | Self::Placing => "placing",
+            Self::Launching => "launching",
+            Self::Running => "running",
+            Self::Restarting { .. } => "restarting",
+            Self::Stopping => "stopping",
+            Self::Finished => "finished",
+            Self::Stopped => "stopped",
+            Self::Failed { .. } => "failed",
+        }
+    }
+
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Finished | Self::Stopped | Self::Failed { .. })
+    }
+}
+
+/// What survives a restart of the runner.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    pub spec: JobSpec,
+    /// Names the folder of this submission and makes what it leaves outside distinct from an earlier one's.
+    pub submission: String,
+    pub submitted_ms: u64,
+    /// 0 before the first launch.
+    pub generation: u64,
+    pub claimed_us: i64,
+    pub restarts: u64,
+    pub phase: Phase,
+    pub tasks: Vec<TaskRecord>,
+    pub model_version: Option<u64>,
+}
+
+/// A launched task of the present generation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskRecord {
+    pub id: TaskId,
+    pub index: u32,
+    pub agent: AgentId,
+    pub offer: OfferId,
+    pub host: String,
+    pub port: Option<u16>,
+    pub state: TaskState,
+    pub reason: Option<Reason>,
+    pub message: String,
+}
+
+/// What tasks said since they, or the runner, started.
+#[derive(Clone, Debug, Default)]
+pub struct TaskLive {
+    pub ready: bool,
+    pub metrics: streaming::control::Metrics,
+    /// Larger than 0 while the task reports no more than it did.
+    pub kill_sent: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Training {
+    pub step: u64,
+    pub steps_total: u64,
+    pub loss: Option<f64>,
+    pub metric: Option<f64>,
+    pub metric_name: String,
+    pub rows_per_second: f64,
+}
+
+/// Counted over all generations, so that totals never fall back when a task is replaced.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Totals {
+    pub rows_in: u64,
+    pub rows_out: u64,
+    pub rows_late: u64,
+    pub rows_bad: u64,
+}
+
+/// Rows per second, smoothed over a few reports.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rate {
+    at_ms: u64,
+    rows: u64,
+    pub per_second: f64,
+}
+
+impl Rate {
+    pub fn observe(&mut self, now_ms: u64, rows: u64) {
+        if self.at_ms == 0 {
+            *self = Self { at_ms: now_ms, rows, per_second: 0.0 };
+            return;
+        }
+        let elapsed_ms = now_ms.saturating_sub(self.at_ms);
+        if elapsed_ms < 500 {
+            return;
+        }
+        let latest = rows.saturating_sub(self.rows) as f64 * 1000.0 / elapsed_ms as f64;
+        let smoothed = if self.per_second == 0.0 { latest } else { 0.5 * self.per_second + 0.5 * latest };
+        *self = Self { at_ms: now_ms, rows, per_second: smoothed };
+    }
+}
+
+/// The kept and the live side of one job.
+#[derive(Debug)]
+pub struct Job {
+    pub record: Record,
+    pub live: Vec<TaskLive>,
+    pub coordinator: Option<streaming::coordinator::Coordinator>,
+    pub training: Training,
+    pub earlier: Totals,
+    pub rate: Rate,
+    pub events: VecDeque<EventView>,
+    /// The last trouble that a task told of, with when; cleared when rows flow again.
+    pub warning: Option<(u64, String)>,
+    /// The error that a task told before it ended.
+    pub last_error: Option<String>,
+    pub running_since_ms: u64,
+    /// Failures since the job last ran for a while; the back-off grows with it.
+    pub failures: u32,
+    pub checkpoint: Option<(u64, u64)>,
+    /// The newest manifest when this generation began; it goes on from there.
+    pub latest: Option<Manifest>,
+    /// Stop was asked for; what remains is to end the tasks.
+    pub stop_asked: bool,
+}
+
+impl Job {
+    pub fn new(record: Record) -> Self {
+        let live = vec![TaskLive::default(); record.tasks.len()];
+        Self {
+            record,
+            live,
+            coordinator: None,
+            training: Training::default(),
+            earlier: Totals::default(),
+            rate: Rate::default(),
+            events: VecDeque::new(),
+            warning: None,
+            last_error: None,
+            running_since_ms: 0,
+            failures: 0,
+            checkpoint: None,
+            latest: None,
+            stop_asked: false,
+        }
+    }
+
+    pub fn note(&mut self, now_ms: u64, level: &str, text: impl Into<String>) {
+        if self.events.len() == EVENTS_MAX {
+            self.events.pop_front();
+        }
+        self.events.push_back(EventView { at_ms: now_ms, level: level.to_string(), text: text.into() });
+    }
+
+    pub fn task_mut(&mut self, task: &TaskId) -> Option<(&mut TaskRecord, &mut TaskLive)> {
+        let at = self.record.tasks.iter().position(|candidate| candidate.id == *task)?;
+        Some((&mut self.record.tasks[at], &mut self.live[at]))
+    }
+
+    /// Rows over all generations.
+    pub fn totals(&self) -> Totals {
+        self.live.iter().fold(self.earlier, |sum, task| Totals {
+            rows_in: sum.rows_in + task.metrics.rows_in,
+            rows_out: sum.rows_out + task.metrics.rows_out,
+            rows_late: sum.rows_late + task.metrics.rows_late,
+            rows_bad: sum.rows_bad + task.metrics.rows_bad,
+        })
+    }
+
+    /// Whether no task of the present generation can still run (as far as anybody can know; one that is unreachable is
+    /// fenced by its generation).
+    pub fn no_task_left(&self) -> bool {
+        self.record.tasks.iter().all(|task| task.state.is_terminal() || task.state == TaskState::Unreachable)
+    }
+}

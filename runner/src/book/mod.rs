@@ -1,0 +1,660 @@
+//! The runner's decisions: which jobs run, in which generation, on which offers, and when a checkpoint counts.
+//!
+//! Invariant: pure. Time, ids and everything that happened come in as arguments; what is to be done goes out as
+//! [`Command`]s, to be carried out in order. A `Persist` is durable before any later command of the list is carried out,
+//! so that no task is launched that a restarted runner would not know.
+
+pub mod job;
+pub mod placement;
+mod reports;
+mod tasks;
+pub use tasks::EXIT_FATAL;
+mod views;
+
+use job::{Job, Phase, Record, TaskLive};
+use jobs::{FrameworkId, JobBody, JobId, JobSpec, OfferId, Reason, Resources, TaskId, TaskPlan, TaskState};
+use placement::HeldOffer;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use streaming::control::{Manifest, Order, Report};
+
+/// How long tasks that would fit wait for offers of more agents.
+const SPREAD_MS: u64 = 100;
+
+/// The two frameworks of the runner: separate clients of the master, each with its own id, demand and offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Framework {
+    Streams,
+    Training,
+}
+
+impl Framework {
+    pub const ALL: [Framework; 2] = [Self::Streams, Self::Training];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Streams => "smack-streams",
+            Self::Training => "smack-training",
+        }
+    }
+
+    pub fn of(spec: &JobSpec) -> Self {
+        match spec.body {
+            JobBody::Stream(_) | JobBody::Service(_) => Self::Streams,
+            JobBody::Train(_) | JobBody::Command(_) => Self::Training,
+        }
+    }
+}
+
+/// What one task of a demand needs, and how many are wanted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Demand {
+    pub name: String,
+    pub shape: Resources,
+    pub n_ports: u32,
+    pub count: u32,
+}
+
+/// A status update as the master forwards it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    pub task: TaskId,
+    pub agent: jobs::AgentId,
+    pub state: TaskState,
+    pub reason: Reason,
+    pub message: String,
+    /// Empty on updates that need no acknowledgement.
+    pub uuid: String,
+    pub exit_code: i32,
+}
+
+/// What a training task tells.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TrainReport {
+    Ready,
+    Metrics { step: u64, steps_total: u64, loss: f64, metric: f64, metric_name: String, rows_per_second: f64 },
+    ModelWritten { version: u64, metric: f64, metric_name: String },
+    Notice { level: String, text: String },
+}
+
+#[derive(Debug)]
+pub enum Event {
+    Subscribed {
+        framework: Framework,
+        id: FrameworkId,
+    },
+    Disconnected {
+        framework: Framework,
+    },
+    Offer {
+        framework: Framework,
+        offer: HeldOffer,
+    },
+    Rescinded {
+        framework: Framework,
+        offer: OfferId,
+    },
+    Update {
+        framework: Framework,
+        status: Status,
+    },
+    /// Answer to [`Command::Prepare`].
+    Prepared {
+        job: JobId,
+        generation: u64,
+        result: Result<Prepared, String>,
+    },
+    /// Answer to [`Command::WriteManifest`].
+    /// An error comes with whether the same may succeed later.
+    ManifestWritten {
+        job: JobId,
+        generation: u64,
+        epoch: u64,
+        result: Result<(), (String, bool)>,
+    },
+    TaskHello {
+        task: TaskId,
+        job: JobId,
+        generation: u64,
+    },
+    TaskGone {
+        task: TaskId,
+    },
+    StreamReport {
+        task: TaskId,
+        report: Report,
+    },
+    TrainReport {
+        task: TaskId,
+        report: TrainReport,
+    },
+    /// What the master says about unsatisfied demand, by job.
+    Waiting {
+        framework: Framework,
+        sentences: BTreeMap<String, String>,
+    },
+    Tick,
+}
+
+/// A claimed generation.
+#[derive(Debug)]
+pub struct Prepared {
+    /// At least what was asked for, and larger than every earlier claim.
+    pub claimed_us: i64,
+    pub latest: Option<Manifest>,
+}
+
+/// One task to start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Launch {
+    pub task: TaskId,
+    pub name: String,
+    pub agent: jobs::AgentId,
+    pub resources: Resources,
+    pub payload: Payload,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Payload {
+    /// `smack task` with this plan.
+    Plan(Box<TaskPlan>),
+    Command {
+        argv: Vec<String>,
+        env: BTreeMap<String, String>,
+    },
+}
+
+#[derive(Debug, PartialEq)]
+pub enum Command {
+    Persist(Box<Record>),
+    /// A submission that a newer one replaced; its folder can go.
+    Forget(Box<Record>),
+    PersistFramework {
+        framework: Framework,
+        id: FrameworkId,
+    },
+    Demand {
+        framework: Framework,
+        demands: Vec<Demand>,
+    },
+    Accept {
+        framework: Framework,
+        offers: Vec<OfferId>,
+        launch: Vec<Launch>,
+    },
+    Decline {
+        framework: Framework,
+        offers: Vec<OfferId>,
+        refuse_ms: u64,
+    },
+    Acknowledge {
+        framework: Framework,
+        status: Status,
+    },
+    Kill {
+        framework: Framework,
+        task: TaskId,
+        grace_ms: u64,
+    },
+    Reconcile {
+        framework: Framework,
+    },
+    /// Claim the generation in the job's checkpoint folder and look up the latest manifest.
+    Prepare {
+        job: JobId,
+        folder: PathBuf,
+        generation: u64,
+        claimed_us: i64,
+    },
+    WriteManifest {
+        job: JobId,
+        folder: PathBuf,
+        manifest: Box<Manifest>,
+    },
+    /// Files of old epochs may go.
+    CollectGarbage {
+        folder: PathBuf,
+    },
+    Order {
+        task: TaskId,
+        order: Order,
+    },
+}
+
+/// What does not change while the runner lives.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `http://host:port` under which tasks reach this runner.
+    pub endpoint: String,
+    pub data_dir: PathBuf,
+    /// How long a gang waits with offers in hand before it gives them back for others to use.
+    pub hold_ms: u64,
+}
+
+/// A framework's standing with the master.
+#[derive(Debug, Default)]
+struct Standing {
+    id: Option<FrameworkId>,
+    connected: bool,
+    offers: BTreeMap<OfferId, HeldOffer>,
+    /// What was last posted, so that demand is only sent when it changes.
+    posted: Option<Vec<Demand>>,
+    waiting: BTreeMap<String, String>,
+}
+
+pub struct Book {
+    config: Config,
+    jobs: BTreeMap<JobId, Job>,
+    standings: BTreeMap<Framework, Standing>,
+    /// Tasks whose control stream is open.
+    connected: BTreeSet<TaskId>,
+}
+
+impl Book {
+    /// `records` with the newest manifest of each, for streams.
+    pub fn new(
+        config: Config,
+        frameworks: BTreeMap<Framework, FrameworkId>,
+        records: Vec<(Record, Option<Manifest>)>,
+    ) -> Self {
+        let standings = Framework::ALL
+            .into_iter()
+            .map(|framework| (framework, Standing { id: frameworks.get(&framework).cloned(), ..Standing::default() }))
+            .collect();
+        let mut jobs = BTreeMap::new();
+        for (mut record, latest) in records {
+            // Placing is not kept: offers did not survive, so what was being placed is prepared again.
+            if matches!(record.phase, Phase::Preparing | Phase::Placing) {
+                record.phase = Phase::Restarting { until_ms: 0 };
+            }
+            let mut job = Job::new(record);
+            job.latest = latest;
+            if !job.record.tasks.is_empty() && !job.record.phase.is_over() {
+                // Its tasks may well be running; they connect again and are reconciled.
+                job.coordinator = tasks::coordinator(&job);
+            }
+            jobs.insert(job.record.spec.id.clone(), job);
+        }
+        Self { config, jobs, standings, connected: BTreeSet::new() }
+    }
+
+    pub fn apply(&mut self, now_ms: u64, event: Event) -> Vec<Command> {
+        let mut commands = Vec::new();
+        match event {
+            Event::Subscribed { framework, id } => self.subscribed(framework, id, &mut commands),
+            Event::Disconnected { framework } => {
+                let standing = self.standing(framework);
+                standing.connected = false;
+                standing.offers.clear();
+                standing.posted = None;
+            }
+            Event::Offer { framework, offer } => {
+                self.standing(framework).offers.insert(offer.id.clone(), offer);
+            }
+            Event::Rescinded { framework, offer } => {
+                self.standing(framework).offers.remove(&offer);
+            }
+            Event::Update { framework, status } => self.updated(now_ms, framework, status, &mut commands),
+            Event::Prepared { job, generation, result } => {
+                self.prepared(now_ms, &job, generation, result, &mut commands);
+            }
+            Event::ManifestWritten { job, generation, epoch, result } => {
+                self.manifest_written(now_ms, &job, generation, epoch, result, &mut commands);
+            }
+            Event::TaskHello { task, job, generation } => {
+                self.task_hello(now_ms, task, &job, generation, &mut commands);
+            }
+            Event::TaskGone { task } => {
+                self.connected.remove(&task);
+            }
+            Event::StreamReport { task, report } => self.stream_report(now_ms, &task, report, &mut commands),
+            Event::TrainReport { task, report } => self.train_report(now_ms, &task, report, &mut commands),
+            Event::Waiting { framework, sentences } => self.standing(framework).waiting = sentences,
+            Event::Tick => self.tick(now_ms, &mut commands),
+        }
+        self.advance(now_ms, &mut commands);
+        commands
+    }
+
+    /// Takes a group of settled jobs in. Refused while a group of that name is still at work.
+    pub fn submit(
+        &mut self,
+        now_ms: u64,
+        specs: Vec<JobSpec>,
+        submission: &str,
+    ) -> Result<(Vec<String>, Vec<Command>), String> {
+        let mut commands = Vec::new();
+        let group = specs.first().map(|spec| spec.group.clone()).ok_or("the file has no job in it")?;
+        if let Some(job) = self.jobs.values().find(|job| job.record.spec.group == group && !job.record.phase.is_over())
+        {
+            return Err(format!(
+                "group '{group}' is already there: {} is {}; stop it first with `smack stop {group}`",
+                job.record.spec.id,
+                job.record.phase.as_str()
+            ));
+        }
+        let replaced: Vec<JobId> = self
+            .jobs
+            .values()
+            .filter(|job| job.record.spec.group == group)
+            .map(|job| job.record.spec.id.clone())
+            .collect();
+        for id in replaced {
+            if let Some(job) = self.jobs.remove(&id) {
+                commands.push(Command::Forget(Box::new(job.record)));
+            }
+        }
+        let mut ids = Vec::new();
+        for spec in specs {
+            ids.push(spec.id.to_string());
+            let mut job = Job::new(Record {
+                submission: submission.to_string(),
+                submitted_ms: now_ms,
+                generation: 0,
+                claimed_us: 0,
+                restarts: 0,
+                phase: Phase::Waiting,
+                tasks: Vec::new(),
+                model_version: None,
+                spec,
+            });
+            job.note(now_ms, "info", "submitted");
+            commands.push(Command::Persist(Box::new(job.record.clone())));
+            self.jobs.insert(job.record.spec.id.clone(), job);
+        }
+        self.advance(now_ms, &mut commands);
+        Ok((ids, commands))
+    }
+
+    /// Stops a job, or all jobs of a group: streams after a final checkpoint.
+    pub fn stop(&mut self, now_ms: u64, subject: &str) -> Result<(Vec<String>, Vec<Command>), String> {
+        let ids = self.find(subject);
+        if ids.is_empty() {
+            return Err(self.unknown(subject));
+        }
+        let mut commands = Vec::new();
+        for id in &ids {
+            self.stop_job(now_ms, id, &mut commands);
+        }
+        self.advance(now_ms, &mut commands);
+        Ok((ids.iter().map(JobId::to_string).collect(), commands))
+    }
+
+    /// Jobs that a name means: a group, a job, or a task's job.
+    fn find(&self, subject: &str) -> Vec<JobId> {
+        self.jobs
+            .values()
+            .filter(|job| {
+                job.record.spec.group == subject
+                    || job.record.spec.id.as_str() == subject
+                    || job.record.tasks.iter().any(|task| task.id.as_str() == subject)
+            })
+            .map(|job| job.record.spec.id.clone())
+            .collect()
+    }
+
+    fn unknown(&self, subject: &str) -> String {
+        let names: BTreeSet<&str> =
+            self.jobs.values().flat_map(|job| [job.record.spec.group.as_str(), job.record.spec.id.as_str()]).collect();
+        match jobs::text::nearest(subject, names.iter().copied()) {
+            Some(near) => format!("there is no job, group or task '{subject}'; did you mean '{near}'?"),
+            None if names.is_empty() => format!("there is no job, group or task '{subject}'; no job was submitted yet"),
+            None => format!("there is no job, group or task '{subject}'; `smack ps` lists them"),
+        }
+    }
+
+    fn standing(&mut self, framework: Framework) -> &mut Standing {
+        self.standings.entry(framework).or_default()
+    }
+
+    fn subscribed(&mut self, framework: Framework, id: FrameworkId, commands: &mut Vec<Command>) {
+        let standing = self.standing(framework);
+        standing.connected = true;
+        standing.offers.clear();
+        standing.posted = None;
+        if standing.id.as_ref() != Some(&id) {
+            standing.id = Some(id.clone());
+            commands.push(Command::PersistFramework { framework, id });
+        }
+        // Whatever happened while nobody listened: ask for the state of every task we believe in.
+        let tasks = self
+            .jobs
+            .values()
+            .filter(|job| Framework::of(&job.record.spec) == framework)
+            .flat_map(|job| &job.record.tasks)
+            .filter(|task| !task.state.is_terminal())
+            .map(|task| task.id.clone())
+            .collect();
+        commands.push(Command::Reconcile { framework, tasks });
+    }
+
+    /// Moves every job as far as it can go, then brings demand and offers in line.
+    fn advance(&mut self, now_ms: u64, commands: &mut Vec<Command>) {
+        let ids: Vec<JobId> = self.jobs.keys().cloned().collect();
+        for id in &ids {
+            self.advance_job(now_ms, id, commands);
+        }
+        for framework in Framework::ALL {
+            self.place(now_ms, framework, commands);
+            self.post_demand(framework, commands);
+        }
+    }
+
+    fn advance_job(&mut self, now_ms: u64, id: &JobId, commands: &mut Vec<Command>) {
+        let ready = self.jobs.get(id).is_some_and(|job| match job.record.phase {
+            Phase::Waiting => job.record.spec.after.iter().all(|before| self.is_there(before)),
+            Phase::Restarting { until_ms } => now_ms >= until_ms && job.no_task_left(),
+            Phase::Preparing
+            | Phase::Placing
+            | Phase::Launching
+            | Phase::Running
+            | Phase::Stopping
+            | Phase::Finished
+            | Phase::Stopped
+            | Phase::Failed { .. } => false,
+        });
+        if ready {
+            self.prepare(now_ms, id, commands);
+        }
+    }
+
+    /// Whether what comes after `id` may start: a model has a version, a bounded stream has ended, an unbounded one runs.
+    fn is_there(&self, id: &JobId) -> bool {
+        let Some(job) = self.jobs.get(id) else { return true };
+        match (&job.record.spec.body, &job.record.phase) {
+            (_, Phase::Finished) => true,
+            (JobBody::Train(_), _) => job.record.model_version.is_some(),
+            (JobBody::Stream(body), Phase::Running) => !body.bounded,
+            (JobBody::Service(_), Phase::Running) => true,
+            _ => false,
+        }
+    }
+
+    fn prepare(&mut self, now_ms: u64, id: &JobId, commands: &mut Vec<Command>) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        job.earlier = job.totals();
+        job.record.generation += 1;
+        // Larger than any earlier claim of this submission even when the clock stepped back.
+        job.record.claimed_us = (now_ms as i64 * 1000).max(job.record.claimed_us + 1);
+        job.record.tasks.clear();
+        job.live.clear();
+        job.coordinator = None;
+        job.record.phase = Phase::Preparing;
+        commands.push(Command::Persist(Box::new(job.record.clone())));
+        if matches!(job.record.spec.body, JobBody::Stream(_)) {
+            commands.push(Command::Prepare {
+                job: id.clone(),
+                folder: checkpoint_folder(&self.config, &job.record),
+                generation: job.record.generation,
+                claimed_us: job.record.claimed_us,
+            });
+        } else {
+            job.record.phase = Phase::Placing;
+        }
+    }
+
+    fn prepared(
+        &mut self,
+        now_ms: u64,
+        id: &JobId,
+        generation: u64,
+        result: Result<Prepared, String>,
+        commands: &mut Vec<Command>,
+    ) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        if job.record.generation != generation || job.record.phase != Phase::Preparing {
+            return;
+        }
+        match result {
+            Err(error) => {
+                job.note(now_ms, "error", error.clone());
+                job.record.phase = Phase::Failed { error };
+            }
+            Ok(Prepared { latest: Some(manifest), .. }) if manifest.finished => {
+                job.note(now_ms, "info", "all input was already processed");
+                job.record.phase = Phase::Finished;
+            }
+            Ok(Prepared { claimed_us, latest }) => {
+                if let Some(manifest) = &latest {
+                    job.note(
+                        now_ms,
+                        "info",
+                        format!("generation {generation} goes on from checkpoint {}", manifest.epoch),
+                    );
+                }
+                job.record.claimed_us = claimed_us;
+                job.latest = latest;
+                job.record.phase = Phase::Placing;
+            }
+        }
+        commands.push(Command::Persist(Box::new(job.record.clone())));
+    }
+
+    /// Tries to place every job that waits for offers, oldest submission first, then gives back what nobody needs.
+    fn place(&mut self, now_ms: u64, framework: Framework, commands: &mut Vec<Command>) {
+        let mut waiting: Vec<(u64, JobId)> = self
+            .jobs
+            .values()
+            .filter(|job| job.record.phase == Phase::Placing && Framework::of(&job.record.spec) == framework)
+            .map(|job| (job.record.submitted_ms, job.record.spec.id.clone()))
+            .collect();
+        waiting.sort();
+        for (_, id) in &waiting {
+            self.place_job(now_ms, framework, id, commands);
+        }
+        let still_waiting = waiting.iter().any(|(_, id)| self.jobs[id].record.phase == Phase::Placing);
+        let hold_ms = self.config.hold_ms;
+        let standing = self.standing(framework);
+        let given_back: Vec<OfferId> = standing
+            .offers
+            .values()
+            .filter(|offer| !still_waiting || now_ms.saturating_sub(offer.held_since_ms) > hold_ms)
+            .map(|offer| offer.id.clone())
+            .collect();
+        if !given_back.is_empty() {
+            for offer in &given_back {
+                standing.offers.remove(offer);
+            }
+            // A gang that holds part of what it needs steps back for a while, so that two gangs that each hold half do
+            // not wait for one another; the time differs by framework so that they do not step back in step.
+            let refuse_ms = match (still_waiting, framework) {
+                (false, _) => 0,
+                (true, Framework::Streams) => 700,
+                (true, Framework::Training) => 1100,
+            };
+            commands.push(Command::Decline { framework, offers: given_back, refuse_ms });
+        }
+    }
+
+    fn place_job(&mut self, now_ms: u64, framework: Framework, id: &JobId, commands: &mut Vec<Command>) {
+        let standing = &self.standings[&framework];
+        if !standing.connected || standing.offers.is_empty() {
+            return;
+        }
+        let offers: Vec<HeldOffer> = standing.offers.values().cloned().collect();
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        let spec = &job.record.spec;
+        // Offers of one round arrive one after another; a moment's patience spreads the tasks over all agents.
+        let n_agents = offers.iter().map(|offer| &offer.agent).collect::<BTreeSet<_>>().len();
+        let oldest_ms = offers.iter().map(|offer| now_ms.saturating_sub(offer.held_since_ms)).max().unwrap_or(0);
+        if n_agents < spec.parallelism as usize && oldest_ms < SPREAD_MS {
+            return;
+        }
+        let Some(placements) =
+            placement::place(&offers, &spec.resources, spec.n_ports as usize, spec.parallelism as usize)
+        else {
+            return;
+        };
+        let launch = tasks::launch(&self.config, job, &placements);
+        let used: BTreeSet<OfferId> = placements.iter().map(|placed| placed.offer.clone()).collect();
+        job.record.tasks = launch
+            .iter()
+            .zip(&placements)
+            .enumerate()
+            .map(|(index, (launch, placed))| job::TaskRecord {
+                id: launch.task.clone(),
+                index: index as u32,
+                agent: placed.agent.clone(),
+                offer: placed.offer.clone(),
+                host: placed.host.clone(),
+                port: placed.ports.first().copied(),
+                state: TaskState::Staging,
+                reason: None,
+                message: String::new(),
+            })
+            .collect();
+        job.live = vec![TaskLive::default(); job.record.tasks.len()];
+        job.coordinator = tasks::coordinator(job);
+        job.last_error = None;
+        job.record.phase = Phase::Launching;
+        job.note(now_ms, "info", format!("generation {} launched on {} offers", job.record.generation, used.len()));
+        commands.push(Command::Persist(Box::new(job.record.clone())));
+        let standing = self.standing(framework);
+        for offer in &used {
+            standing.offers.remove(offer);
+        }
+        commands.push(Command::Accept { framework, offers: used.into_iter().collect(), launch });
+    }
+
+    fn post_demand(&mut self, framework: Framework, commands: &mut Vec<Command>) {
+        if !self.standings[&framework].connected {
+            return;
+        }
+        let demands: Vec<Demand> = self
+            .jobs
+            .values()
+            .filter(|job| job.record.phase == Phase::Placing && Framework::of(&job.record.spec) == framework)
+            .map(|job| Demand {
+                name: job.record.spec.id.to_string(),
+                shape: job.record.spec.resources.clone(),
+                n_ports: job.record.spec.n_ports,
+                count: job.record.spec.parallelism,
+            })
+            .collect();
+        let standing = self.standing(framework);
+        if standing.posted.as_ref() != Some(&demands) {
+            standing.posted = Some(demands.clone());
+            commands.push(Command::Demand { framework, demands });
+        }
+    }
+}
+
+/// The folder of a job's checkpoints: where its file says, else below the runner's own.
+pub fn checkpoint_folder(config: &Config, record: &Record) -> PathBuf {
+    let spec = &record.spec;
+    let base = match &spec.body {
+        JobBody::Stream(body) => {
+            body.checkpoint_dir.as_ref().map(|dir| Path::new(&body.base_dir).join(dir).join(&spec.group))
+        }
+        JobBody::Train(_) | JobBody::Command(_) | JobBody::Service(_) => None,
+    };
+    match base {
+        Some(base) => base.join(&spec.name).join(&record.submission),
+        None => submission_folder(config, record).join("checkpoints"),
+    }
+}
+
+/// Everything that one submission of a job keeps lies below this.
+pub fn submission_folder(config: &Config, record: &Record) -> PathBuf {
+    config.data_dir.join("jobs").join(&record.spec.group).join(&record.spec.name).join(&record.submission)
+}

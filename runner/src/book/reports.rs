@@ -1,0 +1,230 @@
+//! What tasks say, and what the checkpoint coordinators make of it.
+
+use super::job::{Job, Phase, Training};
+use super::{Book, Command, TrainReport};
+use jobs::{JobBody, JobId, TaskId, TaskState};
+use streaming::control::{Level, Order, Report};
+use streaming::coordinator;
+
+impl Book {
+    /// A task opened its control stream, for the first time or again.
+    pub(super) fn task_hello(
+        &mut self,
+        now_ms: u64,
+        task: TaskId,
+        id: &JobId,
+        generation: u64,
+        commands: &mut Vec<Command>,
+    ) {
+        let known = self.jobs.get(id).is_some_and(|job| {
+            job.record.generation == generation
+                && !job.record.phase.is_over()
+                && job.record.tasks.iter().any(|candidate| candidate.id == task)
+        });
+        if !known {
+            // It belongs to a generation that is over; whatever it still does is fenced by that generation.
+            commands.push(Command::Order { task, order: Order::Stop });
+            return;
+        }
+        self.connected.insert(task.clone());
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        if job.coordinator.is_none() {
+            job.coordinator = super::tasks::coordinator(job);
+        }
+        let index = job.record.tasks.iter().find(|candidate| candidate.id == task).map_or(0, |task| task.index);
+        if let Some(coordinator) = &mut job.coordinator {
+            let asked = coordinator.apply(now_ms, coordinator::Event::TaskReconnected { index });
+            self.coordinated(now_ms, id, asked, commands);
+        }
+    }
+
+    pub(super) fn stream_report(&mut self, now_ms: u64, task: &TaskId, report: Report, commands: &mut Vec<Command>) {
+        let Some(id) = self.job_of(task) else { return };
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some((record, live)) = job.task_mut(task) else { return };
+        let index = record.index;
+        let event = match report {
+            Report::Ready => {
+                live.ready = true;
+                job.all_ready(now_ms);
+                commands.push(Command::Persist(Box::new(job.record.clone())));
+                coordinator::Event::TaskReady { index }
+            }
+            Report::InputEnded => coordinator::Event::InputEnded { index },
+            Report::Snapshotted { epoch, snapshot, last } => {
+                coordinator::Event::Snapshotted { index, epoch, snapshot, last }
+            }
+            Report::Committed { epoch } => coordinator::Event::Committed { index, epoch },
+            Report::Metrics(metrics) => {
+                let flows = metrics.rows_in > live.metrics.rows_in;
+                live.metrics = metrics;
+                let rows_in = job.totals().rows_in;
+                job.rate.observe(now_ms, rows_in);
+                if flows {
+                    job.warning = None;
+                }
+                return;
+            }
+            Report::Notice { level, text } => {
+                job.noticed(now_ms, level_name(level), text);
+                return;
+            }
+        };
+        let Some(coordinator) = &mut job.coordinator else { return };
+        let asked = coordinator.apply(now_ms, event);
+        self.coordinated(now_ms, &id, asked, commands);
+    }
+
+    pub(super) fn train_report(
+        &mut self,
+        now_ms: u64,
+        task: &TaskId,
+        report: TrainReport,
+        commands: &mut Vec<Command>,
+    ) {
+        let Some(id) = self.job_of(task) else { return };
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some((record, live)) = job.task_mut(task) else { return };
+        let chief = record.index == 0;
+        match report {
+            TrainReport::Ready => {
+                live.ready = true;
+                job.all_ready(now_ms);
+            }
+            TrainReport::Metrics { step, steps_total, loss, metric, metric_name, rows_per_second } => {
+                job.warning = None;
+                if chief {
+                    job.training = Training {
+                        step,
+                        steps_total,
+                        loss: loss.is_finite().then_some(loss),
+                        metric: if metric.is_finite() { Some(metric) } else { job.training.metric },
+                        metric_name,
+                        rows_per_second,
+                    };
+                }
+                return;
+            }
+            TrainReport::ModelWritten { version, metric, metric_name } => {
+                job.note(now_ms, "info", format!("model version {version} written, {metric_name} {metric:.4}"));
+                job.training.metric = Some(metric);
+                job.training.metric_name = metric_name;
+                job.record.model_version = Some(version);
+            }
+            TrainReport::Notice { level, text } => {
+                job.noticed(now_ms, &level, text);
+                return;
+            }
+        }
+        commands.push(Command::Persist(Box::new(job.record.clone())));
+    }
+
+    pub(super) fn manifest_written(
+        &mut self,
+        now_ms: u64,
+        id: &JobId,
+        generation: u64,
+        epoch: u64,
+        result: Result<(), (String, bool)>,
+        commands: &mut Vec<Command>,
+    ) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        if job.record.generation != generation {
+            return;
+        }
+        let event = match result {
+            Ok(()) => coordinator::Event::ManifestWritten { epoch },
+            Err((error, retry)) => {
+                job.note(now_ms, "warning", format!("checkpoint {epoch} was not published: {error}"));
+                coordinator::Event::ManifestFailed { epoch, error, retry }
+            }
+        };
+        let Some(coordinator) = &mut job.coordinator else { return };
+        let asked = coordinator.apply(now_ms, event);
+        self.coordinated(now_ms, id, asked, commands);
+    }
+
+    /// Carries out what a coordinator asked for.
+    pub(super) fn coordinated(
+        &mut self,
+        now_ms: u64,
+        id: &JobId,
+        asked: Vec<coordinator::Command>,
+        commands: &mut Vec<Command>,
+    ) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        for command in asked {
+            match command {
+                coordinator::Command::Send { to, order } => {
+                    for task in &job.record.tasks {
+                        if to.is_none_or(|index| index == task.index) {
+                            commands.push(Command::Order { task: task.id.clone(), order: order.clone() });
+                        }
+                    }
+                }
+                coordinator::Command::WriteManifest(manifest) => commands.push(Command::WriteManifest {
+                    job: id.clone(),
+                    folder: super::checkpoint_folder(&self.config, &job.record),
+                    manifest,
+                }),
+                coordinator::Command::Completed { epoch } => {
+                    job.checkpoint = Some((epoch, now_ms));
+                    let folder = super::checkpoint_folder(&self.config, &job.record);
+                    commands.push(Command::CollectGarbage { folder });
+                }
+                // The tasks end by themselves after their last commit; their Finished updates end the job.
+                coordinator::Command::Finished | coordinator::Command::StopGranted => {
+                    job.note(now_ms, "info", "the last checkpoint is committed");
+                }
+                coordinator::Command::GiveUp { error } => {
+                    job.note(now_ms, "error", error.clone());
+                    job.kill_tasks(0, commands);
+                    job.record.phase = Phase::Failed { error };
+                    commands.push(Command::Persist(Box::new(job.record.clone())));
+                }
+            }
+        }
+    }
+
+    pub(super) fn tick(&mut self, now_ms: u64, commands: &mut Vec<Command>) {
+        let ids: Vec<JobId> = self.jobs.keys().cloned().collect();
+        for id in ids {
+            let Some(job) = self.jobs.get_mut(&id) else { continue };
+            let active = matches!(job.record.phase, Phase::Launching | Phase::Running | Phase::Stopping);
+            if let (true, Some(coordinator)) = (active, &mut job.coordinator) {
+                let asked = coordinator.apply(now_ms, coordinator::Event::Tick);
+                self.coordinated(now_ms, &id, asked, commands);
+            }
+        }
+    }
+}
+
+impl Job {
+    fn noticed(&mut self, now_ms: u64, level: &str, text: String) {
+        match level {
+            "error" => self.last_error = Some(text.clone()),
+            "warning" => self.warning = Some((now_ms, text.clone())),
+            _ => {}
+        }
+        // A task that tries again says the same again; once is enough for people.
+        if self.events.back().is_none_or(|last| last.text != text) {
+            self.note(now_ms, level, text);
+        }
+    }
+
+    pub fn n_running(&self) -> usize {
+        self.record.tasks.iter().filter(|task| task.state == TaskState::Running).count()
+    }
+
+    pub fn is_stream(&self) -> bool {
+        matches!(self.record.spec.body, JobBody::Stream(_))
+    }
+}
+
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::Info => "info",
+        Level::Warning => "warning",
+        Level::Error => "error",
+    }
+}

@@ -1,0 +1,287 @@
+//! The life of a job's tasks: launched, updated, lost, replaced, stopped.
+
+use super::job::{Job, Phase};
+use super::placement::Placement;
+use super::{Book, Command, Config, Framework, Launch, Payload, Status};
+use jobs::{JobBody, JobId, Peer, Restart, TaskBody, TaskId, TaskPlan, TaskState};
+use streaming::control::Order;
+use streaming::coordinator;
+
+/// First and longest wait before a failed job is started again.
+const BACKOFF_MS: u64 = 200;
+const BACKOFF_MS_MAX: u64 = 30_000;
+
+/// A job that ran this long starts its back-off anew.
+const STEADY_MS: u64 = 30_000;
+
+/// How long the snapshots of an epoch may take before a higher one is tried.
+const CHECKPOINT_TIMEOUT_MS: u64 = 60_000;
+
+/// The exit code by which `smack task` says that trying again cannot help.
+pub const EXIT_FATAL: i32 = 2;
+
+/// What each placed task is told.
+pub fn launch(config: &Config, job: &Job, placements: &[Placement]) -> Vec<Launch> {
+    let record = &job.record;
+    let spec = &record.spec;
+    let peers: Vec<Peer> = placements
+        .iter()
+        .map(|placed| Peer { host: placed.host.clone(), port: placed.ports.first().copied().unwrap_or(0) })
+        .collect();
+    let folder = super::submission_folder(config, record);
+    let checkpoint_dir = super::checkpoint_folder(config, record).display().to_string();
+    placements
+        .iter()
+        .enumerate()
+        .map(|(index, placed)| {
+            let index = index as u32;
+            let task = TaskId::of(&spec.id, record.generation, index);
+            // The submission is part of the id, because a task id is never used again.
+            let task = TaskId::new(format!("{task}.{}", record.submission));
+            let body = match &spec.body {
+                JobBody::Stream(body) => Some(TaskBody::Stream(body.clone())),
+                JobBody::Train(body) => Some(TaskBody::Train(body.clone())),
+                JobBody::Command(_) | JobBody::Service(_) => None,
+            };
+            let payload = match (&spec.body, body) {
+                (JobBody::Command(command) | JobBody::Service(command), _) => {
+                    Payload::Command { argv: command.argv.clone(), env: command.env.clone() }
+                }
+                (_, Some(body)) => Payload::Plan(Box::new(TaskPlan {
+                    task: task.clone(),
+                    job: spec.id.clone(),
+                    submission: record.submission.clone(),
+                    generation: record.generation,
+                    claimed_us: record.claimed_us,
+                    index,
+                    slices: (spec.resources.amount("cpus").round() as u32).max(1),
+                    peers: peers.clone(),
+                    runner: config.endpoint.clone(),
+                    checkpoint_dir: checkpoint_dir.clone(),
+                    model_dir: config.data_dir.join("models").display().to_string(),
+                    dead_letter_dir: folder.join("dead-letter").display().to_string(),
+                    restore_epoch: job.latest.as_ref().map(|manifest| manifest.epoch),
+                    body,
+                })),
+                (_, None) => unreachable!("a stream or training job has a body"),
+            };
+            Launch {
+                name: format!("{} {} {}/{}", spec.body.kind(), spec.id, index + 1, placements.len()),
+                task,
+                agent: placed.agent.clone(),
+                resources: placed.resources.clone(),
+                payload,
+            }
+        })
+        .collect()
+}
+
+pub fn coordinator(job: &Job) -> Option<coordinator::Coordinator> {
+    let JobBody::Stream(body) = &job.record.spec.body else { return None };
+    let config = coordinator::Config {
+        job: job.record.spec.id.to_string(),
+        generation: job.record.generation,
+        claimed_us: job.record.claimed_us,
+        fingerprint: body.fingerprint.clone(),
+        n_tasks: job.record.spec.parallelism,
+        interval_ms: body.checkpoint_interval_ms,
+        timeout_ms: CHECKPOINT_TIMEOUT_MS,
+    };
+    Some(coordinator::Coordinator::new(config, job.latest.as_ref()))
+}
+
+impl Book {
+    pub(super) fn updated(&mut self, now_ms: u64, framework: Framework, status: Status, commands: &mut Vec<Command>) {
+        let task = status.task.clone();
+        if let Some(id) = self.job_of(&task) {
+            self.task_updated(now_ms, &id, &status, commands);
+        } else if !status.state.is_terminal() {
+            // A task of an earlier generation or submission that still runs: nobody wants it.
+            commands.push(Command::Kill { framework, task, grace_ms: 0 });
+        }
+        if !status.uuid.is_empty() {
+            commands.push(Command::Acknowledge { framework, status });
+        }
+    }
+
+    pub(super) fn job_of(&self, task: &TaskId) -> Option<JobId> {
+        self.jobs
+            .values()
+            .find(|job| job.record.tasks.iter().any(|candidate| candidate.id == *task))
+            .map(|job| job.record.spec.id.clone())
+    }
+
+    fn task_updated(&mut self, now_ms: u64, id: &JobId, status: &Status, commands: &mut Vec<Command>) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        let reason = status.reason;
+        let Some((task, _)) = job.task_mut(&status.task) else { return };
+        if task.state.is_terminal() {
+            return;
+        }
+        let changed = task.state != status.state;
+        let index = Some(task.index);
+        task.state = status.state;
+        task.reason = Some(reason);
+        task.message.clone_from(&status.message);
+        if !changed {
+            return;
+        }
+        match status.state {
+            TaskState::Staging | TaskState::Starting | TaskState::Killing => return,
+            TaskState::Running => {
+                // A command has nothing to get ready; our own tasks say when they are.
+                if matches!(job.record.spec.body, JobBody::Command(_) | JobBody::Service(_)) {
+                    if let Some((_, live)) = job.task_mut(&status.task) {
+                        live.ready = true;
+                    }
+                    job.all_ready(now_ms);
+                }
+            }
+            TaskState::Finished => {
+                if let (Some(index), Some(coordinator)) = (index, &mut job.coordinator) {
+                    let asked = coordinator.apply(now_ms, coordinator::Event::TaskEnded { index });
+                    self.coordinated(now_ms, id, asked, commands);
+                }
+                let Some(job) = self.jobs.get_mut(id) else { return };
+                job.task_finished(now_ms);
+            }
+            TaskState::Failed
+            | TaskState::Killed
+            | TaskState::Lost
+            | TaskState::Dropped
+            | TaskState::Unknown
+            | TaskState::Unreachable => {
+                if status.state == TaskState::Unknown
+                    && let Some((task, _)) = job.task_mut(&status.task)
+                {
+                    // The master knows every agent again and none has it: for us it is lost.
+                    task.state = TaskState::Lost;
+                }
+                let what = describe(status);
+                job.task_lost(now_ms, &what, status.exit_code == EXIT_FATAL, commands);
+            }
+        }
+        let Some(job) = self.jobs.get(id) else { return };
+        commands.push(Command::Persist(Box::new(job.record.clone())));
+    }
+
+    pub(super) fn stop_job(&mut self, now_ms: u64, id: &JobId, commands: &mut Vec<Command>) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        match job.record.phase {
+            Phase::Finished | Phase::Stopped | Phase::Failed { .. } => return,
+            Phase::Waiting | Phase::Preparing | Phase::Placing => {
+                job.note(now_ms, "info", "stopped before it was placed");
+                job.record.phase = Phase::Stopped;
+            }
+            Phase::Running if matches!(job.record.spec.body, JobBody::Stream(_)) && !job.stop_asked => {
+                job.note(now_ms, "info", "stop asked; the final checkpoint is taken");
+                job.stop_asked = true;
+                job.record.phase = Phase::Stopping;
+                if let Some(coordinator) = &mut job.coordinator {
+                    let asked = coordinator.apply(now_ms, coordinator::Event::StopRequested);
+                    self.coordinated(now_ms, id, asked, commands);
+                }
+                let Some(job) = self.jobs.get(id) else { return };
+                commands.push(Command::Persist(Box::new(job.record.clone())));
+                return;
+            }
+            Phase::Launching | Phase::Running | Phase::Restarting { .. } | Phase::Stopping => {
+                job.stop_asked = true;
+                job.note(now_ms, "info", "stop asked; tasks are ended");
+                job.kill_tasks(5_000, commands);
+                job.record.phase = if job.no_task_left() { Phase::Stopped } else { Phase::Stopping };
+            }
+        }
+        commands.push(Command::Persist(Box::new(job.record.clone())));
+    }
+}
+
+fn describe(status: &Status) -> String {
+    let text = match status.state {
+        TaskState::Unreachable => format!("agent {} cannot be heard", status.agent),
+        TaskState::Unknown => "nobody knows it any more".to_string(),
+        _ if status.message.is_empty() => status.state.to_string(),
+        _ => format!("{}: {}", status.state, status.message),
+    };
+    format!("task {}: {text}", status.task)
+}
+
+impl Job {
+    /// Called when a task became ready: the job runs once all are.
+    pub fn all_ready(&mut self, now_ms: u64) {
+        if self.record.phase == Phase::Launching && self.live.iter().all(|task| task.ready) {
+            self.record.phase = Phase::Running;
+            self.running_since_ms = now_ms;
+            self.warning = None;
+            self.note(
+                now_ms,
+                "info",
+                format!("all {} tasks of generation {} run", self.live.len(), self.record.generation),
+            );
+        }
+    }
+
+    fn task_finished(&mut self, now_ms: u64) {
+        if !self.record.tasks.iter().all(|task| task.state == TaskState::Finished) {
+            return;
+        }
+        if matches!(self.record.spec.body, JobBody::Service(_)) && !self.stop_asked {
+            self.restart(now_ms, "the service ended");
+            return;
+        }
+        self.record.phase = if self.stop_asked { Phase::Stopped } else { Phase::Finished };
+        self.note(now_ms, "info", self.record.phase.as_str());
+    }
+
+    /// A task ended that should not have: the generation is over.
+    fn task_lost(&mut self, now_ms: u64, what: &str, fatal: bool, commands: &mut Vec<Command>) {
+        if self.record.phase.is_over() {
+            return;
+        }
+        self.kill_tasks(0, commands);
+        if self.stop_asked {
+            if self.no_task_left() {
+                self.record.phase = Phase::Stopped;
+                self.note(now_ms, "info", "stopped");
+            }
+            return;
+        }
+        if matches!(self.record.phase, Phase::Restarting { .. }) {
+            return;
+        }
+        let what = match &self.last_error {
+            Some(error) => format!("{what} ({error})"),
+            None => what.to_string(),
+        };
+        if fatal || self.record.spec.restart == Restart::Never {
+            let error = self.last_error.clone().unwrap_or(what);
+            self.note(now_ms, "error", error.clone());
+            self.record.phase = Phase::Failed { error };
+            return;
+        }
+        self.restart(now_ms, &what);
+    }
+
+    fn restart(&mut self, now_ms: u64, what: &str) {
+        if self.running_since_ms > 0 && now_ms.saturating_sub(self.running_since_ms) > STEADY_MS {
+            self.failures = 0;
+        }
+        let wait_ms = (BACKOFF_MS << self.failures.min(10)).min(BACKOFF_MS_MAX);
+        self.failures += 1;
+        self.record.restarts += 1;
+        self.record.phase = Phase::Restarting { until_ms: now_ms + wait_ms };
+        self.note(now_ms, "warning", format!("{what}; starting again in {wait_ms} ms"));
+    }
+
+    pub fn kill_tasks(&mut self, grace_ms: u64, commands: &mut Vec<Command>) {
+        let framework = Framework::of(&self.record.spec);
+        for (task, live) in self.record.tasks.iter().zip(&mut self.live) {
+            if !task.state.is_terminal() && !(live.kill_sent && grace_ms > 0) {
+                live.kill_sent = true;
+                // The order is quicker where the control stream is open; the kill also reaches a task that hangs.
+                commands.push(Command::Order { task: task.id.clone(), order: Order::Stop });
+                commands.push(Command::Kill { framework, task: task.id.clone(), grace_ms });
+            }
+        }
+    }
+}

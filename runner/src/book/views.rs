@@ -1,0 +1,244 @@
+//! What people are shown: jobs, and for each one sentence that says why it is where it is.
+
+use super::job::{Job, Phase};
+use super::{Book, Framework};
+use crate::view::{JobMetrics, JobView, TaskView, WhyView};
+use jobs::{JobBody, TaskState};
+
+/// A warning that was not repeated for this long is no longer the reason of anything.
+const WARNING_MS: u64 = 60_000;
+
+impl Book {
+    pub fn job_views(&self, now_ms: u64) -> Vec<JobView> {
+        let mut jobs: Vec<&Job> = self.jobs.values().collect();
+        jobs.sort_by_key(|job| (job.record.submitted_ms, job.record.spec.after.len(), job.record.spec.id.clone()));
+        jobs.into_iter().map(|job| self.job_view(now_ms, job)).collect()
+    }
+
+    /// `None` when nothing has that name.
+    pub fn why(&self, now_ms: u64, subject: &str) -> Result<WhyView, String> {
+        let ids = self.find(subject);
+        let jobs: Vec<&Job> = ids.iter().filter_map(|id| self.jobs.get(id)).collect();
+        // Of a group, the job that has the most to explain.
+        let Some(job) = jobs.iter().min_by_key(|job| concern(&job.record.phase)) else {
+            return Err(self.unknown(subject));
+        };
+        let mut sentence = self.sentence(now_ms, job);
+        if jobs.len() > 1 {
+            sentence = format!("{}: {sentence}", job.record.spec.id);
+        }
+        let mut details: Vec<String> = Vec::new();
+        if let Some(task) = job.record.tasks.iter().find(|task| task.id.as_str() == subject) {
+            sentence = format!(
+                "task {} is {} on agent {}{}; its job: {sentence}",
+                task.index,
+                task.state,
+                task.agent,
+                if task.message.is_empty() { String::new() } else { format!(" ({})", task.message) }
+            );
+        }
+        for other in &jobs {
+            if jobs.len() > 1 {
+                details.push(format!("{}: {}", other.record.spec.id, self.sentence(now_ms, other)));
+            }
+        }
+        for task in &job.record.tasks {
+            details.push(format!(
+                "task {} of generation {}: {} on {} (offer {}){}",
+                task.index,
+                job.record.generation,
+                task.state,
+                task.agent,
+                task.offer,
+                if task.message.is_empty() { String::new() } else { format!(": {}", task.message) }
+            ));
+        }
+        Ok(WhyView {
+            subject: subject.to_string(),
+            state: job.record.phase.as_str().to_string(),
+            sentence,
+            details,
+            events: job.events.iter().cloned().collect(),
+        })
+    }
+
+    fn job_view(&self, now_ms: u64, job: &Job) -> JobView {
+        let record = &job.record;
+        JobView {
+            id: record.spec.id.to_string(),
+            group: record.spec.group.clone(),
+            name: record.spec.name.clone(),
+            kind: record.spec.body.kind().to_string(),
+            role: record.spec.role.clone(),
+            state: record.phase.as_str().to_string(),
+            generation: record.generation,
+            restarts: record.restarts,
+            parallelism: record.spec.parallelism,
+            why: self.sentence(now_ms, job),
+            submitted_ms: record.submitted_ms,
+            metrics: metrics(now_ms, job),
+            tasks: task_views(job),
+            events: job.events.iter().cloned().collect(),
+        }
+    }
+
+    fn sentence(&self, now_ms: u64, job: &Job) -> String {
+        let record = &job.record;
+        let spec = &record.spec;
+        match &record.phase {
+            Phase::Waiting => {
+                let waits: Vec<String> = spec
+                    .after
+                    .iter()
+                    .filter(|before| !self.is_there(before))
+                    .map(|before| match self.jobs.get(before) {
+                        Some(before) => format!("{} ({})", before.record.spec.id, before.record.phase.as_str()),
+                        None => before.to_string(),
+                    })
+                    .collect();
+                format!("waits for {}", waits.join(" and "))
+            }
+            Phase::Preparing => "its last checkpoint is being looked up".to_string(),
+            Phase::Placing => self.placing(job),
+            Phase::Launching => {
+                let ready = job.live.iter().filter(|task| task.ready).count();
+                let told = match &job.warning {
+                    Some((_, text)) => format!(": {text}"),
+                    None => String::new(),
+                };
+                format!("{ready} of {} tasks are ready{told}", job.live.len())
+            }
+            Phase::Running => running(now_ms, job),
+            Phase::Restarting { until_ms } => {
+                let why = job.events.iter().rev().find(|event| event.level != "info").map_or("", |event| &event.text);
+                let left = record.tasks.iter().filter(|task| !task.state.is_terminal()).count();
+                if left > 0 && !job.no_task_left() {
+                    format!("waits until {left} tasks of generation {} have ended: {why}", record.generation)
+                } else {
+                    let wait_ms = until_ms.saturating_sub(now_ms);
+                    format!("generation {} starts in {:.1} s: {why}", record.generation + 1, wait_ms as f64 / 1000.0)
+                }
+            }
+            Phase::Stopping => format!("is stopping; {} of {} tasks still run", job.n_running(), record.tasks.len()),
+            Phase::Finished => match (&spec.body, record.model_version) {
+                (JobBody::Train(_), Some(version)) => format!("finished: wrote model version {version}"),
+                _ => "finished: all of its input is processed".to_string(),
+            },
+            Phase::Stopped => "was stopped".to_string(),
+            Phase::Failed { error } => format!("failed: {error}"),
+        }
+    }
+
+    fn placing(&self, job: &Job) -> String {
+        let spec = &job.record.spec;
+        let framework = Framework::of(spec);
+        let needs = format!(
+            "needs {} task{} of {}{}",
+            spec.parallelism,
+            if spec.parallelism == 1 { "" } else { "s" },
+            spec.resources,
+            if spec.n_ports > 0 { format!(" and {} port", spec.n_ports) } else { String::new() }
+        );
+        let standing = &self.standings[&framework];
+        if !standing.connected {
+            return format!("{needs}; the master cannot be reached");
+        }
+        match standing.waiting.get(spec.id.as_str()) {
+            Some(sentence) if !sentence.is_empty() => format!("{needs}; {sentence}"),
+            _ => format!("{needs}; {} offers are in hand", standing.offers.len()),
+        }
+    }
+}
+
+/// Small numbers first: what most needs explaining.
+fn concern(phase: &Phase) -> u8 {
+    match phase {
+        Phase::Failed { .. } => 0,
+        Phase::Restarting { .. } => 1,
+        Phase::Placing | Phase::Preparing => 2,
+        Phase::Launching => 3,
+        Phase::Waiting => 4,
+        Phase::Stopping => 5,
+        Phase::Running => 6,
+        Phase::Stopped => 7,
+        Phase::Finished => 8,
+    }
+}
+
+fn running(now_ms: u64, job: &Job) -> String {
+    let tasks = format!("runs: {} of {} tasks", job.n_running(), job.record.tasks.len());
+    if let Some((at_ms, text)) = &job.warning
+        && now_ms.saturating_sub(*at_ms) < WARNING_MS
+    {
+        return format!("{tasks}, but {text}");
+    }
+    if job.is_stream() {
+        let totals = job.totals();
+        let checkpoint = match job.checkpoint {
+            Some((epoch, at_ms)) => {
+                format!("checkpoint {epoch} is {:.1} s old", now_ms.saturating_sub(at_ms) as f64 / 1000.0)
+            }
+            None => "no checkpoint yet".to_string(),
+        };
+        format!("{tasks}, {} rows in, {:.0} rows/s, {checkpoint}", totals.rows_in, job.rate.per_second)
+    } else {
+        let loss = job.training.loss.map_or(String::new(), |loss| format!(", loss {loss:.4}"));
+        format!("{tasks}, step {} of {}{loss}", job.training.step, job.training.steps_total)
+    }
+}
+
+fn metrics(now_ms: u64, job: &Job) -> JobMetrics {
+    let totals = job.totals();
+    let running = job.record.phase == Phase::Running;
+    let watermark_ms = job.live.iter().filter_map(|task| task.metrics.watermark_ms).min();
+    let event_time_ms = job.live.iter().filter_map(|task| task.metrics.event_time_ms).max();
+    JobMetrics {
+        rows_in: totals.rows_in,
+        rows_out: totals.rows_out,
+        rows_late: totals.rows_late,
+        rows_bad: totals.rows_bad,
+        rows_per_second: match (running, job.is_stream()) {
+            (false, _) => 0.0,
+            (true, true) => job.rate.per_second,
+            (true, false) => job.training.rows_per_second,
+        },
+        watermark_ms,
+        watermark_lag_ms: watermark_ms
+            .zip(event_time_ms)
+            .map(|(watermark, event_time)| (event_time - watermark).max(0)),
+        state_bytes: job.live.iter().map(|task| task.metrics.state_bytes).sum(),
+        checkpoint_epoch: job.checkpoint.map(|(epoch, _)| epoch),
+        checkpoint_age_ms: job.checkpoint.map(|(_, at_ms)| now_ms.saturating_sub(at_ms)),
+        step: job.training.step,
+        steps_total: job.training.steps_total,
+        loss: job.training.loss,
+        metric: job.training.metric,
+        metric_name: job.training.metric_name.clone(),
+        model_version: job.record.model_version,
+    }
+}
+
+fn task_views(job: &Job) -> Vec<TaskView> {
+    job.record
+        .tasks
+        .iter()
+        .zip(&job.live)
+        .map(|(task, live)| TaskView {
+            id: task.id.to_string(),
+            job: job.record.spec.id.to_string(),
+            kind: job.record.spec.body.kind().to_string(),
+            index: task.index,
+            generation: job.record.generation,
+            agent: task.agent.to_string(),
+            offer: task.offer.to_string(),
+            state: task.state.as_str().to_string(),
+            reason: match task.reason {
+                Some(reason) if task.state != TaskState::Running => format!("{reason:?}"),
+                _ => String::new(),
+            },
+            message: task.message.clone(),
+            rows_in: live.metrics.rows_in,
+            rows_out: live.metrics.rows_out,
+        })
+        .collect()
+}

@@ -1,0 +1,358 @@
+//! The command line: one flat list of verbs, the same few flags everywhere.
+//!
+//! Invariant: data goes to standard output and nothing else does; every way to end has the exit code that
+//! [`exit::HELP`] says.
+//!
+//! Does not know how anything is done: each verb is a call into the module that does it.
+
+mod check;
+pub mod exit;
+pub mod human;
+pub mod lists;
+mod logs;
+pub mod output;
+mod start;
+mod submit;
+
+use crate::client::Client;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use exit::{FAILED, Fail, Result};
+use output::Output;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Streaming SQL and machine-learning training side by side, on a cluster kernel of their own.
+#[derive(Debug, Parser)]
+#[command(name = "smack", version, after_help = exit::HELP, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Clone, Debug, Args)]
+struct Globals {
+    /// How results are written.
+    #[arg(short = 'o', long = "output", value_enum, default_value_t = Format::Table, global = true, value_name = "FORMAT")]
+    output: Format,
+    /// No progress on standard error.
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Address of the runner; without it the cluster that `smack dev` started in this folder, or http://127.0.0.1:5080.
+    #[arg(long, env = "SMACK_RUNNER", global = true, value_name = "URL")]
+    runner: Option<String>,
+    /// File with the cluster's token; needed to listen on, or to talk to, more than this machine.
+    #[arg(long, env = "SMACK_TOKEN_FILE", global = true, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Show it all: a local cluster, a stream of card payments, a model trained on it, alerts.
+    Demo(DemoArgs),
+    /// Start a cluster on this machine (master, agents, runner) and keep it until Ctrl-C.
+    Dev(DevArgs),
+    /// Run a job file here, in this process, without a cluster.
+    Run {
+        /// A .sql, .toml or .yaml file.
+        file: PathBuf,
+        /// Threads that each hold every operator; as many as cores by default.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+        slices: Option<u32>,
+    },
+    /// Hand a job file to the cluster.
+    Submit {
+        /// A .sql, .toml or .yaml file.
+        file: PathBuf,
+        /// Stay until all its jobs are finished (exit code 0) or one has failed (1).
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Look for mistakes in a job file without running it.
+    Check {
+        /// A .sql, .toml or .yaml file.
+        #[arg(required_unless_present = "schema")]
+        file: Option<PathBuf>,
+        /// Print the JSON Schema of job files in TOML and YAML, for editors.
+        #[arg(long)]
+        schema: bool,
+    },
+    /// List jobs.
+    Ps {
+        /// Only this group or job.
+        subject: Option<String>,
+        /// List their tasks: where each runs, and on which offer.
+        #[arg(long)]
+        tasks: bool,
+    },
+    /// Print what tasks wrote.
+    Logs {
+        /// A task, or a job or group for all its tasks.
+        subject: String,
+        /// Go on until the end of the task or job.
+        #[arg(short, long)]
+        follow: bool,
+        /// Standard error instead of standard output.
+        #[arg(long)]
+        stderr: bool,
+    },
+    /// Stop a job, or all jobs of a group, after a last checkpoint.
+    Stop {
+        /// A group, or `group/name`.
+        subject: String,
+    },
+    /// Say in one sentence why a job or task is in its state.
+    Why {
+        /// A group, a job or a task.
+        subject: String,
+    },
+    /// List agents with what they have, and frameworks with their share.
+    Agents,
+    /// List offers: to whom, of what, and what came of them.
+    Offers,
+    /// Print versions of this binary and of the runner.
+    Version,
+    /// Print a completion script, for example: smack completions bash > /etc/bash_completion.d/smack
+    Completions {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// List connectors, or the options of one.
+    Connectors { name: Option<String> },
+    /// Measure: start, allocator, stream, train, api, …
+    Bench {
+        /// One suite; all by default.
+        suite: Option<String>,
+        /// Also run the peers, on the same inputs.
+        #[arg(long)]
+        peers: bool,
+    },
+    /// Run a master.
+    Master(MasterArgs),
+    /// Run an agent.
+    Agent(AgentArgs),
+    /// Run a runner: job store, frameworks, API and page.
+    #[command(name = "runner")]
+    Runner(RunnerArgs),
+    /// Run one task; agents start this.
+    #[command(hide = true)]
+    Task {
+        #[arg(long)]
+        plan: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+struct DemoArgs {
+    #[arg(default_value = "fraud", value_parser = ["fraud"])]
+    name: String,
+    /// End after this long, with a summary.
+    #[arg(long = "for", value_name = "DURATION", value_parser = jobs::text::parse_duration)]
+    duration: Option<Duration>,
+    /// Only print the job file that the demo submits.
+    #[arg(long)]
+    print: bool,
+    /// Keep everything in this folder; by default a temporary one that is removed at the end.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct DevArgs {
+    /// Where everything is kept.
+    #[arg(long, value_name = "DIR", default_value = ".smack")]
+    data_dir: PathBuf,
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    agents: u32,
+    /// Cores that each agent offers; its share of the machine's by default.
+    #[arg(long, value_name = "CPUS", value_parser = positive)]
+    cpus: Option<f64>,
+    /// Port of the runner's API and page; 0 for any.
+    #[arg(long, default_value_t = 5080)]
+    port: u16,
+}
+
+#[derive(Debug, Args)]
+struct MasterArgs {
+    #[arg(long, default_value = "127.0.0.1:5050", value_name = "HOST:PORT")]
+    listen: std::net::SocketAddr,
+    /// Holds the registry.
+    #[arg(long, value_name = "DIR", default_value = ".smack/master")]
+    data_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct AgentArgs {
+    /// The master's address.
+    #[arg(long, env = "SMACK_MASTER", default_value = "127.0.0.1:5050", value_name = "HOST:PORT")]
+    master: String,
+    /// Its id; by default the one kept in its folder, or a new one.
+    #[arg(long)]
+    name: Option<String>,
+    /// Where the logs of its tasks are served; port 0 for any.
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
+    listen: std::net::SocketAddr,
+    /// Holds its id and the sandboxes of its tasks.
+    #[arg(long, value_name = "DIR", default_value = ".smack/agent")]
+    data_dir: PathBuf,
+    /// Host under which its tasks are reached; that of --listen by default.
+    #[arg(long)]
+    host: Option<String>,
+    /// Cores that it offers; the machine's by default.
+    #[arg(long, value_parser = positive)]
+    cpus: Option<f64>,
+    /// Memory that it offers, for example 4g; most of the machine's by default.
+    #[arg(long, value_parser = memory)]
+    mem: Option<f64>,
+    /// Ports that its tasks may use; 31000-32000 by default.
+    #[arg(long, value_name = "LOW-HIGH", value_parser = ports)]
+    ports: Option<(u16, u16)>,
+    /// What jobs may ask for, for example --attribute zone=a.
+    #[arg(long = "attribute", value_name = "KEY=VALUE", value_parser = attribute)]
+    attributes: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+struct RunnerArgs {
+    #[arg(long, default_value = "127.0.0.1:5080", value_name = "HOST:PORT")]
+    listen: String,
+    /// The master's address.
+    #[arg(long, env = "SMACK_MASTER", default_value = "127.0.0.1:5050", value_name = "HOST:PORT")]
+    master: String,
+    /// Holds jobs, checkpoints, models and the table store.
+    #[arg(long, value_name = "DIR", default_value = ".smack/runner")]
+    data_dir: PathBuf,
+}
+
+fn positive(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
+        _ => Err("not a number above 0".to_string()),
+    }
+}
+
+fn memory(text: &str) -> std::result::Result<f64, String> {
+    match jobs::text::parse_mem_mib(text)? {
+        mib if mib > 0.0 => Ok(mib),
+        _ => Err("not more than 0 MiB".to_string()),
+    }
+}
+
+fn ports(text: &str) -> std::result::Result<(u16, u16), String> {
+    let parsed = text.split_once('-').and_then(|(low, high)| Some((low.parse().ok()?, high.parse().ok()?)));
+    match parsed {
+        Some((low, high)) if 0 < low && low <= high => Ok((low, high)),
+        _ => Err("not a range of ports; for example 31000-31999".to_string()),
+    }
+}
+
+fn attribute(text: &str) -> std::result::Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_string(), value.to_string())),
+        _ => Err("not of the form key=value".to_string()),
+    }
+}
+
+/// The whole program. Never returns an error: it is told on standard error and becomes the exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output { json: cli.globals.output == Format::Json, quiet: cli.globals.quiet };
+    match dispatch(cli, output) {
+        Ok(code) => ExitCode::from(code),
+        Err(fail) => {
+            eprint_all(&fail.render(output.json, crate::caret::stderr_has_colour()));
+            ExitCode::from(fail.code())
+        }
+    }
+}
+
+/// Like `eprint!`, but a closed standard error is no reason to panic.
+fn eprint_all(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+fn dispatch(cli: Cli, output: Output) -> Result<u8> {
+    let Cli { globals, verb } = cli;
+    let done = |result: Result<()>| result.map(|()| 0);
+    match verb {
+        // A task builds its own threads; nothing may run before it has chosen how many.
+        Verb::Task { plan } => start::task(&plan),
+        Verb::Master(args) => done(start::master(args, &globals)),
+        Verb::Agent(args) => done(start::agent(args, &globals)),
+        Verb::Runner(args) => done(start::runner(args, &globals)),
+        Verb::Dev(args) => done(start::dev(args, &globals)),
+        Verb::Demo(args) => start::demo(args, output),
+        Verb::Run { file, slices } => start::run(&file, slices, output),
+        Verb::Bench { suite, peers } => done(start::bench(suite, peers, output)),
+        Verb::Check { file: None, .. } | Verb::Check { schema: true, .. } => {
+            done(output.json(&crate::settle::json_schema()))
+        }
+        Verb::Check { file: Some(file), schema: false } => done(on_one_thread(check::check(output, &file))?),
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "smack", &mut script);
+            done(output.raw(&script))
+        }
+        Verb::Connectors { name } => done(check::connectors(output, name.as_deref())),
+        asking => done(on_one_thread(ask(asking, &globals, output))?),
+    }
+}
+
+/// The verbs that ask a runner.
+async fn ask(verb: Verb, globals: &Globals, output: Output) -> Result<()> {
+    let client = Client::new(globals.runner.as_deref(), globals.token_file.as_deref())?;
+    match verb {
+        Verb::Submit { file, wait } => submit::submit(&client, output, &file, wait).await,
+        Verb::Ps { subject, tasks } => lists::ps(&client, output, subject.as_deref(), tasks).await,
+        Verb::Logs { subject, follow, stderr } => {
+            logs::logs(&client, output, &logs::LogsOptions { subject, follow, stderr }).await
+        }
+        Verb::Stop { subject } => submit::stop(&client, output, &subject).await,
+        Verb::Why { subject } => lists::why(&client, output, &subject).await,
+        Verb::Agents => lists::agents(&client, output).await,
+        Verb::Offers => lists::offers(&client, output).await,
+        Verb::Version => lists::version(&client, output).await,
+        other => unreachable!("{other:?} asks no runner"),
+    }
+}
+
+/// Runs a verb that only waits for answers.
+fn on_one_thread<T>(work: impl Future<Output = T>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Fail::new(FAILED, format!("failed to start: {error}")))?;
+    Ok(runtime.block_on(work))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_stand_before_and_after_the_verb() {
+        let cli = Cli::try_parse_from(["smack", "-o", "json", "ps", "fraud", "--tasks", "-q"]).unwrap();
+        assert_eq!(cli.globals.output, Format::Json);
+        assert!(cli.globals.quiet && matches!(cli.verb, Verb::Ps { tasks: true, .. }));
+        let cli = Cli::try_parse_from(["smack", "demo", "fraud", "--for", "30s", "-o", "json"]).unwrap();
+        assert!(matches!(&cli.verb, Verb::Demo(args) if args.duration == Some(Duration::from_secs(30))));
+        assert!(Cli::try_parse_from(["smack", "demo", "--for", "30"]).is_err());
+        assert!(Cli::try_parse_from(["smack", "check"]).is_err());
+        assert!(Cli::try_parse_from(["smack", "check", "--schema"]).is_ok());
+        assert!(Cli::try_parse_from(["smack", "agent", "--ports", "9-1"]).is_err());
+    }
+}

@@ -1,0 +1,139 @@
+//! Verbs that need no cluster: `check` and `connectors`.
+
+use super::exit::{FAILED, Fail, Result};
+use super::output::{Output, table};
+use super::submit::read_file;
+use crate::settle::{Settled, settle};
+use connectors::Connector;
+use jobs::JobSpec;
+use jobs::text::nearest;
+use serde::Serialize;
+use std::path::Path;
+
+pub async fn check(output: Output, path: &Path) -> Result<()> {
+    #[derive(Serialize)]
+    struct Checked<'a> {
+        group: &'a str,
+        jobs: &'a [JobSpec],
+        /// Indices of the SELECTs that only `smack run` answers.
+        queries: &'a [usize],
+    }
+    let request = read_file(path)?;
+    let settled = settle(&request.text, &request.file, Path::new(&request.base_dir))
+        .await
+        .map_err(|diagnostics| Fail::mistakes(&request.file, &request.text, diagnostics))?;
+    let checked = Checked { group: &settled.group, jobs: &settled.jobs, queries: &settled.queries };
+    output.either(&checked, |_| show(&settled))?;
+    output.progress(&format!("no mistakes in {}", request.file));
+    Ok(())
+}
+
+fn show(settled: &Settled) -> String {
+    let mut shown = String::new();
+    if !settled.jobs.is_empty() {
+        shown.push_str(&table(
+            ["JOB", "KIND", "TASKS", "EACH NEEDS", "AFTER"],
+            settled.jobs.iter().map(|job| {
+                let after: Vec<&str> = job.after.iter().map(|id| id.as_str()).collect();
+                [
+                    job.id.to_string(),
+                    job.body.kind().to_string(),
+                    job.parallelism.to_string(),
+                    job.resources.to_string(),
+                    if after.is_empty() { "-".to_string() } else { after.join(" ") },
+                ]
+            }),
+        ));
+    }
+    if !settled.queries.is_empty() {
+        let n = settled.queries.len();
+        shown.push_str(&format!("{n} SELECT{} for `smack run`\n", if n == 1 { "" } else { "s" }));
+    }
+    shown
+}
+
+#[derive(Serialize)]
+struct ConnectorInfo {
+    name: &'static str,
+    doc: &'static str,
+    source: bool,
+    sink: bool,
+    options: Vec<OptionDoc>,
+}
+
+#[derive(Serialize)]
+struct OptionDoc {
+    name: &'static str,
+    kind: &'static str,
+    default: Option<&'static str>,
+    required: bool,
+    doc: &'static str,
+}
+
+impl ConnectorInfo {
+    fn of(connector: &dyn Connector) -> Self {
+        let options = connector.options().iter().map(|option| OptionDoc {
+            name: option.name,
+            kind: option.kind,
+            default: option.default,
+            required: option.required,
+            doc: option.doc,
+        });
+        Self {
+            name: connector.name(),
+            doc: connector.doc(),
+            source: connector.is_source(),
+            sink: connector.is_sink(),
+            options: options.collect(),
+        }
+    }
+
+    fn directions(&self) -> &'static str {
+        match (self.source, self.sink) {
+            (true, true) => "source, sink",
+            (true, false) => "source",
+            (false, true) => "sink",
+            (false, false) => "-",
+        }
+    }
+}
+
+pub fn connectors(output: Output, name: Option<&str>) -> Result<()> {
+    let all: Vec<ConnectorInfo> =
+        connectors::registry().iter().map(|connector| ConnectorInfo::of(*connector)).collect();
+    let Some(name) = name else {
+        return output.either(&all, |all| {
+            table(
+                ["CONNECTOR", "AS", "WHAT"],
+                all.iter().map(|info| [info.name.to_string(), info.directions().to_string(), info.doc.to_string()]),
+            )
+        });
+    };
+    match all.iter().find(|info| info.name == name) {
+        Some(info) => output.either(info, show_connector),
+        None => {
+            let names: Vec<&str> = all.iter().map(|info| info.name).collect();
+            let way_out = match nearest(name, names.iter().copied()) {
+                Some(near) => format!("did you mean '{near}'?"),
+                None => format!("known: {}", names.join(", ")),
+            };
+            Err(Fail::new(FAILED, format!("there is no connector '{name}'; {way_out}")))
+        }
+    }
+}
+
+fn show_connector(info: &ConnectorInfo) -> String {
+    let mut shown = format!("{} ({}): {}\n\n", info.name, info.directions(), info.doc);
+    shown.push_str(&table(
+        ["OPTION", "KIND", "DEFAULT", "WHAT"],
+        info.options.iter().map(|option| {
+            let default = match (option.required, option.default) {
+                (true, _) => "required".to_string(),
+                (false, Some(default)) => default.to_string(),
+                (false, None) => "-".to_string(),
+            };
+            [option.name.to_string(), option.kind.to_string(), default, option.doc.to_string()]
+        }),
+    ));
+    shown
+}

@@ -1,0 +1,143 @@
+//! Verbs that start something which lasts: daemons, the dev cluster, a task, a local run.
+//!
+//! Each gets a runtime of its own size: a daemon waits most of the time, and every thread costs memory on the laptop
+//! that runs four of them. What starts child processes runs on one thread, because they end with the thread that
+//! started them.
+
+use super::exit::{FAILED, Fail, Result};
+use super::output::Output;
+use super::submit::read_file;
+use super::{AgentArgs, DemoArgs, DevArgs, Globals, MasterArgs, RunnerArgs};
+use crate::settle::settle;
+use daemon::agent::AgentConfig;
+use daemon::door::Token;
+use jobs::{AgentId, Resources};
+use std::path::Path;
+
+fn on_threads<T>(n_threads: usize, work: impl Future<Output = T>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(n_threads)
+        .enable_all()
+        .build()
+        .map_err(|error| Fail::new(FAILED, format!("failed to start: {error}")))?;
+    Ok(runtime.block_on(work))
+}
+
+/// Daemons and tasks log to standard error; `SMACK_LOG` filters, for example `SMACK_LOG=debug`.
+fn log(default: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SMACK_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    // Whoever started this process may have set up its own log already.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+fn token(globals: &Globals) -> Result<Option<Token>> {
+    let read = globals.token_file.as_deref().map(Token::read).transpose();
+    read.map_err(|error| Fail::from(anyhow::Error::from(error).context("failed to start")))
+}
+
+/// The exit code is that of the task, which its runner reads.
+pub fn task(plan: &Path) -> Result<u8> {
+    log("info");
+    let code = crate::task::task(plan)?;
+    Ok(u8::try_from(code).unwrap_or(FAILED))
+}
+
+/// Addresses may be said with or without their `http://`.
+fn bare(address: &str) -> &str {
+    address.trim_start_matches("http://").trim_end_matches('/')
+}
+
+pub fn master(args: MasterArgs, globals: &Globals) -> Result<()> {
+    log("info");
+    let mut config = daemon::master::MasterConfig::new(args.data_dir);
+    config.listen = args.listen;
+    config.token = token(globals)?;
+    on_threads(2, daemon::master::serve(config))?
+        .map_err(|error| anyhow::Error::from(error).context("failed to run the master").into())
+}
+
+pub fn agent(args: AgentArgs, globals: &Globals) -> Result<()> {
+    log("info");
+    let mut config = AgentConfig::new(args.master, args.data_dir)
+        .map_err(|error| Fail::new(FAILED, format!("failed to find this program's own file: {error}")))?;
+    config.listen = args.listen;
+    config.host = args.host;
+    config.agent_id = args.name.map(AgentId::new);
+    config.token = token(globals)?;
+    config.attributes = args.attributes.into_iter().collect();
+    let detected = config.total;
+    config.total = Resources::new()
+        .cpus(args.cpus.unwrap_or_else(|| detected.amount("cpus")))
+        .mem_mib(args.mem.unwrap_or_else(|| detected.amount("mem")))
+        .with_ports(args.ports.map_or_else(|| detected.ports().to_vec(), |range| vec![range]));
+    on_threads(2, daemon::agent::serve(config))?
+        .map_err(|error| anyhow::Error::from(error).context("failed to run the agent").into())
+}
+
+pub fn runner(args: RunnerArgs, globals: &Globals) -> Result<()> {
+    log("info");
+    let config = crate::server::RunnerConfig {
+        listen: args.listen,
+        master: bare(&args.master).to_string(),
+        data_dir: args.data_dir,
+        token_file: globals.token_file.clone(),
+    };
+    on_threads(2, crate::server::serve(config))?.map_err(Fail::from)
+}
+
+pub fn dev(args: DevArgs, globals: &Globals) -> Result<()> {
+    log("warn");
+    let config = crate::dev::DevConfig {
+        data_dir: args.data_dir,
+        agents: args.agents,
+        cpus_per_agent: args.cpus,
+        listen_port: args.port,
+        token_file: globals.token_file.clone(),
+    };
+    super::on_one_thread(crate::dev::dev(config))?.map_err(Fail::from)
+}
+
+/// The exit code is that of the demo.
+pub fn demo(args: DemoArgs, output: Output) -> Result<u8> {
+    log("error");
+    let config = crate::demo::DemoConfig {
+        name: args.name,
+        duration: args.duration,
+        json: output.json,
+        print: args.print,
+        data_dir: args.data_dir,
+        quiet: output.quiet,
+    };
+    let code = super::on_one_thread(crate::demo::demo(config))??;
+    Ok(u8::try_from(code).unwrap_or(FAILED))
+}
+
+pub fn bench(suite: Option<String>, peers: bool, output: Output) -> Result<()> {
+    let config = crate::bench::BenchConfig { suite, peers, json: output.json };
+    super::on_one_thread(crate::bench::bench(config))?.map_err(Fail::from)
+}
+
+/// The exit code is that of the run.
+pub fn run(file: &Path, slices: Option<u32>, output: Output) -> Result<u8> {
+    log("warn");
+    let request = read_file(file)?;
+    let base_dir = Path::new(&request.base_dir).to_path_buf();
+    let work = async {
+        let settled = settle(&request.text, &request.file, &base_dir)
+            .await
+            .map_err(|diagnostics| Fail::mistakes(&request.file, &request.text, diagnostics))?;
+        let config = crate::run::RunConfig {
+            settled,
+            text: request.text.clone(),
+            base_dir: base_dir.clone(),
+            slices,
+            json: output.json,
+            quiet: output.quiet,
+        };
+        crate::run::run(config).await.map_err(Fail::from)
+    };
+    let code = on_threads(2, work)??;
+    // Codes of a process are bytes; whatever does not fit is a failure.
+    Ok(u8::try_from(code).unwrap_or(FAILED))
+}

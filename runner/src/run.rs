@@ -1,0 +1,371 @@
+//! `smack run FILE`: the jobs of a file in this one process, without a cluster.
+//!
+//! Invariant: the same plans, operators, sinks and training as on a cluster; only who carries the messages differs. What
+//! the file keeps in tables without a connector, and the models it trains, live in a folder that goes at the end.
+
+mod print;
+
+use crate::settle::Settled;
+use crate::training_data;
+use anyhow::{Context as _, anyhow, bail};
+use connectors::Context;
+use jobs::{JobBody, JobId, JobSpec, StreamBody, TrainBody};
+use print::Printer;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use streaming::batch::{self, BatchContext};
+use streaming::control::Level;
+use streaming::runtime::Outcome;
+use streaming::runtime::local::{self, LocalConfig, LocalRun};
+use training::{Report, TrainTask};
+
+/// How often jobs are looked at; short, because a bounded job may take no longer than this in all.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Between lines about how far the jobs are.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
+pub struct RunConfig {
+    pub settled: Settled,
+    pub text: String,
+    pub base_dir: PathBuf,
+    /// As many as cores when absent.
+    pub slices: Option<u32>,
+    pub json: bool,
+    pub quiet: bool,
+}
+
+/// Runs all jobs to their end, or until Ctrl-C; the code to exit with.
+pub async fn run(config: RunConfig) -> anyhow::Result<i32> {
+    let folder = std::env::temp_dir().join(format!("smack-run-{}", std::process::id()));
+    let result = run_in(&config, &folder).await;
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("failed to remove {}", folder.display()))?;
+    }
+    result
+}
+
+async fn run_in(config: &RunConfig, folder: &Path) -> anyhow::Result<i32> {
+    let slices = config.slices.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32));
+    let mut here = Here { folder: folder.to_path_buf(), slices, quiet: config.quiet, tables: None };
+    if !config.settled.jobs.is_empty() {
+        here.serve_tables().await?;
+        if !run_jobs(config, &here).await? {
+            return Ok(0);
+        }
+    }
+    for statement in &config.settled.queries {
+        select(config, &here, *statement).await?;
+    }
+    if config.settled.queries.is_empty()
+        && let Some((_, store)) = &here.tables
+    {
+        print::tables(store, config.json)?;
+    }
+    Ok(0)
+}
+
+/// Where this run keeps its things.
+struct Here {
+    folder: PathBuf,
+    slices: u32,
+    quiet: bool,
+    /// Endpoint of the table store, and the store.
+    tables: Option<(String, Arc<tables::Store>)>,
+}
+
+impl Here {
+    async fn serve_tables(&mut self) -> anyhow::Result<()> {
+        std::fs::create_dir_all(&self.folder).with_context(|| format!("failed to make {}", self.folder.display()))?;
+        let store = Arc::new(tables::Store::open(&self.folder.join("tables"))?);
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .context("failed to listen for the table store")?;
+        let endpoint = format!("http://{}", listener.local_addr()?);
+        let router = tables::router(Arc::clone(&store));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        self.tables = Some((endpoint, store));
+        Ok(())
+    }
+
+    fn model_dir(&self) -> PathBuf {
+        crate::predict::model_dir(&self.folder)
+    }
+
+    fn context(&self, job: &str, base_dir: &Path) -> Context {
+        Context {
+            job: job.to_string(),
+            generation: 1,
+            claimed_us: 0,
+            slot: 0,
+            n_slots: 1,
+            base_dir: base_dir.to_path_buf(),
+            tables_endpoint: self.tables.as_ref().map(|(endpoint, _)| endpoint.clone()),
+            token: None,
+        }
+    }
+
+    fn tell(&self, line: &str) {
+        if !self.quiet {
+            eprintln!("{line}");
+        }
+    }
+}
+
+/// A job at work.
+enum Work {
+    Stream(LocalRun),
+    Train(tokio::task::JoinHandle<anyhow::Result<String>>),
+}
+
+/// False when it was ended by Ctrl-C.
+async fn run_jobs(config: &RunConfig, here: &Here) -> anyhow::Result<bool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let ended = crate::signal::ended();
+    tokio::pin!(ended);
+    let mut waiting: Vec<&JobSpec> = config.settled.jobs.iter().collect();
+    let mut working: BTreeMap<JobId, Work> = BTreeMap::new();
+    let mut done: Vec<JobId> = Vec::new();
+    let mut told = Instant::now();
+    while !(waiting.is_empty() && working.is_empty()) {
+        let (ready, rest) = waiting.into_iter().partition(|job| {
+            job.after.iter().all(|before| done.contains(before) || runs_on(&config.settled.jobs, &working, before))
+        });
+        waiting = rest;
+        for job in ready {
+            working.insert(job.id.clone(), start(job, here, &stop).await?);
+        }
+        for id in working.keys().cloned().collect::<Vec<_>>() {
+            if let Some(how) = look_at(&id, &mut working, here).await? {
+                here.tell(&format!("{id}: {how}"));
+                working.remove(&id);
+                done.push(id);
+            }
+        }
+        if told.elapsed() >= TELL_EVERY {
+            told = Instant::now();
+            for (id, work) in &working {
+                if let Work::Stream(run) = work {
+                    let metrics = run.status().metrics;
+                    here.tell(&format!("{id}: {} rows in, {} out", metrics.rows_in, metrics.rows_out));
+                }
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = &mut ended => {
+                here.tell("ending after a last checkpoint …");
+                stop.store(true, Ordering::Relaxed);
+                for (_, work) in working {
+                    match work {
+                        Work::Stream(run) => {
+                            run.drain();
+                            tokio::task::spawn_blocking(move || run.wait()).await??;
+                        }
+                        Work::Train(train) => drop(train.await?),
+                    }
+                }
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Whether what comes after `id` may start while `id` works: an endless stream is never done.
+fn runs_on(jobs: &[JobSpec], working: &BTreeMap<JobId, Work>, id: &JobId) -> bool {
+    let endless = jobs.iter().any(|job| job.id == *id && matches!(&job.body, JobBody::Stream(body) if !body.bounded));
+    endless && matches!(working.get(id), Some(Work::Stream(run)) if run.status().ready)
+}
+
+async fn start(job: &JobSpec, here: &Here, stop: &Arc<AtomicBool>) -> anyhow::Result<Work> {
+    match &job.body {
+        JobBody::Stream(body) => start_stream(job, body, here).await.map(Work::Stream),
+        JobBody::Train(body) => Ok(Work::Train(start_train(job, body, here, Arc::clone(stop)))),
+        JobBody::Command(_) | JobBody::Service(_) => {
+            bail!("failed to run {}: commands and services run on a cluster; use `smack submit`", job.id)
+        }
+    }
+}
+
+async fn start_stream(job: &JobSpec, body: &StreamBody, here: &Here) -> anyhow::Result<LocalRun> {
+    let script = streaming::sql::parse(&body.sql).map_err(|wrong| anyhow!("{wrong:?}"))?;
+    let functions =
+        crate::predict::functions(&here.model_dir(), &body.models).map_err(|error| anyhow!("failed to {error}"))?;
+    let dataflow =
+        streaming::sql::plan(&script, &body.statements, &functions).await.map_err(|wrong| anyhow!("{wrong:?}"))?;
+    let mut local = LocalConfig::new(
+        &format!("{}@{}", job.id, std::process::id()),
+        PathBuf::from(&body.base_dir),
+        PathBuf::from(&body.base_dir).join("dead-letter"),
+    );
+    local.slices = here.slices;
+    local.checkpoint_interval_ms = body.checkpoint_interval_ms;
+    local.tables_endpoint = here.tables.as_ref().map(|(endpoint, _)| endpoint.clone());
+    let id = job.id.clone();
+    tokio::task::spawn_blocking(move || local::run(dataflow, local))
+        .await?
+        .with_context(|| format!("failed to run {id}"))
+}
+
+fn start_train(
+    job: &JobSpec,
+    body: &TrainBody,
+    here: &Here,
+    stop: Arc<AtomicBool>,
+) -> tokio::task::JoinHandle<anyhow::Result<String>> {
+    let body = body.clone();
+    let context = here.context(job.id.as_str(), Path::new(&body.base_dir));
+    let task = TrainTask {
+        job: job.id.to_string(),
+        generation: 1,
+        rank: 0,
+        world: 1,
+        peers: Vec::new(),
+        checkpoint_dir: here.folder.join("training").join(&job.name),
+        model_dir: here.model_dir(),
+    };
+    let quiet = here.quiet;
+    tokio::spawn(async move {
+        let data = loop {
+            let data = training_data::read(&body, &context).await.map_err(|error| anyhow!("failed to {error}"))?;
+            if training_data::n_rows(&data) >= body.min_rows.max(1) || stop.load(Ordering::Relaxed) {
+                break data;
+            }
+            tokio::time::sleep(training_data::LOOK_EVERY).await;
+        };
+        let job = task.job.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut last = Instant::now();
+            let mut tell = |report: Report| match report {
+                Report::Metrics { step, steps_total, loss, .. }
+                    if !quiet && last.elapsed() >= Duration::from_secs(1) =>
+                {
+                    last = Instant::now();
+                    eprintln!("{job}: step {step} of {steps_total}, loss {loss:.4}");
+                }
+                Report::Notice(text) if !quiet => eprintln!("{job}: {text}"),
+                Report::Ready
+                | Report::Metrics { .. }
+                | Report::Notice(_)
+                | Report::Checkpointed { .. }
+                | Report::ModelWritten { .. } => {}
+            };
+            let started = Instant::now();
+            let outcome = training::train(&body, data, &task, &mut tell, &stop).context("failed to train")?;
+            let seconds = started.elapsed().as_secs_f64();
+            Ok(match (outcome.version, outcome.metric) {
+                (Some(version), Some(metric)) => format!(
+                    "wrote model version {version}: {} {metric:.4} on held-out rows, {} steps in {seconds:.2} s",
+                    outcome.metric_name, outcome.steps
+                ),
+                (Some(version), None) => {
+                    format!("wrote model version {version}: {} steps in {seconds:.2} s", outcome.steps)
+                }
+                (None, _) => format!("stopped at step {}", outcome.steps),
+            })
+        })
+        .await?
+    })
+}
+
+/// How the job ended, if it did.
+async fn look_at(id: &JobId, working: &mut BTreeMap<JobId, Work>, here: &Here) -> anyhow::Result<Option<String>> {
+    let over = match &working[id] {
+        Work::Stream(run) => {
+            for (level, text) in run.notices.try_iter() {
+                match level {
+                    Level::Error | Level::Warning => eprintln!("{id}: {text}"),
+                    Level::Info => here.tell(&format!("{id}: {text}")),
+                }
+            }
+            loop {
+                match run.results.try_recv() {
+                    Ok(_) => {}
+                    Err(error) => break error.is_disconnected(),
+                }
+            }
+        }
+        Work::Train(train) => train.is_finished(),
+    };
+    if !over {
+        return Ok(None);
+    }
+    match working.remove(id) {
+        Some(Work::Stream(run)) => {
+            let metrics = run.status().metrics;
+            let outcome = tokio::task::spawn_blocking(move || run.wait())
+                .await?
+                .with_context(|| format!("failed to run {id}"))?;
+            let how = match outcome {
+                Outcome::Finished => "finished",
+                Outcome::Drained => "drained",
+                Outcome::Stopped => "stopped",
+            };
+            let bad = if metrics.rows_bad > 0 {
+                format!(", {} bad records kept in the folder dead-letter", metrics.rows_bad)
+            } else {
+                String::new()
+            };
+            let late = if metrics.rows_late > 0 { format!(", {} late", metrics.rows_late) } else { String::new() };
+            Ok(Some(format!("{how}: {} rows in, {} out{late}{bad}", metrics.rows_in, metrics.rows_out)))
+        }
+        Some(Work::Train(train)) => train.await?.map(Some).with_context(|| format!("failed to run {id}")),
+        None => Ok(None),
+    }
+}
+
+/// Shows the rows of a bare SELECT: by the batch engine when all its input ends, else as they come.
+async fn select(config: &RunConfig, here: &Here, statement: usize) -> anyhow::Result<()> {
+    use futures::StreamExt;
+    let script = streaming::sql::parse(&config.text).map_err(|wrong| anyhow!("{wrong:?}"))?;
+    let query = script
+        .statements
+        .get(statement)
+        .and_then(|statement| statement.body.query())
+        .context("failed to find the query among the statements")?;
+    let (from, to) = query.span;
+    let functions = crate::predict::functions(&here.model_dir(), &[]).map_err(|error| anyhow!("failed to {error}"))?;
+    let mut printer = Printer::new(config.json);
+    if batch::bounded(&script, statement) {
+        let context = BatchContext::new(here.context(&config.settled.group, &config.base_dir));
+        let bad = Arc::clone(&context.rows_bad);
+        let mut rows = batch::query(&script, &script.text()[from..to], &functions, context).await?;
+        while let Some(batch) = rows.next().await {
+            printer.print(&batch?)?;
+        }
+        match bad.load(Ordering::Relaxed) {
+            0 => {}
+            n => eprintln!("{n} records did not decode and were left out"),
+        }
+        return Ok(());
+    }
+    let dataflow =
+        streaming::sql::plan(&script, &[statement], &functions).await.map_err(|wrong| anyhow!("{wrong:?}"))?;
+    let mut local =
+        LocalConfig::new(&config.settled.group, config.base_dir.clone(), config.base_dir.join("dead-letter"));
+    local.slices = here.slices;
+    local.tables_endpoint = here.tables.as_ref().map(|(endpoint, _)| endpoint.clone());
+    let run = tokio::task::spawn_blocking(move || local::run(dataflow, local)).await??;
+    let ended = crate::signal::ended();
+    tokio::pin!(ended);
+    loop {
+        match run.results.try_recv() {
+            Ok(batch) => printer.print(&batch)?,
+            Err(error) if error.is_disconnected() => break,
+            Err(_) => tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = &mut ended => run.stop(),
+            },
+        }
+        for (_, text) in run.notices.try_iter() {
+            eprintln!("{text}");
+        }
+    }
+    tokio::task::spawn_blocking(move || run.wait()).await??;
+    Ok(())
+}

@@ -1,0 +1,204 @@
+//! The runner's HTTP API: what the CLI, the page and notebooks use. One listener carries it, the tasks' control streams
+//! and the table store.
+
+use super::convert;
+use super::frameworks::Master;
+use super::owner::Owner;
+use crate::settle;
+use crate::view::{Failure, JobsView, Stopped, SubmitRequest, Submitted, VersionView};
+use axum::body::Body;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use jobs::Diagnostic;
+use serde::Deserialize;
+use std::path::PathBuf;
+
+#[derive(Clone)]
+pub struct Api {
+    pub owner: Owner,
+    pub master: Master,
+    pub http: reqwest::Client,
+    pub model_dir: PathBuf,
+}
+
+pub fn router(api: Api) -> Router {
+    Router::new()
+        .route("/", get(page))
+        .route("/health", get(|| async { "ok" }))
+        .route("/api/v1/version", get(version))
+        .route("/api/v1/jobs", get(jobs).post(submit))
+        .route("/api/v1/jobs/{group}/{name}", get(job))
+        .route("/api/v1/stop/{*subject}", post(stop))
+        .route("/api/v1/why/{*subject}", get(why))
+        .route("/api/v1/cluster", get(cluster))
+        .route("/api/v1/logs/{task}", get(logs))
+        .route("/api/v1/models", get(models))
+        .with_state(api)
+}
+
+/// Refuses what a page of another origin could make a browser send: a foreign `Host` (DNS rebinding) and writes with a
+/// foreign `Origin`. A token guards against both, so this is asked of tokenless, local listeners only.
+pub async fn local_only(headers: HeaderMap, request: Request, next: Next) -> Response {
+    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !is_local(host) && request.uri().authority().is_none_or(|authority| !is_local(authority.as_str())) {
+        return failure(StatusCode::FORBIDDEN, format!("host '{host}' is not this machine; use 127.0.0.1"));
+    }
+    if let Some(origin) = headers.get(header::ORIGIN).and_then(|value| value.to_str().ok())
+        && origin.split_once("://").is_none_or(|(_, authority)| authority != host)
+    {
+        return failure(StatusCode::FORBIDDEN, format!("requests from the page of '{origin}' are refused"));
+    }
+    next.run(request).await
+}
+
+fn is_local(authority: &str) -> bool {
+    let name = match authority.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => authority,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+pub fn failure(status: StatusCode, error: impl Into<String>) -> Response {
+    (status, Json(Failure { error: error.into(), diagnostics: Vec::new() })).into_response()
+}
+
+async fn page() -> Html<&'static str> {
+    Html(include_str!("../../ui/index.html"))
+}
+
+async fn version() -> Json<VersionView> {
+    Json(VersionView { version: env!("CARGO_PKG_VERSION").to_string(), api: "v1".to_string() })
+}
+
+async fn jobs(State(api): State<Api>) -> Response {
+    match api.owner.jobs().await {
+        Ok(jobs) => Json(JobsView { jobs }).into_response(),
+        Err(error) => failure(StatusCode::SERVICE_UNAVAILABLE, error),
+    }
+}
+
+async fn job(State(api): State<Api>, Path((group, name)): Path<(String, String)>) -> Response {
+    let id = format!("{group}/{name}");
+    match api.owner.jobs().await {
+        Ok(jobs) => match jobs.into_iter().find(|job| job.id == id) {
+            Some(job) => Json(job).into_response(),
+            None => failure(StatusCode::NOT_FOUND, format!("there is no job '{id}'")),
+        },
+        Err(error) => failure(StatusCode::SERVICE_UNAVAILABLE, error),
+    }
+}
+
+async fn submit(
+    State(api): State<Api>,
+    request: Result<Json<SubmitRequest>, axum::extract::rejection::JsonRejection>,
+) -> Response {
+    let request = match request {
+        Ok(Json(request)) => request,
+        Err(rejection) => return failure(StatusCode::BAD_REQUEST, rejection.body_text()),
+    };
+    let settled = match settle::settle(&request.text, &request.file, std::path::Path::new(&request.base_dir)).await {
+        Ok(settled) => settled,
+        Err(diagnostics) => return unsettled(diagnostics),
+    };
+    if settled.jobs.is_empty() {
+        return unsettled(vec![
+            Diagnostic::new("there is nothing to submit: the file has no INSERT INTO and no CREATE MODEL")
+                .help("`smack run` shows the result of a SELECT"),
+        ]);
+    }
+    let submission = uuid::Uuid::new_v4().simple().to_string()[..8].to_string();
+    match api.owner.submit(settled.jobs, submission).await {
+        Ok(jobs) => (StatusCode::CREATED, Json(Submitted { group: settled.group, jobs })).into_response(),
+        Err(error) => failure(StatusCode::CONFLICT, error),
+    }
+}
+
+fn unsettled(diagnostics: Vec<Diagnostic>) -> Response {
+    let error = match diagnostics.as_slice() {
+        [one] => one.to_string(),
+        many => format!("the file has {} mistakes", many.len()),
+    };
+    (StatusCode::UNPROCESSABLE_ENTITY, Json(Failure { error, diagnostics })).into_response()
+}
+
+async fn stop(State(api): State<Api>, Path(subject): Path<String>) -> Response {
+    match api.owner.stop(subject).await {
+        Ok(jobs) => Json(Stopped { jobs }).into_response(),
+        Err(error) => failure(StatusCode::NOT_FOUND, error),
+    }
+}
+
+async fn why(State(api): State<Api>, Path(subject): Path<String>) -> Response {
+    match api.owner.why(subject).await {
+        Ok(why) => Json(why).into_response(),
+        Err(error) => failure(StatusCode::NOT_FOUND, error),
+    }
+}
+
+async fn cluster(State(api): State<Api>) -> Response {
+    match api.master.state().await {
+        Ok(state) => Json(convert::cluster_view(state)).into_response(),
+        Err(error) => failure(StatusCode::SERVICE_UNAVAILABLE, format!("failed to {error}")),
+    }
+}
+
+#[derive(Deserialize)]
+struct LogsQuery {
+    #[serde(default)]
+    stream: Option<String>,
+    #[serde(default)]
+    offset: u64,
+}
+
+/// Finds the task's sandbox on whichever agent has it, also for tasks that ended long ago.
+async fn logs(State(api): State<Api>, Path(task): Path<String>, Query(query): Query<LogsQuery>) -> Response {
+    let stream = match query.stream.as_deref() {
+        None | Some("stdout") => "stdout",
+        Some("stderr") => "stderr",
+        Some(other) => {
+            return failure(StatusCode::BAD_REQUEST, format!("unknown stream '{other}'; it is stdout or stderr"));
+        }
+    };
+    let state = match api.master.state().await {
+        Ok(state) => state,
+        Err(error) => return failure(StatusCode::SERVICE_UNAVAILABLE, format!("failed to {error}")),
+    };
+    for agent in state.agents.into_iter().filter_map(|agent| agent.agent) {
+        let url = format!("{}/sandboxes/{task}/{stream}?offset={}", agent.http_endpoint, query.offset);
+        let mut request = api.http.get(url);
+        if let Some(token) = &api.master.token {
+            request = request.header(header::AUTHORIZATION, token.bearer());
+        }
+        let Ok(answer) = request.send().await else { continue };
+        if !answer.status().is_success() {
+            continue;
+        }
+        let size = answer.headers().get("x-size").cloned();
+        let mut response = Response::new(Body::from_stream(answer.bytes_stream()));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
+        if let Some(size) = size {
+            response.headers_mut().insert("x-size", size);
+        }
+        return response;
+    }
+    failure(StatusCode::NOT_FOUND, format!("no agent has the sandbox of task '{task}'; `smack ps` lists tasks"))
+}
+
+/// Every version of every model, oldest first.
+async fn models(State(api): State<Api>) -> Response {
+    let listed = tokio::task::spawn_blocking(move || crate::models::list(&api.model_dir)).await;
+    match listed {
+        Ok(Ok(models)) => Json(models).into_response(),
+        Ok(Err(error)) => failure(StatusCode::INTERNAL_SERVER_ERROR, format!("failed to {error}")),
+        Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}

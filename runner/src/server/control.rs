@@ -1,0 +1,117 @@
+//! The control streams of tasks: reports in, orders out.
+//!
+//! Invariant: this file and `convert.rs` are the only ones of the runner that know the wire form of either.
+
+use crate::book::Event;
+use crate::server::convert;
+use crate::server::owner::Owner;
+use jobs::TaskId;
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use streaming::control::Order;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+use wire::v1;
+
+/// Orders that wait for one task. A task has at most a barrier, a commit and a stop before it; one that lets this many
+/// wait does not read, and its stream is closed so that it connects again.
+const ORDERS_MAX: usize = 16;
+
+/// The open control streams, by task.
+#[derive(Clone, Default)]
+pub struct Streams {
+    open: Arc<Mutex<HashMap<TaskId, (u64, mpsc::Sender<Result<v1::TaskOrders, Status>>)>>>,
+}
+
+impl Streams {
+    /// Sends an order if the task listens; one that does not is told by the coordinator's next attempt.
+    pub fn send(&self, task: &TaskId, order: &Order) {
+        let mut open = self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let Some((_, sender)) = open.get(task) else { return };
+        if sender.try_send(Ok(convert::order_to_wire(order))).is_err() {
+            open.remove(task);
+        }
+    }
+
+    fn insert(&self, task: TaskId, connection: u64, sender: mpsc::Sender<Result<v1::TaskOrders, Status>>) {
+        self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(task, (connection, sender));
+    }
+
+    /// Forgets the stream unless a newer one took its place.
+    fn remove(&self, task: &TaskId, connection: u64) -> bool {
+        let mut open = self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match open.get(task) {
+            Some((current, _)) if *current == connection => open.remove(task).is_some(),
+            _ => false,
+        }
+    }
+}
+
+pub struct Tasks {
+    owner: Owner,
+    streams: Streams,
+    connections: std::sync::atomic::AtomicU64,
+}
+
+impl Tasks {
+    pub fn new(owner: Owner, streams: Streams) -> Self {
+        Self { owner, streams, connections: std::sync::atomic::AtomicU64::new(1) }
+    }
+}
+
+#[tonic::async_trait]
+impl v1::tasks_server::Tasks for Tasks {
+    type ControlStream = Pin<Box<dyn Stream<Item = Result<v1::TaskOrders, Status>> + Send>>;
+
+    async fn control(
+        &self,
+        request: Request<Streaming<v1::TaskReports>>,
+    ) -> Result<Response<Self::ControlStream>, Status> {
+        let mut reports = request.into_inner();
+        let first = reports.message().await?.ok_or_else(|| Status::invalid_argument("the stream has no message"))?;
+        if first.protocol_version != wire::PROTOCOL_VERSION {
+            return Err(Status::failed_precondition(format!(
+                "protocol version {} is not spoken here; this runner speaks {}",
+                first.protocol_version,
+                wire::PROTOCOL_VERSION
+            )));
+        }
+        let mut first = first.reports.into_iter();
+        let Some(v1::task_report::Report::Hello(hello)) = first.next().and_then(|report| report.report) else {
+            return Err(Status::invalid_argument("reports[0]: the first report must be hello"));
+        };
+        let task = TaskId::new(hello.task_id);
+        let connection = self.connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let (sender, receiver) = mpsc::channel(ORDERS_MAX);
+        self.streams.insert(task.clone(), connection, sender);
+        let owner = self.owner.clone();
+        let streams = self.streams.clone();
+        owner
+            .tell(Event::TaskHello { task: task.clone(), job: hello.job_id.into(), generation: hello.generation })
+            .await;
+        tokio::spawn(async move {
+            let mut waiting: Vec<v1::TaskReport> = first.collect();
+            loop {
+                for report in waiting.drain(..) {
+                    match convert::report_from_wire(&task, report) {
+                        Ok(event) => owner.tell(event).await,
+                        Err(error) => {
+                            tracing::warn!(%task, error, "a report was refused");
+                        }
+                    }
+                }
+                match reports.next().await {
+                    Some(Ok(message)) => waiting = message.reports,
+                    Some(Err(_)) | None => break,
+                }
+            }
+            if streams.remove(&task, connection) {
+                owner.tell(Event::TaskGone { task }).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}

@@ -1,0 +1,315 @@
+//! Between the runner's plain values and the wire: the only place of this crate where both are known.
+
+use crate::book::placement::HeldOffer;
+use crate::book::{Demand, Event, Launch, Payload, Status, TrainReport};
+use crate::view;
+use jobs::{Reason, Resources, TaskId, TaskState};
+use std::collections::BTreeMap;
+use streaming::control::{Level, Metrics, Order, Report, TaskSnapshot};
+use wire::v1;
+
+pub fn resources_to_wire(resources: &Resources) -> v1::Resources {
+    v1::Resources {
+        scalars: resources.scalars().map(|(name, milli)| v1::Scalar { name: name.to_string(), milli }).collect(),
+        ports: resources
+            .ports()
+            .iter()
+            .map(|(low, high)| v1::PortRange { low: u32::from(*low), high: u32::from(*high) })
+            .collect(),
+    }
+}
+
+pub fn resources_from_wire(resources: Option<v1::Resources>) -> Resources {
+    let resources = resources.unwrap_or_default();
+    let ports = resources
+        .ports
+        .iter()
+        .filter_map(|range| Some((u16::try_from(range.low).ok()?, u16::try_from(range.high).ok()?)));
+    let mut settled = Resources::new().with_ports(ports);
+    for scalar in &resources.scalars {
+        settled.set_milli(&scalar.name, scalar.milli);
+    }
+    settled
+}
+
+pub fn offer_from_wire(offer: v1::Offer, now_ms: u64) -> HeldOffer {
+    HeldOffer {
+        id: offer.offer_id.into(),
+        agent: offer.agent_id.into(),
+        host: offer.host,
+        resources: resources_from_wire(offer.resources),
+        held_since_ms: now_ms,
+    }
+}
+
+pub fn demand_to_wire(demand: Demand) -> v1::Demand {
+    v1::Demand {
+        name: demand.name,
+        shape: Some(resources_to_wire(&demand.shape)),
+        n_ports: demand.n_ports,
+        count: demand.count,
+    }
+}
+
+pub fn launch_to_wire(launch: Launch, token_file: Option<&str>) -> Result<v1::TaskInfo, serde_json::Error> {
+    let mut env: BTreeMap<String, String> = BTreeMap::new();
+    let (argv, plan) = match launch.payload {
+        Payload::Plan(plan) => {
+            if let Some(token_file) = token_file {
+                env.insert("SMACK_TOKEN_FILE".to_string(), token_file.to_string());
+            }
+            (Vec::new(), serde_json::to_vec(&plan)?)
+        }
+        Payload::Command { argv, env: given } => {
+            env.extend(given);
+            (argv, Vec::new())
+        }
+    };
+    Ok(v1::TaskInfo {
+        task_id: launch.task.to_string(),
+        name: launch.name,
+        agent_id: launch.agent.to_string(),
+        resources: Some(resources_to_wire(&launch.resources)),
+        argv,
+        env: env.into_iter().collect(),
+        plan,
+        kill_grace_ms: 5_000,
+    })
+}
+
+pub fn status_from_wire(status: v1::TaskStatus) -> Result<Status, String> {
+    Ok(Status {
+        state: state_from_wire(status.state())?,
+        reason: reason_from_wire(status.reason()),
+        task: status.task_id.into(),
+        agent: status.agent_id.into(),
+        message: status.message,
+        uuid: status.uuid,
+        exit_code: status.exit_code,
+    })
+}
+
+pub fn state_from_wire(state: v1::TaskState) -> Result<TaskState, String> {
+    Ok(match state {
+        v1::TaskState::Unspecified => return Err("a task state is unspecified".to_string()),
+        v1::TaskState::Staging => TaskState::Staging,
+        v1::TaskState::Starting => TaskState::Starting,
+        v1::TaskState::Running => TaskState::Running,
+        v1::TaskState::Killing => TaskState::Killing,
+        v1::TaskState::Unreachable => TaskState::Unreachable,
+        v1::TaskState::Unknown => TaskState::Unknown,
+        v1::TaskState::Finished => TaskState::Finished,
+        v1::TaskState::Failed => TaskState::Failed,
+        v1::TaskState::Killed => TaskState::Killed,
+        v1::TaskState::Lost => TaskState::Lost,
+        v1::TaskState::Dropped => TaskState::Dropped,
+    })
+}
+
+fn reason_from_wire(reason: v1::Reason) -> Reason {
+    match reason {
+        v1::Reason::Unspecified | v1::Reason::None => Reason::None,
+        v1::Reason::Exited => Reason::Exited,
+        v1::Reason::LaunchFailed => Reason::LaunchFailed,
+        v1::Reason::KillRequested => Reason::KillRequested,
+        v1::Reason::InvalidOffer => Reason::InvalidOffer,
+        v1::Reason::InvalidTask => Reason::InvalidTask,
+        v1::Reason::AgentUnreachable => Reason::AgentUnreachable,
+        v1::Reason::AgentRestarted => Reason::AgentRestarted,
+        v1::Reason::AgentRemoved => Reason::AgentRemoved,
+        v1::Reason::Reconciliation => Reason::Reconciliation,
+    }
+}
+
+// ---- the control stream, runner's side ----
+
+pub fn order_to_wire(order: &Order) -> v1::TaskOrders {
+    use v1::task_order::Order as Wire;
+    let order = match order {
+        Order::Barrier { epoch, last } => Wire::Barrier(v1::Barrier { epoch: *epoch, last: *last }),
+        Order::Commit { epoch } => Wire::Commit(v1::CommitEpoch { epoch: *epoch }),
+        Order::Stop => Wire::Stop(v1::StopTask { reason: "asked by the runner".to_string() }),
+    };
+    v1::TaskOrders { orders: vec![v1::TaskOrder { order: Some(order) }] }
+}
+
+/// What a report means to the runner.
+pub fn report_from_wire(task: &TaskId, report: v1::TaskReport) -> Result<Event, String> {
+    use v1::task_report::Report as Wire;
+    let stream = |report: Report| Event::StreamReport { task: task.clone(), report };
+    let train = |report: TrainReport| Event::TrainReport { task: task.clone(), report };
+    Ok(match report.report.ok_or("a report is empty")? {
+        Wire::Hello(_) => return Err("hello came twice".to_string()),
+        Wire::Ready(ready) => match ready.kind() {
+            v1::TaskKind::Stream => stream(Report::Ready),
+            v1::TaskKind::Train => train(TrainReport::Ready),
+            v1::TaskKind::Unspecified => return Err("ready.kind is unspecified".to_string()),
+        },
+        Wire::InputEnded(_) => stream(Report::InputEnded),
+        Wire::Snapshotted(snapshotted) => {
+            let snapshot: TaskSnapshot = serde_json::from_slice(&snapshotted.snapshot)
+                .map_err(|error| format!("snapshotted.snapshot is not a snapshot: {error}"))?;
+            stream(Report::Snapshotted { epoch: snapshotted.epoch, snapshot, last: snapshotted.last })
+        }
+        Wire::Committed(committed) => stream(Report::Committed { epoch: committed.epoch }),
+        Wire::StreamMetrics(metrics) => stream(Report::Metrics(Metrics {
+            rows_in: metrics.rows_in,
+            rows_out: metrics.rows_out,
+            rows_late: metrics.rows_late,
+            rows_bad: metrics.rows_bad,
+            watermark_ms: metrics.watermark_ms,
+            event_time_ms: metrics.event_time_ms,
+            state_bytes: metrics.state_bytes,
+        })),
+        Wire::TrainMetrics(metrics) => train(TrainReport::Metrics {
+            step: metrics.step,
+            steps_total: metrics.steps_total,
+            loss: metrics.loss,
+            metric: metrics.metric,
+            metric_name: metrics.metric_name,
+            rows_per_second: metrics.rows_per_second,
+        }),
+        Wire::Notice(notice) => stream(Report::Notice {
+            level: match notice.level.as_str() {
+                "error" => Level::Error,
+                "warning" => Level::Warning,
+                _ => Level::Info,
+            },
+            text: notice.text,
+        }),
+        Wire::Model(model) => train(TrainReport::ModelWritten {
+            version: model.version,
+            metric: model.metric,
+            metric_name: model.metric_name,
+        }),
+    })
+}
+
+// ---- the control stream, task's side ----
+
+pub fn stream_report_to_wire(report: &Report) -> Result<v1::TaskReport, serde_json::Error> {
+    use v1::task_report::Report as Wire;
+    let report = match report {
+        Report::Ready => Wire::Ready(v1::TaskReady { kind: v1::TaskKind::Stream.into() }),
+        Report::InputEnded => Wire::InputEnded(v1::InputEnded {}),
+        Report::Snapshotted { epoch, snapshot, last } => {
+            Wire::Snapshotted(v1::Snapshotted { epoch: *epoch, snapshot: serde_json::to_vec(snapshot)?, last: *last })
+        }
+        Report::Committed { epoch } => Wire::Committed(v1::EpochCommitted { epoch: *epoch }),
+        Report::Metrics(metrics) => Wire::StreamMetrics(v1::StreamMetrics {
+            rows_in: metrics.rows_in,
+            rows_out: metrics.rows_out,
+            rows_late: metrics.rows_late,
+            rows_bad: metrics.rows_bad,
+            watermark_ms: metrics.watermark_ms,
+            event_time_ms: metrics.event_time_ms,
+            state_bytes: metrics.state_bytes,
+        }),
+        Report::Notice { level, text } => Wire::Notice(v1::Notice {
+            level: match level {
+                Level::Info => "info",
+                Level::Warning => "warning",
+                Level::Error => "error",
+            }
+            .to_string(),
+            text: text.clone(),
+        }),
+    };
+    Ok(v1::TaskReport { report: Some(report) })
+}
+
+pub fn train_report_to_wire(report: TrainReport) -> v1::TaskReport {
+    use v1::task_report::Report as Wire;
+    let report = match report {
+        TrainReport::Ready => Wire::Ready(v1::TaskReady { kind: v1::TaskKind::Train.into() }),
+        TrainReport::Metrics { step, steps_total, loss, metric, metric_name, rows_per_second } => {
+            Wire::TrainMetrics(v1::TrainMetrics { step, steps_total, loss, metric, metric_name, rows_per_second })
+        }
+        TrainReport::ModelWritten { version, metric, metric_name } => {
+            Wire::Model(v1::ModelWritten { model: String::new(), version, metric, metric_name })
+        }
+        TrainReport::Notice { level, text } => Wire::Notice(v1::Notice { level, text }),
+    };
+    v1::TaskReport { report: Some(report) }
+}
+
+/// `None` for an order that a newer runner may send and this task does not know.
+pub fn order_from_wire(order: v1::TaskOrder) -> Option<Order> {
+    use v1::task_order::Order as Wire;
+    Some(match order.order? {
+        Wire::Barrier(barrier) => Order::Barrier { epoch: barrier.epoch, last: barrier.last },
+        Wire::Commit(commit) => Order::Commit { epoch: commit.epoch },
+        Wire::Stop(_) => Order::Stop,
+    })
+}
+
+// ---- what people see of the cluster ----
+
+pub fn cluster_view(state: v1::StateResponse) -> view::ClusterView {
+    let names: BTreeMap<String, String> =
+        state.frameworks.iter().map(|framework| (framework.framework_id.clone(), framework.name.clone())).collect();
+    let mut n_tasks: BTreeMap<String, u64> = BTreeMap::new();
+    for task in &state.tasks {
+        if state_from_wire(task.state()).is_ok_and(|state| !state.is_terminal()) {
+            *n_tasks.entry(task.agent_id.clone()).or_default() += 1;
+        }
+    }
+    view::ClusterView {
+        leader_epoch: state.leader_epoch,
+        agents: state
+            .agents
+            .into_iter()
+            .map(|agent| {
+                let info = agent.agent.unwrap_or_default();
+                view::AgentView {
+                    n_tasks: n_tasks.get(&info.agent_id).copied().unwrap_or(0),
+                    id: info.agent_id,
+                    host: info.host,
+                    state: agent.state,
+                    total: resources_view(info.total),
+                    free: resources_view(agent.free),
+                    offered: resources_view(agent.offered),
+                    used: resources_view(agent.used),
+                    heard_ms_ago: agent.heard_ms_ago,
+                }
+            })
+            .collect(),
+        frameworks: state
+            .frameworks
+            .into_iter()
+            .map(|framework| view::FrameworkView {
+                id: framework.framework_id,
+                name: framework.name,
+                role: framework.role,
+                connected: framework.connected,
+                dominant_share: framework.dominant_share,
+                waiting: framework.waiting,
+            })
+            .collect(),
+        offers: state
+            .offers
+            .into_iter()
+            .map(|offer| {
+                let inner = offer.offer.unwrap_or_default();
+                view::OfferView {
+                    id: inner.offer_id,
+                    agent: inner.agent_id,
+                    framework_name: names.get(&offer.framework_id).cloned().unwrap_or_default(),
+                    framework: offer.framework_id,
+                    state: offer.state,
+                    resources: resources_view(inner.resources),
+                    made_ms_ago: offer.made_ms_ago,
+                    tasks: offer.task_ids,
+                }
+            })
+            .collect(),
+    }
+}
+
+fn resources_view(resources: Option<v1::Resources>) -> view::ResourcesView {
+    let resources = resources_from_wire(resources);
+    view::ResourcesView {
+        scalars: resources.scalars().map(|(name, milli)| (name.to_string(), milli as f64 / 1000.0)).collect(),
+        n_ports: resources.n_ports() as u64,
+    }
+}

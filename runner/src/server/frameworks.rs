@@ -1,0 +1,242 @@
+//! A framework's line to the master: subscribes, keeps subscribed, carries calls out and events in.
+//!
+//! Invariant: calls made while the line is down are dropped. That is sound because a new subscription begins with
+//! reconciliation: what was not launched is answered with `unknown`, and demand is posted again.
+
+use super::convert;
+use super::owner::{Owner, chain, now_ms};
+use crate::book::{Demand, Event, Framework, Launch, Status};
+use daemon::client::{self, ClientError, FrameworkClient, Subscription};
+use daemon::door::Token;
+use jobs::{FrameworkId, OfferId, TaskId};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use wire::v1;
+use wire::v1::framework_call::Call;
+use wire::v1::framework_event::Event as Wire;
+
+/// Calls that wait for the line. One decision of the book makes a handful; when the line cannot take this many it is as
+/// good as down.
+const CALLS_MAX: usize = 256;
+
+/// How long the master keeps our tasks while no runner is there.
+const FAILOVER_TIMEOUT_MS: u64 = 24 * 3600 * 1000;
+
+/// The sending end.
+pub struct Link {
+    sender: mpsc::Sender<Call>,
+}
+
+impl Link {
+    pub fn demand(&self, demands: Vec<Demand>) {
+        let demands = demands.into_iter().map(convert::demand_to_wire).collect();
+        self.call(Call::Demand(v1::PostDemand { demands }));
+    }
+
+    pub fn accept(&self, offers: Vec<OfferId>, launch: Vec<Launch>, token_file: Option<&Path>) {
+        let token_file = token_file.map(|path| path.display().to_string());
+        let launch: Result<Vec<v1::TaskInfo>, _> =
+            launch.into_iter().map(|launch| convert::launch_to_wire(launch, token_file.as_deref())).collect();
+        match launch {
+            Ok(launch) => self.call(Call::Accept(v1::AcceptOffers {
+                offer_ids: offers.iter().map(OfferId::to_string).collect(),
+                launch,
+                refuse_ms: Some(0),
+            })),
+            Err(error) => tracing::error!(%error, "a task plan cannot be written down"),
+        }
+    }
+
+    pub fn decline(&self, offers: Vec<OfferId>, refuse_ms: u64) {
+        self.call(Call::Decline(v1::DeclineOffers {
+            offer_ids: offers.iter().map(OfferId::to_string).collect(),
+            refuse_ms: Some(refuse_ms),
+        }));
+    }
+
+    pub fn acknowledge(&self, status: Status) {
+        self.call(Call::Acknowledge(v1::AcknowledgeUpdate {
+            framework_id: String::new(),
+            agent_id: status.agent.to_string(),
+            task_id: status.task.to_string(),
+            uuid: status.uuid,
+        }));
+    }
+
+    pub fn kill(&self, task: TaskId, grace_ms: u64) {
+        self.call(Call::Kill(v1::KillTask {
+            framework_id: String::new(),
+            task_id: task.to_string(),
+            grace_ms: Some(grace_ms),
+        }));
+    }
+
+    /// Asks for these by name, so that one that nobody knows is answered too, and for all that the master knows, so that
+    /// one that we do not want is found.
+    pub fn reconcile(&self, tasks: Vec<TaskId>) {
+        if !tasks.is_empty() {
+            let task_ids = tasks.iter().map(TaskId::to_string).collect();
+            self.call(Call::Reconcile(v1::Reconcile { task_ids }));
+        }
+        self.call(Call::Reconcile(v1::Reconcile { task_ids: Vec::new() }));
+    }
+
+    fn call(&self, call: Call) {
+        if self.sender.try_send(call).is_err() {
+            tracing::warn!("a call to the master was dropped: the line is down or full");
+        }
+    }
+}
+
+/// Where the master is and how to come in.
+#[derive(Clone)]
+pub struct Master {
+    /// `host:port`.
+    pub address: String,
+    pub token: Option<Token>,
+}
+
+impl Master {
+    pub async fn state(&self) -> Result<v1::StateResponse, String> {
+        let mut client = client::master(&self.address, self.token.clone()).await.map_err(|error| chain(&error))?;
+        match client.state(v1::StateRequest {}).await {
+            Ok(state) => Ok(state.into_inner()),
+            Err(status) => Err(format!("ask the master at {}: {}", self.address, status.message())),
+        }
+    }
+}
+
+/// Starts the line; it lives as long as the process.
+pub fn start(framework: Framework, id: Option<FrameworkId>, master: Master, owner: Owner) -> Link {
+    let (sender, mut calls) = mpsc::channel(CALLS_MAX);
+    tokio::spawn(async move {
+        let mut id = id;
+        let mut backoff = client::Backoff::default();
+        let mut told = false;
+        loop {
+            let before = id.clone();
+            let error = subscribed(framework, &mut id, &master, &owner, &mut calls).await;
+            if id != before {
+                backoff.reset();
+                told = false;
+            }
+            if !std::mem::replace(&mut told, true) {
+                tracing::warn!(framework = framework.name(), error = chain(&error), "not subscribed; trying again");
+            }
+            owner.tell(Event::Disconnected { framework }).await;
+            while calls.try_recv().is_ok() {}
+            backoff.wait().await;
+        }
+    });
+    Link { sender }
+}
+
+/// One subscription, until it ends; what ended it.
+async fn subscribed(
+    framework: Framework,
+    id: &mut Option<FrameworkId>,
+    master: &Master,
+    owner: &Owner,
+    calls: &mut mpsc::Receiver<Call>,
+) -> ClientError {
+    let subscribe = v1::Subscribe {
+        framework_id: id.as_ref().map(FrameworkId::to_string).unwrap_or_default(),
+        name: framework.name().to_string(),
+        role: "default".to_string(),
+        failover_timeout_ms: FAILOVER_TIMEOUT_MS,
+    };
+    let Subscription { client, mut events, subscribed } =
+        match FrameworkClient::subscribe(&master.address, master.token.clone(), subscribe).await {
+            Ok(subscription) => subscription,
+            Err(error) => return error,
+        };
+    let given = FrameworkId::new(subscribed.framework_id);
+    *id = Some(given.clone());
+    tracing::info!(framework = framework.name(), id = %given, "subscribed");
+    owner.tell(Event::Subscribed { framework, id: given.clone() }).await;
+    loop {
+        tokio::select! {
+            call = calls.recv() => {
+                let Some(call) = call else { return ClientError::Ended { address: master.address.clone() } };
+                let mut list = vec![addressed(call, &given)];
+                while let Ok(call) = calls.try_recv() {
+                    list.push(addressed(call, &given));
+                }
+                if let Err(error) = client.send(list).await {
+                    return error;
+                }
+            }
+            event = events.next() => match event {
+                Ok(event) => heard(framework, owner, event).await,
+                Err(error) => return error,
+            }
+        }
+    }
+}
+
+/// Fills in whose task it is, which only the line knows.
+fn addressed(mut call: Call, id: &FrameworkId) -> Call {
+    match &mut call {
+        Call::Kill(kill) => kill.framework_id = id.to_string(),
+        Call::Acknowledge(acknowledge) => acknowledge.framework_id = id.to_string(),
+        Call::Subscribe(_)
+        | Call::Demand(_)
+        | Call::Accept(_)
+        | Call::Decline(_)
+        | Call::Revive(_)
+        | Call::Suppress(_)
+        | Call::Reconcile(_)
+        | Call::Teardown(_) => {}
+    }
+    call
+}
+
+/// Hands one event on.
+async fn heard(framework: Framework, owner: &Owner, event: Wire) {
+    match event {
+        Wire::Offer(offer) => {
+            owner.tell(Event::Offer { framework, offer: convert::offer_from_wire(offer, now_ms()) }).await;
+        }
+        Wire::Rescind(rescind) => {
+            owner.tell(Event::Rescinded { framework, offer: rescind.offer_id.into() }).await;
+        }
+        Wire::Update(status) => match convert::status_from_wire(status) {
+            Ok(status) => owner.tell(Event::Update { framework, status }).await,
+            Err(error) => tracing::warn!(error, "a status update was refused"),
+        },
+        Wire::Error(error) => {
+            tracing::warn!(framework = framework.name(), reason = error.message, "the master ended the subscription");
+        }
+        Wire::Subscribed(_) | Wire::Heartbeat(_) => {}
+    }
+}
+
+/// Tells the book, about once a second, what the master says about demand that is not satisfied.
+pub fn watch_waiting(master: Master, owner: Owner) {
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(Duration::from_secs(1));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut empty_before = false;
+        loop {
+            ticks.tick().await;
+            let Ok(state) = master.state().await else { continue };
+            let mut any = false;
+            for framework in Framework::ALL {
+                let Some(seen) = state.frameworks.iter().find(|seen| seen.name == framework.name()) else { continue };
+                let sentences: BTreeMap<String, String> = seen
+                    .demands
+                    .iter()
+                    .zip(&seen.waiting)
+                    .map(|(demand, sentence)| (demand.name.clone(), sentence.clone()))
+                    .collect();
+                any |= !sentences.is_empty();
+                if !(sentences.is_empty() && empty_before) {
+                    owner.tell(Event::Waiting { framework, sentences }).await;
+                }
+            }
+            empty_before = !any;
+        }
+    });
+}

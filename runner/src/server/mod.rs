@@ -1,0 +1,134 @@
+//! `smack runner`: job store, the two frameworks, the control streams of tasks, the table store and the API.
+
+pub mod api;
+pub mod control;
+pub mod convert;
+pub mod frameworks;
+pub mod owner;
+pub mod store;
+
+use crate::book::job::Record;
+use crate::book::{self, Book, Event, Framework};
+use anyhow::Context;
+use daemon::door::{self, Guard, Token};
+use jobs::JobBody;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use streaming::control::Manifest;
+use streaming::coordinator::manifest;
+use streaming::runtime::Folder;
+use tonic::service::Routes;
+use wire::v1::tasks_server::TasksServer;
+
+/// How often the book looks at its timers (back-off, checkpoint interval, offers held too long).
+const TICK_MS: u64 = 50;
+
+/// Snapshots travel in one message; a task with very many splits stays far below this.
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+#[derive(Clone, Debug)]
+pub struct RunnerConfig {
+    pub listen: String,
+    /// The master, `host:port`.
+    pub master: String,
+    pub data_dir: PathBuf,
+    pub token_file: Option<PathBuf>,
+}
+
+/// Serves until SIGTERM or SIGINT. Tasks are left running: the next runner of this folder finds them again.
+pub async fn serve(config: RunnerConfig) -> anyhow::Result<()> {
+    let token = config.token_file.as_deref().map(Token::read).transpose().context("failed to start the runner")?;
+    let listen: SocketAddr = config
+        .listen
+        .parse()
+        .with_context(|| format!("failed to start the runner: --listen '{}' is not host:port", config.listen))?;
+    std::fs::create_dir_all(&config.data_dir)
+        .with_context(|| format!("failed to make the folder {}", config.data_dir.display()))?;
+    let data_dir = std::fs::canonicalize(&config.data_dir)
+        .with_context(|| format!("failed to find the folder {}", config.data_dir.display()))?;
+    let store = store::Store::open(&data_dir).context("failed to start the runner")?;
+    let tables = Arc::new(tables::Store::open(&data_dir.join("tables")).context("failed to start the runner")?);
+    let listener = door::listen(listen, "--listen", token.as_ref()).await.context("failed to start the runner")?;
+    let address = listener.local_addr().context("failed to read the listener's address")?;
+    let master = frameworks::Master { address: config.master.clone(), token: token.clone() };
+
+    let model_dir = crate::predict::model_dir(&data_dir);
+    let (owner, inbox) = owner::channel();
+    let streams = control::Streams::default();
+    let book_config = book::Config { endpoint: format!("http://{}", reached_at(address)), data_dir, hold_ms: 3_000 };
+    let ids = store.frameworks().context("failed to start the runner")?;
+    let records = with_manifests(&book_config, store.jobs().context("failed to start the runner")?).await;
+    let links = Framework::ALL
+        .into_iter()
+        .map(|framework| {
+            let id = ids.get(&framework).cloned();
+            (framework, frameworks::start(framework, id, master.clone(), owner.clone()))
+        })
+        .collect();
+    let token_file = config.token_file.as_ref().map(std::fs::canonicalize).transpose()?;
+    let book = Book::new(book_config.clone(), ids, records);
+    let hands = owner::Hands {
+        config: book_config,
+        store,
+        streams: streams.clone(),
+        links,
+        token_file,
+        runtime: tokio::runtime::Handle::current(),
+    };
+    owner::spawn(&owner, inbox, book, hands).context("failed to start the owner's thread")?;
+    frameworks::watch_waiting(master.clone(), owner.clone());
+    tick(owner.clone());
+
+    let tasks =
+        TasksServer::new(control::Tasks::new(owner.clone(), streams)).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let tasks = tonic::service::interceptor::InterceptedService::new(tasks, Guard::new(token.clone()));
+    let api = api::Api { owner, master, http: reqwest::Client::new(), model_dir };
+    let guarded = api::router(api)
+        .merge(tables::router(tables))
+        .layer(axum::middleware::from_fn_with_state(token.clone(), door::require_token));
+    let mut app = guarded.merge(Routes::new(tasks).into_axum_router());
+    if token.is_none() {
+        app = app.layer(axum::middleware::from_fn(api::local_only));
+    }
+    tracing::info!(%address, "runner serves");
+    axum::serve(listener, app)
+        .with_graceful_shutdown(crate::signal::ended())
+        .await
+        .context("failed to serve the runner's API")
+}
+
+/// Each record with the newest manifest of its job. One that cannot be read is left out: the next generation reads it
+/// again and then says what is wrong.
+async fn with_manifests(config: &book::Config, records: Vec<Record>) -> Vec<(Record, Option<Manifest>)> {
+    let mut with = Vec::with_capacity(records.len());
+    for record in records {
+        let latest = match (&record.spec.body, Folder::local(&book::checkpoint_folder(config, &record))) {
+            (JobBody::Stream(_), Ok(checkpoints)) => manifest::latest(&checkpoints).await.ok().flatten(),
+            _ => None,
+        };
+        with.push((record, latest));
+    }
+    with
+}
+
+fn tick(owner: owner::Owner) {
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(Duration::from_millis(TICK_MS));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            ticks.tick().await;
+            owner.tell(Event::Tick).await;
+        }
+    });
+}
+
+/// Where tasks reach a listener: an address that means "all" is not one to connect to.
+fn reached_at(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        SocketAddr::new(std::net::Ipv4Addr::LOCALHOST.into(), address.port())
+    } else {
+        address
+    }
+}

@@ -1,0 +1,217 @@
+//! The one thread that owns the book: takes what happened, asks the book, carries out what it decided.
+//!
+//! Invariant: every command is carried out in order, and a `Persist` is on disk before the next one.
+
+use super::control::Streams;
+use super::frameworks::Link;
+use super::store::Store;
+use crate::book::{self, Book, Command, Event, Framework, Prepared};
+use crate::view::{JobView, WhyView};
+use jobs::JobSpec;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+use streaming::coordinator::manifest;
+use streaming::runtime::Folder;
+use tokio::sync::{mpsc, oneshot};
+
+/// Messages that wait for the owner. A task sends about two a second and each is handled in well under a millisecond,
+/// so this many waiting means that the disk stands still; senders then wait too.
+const MESSAGES_MAX: usize = 1024;
+
+enum Message {
+    Event(Event),
+    Submit { specs: Vec<JobSpec>, submission: String, reply: oneshot::Sender<Result<Vec<String>, String>> },
+    Stop { subject: String, reply: oneshot::Sender<Result<Vec<String>, String>> },
+    Jobs { reply: oneshot::Sender<Vec<JobView>> },
+    Why { subject: String, reply: oneshot::Sender<Result<WhyView, String>> },
+}
+
+/// A cheap handle to the owner's thread.
+#[derive(Clone)]
+pub struct Owner {
+    sender: mpsc::Sender<Message>,
+}
+
+impl Owner {
+    pub async fn tell(&self, event: Event) {
+        // The owner ends only with the process, so nobody is left to miss the event.
+        let _ = self.sender.send(Message::Event(event)).await;
+    }
+
+    pub async fn submit(&self, specs: Vec<JobSpec>, submission: String) -> Result<Vec<String>, String> {
+        self.ask(|reply| Message::Submit { specs, submission, reply }).await.and_then(|answer| answer)
+    }
+
+    pub async fn stop(&self, subject: String) -> Result<Vec<String>, String> {
+        self.ask(|reply| Message::Stop { subject, reply }).await.and_then(|answer| answer)
+    }
+
+    pub async fn jobs(&self) -> Result<Vec<JobView>, String> {
+        self.ask(|reply| Message::Jobs { reply }).await
+    }
+
+    pub async fn why(&self, subject: String) -> Result<WhyView, String> {
+        self.ask(|reply| Message::Why { subject, reply }).await.and_then(|answer| answer)
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, String> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || "the runner is ending".to_string();
+        self.sender.send(message(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())
+    }
+}
+
+/// What the owner works with.
+pub struct Hands {
+    pub config: book::Config,
+    pub store: Store,
+    pub streams: Streams,
+    pub links: BTreeMap<Framework, Link>,
+    pub token_file: Option<PathBuf>,
+    pub runtime: tokio::runtime::Handle,
+}
+
+/// The receiving end, made before the hands so that connections can already be given their [`Owner`].
+pub struct Inbox {
+    receiver: mpsc::Receiver<Message>,
+}
+
+pub fn channel() -> (Owner, Inbox) {
+    let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
+    (Owner { sender }, Inbox { receiver })
+}
+
+/// Runs until the process ends.
+pub fn spawn(owner: &Owner, inbox: Inbox, book: Book, hands: Hands) -> std::io::Result<std::thread::JoinHandle<()>> {
+    let owner = owner.clone();
+    std::thread::Builder::new().name("owner".to_string()).spawn(move || run(&owner, inbox, book, &hands))
+}
+
+fn run(owner: &Owner, mut inbox: Inbox, mut book: Book, hands: &Hands) {
+    while let Some(message) = inbox.receiver.blocking_recv() {
+        let now_ms = now_ms();
+        let commands = match message {
+            Message::Event(event) => book.apply(now_ms, event),
+            Message::Submit { specs, submission, reply } => answer(reply, book.submit(now_ms, specs, &submission)),
+            Message::Stop { subject, reply } => answer(reply, book.stop(now_ms, &subject)),
+            Message::Jobs { reply } => {
+                let _ = reply.send(book.job_views(now_ms));
+                Vec::new()
+            }
+            Message::Why { subject, reply } => {
+                let _ = reply.send(book.why(now_ms, &subject));
+                Vec::new()
+            }
+        };
+        for command in commands {
+            hands.carry_out(owner, command);
+        }
+    }
+}
+
+fn answer(
+    reply: oneshot::Sender<Result<Vec<String>, String>>,
+    result: Result<(Vec<String>, Vec<Command>), String>,
+) -> Vec<Command> {
+    let (answer, commands) = match result {
+        Ok((ids, commands)) => (Ok(ids), commands),
+        Err(error) => (Err(error), Vec::new()),
+    };
+    let _ = reply.send(answer);
+    commands
+}
+
+impl Hands {
+    fn carry_out(&self, owner: &Owner, command: Command) {
+        match command {
+            Command::Persist(record) => durable(self.store.put_job(&record)),
+            Command::PersistFramework { framework, id } => durable(self.store.put_framework(framework, &id)),
+            Command::Forget(record) => {
+                durable(self.store.remove_job(record.spec.id.as_str()));
+                let folder = book::submission_folder(&self.config, &record);
+                if let Err(error) = std::fs::remove_dir_all(&folder)
+                    && error.kind() != std::io::ErrorKind::NotFound
+                {
+                    tracing::warn!(folder = %folder.display(), %error, "a replaced submission was not removed");
+                }
+            }
+            Command::Demand { framework, demands } => self.links[&framework].demand(demands),
+            Command::Accept { framework, offers, launch } => {
+                self.links[&framework].accept(offers, launch, self.token_file.as_deref());
+            }
+            Command::Decline { framework, offers, refuse_ms } => self.links[&framework].decline(offers, refuse_ms),
+            Command::Acknowledge { framework, status } => self.links[&framework].acknowledge(status),
+            Command::Kill { framework, task, grace_ms } => self.links[&framework].kill(task, grace_ms),
+            Command::Reconcile { framework, tasks } => self.links[&framework].reconcile(tasks),
+            Command::Order { task, order } => self.streams.send(&task, &order),
+            Command::Prepare { job, folder, generation, claimed_us } => {
+                let owner = owner.clone();
+                self.runtime.spawn(async move {
+                    let result = prepare(&folder, job.as_str(), generation, claimed_us).await;
+                    owner.tell(Event::Prepared { job, generation, result }).await;
+                });
+            }
+            Command::WriteManifest { job, folder, manifest } => {
+                let owner = owner.clone();
+                self.runtime.spawn(async move {
+                    let (generation, epoch) = (manifest.generation, manifest.epoch);
+                    let result = write_manifest(&folder, &manifest).await;
+                    owner.tell(Event::ManifestWritten { job, generation, epoch, result }).await;
+                });
+            }
+            Command::CollectGarbage { folder } => {
+                self.runtime.spawn(async move {
+                    let collected = match Folder::local(&folder) {
+                        Ok(checkpoints) => manifest::collect_garbage(&checkpoints).await.map_err(|error| chain(&error)),
+                        Err(error) => Err(chain(&error)),
+                    };
+                    if let Err(error) = collected {
+                        tracing::warn!(folder = %folder.display(), error, "old checkpoints were not removed");
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// A runner that cannot write its store must not go on: what it would launch, no later runner would know.
+fn durable(result: Result<(), super::store::Error>) {
+    if let Err(error) = result {
+        eprintln!("smack runner: failed to {}; ending so that nothing is launched that is not recorded", chain(&error));
+        std::process::exit(1);
+    }
+}
+
+/// An error with everything that caused it.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+async fn prepare(folder: &Path, job: &str, generation: u64, claimed_us: i64) -> Result<Prepared, String> {
+    let checkpoints = Folder::local(folder).map_err(|error| chain(&error))?;
+    let claimed_us = manifest::claim_generation(&checkpoints, generation, claimed_us)
+        .await
+        .map_err(|error| format!("failed to claim generation {generation} of {job}: {}", chain(&error)))?;
+    let latest = manifest::latest(&checkpoints).await.map_err(|error| {
+        format!("failed to read the last checkpoint of {job} in {}: {}", folder.display(), chain(&error))
+    })?;
+    Ok(Prepared { claimed_us, latest })
+}
+
+async fn write_manifest(folder: &Path, manifest: &streaming::control::Manifest) -> Result<(), (String, bool)> {
+    let checkpoints = Folder::local(folder).map_err(|error| (chain(&error), true))?;
+    manifest::write(&checkpoints, manifest).await.map_err(|error| (chain(&error), error.retry()))
+}
+
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

@@ -1,0 +1,123 @@
+//! The runner's own store: jobs, their generations, and the ids of its frameworks, in one redb file.
+//!
+//! Invariant: a write is durable when the call returns. Knows nothing of what a job does.
+
+use crate::book::Framework;
+use crate::book::job::Record;
+use jobs::FrameworkId;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+const JOBS: TableDefinition<&str, &[u8]> = TableDefinition::new("jobs");
+const FRAMEWORKS: TableDefinition<&str, &str> = TableDefinition::new("frameworks");
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("open the job store {}: another runner works in this folder; end it or choose another --data-dir", path.display())]
+    InUse { path: PathBuf },
+    #[error("open the job store {}", path.display())]
+    Open {
+        path: PathBuf,
+        #[source]
+        source: redb::Error,
+    },
+    #[error("write to the job store")]
+    Write(#[source] redb::Error),
+    #[error("read from the job store")]
+    Read(#[source] redb::Error),
+    #[error("read job {job} from the job store: it was written by another version")]
+    Format {
+        job: String,
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+pub struct Store {
+    database: Database,
+}
+
+impl Store {
+    pub fn open(folder: &Path) -> Result<Self, Error> {
+        let path = folder.join("runner.redb");
+        let database = Database::builder().set_cache_size(4 << 20).create(&path).map_err(|error| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => Error::InUse { path: path.clone() },
+            other => Error::Open { path: path.clone(), source: other.into() },
+        })?;
+        let store = Self { database };
+        // Reading a table that was never written is an error, so both exist from the start.
+        store.write(|jobs, frameworks| {
+            let _ = (jobs, frameworks);
+            Ok(())
+        })?;
+        Ok(store)
+    }
+
+    pub fn put_job(&self, record: &Record) -> Result<(), Error> {
+        let bytes =
+            serde_json::to_vec(record).map_err(|source| Error::Format { job: record.spec.id.to_string(), source })?;
+        self.write(|jobs, _| jobs.insert(record.spec.id.as_str(), bytes.as_slice()).map(drop))
+    }
+
+    pub fn remove_job(&self, id: &str) -> Result<(), Error> {
+        self.write(|jobs, _| jobs.remove(id).map(drop))
+    }
+
+    pub fn put_framework(&self, framework: Framework, id: &FrameworkId) -> Result<(), Error> {
+        self.write(|_, frameworks| frameworks.insert(framework.name(), id.as_str()).map(drop))
+    }
+
+    pub fn jobs(&self) -> Result<Vec<Record>, Error> {
+        let read = || -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
+            let table = self.database.begin_read()?.open_table(JOBS)?;
+            table
+                .iter()?
+                .map(|entry| {
+                    entry
+                        .map(|(key, value)| (key.value().to_string(), value.value().to_vec()))
+                        .map_err(redb::Error::from)
+                })
+                .collect()
+        };
+        read()
+            .map_err(Error::Read)?
+            .into_iter()
+            .map(|(job, bytes)| serde_json::from_slice(&bytes).map_err(|source| Error::Format { job, source }))
+            .collect()
+    }
+
+    pub fn frameworks(&self) -> Result<BTreeMap<Framework, FrameworkId>, Error> {
+        let read = || -> Result<BTreeMap<Framework, FrameworkId>, redb::Error> {
+            let table = self.database.begin_read()?.open_table(FRAMEWORKS)?;
+            let mut ids = BTreeMap::new();
+            for framework in Framework::ALL {
+                if let Some(id) = table.get(framework.name())? {
+                    ids.insert(framework, FrameworkId::new(id.value()));
+                }
+            }
+            Ok(ids)
+        };
+        read().map_err(Error::Read)
+    }
+
+    fn write(
+        &self,
+        change: impl FnOnce(
+            &mut redb::Table<'_, &'static str, &'static [u8]>,
+            &mut redb::Table<'_, &'static str, &'static str>,
+        ) -> Result<(), redb::StorageError>,
+    ) -> Result<(), Error> {
+        let run = || -> Result<(), redb::Error> {
+            let transaction = self.database.begin_write()?;
+            {
+                let mut jobs = transaction.open_table(JOBS)?;
+                let mut frameworks = transaction.open_table(FRAMEWORKS)?;
+                change(&mut jobs, &mut frameworks)?;
+            }
+            transaction.commit()?;
+            Ok(())
+        };
+        run().map_err(Error::Write)
+    }
+}

@@ -1,0 +1,172 @@
+//! Settings that every kind of job has: `[job]` and `[checkpoint]` in TOML, `SET job.…` and `SET checkpoint.…` in SQL.
+
+use super::document::{Entry, Node, Span, Value};
+use super::reader::Reader;
+use super::shape;
+use jobs::{Diagnostic, Resources, Restart};
+
+/// What `[job]` says. Keys that a shape lacks have their usual default.
+#[derive(Clone, Debug)]
+pub struct JobSettings {
+    pub group: Option<String>,
+    pub role: String,
+    pub parallelism: u32,
+    pub resources: Resources,
+    pub restart: Restart,
+}
+
+#[derive(Clone, Debug)]
+pub struct CheckpointSettings {
+    pub interval_ms: u64,
+    pub dir: Option<String>,
+}
+
+impl JobSettings {
+    pub fn read(reader: &mut Reader<'_>) -> Self {
+        let group = reader.text("name");
+        if let Some(group) = &group {
+            check_name(reader, "name", group);
+        }
+        let role = reader.text("role").unwrap_or_default();
+        let parallelism = if reader.describes("parallelism") { reader.whole("parallelism").unwrap_or(1) } else { 1 };
+        let cpus = reader.number("cpus").unwrap_or(1.0);
+        let mem_mib = reader.mem_mib("mem").unwrap_or(1.0);
+        let restart = match reader.choice("restart") {
+            Some("always") => Restart::Always,
+            Some("never") => Restart::Never,
+            _ => Restart::OnFailure,
+        };
+        let resources = Resources::new().cpus(cpus).mem_mib(mem_mib);
+        Self { group, role, parallelism: parallelism as u32, resources, restart }
+    }
+}
+
+impl CheckpointSettings {
+    pub fn read(reader: &mut Reader<'_>) -> Self {
+        Self { interval_ms: reader.duration_ms("interval").unwrap_or(10_000), dir: reader.text("dir") }
+    }
+}
+
+/// One `SET key = 'value'`.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    pub key: String,
+    pub value: String,
+    pub key_span: Span,
+    pub value_span: Span,
+}
+
+/// The settings of a SQL text, on top of what `[job]` and `[checkpoint]` of a TOML file around it said.
+pub fn of_sql(
+    settings: &[Setting],
+    around: (&[Entry], &[Entry]),
+    diagnostics: &mut Vec<Diagnostic>,
+) -> (JobSettings, CheckpointSettings) {
+    let mut job: Vec<Entry> = Vec::new();
+    let mut checkpoint: Vec<Entry> = Vec::new();
+    for setting in settings {
+        let (entries, key) = if let Some(key) = setting.key.strip_prefix("job.") {
+            (&mut job, key)
+        } else if let Some(key) = setting.key.strip_prefix("checkpoint.") {
+            (&mut checkpoint, key)
+        } else {
+            let names = shape::JOB.fields.iter().map(|field| format!("job.{}", field.name));
+            let names = names.chain(shape::CHECKPOINT.fields.iter().map(|field| format!("checkpoint.{}", field.name)));
+            let names: Vec<String> = names.collect();
+            let unknown = Diagnostic::new(format!("there is no setting '{}'", setting.key)).at(setting.key_span);
+            diagnostics.push(unknown.suggest(&setting.key, names.iter().map(String::as_str)));
+            continue;
+        };
+        if entries.iter().any(|entry| entry.key == key) {
+            diagnostics.push(Diagnostic::new(format!("'{}' is set twice", setting.key)).at(setting.key_span));
+            continue;
+        }
+        let node = Node { span: setting.value_span, value: Value::Text(setting.value.clone()) };
+        entries.push(Entry { key: key.to_string(), key_span: setting.key_span, node });
+    }
+    for (entries, outer) in [(&mut job, around.0), (&mut checkpoint, around.1)] {
+        for entry in outer {
+            if !entries.iter().any(|inner| inner.key == entry.key) {
+                entries.push(entry.clone());
+            }
+        }
+    }
+    let job = JobSettings::read(&mut Reader::new(&shape::SQL_JOB, &job, None, diagnostics));
+    let mut reader = Reader::new(&shape::SQL_CHECKPOINT, &checkpoint, None, diagnostics);
+    (job, CheckpointSettings::read(&mut reader))
+}
+
+/// Names become parts of paths, task ids and addresses, so they are plain.
+pub fn check_name(reader: &mut Reader<'_>, key: &str, name: &str) {
+    if let Err(message) = plain_name(name) {
+        let diagnostic = Diagnostic::new(message);
+        let span = reader.span(key);
+        reader.complain(match span {
+            Some(span) => diagnostic.at(span),
+            None => diagnostic,
+        });
+    }
+}
+
+pub fn plain_name(name: &str) -> Result<(), String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if name.is_empty() || name.len() > 63 || !name.chars().all(plain) || name.starts_with('-') {
+        return Err(format!("'{name}' is not a name: use up to 63 letters, digits, '_' and '-'"));
+    }
+    Ok(())
+}
+
+/// The stem of a file's name, with everything that may not stand in a name turned into `-`.
+pub fn stem_name(file: &str) -> String {
+    let stem = std::path::Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
+    let name: String = stem.chars().map(plain).take(63).collect();
+    let name = name.trim_matches('-');
+    if name.is_empty() { "job".to_string() } else { name.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setting(key: &str, value: &str) -> Setting {
+        Setting { key: key.to_string(), value: value.to_string(), key_span: (0, 1), value_span: (1, 2) }
+    }
+
+    #[test]
+    fn sql_settings_win_over_the_file_around_them() {
+        let mut diagnostics = Vec::new();
+        let around = [
+            Entry { key: "cpus".to_string(), key_span: (0, 1), node: Node { span: (0, 1), value: Value::Number(4.0) } },
+            Entry {
+                key: "parallelism".to_string(),
+                key_span: (0, 1),
+                node: Node { span: (0, 1), value: Value::Integer(3) },
+            },
+        ];
+        let settings = [setting("job.cpus", "0.5"), setting("checkpoint.interval", "250ms")];
+        let (job, checkpoint) = of_sql(&settings, (&around, &[]), &mut diagnostics);
+        assert_eq!(diagnostics, []);
+        assert_eq!(job.resources.amount("cpus"), 0.5);
+        assert_eq!(job.resources.amount("mem"), 256.0);
+        assert_eq!(job.parallelism, 3);
+        assert_eq!(checkpoint.interval_ms, 250);
+    }
+
+    #[test]
+    fn an_unknown_setting_is_answered_with_the_nearest() {
+        let mut diagnostics = Vec::new();
+        let settings = [setting("job.cpu", "1"), setting("chekpoint.interval", "1s"), setting("job.name", "a/b")];
+        of_sql(&settings, (&[], &[]), &mut diagnostics);
+        let helps: Vec<&str> = diagnostics.iter().filter_map(|diagnostic| diagnostic.help.as_deref()).collect();
+        assert_eq!(helps, ["did you mean 'checkpoint.interval'?", "did you mean 'cpus'?"]);
+        assert_eq!(diagnostics.len(), 3);
+    }
+
+    #[test]
+    fn stems() {
+        assert_eq!(stem_name("/a/b/fraud.sql"), "fraud");
+        assert_eq!(stem_name("my first job.v2.toml"), "my-first-job-v2");
+        assert_eq!(stem_name("äöü.sql"), "job");
+    }
+}

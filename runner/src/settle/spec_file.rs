@@ -1,0 +1,211 @@
+//! A TOML or YAML job file: `kind` says which of the four it is.
+
+use super::Settled;
+use super::document::{Entry, Node, Value};
+use super::embed::Embedded;
+use super::model::{self, Source};
+use super::reader::Reader;
+use super::settings::{CheckpointSettings, JobSettings, check_name, stem_name};
+use super::shape::{self, KINDS};
+use super::sql_file::{self, Surroundings};
+use jobs::{CommandBody, Diagnostic, JobBody, JobId, JobSpec};
+use std::path::Path;
+
+pub async fn settle(text: &str, document: &Node, file: &str, base_dir: &Path) -> Result<Settled, Vec<Diagnostic>> {
+    let Value::Table(entries) = &document.value else {
+        let kinds = KINDS.join("|");
+        return Err(vec![Diagnostic::new("the file is empty").help(format!("begin with kind = \"{kinds}\""))]);
+    };
+    let kind = match entries.iter().find(|entry| entry.key == "kind") {
+        Some(Entry { node: Node { value: Value::Text(kind), .. }, .. }) if shape::of_kind(kind).is_some() => kind,
+        Some(Entry { node: Node { value: Value::Text(kind), span }, .. }) => {
+            let unknown = Diagnostic::new(format!("there is no kind '{kind}' of job")).at(*span);
+            return Err(vec![unknown.suggest(kind, KINDS.iter().copied())]);
+        }
+        Some(Entry { node, .. }) => {
+            let wrong = Diagnostic::new(format!("kind is {}, not a text", node.value.kind())).at(node.span);
+            return Err(vec![wrong.suggest("", KINDS.iter().copied())]);
+        }
+        None => {
+            let missing = Diagnostic::new("'kind' is missing").help(format!("add kind = \"{}\"", KINDS.join("|")));
+            return Err(vec![missing]);
+        }
+    };
+    let mut diagnostics = Vec::new();
+    let settled = match kind.as_str() {
+        "stream" => stream(text, entries, file, base_dir, &mut diagnostics).await,
+        "train" => train(text, entries, file, base_dir, &mut diagnostics).await,
+        kind => Some(command(kind, entries, file, &mut diagnostics)),
+    };
+    match settled {
+        Some(settled) if diagnostics.is_empty() => Ok(settled),
+        _ => Err(diagnostics),
+    }
+}
+
+/// `name` of the file, or its stem.
+fn name_of(reader: &mut Reader<'_>, file: &str) -> String {
+    match reader.text("name") {
+        Some(name) => {
+            check_name(reader, "name", &name);
+            name
+        }
+        None => stem_name(file),
+    }
+}
+
+fn entries_of<'a>(entries: &'a [Entry], key: &str) -> &'a [Entry] {
+    match entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node.value) {
+        Some(Value::Table(inner)) => inner,
+        _ => &[],
+    }
+}
+
+async fn stream(
+    text: &str,
+    entries: &[Entry],
+    file: &str,
+    base_dir: &Path,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Settled> {
+    let mut reader = Reader::new(&shape::STREAM, entries, None, diagnostics);
+    let name = name_of(&mut reader, file);
+    // Read for their mistakes, which have their places here; the SQL reads them again below its own settings.
+    let before = reader.n_complaints();
+    JobSettings::read(&mut reader.table("job"));
+    CheckpointSettings::read(&mut reader.table("checkpoint"));
+    let around_is_sound = reader.n_complaints() == before;
+    let around = |sound: bool, key: &str| if sound { entries_of(entries, key) } else { &[] };
+    let around = (around(around_is_sound, "job"), around(around_is_sound, "checkpoint"));
+    match (reader.has("sql"), reader.has("file")) {
+        (true, false) => {
+            let sql = reader.text("sql")?;
+            let embedded = Embedded::new(text, reader.span("sql")?, &sql);
+            let surroundings = Surroundings { group: name, base_dir: base_dir.display().to_string(), around };
+            let settled = sql_file::settle(&sql, &surroundings).await;
+            settled.map_err(|inner| diagnostics.extend(inner.into_iter().map(|inner| embedded.place(inner)))).ok()
+        }
+        (false, true) => {
+            let (named, span) = (reader.text("file")?, reader.span("file")?);
+            let path = base_dir.join(&named);
+            let sql = match std::fs::read_to_string(&path) {
+                Ok(sql) => sql,
+                Err(error) => {
+                    diagnostics.push(Diagnostic::new(format!("failed to read {}: {error}", path.display())).at(span));
+                    return None;
+                }
+            };
+            let folder = path.parent().unwrap_or(base_dir).display().to_string();
+            let settled = sql_file::settle(&sql, &Surroundings { group: name, base_dir: folder, around }).await;
+            let elsewhere = |inner: Diagnostic| {
+                let place = match inner.span {
+                    Some((start, _)) => {
+                        let (line, column) = jobs::diagnostic::line_column(&sql, start);
+                        format!("{named}:{line}:{column}")
+                    }
+                    None => named.clone(),
+                };
+                Diagnostic { message: format!("{place}: {}", inner.message), span: Some(span), help: inner.help }
+            };
+            settled.map_err(|inner| diagnostics.extend(inner.into_iter().map(elsewhere))).ok()
+        }
+        (both, _) => {
+            let wrong =
+                if both { "'sql' and 'file' both say what is to run" } else { "neither 'sql' nor 'file' is there" };
+            let wrong = Diagnostic::new(wrong).help("a stream has one of them");
+            reader.complain(match reader.span("file") {
+                Some(span) => wrong.at(span),
+                None => wrong,
+            });
+            None
+        }
+    }
+}
+
+async fn train(
+    text: &str,
+    entries: &[Entry],
+    file: &str,
+    base_dir: &Path,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Settled> {
+    let mut reader = Reader::new(&shape::TRAIN, entries, None, diagnostics);
+    let name = name_of(&mut reader, file);
+    let settings = JobSettings::read(&mut reader.table("job"));
+    let mut data = reader.table("data");
+    let tables = data.text("tables").unwrap_or_default();
+    let train_query = data.text("train").unwrap_or_default();
+    let test_query = data.text("test");
+    let spans = [data.span("tables"), data.span("train"), data.span("test")];
+    let [label_span, time_span, ignore_span] = ["label", "time_column", "ignore"].map(|key| data.span(key));
+    let source = Source {
+        model: name.clone(),
+        sql: tables.clone(),
+        base_dir: base_dir.display().to_string(),
+        train_query: train_query.clone(),
+        test_query: test_query.clone(),
+    };
+    let (body, workers) = model::of_file(&mut reader, source);
+    let [Some(tables_span), Some(train_span), test_span] = spans else { return None };
+    let embedded = Embedded::new(text, tables_span, &tables);
+    let script = match sql_file::check_tables(&tables) {
+        Ok(script) => script,
+        Err(inner) => {
+            diagnostics.extend(inner.into_iter().map(|inner| embedded.place(inner)));
+            return None;
+        }
+    };
+    let columns = sql_file::body_columns(&body, label_span, time_span, ignore_span);
+    let queries = [(Some(train_span), Some(train_query)), (test_span, test_query)];
+    let mut sound = true;
+    for (span, query) in queries.into_iter().filter_map(|(span, query)| span.zip(query)) {
+        if let Err(inner) = sql_file::check_query(&script, &query) {
+            sound = false;
+            let embedded = Embedded::new(text, span, &query);
+            diagnostics.extend(inner.into_iter().map(|inner| embedded.place(inner)));
+        } else if let Err(inner) = sql_file::check_columns(&script, &query, &columns) {
+            sound = false;
+            diagnostics.extend(inner);
+        }
+    }
+    let group = settings.group.unwrap_or_else(|| name.clone());
+    let job = JobSpec {
+        id: JobId::of(&group, &name),
+        group: group.clone(),
+        name,
+        role: settings.role,
+        parallelism: workers,
+        resources: settings.resources,
+        n_ports: 1,
+        restart: settings.restart,
+        after: Vec::new(),
+        body: JobBody::Train(body),
+    };
+    sound.then(|| Settled { group, jobs: vec![job], queries: Vec::new() })
+}
+
+fn command(kind: &str, entries: &[Entry], file: &str, diagnostics: &mut Vec<Diagnostic>) -> Settled {
+    let service = kind == "service";
+    let shape = if service { &shape::SERVICE } else { &shape::COMMAND };
+    let mut reader = Reader::new(shape, entries, None, diagnostics);
+    let name = name_of(&mut reader, file);
+    let settings = JobSettings::read(&mut reader.table("job"));
+    let body = CommandBody { argv: reader.text_list("argv"), env: reader.text_table("env") };
+    if let Some(span) = reader.span("argv").filter(|_| body.argv.is_empty()) {
+        reader.complain(Diagnostic::new("argv names no program").at(span).help("for example [\"sleep\", \"10\"]"));
+    }
+    let group = settings.group.unwrap_or_else(|| name.clone());
+    let job = JobSpec {
+        id: JobId::of(&group, &name),
+        group: group.clone(),
+        name,
+        role: settings.role,
+        parallelism: settings.parallelism,
+        resources: settings.resources,
+        n_ports: 0,
+        restart: settings.restart,
+        after: Vec::new(),
+        body: if service { JobBody::Service(body) } else { JobBody::Command(body) },
+    };
+    Settled { group, jobs: vec![job], queries: Vec::new() }
+}

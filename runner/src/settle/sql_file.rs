@@ -1,0 +1,270 @@
+//! A SQL job file: its INSERT sets and models become jobs, and every query in it is planned here, so that a typo fails
+//! at the desk and a task can see whether it planned the same.
+
+use super::document::{Entry, Span};
+use super::model::{self, Source};
+use super::order::start_order;
+use super::reader::{Reader, entries_of_options};
+use super::settings::{self, CheckpointSettings, JobSettings, Setting, plain_name, stem_name};
+use super::{Settled, shape};
+use jobs::{Diagnostic, JobBody, JobId, JobSpec, StreamBody, TrainBody};
+use std::path::Path;
+use streaming::batch;
+use streaming::dataflow::Dataflow;
+use streaming::functions::{Functions, declared_predict};
+use streaming::sql::{self, Script, ScriptJob, StatementBody};
+
+/// What is known of the text from outside of it.
+pub struct Surroundings<'a> {
+    /// The group's name unless the text sets another.
+    pub group: String,
+    pub base_dir: String,
+    /// `[job]` and `[checkpoint]` of a file that the SQL stands in.
+    pub around: (&'a [Entry], &'a [Entry]),
+}
+
+impl Surroundings<'static> {
+    pub fn of_file(file: &str, base_dir: &Path) -> Self {
+        Self { group: stem_name(file), base_dir: base_dir.display().to_string(), around: (&[], &[]) }
+    }
+}
+
+/// Everything that all jobs of a text share.
+struct Shared<'a> {
+    text: &'a str,
+    script: &'a Script,
+    functions: Functions,
+    group: String,
+    base_dir: &'a str,
+    job: JobSettings,
+    checkpoint: CheckpointSettings,
+}
+
+pub async fn settle(text: &str, surroundings: &Surroundings<'_>) -> Result<Settled, Vec<Diagnostic>> {
+    let script = sql::parse(text)?;
+    let mut diagnostics = Vec::new();
+    let settings: Vec<Setting> = script
+        .settings
+        .iter()
+        .map(|setting| Setting {
+            key: setting.key.clone(),
+            value: setting.value.clone(),
+            key_span: setting.key_span,
+            value_span: setting.value_span,
+        })
+        .collect();
+    let (job, checkpoint) = settings::of_sql(&settings, surroundings.around, &mut diagnostics);
+    let script_jobs = script.jobs();
+    if script_jobs.is_empty() {
+        let nothing = Diagnostic::new("there is nothing to run in it");
+        diagnostics.push(nothing.help("add an INSERT INTO, a CREATE MODEL or a SELECT"));
+    }
+    let shared = Shared {
+        text,
+        script: &script,
+        functions: functions(),
+        group: job.group.clone().unwrap_or_else(|| surroundings.group.clone()),
+        base_dir: &surroundings.base_dir,
+        job,
+        checkpoint,
+    };
+    let mut queries = Vec::new();
+    let mut specs: Vec<Option<JobSpec>> = Vec::with_capacity(script_jobs.len());
+    for script_job in &script_jobs {
+        specs.push(match script_job {
+            ScriptJob::Query { statement, .. } => {
+                queries.push(*statement);
+                if batch::bounded(&script, *statement) {
+                    check_batch(&shared, *statement, &mut diagnostics);
+                } else {
+                    plan(&shared, &[*statement], &mut diagnostics).await;
+                }
+                None
+            }
+            ScriptJob::Inserts { name, statements, models, .. } => {
+                Some(stream(&shared, name, statements, models, &mut diagnostics).await)
+            }
+            ScriptJob::Model { name, statement, .. } => Some(train(&shared, name, *statement, &mut diagnostics)),
+        });
+    }
+    let mut after = script.dependencies(&script_jobs);
+    // A SELECT by itself is no job: nothing waits for it, and what it needs is answered when it is run.
+    for (job, waits_for) in after.iter_mut().enumerate() {
+        waits_for.retain(|other| specs[job].is_some() && specs[*other].is_some());
+    }
+    match start_order(&after) {
+        Ok(order) if diagnostics.is_empty() => {
+            let ids: Vec<Option<JobId>> = specs.iter().map(|spec| spec.as_ref().map(|spec| spec.id.clone())).collect();
+            let mut jobs = Vec::with_capacity(specs.len());
+            for at in order {
+                if let Some(mut spec) = specs[at].take() {
+                    spec.after = after[at].iter().filter_map(|other| ids[*other].clone()).collect();
+                    jobs.push(spec);
+                }
+            }
+            Ok(Settled { group: shared.group, jobs, queries })
+        }
+        Ok(_) => Err(diagnostics),
+        Err(circle) => {
+            let names: Vec<&str> = circle.iter().filter_map(|at| script_jobs[*at].name()).collect();
+            let waits = Diagnostic::new(format!("jobs {} wait for each other", names.join(", ")));
+            diagnostics.push(waits.help("a model cannot be trained on rows that were computed with it"));
+            Err(diagnostics)
+        }
+    }
+}
+
+/// At the desk no model is at hand, but calls of `predict` are checked like any other.
+fn functions() -> Functions {
+    Functions::new().with(declared_predict())
+}
+
+/// The dataflow of these statements; nothing, with the mistakes, where they do not plan.
+async fn plan(shared: &Shared<'_>, statements: &[usize], diagnostics: &mut Vec<Diagnostic>) -> Option<Dataflow> {
+    let planned = sql::plan(shared.script, statements, &shared.functions).await;
+    planned.map_err(|mistakes| diagnostics.extend(mistakes)).ok()
+}
+
+/// Checks a query over input that ends. Whether it was sound.
+fn check_batch(shared: &Shared<'_>, statement: usize, diagnostics: &mut Vec<Diagnostic>) -> bool {
+    let Some(query) = shared.script.statements[statement].body.query() else {
+        panic!("statement {statement} has no query");
+    };
+    let text = &shared.text[query.span.0..query.span.1];
+    let mistakes = batch::check(shared.script, text, &shared.functions).err().unwrap_or_default();
+    let sound = mistakes.is_empty();
+    diagnostics.extend(mistakes);
+    sound
+}
+
+/// A spec with what all jobs of the text have in common.
+fn spec(shared: &Shared<'_>, name: &str, parallelism: u32, body: JobBody) -> JobSpec {
+    JobSpec {
+        id: JobId::of(&shared.group, name),
+        group: shared.group.clone(),
+        name: name.to_string(),
+        role: shared.job.role.clone(),
+        parallelism,
+        resources: shared.job.resources.clone(),
+        n_ports: 1,
+        restart: shared.job.restart,
+        after: Vec::new(),
+        body,
+    }
+}
+
+/// Tasks run in folders of their own, so a path must not depend on where one is. An address (`s3://…`) stays as it is.
+fn absolute(dir: &str, base_dir: &str) -> String {
+    if dir.contains("://") { dir.to_string() } else { Path::new(base_dir).join(dir).display().to_string() }
+}
+
+fn check_job_name(shared: &Shared<'_>, name: &str, statement: usize, diagnostics: &mut Vec<Diagnostic>) {
+    if let Err(message) = plain_name(name) {
+        diagnostics.push(Diagnostic::new(message).at(shared.script.statements[statement].span));
+    }
+}
+
+async fn stream(
+    shared: &Shared<'_>,
+    name: &str,
+    statements: &[usize],
+    models: &[String],
+    diagnostics: &mut Vec<Diagnostic>,
+) -> JobSpec {
+    if let Some(first) = statements.first() {
+        check_job_name(shared, name, *first, diagnostics);
+    }
+    let dataflow = plan(shared, statements, diagnostics).await;
+    let body = StreamBody {
+        sql: shared.text.to_string(),
+        statements: statements.to_vec(),
+        base_dir: shared.base_dir.to_string(),
+        checkpoint_interval_ms: shared.checkpoint.interval_ms,
+        checkpoint_dir: shared.checkpoint.dir.as_deref().map(|dir| absolute(dir, shared.base_dir)),
+        models: models.to_vec(),
+        fingerprint: dataflow.as_ref().map(Dataflow::fingerprint).unwrap_or_default(),
+        bounded: dataflow.as_ref().is_some_and(Dataflow::bounded),
+    };
+    spec(shared, name, shared.job.parallelism, JobBody::Stream(body))
+}
+
+fn train(shared: &Shared<'_>, name: &str, statement: usize, diagnostics: &mut Vec<Diagnostic>) -> JobSpec {
+    check_job_name(shared, name, statement, diagnostics);
+    let StatementBody::Model(declared) = &shared.script.statements[statement].body else {
+        panic!("statement {statement} of job '{name}' is no CREATE MODEL");
+    };
+    let source = Source {
+        model: name.to_string(),
+        sql: shared.text.to_string(),
+        base_dir: shared.base_dir.to_string(),
+        train_query: declared.query_text.clone(),
+        test_query: None,
+    };
+    let entries = entries_of_options(&declared.options);
+    let mut reader = Reader::new(&shape::SQL_MODEL, &entries, Some(declared.name.span), diagnostics);
+    let (body, workers) = model::of_sql(&mut reader, source);
+    let [label, time, ignore] = ["label", "time_column", "ignore"].map(|option| reader.span(option));
+    if check_batch(shared, statement, diagnostics) {
+        let columns = body_columns(&body, label, time, ignore);
+        diagnostics.extend(check_columns(shared.script, &declared.query_text, &columns).err().into_iter().flatten());
+    }
+    spec(shared, name, workers, JobBody::Train(body))
+}
+
+/// The columns that a model's options name, with the places of the options.
+pub fn body_columns(
+    body: &TrainBody,
+    label: Option<Span>,
+    time: Option<Span>,
+    ignore: Option<Span>,
+) -> Vec<(&'static str, &str, Option<Span>)> {
+    let mut columns = vec![("label", body.label.as_str(), label)];
+    columns.extend(body.time_column.iter().map(|column| ("time_column", column.as_str(), time)));
+    columns.extend(body.ignore.iter().map(|column| ("ignore", column.as_str(), ignore)));
+    columns
+}
+
+/// Columns of a query that a model's options name, each with where the option stands.
+pub type NamedColumns<'a> = &'a [(&'static str, &'a str, Option<Span>)];
+
+/// What is wrong with the columns that a model's options name: the query must give each of them.
+pub fn check_columns(script: &Script, query: &str, columns: NamedColumns<'_>) -> Result<(), Vec<Diagnostic>> {
+    let mut diagnostics = Vec::new();
+    for (option, column, span) in columns.iter().filter(|(_, column, _)| !column.is_empty()) {
+        // The planner knows best how names match, and which one is near.
+        let asks = format!("SELECT \"{}\" FROM ({query}) AS rows_of_model", column.replace('"', "\"\""));
+        if let Err(mistakes) = batch::check(script, &asks, &functions()) {
+            diagnostics.extend(mistakes.into_iter().take(1).map(|mistake| Diagnostic {
+                message: format!("{option}: {}", mistake.message),
+                span: *span,
+                help: mistake.help,
+            }));
+        }
+    }
+    if diagnostics.is_empty() { Ok(()) } else { Err(diagnostics) }
+}
+
+/// The tables that the queries of a training file read from.
+pub fn check_tables(tables: &str) -> Result<Script, Vec<Diagnostic>> {
+    let script = sql::check(tables)?;
+    let runs = script.jobs();
+    if let Some(statement) = script.statements.iter().find(|statement| {
+        !matches!(statement.body, StatementBody::Table(_) | StatementBody::View(_) | StatementBody::Set(_))
+    }) {
+        assert!(!runs.is_empty(), "a statement that declares nothing runs nothing");
+        let only = Diagnostic::new("only CREATE TABLE and CREATE VIEW belong here").at(statement.span);
+        return Err(vec![only.help("write the SELECT under 'train'")]);
+    }
+    Ok(script)
+}
+
+/// Checks a query over `tables`; places in its mistakes are those in the query.
+pub fn check_query(tables: &Script, query: &str) -> Result<(), Vec<Diagnostic>> {
+    // The planner gives places in the script if the query's text stands in it too.
+    let base = tables.text().find(query).unwrap_or(0);
+    let inner = |(start, end): Span| (start.saturating_sub(base), end.saturating_sub(base));
+    batch::check(tables, query, &functions()).map_err(|mistakes| {
+        let placed = mistakes.into_iter();
+        placed.map(|mistake| Diagnostic { span: mistake.span.map(inner), ..mistake }).collect()
+    })
+}

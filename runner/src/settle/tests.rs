@@ -1,0 +1,235 @@
+//! Whole files, good and bad.
+
+use super::*;
+use jobs::train::{Loss, Optimizer};
+use jobs::{JobBody, Restart};
+
+async fn settled(text: &str, file: &str) -> Settled {
+    match settle(text, file, Path::new("/data")).await {
+        Ok(settled) => settled,
+        Err(diagnostics) => panic!("{file} was refused: {diagnostics:#?}"),
+    }
+}
+
+/// Each mistake as (the word that it points at, message, help).
+async fn mistakes(text: &str, file: &str) -> Vec<(String, String, String)> {
+    let diagnostics = settle(text, file, Path::new("/data")).await.expect_err("mistakes");
+    diagnostics
+        .into_iter()
+        .map(|diagnostic| {
+            let word = diagnostic.span.map_or("", |(start, end)| &text[start..end]);
+            (word.to_string(), diagnostic.message, diagnostic.help.unwrap_or_default())
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn the_shipped_fraud_file_is_three_jobs_in_order() {
+    let settled = settled(include_str!("../../../examples/fraud.sql"), "fraud.sql").await;
+    assert_eq!(settled.group, "fraud");
+    let shown: Vec<(&str, &str, u32, Vec<&str>)> = settled
+        .jobs
+        .iter()
+        .map(|job| {
+            (job.id.as_str(), job.body.kind(), job.parallelism, job.after.iter().map(|id| id.as_str()).collect())
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("fraud/features", "stream", 2, vec![]),
+            ("fraud/fraud", "train", 2, vec!["fraud/features"]),
+            ("fraud/scores", "stream", 2, vec!["fraud/fraud"]),
+        ]
+    );
+    for job in &settled.jobs {
+        assert_eq!(job.resources.milli("cpus"), 300, "{}", job.id);
+        assert_eq!((job.n_ports, job.restart), (1, Restart::OnFailure), "{}", job.id);
+    }
+    let (JobBody::Stream(features), JobBody::Train(model), JobBody::Stream(scores)) =
+        (&settled.jobs[0].body, &settled.jobs[1].body, &settled.jobs[2].body)
+    else {
+        panic!("{:?}", settled.jobs);
+    };
+    assert_eq!((features.checkpoint_interval_ms, features.models.len()), (2_000, 0));
+    assert_eq!(scores.models, ["fraud"]);
+    assert_eq!(scores.statements.len(), 2);
+    assert!(!features.fingerprint.is_empty() && features.fingerprint != scores.fingerprint);
+    assert_eq!((model.label.as_str(), model.loss, model.min_rows), ("label", Loss::BinaryCrossEntropy, 30_000));
+    assert_eq!(model.time_column.as_deref(), Some("window_end"));
+    assert!(model.train_query.starts_with("SELECT") && model.train_query.ends_with("FROM features"));
+}
+
+#[tokio::test]
+async fn all_shipped_files_have_no_mistakes() {
+    let first = settled(include_str!("../../../examples/first.sql"), "first.sql").await;
+    assert_eq!((first.jobs.len(), first.queries.len()), (0, 1));
+    let kafka = settled(include_str!("../../../examples/kafka.sql"), "kafka.sql").await;
+    assert_eq!((kafka.jobs.len(), kafka.jobs[0].parallelism), (1, 2));
+    let digits = settled(include_str!("../../../examples/digits.toml"), "digits.toml").await;
+    let JobBody::Train(body) = &digits.jobs[0].body else { panic!("{:?}", digits.jobs) };
+    assert_eq!(digits.jobs[0].id.as_str(), "digits/digits");
+    assert_eq!((body.model.as_str(), body.loss), ("digits", Loss::CrossEntropy));
+    assert!(matches!(body.optimizer, Optimizer::AdamW { .. }));
+}
+
+#[tokio::test]
+async fn sql_mistakes_have_the_word_and_the_way_out() {
+    let unknown = "CREATE TABLE t (a BIGINT) WITH (connector = 'crads');\nINSERT INTO t SELECT a FROM t;";
+    assert_eq!(
+        mistakes(unknown, "f.sql").await,
+        [("'crads'".to_string(), "unknown connector 'crads'".to_string(), "did you mean 'cards'?".to_string())]
+    );
+    let two = "CREATE TABLE t (id BIGINT) WITH (connector = 'cards', rows = '10', rat = '5');\nSELECT id FROM t;";
+    assert_eq!(mistakes(two, "f.sql").await[0].0, "rat");
+    let setting = "SET job.paralelism = 2;\nCREATE TABLE t (id BIGINT) WITH (connector = 'cards', rows = '9');\nSELECT id FROM t;";
+    assert_eq!(mistakes(setting, "f.sql").await[0].2, "did you mean 'job.parallelism'?");
+    assert_eq!(mistakes("", "f.sql").await[0].1, "there is nothing to run in it");
+    assert!(mistakes("SELECT 1", "f.txt").await[0].1.contains("says no language"));
+}
+
+#[tokio::test]
+async fn a_typo_in_a_column_fails_at_the_desk() {
+    let text = "CREATE TABLE t (id BIGINT, amount DOUBLE) WITH (connector = 'cards');\n\
+                CREATE TABLE out (id BIGINT, PRIMARY KEY (id) NOT ENFORCED);\n\
+                INSERT INTO out SELECT idd FROM t;";
+    let found = mistakes(text, "f.sql").await;
+    assert_eq!(found[0].0, "idd", "{found:?}");
+    assert!(found[0].2.contains("id"), "{found:?}");
+}
+
+#[tokio::test]
+async fn model_options_are_checked_against_the_query() {
+    let text = "CREATE TABLE t (id BIGINT, amount DOUBLE, fraud BOOLEAN) WITH (connector = 'cards', rows = '10');\n\
+                CREATE MODEL m WITH (label = 'frod', task = 'binary', epoch = '3', ignore = 'id') AS\n\
+                SELECT id, amount, fraud FROM t;";
+    let found = mistakes(text, "f.sql").await;
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!(found[0].0, "'frod'", "{found:?}");
+    assert!(found[0].1.starts_with("label: "), "{found:?}");
+    assert_eq!((found[1].0.as_str(), found[1].2.as_str()), ("epoch", "did you mean 'epochs'?"), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_circle_is_refused() {
+    let text = "CREATE TABLE s (id BIGINT, amount DOUBLE, fraud BOOLEAN) WITH (connector = 'cards');\n\
+                CREATE TABLE t (id BIGINT, score DOUBLE, fraud BOOLEAN, PRIMARY KEY (id) NOT ENFORCED);\n\
+                CREATE MODEL m WITH (label = 'fraud', task = 'binary') AS SELECT score, fraud FROM t;\n\
+                INSERT INTO t SELECT id, predict('m', amount), fraud FROM s;";
+    let found = mistakes(text, "f.sql").await;
+    assert!(found.iter().any(|(_, message, _)| message.contains("wait for each other")), "{found:?}");
+}
+
+const TRAIN: &str = r#"kind = "train"
+name = "tiny"
+[data]
+tables = """
+CREATE TABLE t (id BIGINT, amount DOUBLE, fraud BOOLEAN) WITH (connector = 'cards', rows = '100');
+"""
+train = "SELECT amount, fraud FROM t"
+label = "fraud"
+[model]
+layers = [{ dense = 8, activation = "tanh" }, { dropout = 0.1 }]
+task = "binary"
+[optimizer]
+kind = "sgd"
+learning_rate = 0.5
+[train]
+workers = 3
+[job]
+cpus = 0.5
+restart = "never"
+"#;
+
+#[tokio::test]
+async fn toml_and_yaml_are_one_schema() {
+    let yaml = "kind: train\nname: tiny\ndata:\n  tables: |\n    CREATE TABLE t (id BIGINT, amount DOUBLE, fraud BOOLEAN) \
+                WITH (connector = 'cards', rows = '100');\n  train: SELECT amount, fraud FROM t\n  label: fraud\nmodel:\n  \
+                layers: [{dense: 8, activation: tanh}, {dropout: 0.1}]\n  task: binary\noptimizer:\n  kind: sgd\n  \
+                learning_rate: 0.5\ntrain:\n  workers: 3\njob:\n  cpus: 0.5\n  restart: never\n";
+    let mut both = [settled(TRAIN, "a.toml").await, settled(yaml, "a.yaml").await];
+    for settled in &mut both {
+        let JobBody::Train(body) = &mut settled.jobs[0].body else { panic!("{settled:?}") };
+        body.sql = body.sql.trim().to_string();
+    }
+    assert_eq!(both[0].jobs, both[1].jobs);
+    let job = &both[0].jobs[0];
+    assert_eq!((job.parallelism, job.restart, job.resources.milli("cpus")), (3, Restart::Never, 500));
+    let JobBody::Train(body) = &job.body else { panic!("{job:?}") };
+    assert_eq!(body.layers.len(), 2);
+    assert_eq!(body.optimizer, Optimizer::Sgd { learning_rate: 0.5, momentum: 0.9 });
+}
+
+#[tokio::test]
+async fn every_mistake_of_a_training_file_at_its_place() {
+    let text = TRAIN
+        .replace("dropout = 0.1", "drop = 0.1")
+        .replace("SELECT amount, fraud", "SELECT amont, fraud")
+        .replace("workers = 3", "worker = 3")
+        .replace("[job]", "[jobs]");
+    let found = mistakes(&text, "a.toml").await;
+    let places: Vec<(&str, &str)> = found.iter().map(|(word, _, help)| (word.as_str(), help.as_str())).collect();
+    assert!(places.contains(&("worker", "did you mean 'workers'?")), "{found:?}");
+    assert!(places.contains(&("drop", "did you mean 'dropout'?")), "{found:?}");
+    assert!(places.contains(&("jobs", "did you mean 'job'?")), "{found:?}");
+    assert!(places.iter().any(|(word, help)| *word == "amont" && help.contains("amount")), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_stream_in_toml_has_sql_inline_or_in_a_file() {
+    let sql = "SET job.cpus = 2;\nSET checkpoint.dir = 'kept';\nCREATE TABLE s (id BIGINT) WITH (connector = 'cards');\n\
+               CREATE TABLE t (id BIGINT, PRIMARY KEY (id) NOT ENFORCED);\nINSERT INTO t SELECT id FROM s;\n";
+    let outer = |sql: &str| {
+        format!(
+            "kind = \"stream\"\nname = \"copy\"\nsql = '''\n{sql}'''\n[job]\ncpus = 1\nparallelism = 2\n[checkpoint]\ninterval = \"1s\"\n"
+        )
+    };
+    let inline = settled(&outer(sql), "a.toml").await;
+    let job = &inline.jobs[0];
+    assert_eq!((job.id.as_str(), job.parallelism, job.resources.milli("cpus")), ("copy/t", 2, 2_000));
+    let JobBody::Stream(body) = &job.body else { panic!("{job:?}") };
+    assert_eq!((body.sql.as_str(), body.checkpoint_interval_ms), (sql, 1_000));
+
+    // Relative to the file, wherever a task runs.
+    assert_eq!(body.checkpoint_dir.as_deref(), Some("/data/kept"));
+
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("copy.sql"), sql).expect("written");
+    let named = "kind = \"stream\"\nfile = \"copy.sql\"\n[job]\nparallelism = 2\n";
+    let from_file = settle(named, "copy.toml", folder.path()).await.expect("settles");
+    assert_eq!(from_file.jobs[0].parallelism, 2);
+
+    let wrong = outer(&sql.replace("SELECT id", "SELECT idd"));
+    let found = mistakes(&wrong, "a.toml").await;
+    assert_eq!(found[0].0, "idd", "{found:?}");
+    let neither = mistakes("kind = \"stream\"\n", "a.toml").await;
+    assert!(neither[0].1.contains("neither"), "{neither:?}");
+}
+
+#[tokio::test]
+async fn commands_and_services() {
+    let command = "kind = \"command\"\nargv = [\"echo\", \"hi\"]\n[env]\nA = 1\n[job]\nparallelism = 3\n";
+    let command = settled(command, "say hi.toml").await;
+    assert_eq!(command.jobs[0].id.as_str(), "say-hi/say-hi");
+    assert_eq!((command.jobs[0].n_ports, command.jobs[0].restart), (0, Restart::OnFailure));
+    let JobBody::Command(body) = &command.jobs[0].body else { panic!("{command:?}") };
+    assert_eq!((body.argv.join(" "), body.env["A"].as_str()), ("echo hi".to_string(), "1"));
+    let service = settled("kind: service\nname: web\nargv: [serve]\njob:\n  name: site\n", "a.yml").await;
+    assert_eq!((service.jobs[0].id.as_str(), service.jobs[0].restart), ("site/web", Restart::Always));
+
+    let found = mistakes("kind = \"servise\"\n", "a.toml").await;
+    assert_eq!((found[0].0.as_str(), found[0].2.as_str()), ("\"servise\"", "did you mean 'service'?"));
+    let found = mistakes("kind = \"command\"\nargv = []\nparalelism = 2\n", "a.toml").await;
+    assert_eq!(found.len(), 2, "{found:?}");
+}
+
+#[test]
+fn the_schema_names_every_kind_and_its_keys() {
+    let schema = json_schema();
+    let kinds = schema["oneOf"].as_array().expect("kinds");
+    assert_eq!(kinds.len(), 4);
+    let train = kinds.iter().find(|kind| kind["properties"]["kind"]["const"] == "train").expect("train");
+    assert_eq!(train["properties"]["train"]["properties"]["epochs"]["default"], 20);
+    assert_eq!(train["additionalProperties"], false);
+    assert_eq!(train["properties"]["data"]["required"], serde_json::json!(["tables", "train", "label"]));
+}

@@ -1,0 +1,161 @@
+//! A training task: one rank of a gang. The chief reads the rows and keeps them; the others wait for what it kept.
+
+use super::Failure;
+use super::link::Link;
+use crate::book::TrainReport;
+use crate::server::convert;
+use crate::server::owner::chain;
+use crate::training_data;
+use connectors::Context;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use daemon::door::Token;
+use jobs::{TaskPlan, TrainBody};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use streaming::control::Order;
+use training::{Data, Report, TrainTask};
+
+pub fn run(
+    plan: &TaskPlan,
+    body: &TrainBody,
+    token: Option<&Token>,
+    orders: &Receiver<Order>,
+    link: &Link,
+) -> Result<(), Failure> {
+    let folder = PathBuf::from(&plan.checkpoint_dir);
+    let context = Context {
+        job: format!("{}@{}", plan.job, plan.submission),
+        generation: plan.generation,
+        claimed_us: plan.claimed_us,
+        slot: plan.index,
+        n_slots: plan.count(),
+        base_dir: PathBuf::from(&body.base_dir),
+        tables_endpoint: Some(plan.runner.clone()),
+        token: token.map(|token| token.reveal().to_string()),
+    };
+    let Some(data) = data(plan, body, &context, &folder, orders, link)? else { return Ok(()) };
+    let stop = Arc::new(AtomicBool::new(false));
+    {
+        let stop = Arc::clone(&stop);
+        let orders = orders.clone();
+        let listen = move || {
+            while let Ok(order) = orders.recv() {
+                if order == Order::Stop {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name("orders".to_string())
+            .spawn(listen)
+            .map_err(|error| Failure::Passing(format!("start the thread of orders: {error}")))?;
+    }
+    let task = TrainTask {
+        job: plan.job.to_string(),
+        generation: plan.generation,
+        rank: plan.index,
+        world: plan.count(),
+        peers: plan.peers.clone(),
+        checkpoint_dir: folder,
+        model_dir: PathBuf::from(&plan.model_dir),
+    };
+    let mut tell = |report: Report| {
+        if let Some(report) = told(report) {
+            link.report(convert::train_report_to_wire(report));
+        }
+    };
+    match training::train(body, data, &task, &mut tell, &stop) {
+        Ok(outcome) => {
+            tracing::info!(?outcome, "rank ended");
+            Ok(())
+        }
+        Err(error) => Err(judged(&error)),
+    }
+}
+
+/// `None` when the task was told to stop while it waited.
+fn data(
+    plan: &TaskPlan,
+    body: &TrainBody,
+    context: &Context,
+    folder: &Path,
+    orders: &Receiver<Order>,
+    link: &Link,
+) -> Result<Option<Data>, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Passing(format!("start a runtime for reading: {error}")))?;
+    // The gang stands from here on; training itself may still have to wait for rows.
+    link.report(convert::train_report_to_wire(TrainReport::Ready));
+    let mut told = String::new();
+    loop {
+        if let Some(data) = training_data::kept(folder).map_err(Failure::Fatal)? {
+            return Ok(Some(data));
+        }
+        let began = Instant::now();
+        let waits = if plan.index == 0 {
+            match runtime.block_on(training_data::read(body, context)) {
+                Ok(data) if training_data::n_rows(&data) >= body.min_rows.max(1) => {
+                    training_data::keep(folder, &data).map_err(Failure::Passing)?;
+                    continue;
+                }
+                Ok(data) => format!(
+                    "it waits for rows to train on: the query gives {} of the {} it needs",
+                    training_data::n_rows(&data),
+                    body.min_rows.max(1)
+                ),
+                Err(error) => error,
+            }
+        } else {
+            "it waits for the rows that the chief reads".to_string()
+        };
+        if waits != told {
+            link.notice("warning", waits.clone());
+            told = waits;
+        }
+        // At most half of the time goes into looking, however large the table is.
+        match orders.recv_timeout(training_data::LOOK_EVERY.max(began.elapsed())) {
+            Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            Ok(Order::Barrier { .. } | Order::Commit { .. }) | Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
+}
+
+fn told(report: Report) -> Option<TrainReport> {
+    Some(match report {
+        // Said when the gang stood.
+        Report::Ready | Report::Checkpointed { .. } => return None,
+        Report::Metrics { step, steps_total, epoch: _, loss, metric, metric_name, rows_per_second } => {
+            let (metric, metric_name) = (metric.unwrap_or(f64::NAN), metric_name.to_string());
+            TrainReport::Metrics { step, steps_total, loss, metric, metric_name, rows_per_second }
+        }
+        Report::ModelWritten { version, metric, metric_name } => TrainReport::ModelWritten {
+            version,
+            metric: metric.unwrap_or(f64::NAN),
+            metric_name: metric_name.to_string(),
+        },
+        Report::Notice(text) => TrainReport::Notice { level: "info".to_string(), text },
+    })
+}
+
+/// Whether another generation could do better: a lost peer or a full disk may pass, wrong data stays wrong.
+fn judged(error: &training::Error) -> Failure {
+    let text = chain(error);
+    match error {
+        training::Error::Mesh(_)
+        | training::Error::Encode { .. }
+        | training::Error::Thread { .. }
+        | training::Error::Registry(_)
+        | training::Error::Diverged { .. } => Failure::Passing(text),
+        training::Error::Body(_)
+        | training::Error::World { .. }
+        | training::Error::Data(_)
+        | training::Error::Network(_)
+        | training::Error::Checkpoint(_)
+        | training::Error::NotFinite { .. } => Failure::Fatal(text),
+    }
+}

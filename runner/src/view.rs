@@ -1,0 +1,207 @@
+//! What the API says, in the form it is said: the CLI, the page and notebooks read exactly these.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct JobView {
+    /// `group/name`.
+    pub id: String,
+    pub group: String,
+    pub name: String,
+    /// "stream", "train", "command" or "service".
+    pub kind: String,
+    pub role: String,
+    /// "waiting", "placing", "launching", "running", "restarting", "stopping", "finished", "failed" or "stopped".
+    pub state: String,
+    pub generation: u64,
+    pub restarts: u64,
+    pub parallelism: u32,
+    /// One sentence with numbers: why it is in this state.
+    pub why: String,
+    pub submitted_ms: u64,
+    pub metrics: JobMetrics,
+    pub tasks: Vec<TaskView>,
+    /// The latest, oldest first.
+    pub events: Vec<EventView>,
+}
+
+/// Sums and extremes over the tasks of the present generation, on top of what earlier generations counted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct JobMetrics {
+    pub rows_in: u64,
+    pub rows_out: u64,
+    pub rows_late: u64,
+    pub rows_bad: u64,
+    pub rows_per_second: f64,
+    /// Event time, milliseconds since the epoch.
+    pub watermark_ms: Option<i64>,
+    /// How far the watermark is behind the newest row.
+    pub watermark_lag_ms: Option<i64>,
+    pub state_bytes: u64,
+    /// Last completed checkpoint.
+    pub checkpoint_epoch: Option<u64>,
+    pub checkpoint_age_ms: Option<u64>,
+    pub step: u64,
+    pub steps_total: u64,
+    pub loss: Option<f64>,
+    pub metric: Option<f64>,
+    pub metric_name: String,
+    /// The model version that this job wrote last.
+    pub model_version: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TaskView {
+    pub id: String,
+    pub job: String,
+    pub kind: String,
+    pub index: u32,
+    pub generation: u64,
+    pub agent: String,
+    pub offer: String,
+    /// As in `jobs::TaskState`.
+    pub state: String,
+    pub reason: String,
+    pub message: String,
+    pub rows_in: u64,
+    pub rows_out: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EventView {
+    pub at_ms: u64,
+    /// "info", "warning" or "error".
+    pub level: String,
+    pub text: String,
+}
+
+/// `GET /api/v1/jobs`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct JobsView {
+    pub jobs: Vec<JobView>,
+}
+
+/// `POST /api/v1/jobs`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SubmitRequest {
+    /// The file's whole text.
+    pub text: String,
+    /// The file's name, for messages; its ending tells the language (`.sql`, `.toml`, `.yaml`, `.yml`).
+    pub file: String,
+    /// Absolute folder that relative paths in the file are relative to.
+    pub base_dir: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Submitted {
+    pub group: String,
+    /// Ids in the order in which they start.
+    pub jobs: Vec<String>,
+}
+
+/// Body of every answer that is not a success.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// One sentence.
+    pub error: String,
+    /// Mistakes in a submitted file, with their places.
+    #[serde(default)]
+    pub diagnostics: Vec<jobs::Diagnostic>,
+}
+
+/// `POST /api/v1/stop/{group-or-job}`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stopped {
+    pub jobs: Vec<String>,
+}
+
+/// `GET /api/v1/why/{group-or-job-or-task}`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WhyView {
+    pub subject: String,
+    pub state: String,
+    /// The one plain sentence.
+    pub sentence: String,
+    /// What the master says about each agent for this demand, if it waits for offers.
+    pub details: Vec<String>,
+    pub events: Vec<EventView>,
+}
+
+/// `GET /api/v1/cluster`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClusterView {
+    pub leader_epoch: u64,
+    pub agents: Vec<AgentView>,
+    pub frameworks: Vec<FrameworkView>,
+    pub offers: Vec<OfferView>,
+}
+
+/// Scalars in units by name, and the number of ports.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ResourcesView {
+    pub scalars: BTreeMap<String, f64>,
+    pub n_ports: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AgentView {
+    pub id: String,
+    pub host: String,
+    /// "active", "disconnected" or "unreachable".
+    pub state: String,
+    pub total: ResourcesView,
+    pub free: ResourcesView,
+    pub offered: ResourcesView,
+    pub used: ResourcesView,
+    pub heard_ms_ago: u64,
+    pub n_tasks: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FrameworkView {
+    pub id: String,
+    pub name: String,
+    pub role: String,
+    pub connected: bool,
+    pub dominant_share: f64,
+    pub waiting: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OfferView {
+    pub id: String,
+    pub agent: String,
+    pub framework: String,
+    pub framework_name: String,
+    /// "outstanding", "accepted", "declined", "rescinded" or "expired".
+    pub state: String,
+    pub resources: ResourcesView,
+    pub made_ms_ago: u64,
+    pub tasks: Vec<String>,
+}
+
+/// `GET /api/v1/version`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VersionView {
+    pub version: String,
+    pub api: String,
+}
+
+/// `GET /api/v1/models`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelsView {
+    pub models: Vec<ModelView>,
+}
+
+/// One version of a model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelView {
+    pub model: String,
+    pub version: u64,
+    /// The training cut-off: the newest event time among the rows that it learned from, microseconds since the epoch.
+    pub trained_through_us: Option<i64>,
+    pub rows: u64,
+    pub features: Vec<String>,
+    pub metrics: BTreeMap<String, f64>,
+}

@@ -1,0 +1,244 @@
+//! The agent daemon: one owner of the agent machine, its log of tasks, the processes it starts, the link to the master,
+//! and the door through which their output is read.
+//!
+//! Invariant: one agent per data directory; its id, its log and its sandboxes live there and survive it.
+//! Invariant: no process of an earlier agent of this directory is alive when this one begins.
+
+mod leftovers;
+mod link;
+mod nursery;
+mod owner;
+mod sandboxes;
+mod tasklog;
+mod totals;
+
+pub use totals::detected as detected_totals;
+
+use crate::clock::Clock;
+use crate::door::{self, ListenError, Token};
+use crate::{files, stop};
+use jobs::{AgentId, Resources};
+use scheduler::agent::{Agent, Config, Recovered};
+use scheduler::model::AgentInfo;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tracing::info;
+
+/// Messages from the master that the owner has not yet looked at; when it is full the link waits, and TCP slows the
+/// master down. Small, because each may carry many launches.
+const LINK_INPUTS: usize = 64;
+
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// `host:port`.
+    pub master: String,
+    pub data_dir: PathBuf,
+    /// Where the sandboxes' output is served.
+    pub listen: SocketAddr,
+    /// Under which tasks of this agent are reached; `None`: the address it listens on, or the machine's name if that
+    /// is all addresses.
+    pub host: Option<String>,
+    /// `None`: the one kept in the data directory, or a new one.
+    pub agent_id: Option<AgentId>,
+    pub total: Resources,
+    pub attributes: BTreeMap<String, String>,
+    pub token: Option<Token>,
+    /// What a task without a command of its own is: started as `BINARY task --plan FILE`.
+    pub task_binary: PathBuf,
+    /// Between SIGTERM and SIGKILL for tasks that do not say.
+    pub kill_grace_ms: u64,
+}
+
+impl AgentConfig {
+    pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+    /// With what this machine has, and this very program for tasks.
+    pub fn new(master: impl Into<String>, data_dir: impl Into<PathBuf>) -> io::Result<Self> {
+        Ok(Self {
+            master: master.into(),
+            data_dir: data_dir.into(),
+            listen: Self::DEFAULT_LISTEN,
+            host: None,
+            agent_id: None,
+            total: detected_totals(),
+            attributes: BTreeMap::new(),
+            token: None,
+            task_binary: std::env::current_exe()?,
+            kill_grace_ms: 5_000,
+        })
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Files(#[from] files::FileError),
+    #[error(transparent)]
+    Log(#[from] tasklog::LogError),
+    #[error(transparent)]
+    Leftovers(#[from] leftovers::LeftoverError),
+    #[error("start as agent {wanted}: directory {} belongs to agent {kept}; choose another with --data-dir", path.display())]
+    OtherAgent { wanted: AgentId, kept: AgentId, path: PathBuf },
+    #[error("start the thread that starts tasks")]
+    Nursery(#[source] io::Error),
+    #[error("listen for signals")]
+    Signals(#[source] io::Error),
+    #[error("serve sandboxes")]
+    Serve(#[source] io::Error),
+    /// The master wants no agent of this id. A new start in the same directory registers under a new id.
+    #[error("stay: the master sent this agent away: {message}")]
+    SentAway { message: String },
+    #[error("go on: the agent's {part} has a defect, see the log")]
+    Defect { part: &'static str },
+}
+
+/// An agent that runs in this process. Dropping it ends it and its tasks at once, as a crash would.
+pub struct Running {
+    agent_id: AgentId,
+    http_address: SocketAddr,
+    stop: watch::Sender<bool>,
+    owner: JoinHandle<Result<(), AgentError>>,
+    link: JoinHandle<()>,
+    http: JoinHandle<io::Result<()>>,
+}
+
+/// Starts an agent; returns once it serves its sandboxes and has cleared away what an earlier one left. It connects to
+/// the master by itself, as often as it takes.
+pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
+    let listener = door::listen(config.listen, "--listen", config.token.as_ref()).await?;
+    let http_address =
+        listener.local_addr().map_err(|source| ListenError::Listen { address: config.listen, source })?;
+    files::create_private_dir(&config.data_dir)?;
+    let data_dir = files::canonical(&config.data_dir)?;
+    // From here on the log's lock keeps every other agent out of the directory.
+    let (log, records) = tasklog::TaskLog::open(&data_dir.join("tasks.redb")).await?;
+    let agent_id = settle_id(&config, &data_dir)?;
+    let sandboxes = sandboxes::Sandboxes::open(data_dir.join("sandboxes"))?;
+    let root = sandboxes.root().to_path_buf();
+    let n_ended = tokio::task::spawn_blocking(move || leftovers::end_all(&root))
+        .await
+        .map_err(|_| AgentError::Defect { part: "recovery" })??;
+
+    let host = config.host.clone().unwrap_or_else(|| totals::host_of(config.listen.ip()));
+    let agent = AgentInfo {
+        agent_id: agent_id.clone(),
+        host: host.clone(),
+        total: config.total.clone(),
+        attributes: config.attributes.clone(),
+        http_endpoint: format!("http://{}", totals::host_port(&host, http_address.port())),
+    };
+    files::write(&data_dir.join("http_endpoint"), agent.http_endpoint.as_bytes())?;
+    let mut recovered = Recovered::replay(records);
+    for task in &mut recovered.tasks {
+        task.alive = false;
+    }
+    info!(%agent_id, %http_address, total = %agent.total, n_recovered = recovered.tasks.len(), n_ended, "agent starts");
+
+    let launcher = nursery::Launcher {
+        agent_id: agent_id.clone(),
+        host,
+        task_binary: config.task_binary,
+        sandboxes: sandboxes.clone(),
+    };
+    let (nursery, reports) = nursery::Nursery::open(launcher).map_err(AgentError::Nursery)?;
+    let clock = Clock::start();
+    let mut machine_config = Config::new(agent);
+    machine_config.default_kill_grace_ms = config.kill_grace_ms;
+    let (machine, commands) = Agent::new(machine_config, recovered, clock.now_ms());
+
+    let (stop, stopped) = watch::channel(false);
+    let (inputs, from_link) = mpsc::channel(LINK_INPUTS);
+    let link = tokio::spawn(link::run(config.master, config.token.clone(), inputs));
+    let routes = sandboxes.routes(config.token);
+    let http = tokio::spawn(async move { axum::serve(listener, routes).await });
+    let owner = owner::Owner::new(machine, clock, log, nursery, data_dir.join(AGENT_ID_FILE));
+    let owner = tokio::spawn(owner.run(commands, from_link, reports, stopped));
+    Ok(Running { agent_id, http_address, stop, owner, link, http })
+}
+
+const AGENT_ID_FILE: &str = "agent-id";
+
+/// The id that the directory keeps; the first start gives it one.
+fn settle_id(config: &AgentConfig, data_dir: &std::path::Path) -> Result<AgentId, AgentError> {
+    let path = data_dir.join(AGENT_ID_FILE);
+    let kept = files::read_text(&path)?.filter(|text| !text.is_empty()).map(AgentId::new);
+    match (kept, config.agent_id.clone()) {
+        (Some(kept), Some(wanted)) if kept != wanted => {
+            Err(AgentError::OtherAgent { wanted, kept, path: data_dir.into() })
+        }
+        (Some(kept), _) => Ok(kept),
+        (None, wanted) => {
+            let fresh = || AgentId::new(format!("agent-{:.12}", uuid::Uuid::new_v4().simple()));
+            let agent_id = wanted.unwrap_or_else(fresh);
+            files::write(&path, agent_id.as_str().as_bytes())?;
+            Ok(agent_id)
+        }
+    }
+}
+
+impl Running {
+    pub fn agent_id(&self) -> &AgentId {
+        &self.agent_id
+    }
+
+    pub fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// Waits until the agent ends by itself: the master sent it away, or it failed.
+    pub async fn ended(&mut self) -> Result<(), AgentError> {
+        tokio::select! {
+            ended = &mut self.owner => ended.unwrap_or(Err(AgentError::Defect { part: "owner" })),
+            ended = &mut self.http => match ended {
+                Ok(served) => served.map_err(AgentError::Serve),
+                Err(_) => Err(AgentError::Defect { part: "server" }),
+            },
+        }
+    }
+
+    /// Asks all tasks to end, waits for them for a while, and ends.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        if !self.owner.is_finished() {
+            // How it ended no longer matters: what it could not report is in its log.
+            let _ = (&mut self.owner).await;
+        }
+    }
+
+    /// Ends at once, with all tasks, as a crash would; returns when the directory is free again.
+    pub async fn kill(mut self) {
+        self.owner.abort();
+        if !self.owner.is_finished() {
+            // Aborted, so an error and expected.
+            let _ = (&mut self.owner).await;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.owner.abort();
+        self.link.abort();
+        self.http.abort();
+    }
+}
+
+/// Runs an agent until SIGTERM or SIGINT, or until the master sends it away.
+pub async fn serve(config: AgentConfig) -> Result<(), AgentError> {
+    let signals = stop::signals().map_err(AgentError::Signals)?;
+    let mut running = start(config).await?;
+    tokio::select! {
+        ended = running.ended() => ended,
+        signal = signals => {
+            info!(signal, "agent stops");
+            running.stop().await;
+            Ok(())
+        }
+    }
+}

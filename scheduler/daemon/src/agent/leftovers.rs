@@ -1,0 +1,91 @@
+//! Processes that an earlier agent of this directory started and that outlived it.
+//!
+//! A task's own process dies with the agent that started it (the kernel sees to that), but what that process started
+//! does not. Two copies of a task must not run, so all are ended before the new agent says that it is there.
+//!
+//! Invariant: a process is recognised by the sandbox in the environment that it was started with, never by its number
+//! alone, which may have passed to a stranger.
+
+use super::sandboxes::SANDBOX_VARIABLE;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tracing::warn;
+
+/// A process in an uninterruptible wait outlives SIGKILL until its disk answers.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, thiserror::Error)]
+pub enum LeftoverError {
+    #[error("end processes {pids:?}, which an earlier agent of this directory left: they do not die; end them by hand")]
+    Undying { pids: Vec<i32> },
+}
+
+/// Ends every process whose sandbox lies under `root`; how many there were. Blocks.
+pub(super) fn end_all(root: &Path) -> Result<usize, LeftoverError> {
+    let begun = Instant::now();
+    let mut n_ended = 0;
+    loop {
+        let found = living_under(root);
+        if found.is_empty() {
+            return Ok(n_ended);
+        }
+        if begun.elapsed() > PATIENCE {
+            return Err(LeftoverError::Undying { pids: found });
+        }
+        if n_ended == 0 {
+            warn!(pids = ?found, "ending processes that an earlier agent left");
+        }
+        n_ended = n_ended.max(found.len());
+        for pid in found {
+            // If it is gone by now, all the better; the next look decides.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn living_under(root: &Path) -> Vec<i32> {
+    let mut marker = format!("{SANDBOX_VARIABLE}=").into_bytes();
+    marker.extend_from_slice(root.as_os_str().as_bytes());
+    marker.push(b'/');
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    processes
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()))
+        // The environment of a dead process is empty, that of another user's cannot be read; neither is ours to end.
+        .filter(|pid| {
+            fs::read(format!("/proc/{pid}/environ"))
+                .is_ok_and(|environment| environment.split(|byte| *byte == 0).any(|pair| pair.starts_with(&marker)))
+        })
+        .filter(|pid| u32::try_from(*pid) != Ok(std::process::id()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn only_processes_of_this_directory_are_ended() {
+        let sleep = |sandbox: &str| {
+            let mut command = Command::new("sleep");
+            command.arg("600").env(SANDBOX_VARIABLE, sandbox);
+            command.spawn().expect("sleep starts")
+        };
+        let root = tempfile::tempdir().expect("a directory");
+        let name = root.path().to_str().expect("a readable name");
+        let (mut ours, mut other) = (sleep(&format!("{name}/f/t")), sleep(&format!("{name}-other/f/t")));
+
+        // Its parent has not yet waited for it, so it is a zombie from here on and must not be found again.
+        assert_eq!(end_all(root.path()).expect("it dies"), 1);
+        assert!(!ours.wait().expect("it ended").success());
+        assert!(other.try_wait().expect("it can be asked").is_none());
+        other.kill().expect("it can be killed");
+        other.wait().expect("it ended");
+    }
+}

@@ -1,0 +1,268 @@
+//! The owner of the agent machine: what happened goes in, what is to be done is done, in that order.
+//!
+//! Invariant: within one turn everything to persist is on disk before a process is started or anything is said.
+//! Invariant: the owner waits for the disk and for the thread that starts tasks, never for the master.
+
+use super::AgentError;
+use super::link::Input;
+use super::nursery::{Nursery, Order, Report, Reports};
+use super::tasklog::TaskLog;
+use crate::client::MESSAGE_BYTES_AIM;
+use crate::clock::Clock;
+use crate::convert;
+use prost::Message;
+use scheduler::agent::{Agent, Command, Event, Record, Signal};
+use scheduler::model::{ConnectionId, TaskKey};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{info, warn};
+use wire::v1;
+
+/// Of an agent that is asked to stop: until its tasks get SIGKILL, and until it stops waiting for them.
+const STOP_GRACE_MS: u64 = 5_000;
+const STOP_MOST_MS: u64 = 6_000;
+
+/// Inputs taken in one turn, so that a burst shares one write to the log and one message.
+const INPUTS_PER_TURN: usize = 32;
+const REPORTS_PER_TURN: usize = 256;
+
+/// The open stream to the master.
+struct Connection {
+    id: ConnectionId,
+    calls: mpsc::Sender<v1::AgentCalls>,
+    /// Said in this turn.
+    said: Vec<v1::AgentCall>,
+    first: bool,
+    _hold: oneshot::Sender<()>,
+}
+
+pub(super) struct Owner {
+    machine: Agent,
+    clock: Clock,
+    log: TaskLog,
+    nursery: Nursery,
+    agent_id_path: PathBuf,
+    connection: Option<Connection>,
+    /// Processes that were ordered and are not known to have ended.
+    running: BTreeSet<TaskKey>,
+    /// Set when the agent was asked to stop.
+    stopping_since_ms: Option<u64>,
+    /// Of this turn.
+    records: Vec<Record>,
+    orders: Vec<Order>,
+    sent_away: Option<String>,
+}
+
+impl Owner {
+    pub fn new(machine: Agent, clock: Clock, log: TaskLog, nursery: Nursery, agent_id_path: PathBuf) -> Self {
+        Self {
+            machine,
+            clock,
+            log,
+            nursery,
+            agent_id_path,
+            connection: None,
+            running: BTreeSet::new(),
+            stopping_since_ms: None,
+            records: Vec::new(),
+            orders: Vec::new(),
+            sent_away: None,
+        }
+    }
+
+    pub async fn run(
+        mut self,
+        commands: Vec<Command>,
+        mut inputs: mpsc::Receiver<Input>,
+        mut reports: Reports,
+        mut stopped: watch::Receiver<bool>,
+    ) -> Result<(), AgentError> {
+        self.carry_out(commands);
+        self.finish_turn().await?;
+        let mut said = Vec::with_capacity(INPUTS_PER_TURN);
+        let mut reported = Vec::with_capacity(REPORTS_PER_TURN);
+        loop {
+            let wakeup = self.machine.next_wakeup().into_iter().chain(self.stop_wakeup()).min();
+            tokio::select! {
+                n_said = inputs.recv_many(&mut said, INPUTS_PER_TURN) => if n_said == 0 {
+                    return Err(AgentError::Defect { part: "link" });
+                },
+                n_reported = reports.recv_many(&mut reported, REPORTS_PER_TURN) => if n_reported == 0 {
+                    return Err(AgentError::Defect { part: "nursery" });
+                },
+                () = self.clock.reached(wakeup) => {}
+                // An error means that the handle of this agent is gone: it is dropped with us.
+                _ = stopped.wait_for(|stopped| *stopped), if self.stopping_since_ms.is_none() => self.begin_to_stop(),
+            }
+            for input in said.drain(..) {
+                self.take(input);
+            }
+            for report in reported.drain(..) {
+                self.hear(report);
+            }
+            if self.machine.next_wakeup().is_some_and(|at_ms| at_ms <= self.clock.now_ms()) {
+                self.tell(Event::Tick);
+            }
+            self.press_to_stop();
+            self.finish_turn().await?;
+            if let Some(message) = self.sent_away.take() {
+                // A new start is a new agent. If the file stays, that start is sent away again and says so.
+                if let Err(error) = std::fs::remove_file(&self.agent_id_path) {
+                    warn!(path = %self.agent_id_path.display(), %error, "failed to remove the agent's id");
+                }
+                return Err(AgentError::SentAway { message });
+            }
+            if self.is_done_stopping() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Connected { connection, calls, hold } => {
+                let said = Vec::new();
+                self.connection = Some(Connection { id: connection, calls, said, first: true, _hold: hold });
+                self.tell(Event::Connected { connection });
+            }
+            Input::Said(connection, orders) => {
+                for order in orders {
+                    self.tell(Event::FromMaster { connection, order });
+                }
+            }
+            Input::Closed(connection) => self.hang_up(connection),
+        }
+    }
+
+    fn hear(&mut self, report: Report) {
+        let event = match report {
+            Report::Started { task, pid } => {
+                info!(%task, pid, "task started");
+                Event::Started { task, pid }
+            }
+            Report::StartFailed { task, message } => {
+                warn!(%task, message, "task not started");
+                self.running.remove(&task);
+                Event::StartFailed { task, message }
+            }
+            Report::Exited { task, exit } => {
+                info!(%task, ?exit, "task ended");
+                self.running.remove(&task);
+                Event::Exited { task, exit }
+            }
+        };
+        self.tell(event);
+    }
+
+    fn tell(&mut self, event: Event) {
+        let commands = self.machine.apply(self.clock.now_ms(), event);
+        self.carry_out(commands);
+    }
+
+    fn carry_out(&mut self, commands: Vec<Command>) {
+        for command in commands {
+            match command {
+                Command::Persist(record) => self.records.push(record),
+                Command::Send { connection, call } => {
+                    if let Some(open) = self.connection.as_mut().filter(|open| open.id == connection) {
+                        open.said.push(convert::agent_call_to(call));
+                    }
+                }
+                Command::Close { connection } => self.hang_up(connection),
+                Command::Start { task, .. } if self.stopping_since_ms.is_some() => {
+                    self.tell(Event::StartFailed { task, message: "failed to start: the agent is stopping".into() });
+                }
+                Command::Start { task, info } => {
+                    self.running.insert(task.clone());
+                    self.orders.push(Order::Start { task, info });
+                }
+                Command::Signal { task, signal } => self.orders.push(Order::Signal { task, signal }),
+                Command::Exit { message } => self.sent_away = Some(message),
+            }
+        }
+    }
+
+    fn hang_up(&mut self, connection: ConnectionId) {
+        if self.connection.take_if(|open| open.id == connection).is_some() {
+            self.tell(Event::Closed { connection });
+        }
+    }
+
+    /// Writes, then starts and signals, then sends; again, if that had consequences.
+    async fn finish_turn(&mut self) -> Result<(), AgentError> {
+        loop {
+            if !self.records.is_empty() {
+                self.log.append(std::mem::take(&mut self.records)).await?;
+            }
+            for order in std::mem::take(&mut self.orders) {
+                if self.nursery.order(order).await.is_err() {
+                    return Err(AgentError::Defect { part: "nursery" });
+                }
+            }
+            match self.flush() {
+                Some(stuck) => self.hang_up(stuck),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Queues what was said; the connection, if it takes no more.
+    fn flush(&mut self) -> Option<ConnectionId> {
+        let open = self.connection.as_mut()?;
+        let mut waiting = std::mem::take(&mut open.said).into_iter().peekable();
+        while waiting.peek().is_some() {
+            let mut message = v1::AgentCalls::default();
+            if std::mem::take(&mut open.first) {
+                message.protocol_version = wire::PROTOCOL_VERSION;
+            }
+            let mut bytes = 0;
+            while let Some(call) = waiting.next_if(|call| bytes == 0 || bytes + call.encoded_len() <= MESSAGE_BYTES_AIM)
+            {
+                bytes += call.encoded_len();
+                message.calls.push(call);
+            }
+            match open.calls.try_send(message) {
+                Ok(()) => {}
+                Err(TrySendError::Full(_)) => {
+                    warn!(connection = %open.id, "the master does not take this agent's messages away; hanging up");
+                    return Some(open.id);
+                }
+                // The stream ended, and the link is about to say so.
+                Err(TrySendError::Closed(_)) => return Some(open.id),
+            }
+        }
+        None
+    }
+
+    // ---- stopping: the tasks are asked to end, then made to ----
+
+    fn begin_to_stop(&mut self) {
+        info!(n_tasks = self.running.len(), "agent stops; its tasks are asked to end");
+        self.stopping_since_ms = Some(self.clock.now_ms());
+        self.signal_all(Signal::Term);
+    }
+
+    fn stop_wakeup(&self) -> Option<u64> {
+        self.stopping_since_ms.map(|since_ms| {
+            let now_ms = self.clock.now_ms();
+            if now_ms < since_ms + STOP_GRACE_MS { since_ms + STOP_GRACE_MS } else { since_ms + STOP_MOST_MS }
+        })
+    }
+
+    fn press_to_stop(&mut self) {
+        if self.stopping_since_ms.is_some_and(|since_ms| self.clock.now_ms() >= since_ms + STOP_GRACE_MS) {
+            self.signal_all(Signal::Kill);
+        }
+    }
+
+    fn is_done_stopping(&self) -> bool {
+        self.stopping_since_ms
+            .is_some_and(|since_ms| self.running.is_empty() || self.clock.now_ms() >= since_ms + STOP_MOST_MS)
+    }
+
+    fn signal_all(&mut self, signal: Signal) {
+        self.orders.extend(self.running.iter().map(|task| Order::Signal { task: task.clone(), signal }));
+    }
+}

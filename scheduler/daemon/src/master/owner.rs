@@ -1,0 +1,268 @@
+//! The owner of the master machine: what happened goes in, what is to be done is done, in that order.
+//!
+//! Invariant: within one turn everything to persist is on disk before anything is sent, so nobody hears of what the
+//! registry may forget.
+//! Invariant: the owner waits for no peer. What a peer does not take away piles up in its own bounded queue, and when
+//! that is full the peer is cut off.
+
+use super::MasterError;
+use crate::client::MESSAGE_BYTES_AIM;
+use crate::clock::Clock;
+use crate::convert;
+use crate::registry::{Put, Registry};
+use prost::Message;
+use scheduler::Master;
+use scheduler::master::{ClusterView, Command, Event, Record};
+use scheduler::model::{AgentCall, ConnectionId, FrameworkCall};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot, watch};
+use tonic::Status;
+use tracing::{debug, info, warn};
+use wire::v1;
+
+/// The version of each registry entry, as this master last saw or wrote it.
+pub(super) type Versions = HashMap<String, u64>;
+
+/// Inputs taken in one turn: enough that a burst shares one write to the registry and one message per peer, few enough
+/// that no peer waits long for its answer.
+const INPUTS_PER_TURN: usize = 256;
+
+/// What the doors tell the owner.
+pub(super) enum Input {
+    Opened(ConnectionId, Outbox, Hold),
+    AgentSaid(ConnectionId, Vec<AgentCall>),
+    FrameworkSaid(ConnectionId, Vec<FrameworkCall>),
+    /// It said something that cannot be understood: answer with this and hang up.
+    Malformed(ConnectionId, Status),
+    Closed(ConnectionId),
+    View(oneshot::Sender<ClusterView>),
+}
+
+/// Dropped to make a connection's reader stop reading.
+pub(super) type Hold = oneshot::Sender<()>;
+
+/// Towards one peer: what was said in this turn, and the queue of messages that the peer takes away.
+pub(super) enum Outbox {
+    Agent { said: Vec<v1::AgentOrder>, queue: mpsc::Sender<Result<v1::AgentOrders, Status>> },
+    Framework { said: Vec<v1::FrameworkEvent>, queue: mpsc::Sender<Result<v1::FrameworkEvents, Status>> },
+}
+
+/// The peer does not take its messages away.
+enum Stuck {
+    Slow,
+    Gone,
+}
+
+impl<T> From<TrySendError<T>> for Stuck {
+    fn from(error: TrySendError<T>) -> Self {
+        match error {
+            TrySendError::Full(_) => Self::Slow,
+            TrySendError::Closed(_) => Self::Gone,
+        }
+    }
+}
+
+impl Outbox {
+    /// Queues what was said, as few messages as sensible.
+    fn flush(&mut self) -> Result<(), Stuck> {
+        match self {
+            Self::Agent { said, queue } => {
+                for orders in cut(said) {
+                    queue.try_send(Ok(v1::AgentOrders { orders }))?;
+                }
+            }
+            Self::Framework { said, queue } => {
+                for events in cut(said) {
+                    queue.try_send(Ok(v1::FrameworkEvents { events }))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, status: Status) -> Result<(), Stuck> {
+        match self {
+            Self::Agent { queue, .. } => queue.try_send(Err(status))?,
+            Self::Framework { queue, .. } => queue.try_send(Err(status))?,
+        }
+        Ok(())
+    }
+}
+
+/// Takes everything out, in lists that are not too large to send.
+fn cut<M: Message>(said: &mut Vec<M>) -> Vec<Vec<M>> {
+    let mut lists = Vec::new();
+    let mut list = Vec::new();
+    let mut bytes = 0;
+    for message in said.drain(..) {
+        let size = message.encoded_len();
+        if bytes + size > MESSAGE_BYTES_AIM && !list.is_empty() {
+            lists.push(std::mem::take(&mut list));
+            bytes = 0;
+        }
+        bytes += size;
+        list.push(message);
+    }
+    if !list.is_empty() {
+        lists.push(list);
+    }
+    lists
+}
+
+pub(super) struct Owner {
+    machine: Master,
+    clock: Clock,
+    registry: Arc<Registry>,
+    versions: Versions,
+    connections: HashMap<ConnectionId, (Outbox, Hold)>,
+    /// Of this turn: to be written, to be sent to, to be hung up on.
+    puts: Vec<Put>,
+    said_to: BTreeSet<ConnectionId>,
+    closing: Vec<ConnectionId>,
+}
+
+impl Owner {
+    pub fn new(machine: Master, clock: Clock, registry: Registry, versions: Versions) -> Self {
+        Self {
+            machine,
+            clock,
+            registry: Arc::new(registry),
+            versions,
+            connections: HashMap::new(),
+            puts: Vec::new(),
+            said_to: BTreeSet::new(),
+            closing: Vec::new(),
+        }
+    }
+
+    pub async fn run(
+        mut self,
+        mut inputs: mpsc::Receiver<Input>,
+        mut stopped: watch::Receiver<bool>,
+    ) -> Result<(), MasterError> {
+        let mut turn = Vec::with_capacity(INPUTS_PER_TURN);
+        loop {
+            tokio::select! {
+                n_inputs = inputs.recv_many(&mut turn, INPUTS_PER_TURN) => if n_inputs == 0 {
+                    return Ok(());
+                },
+                () = self.clock.reached(self.machine.next_wakeup()) => {}
+                _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
+            }
+            for input in turn.drain(..) {
+                self.take(input)?;
+            }
+            if self.machine.next_wakeup().is_some_and(|at_ms| at_ms <= self.clock.now_ms()) {
+                self.tell(Event::Tick)?;
+            }
+            self.finish_turn().await?;
+        }
+    }
+
+    fn take(&mut self, input: Input) -> Result<(), MasterError> {
+        match input {
+            Input::Opened(connection, outbox, hold) => {
+                self.connections.insert(connection, (outbox, hold));
+            }
+            Input::AgentSaid(connection, calls) => {
+                for call in calls {
+                    self.tell(Event::FromAgent { connection, call })?;
+                }
+            }
+            Input::FrameworkSaid(connection, calls) => {
+                for call in calls {
+                    self.tell(Event::FromFramework { connection, call })?;
+                }
+            }
+            Input::Malformed(connection, status) => {
+                warn!(%connection, status = status.message(), "malformed message; connection ended");
+                if let Some((mut outbox, _)) = self.connections.remove(&connection) {
+                    // If it takes nothing away any more it does not hear why, and the end is the same.
+                    let _ = outbox.flush().and_then(|()| outbox.refuse(status));
+                }
+                self.tell(Event::Closed { connection })?;
+            }
+            Input::Closed(connection) => {
+                self.connections.remove(&connection);
+                self.tell(Event::Closed { connection })?;
+            }
+            Input::View(answer) => {
+                // Nobody waits for the answer any more: nothing to do.
+                let _ = answer.send(self.machine.view(self.clock.now_ms()));
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, event: Event) -> Result<(), MasterError> {
+        for command in self.machine.apply(self.clock.now_ms(), event) {
+            match command {
+                Command::Persist(record) => self.persist(&record)?,
+                Command::ToAgent { connection, order } => {
+                    if let Some((Outbox::Agent { said, .. }, _)) = self.connections.get_mut(&connection) {
+                        said.push(convert::agent_order_to(order));
+                        self.said_to.insert(connection);
+                    }
+                }
+                Command::ToFramework { connection, event } => {
+                    if let Some((Outbox::Framework { said, .. }, _)) = self.connections.get_mut(&connection) {
+                        said.push(convert::framework_event_to(event));
+                        self.said_to.insert(connection);
+                    }
+                }
+                Command::Close { connection } => self.closing.push(connection),
+            }
+        }
+        Ok(())
+    }
+
+    fn persist(&mut self, record: &Record) -> Result<(), MasterError> {
+        let key = record.key();
+        let value = serde_json::to_vec(record).map_err(|source| MasterError::Record { key: key.clone(), source })?;
+        let version = self.versions.entry(key.clone()).or_insert(0);
+        self.puts.push(Put { key, version: *version, value: Some(value) });
+        *version += 1;
+        Ok(())
+    }
+
+    /// Writes, then sends, then hangs up; again, if that had consequences.
+    async fn finish_turn(&mut self) -> Result<(), MasterError> {
+        loop {
+            if !self.puts.is_empty() {
+                let (registry, puts) = (Arc::clone(&self.registry), std::mem::take(&mut self.puts));
+                // A write waits for the disk, some milliseconds, and must not hold up the runtime's other tasks.
+                tokio::task::spawn_blocking(move || registry.put_all_if_version(&puts))
+                    .await
+                    .map_err(|_| MasterError::Defect { part: "registry" })??;
+            }
+            let mut lost = Vec::new();
+            for connection in std::mem::take(&mut self.said_to) {
+                let Some((outbox, _)) = self.connections.get_mut(&connection) else { continue };
+                match outbox.flush() {
+                    Ok(()) => {}
+                    Err(Stuck::Slow) => {
+                        warn!(%connection, "peer does not take its messages away; connection ended");
+                        lost.push(connection);
+                    }
+                    Err(Stuck::Gone) => {
+                        debug!(%connection, "peer is gone");
+                        lost.push(connection);
+                    }
+                }
+            }
+            for connection in self.closing.drain(..) {
+                info!(%connection, "connection ended by the master");
+                self.connections.remove(&connection);
+            }
+            if lost.is_empty() {
+                return Ok(());
+            }
+            for connection in lost {
+                self.connections.remove(&connection);
+                self.tell(Event::Closed { connection })?;
+            }
+        }
+    }
+}

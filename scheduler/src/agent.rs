@@ -1,0 +1,402 @@
+//! The agent: starts, ends and reports tasks.
+//!
+//! Invariant: a task is started once, whatever is repeated to it. Whatever happens to a task is persisted before it is
+//! said, and said until it is acknowledged, over any number of connections, masters and processes of this agent. Only
+//! the newest connection is obeyed, and only a master of the newest epoch seen.
+
+pub mod events;
+mod recovered;
+mod updates;
+
+pub use events::{Command, Event, Exit, Record, Signal};
+pub use recovered::{Recovered, RecoveredTask};
+
+use crate::alarms::Alarms;
+use crate::model::{AgentCall, AgentInfo, AgentOrder, AgentTask, ConnectionId, TaskInfo, TaskKey, TaskStatus};
+use jobs::{Reason, TaskState};
+use std::collections::BTreeMap;
+use updates::{Acknowledged, Updates};
+
+/// The agent's numbers, with their defaults from [`Config::new`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    pub agent: AgentInfo,
+    /// Between SIGTERM and SIGKILL for tasks that do not say.
+    pub default_kill_grace_ms: u64,
+    /// First wait before an update that nobody acknowledged is sent again; it doubles.
+    pub resend_first_ms: u64,
+    pub resend_most_ms: u64,
+}
+
+impl Config {
+    pub fn new(agent: AgentInfo) -> Self {
+        Self { agent, default_kill_grace_ms: 5_000, resend_first_ms: 1_000, resend_most_ms: 60_000 }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Process {
+    Starting,
+    Running,
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kill {
+    /// Asked for before the process existed, with this grace.
+    Wanted { grace_ms: u64 },
+    /// SIGTERM was sent, SIGKILL follows then.
+    Termed { kill_at_ms: u64 },
+    /// SIGKILL was sent.
+    Killed,
+}
+
+#[derive(Debug)]
+struct Task {
+    info: TaskInfo,
+    process: Process,
+    latest: TaskState,
+    updates: Updates,
+    kill: Option<Kill>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Alarm {
+    Heartbeat,
+    Resend(TaskKey),
+    Kill(TaskKey),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    connection: ConnectionId,
+    /// Known once the master said that we are registered.
+    heartbeat_ms: Option<u64>,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Agent {
+    config: Config,
+    now_ms: u64,
+    link: Option<Link>,
+    /// Newest seen; a master with an older one was replaced and does not know it.
+    leader_epoch: u64,
+    tasks: BTreeMap<TaskKey, Task>,
+    alarms: Alarms<Alarm>,
+    /// Why the master wants us gone.
+    shutdown: Option<String>,
+    out: Vec<Command>,
+}
+
+impl Agent {
+    /// The commands are what recovery asks for, and come before those of any event.
+    pub fn new(config: Config, recovered: Recovered, now_ms: u64) -> (Self, Vec<Command>) {
+        let mut agent = Self {
+            config,
+            now_ms,
+            link: None,
+            leader_epoch: 0,
+            tasks: BTreeMap::new(),
+            alarms: Alarms::default(),
+            shutdown: None,
+            out: Vec::new(),
+        };
+        for task in recovered.tasks {
+            agent.recover(task);
+        }
+        let commands = std::mem::take(&mut agent.out);
+        (agent, commands)
+    }
+
+    pub fn apply(&mut self, now_ms: u64, event: Event) -> Vec<Command> {
+        self.now_ms = self.now_ms.max(now_ms);
+        match event {
+            Event::Connected { connection } => self.connected(connection),
+            Event::Closed { connection } => {
+                if self.link.is_some_and(|link| link.connection == connection) {
+                    self.unlink();
+                }
+            }
+            Event::FromMaster { connection, order } => {
+                if let Some(link) = self.link.filter(|link| link.connection == connection) {
+                    self.obey(link, order);
+                }
+            }
+            Event::Started { task, pid } => self.started(task, pid),
+            Event::StartFailed { task, message } => self.start_failed(&task, message),
+            Event::Exited { task, exit } => self.exited(&task, exit),
+            Event::Tick => {}
+        }
+        while let Some(alarm) = self.alarms.due(self.now_ms) {
+            match alarm {
+                Alarm::Heartbeat => self.heartbeat(),
+                Alarm::Resend(key) => self.send_update(&key),
+                Alarm::Kill(key) => self.kill_now(&key),
+            }
+        }
+        if let Some(message) = &self.shutdown
+            && self.tasks.values().all(|task| task.process == Process::Gone)
+        {
+            self.out.push(Command::Exit { message: message.clone() });
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    /// When a [`Event::Tick`] is due, if at all.
+    pub fn next_wakeup(&self) -> Option<u64> {
+        self.alarms.next()
+    }
+
+    fn recover(&mut self, recovered: RecoveredTask) {
+        let RecoveredTask { task: key, info, pid: _, alive, latest, updates, n_updates } = recovered;
+        let process = if alive && !latest.is_terminal() { Process::Running } else { Process::Gone };
+        let updates = Updates::new(updates, n_updates);
+        self.tasks.insert(key.clone(), Task { info, process, latest, updates, kill: None });
+        if process == Process::Gone && !latest.is_terminal() {
+            let message = "the agent was restarted, and the process did not outlive it".to_string();
+            self.report(&key, TaskState::Failed, Reason::AgentRestarted, message, 0);
+        } else if process == Process::Running && latest == TaskState::Staging {
+            self.report(&key, TaskState::Running, Reason::None, String::new(), 0);
+        } else if process == Process::Running && latest == TaskState::Killing {
+            // Whoever asked for it was told that it is being ended, and may never ask again.
+            let kill_at_ms = self.now_ms.saturating_add(self.grace_of(&key));
+            self.start_kill(&key, kill_at_ms);
+        }
+    }
+
+    // ---- the master ----
+
+    fn connected(&mut self, connection: ConnectionId) {
+        if let Some(older) = self.link {
+            self.out.push(Command::Close { connection: older.connection });
+            self.unlink();
+        }
+        self.link = Some(Link { connection, heartbeat_ms: None });
+        let tasks = self.tasks.iter().map(|(key, task)| AgentTask {
+            framework_id: key.framework_id.clone(),
+            info: task.info.clone(),
+            state: task.latest,
+        });
+        let call = AgentCall::Register { agent: self.config.agent.clone(), tasks: tasks.collect() };
+        self.out.push(Command::Send { connection, call });
+    }
+
+    fn unlink(&mut self) {
+        self.link = None;
+        self.alarms.cancel(&Alarm::Heartbeat);
+        for key in self.tasks.keys() {
+            self.alarms.cancel(&Alarm::Resend(key.clone()));
+        }
+    }
+
+    fn obey(&mut self, link: Link, order: AgentOrder) {
+        match order {
+            AgentOrder::Registered { agent_id: _, heartbeat_ms, leader_epoch } => {
+                self.registered(link.connection, heartbeat_ms, leader_epoch);
+            }
+            AgentOrder::Shutdown { message } => self.shut_down(message),
+            AgentOrder::Launch { .. } | AgentOrder::Kill { .. } | AgentOrder::Acknowledge { .. }
+                if link.heartbeat_ms.is_none() =>
+            {
+                // It has not said which epoch it leads, so it may have been replaced.
+                self.out.push(Command::Close { connection: link.connection });
+                self.unlink();
+            }
+            AgentOrder::Launch { framework_id, task } => {
+                self.launch(TaskKey::new(framework_id, task.task_id.clone()), task);
+            }
+            AgentOrder::Kill { framework_id, task_id, grace_ms } => {
+                self.kill(&TaskKey::new(framework_id, task_id), grace_ms);
+            }
+            AgentOrder::Acknowledge { framework_id, acknowledgement } => {
+                self.acknowledged(&TaskKey::new(framework_id, acknowledgement.task_id), acknowledgement.uuid);
+            }
+        }
+    }
+
+    fn registered(&mut self, connection: ConnectionId, heartbeat_ms: u64, leader_epoch: u64) {
+        if leader_epoch < self.leader_epoch {
+            self.out.push(Command::Close { connection });
+            return self.unlink();
+        }
+        self.leader_epoch = leader_epoch;
+        // A beat of 0 would never let time pass.
+        let heartbeat_ms = heartbeat_ms.max(1);
+        self.link = Some(Link { connection, heartbeat_ms: Some(heartbeat_ms) });
+        self.alarms.set(Alarm::Heartbeat, self.now_ms + heartbeat_ms);
+        let keys: Vec<TaskKey> = self.tasks.keys().cloned().collect();
+        for key in keys {
+            if let Some(task) = self.tasks.get_mut(&key) {
+                task.updates.start_over();
+            }
+            self.send_update(&key);
+        }
+    }
+
+    fn heartbeat(&mut self) {
+        if let Some(Link { connection, heartbeat_ms: Some(heartbeat_ms) }) = self.link {
+            self.out.push(Command::Send { connection, call: AgentCall::Heartbeat });
+            self.alarms.set(Alarm::Heartbeat, self.now_ms + heartbeat_ms);
+        }
+    }
+
+    fn shut_down(&mut self, message: String) {
+        self.shutdown = Some(message);
+        let keys: Vec<TaskKey> = self.tasks.keys().cloned().collect();
+        for key in keys {
+            self.kill(&key, None);
+        }
+    }
+
+    // ---- the life of a task ----
+
+    fn launch(&mut self, key: TaskKey, info: TaskInfo) {
+        if self.tasks.contains_key(&key) || self.shutdown.is_some() {
+            return;
+        }
+        self.out.push(Command::Persist(Record::Launched { task: key.clone(), info: Box::new(info.clone()) }));
+        self.out.push(Command::Start { task: key.clone(), info: Box::new(info.clone()) });
+        let (process, latest, updates) = (Process::Starting, TaskState::Staging, Updates::new([], 0));
+        self.tasks.insert(key, Task { info, process, latest, updates, kill: None });
+    }
+
+    fn started(&mut self, key: TaskKey, pid: u32) {
+        let Some(task) = self.tasks.get_mut(&key).filter(|task| task.process == Process::Starting) else { return };
+        task.process = Process::Running;
+        let wanted = task.kill.take();
+        self.out.push(Command::Persist(Record::Started { task: key.clone(), pid }));
+        self.report(&key, TaskState::Running, Reason::None, String::new(), 0);
+        if let Some(Kill::Wanted { grace_ms }) = wanted {
+            self.kill(&key, Some(grace_ms));
+        }
+    }
+
+    fn start_failed(&mut self, key: &TaskKey, message: String) {
+        let Some(task) = self.tasks.get_mut(key).filter(|task| task.process == Process::Starting) else { return };
+        task.process = Process::Gone;
+        match task.kill {
+            Some(_) => self.report(key, TaskState::Killed, Reason::KillRequested, message, 0),
+            None => self.report(key, TaskState::Failed, Reason::LaunchFailed, message, 0),
+        }
+    }
+
+    fn exited(&mut self, key: &TaskKey, exit: Exit) {
+        let Some(task) = self.tasks.get_mut(key).filter(|task| task.process != Process::Gone) else { return };
+        task.process = Process::Gone;
+        self.alarms.cancel(&Alarm::Kill(key.clone()));
+        let was_killed = task.kill.is_some();
+        let (exit_code, how) = match exit {
+            Exit::Code(code) => (code, format!("exited with code {code}")),
+            Exit::Signal(signal) => (-signal, format!("ended by signal {signal}")),
+            Exit::Unseen => (0, "ended after the agent was restarted, which could not see how".to_string()),
+        };
+        let (state, reason) = match exit {
+            Exit::Code(_) | Exit::Signal(_) | Exit::Unseen if was_killed => (TaskState::Killed, Reason::KillRequested),
+            Exit::Code(0) => (TaskState::Finished, Reason::None),
+            Exit::Code(_) | Exit::Signal(_) => (TaskState::Failed, Reason::Exited),
+            Exit::Unseen => (TaskState::Failed, Reason::AgentRestarted),
+        };
+        self.report(key, state, reason, how, exit_code);
+    }
+
+    /// SIGTERM, and SIGKILL after the grace. A repeated kill can only shorten it.
+    fn kill(&mut self, key: &TaskKey, grace_ms: Option<u64>) {
+        let grace_ms = grace_ms.unwrap_or_else(|| self.grace_of(key));
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let kill_at_ms = self.now_ms.saturating_add(grace_ms);
+        match (task.process, task.kill) {
+            (Process::Gone, _) | (Process::Running, Some(Kill::Killed)) => {}
+            (Process::Starting, before) => {
+                let shortest = match before {
+                    Some(Kill::Wanted { grace_ms: before }) => before.min(grace_ms),
+                    Some(Kill::Termed { .. } | Kill::Killed) | None => grace_ms,
+                };
+                task.kill = Some(Kill::Wanted { grace_ms: shortest });
+            }
+            (Process::Running, Some(Kill::Termed { kill_at_ms: before })) => {
+                let kill_at_ms = before.min(kill_at_ms);
+                task.kill = Some(Kill::Termed { kill_at_ms });
+                self.alarms.set(Alarm::Kill(key.clone()), kill_at_ms);
+            }
+            (Process::Running, Some(Kill::Wanted { .. }) | None) => {
+                self.report(key, TaskState::Killing, Reason::KillRequested, format!("has {grace_ms} ms to end"), 0);
+                self.start_kill(key, kill_at_ms);
+            }
+        }
+    }
+
+    fn start_kill(&mut self, key: &TaskKey, kill_at_ms: u64) {
+        if let Some(task) = self.tasks.get_mut(key) {
+            task.kill = Some(Kill::Termed { kill_at_ms });
+            self.alarms.set(Alarm::Kill(key.clone()), kill_at_ms);
+            self.out.push(Command::Signal { task: key.clone(), signal: Signal::Term });
+        }
+    }
+
+    /// The task's own grace, or the default.
+    fn grace_of(&self, key: &TaskKey) -> u64 {
+        let of_task = self.tasks.get(key).map_or(0, |task| task.info.kill_grace_ms);
+        if of_task == 0 { self.config.default_kill_grace_ms } else { of_task }
+    }
+
+    fn kill_now(&mut self, key: &TaskKey) {
+        if let Some(task) = self.tasks.get_mut(key).filter(|task| task.process == Process::Running) {
+            task.kill = Some(Kill::Killed);
+            self.out.push(Command::Signal { task: key.clone(), signal: Signal::Kill });
+        }
+    }
+
+    // ---- updates ----
+
+    /// Persists an update, and sends it if none is in flight before it.
+    fn report(&mut self, key: &TaskKey, state: TaskState, reason: Reason, message: String, exit_code: i32) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        task.latest = state;
+        let status = task.updates.push(TaskStatus {
+            task_id: key.task_id.clone(),
+            agent_id: self.config.agent.agent_id.clone(),
+            state,
+            reason,
+            message,
+            uuid: None,
+            at_ms: self.now_ms,
+            exit_code,
+        });
+        self.out.push(Command::Persist(Record::Update { task: key.clone(), status: status.clone() }));
+        if task.updates.is_single() {
+            self.send_update(key);
+        }
+    }
+
+    /// Sends the update in flight, if we are registered, and sets the time to send it again.
+    fn send_update(&mut self, key: &TaskKey) {
+        let Some(Link { connection, heartbeat_ms: Some(_) }) = self.link else { return };
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let (first_ms, most_ms) = (self.config.resend_first_ms, self.config.resend_most_ms);
+        if let Some((status, wait_ms)) = task.updates.send(first_ms, most_ms) {
+            let call = AgentCall::Update { framework_id: key.framework_id.clone(), status: status.clone() };
+            self.out.push(Command::Send { connection, call });
+            self.alarms.set(Alarm::Resend(key.clone()), self.now_ms + wait_ms);
+        }
+    }
+
+    fn acknowledged(&mut self, key: &TaskKey, uuid: String) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let outcome = task.updates.acknowledge(&uuid);
+        if outcome == Acknowledged::Ignored {
+            return;
+        }
+        self.alarms.cancel(&Alarm::Resend(key.clone()));
+        self.out.push(Command::Persist(Record::Acknowledged { task: key.clone(), uuid }));
+        if outcome == Acknowledged::Last {
+            self.tasks.remove(key);
+            self.out.push(Command::Persist(Record::Removed { task: key.clone() }));
+        } else {
+            self.send_update(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

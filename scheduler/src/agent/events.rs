@@ -1,0 +1,111 @@
+//! What the agent machine is told and what it asks for.
+//!
+//! Invariant: the order of commands is binding. Each is carried out before the next, and a [`Command::Persist`] is on
+//! disk before any later command: an update that was not persisted is never sent, so none that a framework has seen
+//! can be forgotten. Persists that stand next to each other may be written at once.
+
+use crate::model::{AgentCall, AgentOrder, ConnectionId, TaskInfo, TaskKey, TaskStatus};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A stream to the master is open; the agent registers on it at once.
+    Connected {
+        connection: ConnectionId,
+    },
+    /// It ended.
+    Closed {
+        connection: ConnectionId,
+    },
+    FromMaster {
+        connection: ConnectionId,
+        order: AgentOrder,
+    },
+    /// The process that [`Command::Start`] asked for exists.
+    Started {
+        task: TaskKey,
+        pid: u32,
+    },
+    /// It does not and will not; the message names what failed.
+    StartFailed {
+        task: TaskKey,
+        message: String,
+    },
+    /// A process ended: after [`Event::Started`], or one that was alive at recovery.
+    Exited {
+        task: TaskKey,
+        exit: Exit,
+    },
+    /// Time passed: due whenever [`next_wakeup`](crate::Agent::next_wakeup) is reached.
+    Tick,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Code(i32),
+    Signal(i32),
+    /// The process was not our child (it was started by an earlier agent process), so nobody knows how it ended.
+    Unseen,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Write before what follows.
+    Persist(Record),
+    /// Say to the master. If the stream is gone, drop it.
+    Send { connection: ConnectionId, call: AgentCall },
+    /// End the stream; the other side is not, or no longer, the master to obey.
+    Close { connection: ConnectionId },
+    /// Start a process; answered by [`Event::Started`] or [`Event::StartFailed`].
+    Start { task: TaskKey, info: Box<TaskInfo> },
+    /// Signal the whole process group of a task; answered by [`Event::Exited`] once it is gone.
+    Signal { task: TaskKey, signal: Signal },
+    /// All tasks are gone and the master wants no agent of this id: end the process, and say why.
+    Exit { message: String },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    Term,
+    Kill,
+}
+
+/// One line of the agent's log of tasks. [`Recovered::replay`](super::Recovered::replay) folds them, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    /// Before the process is started.
+    Launched {
+        task: TaskKey,
+        info: Box<TaskInfo>,
+    },
+    Started {
+        task: TaskKey,
+        pid: u32,
+    },
+    /// Before the update is sent.
+    Update {
+        task: TaskKey,
+        status: TaskStatus,
+    },
+    Acknowledged {
+        task: TaskKey,
+        uuid: String,
+    },
+    /// Its last update was acknowledged: every record of this task may be deleted.
+    Removed {
+        task: TaskKey,
+    },
+}
+
+impl Record {
+    pub fn task(&self) -> &TaskKey {
+        match self {
+            Self::Launched { task, .. }
+            | Self::Started { task, .. }
+            | Self::Update { task, .. }
+            | Self::Acknowledged { task, .. }
+            | Self::Removed { task } => task,
+        }
+    }
+}

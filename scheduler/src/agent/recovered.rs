@@ -1,0 +1,68 @@
+//! What an earlier process of this agent left in its log.
+//!
+//! Invariant: replay is a pure fold over the records in the order in which they were written. Whether a process still
+//! runs is not in the log: the caller looks, and says so in [`RecoveredTask::alive`].
+
+use super::Record;
+use crate::model::{TaskInfo, TaskKey, TaskStatus};
+use jobs::TaskState;
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    pub tasks: Vec<RecoveredTask>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveredTask {
+    pub task: TaskKey,
+    pub info: TaskInfo,
+    /// Of the process, if it was seen to start.
+    pub pid: Option<u32>,
+    /// Set by the caller when that very process still runs; its end will then be reported as
+    /// [`Event::Exited`](super::Event::Exited).
+    pub alive: bool,
+    /// State in the last update, or staging.
+    pub latest: TaskState,
+    /// Not acknowledged, oldest first.
+    pub updates: Vec<TaskStatus>,
+    /// Updates ever made, acknowledged or not.
+    pub n_updates: u64,
+}
+
+impl Recovered {
+    /// Folds the log, in the order in which it was written. Records of a task whose first ones are gone are left over
+    /// from a removal that was cut short, and are passed over.
+    pub fn replay(records: impl IntoIterator<Item = Record>) -> Self {
+        let mut tasks: BTreeMap<TaskKey, RecoveredTask> = BTreeMap::new();
+        for record in records {
+            match record {
+                Record::Launched { task, info } => {
+                    let latest = TaskState::Staging;
+                    let (key, info, updates) = (task.clone(), *info, Vec::new());
+                    let launched = RecoveredTask { task, info, pid: None, alive: false, latest, updates, n_updates: 0 };
+                    tasks.insert(key, launched);
+                }
+                Record::Started { task, pid } => {
+                    if let Some(task) = tasks.get_mut(&task) {
+                        task.pid = Some(pid);
+                    }
+                }
+                Record::Update { task, status } => {
+                    if let Some(task) = tasks.get_mut(&task) {
+                        task.latest = status.state;
+                        task.n_updates += 1;
+                        task.updates.push(status);
+                    }
+                }
+                Record::Acknowledged { task, uuid } => {
+                    if let Some(task) = tasks.get_mut(&task) {
+                        task.updates.retain(|status| status.uuid.as_deref() != Some(uuid.as_str()));
+                    }
+                }
+                Record::Removed { task } => drop(tasks.remove(&task)),
+            }
+        }
+        Self { tasks: tasks.into_values().collect() }
+    }
+}

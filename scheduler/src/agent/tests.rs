@@ -1,0 +1,247 @@
+//! What the agent promises: one start for each task, reliable updates, kills that only get shorter, recovery.
+
+use super::*;
+use crate::model::Acknowledgement;
+use jobs::Resources;
+
+struct Desk {
+    agent: Agent,
+    now_ms: u64,
+    log: Vec<Record>,
+}
+
+fn config() -> Config {
+    Config::new(AgentInfo {
+        agent_id: "a".into(),
+        host: "localhost".into(),
+        total: Resources::new().cpus(4.0),
+        attributes: BTreeMap::new(),
+        http_endpoint: String::new(),
+    })
+}
+
+fn key(id: &str) -> TaskKey {
+    TaskKey::new("f".into(), id.into())
+}
+
+impl Desk {
+    /// Registered with a master of epoch 5 on connection 1.
+    fn new() -> Self {
+        let mut desk = Self::recovered(Vec::new(), |_| {}).0;
+        desk.apply(Event::Connected { connection: ConnectionId(1) });
+        desk.registered(1, 5);
+        desk
+    }
+
+    /// A new process over an old log.
+    fn recovered(log: Vec<Record>, look: impl Fn(&mut RecoveredTask)) -> (Self, Vec<Command>) {
+        let mut recovered = Recovered::replay(log.clone());
+        recovered.tasks.iter_mut().for_each(look);
+        let (agent, commands) = Agent::new(config(), recovered, 0);
+        let mut desk = Self { agent, now_ms: 0, log };
+        desk.keep(&commands);
+        (desk, commands)
+    }
+
+    fn keep(&mut self, commands: &[Command]) {
+        let persisted = commands.iter().filter_map(|command| match command {
+            Command::Persist(record) => Some(record.clone()),
+            _ => None,
+        });
+        self.log.extend(persisted);
+    }
+
+    fn apply(&mut self, event: Event) -> Vec<Command> {
+        let commands = self.agent.apply(self.now_ms, event);
+        self.keep(&commands);
+        commands
+    }
+
+    fn at(&mut self, now_ms: u64) -> Vec<Command> {
+        self.now_ms = now_ms;
+        self.apply(Event::Tick)
+    }
+
+    fn order(&mut self, connection: u64, order: AgentOrder) -> Vec<Command> {
+        self.apply(Event::FromMaster { connection: ConnectionId(connection), order })
+    }
+
+    fn registered(&mut self, connection: u64, leader_epoch: u64) -> Vec<Command> {
+        // Beats so rare that only what a test is about happens.
+        let order = AgentOrder::Registered { agent_id: "a".into(), heartbeat_ms: 10_000_000, leader_epoch };
+        self.order(connection, order)
+    }
+
+    fn launch(&mut self, id: &str) -> Vec<Command> {
+        let task = TaskInfo { task_id: id.into(), kill_grace_ms: 3_000, ..Default::default() };
+        self.order(1, AgentOrder::Launch { framework_id: "f".into(), task })
+    }
+
+    fn running(&mut self, id: &str) {
+        self.launch(id);
+        self.apply(Event::Started { task: key(id), pid: 7 });
+    }
+
+    fn kill(&mut self, id: &str, grace_ms: Option<u64>) -> Vec<Command> {
+        self.order(1, AgentOrder::Kill { framework_id: "f".into(), task_id: id.into(), grace_ms })
+    }
+
+    fn acknowledge(&mut self, connection: u64, id: &str, uuid: &str) -> Vec<Command> {
+        let acknowledgement = Acknowledgement { agent_id: "a".into(), task_id: id.into(), uuid: uuid.into() };
+        self.order(connection, AgentOrder::Acknowledge { framework_id: "f".into(), acknowledgement })
+    }
+}
+
+/// Each command in a few letters.
+fn brief(commands: &[Command]) -> Vec<String> {
+    let brief = |command: &Command| match command {
+        Command::Persist(Record::Launched { .. }) => "log launched".to_string(),
+        Command::Persist(Record::Started { pid, .. }) => format!("log pid {pid}"),
+        Command::Persist(Record::Update { status, .. }) => format!("log {}", status.state),
+        Command::Persist(Record::Acknowledged { uuid, .. }) => format!("log ack {uuid}"),
+        Command::Persist(Record::Removed { .. }) => "log removed".into(),
+        Command::Send { call: AgentCall::Update { status, .. }, .. } => format!("send {}", status.state),
+        Command::Send { call: AgentCall::Register { tasks, .. }, .. } => format!("register {}", tasks.len()),
+        Command::Send { call: AgentCall::Heartbeat, .. } => "beat".into(),
+        Command::Close { connection } => format!("close {}", connection.0),
+        Command::Start { .. } => "start".into(),
+        Command::Signal { signal, .. } => format!("{signal:?}").to_lowercase(),
+        Command::Exit { message } => format!("exit: {message}"),
+    };
+    commands.iter().map(brief).collect()
+}
+
+#[test]
+fn a_task_is_started_once_and_persisted_before_it_is_told() {
+    let mut desk = Desk::new();
+    assert_eq!(brief(&desk.launch("t")), ["log launched", "start"]);
+    assert_eq!(brief(&desk.launch("t")), [""; 0]);
+    let started = desk.apply(Event::Started { task: key("t"), pid: 7 });
+    assert_eq!(brief(&started), ["log pid 7", "log running", "send running"]);
+    assert_eq!(brief(&desk.apply(Event::Started { task: key("t"), pid: 8 })), [""; 0]);
+    let exited = desk.apply(Event::Exited { task: key("t"), exit: Exit::Code(0) });
+    assert_eq!(brief(&exited), ["log finished"], "the first update is still in flight");
+    assert_eq!(brief(&desk.acknowledge(1, "t", "t-1")), ["log ack t-1", "send finished"]);
+    assert_eq!(brief(&desk.acknowledge(1, "t", "t-1")), [""; 0]);
+    assert_eq!(brief(&desk.acknowledge(1, "t", "t-2")), ["log ack t-2", "log removed"]);
+    assert_eq!(desk.agent.next_wakeup(), Some(10_000_000), "only the heartbeat is left");
+}
+
+#[test]
+fn ends_are_told_apart() {
+    let mut desk = Desk::new();
+    let end_of = |commands: Vec<Command>| {
+        commands.into_iter().find_map(|command| match command {
+            Command::Persist(Record::Update { status, .. }) => Some((status.state, status.reason, status.exit_code)),
+            _ => None,
+        })
+    };
+    desk.launch("unstarted");
+    let failed = desk.apply(Event::StartFailed { task: key("unstarted"), message: "no such file".into() });
+    assert_eq!(end_of(failed), Some((TaskState::Failed, Reason::LaunchFailed, 0)));
+    for (id, exit, expected) in [
+        ("done", Exit::Code(0), (TaskState::Finished, Reason::None, 0)),
+        ("wrong", Exit::Code(3), (TaskState::Failed, Reason::Exited, 3)),
+        ("crashed", Exit::Signal(11), (TaskState::Failed, Reason::Exited, -11)),
+        ("unseen", Exit::Unseen, (TaskState::Failed, Reason::AgentRestarted, 0)),
+    ] {
+        desk.running(id);
+        assert_eq!(end_of(desk.apply(Event::Exited { task: key(id), exit })), Some(expected));
+    }
+    desk.running("killed");
+    desk.kill("killed", None);
+    let killed = desk.apply(Event::Exited { task: key("killed"), exit: Exit::Signal(15) });
+    assert_eq!(end_of(killed), Some((TaskState::Killed, Reason::KillRequested, -15)));
+}
+
+#[test]
+fn an_update_is_sent_again_until_acknowledged_and_on_every_registration() {
+    let mut desk = Desk::new();
+    desk.running("t");
+    assert_eq!(brief(&desk.at(999)), [""; 0]);
+    assert_eq!(brief(&desk.at(1_000)), ["send running"]);
+    assert_eq!(brief(&desk.at(2_999)), [""; 0]);
+    assert_eq!(brief(&desk.at(3_000)), ["send running"]);
+    desk.apply(Event::Closed { connection: ConnectionId(1) });
+    assert_eq!(brief(&desk.at(100_000)), [""; 0], "nobody would hear it");
+    assert_eq!(brief(&desk.apply(Event::Connected { connection: ConnectionId(2) })), ["register 1"]);
+    assert_eq!(brief(&desk.registered(2, 5)), ["send running"]);
+    assert_eq!(brief(&desk.at(101_000)), ["send running"], "the back-off begins anew");
+}
+
+#[test]
+fn a_kill_ends_in_force_and_a_second_one_only_sooner() {
+    let mut desk = Desk::new();
+    desk.running("t");
+    desk.acknowledge(1, "t", "t-1");
+    assert_eq!(brief(&desk.kill("t", None)), ["log killing", "send killing", "term"]);
+    desk.kill("t", Some(60_000));
+    desk.kill("t", Some(2_000));
+    desk.acknowledge(1, "t", "t-2");
+    assert_eq!(brief(&desk.at(1_999)), [""; 0]);
+    assert_eq!(brief(&desk.at(2_000)), ["kill"]);
+    assert_eq!(brief(&desk.kill("t", None)), [""; 0]);
+    desk.running("now");
+    assert_eq!(brief(&desk.kill("now", Some(0))), ["log killing", "term", "kill"]);
+}
+
+#[test]
+fn a_kill_before_the_start_waits_for_the_process() {
+    let mut desk = Desk::new();
+    desk.launch("t");
+    assert_eq!(brief(&desk.kill("t", Some(100))), [""; 0]);
+    let started = desk.apply(Event::Started { task: key("t"), pid: 7 });
+    assert_eq!(brief(&started), ["log pid 7", "log running", "send running", "log killing", "term"]);
+    assert_eq!(brief(&desk.at(100)), ["kill"]);
+}
+
+#[test]
+fn only_the_newest_connection_and_epoch_are_obeyed() {
+    let mut desk = Desk::new();
+    assert_eq!(brief(&desk.apply(Event::Connected { connection: ConnectionId(2) })), ["close 1", "register 0"]);
+    assert_eq!(brief(&desk.launch("from an older stream")), [""; 0]);
+    assert_eq!(brief(&desk.registered(2, 4)), ["close 2"], "a master that was replaced");
+    desk.apply(Event::Connected { connection: ConnectionId(1) });
+    assert_eq!(brief(&desk.launch("from a stranger")), ["close 1"]);
+}
+
+#[test]
+fn a_new_process_goes_on_where_the_log_ends() {
+    let mut desk = Desk::new();
+    for id in ["alive", "dead", "done", "gone"] {
+        desk.running(id);
+        desk.acknowledge(1, id, &format!("{id}-1"));
+    }
+    desk.launch("unstarted");
+    desk.apply(Event::Exited { task: key("done"), exit: Exit::Code(0) });
+    desk.apply(Event::Exited { task: key("gone"), exit: Exit::Code(0) });
+    desk.acknowledge(1, "gone", "gone-2");
+    let (mut desk, commands) = Desk::recovered(desk.log, |task| task.alive = task.task == key("alive"));
+    assert_eq!(brief(&commands), ["log failed", "log failed"], "the dead one and the one that never was");
+    assert_eq!(brief(&desk.apply(Event::Connected { connection: ConnectionId(1) })), ["register 4"]);
+    assert_eq!(brief(&desk.registered(1, 6)), ["send failed", "send finished", "send failed"]);
+    assert_eq!(brief(&desk.acknowledge(1, "dead", "dead-2")), ["log ack dead-2", "log removed"]);
+    let exited = desk.apply(Event::Exited { task: key("alive"), exit: Exit::Unseen });
+    assert_eq!(brief(&exited), ["log failed", "send failed"]);
+    assert_eq!(brief(&desk.acknowledge(1, "alive", "alive-2")), ["log ack alive-2", "log removed"]);
+}
+
+#[test]
+fn a_kill_outlives_the_agent_that_was_asked_for_it() {
+    let mut desk = Desk::new();
+    desk.running("t");
+    desk.kill("t", Some(60_000));
+    let (mut desk, commands) = Desk::recovered(desk.log, |task| task.alive = true);
+    assert_eq!(brief(&commands), ["term"]);
+    assert_eq!(brief(&desk.at(3_000)), ["kill"]);
+}
+
+#[test]
+fn an_agent_that_is_not_wanted_ends_its_tasks_first() {
+    let mut desk = Desk::new();
+    desk.running("t");
+    let shutdown = desk.order(1, AgentOrder::Shutdown { message: "the id is taken".into() });
+    assert_eq!(brief(&shutdown), ["log killing", "term"]);
+    let exited = desk.apply(Event::Exited { task: key("t"), exit: Exit::Signal(15) });
+    assert_eq!(brief(&exited), ["log killed", "exit: the id is taken"]);
+}

@@ -1,0 +1,135 @@
+//! The master: knows agents, frameworks, offers and tasks, and decides who is offered what.
+//!
+//! Invariant: after every event the books agree (on each agent free + offered + used = total) and whatever became free
+//! was offered to whoever wants it, in the same step. All state but the registry's records is soft: a new master
+//! learns it from the agents and frameworks that come back.
+
+mod agents;
+mod allocator;
+mod answers;
+pub mod config;
+pub mod events;
+mod explain;
+mod filters;
+mod frameworks;
+mod ledger;
+mod offers;
+mod reconcile;
+mod report;
+mod shapes;
+mod subscriptions;
+mod tally;
+mod tasks;
+#[cfg(test)]
+mod tests;
+pub mod view;
+
+pub use config::Config;
+pub use events::{Command, Event, Record};
+pub use view::{AgentState, AgentView, ClusterView, FrameworkView, OfferState, OfferView, TaskView};
+
+use crate::alarms::Alarms;
+use crate::model::ConnectionId;
+use jobs::{AgentId, FrameworkId};
+use std::collections::BTreeMap;
+
+/// Who speaks on a connection.
+#[derive(Debug)]
+enum Peer {
+    Agent(AgentId),
+    Framework(FrameworkId),
+}
+
+/// What is to be done at a time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Alarm {
+    AgentSilent(AgentId),
+    FrameworkAway(FrameworkId),
+    FrameworkSettled(FrameworkId),
+    Heartbeats,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Master {
+    config: Config,
+    leader_epoch: u64,
+    /// Time of the latest event; it never goes back.
+    now_ms: u64,
+    peers: BTreeMap<ConnectionId, Peer>,
+    agents: agents::Agents,
+    frameworks: frameworks::Frameworks,
+    tasks: tasks::Tasks,
+    offers: offers::Offers,
+    filters: filters::Filters,
+    alarms: Alarms<Alarm>,
+    /// Sum of the ledgers' totals.
+    cluster_total: tally::Tally,
+    dirty: allocator::Dirty,
+    out: Vec<Command>,
+}
+
+impl Master {
+    /// A master that starts from what the registry holds. `leader_epoch` must be larger than that of any earlier
+    /// master of this cluster: ids are made from it.
+    pub fn new(config: Config, leader_epoch: u64, now_ms: u64, registry: impl IntoIterator<Item = Record>) -> Self {
+        let mut master = Self {
+            offers: offers::Offers::new(leader_epoch, config.offer_history),
+            config,
+            leader_epoch,
+            now_ms,
+            peers: BTreeMap::new(),
+            agents: agents::Agents::default(),
+            frameworks: frameworks::Frameworks::default(),
+            tasks: tasks::Tasks::default(),
+            filters: filters::Filters::default(),
+            alarms: Alarms::default(),
+            cluster_total: tally::Tally::default(),
+            dirty: allocator::Dirty::default(),
+            out: Vec::new(),
+        };
+        for record in registry {
+            match record {
+                Record::Agent(info) => master.expect_agent(info),
+                Record::Framework { framework_id, name, role, failover_timeout_ms } => {
+                    master.expect_framework(framework_id, name, role, failover_timeout_ms);
+                }
+                Record::FrameworkEnded { framework_id } => master.frameworks.remember_ended(framework_id),
+            }
+        }
+        master.alarms.set(Alarm::Heartbeats, now_ms + master.config.heartbeat_ms);
+        master
+    }
+
+    pub fn apply(&mut self, now_ms: u64, event: Event) -> Vec<Command> {
+        self.now_ms = self.now_ms.max(now_ms);
+        self.pass_time();
+        match event {
+            Event::FromAgent { connection, call } => self.agent_says(connection, call),
+            Event::FromFramework { connection, call } => self.framework_says(connection, call),
+            Event::Closed { connection } => match self.peers.remove(&connection) {
+                Some(Peer::Agent(id)) => self.agent_closed(&id, connection),
+                Some(Peer::Framework(id)) => self.framework_closed(&id, connection),
+                None => {}
+            },
+            Event::Tick => {}
+        }
+        self.allocate();
+        std::mem::take(&mut self.out)
+    }
+
+    fn pass_time(&mut self) {
+        while let Some(number) = self.offers.expired(self.now_ms) {
+            self.expire(number);
+        }
+        self.dirty.frameworks.extend(self.filters.expire(self.now_ms));
+        while let Some(alarm) = self.alarms.due(self.now_ms) {
+            self.set_off(alarm);
+        }
+    }
+
+    /// When a [`Event::Tick`] is due, if at all.
+    pub fn next_wakeup(&self) -> Option<u64> {
+        [self.offers.next_expiry(), self.filters.next_end(), self.alarms.next()].into_iter().flatten().min()
+    }
+}

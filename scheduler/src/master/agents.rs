@@ -1,0 +1,303 @@
+//! Agents: they register with their tasks, are heard, fall silent, and come back.
+//!
+//! Invariant: only an active agent is offered. The resources of an unreachable one count nowhere; its tasks stay
+//! known, because they may still run, and what it reports when it returns is believed: a task that it lacks is lost.
+
+use super::ledger::Ledger;
+use super::offers::OfferNumber;
+use super::tasks::Task;
+use super::view::{AgentState, OfferState};
+use super::{Alarm, Command, Master, Peer, Record};
+use crate::model::{AgentCall, AgentInfo, AgentOrder, AgentTask, ConnectionId, TaskKey, is_good_id, is_sane};
+use jobs::{AgentId, Reason};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Debug)]
+pub struct Agent {
+    pub info: AgentInfo,
+    pub connection: Option<ConnectionId>,
+    pub state: AgentState,
+    pub heard_ms: u64,
+    /// Empty until it registers with this master, and while it is unreachable.
+    pub ledger: Ledger,
+    pub offers: BTreeSet<OfferNumber>,
+    pub tasks: BTreeSet<TaskKey>,
+}
+
+#[derive(Debug, Default)]
+pub struct Agents {
+    pub by_id: BTreeMap<AgentId, Agent>,
+    pub active: BTreeSet<AgentId>,
+    /// Known from the registry and not yet heard by this master.
+    pub awaited: BTreeSet<AgentId>,
+}
+
+impl Agents {
+    pub fn get(&self, id: &AgentId) -> Option<&Agent> {
+        self.by_id.get(id)
+    }
+
+    /// An agent that a standing offer or a known task names.
+    pub fn known(&mut self, id: &AgentId) -> &mut Agent {
+        self.by_id.get_mut(id).unwrap_or_else(|| panic!("agent {id} is named by an offer or a task and not known"))
+    }
+
+    pub fn connection(&self, id: &AgentId) -> Option<ConnectionId> {
+        self.get(id)?.connection
+    }
+}
+
+impl Master {
+    /// An agent that the registry knows: it is expected to come back.
+    pub(super) fn expect_agent(&mut self, info: AgentInfo) {
+        let id = info.agent_id.clone();
+        self.agents.awaited.insert(id.clone());
+        self.alarms.set(Alarm::AgentSilent(id.clone()), self.now_ms + self.config.recovery_ms);
+        let agent = Agent {
+            info,
+            connection: None,
+            state: AgentState::Disconnected,
+            heard_ms: self.now_ms,
+            ledger: Ledger::default(),
+            offers: BTreeSet::new(),
+            tasks: BTreeSet::new(),
+        };
+        self.agents.by_id.insert(id, agent);
+    }
+
+    pub(super) fn agent_says(&mut self, connection: ConnectionId, call: AgentCall) {
+        let id = match self.peers.get(&connection) {
+            Some(Peer::Agent(id)) => Some(id.clone()),
+            Some(Peer::Framework(_)) => {
+                return self.refuse_agent(connection, "a framework's stream cannot register an agent");
+            }
+            None => None,
+        };
+        match (id, call) {
+            (id, AgentCall::Register { agent, tasks }) => {
+                if let Some(id) = id.filter(|id| *id != agent.agent_id) {
+                    return self.refuse_agent(connection, &format!("this stream belongs to agent {id} already"));
+                }
+                match check_registration(&agent, &tasks) {
+                    Ok(()) => self.register(connection, agent, tasks),
+                    Err(problem) => self.refuse_agent(connection, &problem),
+                }
+            }
+            (Some(id), AgentCall::Heartbeat) => self.agents.known(&id).heard_ms = self.now_ms,
+            (Some(_), AgentCall::Update { framework_id, status })
+                if !is_good_id(framework_id.as_str()) || !is_good_id(status.task_id.as_str()) =>
+            {
+                let problem = format!("an update names task '{}' of framework '{framework_id}'", status.task_id);
+                self.refuse_agent(connection, &problem);
+            }
+            (Some(id), AgentCall::Update { framework_id, status }) => {
+                self.agents.known(&id).heard_ms = self.now_ms;
+                self.update(&id, framework_id, status);
+            }
+            // The stream of a master that was replaced, or of an agent that was declared unreachable: it must
+            // register again.
+            (None, AgentCall::Heartbeat | AgentCall::Update { .. }) => self.out.push(Command::Close { connection }),
+        }
+    }
+
+    fn refuse_agent(&mut self, connection: ConnectionId, problem: &str) {
+        let order = AgentOrder::Shutdown { message: problem.to_string() };
+        self.out.push(Command::ToAgent { connection, order });
+        self.out.push(Command::Close { connection });
+        if let Some(Peer::Agent(id)) = self.peers.remove(&connection) {
+            self.agent_closed(&id, connection);
+        }
+    }
+
+    fn register(&mut self, connection: ConnectionId, info: AgentInfo, reported: Vec<AgentTask>) {
+        let id = info.agent_id.clone();
+        self.agents.awaited.remove(&id);
+        let before = self.agents.get(&id);
+        let was_unreachable = before.is_some_and(|agent| agent.state == AgentState::Unreachable);
+        let is_news = before.is_none_or(|agent| agent.info != info);
+        let attributes_changed = before.is_some_and(|agent| agent.info.attributes != info.attributes);
+        if let Some(older) = before.and_then(|agent| agent.connection).filter(|older| *older != connection) {
+            self.peers.remove(&older);
+            self.out.push(Command::Close { connection: older });
+        }
+        if before.is_some() {
+            self.withdraw(&id);
+        }
+        if attributes_changed {
+            self.filters.clear_agent(&id);
+        }
+        if is_news {
+            self.out.push(Command::Persist(Record::Agent(info.clone())));
+        }
+        let ledger = Ledger::new(info.total.clone());
+        self.cluster_total.add(ledger.total());
+        let missing = self.agents.by_id.remove(&id).map(|agent| agent.tasks).unwrap_or_default();
+        let agent = Agent {
+            info,
+            connection: Some(connection),
+            state: AgentState::Active,
+            heard_ms: self.now_ms,
+            ledger,
+            offers: BTreeSet::new(),
+            tasks: BTreeSet::new(),
+        };
+        self.agents.by_id.insert(id.clone(), agent);
+        self.agents.active.insert(id.clone());
+        self.peers.insert(connection, Peer::Agent(id.clone()));
+        self.alarms.set(Alarm::AgentSilent(id.clone()), self.now_ms + self.silence_ms());
+        let order = AgentOrder::Registered {
+            agent_id: id.clone(),
+            heartbeat_ms: self.config.heartbeat_ms,
+            leader_epoch: self.leader_epoch,
+        };
+        self.out.push(Command::ToAgent { connection, order });
+        self.dirty.agents.insert(id.clone());
+        self.take_over_tasks(&id, reported, missing, was_unreachable);
+        self.end_recovery_if_complete();
+    }
+
+    /// Settles what the agent reports with what was known of it: `missing` is what it had.
+    fn take_over_tasks(
+        &mut self,
+        id: &AgentId,
+        reported: Vec<AgentTask>,
+        mut missing: BTreeSet<TaskKey>,
+        was_unreachable: bool,
+    ) {
+        for AgentTask { framework_id, info, state } in reported {
+            let key = TaskKey::new(framework_id, info.task_id);
+            let is_ended = self.frameworks.has_ended(&key.framework_id);
+            if !is_ended {
+                self.adopt_framework(&key.framework_id);
+            }
+            let was_known = missing.remove(&key);
+            if !was_known && self.tasks.get(&key).is_some() {
+                // The same id runs elsewhere, or the agent named it twice. This copy is not the one to keep.
+                self.order_kill(id, &key, None);
+                continue;
+            }
+            if !was_known {
+                let task = Task::reported(info.name, id.clone(), info.resources, state);
+                self.tasks.insert(key.clone(), task);
+            }
+            let agent = self.agents.known(id);
+            agent.tasks.insert(key.clone());
+            let task = self.tasks.known(&key);
+            task.latest = state;
+            if !state.is_terminal() {
+                let claimed = agent.ledger.claim(&task.resources);
+                self.frameworks.charge(&key.framework_id, &claimed);
+                task.charged = Some(claimed);
+            }
+            if let Some(grace_ms) = self.frameworks.take_early_kill(&key) {
+                task.kill = Some(grace_ms);
+            }
+            if is_ended && task.kill.is_none() {
+                task.kill = Some(None);
+            }
+            if let Some(grace_ms) = task.kill.filter(|_| !state.is_terminal()) {
+                self.order_kill(id, &key, grace_ms);
+            }
+            if !state.is_terminal() && (was_unreachable || !was_known) {
+                let message = format!("agent {id} is back and has the task");
+                self.tell_state(&key, Reason::Reconciliation, message);
+            }
+        }
+        for key in missing {
+            self.lose_task(&key, Reason::AgentRestarted, format!("agent {id} came back without the task"));
+        }
+    }
+
+    pub(super) fn agent_closed(&mut self, id: &AgentId, connection: ConnectionId) {
+        let agent = self.agents.known(id);
+        if agent.connection != Some(connection) {
+            return;
+        }
+        agent.connection = None;
+        agent.state = AgentState::Disconnected;
+        self.agents.active.remove(id);
+        self.rescind_offers_on(id);
+    }
+
+    /// The alarm of an agent: it is unreachable, unless it was heard since the alarm was set.
+    pub(super) fn agent_silent(&mut self, id: &AgentId) {
+        let is_awaited = self.agents.awaited.contains(id);
+        let silence_ms = self.silence_ms();
+        let agent = self.agents.known(id);
+        if !is_awaited && agent.heard_ms + silence_ms > self.now_ms {
+            let at_ms = agent.heard_ms + silence_ms;
+            self.alarms.set(Alarm::AgentSilent(id.clone()), at_ms);
+            return;
+        }
+        let heard_ms_ago = self.now_ms - agent.heard_ms;
+        if let Some(connection) = agent.connection.take() {
+            self.peers.remove(&connection);
+            self.out.push(Command::Close { connection });
+        }
+        self.withdraw(id);
+        let agent = self.agents.known(id);
+        agent.state = AgentState::Unreachable;
+        let tasks: Vec<TaskKey> = agent.tasks.iter().cloned().collect();
+        self.agents.active.remove(id);
+        self.agents.awaited.remove(id);
+        for key in tasks {
+            if self.frameworks.has_ended(&key.framework_id) {
+                // Nobody asks for it any more; if the agent ever comes back with it, it is killed then.
+                self.forget(&key);
+            } else if !self.tasks.known(&key).latest.is_terminal() {
+                let message = format!("agent {id} was not heard for {heard_ms_ago} ms");
+                self.tell_state(&key, Reason::AgentUnreachable, message);
+            }
+        }
+        self.end_recovery_if_complete();
+    }
+
+    /// Takes an agent's resources out of the cluster: nothing of it is free, offered or used any more.
+    fn withdraw(&mut self, id: &AgentId) {
+        self.rescind_offers_on(id);
+        let agent = self.agents.known(id);
+        for key in &agent.tasks {
+            if let Some(charged) = self.tasks.known(key).charged.take() {
+                self.frameworks.discharge(&key.framework_id, &charged);
+            }
+        }
+        self.cluster_total.subtract(agent.ledger.total());
+        agent.ledger = Ledger::default();
+    }
+
+    fn rescind_offers_on(&mut self, id: &AgentId) {
+        let offers: Vec<OfferNumber> = self.agents.known(id).offers.iter().copied().collect();
+        for number in offers {
+            self.rescind(number, OfferState::Rescinded);
+        }
+    }
+
+    pub(super) fn order_kill(&mut self, agent: &AgentId, key: &TaskKey, grace_ms: Option<u64>) {
+        if let Some(connection) = self.agents.connection(agent) {
+            let TaskKey { framework_id, task_id } = key.clone();
+            let order = AgentOrder::Kill { framework_id, task_id, grace_ms };
+            self.out.push(Command::ToAgent { connection, order });
+        }
+    }
+
+    fn silence_ms(&self) -> u64 {
+        self.config.heartbeat_ms * self.config.missed_heartbeats
+    }
+}
+
+fn check_registration(agent: &AgentInfo, tasks: &[AgentTask]) -> Result<(), String> {
+    let id = &agent.agent_id;
+    if !is_good_id(id.as_str()) {
+        return Err(format!("'{id}' cannot be an agent's id: it must be short, printable and without blanks"));
+    }
+    if !is_sane(&agent.total) {
+        return Err(format!("agent {id} cannot have {}", agent.total));
+    }
+    for AgentTask { framework_id, info, .. } in tasks {
+        if !is_good_id(framework_id.as_str()) || !is_good_id(info.task_id.as_str()) || !is_sane(&info.resources) {
+            let (task, resources) = (&info.task_id, &info.resources);
+            return Err(format!("agent {id} reports task '{task}' of framework '{framework_id}' with {resources}"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! How offers end: accepted, declined, rescinded, expired.
+//!
+//! Invariant: an accept launches all its tasks or none, over any number of agents. Whatever way an offer ends, what it
+//! held is used or free again in the same step.
+
+use super::offers::{OfferNumber, Standing};
+use super::tasks::Task;
+use super::view::OfferState;
+use super::{Command, Master};
+use crate::model::{AgentOrder, FrameworkEvent, TaskInfo, TaskKey, is_good_id, is_sane};
+use jobs::{AgentId, FrameworkId, OfferId, Reason, Resources, TaskId, TaskState};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Why an accept launches nothing.
+struct Refusal {
+    reason: Reason,
+    message: String,
+}
+
+/// What an accept may use on each agent, and what is left of it.
+type Pools = BTreeMap<AgentId, Resources>;
+
+impl Master {
+    pub(super) fn accept(
+        &mut self,
+        framework_id: &FrameworkId,
+        offer_ids: &[OfferId],
+        launch: Vec<TaskInfo>,
+        refuse_ms: Option<u64>,
+    ) {
+        let numbers = self.standing_offers(framework_id, offer_ids);
+        match self.check_accept(framework_id, offer_ids, &numbers, &launch) {
+            Ok(left) => self.launch(framework_id, &numbers, launch, left, refuse_ms),
+            Err(refusal) => {
+                for number in numbers {
+                    self.rescind(number, OfferState::Declined);
+                }
+                for task in launch {
+                    self.drop_task(framework_id, task, &refusal);
+                }
+            }
+        }
+    }
+
+    /// Those that stand and are this framework's, each once.
+    fn standing_offers(&self, framework_id: &FrameworkId, ids: &[OfferId]) -> BTreeSet<OfferNumber> {
+        let numbers = ids.iter().filter_map(|id| self.offers.number(id));
+        numbers.filter(|n| self.offers.get(*n).is_some_and(|offer| offer.framework_id == *framework_id)).collect()
+    }
+
+    /// What would be left on each agent.
+    fn check_accept(
+        &self,
+        framework_id: &FrameworkId,
+        ids: &[OfferId],
+        numbers: &BTreeSet<OfferNumber>,
+        launch: &[TaskInfo],
+    ) -> Result<Pools, Refusal> {
+        if let Some(gone) = ids.iter().find(|id| self.offers.number(id).is_none_or(|n| !numbers.contains(&n))) {
+            let message = format!("offer {gone} does not stand: it was answered, rescinded or has expired");
+            return Err(Refusal { reason: Reason::InvalidOffer, message });
+        }
+        if numbers.len() < ids.len() || ids.is_empty() {
+            let message = if ids.is_empty() { "no offer is named" } else { "an offer is named twice" };
+            return Err(Refusal { reason: Reason::InvalidOffer, message: message.into() });
+        }
+        let invalid = |message: String| Err(Refusal { reason: Reason::InvalidTask, message });
+        let mut pools = Pools::new();
+        for offer in numbers.iter().filter_map(|number| self.offers.get(*number)) {
+            pools.entry(offer.agent_id.clone()).or_default().add(&offer.resources);
+        }
+        let mut task_ids = BTreeSet::new();
+        for task in launch {
+            let (id, needs) = (&task.task_id, &task.resources);
+            if !is_good_id(id.as_str()) {
+                return invalid(format!(
+                    "'{id}' cannot be a task's id: it must be short, printable and without blanks"
+                ));
+            }
+            if !task_ids.insert(id) || self.tasks.get(&TaskKey::new(framework_id.clone(), id.clone())).is_some() {
+                return invalid(format!("a task {id} exists already"));
+            }
+            let Some(pool) = pools.get_mut(&task.agent_id) else {
+                return invalid(format!("task {id} names agent '{}', which none of the offers is of", task.agent_id));
+            };
+            if !is_sane(needs) || !pool.contains(needs) {
+                return invalid(format!(
+                    "task {id} needs {needs}, and {pool} of agent {} is left to it",
+                    task.agent_id
+                ));
+            }
+            pool.subtract(needs);
+        }
+        Ok(pools)
+    }
+
+    fn launch(
+        &mut self,
+        framework_id: &FrameworkId,
+        numbers: &BTreeSet<OfferNumber>,
+        launch: Vec<TaskInfo>,
+        left: Pools,
+        refuse_ms: Option<u64>,
+    ) {
+        let mut first_offer: BTreeMap<AgentId, OfferId> = BTreeMap::new();
+        for number in numbers {
+            if let Some(offer) = self.offers.get(*number) {
+                first_offer.entry(offer.agent_id.clone()).or_insert_with(|| self.offers.id(*number));
+            }
+        }
+        for number in numbers {
+            let agent_id = self.offers.get(*number).map(|offer| &offer.agent_id);
+            // Several offers of one agent are one pool; its tasks are shown with the first.
+            let is_first = agent_id.and_then(|id| first_offer.get(id)) == Some(&self.offers.id(*number));
+            let tasks = launch.iter().filter(|task| is_first && Some(&task.agent_id) == agent_id);
+            let task_ids: Vec<TaskId> = tasks.map(|task| task.task_id.clone()).collect();
+            self.end_offer(*number, OfferState::Accepted, task_ids);
+        }
+        for (agent_id, left) in left {
+            self.return_to_pool(framework_id, &agent_id, &left);
+            let refuse_ms = refuse_ms.unwrap_or(self.config.default_refuse_ms);
+            self.filters.refuse(framework_id, &agent_id, left, self.now_ms, refuse_ms);
+        }
+        let mut launched = Vec::with_capacity(launch.len());
+        for info in launch {
+            let agent_id = info.agent_id.clone();
+            let key = TaskKey::new(framework_id.clone(), info.task_id.clone());
+            let agent = self.agents.known(&agent_id);
+            agent.ledger.launch(&info.resources);
+            agent.tasks.insert(key.clone());
+            let offer_id = first_offer.get(&agent_id).cloned().unwrap_or_default();
+            let task = Task::launched(info.name.clone(), agent_id.clone(), offer_id, info.resources.clone());
+            self.tasks.insert(key, task);
+            launched.push(info.resources.clone());
+            if let Some(connection) = agent.connection {
+                let order = AgentOrder::Launch { framework_id: framework_id.clone(), task: info };
+                self.out.push(Command::ToAgent { connection, order });
+            }
+        }
+        self.count_as_met(framework_id, &launched);
+    }
+
+    /// Answers a task that an accept could not launch. One that exists already is not dropped by asking again, so it
+    /// is answered with its state.
+    fn drop_task(&mut self, framework_id: &FrameworkId, task: TaskInfo, refusal: &Refusal) {
+        let key = TaskKey::new(framework_id.clone(), task.task_id);
+        if self.tasks.get(&key).is_some() {
+            return self.tell_state(&key, refusal.reason, refusal.message.clone());
+        }
+        let (state, message) = (TaskState::Dropped, refusal.message.clone());
+        let status = self.own_status(key.task_id, task.agent_id, state, refusal.reason, message);
+        self.tell(framework_id, FrameworkEvent::Update(status));
+    }
+
+    pub(super) fn decline(&mut self, framework_id: &FrameworkId, ids: &[OfferId], refuse_ms: Option<u64>) {
+        for number in self.standing_offers(framework_id, ids) {
+            let was = self.take_back(number, OfferState::Declined);
+            let refuse_ms = refuse_ms.unwrap_or(self.config.default_refuse_ms);
+            self.filters.refuse(framework_id, &was.agent_id, was.resources, self.now_ms, refuse_ms);
+        }
+    }
+
+    /// Nobody answered. Offered again at once it would be ignored again, while others wait: the same time passes first.
+    pub(super) fn expire(&mut self, number: OfferNumber) {
+        let was = self.take_back(number, OfferState::Expired);
+        self.tell(&was.framework_id, FrameworkEvent::Rescind { offer_id: self.offers.id(number) });
+        self.filters.refuse(&was.framework_id, &was.agent_id, was.resources, self.now_ms, self.config.offer_expiry_ms);
+    }
+
+    /// Takes an offer back for reasons that are not its framework's, which may be offered the same again at once.
+    pub(super) fn rescind(&mut self, number: OfferNumber, state: OfferState) {
+        let was = self.take_back(number, state);
+        if state == OfferState::Rescinded {
+            self.tell(&was.framework_id, FrameworkEvent::Rescind { offer_id: self.offers.id(number) });
+        }
+    }
+
+    fn take_back(&mut self, number: OfferNumber, state: OfferState) -> Standing {
+        let was = self.end_offer(number, state, Vec::new());
+        self.return_to_pool(&was.framework_id, &was.agent_id, &was.resources);
+        was
+    }
+
+    fn return_to_pool(&mut self, framework_id: &FrameworkId, agent_id: &AgentId, resources: &Resources) {
+        self.agents.known(agent_id).ledger.take_back(resources);
+        self.frameworks.discharge(framework_id, resources);
+        self.dirty.agents.insert(agent_id.clone());
+        // What it holds no longer meets what it wants.
+        if self.frameworks.known(framework_id).demands.is_some() {
+            self.dirty.frameworks.insert(framework_id.clone());
+        }
+    }
+
+    fn end_offer(&mut self, number: OfferNumber, state: OfferState, task_ids: Vec<TaskId>) -> Standing {
+        let was = self.offers.end(number, state, task_ids);
+        self.agents.known(&was.agent_id).offers.remove(&number);
+        self.frameworks.known(&was.framework_id).offers.remove(&number);
+        was
+    }
+}

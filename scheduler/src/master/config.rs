@@ -1,0 +1,39 @@
+//! The master's numbers, with their defaults.
+
+use jobs::Resources;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How often agents are asked to be heard, and frameworks hear from the master.
+    pub heartbeat_ms: u64,
+    /// Heartbeats that may be missed before an agent is unreachable.
+    pub missed_heartbeats: u64,
+    /// An offer that nobody answers returns to the pool after this.
+    pub offer_expiry_ms: u64,
+    /// How long a refusal lasts that does not say.
+    pub default_refuse_ms: u64,
+    /// How long after its start a master expects agents and frameworks of its predecessor to come back.
+    pub recovery_ms: u64,
+    /// A framework that only its tasks are known of, because the registry has no record of it, is given this long to
+    /// come back.
+    pub orphan_timeout_ms: u64,
+    /// What is less than each of these is not offered: 0.01 cpus or 32 MiB.
+    pub min_allocatable: Vec<Resources>,
+    /// Ended offers that are kept for people.
+    pub offer_history: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            heartbeat_ms: 1_000,
+            missed_heartbeats: 5,
+            offer_expiry_ms: 30_000,
+            default_refuse_ms: 5_000,
+            recovery_ms: 10_000,
+            orphan_timeout_ms: 600_000,
+            min_allocatable: vec![Resources::new().cpus(0.01), Resources::new().mem_mib(32.0)],
+            offer_history: 1_000,
+        }
+    }
+}

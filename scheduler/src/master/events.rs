@@ -1,0 +1,68 @@
+//! What the master machine is told and what it asks for.
+//!
+//! Invariant: the order of commands is binding. Each is carried out before the next, and a [`Command::Persist`] is on
+//! disk before any later command leaves the process.
+
+use crate::model::{AgentCall, AgentInfo, AgentOrder, ConnectionId, FrameworkCall, FrameworkEvent};
+use jobs::FrameworkId;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An agent said something on its stream.
+    FromAgent { connection: ConnectionId, call: AgentCall },
+    /// A framework said something on its stream.
+    FromFramework { connection: ConnectionId, call: FrameworkCall },
+    /// A stream of either kind ended, by whichever side. Unknown connections are ignored.
+    Closed { connection: ConnectionId },
+    /// Time passed: due whenever [`next_wakeup`](crate::Master::next_wakeup) is reached.
+    Tick,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Write to the registry before what follows.
+    Persist(Record),
+    /// Say to an agent. If the stream is gone, drop it: its end will be reported or was.
+    ToAgent {
+        connection: ConnectionId,
+        order: AgentOrder,
+    },
+    ToFramework {
+        connection: ConnectionId,
+        event: FrameworkEvent,
+    },
+    /// Send what was said before, then end the stream. Reporting [`Event::Closed`] for it is harmless.
+    Close {
+        connection: ConnectionId,
+    },
+}
+
+/// One entry of the registry; a later one with the same [`key`](Record::key) replaces an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    Agent(AgentInfo),
+    Framework {
+        framework_id: FrameworkId,
+        name: String,
+        role: String,
+        failover_timeout_ms: u64,
+    },
+    /// It was torn down, or stayed away too long; its id is never accepted again.
+    FrameworkEnded {
+        framework_id: FrameworkId,
+    },
+}
+
+impl Record {
+    /// Under which the registry keeps it.
+    pub fn key(&self) -> String {
+        match self {
+            Self::Agent(agent) => format!("agent/{}", agent.agent_id),
+            Self::Framework { framework_id, .. } | Self::FrameworkEnded { framework_id } => {
+                format!("framework/{framework_id}")
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Why a demand is not met: one plain sentence with numbers.
+//!
+//! Invariant: the sentence names what stands in the way now, the most final reason first: the framework's own state,
+//! then no agent, then no agent large enough, then no agent with enough free, then refusals and offers in flight.
+
+use super::Master;
+use super::agents::Agent;
+use super::frameworks::Framework;
+use super::shapes::fits;
+use super::view::AgentState;
+use crate::model::Demand;
+use jobs::{AgentId, FrameworkId, Resources};
+
+impl Master {
+    pub(super) fn explain(&self, id: &FrameworkId, framework: &Framework, demand: &Demand, now_ms: u64) -> String {
+        if demand.count == 0 {
+            return "all of it is launched".into();
+        }
+        let needs = needs(demand);
+        if framework.connection.is_none() {
+            return format!("{needs}; its framework is not connected");
+        }
+        if framework.suppressed {
+            return format!("{needs}; its framework asked for no offers (suppress)");
+        }
+        let active: Vec<&Agent> = self.agents.active.iter().filter_map(|id| self.agents.get(id)).collect();
+        if active.is_empty() {
+            let away = |state| self.agents.by_id.values().filter(|agent| agent.state == state).count();
+            let (disconnected, unreachable) = (away(AgentState::Disconnected), away(AgentState::Unreachable));
+            return match disconnected + unreachable {
+                0 => format!("{needs}; no agent has registered"),
+                _ => format!("{needs}; no agent is connected ({disconnected} disconnected, {unreachable} unreachable)"),
+            };
+        }
+        let large: Vec<&Agent> = active.iter().copied().filter(|agent| fits(&agent.info.total, demand)).collect();
+        if large.is_empty() {
+            return format!("{needs}; {}; none fits", largest(&active, demand));
+        }
+        let held = framework.offers.iter().filter_map(|number| Some((*number, self.offers.get(*number)?)));
+        let held: Vec<String> = held
+            .filter(|(_, offer)| fits(&offer.resources, demand))
+            .map(|(number, offer)| format!("{} of {}", self.offers.id(number), offer.agent_id))
+            .collect();
+        if !held.is_empty() {
+            let held = some_of(&held);
+            return format!("{needs}; offered {held}, and waits for the framework to accept enough of it");
+        }
+        let free: Vec<&Agent> = large.iter().copied().filter(|agent| fits(agent.ledger.free(), demand)).collect();
+        let (n, of) = (large.len(), active.len());
+        if free.is_empty() {
+            let roomy = |agent: &&Agent| {
+                let mut room = agent.ledger.free().clone();
+                room.add(agent.ledger.offered());
+                fits(&room, demand)
+            };
+            let elsewhere: Vec<String> =
+                large.iter().copied().filter(roomy).map(|agent| agent.info.agent_id.to_string()).collect();
+            return match elsewhere.is_empty() {
+                false => {
+                    format!("{needs}; {} could hold it and is offered to other frameworks now", some_of(&elsewhere))
+                }
+                true => format!("{needs}; {n} of {of} agents are large enough, and {}", freest(&large, demand)),
+            };
+        }
+        let refused = |agent: &&Agent| {
+            let until = self.filters.refused_until(id, &agent.info.agent_id, agent.ledger.free())?;
+            Some(format!("{} for {:.1} s", agent.info.agent_id, until.saturating_sub(now_ms) as f64 / 1000.0))
+        };
+        let refused: Vec<String> = free.iter().filter_map(refused).collect();
+        match refused.is_empty() {
+            false => format!("{needs}; the framework refused {} more", some_of(&refused)),
+            true => format!("{needs}; {} of {of} agents have it free and are offered next", free.len()),
+        }
+    }
+}
+
+fn needs(demand: &Demand) -> String {
+    let Demand { shape, n_ports, count, .. } = demand;
+    let tasks = if *count == 1 { "task" } else { "tasks" };
+    match n_ports {
+        0 => format!("needs {count} {tasks} of {shape}"),
+        1 => format!("needs {count} {tasks} of {shape} and 1 port"),
+        n => format!("needs {count} {tasks} of {shape} and {n} ports"),
+    }
+}
+
+/// The first resource of which no agent has enough, or that no agent has all of them together.
+fn largest(agents: &[&Agent], demand: &Demand) -> String {
+    for (name, need) in demand.shape.scalars() {
+        let most = agents.iter().max_by_key(|agent| agent.info.total.milli(name));
+        if let Some(agent) = most.filter(|agent| agent.info.total.milli(name) < need) {
+            return format!("the largest agent has {} ({})", one(&agent.info.total, name), agent.info.agent_id);
+        }
+    }
+    let most_ports = agents.iter().max_by_key(|agent| agent.info.total.n_ports());
+    if let Some(agent) = most_ports.filter(|agent| agent.info.total.n_ports() < demand.n_ports as usize) {
+        return format!("the largest agent has {} ports ({})", agent.info.total.n_ports(), agent.info.agent_id);
+    }
+    format!(
+        "no agent has all of it at once: {}",
+        list(agents.iter().map(|a| (&a.info.agent_id, &a.info.total)), demand)
+    )
+}
+
+/// What is free on those that are large enough.
+fn freest(agents: &[&Agent], demand: &Demand) -> String {
+    let free = agents.iter().map(|agent| (&agent.info.agent_id, agent.ledger.free()));
+    format!("too little of them is free: {}", list(free, demand))
+}
+
+/// A few agents with what they have of what is asked for.
+fn list<'a>(rooms: impl Iterator<Item = (&'a AgentId, &'a Resources)>, demand: &Demand) -> String {
+    let shown = |(id, room): (&AgentId, &Resources)| {
+        let mut parts: Vec<String> = demand.shape.scalars().map(|(name, _)| one(room, name)).collect();
+        if demand.n_ports > 0 || !demand.shape.ports().is_empty() {
+            parts.push(format!("{} ports", room.n_ports()));
+        }
+        format!("{id} has {}", parts.join(", "))
+    };
+    some_of(&rooms.map(shown).collect::<Vec<_>>())
+}
+
+/// The first three, and how many more.
+fn some_of(texts: &[String]) -> String {
+    match texts.len() {
+        0..=3 => texts.join("; "),
+        n => format!("{}; and {} more", texts[..3].join("; "), n - 3),
+    }
+}
+
+fn one(resources: &Resources, name: &str) -> String {
+    match resources.milli(name) {
+        0 => format!("{name} 0"),
+        milli => {
+            let mut alone = Resources::new();
+            alone.set_milli(name, milli);
+            alone.to_string()
+        }
+    }
+}

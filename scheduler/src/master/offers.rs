@@ -1,0 +1,145 @@
+//! The life of an offer: it stands, then it ends once, as accepted, declined, rescinded or expired.
+//!
+//! Invariant: a number is given once in a leader epoch and an epoch is used by one master only, so an id never means
+//! two offers. Ended offers are kept for people, the latest few. What an offer holds is moved by the
+//! [ledger](super::ledger), not here.
+
+use super::view::OfferState;
+use jobs::{AgentId, FrameworkId, OfferId, Resources, TaskId};
+use std::collections::{BTreeMap, VecDeque};
+
+/// The number in the id of an offer; offers of one master are ordered by it, oldest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OfferNumber(u64);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub framework_id: FrameworkId,
+    pub agent_id: AgentId,
+    pub role: String,
+    pub resources: Resources,
+    pub made_ms: u64,
+    pub expires_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub number: OfferNumber,
+    pub was: Standing,
+    pub state: OfferState,
+    pub task_ids: Vec<TaskId>,
+}
+
+#[derive(Debug)]
+pub struct Offers {
+    epoch: u64,
+    made: u64,
+    standing: BTreeMap<OfferNumber, Standing>,
+    /// Latest last; at most `history`.
+    ended: VecDeque<Ended>,
+    history: usize,
+}
+
+impl Offers {
+    pub fn new(epoch: u64, history: usize) -> Self {
+        Self { epoch, made: 0, standing: BTreeMap::new(), ended: VecDeque::new(), history }
+    }
+
+    pub fn make(&mut self, offer: Standing) -> OfferNumber {
+        self.made += 1;
+        let number = OfferNumber(self.made);
+        self.standing.insert(number, offer);
+        number
+    }
+
+    pub fn id(&self, number: OfferNumber) -> OfferId {
+        OfferId::new(format!("o-{}-{}", self.epoch, number.0))
+    }
+
+    /// The number of an id that this master may have given.
+    pub fn number(&self, id: &OfferId) -> Option<OfferNumber> {
+        let number = OfferNumber(id.as_str().rsplit_once('-')?.1.parse().ok()?);
+        (self.id(number) == *id).then_some(number)
+    }
+
+    pub fn get(&self, number: OfferNumber) -> Option<&Standing> {
+        self.standing.get(&number)
+    }
+
+    /// Ends an offer that stands.
+    pub fn end(&mut self, number: OfferNumber, state: OfferState, task_ids: Vec<TaskId>) -> Standing {
+        let was = self.standing.remove(&number).unwrap_or_else(|| panic!("offer {number:?} does not stand"));
+        self.ended.push_back(Ended { number, was: was.clone(), state, task_ids });
+        if self.ended.len() > self.history {
+            self.ended.pop_front();
+        }
+        was
+    }
+
+    /// The oldest offer, if it has expired. All live equally long, so the oldest expires first.
+    pub fn expired(&self, now_ms: u64) -> Option<OfferNumber> {
+        self.standing.first_key_value().filter(|(_, offer)| offer.expires_ms <= now_ms).map(|(number, _)| *number)
+    }
+
+    pub fn next_expiry(&self) -> Option<u64> {
+        self.standing.first_key_value().map(|(_, offer)| offer.expires_ms)
+    }
+
+    pub fn standing(&self) -> impl Iterator<Item = (OfferNumber, &Standing)> {
+        self.standing.iter().map(|(number, offer)| (*number, offer))
+    }
+
+    /// Latest first.
+    pub fn ended(&self) -> impl Iterator<Item = &Ended> {
+        self.ended.iter().rev()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(expires_ms: u64) -> Standing {
+        Standing {
+            framework_id: "f".into(),
+            agent_id: "a".into(),
+            role: "r".into(),
+            resources: Resources::new().cpus(1.0),
+            made_ms: 0,
+            expires_ms,
+        }
+    }
+
+    #[test]
+    fn ids_are_read_back_and_no_other_spelling_is() {
+        let mut offers = Offers::new(7, 2);
+        let number = offers.make(offer(1));
+        assert_eq!(offers.id(number).as_str(), "o-7-1");
+        assert_eq!(offers.number(&"o-7-1".into()), Some(number));
+        for other in ["o-7-01", "o-6-1", "o-7-", "1", "", "o-7--1", "x-7-1", "o-7-1 "] {
+            assert_eq!(offers.number(&other.into()), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn history_is_bounded_and_latest_first() {
+        let mut offers = Offers::new(1, 2);
+        for _ in 0..3 {
+            let number = offers.make(offer(10));
+            offers.end(number, OfferState::Declined, vec![]);
+        }
+        let kept: Vec<u64> = offers.ended().map(|ended| ended.number.0).collect();
+        assert_eq!(kept, [3, 2]);
+    }
+
+    #[test]
+    fn the_oldest_expires_first() {
+        let mut offers = Offers::new(1, 2);
+        let (first, second) = (offers.make(offer(10)), offers.make(offer(20)));
+        assert_eq!(offers.expired(9), None);
+        assert_eq!(offers.expired(10), Some(first));
+        offers.end(first, OfferState::Expired, vec![]);
+        assert_eq!((offers.expired(19), offers.next_expiry()), (None, Some(20)));
+        assert_eq!(offers.expired(20), Some(second));
+    }
+}

@@ -1,0 +1,131 @@
+//! How many tasks of a demanded shape fit where.
+//!
+//! Invariant: pure arithmetic over resources; who wants what from whom is not known here.
+
+use crate::model::Demand;
+use jobs::Resources;
+
+/// Whether one task of this demand fits.
+pub fn fits(room: &Resources, demand: &Demand) -> bool {
+    how_many(room, demand, 1) == 1
+}
+
+/// How many tasks fit, at most `most`.
+pub fn how_many(room: &Resources, demand: &Demand, most: u32) -> u32 {
+    let mut n = i64::from(most);
+    for (name, need) in demand.shape.scalars().filter(|(_, need)| *need > 0) {
+        n = n.min(room.milli(name) / need);
+    }
+    let named = Resources::new().with_ports(demand.shape.ports().iter().copied());
+    if !named.is_empty() {
+        n = n.min(if room.contains(&named) { 1 } else { 0 });
+    }
+    let any = i64::from(demand.n_ports);
+    if any > 0 {
+        n = n.min((room.n_ports() as i64 - named.n_ports() as i64).max(0) / any);
+    }
+    u32::try_from(n.max(0)).expect("not more than asked")
+}
+
+/// Takes `n` tasks out of the room, as far as counting goes: which ports they get is theirs to choose.
+fn take(room: &mut Resources, demand: &Demand, n: u32) {
+    let mut needed = Resources::new();
+    for (name, need) in demand.shape.scalars() {
+        needed.set_milli(name, need * i64::from(n));
+    }
+    let named = Resources::new().with_ports(demand.shape.ports().iter().copied());
+    let mut rest = room.clone();
+    rest.subtract(&named);
+    let ports = rest.take_ports(demand.n_ports as usize * n as usize).expect("as many as fit");
+    needed = needed.with_ports(named.ports().iter().copied()).with_ports(ports.into_iter().map(|port| (port, port)));
+    room.subtract(&needed);
+}
+
+/// What is left of a framework's wish after the offers that it holds.
+///
+/// Of each demand an offer counts only for an even share, `count / n_agents` rounded up: a framework that wants two
+/// tasks and could have both on one agent is shown two agents, and chooses.
+#[derive(Clone, Debug)]
+pub struct Wish<'a> {
+    demands: &'a [Demand],
+    left: Vec<u32>,
+    n_agents: u32,
+}
+
+impl<'a> Wish<'a> {
+    pub fn new(demands: &'a [Demand], n_agents: usize) -> Self {
+        let n_agents = u32::try_from(n_agents.max(1)).unwrap_or(u32::MAX);
+        Self { demands, left: demands.iter().map(|demand| demand.count).collect(), n_agents }
+    }
+
+    pub fn is_met(&self) -> bool {
+        self.left.iter().all(|left| *left == 0)
+    }
+
+    /// Whether an offer of this would bring it nearer.
+    pub fn wants(&self, room: &Resources) -> bool {
+        self.demands.iter().zip(&self.left).any(|(demand, left)| *left > 0 && fits(room, demand))
+    }
+
+    /// Counts an offer of this.
+    pub fn count(&mut self, room: &Resources) {
+        if self.is_met() {
+            return;
+        }
+        let mut room = room.clone();
+        for (demand, left) in self.demands.iter().zip(&mut self.left) {
+            let n = how_many(&room, demand, (*left).min(demand.count.div_ceil(self.n_agents)));
+            if n > 0 {
+                take(&mut room, demand, n);
+                *left -= n;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn demand(cpus: f64, n_ports: u32, count: u32) -> Demand {
+        Demand { name: "d".into(), shape: Resources::new().cpus(cpus), n_ports, count }
+    }
+
+    #[test]
+    fn scalars_and_ports_both_limit() {
+        let room = Resources::new().cpus(4.0).with_ports([(10, 14)]);
+        assert_eq!(how_many(&room, &demand(1.0, 0, 0), 9), 4);
+        assert_eq!(how_many(&room, &demand(1.0, 2, 0), 9), 2);
+        assert_eq!(how_many(&room, &demand(1.0, 2, 0), 1), 1);
+        assert_eq!(how_many(&room, &demand(0.0, 0, 0), 9), 9);
+        let mut named = demand(1.0, 0, 1);
+        named.shape = named.shape.with_ports([(10, 10)]);
+        assert_eq!(how_many(&room, &named, 9), 1);
+        named.shape = named.shape.with_ports([(9, 9)]);
+        assert_eq!(how_many(&room, &named, 9), 0);
+    }
+
+    #[test]
+    fn an_offer_counts_for_an_even_share() {
+        let room = Resources::new().cpus(8.0);
+        let demands = [demand(1.0, 0, 3)];
+        let mut wish = Wish::new(&demands, 2);
+        wish.count(&room);
+        assert!(!wish.is_met() && wish.wants(&room));
+        wish.count(&room);
+        assert!(wish.is_met() && !wish.wants(&room));
+        let mut alone = Wish::new(&demands, 1);
+        alone.count(&room);
+        assert!(alone.is_met());
+    }
+
+    #[test]
+    fn room_is_not_counted_twice() {
+        let demands = [demand(2.0, 1, 1), demand(2.0, 1, 1)];
+        let mut wish = Wish::new(&demands, 1);
+        wish.count(&Resources::new().cpus(3.0).with_ports([(1, 9)]));
+        assert!(!wish.is_met());
+        wish.count(&Resources::new().cpus(3.0).with_ports([(1, 1)]));
+        assert!(wish.is_met());
+    }
+}

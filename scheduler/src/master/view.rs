@@ -1,0 +1,101 @@
+//! What the master knows now, for people and tools.
+
+use crate::model::{AgentInfo, Demand, Offer};
+use jobs::{AgentId, FrameworkId, OfferId, Resources, TaskId, TaskState};
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterView {
+    pub leader_epoch: u64,
+    pub agents: Vec<AgentView>,
+    pub frameworks: Vec<FrameworkView>,
+    /// Outstanding offers, oldest first, then the latest ended ones, newest first.
+    pub offers: Vec<OfferView>,
+    pub tasks: Vec<TaskView>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentView {
+    pub agent: AgentInfo,
+    pub state: AgentState,
+    pub free: Resources,
+    pub offered: Resources,
+    pub used: Resources,
+    pub heard_ms_ago: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AgentState {
+    /// Connected: its free resources are offered.
+    Active,
+    /// The stream ended or never began, lately.
+    Disconnected,
+    /// Not heard for too long; its tasks are `Unreachable`.
+    Unreachable,
+}
+
+impl AgentState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Disconnected => "disconnected",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct FrameworkView {
+    pub framework_id: FrameworkId,
+    pub name: String,
+    pub role: String,
+    pub connected: bool,
+    pub suppressed: bool,
+    /// 0 to 1.
+    pub dominant_share: f64,
+    pub demands: Vec<Demand>,
+    /// For each of `demands`, one sentence with numbers that says what it waits for.
+    pub waiting: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct OfferView {
+    pub offer: Offer,
+    pub framework_id: FrameworkId,
+    pub state: OfferState,
+    pub made_ms_ago: u64,
+    /// Tasks launched on it.
+    pub task_ids: Vec<TaskId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OfferState {
+    Outstanding,
+    Accepted,
+    Declined,
+    Rescinded,
+    Expired,
+}
+
+impl OfferState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Outstanding => "outstanding",
+            Self::Accepted => "accepted",
+            Self::Declined => "declined",
+            Self::Rescinded => "rescinded",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskView {
+    pub task_id: TaskId,
+    pub name: String,
+    pub framework_id: FrameworkId,
+    pub agent_id: AgentId,
+    /// `None` when it was launched under an earlier master.
+    pub offer_id: Option<OfferId>,
+    pub state: TaskState,
+    pub resources: Resources,
+}

@@ -1,0 +1,250 @@
+//! What master, agents and frameworks say to each other, as plain values.
+//!
+//! Invariant: these types hold whatever a peer sent and promise nothing about it; who receives them checks them
+//! ([`is_sane`], [`is_good_id`]). The wire format is not known here.
+
+use jobs::{AgentId, FrameworkId, OfferId, Reason, Resources, TaskId, TaskState};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// One open stream between two processes. Whoever owns the sockets numbers them and never uses a number twice in one
+/// life of the process, so that what arrives late from an older stream can be told from what the newer one says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "connection {}", self.0)
+    }
+}
+
+/// A task's name in the whole cluster: task ids are unique only within their framework.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TaskKey {
+    pub framework_id: FrameworkId,
+    pub task_id: TaskId,
+}
+
+impl TaskKey {
+    pub fn new(framework_id: FrameworkId, task_id: TaskId) -> Self {
+        Self { framework_id, task_id }
+    }
+}
+
+impl fmt::Display for TaskKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.framework_id, self.task_id)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentInfo {
+    pub agent_id: AgentId,
+    pub host: String,
+    pub total: Resources,
+    pub attributes: BTreeMap<String, String>,
+    pub http_endpoint: String,
+}
+
+/// What an agent is to start: `argv`, or without it the agent's own binary with `plan`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskInfo {
+    pub task_id: TaskId,
+    pub name: String,
+    pub agent_id: AgentId,
+    pub resources: Resources,
+    pub argv: Vec<String>,
+    pub env: BTreeMap<String, String>,
+    pub plan: Vec<u8>,
+    /// Between SIGTERM and SIGKILL; 0 means the agent's default.
+    pub kill_grace_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskStatus {
+    pub task_id: TaskId,
+    pub agent_id: AgentId,
+    pub state: TaskState,
+    pub reason: Reason,
+    pub message: String,
+    /// Set when the update must be acknowledged; the master's own updates have none.
+    pub uuid: Option<String>,
+    pub at_ms: u64,
+    /// Exit code, or minus the signal; meaningful in terminal states with reason `Exited` or `KillRequested`.
+    pub exit_code: i32,
+}
+
+/// A task as a registering agent reports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentTask {
+    pub framework_id: FrameworkId,
+    pub info: TaskInfo,
+    /// Latest state, which may be ahead of the last acknowledged update.
+    pub state: TaskState,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    pub offer_id: OfferId,
+    pub agent_id: AgentId,
+    pub host: String,
+    pub role: String,
+    pub resources: Resources,
+    pub attributes: BTreeMap<String, String>,
+    /// As of the moment that the offer was sent.
+    pub expires_in_ms: u64,
+}
+
+/// `count` tasks of one shape that a framework wants now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Demand {
+    pub name: String,
+    pub shape: Resources,
+    /// Ports that one task needs, any, besides those that the shape names.
+    pub n_ports: u32,
+    pub count: u32,
+}
+
+/// A framework's word that an update was received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acknowledgement {
+    pub agent_id: AgentId,
+    pub task_id: TaskId,
+    pub uuid: String,
+}
+
+/// From an agent to the master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AgentCall {
+    /// First call of every connection, with every task that the agent still has.
+    Register {
+        agent: AgentInfo,
+        tasks: Vec<AgentTask>,
+    },
+    Heartbeat,
+    Update {
+        framework_id: FrameworkId,
+        status: TaskStatus,
+    },
+}
+
+/// From the master to an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AgentOrder {
+    Registered {
+        agent_id: AgentId,
+        heartbeat_ms: u64,
+        leader_epoch: u64,
+    },
+    Launch {
+        framework_id: FrameworkId,
+        task: TaskInfo,
+    },
+    Kill {
+        framework_id: FrameworkId,
+        task_id: TaskId,
+        /// `None`: the grace of the task.
+        grace_ms: Option<u64>,
+    },
+    Acknowledge {
+        framework_id: FrameworkId,
+        acknowledgement: Acknowledgement,
+    },
+    /// End all tasks and do not come back under this id.
+    Shutdown {
+        message: String,
+    },
+}
+
+/// From a framework to the master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FrameworkCall {
+    Subscribe {
+        /// `None`: a new framework. Else the id given before; a newer subscription ends an older one.
+        framework_id: Option<FrameworkId>,
+        name: String,
+        role: String,
+        failover_timeout_ms: u64,
+    },
+    /// Replaces what was demanded before. Tasks that an accept launches are taken off by the master.
+    Demand {
+        demands: Vec<Demand>,
+    },
+    /// All or none.
+    Accept {
+        offer_ids: Vec<OfferId>,
+        launch: Vec<TaskInfo>,
+        /// `None`: the default, 5 s.
+        refuse_ms: Option<u64>,
+    },
+    Decline {
+        offer_ids: Vec<OfferId>,
+        refuse_ms: Option<u64>,
+    },
+    Revive,
+    Suppress,
+    Acknowledge(Acknowledgement),
+    Kill {
+        task_id: TaskId,
+        grace_ms: Option<u64>,
+    },
+    /// Empty: all tasks of the framework.
+    Reconcile {
+        task_ids: Vec<TaskId>,
+    },
+    Teardown,
+}
+
+/// From the master to a framework.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FrameworkEvent {
+    Subscribed {
+        framework_id: FrameworkId,
+        heartbeat_ms: u64,
+    },
+    Offer(Offer),
+    Rescind {
+        offer_id: OfferId,
+    },
+    Update(TaskStatus),
+    /// The stream ends after this.
+    Error {
+        message: String,
+    },
+    Heartbeat,
+}
+
+/// More than any real machine has, and small enough that no sum of them overflows.
+const MAX_MILLI: i64 = 1 << 48;
+
+/// Whether every quantity is one that a machine can have. A peer may have sent a negative one, and a task that needs
+/// less than nothing would free what it never held.
+pub fn is_sane(resources: &Resources) -> bool {
+    resources.scalars().all(|(name, milli)| (0..=MAX_MILLI).contains(&milli) && is_good_id(name))
+}
+
+/// Whether a text that a peer sent can serve as an id: short, printable, and without blanks.
+pub fn is_good_id(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 256 && text.chars().all(|c| !c.is_control() && !c.is_whitespace())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn negative_and_huge_quantities_are_not_sane() {
+        assert!(is_sane(&Resources::new().cpus(2.0).mem_mib(512.0).with_ports([(1, 9)])));
+        assert!(!is_sane(&Resources::new().cpus(-1.0)));
+        assert!(!is_sane(&Resources::new().mem_mib(1e15)));
+    }
+
+    #[test]
+    fn ids_are_short_and_printable() {
+        assert!(is_good_id("fraud.features.3.0"));
+        for bad in ["", "two words", "line\n", &"x".repeat(257)] {
+            assert!(!is_good_id(bad), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! One framework: slots that each want one task running, and a character that decides how it treats offers.
+//!
+//! Invariant: its slots and its id outlive its process. A new task id is taken for every attempt, and attempts that it
+//! gave up are killed when they turn up.
+
+use crate::hits::{Fault, Hits};
+use jobs::{FrameworkId, OfferId, Resources, TaskId, TaskState};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use scheduler::model::{
+    Acknowledgement, ConnectionId, Demand, FrameworkCall, FrameworkEvent, Offer, TaskInfo, TaskStatus,
+};
+use std::collections::BTreeMap;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Character {
+    /// Never posts demand; takes what it can use and declines the rest at once.
+    Greedy,
+    /// Posts demand and thinks for a long time about each offer.
+    Slow,
+    /// Never posts demand, and never answers an offer that it does not use.
+    NeverDeclining,
+    /// Posts demand and accepts only all that it lacks at once, over several agents.
+    Gang,
+    /// Posts demand, and is killed often.
+    Crashing,
+}
+
+pub const CHARACTERS: [Character; 5] =
+    [Character::Greedy, Character::Slow, Character::NeverDeclining, Character::Gang, Character::Crashing];
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Slot {
+    Wanting,
+    /// This task was launched, or is being launched.
+    Filled(TaskId),
+    Done,
+}
+
+#[derive(Debug)]
+pub struct Client {
+    pub index: usize,
+    pub character: Character,
+    pub role: String,
+    pub shape: Resources,
+    /// Its tasks end by themselves, and are then not wanted any more.
+    pub is_batch: bool,
+    /// Gives up tasks that are unreachable.
+    pub is_impatient: bool,
+    pub failover_timeout_ms: u64,
+    pub id: Option<FrameworkId>,
+    pub slots: Vec<Slot>,
+    pub n_attempts: u64,
+    pub is_up: bool,
+    pub life: u64,
+    pub connection: Option<ConnectionId>,
+    pub is_subscribed: bool,
+    pub has_torn_down: bool,
+    offers: BTreeMap<OfferId, Held>,
+    last_gone: Option<OfferId>,
+    last_demand: Option<u32>,
+    answer_gang_at_ms: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    offer: Offer,
+    answer_at_ms: u64,
+    is_ignored: bool,
+}
+
+impl Client {
+    pub fn new(rng: &mut ChaCha8Rng, index: usize, character: Character) -> Self {
+        let n_slots = rng.random_range(2..5);
+        let mut shape = Resources::new();
+        shape.set_milli("cpus", rng.random_range(1..=2) * 500);
+        shape.set_milli("mem", rng.random_range(1..=4) * 64_000);
+        Self {
+            index,
+            character,
+            role: format!("role-{}", rng.random_range(0..2)),
+            shape,
+            is_batch: character != Character::Gang && rng.random_bool(0.3),
+            is_impatient: rng.random_bool(0.5),
+            failover_timeout_ms: rng.random_range(20_000..60_000),
+            id: None,
+            slots: vec![Slot::Wanting; n_slots],
+            n_attempts: 0,
+            is_up: false,
+            life: 0,
+            connection: None,
+            is_subscribed: false,
+            has_torn_down: false,
+            offers: BTreeMap::new(),
+            last_gone: None,
+            last_demand: None,
+            answer_gang_at_ms: 0,
+        }
+    }
+
+    pub fn kill(&mut self) {
+        self.is_up = false;
+        self.life += 1;
+        self.disconnected();
+    }
+
+    pub fn disconnected(&mut self) {
+        self.connection = None;
+        self.is_subscribed = false;
+        self.offers.clear();
+        self.last_demand = None;
+    }
+
+    pub fn subscribe(&self) -> FrameworkCall {
+        FrameworkCall::Subscribe {
+            framework_id: self.id.clone(),
+            name: format!("{:?}-{}", self.character, self.index),
+            role: self.role.clone(),
+            failover_timeout_ms: self.failover_timeout_ms,
+        }
+    }
+
+    /// What it answers to an event.
+    pub fn hear(
+        &mut self,
+        rng: &mut ChaCha8Rng,
+        hits: &mut Hits,
+        now_ms: u64,
+        event: FrameworkEvent,
+    ) -> Vec<FrameworkCall> {
+        match event {
+            FrameworkEvent::Subscribed { framework_id, .. } => {
+                self.id = Some(framework_id);
+                self.is_subscribed = true;
+                if self.has_torn_down {
+                    return vec![FrameworkCall::Teardown];
+                }
+                let mut calls = self.demand();
+                // What is still there of what it wants, and what is there that it gave up.
+                let task_ids: Vec<TaskId> = self.attempts().cloned().collect();
+                if !task_ids.is_empty() {
+                    calls.push(FrameworkCall::Reconcile { task_ids });
+                }
+                calls.push(FrameworkCall::Reconcile { task_ids: Vec::new() });
+                calls
+            }
+            FrameworkEvent::Offer(offer) => {
+                let think_ms = match self.character {
+                    Character::Slow => rng.random_range(500..20_000),
+                    Character::Greedy | Character::NeverDeclining | Character::Gang | Character::Crashing => {
+                        rng.random_range(0..200)
+                    }
+                };
+                if self.offers.is_empty() {
+                    self.answer_gang_at_ms = now_ms + rng.random_range(1_000..8_000);
+                }
+                let held = Held { answer_at_ms: now_ms + think_ms, is_ignored: false, offer };
+                self.offers.insert(held.offer.offer_id.clone(), held);
+                Vec::new()
+            }
+            FrameworkEvent::Rescind { offer_id } => {
+                self.offers.remove(&offer_id);
+                self.last_gone = Some(offer_id);
+                Vec::new()
+            }
+            FrameworkEvent::Update(status) => self.update(hits, status),
+            FrameworkEvent::Error { message } => {
+                if message.contains("has ended") {
+                    self.id = None;
+                    for slot in self.slots.iter_mut().filter(|slot| **slot != Slot::Done) {
+                        *slot = Slot::Wanting;
+                    }
+                }
+                Vec::new()
+            }
+            FrameworkEvent::Heartbeat => Vec::new(),
+        }
+    }
+
+    fn update(&mut self, hits: &mut Hits, status: TaskStatus) -> Vec<FrameworkCall> {
+        hits.told(status.state, status.reason);
+        let TaskStatus { task_id, agent_id, state, uuid, .. } = status;
+        let mut calls = Vec::new();
+        if let Some(uuid) = uuid {
+            calls.push(FrameworkCall::Acknowledge(Acknowledgement { agent_id, task_id: task_id.clone(), uuid }));
+        }
+        let slot = self.slots.iter_mut().find(|slot| **slot == Slot::Filled(task_id.clone()));
+        let Some(slot) = slot else {
+            if !state.is_terminal() && !matches!(state, TaskState::Unknown | TaskState::Killing) {
+                calls.push(FrameworkCall::Kill { task_id, grace_ms: None });
+            }
+            return calls;
+        };
+        match state {
+            TaskState::Finished if self.is_batch => *slot = Slot::Done,
+            TaskState::Finished
+            | TaskState::Failed
+            | TaskState::Killed
+            | TaskState::Lost
+            | TaskState::Dropped
+            | TaskState::Unknown => *slot = Slot::Wanting,
+            TaskState::Unreachable if self.is_impatient => {
+                *slot = Slot::Wanting;
+                calls.push(FrameworkCall::Kill { task_id, grace_ms: Some(500) });
+            }
+            TaskState::Unreachable
+            | TaskState::Staging
+            | TaskState::Starting
+            | TaskState::Running
+            | TaskState::Killing => {}
+        }
+        calls.extend(self.demand());
+        calls
+    }
+
+    /// Answers the offers that it has thought about for long enough.
+    pub fn answer(&mut self, rng: &mut ChaCha8Rng, hits: &mut Hits, now_ms: u64, is_calm: bool) -> Vec<FrameworkCall> {
+        if !self.is_subscribed || self.has_torn_down {
+            return Vec::new();
+        }
+        let mut calls = match self.character {
+            Character::Gang => self.answer_as_gang(rng, now_ms),
+            Character::Greedy | Character::Slow | Character::NeverDeclining | Character::Crashing => {
+                self.answer_each(hits, now_ms)
+            }
+        };
+        if !is_calm && rng.random_bool(0.02) {
+            calls.extend(self.misbehave(rng, hits));
+        }
+        calls.extend(self.demand());
+        calls
+    }
+
+    fn answer_each(&mut self, hits: &mut Hits, now_ms: u64) -> Vec<FrameworkCall> {
+        let mut calls = Vec::new();
+        let due = self.offers.values().filter(|held| held.answer_at_ms <= now_ms && !held.is_ignored);
+        for id in due.map(|held| held.offer.offer_id.clone()).collect::<Vec<_>>() {
+            let mut room = self.offers[&id].offer.clone();
+            let launch = self.place(&mut room);
+            if !launch.is_empty() {
+                calls.push(FrameworkCall::Accept { offer_ids: vec![id.clone()], launch, refuse_ms: None });
+            } else if self.character == Character::NeverDeclining {
+                hits.fault(Fault::OfferIgnored);
+                if let Some(held) = self.offers.get_mut(&id) {
+                    held.is_ignored = true;
+                }
+                continue;
+            } else {
+                calls.push(FrameworkCall::Decline { offer_ids: vec![id.clone()], refuse_ms: None });
+            }
+            self.offers.remove(&id);
+            self.last_gone = Some(id);
+        }
+        calls
+    }
+
+    fn answer_as_gang(&mut self, rng: &mut ChaCha8Rng, now_ms: u64) -> Vec<FrameworkCall> {
+        if self.offers.is_empty() {
+            return Vec::new();
+        }
+        let before = self.slots.clone();
+        let n_wanting = before.iter().filter(|slot| **slot == Slot::Wanting).count();
+        let mut launch = Vec::new();
+        let mut rooms: Vec<Offer> = self.offers.values().map(|held| held.offer.clone()).collect();
+        for room in &mut rooms {
+            launch.extend(self.place(room));
+        }
+        let offer_ids: Vec<OfferId> = self.offers.keys().cloned().collect();
+        if n_wanting > 0 && launch.len() == n_wanting {
+            self.offers.clear();
+            return vec![FrameworkCall::Accept { offer_ids, launch, refuse_ms: Some(1_000) }];
+        }
+        self.slots = before;
+        if now_ms < self.answer_gang_at_ms && n_wanting > 0 {
+            return Vec::new();
+        }
+        // Another gang may hold what this one lacks: whoever waits at random does not meet it again forever.
+        self.offers.clear();
+        vec![FrameworkCall::Decline { offer_ids, refuse_ms: Some(rng.random_range(0..6_000)) }]
+    }
+
+    /// Fills slots from an offer, which shrinks.
+    fn place(&mut self, room: &mut Offer) -> Vec<TaskInfo> {
+        let mut launch = Vec::new();
+        let id = self.id.clone().unwrap_or_default();
+        for slot in self.slots.iter_mut().filter(|slot| **slot == Slot::Wanting) {
+            if !room.resources.contains(&self.shape) {
+                break;
+            }
+            room.resources.subtract(&self.shape);
+            self.n_attempts += 1;
+            let task_id = TaskId::new(format!("{id}.{}", self.n_attempts));
+            *slot = Slot::Filled(task_id.clone());
+            launch.push(TaskInfo {
+                task_id,
+                name: if self.is_batch { "batch".into() } else { "service".into() },
+                agent_id: room.agent_id.clone(),
+                resources: self.shape.clone(),
+                kill_grace_ms: 1_500,
+                ..Default::default()
+            });
+        }
+        launch
+    }
+
+    /// What a framework with a defect, or with a message on its way, may ask.
+    fn misbehave(&mut self, rng: &mut ChaCha8Rng, hits: &mut Hits) -> Vec<FrameworkCall> {
+        let attempts: Vec<TaskId> = self.attempts().cloned().collect();
+        match rng.random_range(0..4) {
+            0 => match attempts.first() {
+                Some(task_id) => {
+                    hits.fault(Fault::KillAsked);
+                    let grace_ms = rng.random_bool(0.5).then(|| rng.random_range(0..3_000));
+                    vec![FrameworkCall::Kill { task_id: task_id.clone(), grace_ms }]
+                }
+                None => vec![FrameworkCall::Revive],
+            },
+            1 => match self.last_gone.take() {
+                Some(gone) => {
+                    hits.fault(Fault::AcceptOfGoneOffer);
+                    let offer = Offer { resources: self.shape.clone(), ..no_offer(gone.clone()) };
+                    let launch = self.place(&mut { offer });
+                    vec![FrameworkCall::Accept { offer_ids: vec![gone], launch, refuse_ms: None }]
+                }
+                None => vec![FrameworkCall::Reconcile { task_ids: Vec::new() }],
+            },
+            2 => match self.offers.pop_first() {
+                Some((id, held)) => {
+                    hits.fault(Fault::AcceptOfTooMuch);
+                    let mut launch = self.place(&mut held.offer.clone());
+                    for task in &mut launch {
+                        task.resources.add(&held.offer.resources);
+                    }
+                    vec![FrameworkCall::Accept { offer_ids: vec![id], launch, refuse_ms: Some(0) }]
+                }
+                None => vec![FrameworkCall::Revive],
+            },
+            _ => vec![FrameworkCall::Suppress, FrameworkCall::Reconcile { task_ids: attempts }, FrameworkCall::Revive],
+        }
+    }
+
+    /// Says what it wants, if it does that and it changed.
+    fn demand(&mut self) -> Vec<FrameworkCall> {
+        let posts = match self.character {
+            Character::Slow | Character::Gang | Character::Crashing => true,
+            Character::Greedy | Character::NeverDeclining => false,
+        };
+        let count = self.slots.iter().filter(|slot| **slot == Slot::Wanting).count() as u32;
+        if !posts || !self.is_subscribed || self.last_demand == Some(count) {
+            return Vec::new();
+        }
+        self.last_demand = Some(count);
+        let demand = Demand { name: "slots".into(), shape: self.shape.clone(), n_ports: 0, count };
+        vec![FrameworkCall::Demand { demands: if count == 0 { vec![] } else { vec![demand] } }]
+    }
+
+    pub fn attempts(&self) -> impl Iterator<Item = &TaskId> {
+        self.slots.iter().filter_map(|slot| match slot {
+            Slot::Filled(task_id) => Some(task_id),
+            Slot::Wanting | Slot::Done => None,
+        })
+    }
+}
+
+fn no_offer(offer_id: OfferId) -> Offer {
+    Offer {
+        offer_id,
+        agent_id: "agent-0".into(),
+        host: String::new(),
+        role: String::new(),
+        resources: Resources::new(),
+        attributes: BTreeMap::new(),
+        expires_in_ms: 0,
+    }
+}

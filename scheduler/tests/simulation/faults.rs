@@ -1,0 +1,139 @@
+//! What goes wrong, at random, until the cluster is left in peace.
+
+use crate::hits::Fault;
+use crate::network::{Peer, Side};
+use crate::world::{Happening, World};
+use rand::Rng;
+use rand::seq::IndexedRandom;
+use scheduler::model::{ConnectionId, FrameworkCall};
+
+impl World {
+    /// Something goes wrong now.
+    pub fn strike(&mut self) {
+        match self.rng.random_range(0..100) {
+            0..25 => {
+                let working = self.network.working(None);
+                if let Some(connection) = working.choose(&mut self.rng) {
+                    self.hits.fault(Fault::ConnectionCut);
+                    self.cut(*connection);
+                }
+            }
+            25..32 => self.kill_master(Fault::MasterKilled),
+            32..37 => self.master_fuse = Some(self.rng.random_range(0..4)),
+            37..52 => {
+                let host = self.rng.random_range(0..self.hosts.len());
+                let with_tasks = self.rng.random_bool(0.4);
+                self.kill_agent(
+                    host,
+                    with_tasks,
+                    if with_tasks { Fault::AgentKilledWithTasks } else { Fault::AgentKilledAlone },
+                );
+            }
+            52..60 => {
+                let host = self.rng.random_range(0..self.hosts.len());
+                self.hosts[host].fuse = Some(self.rng.random_range(0..4));
+            }
+            60..70 => {
+                let host = self.rng.random_range(0..self.hosts.len());
+                self.hits.fault(Fault::AgentFrozen);
+                self.hosts[host].frozen_until_ms = self.now_ms + self.rng.random_range(500..12_000);
+            }
+            70..90 => {
+                let client = self.rng.random_range(0..self.clients.len());
+                self.hits.fault(Fault::FrameworkKilled);
+                let down_ms = self.rng.random_range(50..5_000);
+                self.kill_client(client, down_ms);
+            }
+            90..93 => {
+                let client = self.rng.random_range(0..self.clients.len());
+                self.hits.fault(Fault::FrameworkAwayTooLong);
+                let down_ms = self.clients[client].failover_timeout_ms + self.rng.random_range(15_000..30_000);
+                self.kill_client(client, down_ms);
+            }
+            93..94 => self.tear_down(),
+            _ => {
+                let client = self.rng.random_range(0..self.clients.len());
+                if let Some(connection) = self.clients[client].connection {
+                    self.hits.fault(Fault::SubscribedTwice);
+                    self.network.cut(connection);
+                    self.network.leave(connection, Side::Peer);
+                    self.after(12_000, Happening::Notice { connection, side: Side::Master });
+                    self.clients[client].disconnected();
+                    self.after(0, Happening::ClientConnect { client, life: self.clients[client].life });
+                }
+            }
+        }
+    }
+
+    /// Both sides learn of it, now or much later.
+    fn cut(&mut self, connection: ConnectionId) {
+        self.network.cut(connection);
+        for side in [Side::Peer, Side::Master] {
+            let is_late = self.rng.random_bool(0.3);
+            if is_late {
+                self.hits.fault(Fault::CutNoticedLate);
+            }
+            let delay_ms = if is_late { self.rng.random_range(300..12_000) } else { self.rng.random_range(0..300) };
+            self.after(delay_ms, Happening::Notice { connection, side });
+        }
+    }
+
+    /// Its side of the connections ends with its process; the other sides learn of it.
+    fn drop_connections(&mut self, side: Side, of: Option<Peer>) {
+        for connection in self.network.held(side, of) {
+            self.network.cut(connection);
+            let delay_ms = if self.rng.random_bool(0.2) { self.rng.random_range(300..12_000) } else { 10 };
+            let other = match side {
+                Side::Peer => Side::Master,
+                Side::Master => Side::Peer,
+            };
+            self.network.leave(connection, side);
+            self.after(delay_ms, Happening::Notice { connection, side: other });
+        }
+    }
+
+    pub fn kill_master(&mut self, fault: Fault) {
+        if self.master.take().is_some() {
+            self.hits.fault(fault);
+            self.master_life += 1;
+            self.master_tick_ms = None;
+            self.master_fuse = None;
+            self.drop_connections(Side::Master, None);
+            let down_ms = self.rng.random_range(50..4_000);
+            self.after(down_ms, Happening::MasterStart);
+        }
+    }
+
+    pub fn kill_agent(&mut self, host: usize, with_tasks: bool, fault: Fault) {
+        if self.hosts[host].agent.is_some() {
+            self.hits.fault(fault);
+            self.hosts[host].kill(with_tasks);
+            self.drop_connections(Side::Peer, Some(Peer::Agent(host)));
+            let down_ms = self.rng.random_range(50..12_000);
+            self.after(down_ms, Happening::AgentStart { host });
+        }
+    }
+
+    fn kill_client(&mut self, client: usize, down_ms: u64) {
+        if self.clients[client].is_up {
+            self.clients[client].kill();
+            self.drop_connections(Side::Peer, Some(Peer::Framework(client)));
+            self.after(down_ms, Happening::ClientStart { client });
+        }
+    }
+
+    /// One framework in a cluster's life may have had enough.
+    fn tear_down(&mut self) {
+        let client = self.rng.random_range(0..self.clients.len());
+        let is_first = self.clients.iter().all(|client| !client.has_torn_down);
+        let torn = &mut self.clients[client];
+        if is_first
+            && torn.is_subscribed
+            && let Some(connection) = torn.connection
+        {
+            torn.has_torn_down = true;
+            self.hits.fault(Fault::FrameworkTornDown);
+            self.client_calls(connection, vec![FrameworkCall::Teardown]);
+        }
+    }
+}

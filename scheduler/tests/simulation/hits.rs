@@ -1,0 +1,132 @@
+//! How often each fault and each state was hit.
+//!
+//! Invariant: everything that must be hit is listed here with a zero, so that what was never reached shows.
+
+use jobs::{Reason, TaskState};
+use scheduler::master::OfferState;
+use std::collections::BTreeMap;
+use std::fmt;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    ConnectionCut,
+    CutNoticedLate,
+    MasterKilled,
+    MasterKilledAmidCommands,
+    AgentKilledWithTasks,
+    AgentKilledAlone,
+    AgentKilledAmidCommands,
+    AgentFrozen,
+    FrameworkKilled,
+    FrameworkAwayTooLong,
+    FrameworkTornDown,
+    SubscribedTwice,
+    TaskCrashed,
+    StartFailed,
+    TermIgnored,
+    OfferIgnored,
+    AcceptOfGoneOffer,
+    AcceptOfTooMuch,
+    KillAsked,
+    OrderRepeated,
+}
+
+const FAULTS: [Fault; 20] = [
+    Fault::ConnectionCut,
+    Fault::CutNoticedLate,
+    Fault::MasterKilled,
+    Fault::MasterKilledAmidCommands,
+    Fault::AgentKilledWithTasks,
+    Fault::AgentKilledAlone,
+    Fault::AgentKilledAmidCommands,
+    Fault::AgentFrozen,
+    Fault::FrameworkKilled,
+    Fault::FrameworkAwayTooLong,
+    Fault::FrameworkTornDown,
+    Fault::SubscribedTwice,
+    Fault::TaskCrashed,
+    Fault::StartFailed,
+    Fault::TermIgnored,
+    Fault::OfferIgnored,
+    Fault::AcceptOfGoneOffer,
+    Fault::AcceptOfTooMuch,
+    Fault::KillAsked,
+    Fault::OrderRepeated,
+];
+
+const OFFER_STATES: [OfferState; 5] =
+    [OfferState::Outstanding, OfferState::Accepted, OfferState::Declined, OfferState::Rescinded, OfferState::Expired];
+
+/// Agents report `Running` as soon as the process exists, so nobody ever hears of `Starting`.
+const NEVER_TOLD: [TaskState; 1] = [TaskState::Starting];
+
+/// No operator declares an agent gone here.
+const NEVER_GIVEN: [Reason; 1] = [Reason::AgentRemoved];
+
+#[derive(Clone, Debug)]
+pub struct Hits(BTreeMap<String, u64>);
+
+impl Default for Hits {
+    fn default() -> Self {
+        let states = TaskState::ALL.into_iter().filter(|state| !NEVER_TOLD.contains(state)).map(of_state);
+        let reasons = Reason::ALL.into_iter().filter(|reason| !NEVER_GIVEN.contains(reason)).map(of_reason);
+        let offers = OFFER_STATES.into_iter().map(of_offer);
+        let names = FAULTS.into_iter().map(of_fault).chain(states).chain(reasons).chain(offers);
+        Self(names.map(|name| (name, 0)).collect())
+    }
+}
+
+fn of_fault(fault: Fault) -> String {
+    format!("fault {fault:?}")
+}
+
+fn of_state(state: TaskState) -> String {
+    format!("task {state}")
+}
+
+fn of_reason(reason: Reason) -> String {
+    format!("reason {reason:?}")
+}
+
+fn of_offer(state: OfferState) -> String {
+    format!("offer {}", state.as_str())
+}
+
+impl Hits {
+    pub fn fault(&mut self, fault: Fault) {
+        self.count(of_fault(fault), 1);
+    }
+
+    pub fn told(&mut self, state: TaskState, reason: Reason) {
+        self.count(of_state(state), 1);
+        self.count(of_reason(reason), 1);
+    }
+
+    pub fn offer(&mut self, state: OfferState, n: u64) {
+        self.count(of_offer(state), n);
+    }
+
+    /// Something that is only counted for people.
+    pub fn count(&mut self, name: String, n: u64) {
+        *self.0.entry(name).or_default() += n;
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        for (name, n) in &other.0 {
+            self.count(name.clone(), *n);
+        }
+    }
+
+    pub fn never(&self) -> Vec<&str> {
+        self.0.iter().filter(|(_, n)| **n == 0).map(|(name, _)| name.as_str()).collect()
+    }
+}
+
+impl fmt::Display for Hits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, n) in &self.0 {
+            writeln!(f, "{n:>10}  {name}")?;
+        }
+        Ok(())
+    }
+}

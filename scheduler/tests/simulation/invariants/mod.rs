@@ -1,0 +1,9 @@
+//! What must hold in every cluster, one promise to a file. Each watches from outside: it sees what is said and done,
+//! not what the machines think.
+
+pub mod all_or_none;
+pub mod books;
+pub mod placed;
+pub mod room;
+pub mod started_once;
+pub mod updates;

@@ -1,0 +1,150 @@
+//! What happens on the machines: agents start, connect and are obeyed; processes live and end.
+//!
+//! Invariant: an agent's commands are carried out in their order, and it may be killed between any two of them.
+
+use crate::hits::Fault;
+use crate::host::Process;
+use crate::invariants::room;
+use crate::network::{Message, Peer, Side};
+use crate::world::{Happening, World};
+use rand::Rng;
+use scheduler::agent::{self, Agent, Exit, Signal};
+use scheduler::model::{AgentCall, ConnectionId, TaskInfo, TaskKey};
+
+impl World {
+    pub fn start_agent(&mut self, host: usize) {
+        let machine = &mut self.hosts[host];
+        let (agent, commands) = Agent::new(machine.config(), machine.recovered(), self.now_ms);
+        machine.agent = Some(agent);
+        let life = machine.life;
+        self.obey_agent(host, commands);
+        self.after(0, Happening::AgentConnect { host, life });
+    }
+
+    pub fn connect_agent(&mut self, host: usize) {
+        if self.hosts[host].agent.is_none() || self.hosts[host].connection.is_some() {
+            return;
+        }
+        if self.master.is_none() {
+            let life = self.hosts[host].life;
+            return self.after(300, Happening::AgentConnect { host, life });
+        }
+        let connection = self.network.open(Peer::Agent(host));
+        self.hosts[host].connection = Some(connection);
+        self.agent_event(host, agent::Event::Connected { connection });
+    }
+
+    pub fn forget_link(&mut self, host: usize, connection: ConnectionId) {
+        if self.hosts[host].connection == Some(connection) {
+            self.hosts[host].connection = None;
+            let (life, pause_ms) = (self.hosts[host].life, self.rng.random_range(50..500));
+            self.after(pause_ms, Happening::AgentConnect { host, life });
+        }
+    }
+
+    pub fn agent_event(&mut self, host: usize, event: agent::Event) {
+        let Some(agent) = &mut self.hosts[host].agent else { return };
+        self.n_events += 1;
+        let commands = agent.apply(self.now_ms, event);
+        self.obey_agent(host, commands);
+    }
+
+    pub fn obey_agent(&mut self, host: usize, commands: Vec<agent::Command>) {
+        let fuse = self.hosts[host].fuse.take();
+        if fuse.is_some() && commands.is_empty() {
+            self.hosts[host].fuse = fuse;
+        }
+        for (at, command) in commands.into_iter().enumerate() {
+            if fuse == Some(at) {
+                let with_tasks = self.rng.random_bool(0.5);
+                return self.kill_agent(host, with_tasks, Fault::AgentKilledAmidCommands);
+            }
+            match command {
+                agent::Command::Persist(record) => {
+                    self.updates.persisted(&record);
+                    if let agent::Record::Started { task, .. } = &record
+                        && let Some(process) = self.hosts[host].processes.get_mut(task)
+                    {
+                        process.is_reported = true;
+                    }
+                    self.hosts[host].write(record);
+                }
+                agent::Command::Send { connection, call } => {
+                    if let AgentCall::Update { framework_id, status } = &call {
+                        self.updates.sent(framework_id, status);
+                    }
+                    self.send(connection, Side::Master, Message::FromAgent(call));
+                }
+                agent::Command::Close { connection } => {
+                    self.close(connection, Side::Peer);
+                    self.forget_link(host, connection);
+                }
+                agent::Command::Start { task, info } => self.spawn(host, task, *info),
+                agent::Command::Signal { task, signal } => self.signal(host, task, signal),
+                agent::Command::Exit { message } => panic!("agent {host} was told to go: {message}"),
+            }
+        }
+        let Some(wakeup_ms) = self.hosts[host].agent.as_ref().and_then(Agent::next_wakeup) else { return };
+        assert!(wakeup_ms > self.now_ms, "agent {host} wants to be woken in the past");
+        let at_ms = wakeup_ms + self.rng.random_range(0..5);
+        if self.hosts[host].tick_ms.is_none_or(|set_ms| set_ms > at_ms) {
+            self.hosts[host].tick_ms = Some(at_ms);
+            let life = self.hosts[host].life;
+            self.at(at_ms, Happening::AgentTick { host, life });
+        }
+    }
+
+    pub fn spawn(&mut self, host: usize, task: TaskKey, info: TaskInfo) {
+        self.started_once.started(&task, host);
+        let process = Process { info, is_reported: false, is_orphan: false };
+        self.hosts[host].processes.insert(task.clone(), process);
+        room::check(&self.hosts[host]);
+        let (life, delay_ms) = (self.hosts[host].life, self.rng.random_range(1..500));
+        self.after(delay_ms, Happening::Spawned { host, life, task });
+    }
+
+    pub fn spawned(&mut self, host: usize, task: TaskKey) {
+        let Some(process) = self.hosts[host].processes.get(&task) else { return };
+        let is_batch = process.info.name == "batch";
+        if !self.is_calm && self.rng.random_bool(0.05) {
+            self.hits.fault(Fault::StartFailed);
+            self.hosts[host].processes.remove(&task);
+            let message = "failed to start it: no such file".to_string();
+            return self.agent_event(host, agent::Event::StartFailed { task, message });
+        }
+        let crashes = !self.is_calm && self.rng.random_bool(0.2);
+        if is_batch || crashes {
+            let exit = match crashes {
+                true if self.rng.random_bool(0.5) => Exit::Signal(11),
+                true => Exit::Code(1),
+                false => Exit::Code(0),
+            };
+            if crashes {
+                self.hits.fault(Fault::TaskCrashed);
+            }
+            let life_ms = self.rng.random_range(10..30_000);
+            self.after(life_ms, Happening::ProcessEnds { host, task: task.clone(), exit });
+        }
+        let pid = self.rng.random_range(2..30_000);
+        self.agent_event(host, agent::Event::Started { task, pid });
+    }
+
+    pub fn signal(&mut self, host: usize, task: TaskKey, signal: Signal) {
+        match signal {
+            Signal::Term if self.rng.random_bool(0.2) => self.hits.fault(Fault::TermIgnored),
+            Signal::Term => {
+                let delay_ms = self.rng.random_range(0..1_000);
+                self.after(delay_ms, Happening::ProcessEnds { host, task, exit: Exit::Signal(15) });
+            }
+            Signal::Kill => self.after(20, Happening::ProcessEnds { host, task, exit: Exit::Signal(9) }),
+        }
+    }
+
+    pub fn process_ends(&mut self, host: usize, task: TaskKey, exit: Exit) {
+        if let Some(process) = self.hosts[host].processes.remove(&task) {
+            let exit = if process.is_orphan { Exit::Unseen } else { exit };
+            let life = self.hosts[host].life;
+            self.after(0, Happening::Reaped { host, life, task, exit });
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The Kafka and Cassandra connectors against real servers.
+//!
+//! Run with `tests/live/run`, which starts both servers for the time of the run; or give the addresses of running ones
+//! as SMACK_KAFKA and SMACK_CASSANDRA and run `cargo test -p connectors --features live --test live`.
+//! Without addresses every test fails: a live test that was left out must not look like one that passed.
+
+mod cassandra;
+mod kafka_exactly_once;
+mod kafka_source;
+mod standstill;
+mod support;
