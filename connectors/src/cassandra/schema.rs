@@ -3,7 +3,7 @@
 //! Invariant: nothing is read or written before every declared column was found there with a type that holds it; else
 //! the error shows both declarations.
 
-use super::session::failed;
+use super::session::change_schema;
 use super::settings::{Settings, quoted};
 use super::types;
 use crate::api::{Context, Error, Result, TableDef};
@@ -44,11 +44,11 @@ pub async fn create(session: &Session, settings: &Settings, table: &TableDef, co
             quoted(&settings.keyspace),
             settings.replication
         );
-        session.query_unpaged(statement, ()).await.map_err(|why| failed(settings, "create the keyspace", &why))?;
+        change_schema(session, settings, "create the keyspace", &statement).await?;
     }
     if settings.create_table && !exists(session, settings) {
         let statement = create_statement(settings, table)?;
-        session.query_unpaged(statement, ()).await.map_err(|why| failed(settings, "create the table", &why))?;
+        change_schema(session, settings, "create the table", &statement).await?;
         refresh(session, settings).await?;
     }
     Ok(())
@@ -112,11 +112,38 @@ pub struct Found {
     pub partition_key: Vec<String>,
 }
 
-/// Finds the server's table and compares. `writing` also compares the keys, by which rows replace each other.
-pub async fn find(session: &Session, settings: &Settings, table: &TableDef, writing: bool) -> Result<Found> {
-    if !exists(session, settings) {
+/// The driver asks for tables and for columns one after the other, so it can see a table that is just being created
+/// without its columns. A table that is not there at all is asked for once more and not waited for.
+async fn wait_until_whole(session: &Session, settings: &Settings) -> Result<()> {
+    let until = Instant::now() + CREATED_WITHIN;
+    let columns = || {
+        let state = session.get_cluster_state();
+        let table = state.get_keyspace(&settings.keyspace)?.tables.get(&settings.table)?;
+        Some(table.columns.len())
+    };
+    let mut asked = false;
+    loop {
+        match columns() {
+            Some(1..) => return Ok(()),
+            None if asked => return Ok(()),
+            Some(_) if Instant::now() >= until => {
+                return Err(Error::Transient(format!(
+                    "{} does not tell the columns of table {}",
+                    settings.place(),
+                    settings.quoted_table()
+                )));
+            }
+            Some(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            None => {}
+        }
+        asked = true;
         refresh(session, settings).await?;
     }
+}
+
+/// Finds the server's table and compares. `writing` also compares the keys, by which rows replace each other.
+pub async fn find(session: &Session, settings: &Settings, table: &TableDef, writing: bool) -> Result<Found> {
+    wait_until_whole(session, settings).await?;
     let state = session.get_cluster_state();
     let Some(keyspace) = state.get_keyspace(&settings.keyspace) else {
         let names: Vec<&str> = state.keyspaces_iter().map(|(name, _)| name).collect();

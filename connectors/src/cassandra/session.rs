@@ -9,16 +9,21 @@ use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::errors::{DbError, ExecutionError, PrepareError, RequestAttemptError};
+use scylla::statement::prepared::PreparedStatement;
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Handle, Runtime};
+use tracing::debug;
 
 /// One for the connections, one for what slices spawn; the work is copying bytes and waiting.
 const THREADS: usize = 2;
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long a node may take to act on a change of the schema that it has already told of.
+const LAG: Duration = Duration::from_secs(10);
+const LAG_STEP: Duration = Duration::from_millis(100);
 
 type Key = (Vec<String>, Option<(String, String)>);
 
@@ -88,6 +93,45 @@ pub fn failed(settings: &Settings, doing: &str, why: &ExecutionError) -> Error {
         _ => false,
     };
     if hopeless { Error::Fatal(text) } else { Error::Transient(text) }
+}
+
+/// Prepares a statement on a table that was found. A node tells of a new table a moment before it takes statements on it.
+pub async fn prepare(session: &Session, settings: &Settings, statement: &str) -> Result<PreparedStatement> {
+    let until = Instant::now() + LAG;
+    loop {
+        match session.prepare(statement).await {
+            Ok(prepared) => return Ok(prepared),
+            Err(PrepareError::AllAttemptsFailed {
+                first_attempt: RequestAttemptError::DbError(DbError::Invalid, _),
+            }) if Instant::now() < until => {
+                tokio::time::sleep(LAG_STEP).await;
+            }
+            Err(why) => return Err(unprepared(settings, &why)),
+        }
+    }
+}
+
+/// Executes a change of the schema that may be made again. Changes of several clients at once can fail for a moment.
+pub async fn change_schema(session: &Session, settings: &Settings, doing: &str, statement: &str) -> Result<()> {
+    let until = Instant::now() + LAG;
+    loop {
+        let why = match session.query_unpaged(statement, ()).await {
+            Ok(_) => return Ok(()),
+            Err(why) => why,
+        };
+        let decided = matches!(
+            &why,
+            ExecutionError::LastAttemptError(RequestAttemptError::DbError(
+                DbError::SyntaxError | DbError::Unauthorized | DbError::AuthenticationError,
+                _
+            ))
+        );
+        if decided || Instant::now() >= until {
+            return Err(failed(settings, doing, &why));
+        }
+        debug!(table = %settings.name, doing, %why, "a change of the schema is tried again");
+        tokio::time::sleep(LAG_STEP).await;
+    }
 }
 
 pub fn unprepared(settings: &Settings, why: &PrepareError) -> Error {

@@ -65,10 +65,7 @@ impl CassandraSink {
         let insert = session::block_on(async {
             schema::create(&session, &settings, table, context).await?;
             schema::find(&session, &settings, table, true).await?;
-            let mut insert = session
-                .prepare(insert_statement(&settings, table))
-                .await
-                .map_err(|why| session::unprepared(&settings, &why))?;
+            let mut insert = session::prepare(&session, &settings, &insert_statement(&settings, table)).await?;
             insert.set_consistency(settings.consistency);
             insert.set_is_idempotent(true);
             Ok::<_, Error>(insert)

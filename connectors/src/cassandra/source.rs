@@ -60,7 +60,7 @@ impl Source {
                 names.join(", "),
                 settings.quoted_table()
             );
-            let mut select = session.prepare(statement).await.map_err(|why| session::unprepared(&settings, &why))?;
+            let mut select = session::prepare(&session, &settings, &statement).await?;
             select.set_consistency(settings.consistency);
             select.set_is_idempotent(true);
             select.set_page_size(PAGE_ROWS);

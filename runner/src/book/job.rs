@@ -69,6 +69,8 @@ pub struct Record {
     pub phase: Phase,
     pub tasks: Vec<TaskRecord>,
     pub model_version: Option<u64>,
+    /// What the generations before this one counted.
+    pub earlier: Totals,
 }
 
 /// A launched task of the present generation.
@@ -105,7 +107,7 @@ pub struct Training {
 }
 
 /// Counted over all generations, so that totals never fall back when a task is replaced.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Totals {
     pub rows_in: u64,
     pub rows_out: u64,
@@ -144,7 +146,6 @@ pub struct Job {
     pub live: Vec<TaskLive>,
     pub coordinator: Option<streaming::coordinator::Coordinator>,
     pub training: Training,
-    pub earlier: Totals,
     pub rate: Rate,
     pub events: VecDeque<EventView>,
     /// The last trouble that a task told of, with when; cleared when rows flow again.
@@ -169,7 +170,6 @@ impl Job {
             live,
             coordinator: None,
             training: Training::default(),
-            earlier: Totals::default(),
             rate: Rate::default(),
             events: VecDeque::new(),
             warning: None,
@@ -196,7 +196,7 @@ impl Job {
 
     /// Rows over all generations.
     pub fn totals(&self) -> Totals {
-        self.live.iter().fold(self.earlier, |sum, task| Totals {
+        self.live.iter().fold(self.record.earlier, |sum, task| Totals {
             rows_in: sum.rows_in + task.metrics.rows_in,
             rows_out: sum.rows_out + task.metrics.rows_out,
             rows_late: sum.rows_late + task.metrics.rows_late,

@@ -8,7 +8,7 @@ pub mod job;
 pub mod placement;
 mod reports;
 mod tasks;
-pub use tasks::EXIT_FATAL;
+pub use tasks::{EXIT_FATAL, run_name};
 mod views;
 
 use job::{Job, Phase, Record, TaskLive};
@@ -196,8 +196,10 @@ pub enum Command {
         task: TaskId,
         grace_ms: u64,
     },
+    /// The state of these tasks, and of every other that the master knows as ours.
     Reconcile {
         framework: Framework,
+        tasks: Vec<TaskId>,
     },
     /// Claim the generation in the job's checkpoint folder and look up the latest manifest.
     Prepare {
@@ -356,6 +358,7 @@ impl Book {
                 phase: Phase::Waiting,
                 tasks: Vec::new(),
                 model_version: None,
+                earlier: job::Totals::default(),
                 spec,
             });
             job.note(now_ms, "info", "submitted");
@@ -472,7 +475,7 @@ impl Book {
 
     fn prepare(&mut self, now_ms: u64, id: &JobId, commands: &mut Vec<Command>) {
         let Some(job) = self.jobs.get_mut(id) else { return };
-        job.earlier = job.totals();
+        job.record.earlier = job.totals();
         job.record.generation += 1;
         // Larger than any earlier claim of this submission even when the clock stepped back.
         job.record.claimed_us = (now_ms as i64 * 1000).max(job.record.claimed_us + 1);

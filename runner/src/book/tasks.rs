@@ -76,10 +76,16 @@ pub fn launch(config: &Config, job: &Job, placements: &[Placement]) -> Vec<Launc
         .collect()
 }
 
+/// What a stream calls itself in manifests, transactional ids, groups and table writers: no other submission, also of the
+/// same file, has the same name.
+pub fn run_name(job: &JobId, submission: &str) -> String {
+    format!("{job}@{submission}")
+}
+
 pub fn coordinator(job: &Job) -> Option<coordinator::Coordinator> {
     let JobBody::Stream(body) = &job.record.spec.body else { return None };
     let config = coordinator::Config {
-        job: job.record.spec.id.to_string(),
+        job: run_name(&job.record.spec.id, &job.record.submission),
         generation: job.record.generation,
         claimed_us: job.record.claimed_us,
         fingerprint: body.fingerprint.clone(),

@@ -113,11 +113,7 @@ fn show_tasks(view: &JobsView) -> String {
             task.offer.clone(),
             count(task.rows_in),
             count(task.rows_out),
-            [task.reason.as_str(), task.message.as_str()]
-                .iter()
-                .find(|text| !text.is_empty())
-                .unwrap_or(&"")
-                .to_string(),
+            if task.message.is_empty() && task.reason != "None" { task.reason.clone() } else { task.message.clone() },
         ]
     };
     table(
@@ -132,7 +128,7 @@ pub async fn why(client: &Client, output: Output, subject: &str) -> Result<()> {
 }
 
 fn show_why(view: &WhyView) -> String {
-    let mut shown = format!("{} is {}: {}\n", view.subject, view.state, view.sentence);
+    let mut shown = format!("{}: {}\n", view.subject, view.sentence);
     for detail in &view.details {
         shown.push_str(&format!("  {detail}\n"));
     }

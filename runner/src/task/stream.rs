@@ -31,7 +31,7 @@ pub fn run(
         Some(epoch) => Some(read_manifest(&checkpoints, epoch)?),
     };
     let config = TaskConfig {
-        job: format!("{}@{}", plan.job, plan.submission),
+        job: crate::book::run_name(&plan.job, &plan.submission),
         generation: plan.generation,
         claimed_us: plan.claimed_us,
         index: plan.index,

@@ -26,7 +26,7 @@ pub fn run(
 ) -> Result<(), Failure> {
     let folder = PathBuf::from(&plan.checkpoint_dir);
     let context = Context {
-        job: format!("{}@{}", plan.job, plan.submission),
+        job: crate::book::run_name(&plan.job, &plan.submission),
         generation: plan.generation,
         claimed_us: plan.claimed_us,
         slot: plan.index,
