@@ -1,0 +1,223 @@
+"""A pipeline from a real Kafka broker to a real Cassandra node, seen from outside.
+
+Confluent's client writes JSON events to a topic of four partitions; `smack submit` runs a windowed aggregation at
+parallelism 2 into another topic and into a Cassandra table; in the middle a task is killed with SIGKILL. What a
+read_committed consumer and the Cassandra driver read back must equal a computation over the same events here.
+
+    SMACK_KAFKA=host:port SMACK_CASSANDRA=host:port python check.py --smack PATH [--events N] [--no-kill]
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+
+from cassandra.cluster import Cluster
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+USERS = 500
+START_MS = 1_767_225_600_000
+WINDOW_MS = 10_000
+# Quarters are exact in binary, so sums do not depend on the order of adding.
+CENTS = 0.25
+
+
+def events(n):
+    for i in range(n):
+        user = (i * 7919) % USERS
+        yield i, f"user-{user}", START_MS + i // 10, ((i * 31) % 4000) * CENTS
+
+
+def expected(n):
+    sums = {}
+    for _, user, at_ms, amount in events(n):
+        key = (user, at_ms // WINDOW_MS * WINDOW_MS)
+        count, total, largest = sums.get(key, (0, 0.0, 0.0))
+        sums[key] = (count + 1, total + amount, max(largest, amount))
+    return sums
+
+
+def produce(kafka, topic, n):
+    admin = AdminClient({"bootstrap.servers": kafka})
+    for future in admin.create_topics([NewTopic(topic, num_partitions=4, replication_factor=1)]).values():
+        future.result(60)
+    producer = Producer({"bootstrap.servers": kafka, "linger.ms": 20, "enable.idempotence": True})
+    for i, user, at_ms, amount in events(n):
+        value = json.dumps({"id": i, "user": user, "ts": at_ms, "amount": amount}).encode()
+        while True:
+            try:
+                producer.produce(topic, value, partition=i % 4)
+                break
+            except BufferError:
+                producer.poll(0.1)
+        if i % 10_000 == 0:
+            producer.poll(0)
+    left = producer.flush(120)
+    assert left == 0, f"{left} events were not delivered"
+
+
+def job(kafka, cassandra, source, sink, table):
+    return f"""
+SET job.name = 'live';
+SET job.parallelism = '2';
+SET job.cpus = '0.5';
+SET checkpoint.interval = '1s';
+CREATE TABLE payments (
+    id BIGINT, "user" VARCHAR, ts TIMESTAMP, amount DOUBLE,
+    WATERMARK FOR ts AS ts - INTERVAL '5 seconds'
+) WITH (connector = 'kafka', bootstrap.servers = '{kafka}', topic = '{source}', format = 'json', scan.bounded = 'latest');
+CREATE VIEW sums AS
+SELECT "user", window_start, COUNT(*) AS n, SUM(amount) AS total, MAX(amount) AS largest
+FROM TABLE(TUMBLE(TABLE payments, DESCRIPTOR(ts), INTERVAL '10 seconds'))
+GROUP BY "user", window_start, window_end;
+CREATE TABLE sums_topic ("user" VARCHAR, window_start TIMESTAMP, n BIGINT, total DOUBLE, largest DOUBLE)
+WITH (connector = 'kafka', bootstrap.servers = '{kafka}', topic = '{sink}', format = 'json', key.fields = 'user',
+      create_topic = 'true', partitions = '4');
+CREATE TABLE sums_table ("user" VARCHAR, window_start TIMESTAMP, n BIGINT, total DOUBLE, largest DOUBLE,
+    PRIMARY KEY ("user", window_start) NOT ENFORCED)
+WITH (connector = 'cassandra', contact_points = '{cassandra}', keyspace = 'smack_live', table = '{table}',
+      create_keyspace = 'true', create_table = 'true');
+INSERT INTO sums_topic SELECT "user", window_start, n, total, largest FROM sums;
+INSERT INTO sums_table SELECT "user", window_start, n, total, largest FROM sums;
+"""
+
+
+def read_topic(kafka, topic):
+    consumer = Consumer({
+        "bootstrap.servers": kafka, "group.id": f"check-{uuid.uuid4()}", "isolation.level": "read_committed",
+        "enable.auto.commit": False, "auto.offset.reset": "earliest", "enable.partition.eof": True,
+    })
+    partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+    rows, ended = [], set()
+    while len(ended) < len(partitions):
+        message = consumer.poll(30)
+        assert message is not None, "the topic did not come to its end within 30 s"
+        if message.error():
+            ended.add(message.partition())
+        else:
+            rows.append(json.loads(message.value()))
+    consumer.close()
+    return rows
+
+
+def millis(text):
+    import datetime
+    return round(datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1000)
+
+
+class Dev:
+    """A `smack dev` of its own, ended with everything below it."""
+
+    def __init__(self, smack, folder):
+        self.smack, self.folder = smack, folder
+        self.log = open(folder / "dev.out", "w")
+        self.process = subprocess.Popen(
+            [smack, "dev", "--port", "0", "--data-dir", folder / ".smack"], stdout=self.log, stderr=self.log, cwd=folder)
+        deadline = time.time() + 60
+        while not (folder / ".smack/dev.json").exists() or "ready" not in (folder / "dev.out").read_text():
+            assert self.process.poll() is None and time.time() < deadline, (folder / "dev.out").read_text()
+            time.sleep(0.05)
+
+    def call(self, *args):
+        answer = subprocess.run([self.smack, *args], cwd=self.folder, capture_output=True, text=True)
+        assert answer.returncode == 0, f"smack {' '.join(args)}: {answer.stderr}"
+        return answer.stdout
+
+    def job(self):
+        return json.loads(self.call("ps", "-o", "json"))["jobs"][0]
+
+    def task_pids(self):
+        pids = []
+        for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = entry.read_bytes().decode().split("\0")
+            except OSError:
+                continue
+            if "task" in words and any(str(self.folder) in word for word in words):
+                pids.append(int(entry.parent.name))
+        return pids
+
+    def end(self):
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(30)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--smack", required=True)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--no-kill", action="store_true")
+    args = parser.parse_args()
+    kafka, cassandra = os.environ["SMACK_KAFKA"], os.environ["SMACK_CASSANDRA"]
+    run = uuid.uuid4().hex[:8]
+    source, sink, table = f"payments-{run}", f"sums-{run}", f"sums_{run}"
+
+    began = time.time()
+    produce(kafka, source, args.events)
+    print(f"wrote {args.events} events to {source} in {time.time() - began:.1f} s", flush=True)
+
+    with tempfile.TemporaryDirectory(prefix="smack-live-") as folder:
+        folder = pathlib.Path(folder)
+        (folder / "live.sql").write_text(job(kafka, cassandra, source, sink, table))
+        cluster = Dev(pathlib.Path(args.smack).resolve(), folder)
+        try:
+            began = time.time()
+            cluster.call("submit", "live.sql")
+            killed = args.no_kill
+            deadline = time.time() + 600
+            while True:
+                view = cluster.job()
+                rows_in = view["metrics"]["rows_in"]
+                if not killed and rows_in > args.events * 0.2 and view["metrics"]["checkpoint_epoch"]:
+                    pid = cluster.task_pids()[0]
+                    os.kill(pid, signal.SIGKILL)
+                    print(f"killed task {pid} after {rows_in} rows and checkpoint {view['metrics']['checkpoint_epoch']}",
+                          flush=True)
+                    killed = True
+                if view["state"] in ("finished", "failed", "stopped"):
+                    break
+                assert time.time() < deadline, view
+                time.sleep(0.05)
+            seconds = time.time() - began
+            assert view["state"] == "finished", view
+            assert killed, "the job ended before a task could be killed; give more events"
+            assert args.no_kill or view["restarts"] >= 1, view
+            print(f"finished in {seconds:.1f} s: {view['metrics']['rows_in']} rows in over {view['generation']} "
+                  f"generations, {view['restarts']} restarts", flush=True)
+        finally:
+            cluster.end()
+
+    want = expected(args.events)
+    rows = read_topic(kafka, sink)
+    got = {}
+    for row in rows:
+        key = (row["user"], millis(row["window_start"]))
+        assert key not in got, f"{key} is in the topic twice"
+        got[key] = (row["n"], row["total"], row["largest"])
+    assert got == want, f"the topic differs: {len(got)} rows, {len(want)} expected"
+    print(f"topic {sink}: {len(got)} rows, each once, equal to the batch answer", flush=True)
+
+    host, port = cassandra.rsplit(":", 1)
+    nodes = Cluster([host], port=int(port))
+    session = nodes.connect("smack_live")
+    session.default_fetch_size = 5000
+    import calendar
+    got = {}
+    for row in session.execute(f'SELECT "user", window_start, n, total, largest FROM {table}', timeout=60):
+        at_ms = calendar.timegm(row.window_start.utctimetuple()) * 1000 + row.window_start.microsecond // 1000
+        got[(row.user, at_ms)] = (row.n, row.total, row.largest)
+    nodes.shutdown()
+    assert got == want, f"the Cassandra table differs: {len(got)} rows, {len(want)} expected"
+    print(f"table smack_live.{table}: {len(got)} rows, equal to the batch answer", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
