@@ -39,8 +39,13 @@ pub struct TrainBody {
 #[serde(rename_all = "snake_case")]
 pub enum Layer {
     /// Fully connected: `units` outputs.
-    Dense { units: usize, activation: Activation },
-    Dropout { rate: f64 },
+    Dense {
+        units: usize,
+        activation: Activation,
+    },
+    Dropout {
+        rate: f64,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -224,6 +224,9 @@ struct AgentArgs {
 struct RunnerArgs {
     #[arg(long, default_value = "127.0.0.1:5080", value_name = "HOST:PORT")]
     listen: String,
+    /// Where tasks reach it; that of --listen by default.
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
     /// The master's address.
     #[arg(long, env = "SMACK_MASTER", default_value = "127.0.0.1:5050", value_name = "HOST:PORT")]
     master: String,

@@ -95,8 +95,8 @@ fn fraction(bytes: &[u8]) -> Option<(i64, &[u8])> {
         return None;
     }
     let mut micros = 0;
-    for at in 0..6 {
-        micros = micros * 10 + if at < n_digits { i64::from(digits[at] - b'0') } else { 0 };
+    for digit in digits[..n_digits].iter().chain(std::iter::repeat(&b'0')).take(6) {
+        micros = micros * 10 + i64::from(digit - b'0');
     }
     Some((micros, &digits[n_digits..]))
 }

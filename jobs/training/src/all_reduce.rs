@@ -121,7 +121,7 @@ fn ring_sum(mesh: &Mesh, step: u64, values: &mut [f32], incoming: &mut Vec<f32>)
             incoming.resize(round.receive.len(), 0.0);
             mesh.receive_exact(previous, step, tag, bytes::of_f32_mut(incoming))?;
             for (own, other) in values[round.receive].iter_mut().zip(incoming.iter()) {
-                *own = *other + *own;
+                *own += *other;
             }
         } else {
             mesh.receive_exact(previous, step, tag, bytes::of_f32_mut(&mut values[round.receive]))?;

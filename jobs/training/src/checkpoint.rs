@@ -222,7 +222,7 @@ mod tests {
         let checkpoint = decode(&bytes, &slots, &["momentum"], 2).unwrap();
         assert_eq!(checkpoint.place, place(3));
         assert_eq!(checkpoint.weights[12], 4.0);
-        assert_eq!(checkpoint.moments, [checkpoint.weights.clone()]);
+        assert_eq!(checkpoint.moments, std::slice::from_ref(&checkpoint.weights));
         assert_eq!(checkpoint.normalization.unwrap().deviation, [0.1, 0.2]);
     }
 

@@ -282,7 +282,9 @@ impl Job {
     pub fn kill_tasks(&mut self, grace_ms: u64, commands: &mut Vec<Command>) {
         let framework = Framework::of(&self.record.spec);
         for (task, live) in self.record.tasks.iter().zip(&mut self.live) {
-            if !task.state.is_terminal() && !(live.kill_sent && grace_ms > 0) {
+            // A kill that was sent is only worth repeating to shorten its grace.
+            let again = !live.kill_sent || grace_ms == 0;
+            if !task.state.is_terminal() && again {
                 live.kill_sent = true;
                 // The order is quicker where the control stream is open; the kill also reaches a task that hangs.
                 commands.push(Command::Order { task: task.id.clone(), order: Order::Stop });

@@ -79,6 +79,7 @@ pub fn runner(args: RunnerArgs, globals: &Globals) -> Result<()> {
     log("info");
     let config = crate::server::RunnerConfig {
         listen: args.listen,
+        advertise: args.advertise.as_deref().map(|address| bare(address).to_string()),
         master: bare(&args.master).to_string(),
         data_dir: args.data_dir,
         token_file: globals.token_file.clone(),

@@ -20,10 +20,12 @@ use wire::v1;
 /// wait does not read, and its stream is closed so that it connects again.
 const ORDERS_MAX: usize = 16;
 
-/// The open control streams, by task.
+type Orders = mpsc::Sender<Result<v1::TaskOrders, Status>>;
+
+/// The open control streams, by task; each with the number of its connection.
 #[derive(Clone, Default)]
 pub struct Streams {
-    open: Arc<Mutex<HashMap<TaskId, (u64, mpsc::Sender<Result<v1::TaskOrders, Status>>)>>>,
+    open: Arc<Mutex<HashMap<TaskId, (u64, Orders)>>>,
 }
 
 impl Streams {
@@ -36,7 +38,7 @@ impl Streams {
         }
     }
 
-    fn insert(&self, task: TaskId, connection: u64, sender: mpsc::Sender<Result<v1::TaskOrders, Status>>) {
+    fn insert(&self, task: TaskId, connection: u64, sender: Orders) {
         self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(task, (connection, sender));
     }
 

@@ -31,6 +31,8 @@ const MESSAGE_BYTES_MAX: usize = 16 << 20;
 #[derive(Clone, Debug)]
 pub struct RunnerConfig {
     pub listen: String,
+    /// Where tasks reach this runner, `host:port`; the listener's own address when absent.
+    pub advertise: Option<String>,
     /// The master, `host:port`.
     pub master: String,
     pub data_dir: PathBuf,
@@ -57,7 +59,11 @@ pub async fn serve(config: RunnerConfig) -> anyhow::Result<()> {
     let model_dir = crate::predict::model_dir(&data_dir);
     let (owner, inbox) = owner::channel();
     let streams = control::Streams::default();
-    let book_config = book::Config { endpoint: format!("http://{}", reached_at(address)), data_dir, hold_ms: 3_000 };
+    let endpoint = match &config.advertise {
+        Some(advertise) => format!("http://{advertise}"),
+        None => format!("http://{}", reached_at(address)),
+    };
+    let book_config = book::Config { endpoint, data_dir, hold_ms: 3_000 };
     let ids = store.frameworks().context("failed to start the runner")?;
     let records = with_manifests(&book_config, store.jobs().context("failed to start the runner")?).await;
     let links = Framework::ALL

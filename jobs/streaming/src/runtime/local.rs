@@ -275,7 +275,7 @@ impl Driver {
                     Err(_) => break,
                 }
             }
-            for index in 0..self.tasks.len() {
+            for (index, ended) in outcomes.iter_mut().enumerate() {
                 while let Ok(report) = self.tasks[index].reports.try_recv() {
                     self.hear(index, report, &mut wanted)?;
                 }
@@ -283,7 +283,7 @@ impl Driver {
                 // What it said last was heard above only if it was over before.
                 if over && self.tasks[index].reports.is_empty() {
                     let outcome = self.join(index)?;
-                    outcomes[index] = Some(outcome);
+                    *ended = Some(outcome);
                     if outcome == Outcome::Stopped {
                         return Ok(Outcome::Stopped);
                     }

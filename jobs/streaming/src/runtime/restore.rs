@@ -51,7 +51,7 @@ impl Restored {
         }
         let mut notices = Vec::new();
         let has = |id: &String| dataflow.nodes.iter().any(|node| node.id == *id);
-        for gone in restored.prepared.keys().filter(|id| !has(id)) {
+        if let Some(gone) = restored.prepared.keys().find(|id| !has(id)) {
             return Err(refuse(format!(
                 "sink {gone} prepared rows that are not visible yet, and the query no longer has it; run the earlier \
                  query until it has stopped with its last checkpoint, or start without this one"

@@ -1,0 +1,45 @@
+//! The demo, as a newcomer starts it.
+
+use crate::cluster::Turn;
+use crate::processes;
+use crate::program::{command, ended};
+
+#[test]
+fn the_fraud_demo_sums_up_and_leaves_nothing() {
+    let _turn = Turn::take();
+    let (here, temporary) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let mut demo = command(here.path(), &["demo", "fraud", "--for", "30s", "-o", "json"]);
+    demo.env("TMPDIR", temporary.path());
+    let ran = ended(demo).expect(0);
+    let summary = ran.json();
+    let number = |name: &str| summary[name].as_f64().unwrap_or_else(|| panic!("no {name} in {summary:#}\n{}", ran.err));
+    for name in ["rows_in", "rows_out", "alerts", "scored"] {
+        assert!(number(name) > 0.0, "{name} in {summary:#}");
+    }
+    assert!(number("auc") >= 0.9, "{summary:#}");
+    assert!(number("auc_amount_alone") <= 0.85, "the amount alone must not tell: {summary:#}");
+    assert!(number("auc_best_reachable") >= number("auc") - 0.02, "nothing beats the best: {summary:#}");
+    assert_eq!(number("restarts"), 0.0, "{summary:#}");
+    let tasks = summary["tasks"].as_array().expect("tasks");
+    assert_eq!(tasks.len(), 6, "{summary:#}");
+    for kind in ["stream", "train"] {
+        assert!(tasks.iter().any(|task| task["kind"] == kind), "a {kind} task in {summary:#}");
+    }
+    for task in tasks {
+        for name in ["id", "agent", "offer", "state"] {
+            assert!(task[name].as_str().is_some_and(|text| !text.is_empty()), "{name} in {task}");
+        }
+    }
+    assert_eq!(processes::below(temporary.path()), []);
+    for folder in [here, temporary] {
+        assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 0, "stray files");
+    }
+}
+
+/// The demo has no file of its own: what it prints is what is shipped.
+#[test]
+fn it_prints_the_shipped_file() {
+    let here = tempfile::tempdir().expect("a folder");
+    let ran = crate::program::smack(here.path(), &["demo", "fraud", "--print"]).expect(0);
+    assert_eq!(ran.out, std::fs::read_to_string(crate::program::example("fraud.sql")).expect("the example"));
+}

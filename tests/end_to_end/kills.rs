@@ -1,0 +1,119 @@
+//! `kill -9` of any process in the middle of a stream: it goes on by itself, and its results are those of a batch query
+//! over the same rows, each exactly once.
+
+use crate::cluster::{Cluster, Job};
+use crate::program::smack;
+use crate::rows;
+use std::sync::OnceLock;
+
+const ROWS: u64 = 150_000;
+
+/// Ten seconds of payments. Their times do not depend on `rate`: a hundred cards that pay once a minute each.
+fn payments(rate: &str) -> String {
+    format!(
+        "CREATE TABLE payments (
+            id BIGINT, card BIGINT, ts TIMESTAMP, amount DOUBLE, merchant BIGINT,
+            WATERMARK FOR ts AS ts - INTERVAL '2 seconds'
+        ) WITH (connector = 'cards', cards = '100', rows = '{ROWS}'{rate});"
+    )
+}
+
+const SUMS: &str = "
+    SELECT card, window_start, COUNT(*) AS n, SUM(id) AS ids, MAX(amount) AS largest, COUNT(DISTINCT merchant) AS shops
+    FROM TABLE(TUMBLE(TABLE payments, DESCRIPTOR(ts), INTERVAL '10 minutes'))
+    GROUP BY card, window_start, window_end";
+
+const JOB: &str = "windows/windows";
+
+fn job_file() -> String {
+    format!(
+        "SET job.name = 'windows'; SET job.parallelism = '2'; SET job.cpus = '0.3'; SET checkpoint.interval = '500ms';
+        {payments}
+        CREATE TABLE totals (
+            card BIGINT, window_start TIMESTAMP, n BIGINT, ids BIGINT, largest DOUBLE, shops BIGINT,
+            PRIMARY KEY (card, window_start) NOT ENFORCED
+        );
+        CREATE TABLE files (
+            card BIGINT, window_start TIMESTAMP, n BIGINT, ids BIGINT, largest DOUBLE, shops BIGINT
+        ) WITH (connector = 'files', path = 'out', format = 'json');
+        CREATE VIEW sums AS {SUMS};
+        INSERT INTO totals SELECT card, window_start, n, ids, largest, shops FROM sums;
+        INSERT INTO files SELECT card, window_start, n, ids, largest, shops FROM sums;",
+        payments = payments(", rate = '15000', speed = '9000'")
+    )
+}
+
+/// What the batch engine says.
+fn batch_answer() -> &'static [String] {
+    static ANSWER: OnceLock<Vec<String>> = OnceLock::new();
+    ANSWER.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("query.sql"), format!("{}{SUMS};", payments(""))).expect("a file");
+        let ran = smack(folder.path(), &["run", "query.sql", "-o", "json"]).expect(0);
+        rows::canonical(&ran.out)
+    })
+}
+
+/// Runs the job, does the deed once it has a checkpoint and is far from its end, and compares what comes out.
+fn survives(deed: impl FnOnce(&Cluster, &Job)) -> Job {
+    let right = batch_answer();
+    let cluster = Cluster::start();
+    assert_eq!(cluster.submit("windows.sql", &job_file()), [JOB]);
+    let before = cluster.wait_for(JOB, "third checkpoint", |job| job.metrics.checkpoint_epoch >= Some(3));
+    assert!(before.state == "running" && before.metrics.rows_in < ROWS / 2, "too late to disturb it: {before:?}");
+    assert_eq!(before.tasks.len(), 2);
+    assert_ne!(before.tasks[0].agent, before.tasks[1].agent, "tasks are spread over agents");
+    deed(&cluster, &before);
+    let job = cluster.wait_until(JOB, "finished");
+    assert_eq!(job.metrics.rows_late, 0);
+    rows::assert_same("table", &cluster.rows("totals"), right);
+    rows::assert_same("files", &rows::of_files(&cluster.path("out")), right);
+    job
+}
+
+#[test]
+fn nothing_is_killed() {
+    let job = survives(|_, _| {});
+    assert_eq!((job.restarts, job.generation, job.metrics.rows_in), (0, 1, ROWS));
+}
+
+#[test]
+fn a_task_is_killed() {
+    let job = survives(|cluster, job| cluster.task(&job.tasks[1].id).kill());
+    assert!(job.restarts >= 1 && job.generation >= 2, "{job:?}");
+    assert!(job.told().contains("goes on from checkpoint"), "{}", job.told());
+}
+
+#[test]
+fn an_agent_is_killed() {
+    let job = survives(|cluster, job| {
+        let name = &job.tasks[0].agent;
+        let agent = cluster.member(name);
+        agent.kill();
+        cluster.wait_for_new(name, &agent);
+    });
+    assert!(job.restarts >= 1 && job.generation >= 2, "{job:?}");
+    assert!(job.told().contains("goes on from checkpoint"), "{}", job.told());
+}
+
+/// Its tasks go on without it, and it finds them again.
+#[test]
+fn the_runner_is_killed() {
+    let job = survives(|cluster, _| {
+        let runner = cluster.member("runner");
+        runner.kill();
+        cluster.wait_for_new("runner", &runner);
+    });
+    assert_eq!((job.restarts, job.generation), (0, 1), "{job:?}");
+}
+
+/// Nothing but placing needs it.
+#[test]
+fn the_master_is_killed() {
+    let job = survives(|cluster, _| {
+        let master = cluster.member("master");
+        master.kill();
+        cluster.wait_for_new("master", &master);
+    });
+    assert_eq!((job.restarts, job.generation, job.metrics.rows_in), (0, 1, ROWS), "{job:?}");
+}

@@ -1,0 +1,21 @@
+//! The whole of it, from outside: the built program, its processes, files and doors, as a user meets them.
+//!
+//! Nothing needs to be installed. Each test owns a folder and, where it needs one, a cluster in it; at most two clusters
+//! work at a time. Every wait has a generous end and says what it last saw; nothing is timed.
+
+mod checkpoints;
+mod cluster;
+mod demo;
+mod doors;
+mod framework;
+mod kills;
+mod mistakes;
+mod processes;
+mod program;
+mod rows;
+mod run;
+mod stop;
+mod tokens;
+mod training;
+mod trouble;
+mod wait;

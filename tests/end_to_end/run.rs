@@ -1,0 +1,68 @@
+//! `smack run`: a file in one process, without a cluster, with the same results.
+
+use crate::cluster::Cluster;
+use crate::program::{command, ended, example};
+use crate::rows;
+use std::path::Path;
+
+/// Runs with a temporary folder of its own, in which nothing may be left.
+fn run(folder: &Path, args: &[&str]) -> crate::program::Ran {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let mut run = command(folder, &["run"]);
+    run.args(args).env("TMPDIR", temporary.path());
+    let ran = ended(run);
+    assert_eq!(std::fs::read_dir(temporary.path()).expect("the folder").count(), 0, "stray files");
+    ran
+}
+
+#[test]
+fn the_first_example_prints_rows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = example("first.sql");
+    let first = first.to_str().expect("a plain name");
+    let shown = run(folder.path(), &[first]).expect(0);
+    let mut lines = shown.out.lines();
+    let heading: Vec<&str> = lines.next().expect("a heading").split_whitespace().collect();
+    assert_eq!(heading, ["window_start", "country", "payments", "turnover", "largest"]);
+    let told = run(folder.path(), &[first, "-o", "json"]).expect(0);
+    assert_eq!(rows::canonical(&told.out).len(), lines.count());
+    assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 0, "stray files");
+}
+
+/// The shipped fraud file over as many payments as a test has time for.
+fn bounded_fraud() -> String {
+    let text = std::fs::read_to_string(example("fraud.sql")).expect("the example");
+    let bounded = text.replace("rate = '20000',", "rate = '20000', rows = '80000',").replace("'30000'", "'5000'");
+    assert!(bounded.contains("rows = '80000'") && bounded.contains("min_rows = '5000'"), "the example has changed");
+    bounded
+}
+
+/// The rows of each table in the output of `run -o json`: how many, and the first of them.
+fn table(out: &str, name: &str) -> (u64, String) {
+    let mut tables = out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON lines"));
+    let table = tables.find(|table| table["table"] == name).unwrap_or_else(|| panic!("no table {name} in {out}"));
+    let first = table["first"].as_array().expect("rows").iter().map(|row| format!("{row}\n")).collect();
+    (table["rows"].as_u64().expect("a number"), first)
+}
+
+#[test]
+fn a_file_of_three_jobs_runs_as_it_does_on_a_cluster() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("fraud.sql"), bounded_fraud()).expect("a file");
+    let ran = run(folder.path(), &["fraud.sql", "-o", "json"]).expect(0);
+    let (n_features, first) = table(&ran.out, "features");
+    let (n_scores, _) = table(&ran.out, "scores");
+    assert!(n_features > 5_000 && n_scores == n_features, "{n_features} features, {n_scores} scores");
+
+    let cluster = Cluster::start();
+    cluster.submit("fraud.sql", &bounded_fraud());
+    for job in ["fraud/features", "fraud/fraud", "fraud/scores"] {
+        let job = cluster.wait_until(job, "finished");
+        assert_eq!(job.restarts, 0, "{job:?}");
+    }
+    let features = cluster.rows("features");
+    assert_eq!((features.len() as u64, cluster.rows("scores").len() as u64), (n_features, n_scores));
+    for row in rows::canonical(&first) {
+        assert!(features.contains(&row), "{row} is not among the cluster's");
+    }
+}
