@@ -253,6 +253,8 @@ fn members(config: &DevConfig, data_dir: &Path, ports: &Ports) -> Vec<Member> {
     let text = |args: &[&str]| args.iter().map(|arg| (*arg).to_string()).collect::<Vec<String>>();
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
     let cpus = config.cpus_per_agent.unwrap_or((cores / f64::from(config.agents.max(1))).max(1.0));
+    // One machine stands for several: together they offer what one agent would.
+    let mem_mib = daemon::agent::detected_totals().amount("mem") / f64::from(config.agents.max(1));
     let mut members = vec![Member::new(
         "master",
         token(text(&["master", "--listen", &master, "--data-dir", &folder("master")])),
@@ -276,6 +278,8 @@ fn members(config: &DevConfig, data_dir: &Path, ports: &Ports) -> Vec<Member> {
                 &folder(&name),
                 "--cpus",
                 &cpus.to_string(),
+                "--mem",
+                &format!("{mem_mib:.0}m"),
                 "--ports",
                 &task_ports,
             ])),

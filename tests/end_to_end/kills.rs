@@ -23,7 +23,8 @@ const SUMS: &str = "
     FROM TABLE(TUMBLE(TABLE payments, DESCRIPTOR(ts), INTERVAL '10 minutes'))
     GROUP BY card, window_start, window_end";
 
-const JOB: &str = "windows/windows";
+/// Named after the first of the tables that it fills.
+const JOB: &str = "windows/totals";
 
 fn job_file() -> String {
     format!(

@@ -7,14 +7,14 @@ use std::net::TcpListener;
 fn bad_records_are_counted_and_kept() {
     let cluster = Cluster::start();
     cluster.write("in.json", "{\"a\": 1}\nnot JSON\n{\"a\": 2}\n{\"a\": \"three\"}\n{\"a\": 4}\n");
-    cluster.submit(
+    let jobs = cluster.submit(
         "job.sql",
         "SET job.name = 'letters';
          CREATE TABLE records (a BIGINT) WITH (connector = 'files', path = 'in.json', format = 'json');
          CREATE TABLE good (a BIGINT, PRIMARY KEY (a) NOT ENFORCED);
          INSERT INTO good SELECT a FROM records;",
     );
-    let job = cluster.wait_until("letters/letters", "finished");
+    let job = cluster.wait_until(&jobs[0], "finished");
     assert_eq!(job.metrics.rows_bad, 2, "{job:?}");
     assert_eq!(cluster.rows("good"), ["a=1", "a=2", "a=4"]);
     let kept = std::process::Command::new("find")

@@ -12,7 +12,7 @@ pub use tasks::{EXIT_FATAL, run_name};
 mod views;
 
 use job::{Job, Phase, Record, TaskLive};
-use jobs::{FrameworkId, JobBody, JobId, JobSpec, OfferId, Reason, Resources, TaskId, TaskPlan, TaskState};
+use jobs::{FrameworkId, JobBody, JobId, JobSpec, OfferId, Reason, Resources, Restart, TaskId, TaskPlan, TaskState};
 use placement::HeldOffer;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -509,10 +509,12 @@ impl Book {
             return;
         }
         match result {
-            Err(error) => {
+            Err(error) if job.record.spec.restart == Restart::Never => {
                 job.note(now_ms, "error", error.clone());
                 job.record.phase = Phase::Failed { error };
             }
+            // A disk that is full or a manifest that is damaged can be mended while the job waits.
+            Err(error) => job.restart(now_ms, &error),
             Ok(Prepared { latest: Some(manifest), .. }) if manifest.finished => {
                 job.note(now_ms, "info", "all input was already processed");
                 job.record.phase = Phase::Finished;

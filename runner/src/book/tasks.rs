@@ -261,14 +261,17 @@ impl Job {
         };
         if fatal || self.record.spec.restart == Restart::Never {
             let error = self.last_error.clone().unwrap_or(what);
-            self.note(now_ms, "error", error.clone());
+            // The task may have told it itself just before.
+            if self.events.back().is_none_or(|last| last.text != error) {
+                self.note(now_ms, "error", error.clone());
+            }
             self.record.phase = Phase::Failed { error };
             return;
         }
         self.restart(now_ms, &what);
     }
 
-    fn restart(&mut self, now_ms: u64, what: &str) {
+    pub(super) fn restart(&mut self, now_ms: u64, what: &str) {
         if self.running_since_ms > 0 && now_ms.saturating_sub(self.running_since_ms) > STEADY_MS {
             self.failures = 0;
         }

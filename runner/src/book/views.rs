@@ -125,6 +125,7 @@ impl Book {
                 _ => "finished: all of its input is processed".to_string(),
             },
             Phase::Stopped => "was stopped".to_string(),
+            Phase::Failed { error } if error.starts_with("failed") => error.clone(),
             Phase::Failed { error } => format!("failed: {error}"),
         }
     }
@@ -144,6 +145,8 @@ impl Book {
             return format!("{needs}; the master cannot be reached");
         }
         match standing.waiting.get(spec.id.as_str()) {
+            // The master begins with what is needed, as we would.
+            Some(sentence) if sentence.starts_with("needs") => sentence.clone(),
             Some(sentence) if !sentence.is_empty() => format!("{needs}; {sentence}"),
             _ => format!("{needs}; {} offers are in hand", standing.offers.len()),
         }

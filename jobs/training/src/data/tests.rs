@@ -1,3 +1,5 @@
+//! Rows in, tensors out: what is refused, what is counted, and that order of arrival does not matter.
+
 use super::*;
 use crate::test_support::{batch, body};
 use arrow::array::{BooleanArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};

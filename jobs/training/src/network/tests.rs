@@ -1,3 +1,5 @@
+//! Gradients against finite differences, and what a network refuses.
+
 use super::*;
 
 const ROWS: usize = 6;

@@ -1,3 +1,5 @@
+//! Whole runs: gangs against one rank, interrupted against undisturbed, and the digits.
+
 use super::*;
 use crate::data::Data;
 use crate::predictor::Predictor;
