@@ -1,6 +1,8 @@
 -- From a Kafka topic into another topic and into a Cassandra table, summed up per key and ten seconds of event time:
 --
---     docker compose up --detach kafka cassandra
+--     docker compose up --detach --wait kafka cassandra
+--     docker compose exec kafka /opt/kafka/bin/kafka-topics.sh --bootstrap-server localhost:9092 \
+--         --create --topic events --partitions 4
 --     smack submit examples/kafka.sql
 --
 -- Records of the topic `events` are JSON, for example {"key": "a", "ts": 1767225600000, "value": 1.5}. One that cannot

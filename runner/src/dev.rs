@@ -104,13 +104,14 @@ impl Tree {
         for member in &mut tree.members {
             member.start()?;
         }
-        let file = DevFile { runner: tree.runner.clone(), master: format!("127.0.0.1:{}", ports.master) };
-        std::fs::write(tree.data_dir.join("dev.json"), serde_json::to_vec_pretty(&file)?)
-            .context("failed to write dev.json")?;
         if let Err(error) = tree.wait_until_ready(config).await {
             tree.end().await;
             return Err(error);
         }
+        // Last, so that whoever finds the file finds a cluster that answers.
+        let file = DevFile { runner: tree.runner.clone(), master: format!("127.0.0.1:{}", ports.master) };
+        std::fs::write(tree.data_dir.join("dev.json"), serde_json::to_vec_pretty(&file)?)
+            .context("failed to write dev.json")?;
         Ok(tree)
     }
 

@@ -93,6 +93,8 @@ impl Job {
 pub struct Cluster {
     folder: TempDir,
     dev: Child,
+    /// What it was started with.
+    arguments: Vec<String>,
     token: Option<String>,
     http: reqwest::blocking::Client,
     pub runner: String,
@@ -109,27 +111,35 @@ impl Cluster {
     pub fn start_with(args: &[&str], token: Option<&str>) -> Self {
         let turn = Turn::take();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut command = command(folder.path(), &["dev", "--port", "0"]);
-        command.args(args);
+        let mut arguments = vec!["dev", "--port", "0"];
+        arguments.extend(args);
         if let Some(token) = token {
             std::fs::write(folder.path().join("token"), token).expect("a file");
-            command.args(["--token-file", "token"]);
+            arguments.extend(["--token-file", "token"]);
         }
-        // A group of its own, as a shell gives it.
-        command.process_group(0);
-        let log = File::create(folder.path().join("dev.log")).expect("a file");
-        command.stdout(log.try_clone().expect("a second handle")).stderr(log);
-        let dev = command.spawn().expect("the program starts");
         let http = reqwest::blocking::Client::builder()
             .no_proxy()
             .timeout(Duration::from_secs(20))
             .build()
             .expect("an HTTP client");
-        let token = token.map(str::to_string);
-        let mut cluster = Self { folder, dev, token, http, runner: String::new(), master: String::new(), _turn: turn };
+        let mut cluster = Self {
+            dev: spawn(folder.path(), &arguments),
+            arguments: arguments.into_iter().map(str::to_string).collect(),
+            folder,
+            token: token.map(str::to_string),
+            http,
+            runner: String::new(),
+            master: String::new(),
+            _turn: turn,
+        };
+        cluster.wait_until_ready();
+        cluster
+    }
+
+    fn wait_until_ready(&mut self) {
         wait_for("cluster that is ready", || {
-            let said = std::fs::read_to_string(cluster.path("dev.log")).unwrap_or_default();
-            if let Ok(Some(status)) = cluster.dev.try_wait() {
+            let said = std::fs::read_to_string(self.path("dev.log")).unwrap_or_default();
+            if let Ok(Some(status)) = self.dev.try_wait() {
                 panic!("smack dev ended ({status}): {said}");
             }
             if said.contains("smack dev is ready") { Ok(()) } else { Err(said) }
@@ -139,11 +149,23 @@ impl Cluster {
             runner: String,
             master: String,
         }
-        let doors = std::fs::read(cluster.path(".smack/dev.json")).expect("dev.json");
+        let doors = std::fs::read(self.path(".smack/dev.json")).expect("dev.json");
         let doors: Doors = serde_json::from_slice(&doors).expect("addresses in dev.json");
-        cluster.runner = doors.runner;
-        cluster.master = doors.master;
-        cluster
+        self.runner = doors.runner;
+        self.master = doors.master;
+    }
+
+    /// `kill -9` of `smack dev`, which takes every process of the cluster with it; then starts it again.
+    pub fn crash(&mut self) {
+        self.dev.kill().expect("smack dev can be killed");
+        self.dev.wait().expect("smack dev can be waited for");
+        wait_for("end of every process", || match self.processes() {
+            left if left.is_empty() => Ok(()),
+            left => Err(format!("{left:?}")),
+        });
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        self.dev = spawn(self.folder.path(), &arguments);
+        self.wait_until_ready();
     }
 
     /// The folder in which `smack dev` works and job files lie.
@@ -297,6 +319,14 @@ impl Cluster {
         let _ = self.dev.kill();
         let _ = self.dev.wait();
     }
+}
+
+fn spawn(folder: &Path, arguments: &[&str]) -> Child {
+    let log = File::create(folder.join("dev.log")).expect("a file");
+    let mut command = command(folder, arguments);
+    // A group of its own, as a shell gives it.
+    command.process_group(0).stdout(log.try_clone().expect("a second handle")).stderr(log);
+    command.spawn().expect("the program starts")
 }
 
 impl Drop for Cluster {

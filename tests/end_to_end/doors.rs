@@ -11,6 +11,7 @@ fn nobody_listens_for_other_machines_without_a_token() {
         let ran = smack(folder.path(), &[daemon, "--listen", "0.0.0.0:0", "--data-dir", daemon]).expect(1);
         ran.says(&["0.0.0.0:0", "--token-file"]);
     }
+    assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 0, "stray folders");
 }
 
 #[test]

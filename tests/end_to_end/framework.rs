@@ -1,10 +1,10 @@
 //! A framework in another language, made from the .proto files alone, against a real master.
 //!
-//! It needs Python and a few packages, which are installed once into a virtual environment below the target folder. Where
-//! that cannot be done the test says so and passes, but not where `CI` is `true`.
+//! It needs Python and a few packages, see [`python`].
 
 use crate::cluster::Cluster;
 use crate::program::ended;
+use crate::python;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,44 +12,10 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/frameworks/python").canonicalize().expect("the framework")
 }
 
-/// A Python that has what the framework needs.
-fn python() -> Result<PathBuf, String> {
-    let requirements = folder().join("requirements.txt");
-    let wanted = std::fs::read_to_string(&requirements).expect("the requirements");
-    let environment = Path::new(env!("CARGO_TARGET_TMPDIR")).join("framework-python");
-    let python = environment.join("bin/python");
-    let installed = environment.join("installed.txt");
-    if std::fs::read_to_string(&installed).is_ok_and(|text| text == wanted) {
-        return Ok(python);
-    }
-    step(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
-    step(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&requirements))?;
-    std::fs::write(installed, wanted).expect("a file");
-    Ok(python)
-}
-
-fn step(command: &mut Command) -> Result<(), String> {
-    match command.output() {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr))),
-        Err(error) => Err(format!("{command:?}: {error}")),
-    }
-}
-
 #[test]
 fn a_python_framework_runs_a_command() {
-    let python = match python() {
-        Ok(python) => python,
-        Err(why) => {
-            assert!(std::env::var("CI").as_deref() != Ok("true"), "no Python for the framework: {why}");
-            eprintln!(
-                "SKIPPED: no Python for the framework: {why}\nTo run it: start `smack dev`, install {}/requirements.txt, \
-                 and start framework.py there with --master and the address in .smack/dev.json",
-                folder().display()
-            );
-            return;
-        }
-    };
+    let by_hand = "start `smack dev`, then framework.py with --master and the address in .smack/dev.json";
+    let Some(python) = python::with("framework", &folder().join("requirements.txt"), by_hand) else { return };
     let cluster = Cluster::start();
     let mut framework = Command::new(python);
     framework

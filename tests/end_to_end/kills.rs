@@ -56,15 +56,15 @@ fn batch_answer() -> &'static [String] {
 }
 
 /// Runs the job, does the deed once it has a checkpoint and is far from its end, and compares what comes out.
-fn survives(deed: impl FnOnce(&Cluster, &Job)) -> Job {
+fn survives(deed: impl FnOnce(&mut Cluster, &Job)) -> Job {
     let right = batch_answer();
-    let cluster = Cluster::start();
+    let mut cluster = Cluster::start();
     assert_eq!(cluster.submit("windows.sql", &job_file()), [JOB]);
     let before = cluster.wait_for(JOB, "third checkpoint", |job| job.metrics.checkpoint_epoch >= Some(3));
     assert!(before.state == "running" && before.metrics.rows_in < ROWS / 2, "too late to disturb it: {before:?}");
     assert_eq!(before.tasks.len(), 2);
     assert_ne!(before.tasks[0].agent, before.tasks[1].agent, "tasks are spread over agents");
-    deed(&cluster, &before);
+    deed(&mut cluster, &before);
     let job = cluster.wait_until(JOB, "finished");
     assert_eq!(job.metrics.rows_late, 0);
     rows::assert_same("table", &cluster.rows("totals"), right);
@@ -117,4 +117,12 @@ fn the_master_is_killed() {
         cluster.wait_for_new("master", &master);
     });
     assert_eq!((job.restarts, job.generation, job.metrics.rows_in), (0, 1, ROWS), "{job:?}");
+}
+
+/// As when the machine loses power, except that the disk remembers.
+#[test]
+fn everything_is_killed() {
+    let job = survives(|cluster, _| cluster.crash());
+    assert!(job.generation >= 2, "{job:?}");
+    assert!(job.told().contains("goes on from checkpoint"), "{}", job.told());
 }

@@ -81,6 +81,9 @@ fn a_file_that_is_not_there() {
          CREATE TABLE nowhere (a BIGINT) WITH (connector = 'blackhole');
          INSERT INTO nowhere SELECT a FROM records;",
     );
-    cluster.wait_until_why(&jobs[0], &["nowhere/in.json"]);
-    cluster.smack(&["submit", "job.sql", "--wait"]);
+    cluster.wait_until_why(&jobs[0], &["nowhere/in.json", "check option 'path'"]);
+    let job = cluster.wait_until(&jobs[0], "failed");
+    assert_eq!(job.restarts, 0, "trying again cannot help: {job:?}");
+    let waited = cluster.smack(&["submit", "job.sql", "--wait"]).expect(1);
+    waited.says(&["missing/nowhere failed", "nowhere/in.json"]);
 }

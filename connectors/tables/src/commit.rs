@@ -84,7 +84,9 @@ impl Store {
     }
 
     fn apply_all(&self, all: &[Waiting]) -> Result<Vec<Result<Applied>>> {
-        let transaction = self.db.begin_write()?;
+        let mut transaction = self.db.begin_write()?;
+        // Else a killed process costs the next one a walk over the whole file before it can serve.
+        transaction.set_quick_repair(true);
         let mut outcomes = Vec::with_capacity(all.len());
         for waiting in all {
             outcomes.push(match self.check(&transaction, waiting)? {

@@ -48,7 +48,8 @@ impl Store {
             DatabaseError::DatabaseAlreadyOpen => failed("another process has it open; stop that one first".to_owned()),
             other => failed(other.to_string()),
         })?;
-        let transaction = db.begin_write()?;
+        let mut transaction = db.begin_write()?;
+        transaction.set_quick_repair(true);
         let mut catalog = BTreeMap::new();
         {
             for entry in transaction.open_table(CATALOG)?.iter()? {
@@ -77,7 +78,8 @@ impl Store {
                 want: info.to_string(),
             });
         }
-        let transaction = self.db.begin_write()?;
+        let mut transaction = self.db.begin_write()?;
+        transaction.set_quick_repair(true);
         {
             let mut counters = transaction.open_table(COUNTERS)?;
             info.id = counters.get("tables")?.map_or(0, |last| last.value()) + 1;
@@ -123,7 +125,8 @@ impl Store {
     pub fn truncate(&self, name: &str) -> Result<()> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = rows_name(self.describe(name)?.id);
-        let transaction = self.db.begin_write()?;
+        let mut transaction = self.db.begin_write()?;
+        transaction.set_quick_repair(true);
         transaction.delete_table(RowsDefinition::new(&rows))?;
         transaction.open_table(RowsDefinition::new(&rows))?;
         Ok(transaction.commit()?)
@@ -134,7 +137,8 @@ impl Store {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let info = self.describe(name)?;
         let rows = rows_name(info.id);
-        let transaction = self.db.begin_write()?;
+        let mut transaction = self.db.begin_write()?;
+        transaction.set_quick_repair(true);
         transaction.delete_table(RowsDefinition::new(&rows))?;
         transaction.open_table(CATALOG)?.remove(name)?;
         transaction.open_table(APPLIED)?.retain(|(id, ..), _| id != info.id)?;

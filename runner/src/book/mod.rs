@@ -11,6 +11,9 @@ mod tasks;
 pub use tasks::{EXIT_FATAL, run_name};
 mod views;
 
+#[cfg(test)]
+mod tests;
+
 use job::{Job, Phase, Record, TaskLive};
 use jobs::{FrameworkId, JobBody, JobId, JobSpec, OfferId, Reason, Resources, Restart, TaskId, TaskPlan, TaskState};
 use placement::HeldOffer;
@@ -275,6 +278,13 @@ impl Book {
                 // Its tasks may well be running; they connect again and are reconciled.
                 job.coordinator = tasks::coordinator(&job);
             }
+            if job.record.phase == Phase::Stopping {
+                job.stop_asked = true;
+                if let Some(coordinator) = &mut job.coordinator {
+                    let asked = coordinator.apply(0, streaming::coordinator::Event::StopRequested);
+                    assert!(asked.is_empty(), "nothing is asked before a task has connected: {asked:?}");
+                }
+            }
             jobs.insert(job.record.spec.id.clone(), job);
         }
         Self { config, jobs, standings, connected: BTreeSet::new() }
@@ -429,6 +439,18 @@ impl Book {
             .map(|task| task.id.clone())
             .collect();
         commands.push(Command::Reconcile { framework, tasks });
+        // A kill that was under way when the line broke may never have arrived.
+        for job in self.jobs.values_mut().filter(|job| Framework::of(&job.record.spec) == framework) {
+            let wanted = match job.record.phase {
+                Phase::Launching | Phase::Running => true,
+                // The tasks of a stream end by themselves after its last checkpoint.
+                Phase::Stopping => job.is_stream(),
+                _ => false,
+            };
+            if !wanted {
+                job.kill_tasks(0, commands);
+            }
+        }
     }
 
     /// Moves every job as far as it can go, then brings demand and offers in line.

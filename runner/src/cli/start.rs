@@ -12,6 +12,7 @@ use crate::settle::settle;
 use daemon::agent::AgentConfig;
 use daemon::door::Token;
 use jobs::{AgentId, Resources};
+use std::io::IsTerminal;
 use std::path::Path;
 
 fn on_threads<T>(n_threads: usize, work: impl Future<Output = T>) -> Result<T> {
@@ -27,8 +28,11 @@ fn on_threads<T>(n_threads: usize, work: impl Future<Output = T>) -> Result<T> {
 fn log(default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("SMACK_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    // Colours are for terminals; these lines mostly go to files that people search.
+    let colours = std::io::stderr().is_terminal();
     // Whoever started this process may have set up its own log already.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).try_init();
 }
 
 fn token(globals: &Globals) -> Result<Option<Token>> {

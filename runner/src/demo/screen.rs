@@ -32,7 +32,10 @@ impl Screen {
 
     pub fn draw(&mut self, moment: &Moment, best: f64, elapsed: Duration) {
         if self.terminal {
-            let text = page(moment, best, elapsed);
+            // A line that wraps would take two rows and break drawing over.
+            let width = width();
+            let text: String =
+                page(moment, best, elapsed).lines().map(|line| format!("{}\n", cut(line, width))).collect();
             self.wipe();
             self.drawn = text.lines().count();
             print!("{text}");
@@ -55,6 +58,14 @@ impl Screen {
             self.drawn = 0;
         }
     }
+}
+
+/// Columns of the terminal; the usual 80 where it does not say.
+fn width() -> usize {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ writes a winsize, and that is what it is given.
+    let known = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &mut size) } == 0;
+    if known && size.ws_col > 0 { usize::from(size.ws_col) } else { 80 }
 }
 
 fn line(moment: &Moment, elapsed: Duration) -> String {

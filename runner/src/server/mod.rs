@@ -46,6 +46,8 @@ pub async fn serve(config: RunnerConfig) -> anyhow::Result<()> {
         .listen
         .parse()
         .with_context(|| format!("failed to start the runner: --listen '{}' is not host:port", config.listen))?;
+    // A door that may not be opened leaves no folder behind.
+    door::check_listen(listen, token.as_ref()).context("failed to start the runner")?;
     std::fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("failed to make the folder {}", config.data_dir.display()))?;
     let data_dir = std::fs::canonicalize(&config.data_dir)

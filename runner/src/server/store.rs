@@ -109,7 +109,9 @@ impl Store {
         ) -> Result<(), redb::StorageError>,
     ) -> Result<(), Error> {
         let run = || -> Result<(), redb::Error> {
-            let transaction = self.database.begin_write()?;
+            let mut transaction = self.database.begin_write()?;
+            // Else a killed process costs the next one a walk over the whole file before it can serve.
+            transaction.set_quick_repair(true);
             {
                 let mut jobs = transaction.open_table(JOBS)?;
                 let mut frameworks = transaction.open_table(FRAMEWORKS)?;
