@@ -21,6 +21,7 @@ use streaming::batch::{self, BatchContext};
 use streaming::control::Level;
 use streaming::runtime::Outcome;
 use streaming::runtime::local::{self, LocalConfig, LocalRun};
+use streaming::sql::StatementBody;
 use training::{Report, TrainTask};
 
 /// How often jobs are looked at; short, because a bounded job may take no longer than this in all.
@@ -321,7 +322,7 @@ async fn look_at(id: &JobId, working: &mut BTreeMap<JobId, Work>, here: &Here) -
 
 /// Shows the rows of a bare SELECT: by the batch engine when all its input ends, else as they come.
 async fn select(config: &RunConfig, here: &Here, statement: usize) -> anyhow::Result<()> {
-    use futures::StreamExt;
+    use futures::{FutureExt, StreamExt};
     let script = streaming::sql::parse(&config.text).map_err(|wrong| anyhow!("{wrong:?}"))?;
     let query = script
         .statements
@@ -329,6 +330,13 @@ async fn select(config: &RunConfig, here: &Here, statement: usize) -> anyhow::Re
         .and_then(|statement| statement.body.query())
         .context("failed to find the query among the statements")?;
     let (from, to) = query.span;
+    if matches!(script.statements[statement].body, StatementBody::Explain(_)) {
+        let functions =
+            crate::predict::functions(&here.model_dir(), &[]).map_err(|error| anyhow!("failed to {error}"))?;
+        let dataflow =
+            streaming::sql::plan(&script, &[statement], &functions).await.map_err(|wrong| anyhow!("{wrong:?}"))?;
+        return print::text(&streaming::sql::explain(&dataflow));
+    }
     let functions = crate::predict::functions(&here.model_dir(), &[]).map_err(|error| anyhow!("failed to {error}"))?;
     let mut printer = Printer::new(config.json);
     if batch::bounded(&script, statement) {
@@ -353,14 +361,17 @@ async fn select(config: &RunConfig, here: &Here, statement: usize) -> anyhow::Re
     let run = tokio::task::spawn_blocking(move || local::run(dataflow, local)).await??;
     let ended = crate::signal::ended();
     tokio::pin!(ended);
+    let mut stopping = false;
     loop {
         match run.results.try_recv() {
             Ok(batch) => printer.print(&batch)?,
             Err(error) if error.is_disconnected() => break,
-            Err(_) => tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-                () = &mut ended => run.stop(),
-            },
+            Err(_) => tokio::time::sleep(LOOK_EVERY).await,
+        }
+        // Looked at after every batch too: a fast query always has the next one ready.
+        if !stopping && ended.as_mut().now_or_never().is_some() {
+            stopping = true;
+            run.stop();
         }
         for (_, text) in run.notices.try_iter() {
             eprintln!("{text}");

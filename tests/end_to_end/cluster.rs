@@ -159,6 +159,16 @@ impl Cluster {
     pub fn crash(&mut self) {
         self.dev.kill().expect("smack dev can be killed");
         self.dev.wait().expect("smack dev can be waited for");
+        self.start_again();
+    }
+
+    /// Ends it as Ctrl-C does, then starts it again.
+    pub fn restart(&mut self) {
+        self.end();
+        self.start_again();
+    }
+
+    fn start_again(&mut self) {
         wait_for("end of every process", || match self.processes() {
             left if left.is_empty() => Ok(()),
             left => Err(format!("{left:?}")),

@@ -2,7 +2,7 @@
 
 use crate::cluster::Turn;
 use crate::processes;
-use crate::program::{command, ended};
+use crate::program::{Ran, command, ended, interrupted};
 
 #[test]
 fn the_fraud_demo_sums_up_and_leaves_nothing() {
@@ -30,6 +30,21 @@ fn the_fraud_demo_sums_up_and_leaves_nothing() {
             assert!(task[name].as_str().is_some_and(|text| !text.is_empty()), "{name} in {task}");
         }
     }
+    assert_eq!(processes::below(temporary.path()), []);
+    for folder in [here, temporary] {
+        assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 0, "stray files");
+    }
+}
+
+#[test]
+fn ctrl_c_ends_it_cleanly() {
+    let _turn = Turn::take();
+    let (here, temporary) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let mut demo = command(here.path(), &["demo", "-o", "json"]);
+    demo.env("TMPDIR", temporary.path());
+    let tasks_run = |_: &Ran| processes::below(temporary.path()).iter().any(|process| process.task().is_some());
+    let ran = interrupted(demo, tasks_run).expect(0);
+    assert!(ran.json()["tasks"].is_array(), "{}", ran.out);
     assert_eq!(processes::below(temporary.path()), []);
     for folder in [here, temporary] {
         assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 0, "stray files");

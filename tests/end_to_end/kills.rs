@@ -126,3 +126,11 @@ fn everything_is_killed() {
     assert!(job.generation >= 2, "{job:?}");
     assert!(job.told().contains("goes on from checkpoint"), "{}", job.told());
 }
+
+/// Nobody was killed, but every process is another afterwards.
+#[test]
+fn the_cluster_is_ended_and_started_again() {
+    let job = survives(|cluster, _| cluster.restart());
+    assert!(job.generation >= 2, "{job:?}");
+    assert!(job.told().contains("goes on from checkpoint"), "{}", job.told());
+}

@@ -5,6 +5,7 @@
 
 mod checkpoints;
 mod cluster;
+mod commands;
 mod demo;
 mod doors;
 mod framework;

@@ -1,6 +1,8 @@
 //! The program under test, run once to its end.
 
 use crate::wait::PATIENCE;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -75,24 +77,34 @@ pub fn smack(folder: &Path, args: &[&str]) -> Ran {
 }
 
 /// Runs it to its end; one that does not end is killed and has no exit code.
-pub fn ended(mut command: Command) -> Ran {
+pub fn ended(command: Command) -> Ran {
+    interrupted(command, |_| false)
+}
+
+/// The same, but presses Ctrl-C once what it wrote on standard output and error is `enough`.
+pub fn interrupted(mut command: Command, enough: impl Fn(&Ran) -> bool) -> Ran {
     // Files rather than pipes: a daemon that was left behind would keep a pipe open for ever.
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (out, err) = (folder.path().join("out"), folder.path().join("err"));
     command.stdout(File::create(&out).expect("a file")).stderr(File::create(&err).expect("a file"));
     let mut child = command.spawn().expect("the program starts");
-    let until = Instant::now() + PATIENCE;
-    let code = loop {
-        match child.try_wait().expect("the program can be waited for") {
-            Some(status) => break status.code(),
-            None if Instant::now() > until => {
-                child.kill().expect("the program can be killed");
-                child.wait().expect("the program can be waited for");
-                break None;
-            }
-            None => std::thread::sleep(Duration::from_millis(10)),
-        }
-    };
     let read = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).expect("its output")).into_owned();
-    Ran { code, out: read(&out), err: read(&err) }
+    let so_far = |code| Ran { code, out: read(&out), err: read(&err) };
+    let until = Instant::now() + PATIENCE;
+    let mut pressed = false;
+    loop {
+        if let Some(status) = child.try_wait().expect("the program can be waited for") {
+            return so_far(status.code());
+        }
+        if Instant::now() > until {
+            child.kill().expect("the program can be killed");
+            child.wait().expect("the program can be waited for");
+            return so_far(None);
+        }
+        if !pressed && enough(&so_far(None)) {
+            pressed = true;
+            kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).expect("it still runs");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

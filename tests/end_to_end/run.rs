@@ -1,7 +1,7 @@
 //! `smack run`: a file in one process, without a cluster, with the same results.
 
 use crate::cluster::Cluster;
-use crate::program::{command, ended, example};
+use crate::program::{command, ended, example, interrupted};
 use crate::rows;
 use std::path::Path;
 
@@ -27,6 +27,23 @@ fn the_first_example_prints_rows() {
     let told = run(folder.path(), &[first, "-o", "json"]).expect(0);
     assert_eq!(rows::canonical(&told.out).len(), lines.count());
     assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 0, "stray files");
+}
+
+#[test]
+fn an_endless_query_prints_rows_until_ctrl_c() {
+    // A slow one, and one that has the next rows ready at any time.
+    for rate in ["1000", "0"] {
+        let (folder, temporary) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let text = format!(
+            "CREATE TABLE numbers (id BIGINT) WITH (connector = 'datagen', rate = '{rate}'); SELECT id FROM numbers;"
+        );
+        std::fs::write(folder.path().join("endless.sql"), text).expect("a file");
+        let mut run = command(folder.path(), &["run", "endless.sql", "-o", "json"]);
+        run.env("TMPDIR", temporary.path());
+        let ran = interrupted(run, |ran| ran.out.lines().count() > 100).expect(0);
+        assert!(rows::canonical(&ran.out).len() > 100);
+        assert_eq!(std::fs::read_dir(temporary.path()).expect("the folder").count(), 0, "stray files");
+    }
 }
 
 /// The shipped fraud file over as many payments as a test has time for.

@@ -1,6 +1,6 @@
 //! A training job on a cluster: a gang placed together, and one that goes on where its chief was killed.
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Job};
 use crate::program::example;
 use std::fs;
 
@@ -28,13 +28,9 @@ fn longer() -> String {
     longer
 }
 
-#[test]
-fn a_killed_chief_resumes_and_learns_the_same() {
-    let cluster = Cluster::start();
-    let weights = |version: u64| {
-        let path = cluster.path(&format!(".smack/runner/models/digits/{version}/model.safetensors"));
-        fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-    };
+/// Trains twice with the same seed, the second time with the deed in the middle, and compares the weights.
+fn learns_the_same(deed: impl FnOnce(&mut Cluster, &Job)) -> (Job, u64) {
+    let mut cluster = Cluster::start();
     cluster.submit("digits.toml", &longer());
     let undisturbed = cluster.wait_until(JOB, "finished");
     assert_eq!((undisturbed.restarts, undisturbed.metrics.model_version), (0, Some(1)));
@@ -43,14 +39,51 @@ fn a_killed_chief_resumes_and_learns_the_same() {
     let total = undisturbed.metrics.steps_total;
     let before = cluster.wait_for(JOB, "middle", |job| job.metrics.step > total / 4);
     assert!(before.metrics.step < total * 3 / 4, "too late to disturb it: {:?}", before.metrics);
-    let chief = before.tasks.iter().find(|task| task.id.contains(".1.0.")).expect("a chief");
-    cluster.task(&chief.id).kill();
+    deed(&mut cluster, &before);
     let job = cluster.wait_until(JOB, "finished");
+    assert_eq!(job.metrics.model_version, Some(2));
+    let weights = |version: u64| {
+        let path = cluster.path(&format!(".smack/runner/models/digits/{version}/model.safetensors"));
+        fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    assert!(weights(1) == weights(2), "the same seed gives the same bits, disturbed or not");
+    (job, total)
+}
+
+/// It does not begin anew: some task said from which step it went on.
+#[track_caller]
+fn assert_resumed(job: &Job, total: u64) {
     assert!(job.restarts >= 1 && job.generation >= 2, "{job:?}");
     let resumed =
         job.events.iter().find_map(|event| event.text.strip_prefix("resumed at step ")).expect("a resumption");
     let step: u64 = resumed.split(' ').next().and_then(|step| step.parse().ok()).expect("a step");
     assert!((1..=total).contains(&step), "resumed at step {resumed}");
-    assert_eq!(job.metrics.model_version, Some(2));
-    assert!(weights(1) == weights(2), "the same seed gives the same bits, disturbed or not");
+}
+
+#[test]
+fn a_killed_chief_resumes_and_learns_the_same() {
+    let (job, total) = learns_the_same(|cluster, job| cluster.task(&job.tasks[0].id).kill());
+    assert_resumed(&job, total);
+}
+
+#[test]
+fn an_agent_is_killed_and_the_gang_learns_the_same() {
+    let (job, total) = learns_the_same(|cluster, job| {
+        let name = &job.tasks[1].agent;
+        let agent = cluster.member(name);
+        agent.kill();
+        cluster.wait_for_new(name, &agent);
+    });
+    assert_resumed(&job, total);
+}
+
+/// The gang does not need it while it trains.
+#[test]
+fn the_runner_is_killed_and_the_gang_goes_on() {
+    let (job, _) = learns_the_same(|cluster, _| {
+        let runner = cluster.member("runner");
+        runner.kill();
+        cluster.wait_for_new("runner", &runner);
+    });
+    assert_eq!((job.restarts, job.generation), (0, 1), "{job:?}");
 }

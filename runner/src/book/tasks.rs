@@ -164,7 +164,9 @@ impl Book {
                     task.state = TaskState::Lost;
                 }
                 let what = describe(status);
-                job.task_lost(now_ms, &what, status.exit_code == EXIT_FATAL, commands);
+                // Only our own program means that by this code; any other may use it as it likes.
+                let ours = matches!(job.record.spec.body, JobBody::Stream(_) | JobBody::Train(_));
+                job.task_lost(now_ms, &what, ours && status.exit_code == EXIT_FATAL, commands);
             }
         }
         let Some(job) = self.jobs.get(id) else { return };
@@ -231,8 +233,10 @@ impl Job {
         if !self.record.tasks.iter().all(|task| task.state == TaskState::Finished) {
             return;
         }
-        if matches!(self.record.spec.body, JobBody::Service(_)) && !self.stop_asked {
-            self.restart(now_ms, "the service ended");
+        let spec = &self.record.spec;
+        let of_others = matches!(spec.body, JobBody::Command(_) | JobBody::Service(_));
+        if of_others && spec.restart == Restart::Always && !self.stop_asked {
+            self.restart(now_ms, &format!("the {} ended", spec.body.kind()));
             return;
         }
         self.record.phase = if self.stop_asked { Phase::Stopped } else { Phase::Finished };

@@ -330,6 +330,26 @@ fn an_end_that_cannot_be_helped_fails_the_job() {
 }
 
 #[test]
+fn a_command_may_end_with_any_code_and_is_started_again_as_it_asks() {
+    let ends = [
+        (Restart::OnFailure, TaskState::Failed, "restarting"),
+        (Restart::OnFailure, TaskState::Finished, "finished"),
+        (Restart::Always, TaskState::Finished, "restarting"),
+        (Restart::Never, TaskState::Failed, "failed"),
+    ];
+    for (restart, end, state) in ends {
+        let mut world = World::new();
+        world.submit(vec![JobSpec { restart, parallelism: 1, ..spec("c", command()) }]);
+        world.offer(Framework::Training, "o1", "a1");
+        let launched = world.launched();
+        world.update(&launched[0].task, TaskState::Running);
+        assert_eq!(world.job("c").state, "running");
+        world.update_with(&launched[0].task, end, super::EXIT_FATAL);
+        assert_eq!(world.job("c").state, state, "{restart:?} {end:?}");
+    }
+}
+
+#[test]
 fn a_checkpoint_that_cannot_be_read_can_be_mended() {
     for (restart, state) in [(Restart::OnFailure, "restarting"), (Restart::Never, "failed")] {
         let mut world = World::new();

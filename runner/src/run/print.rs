@@ -102,6 +102,11 @@ pub fn tables(store: &tables::Store, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Lines that are shown as they are.
+pub fn text(text: &str) -> anyhow::Result<()> {
+    write(format!("{}\n", text.trim_end()).as_bytes())
+}
+
 /// A reader that went away (`| head`) has seen enough: the process ends well.
 fn write(text: &[u8]) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();

@@ -55,7 +55,14 @@ pub async fn settle(text: &str, surroundings: &Surroundings<'_>) -> Result<Settl
         .collect();
     let (job, checkpoint) = settings::of_sql(&settings, surroundings.around, &mut diagnostics);
     let script_jobs = script.jobs();
-    if script_jobs.is_empty() {
+    let explained: Vec<usize> = script
+        .statements
+        .iter()
+        .enumerate()
+        .filter(|(_, statement)| matches!(statement.body, StatementBody::Explain(_)))
+        .map(|(at, _)| at)
+        .collect();
+    if script_jobs.is_empty() && explained.is_empty() {
         let nothing = Diagnostic::new("there is nothing to run in it");
         diagnostics.push(nothing.help("add an INSERT INTO, a CREATE MODEL or a SELECT"));
     }
@@ -69,6 +76,9 @@ pub async fn settle(text: &str, surroundings: &Surroundings<'_>) -> Result<Settl
         checkpoint,
     };
     let mut queries = Vec::new();
+    for statement in &explained {
+        plan(&shared, &[*statement], &mut diagnostics).await;
+    }
     let mut specs: Vec<Option<JobSpec>> = Vec::with_capacity(script_jobs.len());
     for script_job in &script_jobs {
         specs.push(match script_job {
@@ -102,6 +112,8 @@ pub async fn settle(text: &str, surroundings: &Surroundings<'_>) -> Result<Settl
                     jobs.push(spec);
                 }
             }
+            queries.extend(explained);
+            queries.sort_unstable();
             Ok(Settled { group: shared.group, jobs, queries })
         }
         Ok(_) => Err(diagnostics),
