@@ -64,7 +64,12 @@ struct Member {
 /// Runs until SIGTERM or SIGINT.
 pub async fn dev(config: DevConfig) -> anyhow::Result<()> {
     let started = Instant::now();
-    let mut tree = Tree::start(&config).await?;
+    let ended = crate::signal::ended();
+    tokio::pin!(ended);
+    let mut tree = tokio::select! {
+        tree = Tree::start(&config) => tree?,
+        () = &mut ended => return Ok(()),
+    };
     eprintln!(
         "smack dev is ready in {:.2} s: {} agents, page and API at {}, files in {}",
         started.elapsed().as_secs_f64(),
@@ -73,8 +78,6 @@ pub async fn dev(config: DevConfig) -> anyhow::Result<()> {
         tree.data_dir.display()
     );
     eprintln!("submit a file with `smack submit FILE`; Ctrl-C ends it");
-    let ended = crate::signal::ended();
-    tokio::pin!(ended);
     loop {
         tokio::select! {
             () = &mut ended => break,
@@ -184,6 +187,12 @@ impl Tree {
                 let _ = child.kill().await;
             }
         }
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        // Nobody answers there any more.
         let _ = std::fs::remove_file(self.data_dir.join("dev.json"));
     }
 }
@@ -212,13 +221,18 @@ impl Member {
         command.args(&self.args).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         // Ctrl-C in a terminal reaches the whole group; members are to be ended in order, by us.
         command.process_group(0);
-        // SAFETY: prctl is async-signal-safe and touches no memory of ours.
+        let supervisor = std::process::id();
+        // SAFETY: prctl and getppid are async-signal-safe and touch no memory of ours; the error is made of a number.
         unsafe {
-            command.pre_exec(|| {
+            command.pre_exec(move || {
                 // A member must not outlive a supervisor that was killed. This follows the thread that forks, which is
                 // the one thread of the supervisor's runtime.
                 if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == -1 {
                     return Err(std::io::Error::last_os_error());
+                }
+                // It died before it could be followed: the signal will not come.
+                if libc::getppid() as u32 != supervisor {
+                    return Err(std::io::Error::from_raw_os_error(libc::ESRCH));
                 }
                 Ok(())
             });

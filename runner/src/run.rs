@@ -14,6 +14,7 @@ use print::Printer;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -40,27 +41,34 @@ pub struct RunConfig {
     pub quiet: bool,
 }
 
+/// Ready when the user has had enough; not to be asked again afterwards.
+type Ended<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
+
 /// Runs all jobs to their end, or until Ctrl-C; the code to exit with.
 pub async fn run(config: RunConfig) -> anyhow::Result<i32> {
     let folder = std::env::temp_dir().join(format!("smack-run-{}", std::process::id()));
-    let result = run_in(&config, &folder).await;
+    let ended = crate::signal::ended();
+    tokio::pin!(ended);
+    let result = run_in(&config, &folder, ended).await;
     if folder.exists() {
         std::fs::remove_dir_all(&folder).with_context(|| format!("failed to remove {}", folder.display()))?;
     }
     result
 }
 
-async fn run_in(config: &RunConfig, folder: &Path) -> anyhow::Result<i32> {
+async fn run_in(config: &RunConfig, folder: &Path, mut ended: Ended<'_>) -> anyhow::Result<i32> {
     let slices = config.slices.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32));
     let mut here = Here { folder: folder.to_path_buf(), slices, quiet: config.quiet, tables: None };
     if !config.settled.jobs.is_empty() {
         here.serve_tables().await?;
-        if !run_jobs(config, &here).await? {
+        if !run_jobs(config, &here, ended.as_mut()).await? {
             return Ok(0);
         }
     }
     for statement in &config.settled.queries {
-        select(config, &here, *statement).await?;
+        if !select(config, &here, *statement, ended.as_mut()).await? {
+            return Ok(0);
+        }
     }
     if config.settled.queries.is_empty()
         && let Some((_, store)) = &here.tables
@@ -124,10 +132,8 @@ enum Work {
 }
 
 /// False when it was ended by Ctrl-C.
-async fn run_jobs(config: &RunConfig, here: &Here) -> anyhow::Result<bool> {
+async fn run_jobs(config: &RunConfig, here: &Here, mut ended: Ended<'_>) -> anyhow::Result<bool> {
     let stop = Arc::new(AtomicBool::new(false));
-    let ended = crate::signal::ended();
-    tokio::pin!(ended);
     let mut waiting: Vec<&JobSpec> = config.settled.jobs.iter().collect();
     let mut working: BTreeMap<JobId, Work> = BTreeMap::new();
     let mut done: Vec<JobId> = Vec::new();
@@ -320,8 +326,9 @@ async fn look_at(id: &JobId, working: &mut BTreeMap<JobId, Work>, here: &Here) -
     }
 }
 
-/// Shows the rows of a bare SELECT: by the batch engine when all its input ends, else as they come.
-async fn select(config: &RunConfig, here: &Here, statement: usize) -> anyhow::Result<()> {
+/// Shows the rows of a bare SELECT: by the batch engine when all its input ends, else as they come. False when it was ended
+/// by Ctrl-C.
+async fn select(config: &RunConfig, here: &Here, statement: usize, mut ended: Ended<'_>) -> anyhow::Result<bool> {
     use futures::{FutureExt, StreamExt};
     let script = streaming::sql::parse(&config.text).map_err(|wrong| anyhow!("{wrong:?}"))?;
     let query = script
@@ -335,7 +342,8 @@ async fn select(config: &RunConfig, here: &Here, statement: usize) -> anyhow::Re
             crate::predict::functions(&here.model_dir(), &[]).map_err(|error| anyhow!("failed to {error}"))?;
         let dataflow =
             streaming::sql::plan(&script, &[statement], &functions).await.map_err(|wrong| anyhow!("{wrong:?}"))?;
-        return print::text(&streaming::sql::explain(&dataflow));
+        print::text(&streaming::sql::explain(&dataflow))?;
+        return Ok(true);
     }
     let functions = crate::predict::functions(&here.model_dir(), &[]).map_err(|error| anyhow!("failed to {error}"))?;
     let mut printer = Printer::new(config.json);
@@ -343,14 +351,20 @@ async fn select(config: &RunConfig, here: &Here, statement: usize) -> anyhow::Re
         let context = BatchContext::new(here.context(&config.settled.group, &config.base_dir));
         let bad = Arc::clone(&context.rows_bad);
         let mut rows = batch::query(&script, &script.text()[from..to], &functions, context).await?;
-        while let Some(batch) = rows.next().await {
-            printer.print(&batch?)?;
+        loop {
+            tokio::select! {
+                batch = rows.next() => match batch {
+                    Some(batch) => printer.print(&batch?)?,
+                    None => break,
+                },
+                () = &mut ended => return Ok(false),
+            }
         }
         match bad.load(Ordering::Relaxed) {
             0 => {}
             n => eprintln!("{n} records did not decode and were left out"),
         }
-        return Ok(());
+        return Ok(true);
     }
     let dataflow =
         streaming::sql::plan(&script, &[statement], &functions).await.map_err(|wrong| anyhow!("{wrong:?}"))?;
@@ -359,8 +373,6 @@ async fn select(config: &RunConfig, here: &Here, statement: usize) -> anyhow::Re
     local.slices = here.slices;
     local.tables_endpoint = here.tables.as_ref().map(|(endpoint, _)| endpoint.clone());
     let run = tokio::task::spawn_blocking(move || local::run(dataflow, local)).await??;
-    let ended = crate::signal::ended();
-    tokio::pin!(ended);
     let mut stopping = false;
     loop {
         match run.results.try_recv() {
@@ -378,5 +390,5 @@ async fn select(config: &RunConfig, here: &Here, statement: usize) -> anyhow::Re
         }
     }
     tokio::task::spawn_blocking(move || run.wait()).await??;
-    Ok(())
+    Ok(!stopping)
 }
