@@ -53,7 +53,10 @@ pub async fn run(config: RunConfig) -> anyhow::Result<i32> {
     if folder.exists() {
         std::fs::remove_dir_all(&folder).with_context(|| format!("failed to remove {}", folder.display()))?;
     }
-    result
+    match result {
+        Err(error) if error.is::<print::OutputClosed>() => Ok(0),
+        other => other,
+    }
 }
 
 async fn run_in(config: &RunConfig, folder: &Path, mut ended: Ended<'_>) -> anyhow::Result<i32> {

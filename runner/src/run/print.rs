@@ -107,11 +107,15 @@ pub fn text(text: &str) -> anyhow::Result<()> {
     write(format!("{}\n", text.trim_end()).as_bytes())
 }
 
-/// A reader that went away (`| head`) has seen enough: the process ends well.
+/// Nobody reads standard output any more (`| head`): whoever gets this has shown enough and ends well.
+#[derive(Debug, thiserror::Error)]
+#[error("write to standard output: its reader has gone")]
+pub struct OutputClosed;
+
 fn write(text: &[u8]) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(OutputClosed.into()),
         other => Ok(other?),
     }
 }
