@@ -1,35 +1,18 @@
-//! Between the runner's plain values and the wire: the only place of this crate where both are known.
+//! Between the runner's plain values and the wire: the only place of this crate where both are known. What master and
+//! agents also speak of is converted as they do it, in `daemon::convert`.
 
 use crate::book::placement::HeldOffer;
 use crate::book::{Demand, Event, Launch, Payload, Status, TrainReport};
 use crate::view;
-use jobs::{Reason, Resources, TaskId, TaskState};
+use daemon::convert::{reason_from, resources_from, resources_to, task_state_from};
+use jobs::{Reason, Resources, TaskId};
 use std::collections::BTreeMap;
 use streaming::control::{Level, Metrics, Order, Report, TaskSnapshot};
 use wire::v1;
 
-pub fn resources_to_wire(resources: &Resources) -> v1::Resources {
-    v1::Resources {
-        scalars: resources.scalars().map(|(name, milli)| v1::Scalar { name: name.to_string(), milli }).collect(),
-        ports: resources
-            .ports()
-            .iter()
-            .map(|(low, high)| v1::PortRange { low: u32::from(*low), high: u32::from(*high) })
-            .collect(),
-    }
-}
-
-pub fn resources_from_wire(resources: Option<v1::Resources>) -> Resources {
-    let resources = resources.unwrap_or_default();
-    let ports = resources
-        .ports
-        .iter()
-        .filter_map(|range| Some((u16::try_from(range.low).ok()?, u16::try_from(range.high).ok()?)));
-    let mut settled = Resources::new().with_ports(ports);
-    for scalar in &resources.scalars {
-        settled.set_milli(&scalar.name, scalar.milli);
-    }
-    settled
+/// What the master says it has. A malformed quantity is a defect of the master; nothing is then seen as there.
+fn resources_seen(resources: Option<v1::Resources>) -> Resources {
+    resources_from(resources).unwrap_or_default()
 }
 
 pub fn offer_from_wire(offer: v1::Offer, now_ms: u64) -> HeldOffer {
@@ -37,7 +20,7 @@ pub fn offer_from_wire(offer: v1::Offer, now_ms: u64) -> HeldOffer {
         id: offer.offer_id.into(),
         agent: offer.agent_id.into(),
         host: offer.host,
-        resources: resources_from_wire(offer.resources),
+        resources: resources_seen(offer.resources),
         held_since_ms: now_ms,
     }
 }
@@ -45,7 +28,7 @@ pub fn offer_from_wire(offer: v1::Offer, now_ms: u64) -> HeldOffer {
 pub fn demand_to_wire(demand: Demand) -> v1::Demand {
     v1::Demand {
         name: demand.name,
-        shape: Some(resources_to_wire(&demand.shape)),
+        shape: Some(resources_to(&demand.shape)),
         n_ports: demand.n_ports,
         count: demand.count,
     }
@@ -69,7 +52,7 @@ pub fn launch_to_wire(launch: Launch, token_file: Option<&str>) -> Result<v1::Ta
         task_id: launch.task.to_string(),
         name: launch.name,
         agent_id: launch.agent.to_string(),
-        resources: Some(resources_to_wire(&launch.resources)),
+        resources: Some(resources_to(&launch.resources)),
         argv,
         env: env.into_iter().collect(),
         plan,
@@ -79,46 +62,15 @@ pub fn launch_to_wire(launch: Launch, token_file: Option<&str>) -> Result<v1::Ta
 
 pub fn status_from_wire(status: v1::TaskStatus) -> Result<Status, String> {
     Ok(Status {
-        state: state_from_wire(status.state())?,
-        reason: reason_from_wire(status.reason()),
+        state: task_state_from(status.state).map_err(|error| error.to_string())?,
+        // A reason that a newer master has and we do not know changes nothing that we do.
+        reason: reason_from(status.reason).unwrap_or(Reason::None),
         task: status.task_id.into(),
         agent: status.agent_id.into(),
         message: status.message,
         uuid: status.uuid,
         exit_code: status.exit_code,
     })
-}
-
-pub fn state_from_wire(state: v1::TaskState) -> Result<TaskState, String> {
-    Ok(match state {
-        v1::TaskState::Unspecified => return Err("a task state is unspecified".to_string()),
-        v1::TaskState::Staging => TaskState::Staging,
-        v1::TaskState::Starting => TaskState::Starting,
-        v1::TaskState::Running => TaskState::Running,
-        v1::TaskState::Killing => TaskState::Killing,
-        v1::TaskState::Unreachable => TaskState::Unreachable,
-        v1::TaskState::Unknown => TaskState::Unknown,
-        v1::TaskState::Finished => TaskState::Finished,
-        v1::TaskState::Failed => TaskState::Failed,
-        v1::TaskState::Killed => TaskState::Killed,
-        v1::TaskState::Lost => TaskState::Lost,
-        v1::TaskState::Dropped => TaskState::Dropped,
-    })
-}
-
-fn reason_from_wire(reason: v1::Reason) -> Reason {
-    match reason {
-        v1::Reason::Unspecified | v1::Reason::None => Reason::None,
-        v1::Reason::Exited => Reason::Exited,
-        v1::Reason::LaunchFailed => Reason::LaunchFailed,
-        v1::Reason::KillRequested => Reason::KillRequested,
-        v1::Reason::InvalidOffer => Reason::InvalidOffer,
-        v1::Reason::InvalidTask => Reason::InvalidTask,
-        v1::Reason::AgentUnreachable => Reason::AgentUnreachable,
-        v1::Reason::AgentRestarted => Reason::AgentRestarted,
-        v1::Reason::AgentRemoved => Reason::AgentRemoved,
-        v1::Reason::Reconciliation => Reason::Reconciliation,
-    }
 }
 
 // ---- the control stream, runner's side ----
@@ -250,7 +202,7 @@ pub fn cluster_view(state: v1::StateResponse) -> view::ClusterView {
         state.frameworks.iter().map(|framework| (framework.framework_id.clone(), framework.name.clone())).collect();
     let mut n_tasks: BTreeMap<String, u64> = BTreeMap::new();
     for task in &state.tasks {
-        if state_from_wire(task.state()).is_ok_and(|state| !state.is_terminal()) {
+        if task_state_from(task.state).is_ok_and(|state| !state.is_terminal()) {
             *n_tasks.entry(task.agent_id.clone()).or_default() += 1;
         }
     }
@@ -307,7 +259,7 @@ pub fn cluster_view(state: v1::StateResponse) -> view::ClusterView {
 }
 
 fn resources_view(resources: Option<v1::Resources>) -> view::ResourcesView {
-    let resources = resources_from_wire(resources);
+    let resources = resources_seen(resources);
     view::ResourcesView {
         scalars: resources.scalars().map(|(name, milli)| (name.to_string(), milli as f64 / 1000.0)).collect(),
         n_ports: resources.n_ports() as u64,
