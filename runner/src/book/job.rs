@@ -71,6 +71,8 @@ pub struct Record {
     pub model_version: Option<u64>,
     /// What the generations before this one counted.
     pub earlier: Totals,
+    /// As of the last thing worth keeping: a model that was written, or an end.
+    pub training: Training,
 }
 
 /// A launched task of the present generation.
@@ -96,7 +98,7 @@ pub struct TaskLive {
     pub kill_sent: bool,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Training {
     pub step: u64,
     pub steps_total: u64,
@@ -145,7 +147,6 @@ pub struct Job {
     pub record: Record,
     pub live: Vec<TaskLive>,
     pub coordinator: Option<streaming::coordinator::Coordinator>,
-    pub training: Training,
     pub rate: Rate,
     pub events: VecDeque<EventView>,
     /// The last trouble that a task told of, with when; cleared when rows flow again.
@@ -169,7 +170,6 @@ impl Job {
             record,
             live,
             coordinator: None,
-            training: Training::default(),
             rate: Rate::default(),
             events: VecDeque::new(),
             warning: None,

@@ -369,6 +369,7 @@ impl Book {
                 tasks: Vec::new(),
                 model_version: None,
                 earlier: job::Totals::default(),
+                training: job::Training::default(),
                 spec,
             });
             job.note(now_ms, "info", "submitted");

@@ -94,11 +94,11 @@ impl Book {
             TrainReport::Metrics { step, steps_total, loss, metric, metric_name, rows_per_second } => {
                 job.warning = None;
                 if chief {
-                    job.training = Training {
+                    job.record.training = Training {
                         step,
                         steps_total,
                         loss: loss.is_finite().then_some(loss),
-                        metric: if metric.is_finite() { Some(metric) } else { job.training.metric },
+                        metric: if metric.is_finite() { Some(metric) } else { job.record.training.metric },
                         metric_name,
                         rows_per_second,
                     };
@@ -107,8 +107,8 @@ impl Book {
             }
             TrainReport::ModelWritten { version, metric, metric_name } => {
                 job.note(now_ms, "info", format!("model version {version} written, {metric_name} {metric:.4}"));
-                job.training.metric = Some(metric);
-                job.training.metric_name = metric_name;
+                job.record.training.metric = Some(metric);
+                job.record.training.metric_name = metric_name;
                 job.record.model_version = Some(version);
             }
             TrainReport::Notice { level, text } => {

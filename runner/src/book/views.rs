@@ -185,8 +185,8 @@ fn running(now_ms: u64, job: &Job) -> String {
         };
         format!("{tasks}, {} rows in, {:.0} rows/s, {checkpoint}", totals.rows_in, job.rate.per_second)
     } else {
-        let loss = job.training.loss.map_or(String::new(), |loss| format!(", loss {loss:.4}"));
-        format!("{tasks}, step {} of {}{loss}", job.training.step, job.training.steps_total)
+        let loss = job.record.training.loss.map_or(String::new(), |loss| format!(", loss {loss:.4}"));
+        format!("{tasks}, step {} of {}{loss}", job.record.training.step, job.record.training.steps_total)
     }
 }
 
@@ -203,7 +203,7 @@ fn metrics(now_ms: u64, job: &Job) -> JobMetrics {
         rows_per_second: match (running, job.is_stream()) {
             (false, _) => 0.0,
             (true, true) => job.rate.per_second,
-            (true, false) => job.training.rows_per_second,
+            (true, false) => job.record.training.rows_per_second,
         },
         watermark_ms,
         watermark_lag_ms: watermark_ms
@@ -212,11 +212,11 @@ fn metrics(now_ms: u64, job: &Job) -> JobMetrics {
         state_bytes: job.live.iter().map(|task| task.metrics.state_bytes).sum(),
         checkpoint_epoch: job.checkpoint.map(|(epoch, _)| epoch),
         checkpoint_age_ms: job.checkpoint.map(|(_, at_ms)| now_ms.saturating_sub(at_ms)),
-        step: job.training.step,
-        steps_total: job.training.steps_total,
-        loss: job.training.loss,
-        metric: job.training.metric,
-        metric_name: job.training.metric_name.clone(),
+        step: job.record.training.step,
+        steps_total: job.record.training.steps_total,
+        loss: job.record.training.loss,
+        metric: job.record.training.metric,
+        metric_name: job.record.training.metric_name.clone(),
         model_version: job.record.model_version,
     }
 }
