@@ -127,7 +127,7 @@ enum Verb {
     },
     /// List connectors, or the options of one.
     Connectors { name: Option<String> },
-    /// Measure: start, allocator, stream, train, api, …
+    /// Measure this build on this machine; suites: start, train.
     Bench {
         /// One suite; all by default.
         suite: Option<String>,

@@ -3,6 +3,7 @@
 //! Invariant: a figure is measured, never assumed; a goal that is a ratio is judged only against a peer or bare loop of
 //! the same run.
 
+mod peers;
 mod start;
 mod train;
 
@@ -55,14 +56,17 @@ impl Figure {
         let met = goal.map(|goal| value >= goal);
         Self { suite, figure: figure.into(), value, unit, goal, better: "higher", met, peer: None, peer_value: None }
     }
+
+    fn beside(mut self, peer: &str, value: f64) -> Self {
+        self.peer = Some(peer.to_string());
+        self.peer_value = Some(value);
+        self
+    }
 }
 
 pub const SUITES: [&str; 2] = ["start", "train"];
 
 pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
-    if config.peers {
-        eprintln!("no suite of this version has peers to run yet; figures are ours alone");
-    }
     let suites: Vec<&str> = match &config.suite {
         None => SUITES.to_vec(),
         Some(suite) => match SUITES.iter().find(|known| *known == suite) {
@@ -75,7 +79,7 @@ pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
         eprintln!("suite {suite} …");
         figures.extend(match suite {
             "start" => start::measure().await?,
-            "train" => train::measure().await?,
+            "train" => train::measure(config.peers).await?,
             other => unreachable!("suite {other} is listed and not measured"),
         });
     }
@@ -92,9 +96,13 @@ pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
                 Some(false) => "not met",
                 None => "",
             };
+            let peer = match (&figure.peer, figure.peer_value) {
+                (Some(peer), Some(value)) => format!("   {peer}: {value:.3} {}", figure.unit),
+                _ => String::new(),
+            };
             writeln!(
                 stdout,
-                "{:<8} {:<44} {:>12.3} {:<8} {:<20} {met}",
+                "{:<8} {:<44} {:>12.3} {:<8} {:<20} {met}{peer}",
                 figure.suite, figure.figure, figure.value, figure.unit, goal
             )?;
         }

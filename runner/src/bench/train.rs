@@ -1,26 +1,28 @@
 //! How long the digits take and how well they are told apart, over five seeds.
 
-use super::{Figure, median};
+use super::{Figure, median, peers};
 use anyhow::Context;
 use connectors::Context as ConnectorContext;
-use jobs::JobBody;
+use jobs::train::{Layer, Optimizer};
+use jobs::{JobBody, TrainBody};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 const SEEDS: [u64; 5] = [1, 2, 3, 4, 5];
 const DIGITS: &str = include_str!("../../../examples/digits.toml");
+const JAX_SCRIPT: &str = include_str!("../../../tests/peers/digits_jax.py");
 const DATA: &str = include_str!("../../../jobs/training/data/digits.csv");
 
-pub async fn measure() -> anyhow::Result<Vec<Figure>> {
+pub async fn measure(with_peers: bool) -> anyhow::Result<Vec<Figure>> {
     // The example reads its data next to it, so both are laid out as in the repository.
     let folder = std::env::temp_dir().join(format!("smack-bench-train-{}", std::process::id()));
-    let result = measure_in(&folder).await;
+    let result = measure_in(&folder, with_peers).await;
     std::fs::remove_dir_all(&folder).with_context(|| format!("failed to remove {}", folder.display()))?;
     result
 }
 
-async fn measure_in(folder: &Path) -> anyhow::Result<Vec<Figure>> {
+async fn measure_in(folder: &Path, with_peers: bool) -> anyhow::Result<Vec<Figure>> {
     let (examples, data) = (folder.join("examples"), folder.join("jobs/training/data"));
     std::fs::create_dir_all(&examples)?;
     std::fs::create_dir_all(&data)?;
@@ -64,14 +66,40 @@ async fn measure_in(folder: &Path) -> anyhow::Result<Vec<Figure>> {
         seconds.push(started.elapsed().as_secs_f64());
         accuracies.push(outcome.metric.context("failed to measure accuracy: there are no held-out rows")?);
     }
-    Ok(vec![
-        Figure::lower("train", "digits: training time, median of 5 seeds", median(seconds), "s", Some(10.0)),
-        Figure::higher(
-            "train",
-            "digits: held-out accuracy, median of 5 seeds",
-            median(accuracies),
-            "share",
-            Some(0.96),
-        ),
-    ])
+    let mut time = Figure::lower("train", "digits: training time, median of 5 seeds", median(seconds), "s", Some(10.0));
+    let mut accuracy = Figure::higher(
+        "train",
+        "digits: held-out accuracy, median of 5 seeds",
+        median(accuracies),
+        "share",
+        Some(0.96),
+    );
+    if with_peers {
+        let jax = jax(folder, &data.join("digits.csv"), &body)?;
+        time = time.beside(peers::JAX.name, jax.seconds);
+        accuracy = accuracy.beside(peers::JAX.name, jax.accuracy);
+    }
+    Ok(vec![time, accuracy])
+}
+
+#[derive(serde::Deserialize)]
+struct Measured {
+    seconds: f64,
+    accuracy: f64,
+}
+
+/// The same rows, network, optimizer and seeds in JAX.
+fn jax(folder: &Path, digits: &Path, body: &TrainBody) -> anyhow::Result<Measured> {
+    let [Layer::Dense { units, .. }] = body.layers.as_slice() else {
+        anyhow::bail!("failed to compare: the example is no longer one hidden layer, as the peer's script is");
+    };
+    let Optimizer::AdamW { learning_rate, .. } = body.optimizer else {
+        anyhow::bail!("failed to compare: the example no longer uses AdamW, as the peer's script does");
+    };
+    let script = folder.join("digits_jax.py");
+    std::fs::write(&script, JAX_SCRIPT)?;
+    let digits = digits.display().to_string();
+    let numbers = [body.epochs.to_string(), body.batch.to_string(), learning_rate.to_string(), units.to_string()];
+    let args: Vec<&str> = [digits.as_str()].into_iter().chain(numbers.iter().map(String::as_str)).collect();
+    peers::JAX.run(&script, &args)
 }
