@@ -120,9 +120,6 @@ pub enum Event {
         job: JobId,
         generation: u64,
     },
-    TaskGone {
-        task: TaskId,
-    },
     StreamReport {
         task: TaskId,
         report: Report,
@@ -251,8 +248,6 @@ pub struct Book {
     config: Config,
     jobs: BTreeMap<JobId, Job>,
     standings: BTreeMap<Framework, Standing>,
-    /// Tasks whose control stream is open.
-    connected: BTreeSet<TaskId>,
 }
 
 impl Book {
@@ -287,7 +282,7 @@ impl Book {
             }
             jobs.insert(job.record.spec.id.clone(), job);
         }
-        Self { config, jobs, standings, connected: BTreeSet::new() }
+        Self { config, jobs, standings }
     }
 
     pub fn apply(&mut self, now_ms: u64, event: Event) -> Vec<Command> {
@@ -315,9 +310,6 @@ impl Book {
             }
             Event::TaskHello { task, job, generation } => {
                 self.task_hello(now_ms, task, &job, generation, &mut commands);
-            }
-            Event::TaskGone { task } => {
-                self.connected.remove(&task);
             }
             Event::StreamReport { task, report } => self.stream_report(now_ms, &task, report, &mut commands),
             Event::TrainReport { task, report } => self.train_report(now_ms, &task, report, &mut commands),

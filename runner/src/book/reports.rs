@@ -26,7 +26,6 @@ impl Book {
             commands.push(Command::Order { task, order: Order::Stop });
             return;
         }
-        self.connected.insert(task.clone());
         let Some(job) = self.jobs.get_mut(id) else { return };
         if job.coordinator.is_none() {
             job.coordinator = super::tasks::coordinator(job);

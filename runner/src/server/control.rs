@@ -43,11 +43,10 @@ impl Streams {
     }
 
     /// Forgets the stream unless a newer one took its place.
-    fn remove(&self, task: &TaskId, connection: u64) -> bool {
+    fn remove(&self, task: &TaskId, connection: u64) {
         let mut open = self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        match open.get(task) {
-            Some((current, _)) if *current == connection => open.remove(task).is_some(),
-            _ => false,
+        if open.get(task).is_some_and(|(current, _)| *current == connection) {
+            open.remove(task);
         }
     }
 }
@@ -110,9 +109,7 @@ impl v1::tasks_server::Tasks for Tasks {
                     Some(Err(_)) | None => break,
                 }
             }
-            if streams.remove(&task, connection) {
-                owner.tell(Event::TaskGone { task }).await;
-            }
+            streams.remove(&task, connection);
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }

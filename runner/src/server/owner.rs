@@ -7,6 +7,7 @@ use super::frameworks::Link;
 use super::store::Store;
 use crate::book::{self, Book, Command, Event, Framework, Prepared};
 use crate::view::{JobView, WhyView};
+pub use daemon::client::chain;
 use jobs::JobSpec;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -182,18 +183,6 @@ fn durable(result: Result<(), super::store::Error>) {
         eprintln!("smack runner: failed to {}; ending so that nothing is launched that is not recorded", chain(&error));
         std::process::exit(1);
     }
-}
-
-/// An error with everything that caused it.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 async fn prepare(folder: &Path, job: &str, generation: u64, claimed_us: i64) -> Result<Prepared, String> {
