@@ -2,10 +2,13 @@
 //!
 //! Every slice of every task holds all of these operators; rows move between slices only at an [`Operator::Exchange`].
 
+use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
 use connectors::TableDef;
+use datafusion::common::JoinType;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion::physical_expr::window::WindowExpr;
 use std::sync::Arc;
 
 /// A dataflow: nodes in topological order, inputs before their readers.
@@ -22,8 +25,10 @@ pub struct Node {
     /// Indices of earlier nodes.
     pub inputs: Vec<usize>,
     pub operator: Operator,
-    /// Schema of what this node emits.
+    /// Schema of what this node emits; where it gives changes, the last column is their weight.
     pub schema: SchemaRef,
+    /// Whether rows may be taken back; see `runtime::operators::changes`.
+    pub changes: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -54,12 +59,74 @@ pub enum Operator {
         /// Parallel to `aggregates`: FILTER (WHERE …).
         filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
     },
+    /// Aggregates of all rows so far, one row per key, as a changelog; rows come already on the slice that owns their key.
+    /// Emits key columns, then one column per aggregate. Without keys there is one row from the beginning on.
+    GroupAggregate {
+        keys: Vec<usize>,
+        aggregates: Vec<Arc<AggregateFunctionExpr>>,
+        /// Parallel to `aggregates`: FILTER (WHERE …).
+        filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    },
+    /// Two inputs, left and right; rows with equal keys come to the same slice. Emits the columns of both, of a semi or
+    /// anti join those of the left one.
+    Join(Join),
+    /// Of the rows of each key the first ones in an order.
+    TopN {
+        keys: Vec<usize>,
+        order: Vec<Order>,
+        /// Ranks from the first to this one, counted from 1.
+        limit: usize,
+        /// Adds a column with the rank, UInt64.
+        rank: bool,
+    },
+    /// Adds a column per function, computed over the rows of the same key in an order.
+    Over {
+        keys: Vec<usize>,
+        order: Vec<Order>,
+        functions: Vec<Arc<dyn WindowExpr>>,
+        /// Column of event time: the order is rising event time and no function looks ahead, so a row is final, and
+        /// emitted once, when the watermark has passed it.
+        time: Option<usize>,
+    },
+    /// Before a table that is written by key: at most one row per key, the latest that is still there, as a changelog.
+    Upsert { keys: Vec<usize> },
     /// Rows of all inputs, in any order.
     Union,
     /// Writes a table. The input's columns are the table's, in order.
     Sink { table: TableDef },
     /// Rows go to the caller: the result of a bare SELECT.
     Collect,
+}
+
+#[derive(Clone, Debug)]
+pub struct Join {
+    pub kind: JoinType,
+    /// Parallel: columns of the left and of the right input that must be equal. None at all: every row meets every row.
+    pub left_keys: Vec<usize>,
+    pub right_keys: Vec<usize>,
+    /// Two nulls are equal keys, as in INTERSECT.
+    pub nulls_equal: bool,
+    /// What else must hold, over the left columns and then the right ones, without weights.
+    pub residual: Option<Arc<dyn PhysicalExpr>>,
+    /// How far apart in event time rows can be that meet; without it they are kept for ever.
+    pub bounds: Option<Bounds>,
+}
+
+/// Rows meet only if `lower_us <= right time - left time <= upper_us`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Columns of event time, Timestamp(µs, UTC), of the left and of the right input.
+    pub left_time: usize,
+    pub right_time: usize,
+    pub lower_us: i64,
+    pub upper_us: i64,
+}
+
+/// A column to order by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    pub column: usize,
+    pub options: SortOptions,
 }
 
 /// How event time and watermark of a source are computed.

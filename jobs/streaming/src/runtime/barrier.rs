@@ -84,7 +84,7 @@ mod tests {
     /// Two sources (0, 1) meet in a union (2) before an exchange (3); behind it a sink (4). Two slices.
     fn graph() -> Graph {
         Graph {
-            readers: vec![vec![2], vec![2], vec![3], vec![4], vec![]],
+            readers: vec![vec![(2, 0)], vec![(2, 1)], vec![(3, 0)], vec![(4, 0)], vec![]],
             entries: vec![
                 Entry { node: 3, reaches: vec![4], exchanges: vec![] },
                 Entry { node: 1, reaches: vec![1, 2, 3], exchanges: vec![3] },

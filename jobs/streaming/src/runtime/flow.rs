@@ -8,7 +8,8 @@ use crate::runtime::edges::Edges;
 use crate::runtime::exchange::Message;
 use crate::runtime::exchange::partition::partition;
 use crate::runtime::graph::Graph;
-use crate::runtime::operators::window::{BATCH_ROWS, Spec, WindowAggregate};
+use crate::runtime::operators::stateful::{Gathered, Output, Stateful, encode};
+use crate::runtime::operators::window::{self, BATCH_ROWS, WindowAggregate};
 use crate::runtime::operators::{filter, project, relabel};
 use crate::runtime::shared::Shared;
 use crate::runtime::snapshot::Part;
@@ -25,6 +26,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+/// Rows that an operator takes before it says what it kept back, if input never pauses.
+const PENDING_ROWS: usize = 50_000;
 /// How long handing out results may wait until a stop is looked for.
 const RESULT_WAIT: Duration = Duration::from_millis(100);
 
@@ -33,7 +36,7 @@ enum Running {
     Project { exprs: Vec<Arc<dyn PhysicalExpr>> },
     Filter { predicate: Arc<dyn PhysicalExpr> },
     Exchange { keys: Vec<usize>, edges: Edges, sent: Progress },
-    Window(Box<WindowAggregate>),
+    Stateful(Box<dyn Stateful>),
     Union,
     Sink { table: String, schema: SchemaRef, sink: Box<dyn Sink> },
     Collect { results: Sender<RecordBatch> },
@@ -83,8 +86,7 @@ impl Flow {
                 }
                 Operator::WindowAggregate { window, time, keys, aggregates, filters } => {
                     let input = Arc::clone(&shared.node(node.inputs[0]).schema);
-                    let spec = Spec {
-                        id: node.id.clone(),
+                    let spec = window::Spec {
                         window: *window,
                         time: *time,
                         keys: keys.clone(),
@@ -93,7 +95,8 @@ impl Flow {
                         input,
                         output: Arc::clone(&node.schema),
                     };
-                    Running::Window(Box::new(open_window(shared, at, slot, spec)?))
+                    let operator = WindowAggregate::new(spec).map_err(shared.operator_error(at))?;
+                    Running::Stateful(restored(shared, at, slot, Box::new(operator))?)
                 }
                 Operator::Union => Running::Union,
                 Operator::Sink { table } => {
@@ -160,12 +163,44 @@ impl Flow {
             return Ok(());
         }
         for at in 0..self.graph.readers[node].len() {
-            self.process(self.graph.readers[node][at], batch)?;
+            let (reader, input) = self.graph.readers[node][at];
+            self.process(reader, input, batch)?;
         }
         Ok(())
     }
 
-    fn process(&mut self, node: usize, batch: &RecordBatch) -> Result<(), Error> {
+    /// What a stateful operator gave: its rows go on, the others are counted.
+    fn emit(&mut self, node: usize, out: Output) -> Result<(), Error> {
+        self.shared.counters.rows_late.fetch_add(out.n_late, Relaxed);
+        if out.n_timeless > 0 && self.shared.counters.rows_bad.fetch_add(out.n_timeless, Relaxed) == 0 {
+            let text = format!(
+                "rows without an event time reach operator {} and are left out; they are counted as bad",
+                self.shared.node(node).id
+            );
+            self.shared.notice(crate::control::Level::Warning, text);
+        }
+        out.batches.iter().try_for_each(|batch| self.push(node, batch))
+    }
+
+    /// Lets every operator say what it kept back, those nearer to the sources first.
+    pub fn flush_pending(&mut self) -> Result<(), Error> {
+        for node in 0..self.operators.len() {
+            if let Running::Stateful(operator) = &mut self.operators[node]
+                && operator.n_pending() > 0
+            {
+                let mut out = Output::default();
+                operator.flush(&mut out).map_err(self.shared.operator_error(node))?;
+                self.emit(node, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn any_full(&self) -> bool {
+        self.operators.iter().any(|operator| matches!(operator, Running::Exchange { edges, .. } if edges.is_full()))
+    }
+
+    fn process(&mut self, node: usize, input: usize, batch: &RecordBatch) -> Result<(), Error> {
         let schema = &self.shared.node(node).schema;
         let failed = self.shared.operator_error(node);
         match &mut self.operators[node] {
@@ -193,18 +228,13 @@ impl Flow {
                 }
                 Ok(())
             }
-            Running::Window(window) => {
-                let unusual = window.process(batch).map_err(failed)?;
-                self.shared.counters.rows_late.fetch_add(unusual.late, Relaxed);
-                if unusual.timeless > 0 && self.shared.counters.rows_bad.fetch_add(unusual.timeless, Relaxed) == 0 {
-                    let text = format!(
-                        "rows without an event time reach operator {} and are in no window; \
-                         they are counted as bad",
-                        self.shared.node(node).id
-                    );
-                    self.shared.notice(crate::control::Level::Warning, text);
+            Running::Stateful(operator) => {
+                let mut out = Output::default();
+                operator.process(input, batch, &mut out).map_err(failed)?;
+                if operator.n_pending() >= PENDING_ROWS {
+                    operator.flush(&mut out).map_err(self.shared.operator_error(node))?;
                 }
-                Ok(())
+                self.emit(node, out)
             }
             Running::Sink { table, schema, sink } => {
                 let batch = relabel(schema, batch.clone()).map_err(failed)?;
@@ -265,21 +295,18 @@ impl Flow {
                         self.outputs[node] = self.outputs[node].combined(edges.iter().copied());
                     }
                 }
-                Running::Window(window) => {
-                    let mut emitted = Vec::new();
-                    if changed {
-                        let keep = |batch| {
-                            emitted.push(batch);
-                            Ok(())
-                        };
-                        window.advance(input.watermark_us, keep).map_err(self.shared.operator_error(node))?;
-                        let watermark_us = window.output_watermark_us();
-                        self.outputs[node] = self.outputs[node].advanced(Progress { watermark_us, idle: input.idle });
+                Running::Stateful(operator) if changed => {
+                    let failed = self.shared.operator_error(node);
+                    let mut out = Output::default();
+                    operator.advance(input.watermark_us, &mut out).map_err(&failed)?;
+                    if input.ended() {
+                        operator.flush(&mut out).map_err(&failed)?;
                     }
-                    for batch in emitted {
-                        self.push(node, &batch)?;
-                    }
+                    let watermark_us = operator.output_watermark_us();
+                    self.outputs[node] = self.outputs[node].advanced(Progress { watermark_us, idle: input.idle });
+                    self.emit(node, out)?;
                 }
+                Running::Stateful(_) => {}
                 Running::Project { .. }
                 | Running::Filter { .. }
                 | Running::Union
@@ -310,11 +337,15 @@ impl Flow {
             Running::Exchange { edges, .. } => {
                 edges.send_all(&Message::Barrier { epoch: part.epoch, last: part.last });
             }
-            Running::Window(window) => {
-                let slice = (self.slot % self.shared.config.slices) as usize;
-                self.shared.counters.saw_state(slice, window.memory_bytes() as u64);
-                let bytes = window.snapshot(self.slot, self.shared.n_slots());
-                part.state.insert(id, bytes.map_err(self.shared.operator_error(node))?);
+            Running::Stateful(operator) => {
+                let failed = self.shared.operator_error(node);
+                let mut out = Output::default();
+                operator.flush(&mut out).map_err(&failed)?;
+                let tables = operator.snapshot().map_err(&failed)?;
+                let owner = (self.slot, self.shared.n_slots());
+                let files = encode(&id, self.inputs[node].watermark_us, &tables, owner).map_err(&failed)?;
+                part.state.insert(id, files);
+                self.emit(node, out)?;
             }
             Running::Sink { table, sink, .. } => {
                 let bytes = retry::until_done(&self.shared, table, "prepare", || sink.prepare(part.epoch))?;
@@ -346,7 +377,7 @@ impl Flow {
 
     pub fn measure(&self) {
         let bytes = |operator: &Running| match operator {
-            Running::Window(window) => window.memory_bytes() as u64,
+            Running::Stateful(operator) => operator.memory_bytes() as u64,
             _ => 0,
         };
         let slice = (self.slot % self.shared.config.slices) as usize;
@@ -371,23 +402,30 @@ fn find(shared: &Shared, connector: &str, table: &str) -> Result<&'static dyn Co
     })
 }
 
-fn open_window(shared: &Shared, node: usize, slot: u32, spec: Spec) -> Result<WindowAggregate, Error> {
-    let id = spec.id.clone();
-    let mut window = WindowAggregate::new(spec).map_err(shared.operator_error(node))?;
-    let epoch = shared.restored.epoch;
-    for name in shared.restored.state.get(&id).into_iter().flatten() {
+/// The operator with the state that the checkpoint holds for this slice.
+fn restored(
+    shared: &Shared,
+    node: usize,
+    slot: u32,
+    mut operator: Box<dyn Stateful>,
+) -> Result<Box<dyn Stateful>, Error> {
+    let id = &shared.node(node).id;
+    let Some(names) = shared.restored.state.get(id) else { return Ok(operator) };
+    let mut gathered = Gathered::new(id, (slot, shared.n_slots()));
+    for name in names {
         let bytes = shared.config.checkpoints.get_blocking(&shared.io, name).map_err(|source| Error::Restore {
             job: shared.config.job.clone(),
             operator: id.clone(),
-            epoch,
+            epoch: shared.restored.epoch,
             source: Box::new(source),
         })?;
-        window.restore(&bytes, slot, shared.n_slots()).map_err(|source| {
+        gathered.add(&bytes).map_err(|source| {
             let source = source.context(format!("state file {name}"));
             shared.operator_error(node)(source)
         })?;
     }
-    Ok(window)
+    gathered.restore(operator.as_mut()).map_err(shared.operator_error(node))?;
+    Ok(operator)
 }
 
 fn open_sink(shared: &Shared, node: usize, slot: u32, table: &connectors::TableDef) -> Result<Box<dyn Sink>, Error> {

@@ -20,8 +20,8 @@ pub struct Entry {
 
 #[derive(Clone, Debug)]
 pub struct Graph {
-    /// By node: who reads its output.
-    pub readers: Vec<Vec<usize>>,
+    /// By node: who reads its output, and as which of its inputs.
+    pub readers: Vec<Vec<(usize, usize)>>,
     /// Later entries first: what is nearer to the sinks is polled first, so that rows leave before new ones come in.
     pub entries: Vec<Entry>,
     /// By node: the entries that reach it.
@@ -33,9 +33,9 @@ impl Graph {
         let nodes = &dataflow.nodes;
         let mut readers = vec![Vec::new(); nodes.len()];
         for (at, node) in nodes.iter().enumerate() {
-            for input in &node.inputs {
+            for (place, input) in node.inputs.iter().enumerate() {
                 assert!(*input < at, "node {at} ({}) reads node {input}, which is not before it", node.id);
-                readers[*input].push(at);
+                readers[*input].push((at, place));
             }
         }
         let is_exchange = |at: usize| matches!(nodes[at].operator, Operator::Exchange { .. });
@@ -49,7 +49,7 @@ impl Graph {
             reached[at] = true;
             for next in at..nodes.len() {
                 if reached[next] && (next == at || !is_exchange(next)) {
-                    readers[next].iter().for_each(|reader| reached[*reader] = true);
+                    readers[next].iter().for_each(|(reader, _)| reached[*reader] = true);
                 }
             }
             reached[at] = is_source;

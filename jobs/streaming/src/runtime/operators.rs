@@ -1,6 +1,10 @@
 //! The operators that do more than pass rows on.
 
+pub mod changes;
 pub mod groups;
+pub mod stateful;
+#[cfg(test)]
+pub mod testing;
 pub mod window;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};

@@ -130,9 +130,14 @@ impl Slice {
                     idle &= !self.read(channel)?;
                 }
             }
-            if self.measured.elapsed() >= MEASURE_EVERY {
+            let due = self.measured.elapsed() >= MEASURE_EVERY;
+            if due {
                 self.measured = Instant::now();
                 self.flow.measure();
+            }
+            // While an exchange is full, more output would only wait.
+            if due || (idle && !self.flow.any_full()) {
+                self.flow.flush_pending()?;
             }
             if idle {
                 self.wait(orders);

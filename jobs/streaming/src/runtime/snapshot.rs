@@ -15,8 +15,8 @@ pub struct Part {
     pub slot: u32,
     pub epoch: u64,
     pub last: bool,
-    /// By operator id: the bytes of the state file.
-    pub state: BTreeMap<String, Vec<u8>>,
+    /// By operator id, by table: the bytes of the state file.
+    pub state: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     /// By operator id: what the sink prepared.
     pub prepared: BTreeMap<String, Vec<u8>>,
     pub positions: BTreeMap<String, BTreeMap<String, u64>>,
@@ -45,14 +45,17 @@ async fn write(shared: &Shared, part: Part) -> Result<TaskSnapshot, String> {
         watermarks: part.watermarks,
         ..TaskSnapshot::default()
     };
-    for (files, kind, into) in
-        [(part.state, "state", &mut snapshot.state), (part.prepared, "sink", &mut snapshot.prepared)]
-    {
-        for (operator, bytes) in files {
-            let name = format!("{folder}/{operator}-{}.{kind}", part.slot);
+    for (operator, tables) in part.state {
+        for (table, bytes) in tables {
+            let name = format!("{folder}/{operator}-{}.{table}.state", part.slot);
             put(shared, &name, bytes).await?;
-            into.entry(operator).or_default().push(name);
+            snapshot.state.entry(operator.clone()).or_default().push(name);
         }
+    }
+    for (operator, bytes) in part.prepared {
+        let name = format!("{folder}/{operator}-{}.sink", part.slot);
+        put(shared, &name, bytes).await?;
+        snapshot.prepared.entry(operator).or_default().push(name);
     }
     Ok(snapshot)
 }

@@ -26,6 +26,9 @@ const CHECKSUM_BYTES: usize = 8;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     pub operator: String,
+    /// Which of the operator's tables; see `runtime::operators::stateful::Table`.
+    #[serde(default)]
+    pub table: String,
     /// The lowest and highest key hash that the writer owned.
     pub hash_low: u64,
     pub hash_high: u64,
@@ -100,7 +103,13 @@ mod tests {
         let schema = Arc::new(Schema::new(vec![Field::new("count", DataType::Int64, true)]));
         let batch =
             RecordBatch::try_new(schema.clone(), vec![Arc::new(Int64Array::from(vec![1, 2, 3]))]).expect("batch");
-        let header = Header { operator: "window-1".into(), hash_low: 0, hash_high: u64::MAX, watermark_us: 5 };
+        let header = Header {
+            operator: "window-1".into(),
+            table: "panes".into(),
+            hash_low: 0,
+            hash_high: u64::MAX,
+            watermark_us: 5,
+        };
         let bytes = encode(&header, &schema, std::slice::from_ref(&batch)).expect("encode");
         assert_eq!(decode(&bytes).expect("decode"), (header, schema, vec![batch]));
         for cut in 0..bytes.len() {

@@ -9,14 +9,15 @@
 
 use crate::dataflow::Window;
 use crate::runtime::operators::groups::{Aggregation, Frozen, Live};
+use crate::runtime::operators::stateful::{Output, Stateful, Table, expect_schema, external};
 use crate::runtime::operators::{evaluate, evaluate_predicate};
-use crate::state::{file, hash};
+use crate::state::hash;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array,
     UInt64Array,
 };
-use arrow::compute::{concat_batches, filter_record_batch, take};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType, UInt64Type};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
@@ -30,19 +31,12 @@ pub const BATCH_ROWS: usize = 8192;
 /// Event times beyond this (some 146,000 years from the epoch) are taken for mistakes: arithmetic on them could wrap.
 const TIME_LIMIT_US: i64 = i64::MAX / 2;
 
-/// What becomes of a row, besides being aggregated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Unusual {
-    /// Rows that missed at least one window because it was emitted before they came.
-    pub late: u64,
-    /// Rows without a usable event time; they are in no window.
-    pub timeless: u64,
-}
+/// The state's only table.
+const PANES: &str = "panes";
 
 /// How the operator was planned; see `Operator::WindowAggregate`.
 #[derive(Debug)]
 pub struct Spec {
-    pub id: String,
     pub window: Window,
     pub time: usize,
     pub keys: Vec<usize>,
@@ -95,11 +89,13 @@ impl WindowAggregate {
             spec,
         })
     }
+}
 
-    pub fn process(&mut self, batch: &RecordBatch) -> Result<Unusual> {
-        let (rows_by_pane, unusual) = self.assign(batch)?;
+impl Stateful for WindowAggregate {
+    fn process(&mut self, _: usize, batch: &RecordBatch, out: &mut Output) -> Result<()> {
+        let rows_by_pane = self.assign(batch, out)?;
         if rows_by_pane.is_empty() {
-            return Ok(unusual);
+            return Ok(());
         }
         let keys: Vec<ArrayRef> = self.spec.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
         let all = |exprs: &Vec<Arc<dyn PhysicalExpr>>| exprs.iter().map(|expr| evaluate(expr, batch)).collect();
@@ -128,11 +124,11 @@ impl WindowAggregate {
                 .collect::<Result<Vec<Option<BooleanArray>>>>()?;
             pane.update(&keys, n_rows, &arguments, &filters)?;
         }
-        Ok(unusual)
+        Ok(())
     }
 
     /// Emits, in order of their ends, the windows that the watermark has passed.
-    pub fn advance(&mut self, watermark_us: i64, mut emit: impl FnMut(RecordBatch) -> Result<()>) -> Result<()> {
+    fn advance(&mut self, watermark_us: i64, out: &mut Output) -> Result<()> {
         if watermark_us <= self.watermark_us {
             return Ok(());
         }
@@ -153,7 +149,7 @@ impl WindowAggregate {
             if n_groups > 0 {
                 let batch = self.output(start, keys, results, n_groups)?;
                 for offset in (0..n_groups).step_by(BATCH_ROWS) {
-                    emit(batch.slice(offset, BATCH_ROWS.min(n_groups - offset)))?;
+                    out.batches.push(batch.slice(offset, BATCH_ROWS.min(n_groups - offset)));
                 }
             }
         }
@@ -167,25 +163,16 @@ impl WindowAggregate {
         Ok(())
     }
 
-    /// What the rows that are still to come out cannot be earlier than: the start of the first window not yet emitted,
-    /// so that both the start and the end of a window can serve as the event time of what follows.
-    pub fn output_watermark_us(&self) -> i64 {
+    /// The start of the first window not yet emitted, so that both the start and the end of a window can serve as the
+    /// event time of what follows.
+    fn output_watermark_us(&self) -> i64 {
         match self.watermark_us {
             i64::MIN | i64::MAX => self.watermark_us,
             watermark_us => self.first_window_after(watermark_us),
         }
     }
 
-    pub fn memory_bytes(&self) -> usize {
-        let of = |pane: &Pane| match pane {
-            Pane::Live(live) => live.memory_bytes(),
-            Pane::Frozen(frozen) => frozen.memory_bytes(),
-        };
-        self.panes.values().map(of).sum()
-    }
-
-    /// The state file of this slice.
-    pub fn snapshot(&mut self, slot: u32, n_slots: u32) -> Result<Vec<u8>> {
+    fn snapshot(&mut self) -> Result<Vec<Table>> {
         let schema = self.state_schema();
         let mut batches = Vec::with_capacity(self.panes.len());
         for (start, frozen) in self.freeze()? {
@@ -199,37 +186,13 @@ impl WindowAggregate {
             columns.extend(frozen.columns.iter().cloned());
             batches.push(RecordBatch::try_new(Arc::clone(&schema), columns)?);
         }
-        let (hash_low, hash_high) = hash::range_of(slot, n_slots);
-        let header =
-            file::Header { operator: self.spec.id.clone(), hash_low, hash_high, watermark_us: self.watermark_us };
-        file::encode(&header, &schema, &batches).map_err(external)
+        Ok(vec![Table { name: PANES, schema, batches }])
     }
 
-    /// Takes from a state file what belongs to this slice; called once for every file of the operator.
-    pub fn restore(&mut self, bytes: &[u8], slot: u32, n_slots: u32) -> Result<()> {
-        let (header, schema, batches) = file::decode(bytes).map_err(external)?;
-        let expected = self.state_schema();
-        if header.operator != self.spec.id || schema != expected {
-            return Err(DataFusionError::Execution(format!(
-                "the state is of operator {} with columns {schema}, but operator {} needs {expected}; start without \
-                 this checkpoint, or with the version that wrote it",
-                header.operator, self.spec.id
-            )));
-        }
-        // All slices of one barrier saw the same watermarks before it, so these are equal; of two that differ the
-        // lower one loses no rows.
-        self.watermark_us = match self.watermark_us {
-            i64::MIN => header.watermark_us,
-            watermark_us => watermark_us.min(header.watermark_us),
-        };
-        let (low, high) = hash::range_of(slot, n_slots);
-        if header.hash_high < low || header.hash_low > high {
-            return Ok(());
-        }
-        let all = concat_batches(&schema, &batches)?;
-        let own = all.column(0).as_primitive::<UInt64Type>().iter();
-        let own: BooleanArray = own.map(|hash| hash.map(|hash| (low..=high).contains(&hash))).collect();
-        let own = filter_record_batch(&all, &own)?;
+    fn restore(&mut self, watermark_us: i64, mut tables: BTreeMap<String, RecordBatch>) -> Result<()> {
+        self.watermark_us = watermark_us;
+        let Some(own) = tables.remove(PANES) else { return Ok(()) };
+        expect_schema(&own, &self.state_schema())?;
         let mut rows_by_pane: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
         for (row, start) in own.column(1).as_primitive::<Int64Type>().values().iter().enumerate() {
             rows_by_pane.entry(*start).or_default().push(row as u32);
@@ -244,19 +207,28 @@ impl WindowAggregate {
         Ok(())
     }
 
-    fn assign(&self, batch: &RecordBatch) -> Result<(BTreeMap<i64, Vec<u32>>, Unusual)> {
+    fn memory_bytes(&self) -> usize {
+        let of = |pane: &Pane| match pane {
+            Pane::Live(live) => live.memory_bytes(),
+            Pane::Frozen(frozen) => frozen.memory_bytes(),
+        };
+        self.panes.values().map(of).sum()
+    }
+}
+
+impl WindowAggregate {
+    fn assign(&self, batch: &RecordBatch, out: &mut Output) -> Result<BTreeMap<i64, Vec<u32>>> {
         let column = batch.column(self.spec.time);
         let Some(times) = column.as_primitive_opt::<TimestampMicrosecondType>() else {
             return Err(DataFusionError::Execution(format!("event time is of type {}", column.data_type())));
         };
         let mut rows_by_pane: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
-        let mut unusual = Unusual::default();
         let first_open = self.first_window_after(self.watermark_us);
         let mut last: Option<(i64, Vec<u32>)> = None;
         for row in 0..times.len() {
             let time = times.value(row);
             if times.is_null(row) || !(-TIME_LIMIT_US..TIME_LIMIT_US).contains(&time) {
-                unusual.timeless += 1;
+                out.n_timeless += 1;
                 continue;
             }
             let pane = time.div_euclid(self.pane_us) * self.pane_us;
@@ -267,7 +239,7 @@ impl WindowAggregate {
             }
             if self.watermark_us > i64::MIN {
                 let first_window = self.first_window_after(pane);
-                unusual.late += u64::from(first_window < first_open);
+                out.n_late += u64::from(first_window < first_open);
                 if last_window < first_open {
                     continue;
                 }
@@ -287,7 +259,7 @@ impl WindowAggregate {
             }
         }
         rows_by_pane.extend(last);
-        Ok((rows_by_pane, unusual))
+        Ok(rows_by_pane)
     }
 
     fn live_pane(&mut self, start: i64) -> Result<&mut Live> {
@@ -384,10 +356,6 @@ impl WindowAggregate {
 
 fn greatest_common_divisor(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
-}
-
-fn external(error: impl std::error::Error + Send + Sync + 'static) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
 }
 
 #[cfg(test)]

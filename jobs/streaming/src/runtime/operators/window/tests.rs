@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::runtime::exchange::partition::partition;
+use crate::runtime::operators::testing::{restore, snapshot};
 use arrow::datatypes::TimeUnit;
 use datafusion::functions_aggregate::average::avg_udaf;
 use datafusion::functions_aggregate::count::count_udaf;
@@ -70,7 +71,6 @@ fn operator(window: Window, keys: Vec<usize>) -> WindowAggregate {
     fields.extend([Field::new("start", time_type(), false), Field::new("end", time_type(), false)]);
     fields.extend(aggregates.iter().map(|aggregate| aggregate.field().as_ref().clone().with_nullable(true)));
     let spec = Spec {
-        id: "window-1".into(),
         window,
         time: 0,
         keys,
@@ -151,44 +151,46 @@ fn run(window: Window, keyed: bool, steps: &[Step]) -> (BTreeSet<Out>, u64) {
     let keys = if keyed { vec![1] } else { vec![] };
     let mut slices = vec![operator(window, keys.clone())];
     let (mut emitted, mut late, mut watermark) = (BTreeSet::new(), 0, i64::MIN);
+    let mut out = Output::default();
     let end = Step::Watermark(i64::MAX);
     for step in steps.iter().chain([&end]) {
         let n_slots = slices.len() as u32;
         match step {
             Step::Rows(rows) => {
                 for (slot, part) in partition(&batch(rows), &keys, n_slots).expect("partition") {
-                    late += slices[slot as usize].process(&part).expect("process").late;
+                    slices[slot as usize].process(0, &part, &mut out).expect("process");
+                    assert!(out.batches.is_empty(), "rows before a watermark");
+                    late += std::mem::take(&mut out).n_late;
                 }
             }
             Step::Watermark(next) => {
                 watermark = watermark.max(*next);
                 for slice in &mut slices {
                     let promised = slice.output_watermark_us();
-                    let emit = |batch: RecordBatch| {
-                        for out in outs(&batch, keyed) {
-                            assert!(out.2 <= watermark, "{out:?} before its end at {watermark}");
-                            assert!(out.1 >= promised, "{out:?} after {promised} was promised to be over");
-                            assert!(emitted.insert(out), "{out:?} twice");
-                        }
-                        Ok(())
-                    };
-                    slice.advance(*next, emit).expect("advance");
+                    slice.advance(*next, &mut out).expect("advance");
+                    for out in std::mem::take(&mut out).batches.iter().flat_map(|batch| outs(batch, keyed)) {
+                        assert!(out.2 <= watermark, "{out:?} before its end at {watermark}");
+                        assert!(out.1 >= promised, "{out:?} after {promised} was promised to be over");
+                        assert!(emitted.insert(out), "{out:?} twice");
+                    }
                 }
             }
             Step::Snapshot => {
                 for (slot, slice) in slices.iter_mut().enumerate() {
-                    slice.snapshot(slot as u32, n_slots).expect("snapshot");
+                    snapshot(slice, watermark, slot as u32, n_slots, &mut out).expect("snapshot");
                 }
             }
             Step::Rescale(n_after) => {
                 let files: Vec<Vec<u8>> = slices
                     .iter_mut()
                     .enumerate()
-                    .map(|(slot, slice)| slice.snapshot(slot as u32, n_slots).expect("snapshot"))
+                    .flat_map(|(slot, slice)| {
+                        snapshot(slice, watermark, slot as u32, n_slots, &mut out).expect("snapshot")
+                    })
                     .collect();
                 slices = (0..*n_after).map(|_| operator(window, keys.clone())).collect();
                 for (slot, slice) in slices.iter_mut().enumerate() {
-                    files.iter().for_each(|file| slice.restore(file, slot as u32, *n_after).expect("restore"));
+                    restore(slice, &files, slot as u32, *n_after).expect("restore");
                 }
             }
         }
@@ -245,14 +247,10 @@ proptest! {
 fn a_large_window_comes_in_batches_of_bounded_length() {
     let mut window = operator(Window::Tumble { width_us: 10 }, vec![1]);
     let rows: Vec<Row> = (0..20_000).map(|key| Row { time: 3, key: Some(key), value: key }).collect();
-    window.process(&batch(&rows)).expect("process");
-    let mut lengths = Vec::new();
-    window
-        .advance(10, |batch| {
-            lengths.push(batch.num_rows());
-            Ok(())
-        })
-        .expect("advance");
+    let mut out = Output::default();
+    window.process(0, &batch(&rows), &mut out).expect("process");
+    window.advance(10, &mut out).expect("advance");
+    let lengths: Vec<usize> = out.batches.iter().map(RecordBatch::num_rows).collect();
     assert_eq!(lengths, [BATCH_ROWS, BATCH_ROWS, 20_000 - 2 * BATCH_ROWS]);
 }
 
@@ -260,14 +258,18 @@ fn a_large_window_comes_in_batches_of_bounded_length() {
 fn rows_without_a_usable_time_are_counted() {
     let mut window = operator(Window::Tumble { width_us: 10 }, vec![1]);
     let row = |time| Row { time, key: None, value: 1 };
-    let unusual = window.process(&batch(&[row(i64::MAX), row(i64::MIN), row(5)])).expect("process");
-    assert_eq!(unusual, Unusual { late: 0, timeless: 2 });
+    let mut out = Output::default();
+    window.process(0, &batch(&[row(i64::MAX), row(i64::MIN), row(5)]), &mut out).expect("process");
+    assert_eq!((out.n_late, out.n_timeless), (0, 2));
 }
 
 #[test]
-fn state_of_another_operator_is_refused() {
-    let bytes = operator(Window::Tumble { width_us: 10 }, vec![1]).snapshot(0, 1).expect("snapshot");
+fn state_with_other_columns_is_refused() {
+    let mut out = Output::default();
+    let mut before = operator(Window::Tumble { width_us: 10 }, vec![1]);
+    before.process(0, &batch(&[Row { time: 1, key: None, value: 1 }]), &mut out).expect("process");
+    let files = snapshot(&mut before, 0, 0, 1, &mut out).expect("snapshot");
     let mut other = operator(Window::Tumble { width_us: 10 }, vec![]);
-    let text = other.restore(&bytes, 0, 1).expect_err("other columns").to_string();
+    let text = restore(&mut other, &files, 0, 1).expect_err("other columns").to_string();
     assert!(text.contains("start without this checkpoint"), "{text}");
 }

@@ -1,0 +1,161 @@
+//! What all operators with state have in common: how the slice drives them, and how their state is written and found
+//! again.
+//!
+//! Invariant: what an operator says in sum, once it is flushed, depends on its rows and watermarks alone: not on how
+//! rows were cut into batches, when it was flushed, the number of slices, or a checkpoint and restore in between.
+
+use crate::state::{file, hash};
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::datatypes::{SchemaRef, UInt64Type};
+use datafusion::error::{DataFusionError, Result};
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+/// An operator with state, on one slice. The slice calls `restore` at most once, before anything else; then `process`
+/// and `advance` as rows and event time come; `flush` when no more input is at hand, when a lot is pending, before each
+/// barrier and at the end of the input; `snapshot` right after a flush.
+pub trait Stateful: Debug + Send {
+    /// Takes rows of the input with this number. What can be said at once goes to `out`; what later rows would only
+    /// take back again is kept until [`Stateful::flush`].
+    fn process(&mut self, input: usize, batch: &RecordBatch, out: &mut Output) -> Result<()>;
+
+    /// The inputs' event time, together, has come to `watermark_us`; `i64::MAX` is the end of the input.
+    fn advance(&mut self, watermark_us: i64, out: &mut Output) -> Result<()>;
+
+    /// Says everything that was kept.
+    fn flush(&mut self, _out: &mut Output) -> Result<()> {
+        Ok(())
+    }
+
+    /// Rows taken since the last flush that may have something kept.
+    fn n_pending(&self) -> usize {
+        0
+    }
+
+    /// What the rows that are still to come out cannot be earlier than, given how far the input has come.
+    fn output_watermark_us(&self) -> i64;
+
+    /// The state, as tables. Nothing is pending.
+    fn snapshot(&mut self) -> Result<Vec<Table>>;
+
+    /// Takes the state back: the rows of each table, by name, that belong to this slice. A table without rows for this
+    /// slice may be absent.
+    fn restore(&mut self, watermark_us: i64, tables: BTreeMap<String, RecordBatch>) -> Result<()>;
+
+    fn memory_bytes(&self) -> usize;
+}
+
+/// What an operator gives.
+#[derive(Debug, Default)]
+pub struct Output {
+    pub batches: Vec<RecordBatch>,
+    /// Rows that came after what they belong to was settled.
+    pub n_late: u64,
+    /// Rows without a usable event time where one is needed.
+    pub n_timeless: u64,
+}
+
+/// Part of an operator's state: rows of its own columns.
+#[derive(Clone, Debug)]
+pub struct Table {
+    pub name: &'static str,
+    /// The first column is the hash of the row's key (see [`hash::hash_rows`]), UInt64; the others are the operator's. Names
+    /// are positions: a checkpoint must not depend on how the query calls them.
+    pub schema: SchemaRef,
+    pub batches: Vec<RecordBatch>,
+}
+
+/// One file for each table, by table name.
+pub fn encode(
+    operator: &str,
+    watermark_us: i64,
+    tables: &[Table],
+    (slot, n_slots): (u32, u32),
+) -> Result<BTreeMap<String, Vec<u8>>> {
+    let (hash_low, hash_high) = hash::range_of(slot, n_slots);
+    let mut files = BTreeMap::new();
+    for Table { name, schema, batches } in tables {
+        let header = file::Header {
+            operator: operator.to_string(),
+            table: (*name).to_string(),
+            hash_low,
+            hash_high,
+            watermark_us,
+        };
+        files.insert((*name).to_string(), file::encode(&header, schema, batches).map_err(external)?);
+    }
+    Ok(files)
+}
+
+/// Gathers, from all files of an operator, the rows that belong to one slice.
+#[derive(Debug)]
+pub struct Gathered {
+    operator: String,
+    range: (u64, u64),
+    watermark_us: i64,
+    rows: BTreeMap<String, Vec<RecordBatch>>,
+}
+
+impl Gathered {
+    pub fn new(operator: &str, (slot, n_slots): (u32, u32)) -> Self {
+        let range = hash::range_of(slot, n_slots);
+        Self { operator: operator.to_string(), range, watermark_us: i64::MIN, rows: BTreeMap::new() }
+    }
+
+    pub fn add(&mut self, bytes: &[u8]) -> Result<()> {
+        let (header, schema, batches) = file::decode(bytes).map_err(external)?;
+        if header.operator != self.operator {
+            return Err(DataFusionError::Execution(format!(
+                "the state is of operator {}, not of {}",
+                header.operator, self.operator
+            )));
+        }
+        // All slices of one barrier saw the same watermarks before it, so these are equal; of two that differ the
+        // lower one loses no rows.
+        self.watermark_us = match self.watermark_us {
+            i64::MIN => header.watermark_us,
+            watermark_us => watermark_us.min(header.watermark_us),
+        };
+        let (low, high) = self.range;
+        if header.hash_high < low || header.hash_low > high {
+            return Ok(());
+        }
+        let all = concat_batches(&schema, &batches)?;
+        let own = all.column(0).as_primitive::<UInt64Type>().iter();
+        let own: BooleanArray = own.map(|hash| hash.map(|hash| (low..=high).contains(&hash))).collect();
+        self.rows.entry(header.table).or_default().push(filter_record_batch(&all, &own)?);
+        Ok(())
+    }
+
+    pub fn restore(self, operator: &mut dyn Stateful) -> Result<()> {
+        let mut tables = BTreeMap::new();
+        for (name, batches) in self.rows {
+            let schema = batches[0].schema();
+            if let Some(other) = batches.iter().find(|batch| batch.schema() != schema) {
+                return Err(DataFusionError::Execution(format!(
+                    "the files of one checkpoint have different columns: {schema} and {}",
+                    other.schema()
+                )));
+            }
+            tables.insert(name, concat_batches(&schema, &batches)?);
+        }
+        operator.restore(self.watermark_us, tables)
+    }
+}
+
+/// Refuses state of other columns than the operator has now.
+pub fn expect_schema(found: &RecordBatch, expected: &SchemaRef) -> Result<()> {
+    if found.schema_ref() == expected {
+        return Ok(());
+    }
+    Err(DataFusionError::Execution(format!(
+        "the state has columns {}, but the operator needs {expected}; start without this checkpoint, or with the version \
+         that wrote it",
+        found.schema()
+    )))
+}
+
+pub fn external(error: impl std::error::Error + Send + Sync + 'static) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
