@@ -49,14 +49,14 @@ fn a_stream_gets_more_tasks_and_fewer() {
     cluster.smack(&["scale", "cards", "0"]).expect(2);
     cluster.wait_until(&jobs[0], "finished");
     each_once(&cluster);
-    assert!(cluster.smack(&["scale", "cards", "2"]).expect(1).stderr.contains("no stream of 'cards' is at work"));
+    assert!(cluster.smack(&["scale", "cards", "2"]).expect(1).err.contains("no stream of 'cards' is at work"));
 }
 
 #[test]
 fn a_changed_file_goes_on_from_the_checkpoint() {
     let cluster = Cluster::start();
     cluster.write("job.sql", &job(2, 3000, ""));
-    let text = cluster.smack(&["submit", "job.sql", "--resume"]).expect(1).stderr;
+    let text = cluster.smack(&["submit", "job.sql", "--resume"]).expect(1).err;
     assert!(text.contains("there is no stream of group 'cards' to go on from"), "{text}");
     let jobs = cluster.submit("job.sql", &job(2, 3000, ""));
     cluster.wait_for(&jobs[0], "rows", some_rows);
