@@ -1,6 +1,6 @@
 //! All aggregates of the operator: which state serves which of them, and what is evaluated for it, once per batch.
 
-use super::coding::{Bytes, Coding, Integers};
+use super::coding::{Bytes, Integers};
 use super::count::Count;
 use super::distinct::{Distinct, MAX_SHARING};
 use super::extreme::{BytesExtreme, End, Extreme};
@@ -60,7 +60,7 @@ impl Aggregates {
         let mut different: Vec<(Expr, Vec<usize>)> = Vec::new();
         for (at, aggregate) in aggregates.iter().enumerate() {
             if let Some(expr) = counts_different(aggregate) {
-                let sharing = different.iter_mut().find(|(known, of)| *known == expr && of.len() < MAX_SHARING);
+                let sharing = different.iter_mut().find(|(known, of)| known.eq(&expr) && of.len() < MAX_SHARING);
                 match sharing {
                     Some((_, of)) => of.push(at),
                     None => different.push((expr, vec![at])),

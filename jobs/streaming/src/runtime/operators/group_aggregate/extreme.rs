@@ -8,6 +8,7 @@ use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use datafusion::error::{DataFusionError, Result};
+use std::fmt::Debug;
 use std::sync::Arc;
 
 /// Which end of the order.
@@ -32,7 +33,7 @@ impl<T: ArrowPrimitiveType> Extreme<T> {
     }
 }
 
-impl<T: ArrowPrimitiveType> State for Extreme<T> {
+impl<T: ArrowPrimitiveType + Debug> State for Extreme<T> {
     fn grow(&mut self, n_groups: usize) {
         self.values.resize(n_groups, T::Native::ZERO);
         self.some.resize(n_groups, false);

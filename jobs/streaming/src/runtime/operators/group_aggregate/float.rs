@@ -6,7 +6,7 @@
 //! counted, or summed up scaled down, beside it.
 
 use super::state::{EntryPart, PART_ENTRIES, Rows, State, kept, mask, only, primitive};
-use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array};
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::error::{DataFusionError, Result};
 use std::collections::BTreeMap;

@@ -5,6 +5,7 @@ use arrow::array::{ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, BooleanArray
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::error::{DataFusionError, Result};
+use std::fmt::Debug;
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -26,7 +27,7 @@ impl<T: ArrowPrimitiveType> Sum<T> {
     }
 }
 
-impl<T: ArrowPrimitiveType> State for Sum<T> {
+impl<T: ArrowPrimitiveType + Debug> State for Sum<T> {
     fn grow(&mut self, n_groups: usize) {
         self.sums.resize(n_groups, T::Native::ZERO);
         self.counts.resize(n_groups, 0);
