@@ -1,6 +1,7 @@
 //! The operators that do more than pass rows on.
 
 pub mod changes;
+pub mod group_aggregate;
 pub mod groups;
 pub mod stateful;
 #[cfg(test)]
