@@ -2,6 +2,7 @@
 
 pub mod changes;
 pub mod groups;
+pub mod join;
 pub mod stateful;
 #[cfg(test)]
 pub mod testing;

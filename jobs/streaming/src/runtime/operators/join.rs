@@ -25,16 +25,15 @@ mod store;
 
 use crate::runtime::operators::stateful::{Output, Stateful, Table};
 use crate::state::hash;
+use arrival::Arrival;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use arrival::Arrival;
 use datafusion::error::{DataFusionError, Result};
 use emit::{Chosen, Emitter};
 use keys::Keys;
 use meet::Meeting;
 use residual::Residual;
 use rows::NONE;
-pub use shape::gives_changes;
 use shape::{Alone, Shape};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,7 +52,7 @@ pub struct Spec {
     /// The columns of the left input and then of the right one, or of the left one alone; the weight last where the
     /// output is a changelog.
     pub output: SchemaRef,
-    /// Whether the output is a changelog; see [`gives_changes`].
+    /// Whether the output is a changelog; see [`crate::dataflow::Join::gives_changes`].
     pub changes: bool,
 }
 
@@ -123,7 +122,7 @@ pub struct Join {
 impl Join {
     pub fn new(spec: Spec) -> Result<Self> {
         let shape = Shape::new(&spec)?;
-        if spec.changes != gives_changes(&spec.join, spec.left.changes, spec.right.changes) {
+        if spec.changes != spec.join.gives_changes(spec.left.changes, spec.right.changes) {
             return Err(DataFusionError::Internal(format!(
                 "a {} join is planned with the wrong kind of output: {}",
                 spec.join.kind, spec.output
@@ -234,9 +233,11 @@ impl Join {
         for row in 0..arrival.n_rows {
             let matches = arrival.matches(row);
             // Where one side is always well behind the other, a row may have met all that it can before it comes.
-            let has_expired = self.shape.horizon.as_ref().is_some_and(|horizon| {
-                horizon.deadline_us(side, arrival.times[row]) < self.watermark_us
-            });
+            let has_expired = self
+                .shape
+                .horizon
+                .as_ref()
+                .is_some_and(|horizon| horizon.deadline_us(side, arrival.times[row]) < self.watermark_us);
             if self.shape.shows(side, matches) && (has_expired || !self.shape.waits(side)) {
                 chosen.push(row as u32, arrival.weight(row));
             }
@@ -254,8 +255,11 @@ impl Join {
         let store = &mut self.stores[side];
         // A row that went there and back within the batch is as it was.
         crossed.sort_unstable();
-        let crossed: Vec<u32> =
-            crossed.chunk_by(|one, other| one == other).filter(|times| times.len() % 2 == 1).map(|times| times[0]).collect();
+        let crossed: Vec<u32> = crossed
+            .chunk_by(|one, other| one == other)
+            .filter(|times| times.len() % 2 == 1)
+            .map(|times| times[0])
+            .collect();
         if !self.shape.waits(side) {
             let mut chosen = Chosen::default();
             for slot in &crossed {

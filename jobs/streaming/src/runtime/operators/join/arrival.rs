@@ -74,12 +74,8 @@ impl Join {
         let (columns, weights) = changes::split(batch, spec.changes)?;
         let weights = weights.map(|weights| weights.values().iter().map(|weight| i64::from(*weight)).collect());
         let n_rows = batch.num_rows();
-        let mut all = Arrival {
-            columns: columns.to_vec(),
-            n_rows,
-            weights: weights.unwrap_or_default(),
-            ..Arrival::default()
-        };
+        let mut all =
+            Arrival { columns: columns.to_vec(), n_rows, weights: weights.unwrap_or_default(), ..Arrival::default() };
         let nulls = self.null_keys(side, &all);
         let times = self.shape.horizon.as_ref().map(|horizon| Times::of(horizon, side, &all)).transpose()?;
         if nulls.is_none() && times.is_none() {

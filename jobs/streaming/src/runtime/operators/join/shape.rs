@@ -10,14 +10,6 @@ use datafusion::error::{DataFusionError, Result};
 /// Event times beyond this (some 146,000 years from the epoch) are taken for mistakes: arithmetic on them could wrap.
 pub const TIME_LIMIT_US: i64 = i64::MAX / 2;
 
-/// Whether a join's output is a changelog, given whether its inputs are.
-pub fn gives_changes(join: &crate::dataflow::Join, left_changes: bool, right_changes: bool) -> bool {
-    // A pair, and a left row's first match, are final where nothing is taken back. That a row has no match is final
-    // only when event time says that none can come.
-    let final_at_once = matches!(join.kind, JoinType::Inner | JoinType::LeftSemi);
-    left_changes || right_changes || !(final_at_once || join.bounds.is_some())
-}
-
 /// When rows of a side are given without a partner: padded with nulls, or as they are by a semi or anti join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alone {
@@ -50,7 +42,9 @@ impl Shape {
             JoinType::LeftSemi => (false, [Some(Alone::Matched), None]),
             JoinType::LeftAnti => (false, [Some(Alone::Unmatched), None]),
             kind => {
-                return Err(DataFusionError::Plan(format!("a {kind} join of streams is not possible; swap its inputs")));
+                return Err(DataFusionError::Plan(format!(
+                    "a {kind} join of streams is not possible; swap its inputs"
+                )));
             }
         };
         let changes = spec.left.changes || spec.right.changes;
@@ -99,19 +93,26 @@ impl Horizon {
         let Bounds { left_time, right_time, lower_us, upper_us } = bounds;
         for (side, time) in [(&spec.left, left_time), (&spec.right, right_time)] {
             let field = side.data_fields().get(time);
-            let field = field.ok_or_else(|| DataFusionError::Plan(format!("a join has no column {time} for its time")))?;
+            let field =
+                field.ok_or_else(|| DataFusionError::Plan(format!("a join has no column {time} for its time")))?;
             if !matches!(field.data_type(), DataType::Timestamp(TimeUnit::Microsecond, _)) {
-                return Err(DataFusionError::Plan(format!("event time {} is of type {}", field.name(), field.data_type())));
+                return Err(DataFusionError::Plan(format!(
+                    "event time {} is of type {}",
+                    field.name(),
+                    field.data_type()
+                )));
             }
         }
         let changes = spec.left.changes || spec.right.changes;
         // Left rows meet right ones up to `upper` later, right rows left ones up to minus `lower` later.
         let ahead_us = [upper_us, lower_us.saturating_neg()];
         let lag_us = ahead_us.map(|ahead_us| if changes { ahead_us.max(0) } else { 0 });
-        let reach_us = [LEFT, RIGHT].map(|side| ahead_us[side].saturating_add(lag_us[1 - side]).max(match changes {
-            true => lag_us[side],
-            false => i64::MIN,
-        }));
+        let reach_us = [LEFT, RIGHT].map(|side| {
+            ahead_us[side].saturating_add(lag_us[1 - side]).max(match changes {
+                true => lag_us[side],
+                false => i64::MIN,
+            })
+        });
         Ok(Self { times: [left_time, right_time], lower_us, upper_us, lag_us, reach_us })
     }
 

@@ -64,7 +64,9 @@ impl Join {
         let layout = self.stores[side].layout();
         let mut columns = part.columns()[1..].iter().cloned();
         let mut numbers = |there: bool| match there {
-            true => columns.next().map(|column| column.as_primitive::<Int64Type>().values().to_vec()).unwrap_or_default(),
+            true => {
+                columns.next().map(|column| column.as_primitive::<Int64Type>().values().to_vec()).unwrap_or_default()
+            }
             false => Vec::new(),
         };
         let (weights, matches) = (numbers(layout.changes), numbers(layout.counted));

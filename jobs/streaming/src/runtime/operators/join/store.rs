@@ -161,8 +161,7 @@ impl Store {
     }
 
     pub fn remove(&mut self, slot: u32) {
-        let Slot { place, group, next, previous } =
-            std::mem::replace(&mut self.slots[slot as usize], Slot::FREE);
+        let Slot { place, group, next, previous } = std::mem::replace(&mut self.slots[slot as usize], Slot::FREE);
         match previous {
             NONE => self.heads[group as usize] = next,
             previous => self.slots[previous as usize].next = next,

@@ -68,9 +68,9 @@ impl Config {
     fn join(&self) -> dataflow::Join {
         let both = Schema::new([fields(LEFT), fields(RIGHT)].concat());
         let column = |name: &str, at| Arc::new(Column::new(name, at));
-        let residual = self.residual.then(|| {
-            binary(column("left_value", 1), Op::LtEq, column("right_value", 4), &both).expect("predicate")
-        });
+        let residual = self
+            .residual
+            .then(|| binary(column("left_value", 1), Op::LtEq, column("right_value", 4), &both).expect("predicate"));
         let bounds = self.bounds.map(|(lower_us, upper_us)| dataflow::Bounds {
             left_time: 2,
             right_time: 2,
@@ -82,7 +82,7 @@ impl Config {
     }
 
     fn changes(&self) -> bool {
-        gives_changes(&self.join(), self.changes[LEFT], self.changes[RIGHT])
+        self.join().gives_changes(self.changes[LEFT], self.changes[RIGHT])
     }
 
     fn operator(&self) -> Join {
@@ -229,9 +229,10 @@ impl Run {
     fn hear(&mut self, promised: i64) {
         for batch in std::mem::take(&mut self.out.batches) {
             assert!(batch.num_rows() > 0 && batch.num_rows() <= BATCH_ROWS, "a batch of {} rows", batch.num_rows());
-            let weights = self.config.changes().then(|| {
-                batch.columns().last().expect("a weight").as_primitive::<Int8Type>().values().to_vec()
-            });
+            let weights = self
+                .config
+                .changes()
+                .then(|| batch.columns().last().expect("a weight").as_primitive::<Int8Type>().values().to_vec());
             for row in 0..batch.num_rows() {
                 let columns = columns(&batch, row);
                 if self.config.bounds.is_some() {
@@ -364,9 +365,8 @@ struct Life {
 fn life() -> impl Strategy<Value = Life> {
     let key = proptest::option::weighted(0.9, 0_i64..4);
     let time = proptest::option::weighted(0.95, -4_i64..8);
-    (0_usize..2, key, 0_i64..3, time, 0_i64..100, proptest::option::of(0_i64..100), 1_usize..3).prop_map(
-        |(side, key, value, time, comes, goes, copies)| Life { side, key, value, time, comes, goes, copies },
-    )
+    (0_usize..2, key, 0_i64..3, time, 0_i64..100, proptest::option::of(0_i64..100), 1_usize..3)
+        .prop_map(|(side, key, value, time, comes, goes, copies)| Life { side, key, value, time, comes, goes, copies })
 }
 
 fn steps(config: &Config, lives: &[Life], controls: &[(i64, Step)]) -> Vec<Step> {
@@ -503,21 +503,6 @@ fn a_matched_row_of_a_semi_join_is_not_kept() {
     join.process(LEFT, &config.batch(LEFT, &[row(1, 7, 0)]), &mut out).expect("process");
     assert_eq!(join.stores[LEFT].n_rows(), 1);
     assert_eq!(out.batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 2);
-}
-
-#[test]
-fn says_whether_rows_are_taken_back() {
-    let gives = |kind, bounds, changes: [bool; 2]| {
-        let join = Config { kind, bounds, ..INNER }.join();
-        gives_changes(&join, changes[LEFT], changes[RIGHT])
-    };
-    for kind in [JoinType::Inner, JoinType::Left, JoinType::Full, JoinType::LeftSemi, JoinType::LeftAnti] {
-        assert!(gives(kind, Some((0, 0)), [true, false]), "{kind}");
-        assert!(gives(kind, None, [false, true]), "{kind}");
-        assert!(!gives(kind, Some((0, 0)), [false; 2]), "{kind}");
-        let is_final = matches!(kind, JoinType::Inner | JoinType::LeftSemi);
-        assert_eq!(gives(kind, None, [false; 2]), !is_final, "{kind}");
-    }
 }
 
 #[test]
