@@ -3,6 +3,7 @@
 pub mod changes;
 pub mod group_aggregate;
 pub mod groups;
+pub mod join;
 pub mod stateful;
 #[cfg(test)]
 pub mod testing;
