@@ -1,10 +1,14 @@
 //! The operators that do more than pass rows on.
 
 pub mod changes;
+pub mod encoding;
 pub mod groups;
+pub mod partitions;
 pub mod stateful;
 #[cfg(test)]
 pub mod testing;
+pub mod top_n;
+pub mod upsert;
 pub mod window;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
