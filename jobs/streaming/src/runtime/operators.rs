@@ -3,6 +3,7 @@
 pub mod changes;
 pub mod encoding;
 pub mod groups;
+pub mod over;
 pub mod partitions;
 pub mod stateful;
 #[cfg(test)]

@@ -136,8 +136,7 @@ impl Stateful for TopN {
                 for (row, number) in numbers.into_iter().enumerate() {
                     let row = rows.row(row);
                     let Some(at) = partitions.get(number).place(row.data(), self.spec.limit) else { continue };
-                    let grown =
-                        partitions.touch(number).insert(at, row.data(), self.spec.limit, &mut self.displaced);
+                    let grown = partitions.touch(number).insert(at, row.data(), self.spec.limit, &mut self.displaced);
                     self.rows_bytes = self.rows_bytes.saturating_add_signed(grown);
                     self.n_pending += 1;
                 }

@@ -179,7 +179,9 @@ fn aggregates_without_a_window() {
            COUNT(*) FILTER (WHERE amount > 50) AS large, SUM(twice) FILTER (WHERE shop LIKE '%a%') AS some
          FROM payments GROUP BY card HAVING COUNT(*) > 3",
     );
-    check("SELECT shop, median(amount), array_agg(id ORDER BY id DESC), stddev(amount) FROM payments WHERE id < 500 GROUP BY shop");
+    check(
+        "SELECT shop, median(amount), array_agg(id ORDER BY id DESC), stddev(amount) FROM payments WHERE id < 500 GROUP BY shop",
+    );
     // What is taken back by one aggregation reaches the next.
     check(
         "SELECT n, COUNT(*) AS cards, MAX(card), MIN(total), median(total), COUNT(DISTINCT total) FROM (
@@ -219,7 +221,9 @@ fn joins() {
         "SELECT p.card, p.shop, c.n FROM (SELECT card, shop, COUNT(*) AS m FROM payments GROUP BY card, shop) p
          LEFT JOIN ({counts}) c ON p.card = c.card AND p.m > c.n"
     ));
-    check(&format!("SELECT id, card FROM payments WHERE id < 400 AND card IN (SELECT card FROM ({counts}) WHERE n > 30)"));
+    check(&format!(
+        "SELECT id, card FROM payments WHERE id < 400 AND card IN (SELECT card FROM ({counts}) WHERE n > 30)"
+    ));
     check("SELECT id FROM payments p WHERE NOT EXISTS (SELECT 1 FROM payments q WHERE q.amount = p.id AND q.card > 2)");
     check("SELECT card FROM payments WHERE id < 9 INTERSECT SELECT amount FROM payments");
     check("SELECT amount FROM payments EXCEPT SELECT card FROM payments");

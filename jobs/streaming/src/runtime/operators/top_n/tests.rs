@@ -135,14 +135,8 @@ fn row(key: i64, value: i64) -> (Row, i8) {
 
 #[test]
 fn keys_that_are_gone_cost_nothing() {
-    let case = Case {
-        changes: true,
-        keyed: true,
-        limit: 1,
-        rank: false,
-        by_value: true,
-        options: SortOptions::default(),
-    };
+    let case =
+        Case { changes: true, keyed: true, limit: 1, rank: false, by_value: true, options: SortOptions::default() };
     let mut operator = case.operator();
     let mut out = Output::default();
     let mut rows: Vec<(Row, i8)> = (0..20_000).map(|key| row(key, 1)).collect();

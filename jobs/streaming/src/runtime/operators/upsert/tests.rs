@@ -8,13 +8,8 @@ use crate::runtime::operators::testing::slices::{
 use proptest::prelude::*;
 
 fn operator(changes: bool) -> Upsert {
-    Upsert::new(Spec {
-        keys: vec![KEY],
-        input: schema(vec![], changes),
-        changes,
-        output: schema(vec![], true),
-    })
-    .expect("operator")
+    Upsert::new(Spec { keys: vec![KEY], input: schema(vec![], changes), changes, output: schema(vec![], true) })
+        .expect("operator")
 }
 
 /// A table that is written by key.
