@@ -5,6 +5,7 @@ pub mod encoding;
 pub mod groups;
 pub mod over;
 pub mod partitions;
+pub mod session;
 pub mod stateful;
 #[cfg(test)]
 pub mod testing;

@@ -235,11 +235,11 @@ impl Updating {
                 match (old, new) {
                     (Some(said), Some(_)) => of_key.said.push(said),
                     (old, new) => {
-                        for (row, result) in old {
+                        if let Some((row, result)) = old {
                             self.rows_bytes -= said_bytes(&result);
                             gone.push((row, result));
                         }
-                        for (row, result) in new {
+                        if let Some((row, result)) = new {
                             let result = RowBytes::from(result);
                             self.rows_bytes += said_bytes(&result);
                             come.push((RowBytes::clone(&row), RowBytes::clone(&result)));
