@@ -3,15 +3,15 @@
 //! Everything here runs to its end without waiting, except for the outside behind a sink and for whoever takes the
 //! results; the slice's loop ([`crate::runtime::slice`]) decides what comes next.
 
-use crate::dataflow::{Node, Operator};
+use crate::dataflow::Operator;
 use crate::runtime::edges::Edges;
 use crate::runtime::exchange::Message;
 use crate::runtime::exchange::partition::partition;
 use crate::runtime::graph::Graph;
 use crate::runtime::operators::changes;
-use crate::runtime::operators::group_aggregate::{self, GroupAggregate};
+use crate::runtime::operators::plan;
 use crate::runtime::operators::stateful::{Gathered, Output, Stateful, encode};
-use crate::runtime::operators::window::{self, BATCH_ROWS, WindowAggregate};
+use crate::runtime::operators::window::BATCH_ROWS;
 use crate::runtime::operators::{filter, project, relabel, weighted};
 use crate::runtime::shared::Shared;
 use crate::runtime::snapshot::Part;
@@ -19,7 +19,7 @@ use crate::runtime::sources::{Source, SourceInput};
 use crate::runtime::watermark::Progress;
 use crate::runtime::{Error, retry};
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use connectors::{Connector, Sink};
 use crossbeam_channel::{SendTimeoutError, Sender};
 use datafusion::error::Result as DataFusionResult;
@@ -73,6 +73,10 @@ impl Flow {
         let mut operators = Vec::with_capacity(n_nodes);
         let mut edges_in = BTreeMap::new();
         for (at, node) in shared.dataflow.nodes.iter().enumerate() {
+            if let Some(operator) = plan::make(&shared.dataflow, at, slot).map_err(shared.operator_error(at))? {
+                operators.push(Running::Stateful(restored(shared, at, slot, operator)?));
+                continue;
+            }
             operators.push(match &node.operator {
                 Operator::Source { table, projection, watermark } => {
                     let (table, projection, watermark) = (table.clone(), projection.clone(), watermark.clone());
@@ -87,46 +91,17 @@ impl Flow {
                     edges_in.insert(at, vec![Progress::START; queues.len()]);
                     Running::Exchange { keys: keys.clone(), edges: Edges::new(queues), sent: Progress::START }
                 }
-                Operator::WindowAggregate { window, time, keys, aggregates, filters } => {
-                    let input = Arc::clone(&shared.node(node.inputs[0]).schema);
-                    let spec = window::Spec {
-                        window: *window,
-                        time: *time,
-                        keys: keys.clone(),
-                        aggregates: aggregates.clone(),
-                        filters: filters.clone(),
-                        input,
-                        output: Arc::clone(&node.schema),
-                    };
-                    let operator = WindowAggregate::new(spec).map_err(shared.operator_error(at))?;
-                    Running::Stateful(restored(shared, at, slot, Box::new(operator))?)
-                }
-                Operator::GroupAggregate { keys, aggregates, filters } => {
-                    let from = shared.node(node.inputs[0]);
-                    let spec = group_aggregate::Spec {
-                        keys: keys.clone(),
-                        aggregates: aggregates.clone(),
-                        filters: filters.clone(),
-                        input: Arc::clone(&from.schema),
-                        changes: from.changes,
-                        output: with_weight(node),
-                        owns_empty_key: slot == 0,
-                    };
-                    let operator = GroupAggregate::new(spec).map_err(shared.operator_error(at))?;
-                    Running::Stateful(restored(shared, at, slot, Box::new(operator))?)
-                }
-                Operator::Join(_)
-                | Operator::TopN { .. }
-                | Operator::Over { .. }
-                | Operator::Upsert { .. } => {
-                    let job = shared.config.job.clone();
-                    return Err(Error::Plan { job, text: format!("operator {} is not supported yet", node.id) });
-                }
                 Operator::Union => Running::Union,
                 Operator::Sink { table } => {
                     let sink = open_sink(shared, at, slot, table)?;
                     Running::Sink { table: table.name.clone(), schema: Arc::clone(&table.schema), sink }
                 }
+                Operator::WindowAggregate { .. }
+                | Operator::GroupAggregate { .. }
+                | Operator::Join(_)
+                | Operator::TopN { .. }
+                | Operator::Over { .. }
+                | Operator::Upsert { .. } => unreachable!("node {at} has state and was made before"),
                 Operator::Collect => {
                     let job = shared.config.job.clone();
                     let text = "it has a query without INSERT INTO, and nobody takes its rows".to_string();
@@ -432,15 +407,6 @@ impl Flow {
             }
         }
     }
-}
-
-/// The columns of a node whose operator always tells weights.
-fn with_weight(node: &Node) -> SchemaRef {
-    if node.changes {
-        return Arc::clone(&node.schema);
-    }
-    let fields = node.schema.fields().iter().map(|field| field.as_ref().clone());
-    Arc::new(Schema::new(fields.chain([changes::weight_field()]).collect::<Vec<_>>()))
 }
 
 fn find(shared: &Shared, connector: &str, table: &str) -> Result<&'static dyn Connector, Error> {

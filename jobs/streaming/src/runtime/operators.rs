@@ -1,12 +1,19 @@
 //! The operators that do more than pass rows on.
 
 pub mod changes;
+pub mod encoding;
 pub mod group_aggregate;
 pub mod groups;
 pub mod join;
+pub mod over;
+pub mod partitions;
+pub mod plan;
+pub mod session;
 pub mod stateful;
 #[cfg(test)]
 pub mod testing;
+pub mod top_n;
+pub mod upsert;
 pub mod window;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};

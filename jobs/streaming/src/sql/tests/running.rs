@@ -254,7 +254,7 @@ fn joins_in_time() {
            FROM TABLE(HOP(TABLE payments, DESCRIPTOR(ts), INTERVAL '50 milliseconds', INTERVAL '200 milliseconds'))
            GROUP BY card, window_start, window_end)
          SELECT counts.s, counts.card, counts.n FROM counts
-         JOIN (SELECT MAX(n) AS most, s, e FROM counts GROUP BY s, e) top ON counts.s = top.s AND counts.e = top.e AND n >= most",
+         JOIN (SELECT MAX(n) AS most, s, e FROM counts GROUP BY s, e) best ON counts.s = best.s AND counts.e = best.e AND n >= most",
     );
 }
 
