@@ -97,6 +97,12 @@ impl General {
         let mut accumulator = self.aggregate.create_groups_accumulator()?;
         let (mut rows, mut of) = (Vec::new(), Vec::new());
         for (at, group) in groups.iter().enumerate() {
+            // Where a group's rows are cut must not depend on the groups before it.
+            let n_free = BATCH_ROWS - rows.len();
+            if n_free < BATCH_ROWS && self.rows(*group).take(n_free + 1).count() > n_free {
+                accumulator.update_batch(&self.arguments(&mut rows)?, &of, None, groups.len())?;
+                of.clear();
+            }
             for row in self.rows(*group) {
                 rows.push(row);
                 of.push(at);

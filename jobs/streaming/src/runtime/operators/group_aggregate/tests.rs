@@ -11,7 +11,7 @@ use crate::runtime::operators::groups::{Aggregation, Live};
 use crate::runtime::operators::testing::{add_up, restore, snapshot};
 use arrow::array::{AsArray, Float64Array, Int8Array, Int64Array, StringArray};
 use arrow::compute::SortOptions;
-use arrow::datatypes::{Field, Float64Type, Schema};
+use arrow::datatypes::{Field, Float64Type, Schema, TimeUnit};
 use datafusion::functions_aggregate::approx_distinct::approx_distinct_udaf;
 use datafusion::functions_aggregate::array_agg::array_agg_udaf;
 use datafusion::functions_aggregate::average::avg_udaf;
@@ -19,9 +19,11 @@ use datafusion::functions_aggregate::bit_and_or_xor::bit_xor_udaf;
 use datafusion::functions_aggregate::bool_and_or::bool_and_udaf;
 use datafusion::functions_aggregate::correlation::corr_udaf;
 use datafusion::functions_aggregate::count::count_udaf;
-use datafusion::functions_aggregate::first_last::first_value_udaf;
+use datafusion::functions_aggregate::first_last::{first_value_udaf, last_value_udaf};
 use datafusion::functions_aggregate::median::median_udaf;
 use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
+use datafusion::functions_aggregate::nth_value::nth_value_udaf;
+use datafusion::functions_aggregate::percentile_cont::percentile_cont_udaf;
 use datafusion::functions_aggregate::stddev::stddev_udaf;
 use datafusion::functions_aggregate::string_agg::string_agg_udaf;
 use datafusion::functions_aggregate::sum::sum_udaf;
@@ -112,6 +114,7 @@ impl Calls {
             how if how.contains("by number down") => call.order_by(vec![by("number", true)]),
             how if how.contains("by number, text") => call.order_by(vec![by("number", false), by("text", false)]),
             how if how.contains("by number") => call.order_by(vec![by("number", false)]),
+            how if how.contains("by float") => call.order_by(vec![by("float", false)]),
             how if how.contains("by text") => call.order_by(vec![by("text", false)]),
             _ => call,
         };
@@ -168,6 +171,21 @@ fn calls(input: &SchemaRef) -> Vec<Call> {
     calls.add(array_agg_udaf(), column(&calls, "number"), "distinct by number positive");
     calls.add(string_agg_udaf(), vec![calls.column("text"), lit("+")], "by text");
     calls.add(first_value_udaf(), column(&calls, "text"), "by number, text");
+    calls.add(last_value_udaf(), column(&calls, "text"), "by number, text positive");
+    calls.add(nth_value_udaf(), vec![calls.column("text"), lit(2_i64)], "by number, text");
+    calls.add(percentile_cont_udaf(), vec![calls.column("float"), lit(0.25)], "by float");
+    calls.add(string_agg_udaf(), vec![calls.column("text"), lit("+")], "distinct by text");
+    let time = calls.number_as(DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into())));
+    let view: Arc<dyn PhysicalExpr> = Arc::new(CastExpr::new(calls.column("text"), DataType::Utf8View, None));
+    let duration = calls.number_as(DataType::Duration(TimeUnit::Millisecond));
+    let wide = calls.number_as(DataType::Decimal256(50, 3));
+    for argument in [time, view, duration, wide] {
+        calls.add(min_udaf(), vec![Arc::clone(&argument)], "positive");
+        calls.add(max_udaf(), vec![Arc::clone(&argument)], "");
+        calls.add(count_udaf(), vec![argument], "distinct");
+    }
+    let duration = calls.number_as(DataType::Duration(TimeUnit::Millisecond));
+    calls.add(sum_udaf(), vec![duration], "");
     calls.all
 }
 
@@ -201,7 +219,9 @@ fn rounded(batch: &RecordBatch) -> RecordBatch {
 fn naive(keys: &[usize], rows: &[Row]) -> BTreeMap<String, i64> {
     let input = input(false);
     let (aggregates, filters): (Vec<_>, Vec<_>) = calls(&input).into_iter().unzip();
-    let rows: Vec<(Row, i8)> = rows.iter().map(|row| (*row, 1)).collect();
+    let mut rows: Vec<(Row, i8)> = rows.iter().map(|row| (*row, 1)).collect();
+    // DataFusion plans a sort before some functions that are called with an order.
+    rows.sort_by_key(|(row, _)| (row.2, row.4));
     let batch = batch(&rows, false);
     let columns = if rows.is_empty() {
         let default = |call: &Arc<AggregateFunctionExpr>| call.create_accumulator()?.evaluate()?.to_array();
@@ -291,8 +311,6 @@ fn check(keys: &[usize], changes: bool, steps: &[Step]) {
         }
         assert!(exact.values().all(|weight| *weight == 1), "{exact:#?}");
         if owed.is_empty() {
-            let mut rows = rows.clone();
-            rows.sort_unstable();
             assert_eq!(about, naive(keys, &rows), "{rows:?}");
         }
     }
@@ -323,7 +341,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn equals_what_datafusion_gives_over_the_rows_that_are_left(
