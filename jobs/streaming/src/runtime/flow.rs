@@ -3,12 +3,13 @@
 //! Everything here runs to its end without waiting, except for the outside behind a sink and for whoever takes the
 //! results; the slice's loop ([`crate::runtime::slice`]) decides what comes next.
 
-use crate::dataflow::Operator;
+use crate::dataflow::{Node, Operator};
 use crate::runtime::edges::Edges;
 use crate::runtime::exchange::Message;
 use crate::runtime::exchange::partition::partition;
 use crate::runtime::graph::Graph;
 use crate::runtime::operators::changes;
+use crate::runtime::operators::group_aggregate::{self, GroupAggregate};
 use crate::runtime::operators::stateful::{Gathered, Output, Stateful, encode};
 use crate::runtime::operators::window::{self, BATCH_ROWS, WindowAggregate};
 use crate::runtime::operators::{filter, project, relabel, weighted};
@@ -18,9 +19,10 @@ use crate::runtime::sources::{Source, SourceInput};
 use crate::runtime::watermark::Progress;
 use crate::runtime::{Error, retry};
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use connectors::{Connector, Sink};
 use crossbeam_channel::{SendTimeoutError, Sender};
+use datafusion::error::Result as DataFusionResult;
 use datafusion::physical_expr::PhysicalExpr;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -99,8 +101,21 @@ impl Flow {
                     let operator = WindowAggregate::new(spec).map_err(shared.operator_error(at))?;
                     Running::Stateful(restored(shared, at, slot, Box::new(operator))?)
                 }
-                Operator::GroupAggregate { .. }
-                | Operator::Join(_)
+                Operator::GroupAggregate { keys, aggregates, filters } => {
+                    let from = shared.node(node.inputs[0]);
+                    let spec = group_aggregate::Spec {
+                        keys: keys.clone(),
+                        aggregates: aggregates.clone(),
+                        filters: filters.clone(),
+                        input: Arc::clone(&from.schema),
+                        changes: from.changes,
+                        output: with_weight(node),
+                        owns_empty_key: slot == 0,
+                    };
+                    let operator = GroupAggregate::new(spec).map_err(shared.operator_error(at))?;
+                    Running::Stateful(restored(shared, at, slot, Box::new(operator))?)
+                }
+                Operator::Join(_)
                 | Operator::TopN { .. }
                 | Operator::Over { .. }
                 | Operator::Upsert { .. } => {
@@ -188,7 +203,16 @@ impl Flow {
             );
             self.shared.notice(crate::control::Level::Warning, text);
         }
-        out.batches.iter().try_for_each(|batch| self.push(node, batch))
+        // Changes of which none takes a row back are rows that are appended.
+        let schema = &self.shared.node(node).schema;
+        let n_columns = schema.fields().len();
+        let appended = |batch: RecordBatch| match batch.num_columns() > n_columns {
+            true => Ok(RecordBatch::try_new(Arc::clone(schema), batch.columns()[..n_columns].to_vec())?),
+            false => Ok(batch),
+        };
+        let batches = out.batches.into_iter().map(appended).collect::<DataFusionResult<Vec<_>>>();
+        let batches = batches.map_err(self.shared.operator_error(node))?;
+        batches.iter().try_for_each(|batch| self.push(node, batch))
     }
 
     /// Lets every operator say what it kept back, those nearer to the sources first.
@@ -408,6 +432,15 @@ impl Flow {
             }
         }
     }
+}
+
+/// The columns of a node whose operator always tells weights.
+fn with_weight(node: &Node) -> SchemaRef {
+    if node.changes {
+        return Arc::clone(&node.schema);
+    }
+    let fields = node.schema.fields().iter().map(|field| field.as_ref().clone());
+    Arc::new(Schema::new(fields.chain([changes::weight_field()]).collect::<Vec<_>>()))
 }
 
 fn find(shared: &Shared, connector: &str, table: &str) -> Result<&'static dyn Connector, Error> {

@@ -2,7 +2,9 @@
 
 pub mod changes;
 pub mod encoding;
+pub mod group_aggregate;
 pub mod groups;
+pub mod join;
 pub mod over;
 pub mod partitions;
 pub mod session;
