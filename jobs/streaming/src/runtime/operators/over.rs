@@ -24,6 +24,7 @@ use timed::Timed;
 use updating::Updating;
 
 mod reach;
+mod running;
 mod timed;
 mod updating;
 
@@ -121,16 +122,19 @@ impl Evaluation {
     }
 
     /// One column per function, over rows of several keys that follow each other: `lengths` are how many each key has,
-    /// none of them zero.
-    fn evaluate(&self, columns: &[ArrayRef], lengths: &[usize]) -> Result<Vec<ArrayRef>> {
+    /// none of them zero. `evaluate_key` is asked for the columns of one key, by its place among the lengths.
+    fn evaluate(
+        &self,
+        columns: &[ArrayRef],
+        lengths: &[usize],
+        mut evaluate_key: impl FnMut(usize, &RecordBatch) -> Result<Vec<ArrayRef>>,
+    ) -> Result<Vec<ArrayRef>> {
         let batch = RecordBatch::try_new(Arc::clone(&self.input), columns.to_vec())?;
         let mut parts: Vec<Vec<ArrayRef>> = vec![Vec::with_capacity(lengths.len()); self.functions.len()];
         let mut offset = 0;
-        for length in lengths {
-            let rows = batch.slice(offset, *length);
-            for (function, parts) in self.functions.iter().zip(&mut parts) {
-                parts.push(function.evaluate(&rows)?);
-            }
+        for (at, length) in lengths.iter().enumerate() {
+            let of_key = evaluate_key(at, &batch.slice(offset, *length))?;
+            parts.iter_mut().zip(of_key).for_each(|(parts, column)| parts.push(column));
             offset += length;
         }
         let whole = |(parts, data_type): (Vec<ArrayRef>, &DataType)| {
@@ -145,6 +149,11 @@ impl Evaluation {
             Ok(whole)
         };
         parts.into_iter().zip(&self.types).map(whole).collect()
+    }
+
+    /// One column per function, of all rows of a key.
+    fn evaluate_whole(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        self.functions.iter().map(|function| function.evaluate(rows)).collect()
     }
 }
 

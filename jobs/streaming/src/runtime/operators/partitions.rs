@@ -128,10 +128,6 @@ impl<P: Partition> Partitions<P> {
         &mut slot.state
     }
 
-    pub fn is_dirty(&self, number: usize) -> bool {
-        self.slots[number].dirty
-    }
-
     /// The states that were touched, in the order in which they were. They must be given back to `settle`.
     pub fn take_dirty(&mut self) -> Vec<usize> {
         std::mem::take(&mut self.dirty)

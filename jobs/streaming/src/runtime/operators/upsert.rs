@@ -53,13 +53,13 @@ pub struct Upsert {
 #[derive(Debug)]
 enum Rows {
     Latest(Latest),
-    Counted(Counted),
+    Counted(Box<Counted>),
 }
 
 impl Upsert {
     pub fn new(spec: Spec) -> Result<Self> {
         let rows = match spec.changes {
-            true => Rows::Counted(Counted::new(&spec)?),
+            true => Rows::Counted(Box::new(Counted::new(&spec)?)),
             false => Rows::Latest(Latest::new(&spec)?),
         };
         Ok(Self { spec, rows, n_pending: 0, watermark_us: i64::MIN, said_us: i64::MIN })

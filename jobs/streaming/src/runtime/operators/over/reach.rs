@@ -48,7 +48,7 @@ impl Reach {
                     return Err(DataFusionError::Plan(format!("{name} looks ahead and can never be settled")));
                 }
                 let udf = standard.as_any().downcast_ref::<WindowUDFExpr>();
-                if !udf.is_some_and(|udf| udf.fun().name() == "lag") {
+                if udf.is_none_or(|udf| udf.fun().name() != "lag") {
                     return Ok(Self::All);
                 }
                 let back = FAR - evaluator.get_range(FAR, FAR + 1)?.start;

@@ -2,9 +2,11 @@
 //! the watermark has passed it.
 //!
 //! Rows wait by time. When they are due they are appended to what is kept of their key, and the functions are given both;
-//! of the rows before, only those are kept that a frame can still reach.
+//! of the rows before, only those are kept that a frame can still reach. Where that is all of them, the functions of a key
+//! with a long past are carried on ([`running`](super::running)), and its rows are kept for checkpoints.
 
 use super::reach::Reach;
+use super::running::{FUNCTION_BYTES, Running};
 use super::{Evaluation, Spec};
 use crate::runtime::operators::encoding::{ROW_OVERHEAD_BYTES, RowBytes};
 use crate::runtime::operators::partitions::{Partition, Partitions};
@@ -20,10 +22,15 @@ use std::sync::Arc;
 /// The state's only table.
 const ROWS: &str = "rows";
 
-/// What is kept of the rows of one key that were said: their times and themselves, sorted.
+/// Below this many rows before, computing all anew is cheaper in time or memory than carrying on.
+const LONG: usize = if cfg!(test) { 4 } else { 64 };
+
 #[derive(Debug, Default)]
 struct OfKey {
+    /// What is kept of the rows that were said: their times and themselves, sorted.
     before: Vec<(i64, RowBytes)>,
+    /// The functions after all these rows, if they are carried on.
+    running: Option<Box<Running>>,
 }
 
 impl Partition for OfKey {
@@ -42,6 +49,7 @@ pub struct Timed {
     waiting: BTreeMap<i64, Vec<RowBytes>>,
     partitions: Partitions<OfKey>,
     rows_bytes: usize,
+    n_running: usize,
     watermark_us: i64,
     /// What the watermark was when all keys were looked through for rows that are out of reach.
     swept_us: i64,
@@ -72,6 +80,7 @@ impl Timed {
             time,
             spec,
             rows_bytes: 0,
+            n_running: 0,
             watermark_us: i64::MIN,
             swept_us: i64::MIN,
         })
@@ -171,7 +180,8 @@ impl Stateful for Timed {
     }
 
     fn memory_bytes(&self) -> usize {
-        self.partitions.memory_bytes() + self.rows_bytes
+        let running = self.n_running * self.spec.functions.len() * FUNCTION_BYTES;
+        self.partitions.memory_bytes() + self.rows_bytes + running
     }
 }
 
@@ -198,16 +208,24 @@ impl Timed {
         // Rows of the first array are due, those of the second were said before.
         let (mut picks, mut lengths, mut fresh) = (Vec::new(), Vec::new(), Vec::new());
         let mut before: Vec<RowBytes> = Vec::new();
+        // By key: what is carried on.
+        let mut running: Vec<Option<(usize, Box<Running>)>> = Vec::new();
         while let Some((number, _)) = rest.first()
             && picks.len() < BATCH_ROWS
         {
             let (own, others) = rest.split_at(rest.partition_point(|(other, _)| other == number));
+            if self.reach == Reach::All && self.partitions.get(*number).before.len() >= LONG {
+                running.push(Some((*number, self.running(*number)?)));
+            } else {
+                running.push(None);
+            }
             let of_key = self.partitions.touch(*number);
-            picks.extend((0..of_key.before.len()).map(|at| (1, before.len() + at)));
-            before.extend(of_key.before.iter().map(|(_, row)| RowBytes::clone(row)));
+            let n_before = if matches!(running.last(), Some(Some(_))) { 0 } else { of_key.before.len() };
+            picks.extend((0..n_before).map(|at| (1, before.len() + at)));
+            before.extend(of_key.before[..n_before].iter().map(|(_, row)| RowBytes::clone(row)));
             fresh.extend((picks.len()..picks.len() + own.len()).map(|at| at as u32));
             picks.extend(own.iter().map(|(_, at)| (0, *at)));
-            lengths.push(of_key.before.len() + own.len());
+            lengths.push(n_before + own.len());
             of_key.before.extend(own.iter().map(|(_, at)| due.rows[*at].clone()));
             self.rows_bytes -= of_key.forget(&self.reach, since_us);
             rest = others;
@@ -216,7 +234,14 @@ impl Timed {
         let columns = due.columns.iter().zip(&kept);
         let columns = columns.map(|(due, kept)| Ok(interleave(&[due.as_ref(), kept.as_ref()], &picks)?));
         let mut columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
-        columns.extend(self.evaluation.evaluate(&columns, &lengths)?);
+        let results = self.evaluation.evaluate(&columns, &lengths, |at, rows| match &mut running[at] {
+            Some((_, running)) => running.evaluate(&self.evaluation.functions, rows),
+            None => self.evaluation.evaluate_whole(rows),
+        })?;
+        columns.extend(results);
+        for (number, running) in running.into_iter().flatten() {
+            self.partitions.get_mut(number).running = Some(running);
+        }
         if fresh.len() < picks.len() {
             let fresh = UInt32Array::from(fresh);
             columns = columns.iter().map(|column| Ok(take(column, &fresh, None)?)).collect::<Result<_>>()?;
@@ -226,6 +251,20 @@ impl Timed {
             out.batches.push(batch.slice(offset, BATCH_ROWS.min(batch.num_rows() - offset)));
         }
         Ok(rest)
+    }
+
+    /// The functions of a key after all that was said of it.
+    fn running(&mut self, number: usize) -> Result<Box<Running>> {
+        let of_key = self.partitions.get_mut(number);
+        if let Some(running) = of_key.running.take() {
+            return Ok(running);
+        }
+        let mut running = Box::new(Running::new(&self.evaluation.functions));
+        let columns = self.evaluation.rows.decode(of_key.before.iter().map(|(_, row)| &**row))?;
+        let rows = RecordBatch::try_new(Arc::clone(&self.evaluation.input), columns)?;
+        running.evaluate(&self.evaluation.functions, &rows)?;
+        self.n_running += 1;
+        Ok(running)
     }
 
     fn sweep(&mut self, since_us: i64) -> Result<()> {

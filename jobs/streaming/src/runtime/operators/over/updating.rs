@@ -208,7 +208,9 @@ impl Updating {
                 let columns = self.evaluation.rows.decode(rows.iter().map(|row| &**row))?;
                 let lengths: Vec<usize> =
                     lengths.iter().map(|(_, length)| *length).filter(|length| *length > 0).collect();
-                Some(self.results.encode(&self.evaluation.evaluate(&columns, &lengths)?)?)
+                Some(self.results.encode(
+                    &self.evaluation.evaluate(&columns, &lengths, |_, rows| self.evaluation.evaluate_whole(rows))?,
+                )?)
             }
         };
         let mut rows = rows.into_iter().enumerate();
