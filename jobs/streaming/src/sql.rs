@@ -17,6 +17,7 @@ mod graph;
 mod group_window;
 
 mod lower;
+mod nested;
 mod parse;
 mod plan;
 mod refuse;
@@ -45,6 +46,7 @@ pub use text::{Name, Span};
 pub(crate) use catalog::Catalog;
 pub(crate) use errors::Place;
 pub(crate) use lower::interval_us;
+pub(crate) use nested::spelled_field;
 pub(crate) use plan::{for_each_scan, settle};
 pub(crate) use window::{WINDOW_COLUMNS, WindowNode};
 

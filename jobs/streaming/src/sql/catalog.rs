@@ -5,11 +5,12 @@
 
 use super::errors::{Place, external};
 use super::group_window::grouping_functions;
+use super::nested::{NestedNames, lowered_field};
 use super::statements::{ColumnKind, Script, SelectQuery, StatementBody, TableStatement, ViewStatement};
 use super::types::{ScriptTypes, canonical_expr, event_time};
 use super::window::WindowPlanner;
 use crate::batch::BatchContext;
-use crate::functions::{Functions, hop_starts, tumble_start};
+use crate::functions::{Functions, hop_starts, text_functions, tumble_start};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -45,8 +46,7 @@ pub(crate) struct ScriptTable {
 impl ScriptTable {
     fn new(statement: &Arc<TableStatement>, open: Option<Arc<BatchContext>>) -> Self {
         let fields = statement.def.schema.fields().iter();
-        let fields: Vec<Field> =
-            fields.map(|field| field.as_ref().clone().with_name(field.name().to_lowercase())).collect();
+        let fields: Vec<Field> = fields.map(|field| lowered_field(field)).collect();
         Self { statement: Arc::clone(statement), schema: Arc::new(Schema::new(fields)), open }
     }
 
@@ -315,12 +315,16 @@ fn session(
     options.sql_parser.collect_spans = true;
     options.sql_parser.map_string_types_to_utf8view = false;
     options.execution.time_zone = Some("UTC".into());
-    let mut builder = SessionStateBuilder::new().with_config(config).with_default_features();
+    let mut builder = SessionStateBuilder::new()
+        .with_config(config)
+        .with_expr_planners(vec![Arc::new(NestedNames)])
+        .with_default_features();
     if let Some(rules) = rules {
         builder = builder.with_optimizer_rules(rules);
     }
     let mut state = builder.build();
-    let own = [tumble_start(), hop_starts()].into_iter().chain(grouping_functions()).map(Arc::new);
+    let own =
+        [tumble_start(), hop_starts()].into_iter().chain(text_functions()).chain(grouping_functions()).map(Arc::new);
     for function in own.chain(functions.scalars().cloned()) {
         // Replacing a function of the same name is what `Functions` promises; the registry of a fresh session refuses nothing.
         if let Err(error) = datafusion::execution::registry::FunctionRegistry::register_udf(&mut state, function) {

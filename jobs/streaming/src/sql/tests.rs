@@ -1,5 +1,6 @@
 //! Files in, messages and plans out.
 
+mod nested;
 mod parsing;
 mod planning;
 mod refusals;
