@@ -15,9 +15,13 @@ mod errors;
 mod explain;
 mod graph;
 mod group_window;
-
+mod join;
 mod lower;
+<<<<<<< HEAD
 mod nested;
+=======
+mod over;
+>>>>>>> main
 mod parse;
 mod plan;
 mod refuse;

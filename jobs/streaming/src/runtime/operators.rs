@@ -36,9 +36,23 @@ pub fn filter(predicate: &Arc<dyn PhysicalExpr>, batch: RecordBatch) -> Result<R
     Ok(filter_record_batch(&batch, &mask)?)
 }
 
+<<<<<<< HEAD
 pub fn project(exprs: &[Arc<dyn PhysicalExpr>], schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch> {
     let columns = exprs.iter().map(|expr| evaluate(expr, batch)).collect::<Result<Vec<_>>>()?;
     let columns = conform_all(schema, columns)?;
+=======
+/// `changes`: the rows have a weight, which stays with them.
+pub fn project(
+    exprs: &[Arc<dyn PhysicalExpr>],
+    schema: &SchemaRef,
+    batch: &RecordBatch,
+    changes: bool,
+) -> Result<RecordBatch> {
+    let mut columns = exprs.iter().map(|expr| evaluate(expr, batch)).collect::<Result<Vec<_>>>()?;
+    if changes {
+        columns.extend(batch.columns().last().cloned());
+    }
+>>>>>>> main
     // The count is given because a projection may have no columns at all.
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
@@ -83,4 +97,11 @@ fn conform(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef> {
         }
         _ => Arc::clone(column),
     })
+}
+
+/// Appended rows as part of a changelog.
+pub fn weighted(schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch> {
+    let mut columns = batch.columns().to_vec();
+    columns.push(changes::all(1, batch.num_rows()));
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }
