@@ -4,12 +4,8 @@
 //! Invariant: a table that never ends is refused before anything is read; a record that does not decode is counted.
 
 use crate::dataflow::Window;
-<<<<<<< HEAD
-use crate::functions::{Functions, hop_starts, tumble_start};
-use crate::runtime::operators::relabel;
-=======
 use crate::functions::{Functions, cumulate_ends, hop_starts, tumble_start};
->>>>>>> main
+use crate::runtime::operators::relabel;
 use crate::sql::{
     Catalog, Place, Script, Statement, StatementBody, WINDOW_COLUMNS, WindowNode, for_each_scan, interval_us, parse,
     settle, spelled_field,

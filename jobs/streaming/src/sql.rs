@@ -17,11 +17,8 @@ mod graph;
 mod group_window;
 mod join;
 mod lower;
-<<<<<<< HEAD
 mod nested;
-=======
 mod over;
->>>>>>> main
 mod parse;
 mod plan;
 mod refuse;

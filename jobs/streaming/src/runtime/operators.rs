@@ -36,11 +36,6 @@ pub fn filter(predicate: &Arc<dyn PhysicalExpr>, batch: RecordBatch) -> Result<R
     Ok(filter_record_batch(&batch, &mask)?)
 }
 
-<<<<<<< HEAD
-pub fn project(exprs: &[Arc<dyn PhysicalExpr>], schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch> {
-    let columns = exprs.iter().map(|expr| evaluate(expr, batch)).collect::<Result<Vec<_>>>()?;
-    let columns = conform_all(schema, columns)?;
-=======
 /// `changes`: the rows have a weight, which stays with them.
 pub fn project(
     exprs: &[Arc<dyn PhysicalExpr>],
@@ -52,7 +47,7 @@ pub fn project(
     if changes {
         columns.extend(batch.columns().last().cloned());
     }
->>>>>>> main
+    let columns = conform_all(schema, columns)?;
     // The count is given because a projection may have no columns at all.
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)

@@ -10,11 +10,7 @@ use super::statements::{ColumnKind, Script, SelectQuery, StatementBody, TableSta
 use super::types::{ScriptTypes, canonical_expr, event_time};
 use super::window::WindowPlanner;
 use crate::batch::BatchContext;
-<<<<<<< HEAD
-use crate::functions::{Functions, hop_starts, text_functions, tumble_start};
-=======
-use crate::functions::{Functions, cumulate_ends, hop_starts, proctime, tumble_start};
->>>>>>> main
+use crate::functions::{Functions, cumulate_ends, hop_starts, proctime, text_functions, tumble_start};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -319,29 +315,21 @@ fn session(
     options.sql_parser.collect_spans = true;
     options.sql_parser.map_string_types_to_utf8view = false;
     options.execution.time_zone = Some("UTC".into());
-<<<<<<< HEAD
+    // A stream's subqueries become joins; none is worked out once and for all.
+    options.optimizer.enable_physical_uncorrelated_scalar_subquery = rules.is_none();
     let mut builder = SessionStateBuilder::new()
         .with_config(config)
         .with_expr_planners(vec![Arc::new(NestedNames)])
         .with_default_features();
-=======
-    // A stream's subqueries become joins; none is worked out once and for all.
-    options.optimizer.enable_physical_uncorrelated_scalar_subquery = rules.is_none();
-    let mut builder = SessionStateBuilder::new().with_config(config).with_default_features();
->>>>>>> main
     if let Some(rules) = rules {
         builder = builder.with_optimizer_rules(rules);
     }
     let mut state = builder.build();
-<<<<<<< HEAD
-    let own =
-        [tumble_start(), hop_starts()].into_iter().chain(text_functions()).chain(grouping_functions()).map(Arc::new);
-=======
     let own = [tumble_start(), hop_starts(), cumulate_ends(), proctime()]
         .into_iter()
+        .chain(text_functions())
         .chain(grouping_functions())
         .map(Arc::new);
->>>>>>> main
     for function in own.chain(functions.scalars().cloned()) {
         // Replacing a function of the same name is what `Functions` promises; the registry of a fresh session refuses nothing.
         if let Err(error) = datafusion::execution::registry::FunctionRegistry::register_udf(&mut state, function) {

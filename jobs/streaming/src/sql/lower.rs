@@ -6,12 +6,8 @@
 use super::catalog::{Catalog, script_table};
 use super::errors::Place;
 use super::graph::Graph;
-<<<<<<< HEAD
 use super::nested::{lowered, spelled_field};
-use super::plan::group_by_place;
-=======
 use super::over::First;
->>>>>>> main
 use super::refuse::{at, find};
 use super::statements::{Script, TableStatement};
 use super::types::canonical;
@@ -323,14 +319,10 @@ impl<'a> Lowering<'a> {
         let there = self.graph.fields(input);
         let same = there.len() == fields.len()
             && exprs.iter().enumerate().all(|(index, expr)| *expr == self.graph.column(input, index))
-<<<<<<< HEAD
             && (!named
-                || self.graph.schema(input).fields().iter().zip(fields).all(|(a, b)| {
+                || there.iter().zip(fields).all(|(a, b)| {
                     a.name() == b.name() && (!a.data_type().is_nested() || a.data_type() == b.data_type())
                 }));
-=======
-            && (!named || there.iter().zip(fields).all(|(a, b)| a.name() == b.name()));
->>>>>>> main
         if same {
             return Ok(input);
         }
