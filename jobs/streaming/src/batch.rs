@@ -16,10 +16,13 @@ use connectors::{Polled, SplitStart, TableDef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DataFusionError, NullHandling, Result as PlanResult, ScalarValue, UnnestOptions};
 use datafusion::execution::TaskContext;
-use datafusion::functions_aggregate::expr_fn::{max, min, sum};
-use datafusion::functions_window::expr_fn::lag;
+use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
+use datafusion::functions_aggregate::sum::sum_udaf;
+use datafusion::functions_window::lead_lag::lag_udwf;
+use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{
-    Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, WindowFrame, WindowFrameBound, WindowFrameUnits, lit, when,
+    AggregateUDF, Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, WindowFrame, WindowFrameBound,
+    WindowFrameUnits, lit, when,
 };
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchStreamAdapter};
@@ -221,25 +224,28 @@ fn each_of(
 fn sessions(node: &WindowNode, builder: LogicalPlanBuilder, gap_us: i64) -> PlanResult<LogicalPlan> {
     let time = Expr::Column(node.time.clone());
     let by: Vec<Expr> = node.partition.iter().cloned().map(Expr::Column).collect();
-    let in_order = |expr: Expr| {
+    let in_order = |function: WindowFunction| {
         let rows = WindowFrame::new_bounds(
             WindowFrameUnits::Rows,
             WindowFrameBound::Preceding(ScalarValue::UInt64(None)),
             WindowFrameBound::CurrentRow,
         );
-        expr.partition_by(by.clone()).order_by(vec![time.clone().sort(true, false)]).window_frame(rows).build()
+        let call = Expr::from(function).partition_by(by.clone());
+        call.order_by(vec![time.clone().sort(true, false)]).window_frame(rows).build()
     };
-    let before = in_order(lag(time.clone(), None, None))?.alias(BEFORE);
+    let before = in_order(WindowFunction::new(lag_udwf(), vec![time.clone()]))?.alias(BEFORE);
     let mut exprs = columns(builder.plan());
     exprs.push(Expr::Column(Column::new_unqualified(BEFORE)));
     let builder = builder.window(vec![before])?.project(exprs)?;
     let before = Expr::Column(Column::new_unqualified(BEFORE));
     let mut begins = when(before.clone().is_null().or((before + interval_us(gap_us)).lt_eq(time.clone())), lit(1_i64));
-    let number = in_order(sum(begins.otherwise(lit(0_i64))?))?.alias(EACH);
+    let number = in_order(WindowFunction::new(sum_udaf(), vec![begins.otherwise(lit(0_i64))?]))?.alias(EACH);
     let builder = builder.window(vec![number])?;
     let session: Vec<Expr> = by.iter().cloned().chain([Expr::Column(Column::new_unqualified(EACH))]).collect();
-    let first = min(time.clone()).partition_by(session.clone()).build()?.alias(FIRST);
-    let last = max(time).partition_by(session).build()?.alias(LAST);
+    let of_session = |function: Arc<AggregateUDF>| {
+        Expr::from(WindowFunction::new(function, vec![time.clone()])).partition_by(session.clone()).build()
+    };
+    let (first, last) = (of_session(min_udaf())?.alias(FIRST), of_session(max_udaf())?.alias(LAST));
     let builder = builder.window(vec![first, last])?;
     let own = |name: &str| Expr::Column(Column::new_unqualified(name));
     with_bounds(node, builder, |_| (own(FIRST), own(LAST) + interval_us(gap_us)))

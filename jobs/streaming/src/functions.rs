@@ -97,7 +97,7 @@ pub(crate) fn tumble_start() -> ScalarUDF {
 pub(crate) fn hop_starts() -> ScalarUDF {
     let types = vec![event_time(), DataType::Int64, DataType::Int64];
     let signature = Signature::exact(types, Volatility::Immutable);
-    ScalarUDF::new_from_impl(WindowTimes { name: "hop_starts", times: starts_of, signature })
+    ScalarUDF::new_from_impl(WindowTimes { of: Times::HopStarts, signature })
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -132,7 +132,7 @@ impl ScalarUDFImpl for TumbleStart {
 pub(crate) fn cumulate_ends() -> ScalarUDF {
     let types = vec![event_time(), DataType::Int64, DataType::Int64];
     let signature = Signature::exact(types, Volatility::Immutable);
-    ScalarUDF::new_from_impl(WindowTimes { name: "cumulate_ends", times: ends_of, signature })
+    ScalarUDF::new_from_impl(WindowTimes { of: Times::CumulateEnds, signature })
 }
 
 /// `PROCTIME()`: the moment at which a row is read.
@@ -167,9 +167,14 @@ impl ScalarUDFImpl for Proctime {
 /// The bounds of all windows in which an event time lies, given a window's two sizes.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct WindowTimes {
-    name: &'static str,
-    times: fn(i64, i64, i64) -> Vec<i64>,
+    of: Times,
     signature: Signature,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Times {
+    HopStarts,
+    CumulateEnds,
 }
 
 impl WindowTimes {
@@ -180,7 +185,10 @@ impl WindowTimes {
 
 impl ScalarUDFImpl for WindowTimes {
     fn name(&self) -> &str {
-        self.name
+        match self.of {
+            Times::HopStarts => "hop_starts",
+            Times::CumulateEnds => "cumulate_ends",
+        }
     }
 
     fn signature(&self) -> &Signature {
@@ -193,7 +201,7 @@ impl ScalarUDFImpl for WindowTimes {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let [time, width, other] = args.args.as_slice() else {
-            return exec_err!("{} takes three arguments", self.name);
+            return exec_err!("{} takes three arguments", self.name());
         };
         let (width, other) = (microseconds(width)?, microseconds(other)?);
         let time: ArrayRef = time.to_array(args.number_rows)?;
@@ -201,7 +209,11 @@ impl ScalarUDFImpl for WindowTimes {
         let mut times = TimestampMicrosecondBuilder::new();
         let mut lengths = Vec::with_capacity(time.len());
         for time in time {
-            let of = time.map_or(Vec::new(), |time| (self.times)(time, width, other));
+            let of = match (self.of, time) {
+                (_, None) => Vec::new(),
+                (Times::HopStarts, Some(time)) => starts_of(time, width, other),
+                (Times::CumulateEnds, Some(time)) => ends_of(time, width, other),
+            };
             times.append_slice(&of);
             lengths.push(of.len());
         }

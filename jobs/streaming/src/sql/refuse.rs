@@ -7,6 +7,7 @@ use super::group_window::grouping_call;
 use super::text::Span;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use jobs::Diagnostic;
@@ -17,11 +18,17 @@ const CLOCKS: [&str; 5] = ["now", "current_timestamp", "current_date", "current_
 /// All of `plan` that a stream cannot do. `places` are the statement and the views that it uses, in that order.
 pub(crate) fn refusals(plan: &LogicalPlan, places: &[Place<'_>]) -> Result<Vec<Diagnostic>> {
     let mut found: Vec<Diagnostic> = Vec::new();
-    plan.apply_with_subqueries(|node| {
+    plan.apply(|node| {
         found.extend(of_node(node, places));
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
                 found.extend(of_expr(expr, places));
+                if let Expr::ScalarSubquery(subquery)
+                | Expr::Exists(Exists { subquery, .. })
+                | Expr::InSubquery(InSubquery { subquery, .. }) = expr
+                {
+                    found.extend(refusals(&subquery.subquery, places)?);
+                }
                 Ok(TreeNodeRecursion::Continue)
             })
         })

@@ -81,6 +81,12 @@ mod tests {
         let name = root.path().to_str().expect("a readable name");
         let (mut ours, mut other) = (sleep(&format!("{name}/f/t")), sleep(&format!("{name}-other/f/t")));
 
+        // A process that has just begun shows its environment a moment later.
+        let begun = Instant::now();
+        while living_under(root.path()).is_empty() && begun.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+
         // Its parent has not yet waited for it, so it is a zombie from here on and must not be found again.
         assert_eq!(end_all(root.path()).expect("it dies"), 1);
         assert!(!ours.wait().expect("it ended").success());

@@ -20,9 +20,8 @@ fn projection_and_filter() {
         "
         sink-totals: blackhole totals
           project: upper(card) AS card, ts AS start, 1 AS n, amount AS total
-            filter: cents > 100
-              project: card, amount, ts, CAST(amount * 100 AS Int64) AS cents
-                source-payments: datagen payments (card, amount, ts) time ts watermark ts - 5s
+            filter: CAST(amount * 100 AS Int64) > 100
+              source-payments: datagen payments (card, amount, ts) time ts watermark ts - 5s
         ",
     );
 }
@@ -57,10 +56,9 @@ fn hop_over_a_view_with_a_computed_time() {
           project: k, window_end AS End, max(late.id * Int64(2)) AS m, count(DISTINCT late.id)
             window: hop 10s every 2s by k: max(late.id * Int64(2)), count(DISTINCT late.id)
               exchange: by k
-                project: id % 3 AS k, at AS event_time, id * 2 AS late.id * Int64(2), id AS late.id
+                project: id % 3 AS k, CAST(to_timestamp_millis(ms) AS Timestamp(Microsecond, Some(\"UTC\"))) AS event_time, id * 2 AS late.id * Int64(2), id AS late.id
                   filter: id > 5
-                    project: id, CAST(to_timestamp_millis(ms) AS Timestamp(Microsecond, Some(\"UTC\"))) AS at
-                      source-millis: datagen millis (id, ms) time CAST(to_timestamp_millis(ms) AS Timestamp(Microsecond, Some(\"UTC\"))) watermark CAST(to_timestamp_millis(ms) AS Timestamp(Microsecond, Some(\"UTC\")))
+                    source-millis: datagen millis (id, ms) time CAST(to_timestamp_millis(ms) AS Timestamp(Microsecond, Some(\"UTC\"))) watermark CAST(to_timestamp_millis(ms) AS Timestamp(Microsecond, Some(\"UTC\")))
         ",
     );
 }
