@@ -4,7 +4,7 @@ CREATE TABLE bid (
   auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, url VARCHAR,
   dateTime TIMESTAMP(3), extra VARCHAR,
   p_time AS PROCTIME(),
-  WATERMARK FOR dateTime AS dateTime - INTERVAL '4 seconds'
+  WATERMARK FOR p_time AS p_time
 ) WITH (connector = 'nexmark', kind = 'bid', events = '1000000');
 
 CREATE TABLE result (
