@@ -13,14 +13,6 @@ pub struct Query {
     pub goal: Option<f64>,
 }
 
-impl Query {
-    /// The first words of its text.
-    pub fn doc(&self) -> &str {
-        let line = self.text.lines().next().unwrap_or_default().trim_start_matches("--").trim();
-        line.split(['.', ':']).next().unwrap_or(line)
-    }
-}
-
 macro_rules! query {
     ($name:literal, $goal:expr) => {
         Query { name: $name, text: include_str!(concat!("../../../../examples/nexmark/", $name, ".sql")), goal: $goal }
