@@ -148,13 +148,16 @@ enum Verb {
     },
     /// List connectors, or the options of one.
     Connectors { name: Option<String> },
-    /// Measure this build on this machine; suites: start, train.
+    /// Measure this build on this machine; suites: start, train, nexmark.
     Bench {
         /// One suite; all by default.
         suite: Option<String>,
         /// Also run the peers, on the same inputs.
         #[arg(long)]
         peers: bool,
+        /// How many events the queries of suite nexmark read; 1000000 by default.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+        events: Option<u64>,
     },
     /// Run a master.
     Master(MasterArgs),
@@ -316,7 +319,7 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
         Verb::Dev(args) => done(start::dev(args, &globals)),
         Verb::Demo(args) => start::demo(args, output),
         Verb::Run { file, slices } => start::run(&file, slices, output),
-        Verb::Bench { suite, peers } => done(start::bench(suite, peers, output)),
+        Verb::Bench { suite, peers, events } => done(start::bench(suite, peers, events, output)),
         Verb::Check { file: None, .. } | Verb::Check { schema: true, .. } => {
             done(output.json(&crate::settle::json_schema()))
         }

@@ -69,14 +69,14 @@ fn lines(batches: &[RecordBatch]) -> Vec<String> {
     lines
 }
 
-fn batch(text: &str, sql: &str, folder: &Path) -> Vec<String> {
+pub(super) fn batch(text: &str, sql: &str, folder: &Path) -> Vec<String> {
     let script = parse(text).expect("the file is right");
     let functions = Functions::new().with(declared_predict());
     let answer = collect(&script, sql, &functions, BatchContext::new(context(folder)));
     lines(&Runtime::new().expect("a runtime").block_on(answer).expect("the query runs"))
 }
 
-fn streamed(text: &str, sql: &str, tasks: u32, slices: u32, folder: &Path) -> Vec<String> {
+pub(super) fn streamed(text: &str, sql: &str, tasks: u32, slices: u32, folder: &Path) -> Vec<String> {
     let script = parse(&format!("{text};{sql}")).expect("the file is right");
     let statements: Vec<usize> = script.queries().map(|(at, _)| at).collect();
     let functions = Functions::new();
