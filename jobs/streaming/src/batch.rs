@@ -4,7 +4,7 @@
 //! Invariant: a table that never ends is refused before anything is read; a record that does not decode is counted.
 
 use crate::dataflow::Window;
-use crate::functions::{Functions, hop_starts, tumble_start};
+use crate::functions::{Functions, cumulate_ends, hop_starts, tumble_start};
 use crate::sql::{
     Catalog, Place, Script, Statement, StatementBody, WINDOW_COLUMNS, WindowNode, for_each_scan, interval_us, parse,
     settle,
@@ -13,9 +13,13 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use connectors::{Polled, SplitStart, TableDef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DataFusionError, NullHandling, Result as PlanResult, UnnestOptions, plan_err};
+use datafusion::common::{Column, DataFusionError, NullHandling, Result as PlanResult, ScalarValue, UnnestOptions};
 use datafusion::execution::TaskContext;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::functions_aggregate::expr_fn::{max, min, sum};
+use datafusion::functions_window::expr_fn::lag;
+use datafusion::logical_expr::{
+    Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, WindowFrame, WindowFrameBound, WindowFrameUnits, lit, when,
+};
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchStreamAdapter};
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
@@ -179,32 +183,94 @@ fn endless(plan: &LogicalPlan, place: Place<'_>) -> Vec<Diagnostic> {
 /// The columns of a window as expressions of the rows' time; a row without a time is in no window.
 fn project_window(node: &WindowNode) -> PlanResult<LogicalPlan> {
     let time = Expr::Column(node.time.clone());
-    let qualifier = node.time.relation.clone();
-    let columns = |plan: &LogicalPlan| -> Vec<Expr> {
-        plan.schema().iter().map(|(q, field)| Expr::Column(Column::new(q.cloned(), field.name()))).collect()
-    };
-    let named = |expr: Expr, at: usize| expr.alias_qualified(qualifier.clone(), WINDOW_COLUMNS[at]);
     let builder = LogicalPlanBuilder::from(node.input.clone()).filter(time.clone().is_not_null())?;
-    let mut exprs = columns(&node.input);
-    let (builder, width_us) = match node.window {
+    match node.window {
         Window::Tumble { width_us } => {
-            exprs.push(named(tumble_start().call(vec![time, lit(width_us)]), 0));
-            (builder.project(exprs)?, width_us)
+            let start = tumble_start().call(vec![time, lit(width_us)]);
+            with_bounds(node, builder, |_| (start.clone(), start + interval_us(width_us)))
         }
         Window::Hop { width_us, slide_us } => {
-            exprs.push(named(hop_starts().call(vec![time, lit(width_us), lit(slide_us)]), 0));
-            let options = UnnestOptions { null_handling: NullHandling::Drop, ..UnnestOptions::default() };
-            let start = Column::new(qualifier.clone(), WINDOW_COLUMNS[0]);
-            (builder.project(exprs)?.unnest_column_with_options(start, options)?, width_us)
+            let starts = hop_starts().call(vec![time, lit(width_us), lit(slide_us)]);
+            each_of(node, builder, starts, |start| (start.clone(), start + interval_us(width_us)))
         }
-    };
-    // Unnesting may drop a column's qualifier, so the start is found by its place and named again.
+        Window::Cumulate { width_us, step_us } => {
+            let ends = cumulate_ends().call(vec![time.clone(), lit(width_us), lit(step_us)]);
+            let start = tumble_start().call(vec![time, lit(width_us)]);
+            each_of(node, builder, ends, |end| (start, end))
+        }
+        Window::Session { gap_us } => sessions(node, builder, gap_us),
+    }
+}
+
+/// Rows once for each value of a list, from which the window's bounds follow.
+fn each_of(
+    node: &WindowNode,
+    builder: LogicalPlanBuilder,
+    list: Expr,
+    bounds: impl FnOnce(Expr) -> (Expr, Expr),
+) -> PlanResult<LogicalPlan> {
     let mut exprs = columns(builder.plan());
-    let Some(start) = exprs.pop() else { return plan_err!("a window without columns") };
-    exprs.push(named(start.clone(), 0));
-    exprs.push(named(start.clone() + interval_us(width_us), 1));
-    exprs.push(named(start + interval_us(width_us - 1000), 2));
+    exprs.push(list.alias(EACH));
+    let options = UnnestOptions { null_handling: NullHandling::Drop, ..UnnestOptions::default() };
+    let builder = builder.project(exprs)?.unnest_column_with_options(Column::new_unqualified(EACH), options)?;
+    with_bounds(node, builder, |plan| match columns(plan).pop() {
+        Some(each) => bounds(each),
+        None => bounds(lit(0)),
+    })
+}
+
+/// Session windows by what DataFusion's functions OVER can say: a row that comes late enough after the one before it
+/// begins a new session, and the sum of such rows numbers the sessions.
+fn sessions(node: &WindowNode, builder: LogicalPlanBuilder, gap_us: i64) -> PlanResult<LogicalPlan> {
+    let time = Expr::Column(node.time.clone());
+    let by: Vec<Expr> = node.partition.iter().cloned().map(Expr::Column).collect();
+    let in_order = |expr: Expr| {
+        let rows = WindowFrame::new_bounds(
+            WindowFrameUnits::Rows,
+            WindowFrameBound::Preceding(ScalarValue::UInt64(None)),
+            WindowFrameBound::CurrentRow,
+        );
+        expr.partition_by(by.clone()).order_by(vec![time.clone().sort(true, false)]).window_frame(rows).build()
+    };
+    let before = in_order(lag(time.clone(), None, None))?.alias(BEFORE);
+    let mut exprs = columns(builder.plan());
+    exprs.push(Expr::Column(Column::new_unqualified(BEFORE)));
+    let builder = builder.window(vec![before])?.project(exprs)?;
+    let before = Expr::Column(Column::new_unqualified(BEFORE));
+    let mut begins = when(before.clone().is_null().or((before + interval_us(gap_us)).lt_eq(time.clone())), lit(1_i64));
+    let number = in_order(sum(begins.otherwise(lit(0_i64))?))?.alias(EACH);
+    let builder = builder.window(vec![number])?;
+    let session: Vec<Expr> = by.iter().cloned().chain([Expr::Column(Column::new_unqualified(EACH))]).collect();
+    let first = min(time.clone()).partition_by(session.clone()).build()?.alias(FIRST);
+    let last = max(time).partition_by(session).build()?.alias(LAST);
+    let builder = builder.window(vec![first, last])?;
+    let own = |name: &str| Expr::Column(Column::new_unqualified(name));
+    with_bounds(node, builder, |_| (own(FIRST), own(LAST) + interval_us(gap_us)))
+}
+
+/// Names of columns on the way to a window's bounds, which no file can write.
+const EACH: &str = "#each";
+const BEFORE: &str = "#before";
+const FIRST: &str = "#first";
+const LAST: &str = "#last";
+
+/// The input's columns, then the window's start, end and time.
+fn with_bounds(
+    node: &WindowNode,
+    builder: LogicalPlanBuilder,
+    bounds: impl FnOnce(&LogicalPlan) -> (Expr, Expr),
+) -> PlanResult<LogicalPlan> {
+    let qualifier = node.time.relation.clone();
+    let (start, end) = bounds(builder.plan());
+    let mut exprs = columns(&node.input);
+    let added = [start, end.clone(), end - interval_us(1000)];
+    let named = added.into_iter().zip(WINDOW_COLUMNS).map(|(expr, name)| expr.alias_qualified(qualifier.clone(), name));
+    exprs.extend(named);
     builder.project(exprs)?.build()
+}
+
+fn columns(plan: &LogicalPlan) -> Vec<Expr> {
+    plan.schema().iter().map(|(q, field)| Expr::Column(Column::new(q.cloned(), field.name()))).collect()
 }
 
 fn spelled(schema: &Schema, script: &Script) -> SchemaRef {

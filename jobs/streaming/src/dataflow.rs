@@ -98,6 +98,18 @@ pub enum Operator {
     Collect,
 }
 
+impl Operator {
+    /// Whether the rows that it emits may be taken back, given whether those of its inputs are.
+    pub fn gives_changes(&self, inputs: &[bool]) -> bool {
+        match self {
+            Self::GroupAggregate { .. } | Self::TopN { .. } | Self::Upsert { .. } => true,
+            Self::Over { time, .. } => time.is_none(),
+            Self::Join(join) => join.gives_changes(inputs[0], inputs[1]),
+            _ => inputs.iter().any(|changes| *changes),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Join {
     pub kind: JoinType,
@@ -110,6 +122,14 @@ pub struct Join {
     pub residual: Option<Arc<dyn PhysicalExpr>>,
     /// How far apart in event time rows can be that meet; without it they are kept for ever.
     pub bounds: Option<Bounds>,
+}
+
+impl Join {
+    /// Whether the rows that it emits may be taken back, given whether those of its inputs are.
+    pub fn gives_changes(&self, left: bool, right: bool) -> bool {
+        let settled = self.bounds.is_some() || matches!(self.kind, JoinType::Inner | JoinType::LeftSemi);
+        left || right || !settled
+    }
 }
 
 /// Rows meet only if `lower_us <= right time - left time <= upper_us`.
@@ -143,8 +163,22 @@ pub struct Watermark {
 /// Widths and slides in microseconds, aligned to the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Window {
-    Tumble { width_us: i64 },
-    Hop { width_us: i64, slide_us: i64 },
+    Tumble {
+        width_us: i64,
+    },
+    Hop {
+        width_us: i64,
+        slide_us: i64,
+    },
+    /// Windows of `width_us` as in a tumble, each told every `step_us`: from its start to the end of that step.
+    Cumulate {
+        width_us: i64,
+        step_us: i64,
+    },
+    /// Runs of rows of one key whose neighbours are less than this apart; a window ends that long after its last row.
+    Session {
+        gap_us: i64,
+    },
 }
 
 impl Dataflow {

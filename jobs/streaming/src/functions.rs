@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The functions that a job's SQL may call, besides those that DataFusion has. A later one of the same name wins.
 #[derive(Clone, Debug, Default)]
@@ -91,7 +92,8 @@ pub(crate) fn tumble_start() -> ScalarUDF {
 /// `hop_starts(event time, width, slide)`: the starts of all windows in which an event time lies, earliest first.
 pub(crate) fn hop_starts() -> ScalarUDF {
     let types = vec![event_time(), DataType::Int64, DataType::Int64];
-    ScalarUDF::new_from_impl(HopStarts { signature: Signature::exact(types, Volatility::Immutable) })
+    let signature = Signature::exact(types, Volatility::Immutable);
+    ScalarUDF::new_from_impl(WindowTimes { name: "hop_starts", times: starts_of, signature })
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -122,20 +124,59 @@ impl ScalarUDFImpl for TumbleStart {
     }
 }
 
+/// `cumulate_ends(event time, width, step)`: the ends of all windows in which an event time lies, earliest first.
+pub(crate) fn cumulate_ends() -> ScalarUDF {
+    let types = vec![event_time(), DataType::Int64, DataType::Int64];
+    let signature = Signature::exact(types, Volatility::Immutable);
+    ScalarUDF::new_from_impl(WindowTimes { name: "cumulate_ends", times: ends_of, signature })
+}
+
+/// `PROCTIME()`: the moment at which a row is read.
+pub(crate) fn proctime() -> ScalarUDF {
+    ScalarUDF::new_from_impl(Proctime { signature: Signature::nullary(Volatility::Volatile) })
+}
+
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct HopStarts {
+struct Proctime {
     signature: Signature,
 }
 
-impl HopStarts {
+impl ScalarUDFImpl for Proctime {
+    fn name(&self) -> &str {
+        "proctime"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(event_time())
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
+        Ok(ColumnarValue::Scalar(ScalarValue::TimestampMicrosecond(Some(now), Some("UTC".into()))))
+    }
+}
+
+/// The bounds of all windows in which an event time lies, given a window's two sizes.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct WindowTimes {
+    name: &'static str,
+    times: fn(i64, i64, i64) -> Vec<i64>,
+    signature: Signature,
+}
+
+impl WindowTimes {
     fn item() -> Arc<Field> {
         Arc::new(Field::new("item", event_time(), true))
     }
 }
 
-impl ScalarUDFImpl for HopStarts {
+impl ScalarUDFImpl for WindowTimes {
     fn name(&self) -> &str {
-        "hop_starts"
+        self.name
     }
 
     fn signature(&self) -> &Signature {
@@ -147,32 +188,37 @@ impl ScalarUDFImpl for HopStarts {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [time, width, slide] = args.args.as_slice() else { return exec_err!("hop_starts takes three arguments") };
-        let (width, slide) = (microseconds(width)?, microseconds(slide)?);
+        let [time, width, other] = args.args.as_slice() else {
+            return exec_err!("{} takes three arguments", self.name);
+        };
+        let (width, other) = (microseconds(width)?, microseconds(other)?);
         let time: ArrayRef = time.to_array(args.number_rows)?;
         let time = time.as_primitive::<TimestampMicrosecondType>();
-        let mut starts = TimestampMicrosecondBuilder::new();
+        let mut times = TimestampMicrosecondBuilder::new();
         let mut lengths = Vec::with_capacity(time.len());
         for time in time {
-            let before = starts.values_slice().len();
-            if let Some(time) = time {
-                for start in starts_of(time, width, slide) {
-                    starts.append_value(start);
-                }
-            }
-            lengths.push(starts.values_slice().len() - before);
+            let of = time.map_or(Vec::new(), |time| (self.times)(time, width, other));
+            times.append_slice(&of);
+            lengths.push(of.len());
         }
-        let values = Arc::new(starts.finish().with_timezone("UTC"));
+        let values = Arc::new(times.finish().with_timezone("UTC"));
         let list = ListArray::try_new(Self::item(), OffsetBuffer::from_lengths(lengths), values, None)?;
         Ok(ColumnarValue::Array(Arc::new(list)))
     }
 }
 
 /// The multiples of `slide` whose window of `width` holds `time`.
-fn starts_of(time: i64, width: i64, slide: i64) -> impl Iterator<Item = i64> {
+fn starts_of(time: i64, width: i64, slide: i64) -> Vec<i64> {
     let last = time - time.rem_euclid(slide);
     let n = (last - (time - width) + slide - 1).div_euclid(slide).max(0);
-    (0..n).rev().map(move |back| last - back * slide)
+    (0..n).rev().map(|back| last - back * slide).collect()
+}
+
+/// The ends of steps after `time` within its window of `width`.
+fn ends_of(time: i64, width: i64, step: i64) -> Vec<i64> {
+    let start = time - time.rem_euclid(width);
+    let first = (time - start).div_euclid(step) + 1;
+    (first..=width / step).map(|n| start + n * step).collect()
 }
 
 fn microseconds(value: &ColumnarValue) -> Result<i64> {
@@ -190,7 +236,7 @@ mod tests {
     proptest! {
         #[test]
         fn hop_starts_are_exactly_the_windows_that_hold_the_time(time in -1000i64..1000, width in 1i64..50, slide in 1i64..50) {
-            let found: Vec<i64> = starts_of(time, width, slide).collect();
+            let found: Vec<i64> = starts_of(time, width, slide);
             let wanted: Vec<i64> =
                 (-2000..2000).filter(|s| s % slide == 0 && *s <= time && time < s + width).collect();
             prop_assert_eq!(found, wanted);

@@ -15,8 +15,9 @@ mod errors;
 mod explain;
 mod graph;
 mod group_window;
-
+mod join;
 mod lower;
+mod over;
 mod parse;
 mod plan;
 mod refuse;

@@ -8,9 +8,10 @@ use crate::runtime::edges::Edges;
 use crate::runtime::exchange::Message;
 use crate::runtime::exchange::partition::partition;
 use crate::runtime::graph::Graph;
+use crate::runtime::operators::changes;
 use crate::runtime::operators::stateful::{Gathered, Output, Stateful, encode};
 use crate::runtime::operators::window::{self, BATCH_ROWS, WindowAggregate};
-use crate::runtime::operators::{changes, filter, project, relabel};
+use crate::runtime::operators::{filter, project, relabel, weighted};
 use crate::runtime::shared::Shared;
 use crate::runtime::snapshot::Part;
 use crate::runtime::sources::{Source, SourceInput};
@@ -97,6 +98,14 @@ impl Flow {
                     };
                     let operator = WindowAggregate::new(spec).map_err(shared.operator_error(at))?;
                     Running::Stateful(restored(shared, at, slot, Box::new(operator))?)
+                }
+                Operator::GroupAggregate { .. }
+                | Operator::Join(_)
+                | Operator::TopN { .. }
+                | Operator::Over { .. }
+                | Operator::Upsert { .. } => {
+                    let job = shared.config.job.clone();
+                    return Err(Error::Plan { job, text: format!("operator {} is not supported yet", node.id) });
                 }
                 Operator::Union => Running::Union,
                 Operator::Sink { table } => {
@@ -201,12 +210,13 @@ impl Flow {
     }
 
     fn process(&mut self, node: usize, input: usize, batch: &RecordBatch) -> Result<(), Error> {
+        let from = self.shared.node(node).inputs[input];
         let schema = &self.shared.node(node).schema;
         let failed = self.shared.operator_error(node);
         match &mut self.operators[node] {
             Running::Source(_) => unreachable!("source {node} has no input"),
             Running::Project { exprs } => {
-                let batch = project(exprs, schema, batch).map_err(failed)?;
+                let batch = project(exprs, schema, batch, self.shared.node(node).changes).map_err(failed)?;
                 self.push(node, &batch)
             }
             Running::Filter { predicate } => {
@@ -214,7 +224,11 @@ impl Flow {
                 self.push(node, &batch)
             }
             Running::Union => {
-                let batch = relabel(schema, batch.clone()).map_err(failed)?;
+                let batch = match self.shared.node(node).changes && !self.shared.node(from).changes {
+                    true => weighted(schema, batch),
+                    false => relabel(schema, batch.clone()),
+                };
+                let batch = batch.map_err(failed)?;
                 self.push(node, &batch)
             }
             Running::Exchange { keys, edges, .. } => {
@@ -247,7 +261,10 @@ impl Flow {
                 Ok(())
             }
             Running::Collect { results } => {
-                let mut waiting = batch.clone();
+                let mut waiting = match self.shared.node(node).changes {
+                    true => changes::shown(batch).map_err(failed)?,
+                    false => batch.clone(),
+                };
                 while let Err(error) = results.send_timeout(waiting, RESULT_WAIT) {
                     match error {
                         SendTimeoutError::Timeout(back) if !self.shared.stopped() => waiting = back,
@@ -300,12 +317,12 @@ impl Flow {
                     }
                 }
                 Running::Stateful(operator) if changed => {
-                    let failed = self.shared.operator_error(node);
                     let mut out = Output::default();
-                    operator.advance(input.watermark_us, &mut out).map_err(&failed)?;
-                    if input.ended() {
-                        operator.flush(&mut out).map_err(&failed)?;
+                    let mut advanced = operator.advance(input.watermark_us, &mut out);
+                    if advanced.is_ok() && input.ended() {
+                        advanced = operator.flush(&mut out);
                     }
+                    advanced.map_err(self.shared.operator_error(node))?;
                     let watermark_us = operator.output_watermark_us();
                     self.outputs[node] = self.outputs[node].advanced(Progress { watermark_us, idle: input.idle });
                     self.emit(node, out)?;
@@ -342,13 +359,13 @@ impl Flow {
                 edges.send_all(&Message::Barrier { epoch: part.epoch, last: part.last });
             }
             Running::Stateful(operator) => {
-                let failed = self.shared.operator_error(node);
                 let mut out = Output::default();
-                operator.flush(&mut out).map_err(&failed)?;
-                let tables = operator.snapshot().map_err(&failed)?;
-                let owner = (self.slot, self.shared.n_slots());
-                let files = encode(&id, self.inputs[node].watermark_us, &tables, owner).map_err(&failed)?;
-                part.state.insert(id, files);
+                let (watermark_us, owner) = (self.inputs[node].watermark_us, (self.slot, self.shared.n_slots()));
+                let files = operator
+                    .flush(&mut out)
+                    .and_then(|()| operator.snapshot())
+                    .and_then(|tables| encode(&id, watermark_us, &tables, owner));
+                part.state.insert(id, files.map_err(self.shared.operator_error(node))?);
                 self.emit(node, out)?;
             }
             Running::Sink { table, sink, .. } => {

@@ -36,8 +36,17 @@ pub fn filter(predicate: &Arc<dyn PhysicalExpr>, batch: RecordBatch) -> Result<R
     Ok(filter_record_batch(&batch, &mask)?)
 }
 
-pub fn project(exprs: &[Arc<dyn PhysicalExpr>], schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch> {
-    let columns = exprs.iter().map(|expr| evaluate(expr, batch)).collect::<Result<Vec<_>>>()?;
+/// `changes`: the rows have a weight, which stays with them.
+pub fn project(
+    exprs: &[Arc<dyn PhysicalExpr>],
+    schema: &SchemaRef,
+    batch: &RecordBatch,
+    changes: bool,
+) -> Result<RecordBatch> {
+    let mut columns = exprs.iter().map(|expr| evaluate(expr, batch)).collect::<Result<Vec<_>>>()?;
+    if changes {
+        columns.extend(batch.columns().last().cloned());
+    }
     // The count is given because a projection may have no columns at all.
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
@@ -50,4 +59,11 @@ pub fn relabel(schema: &SchemaRef, batch: RecordBatch) -> Result<RecordBatch> {
     }
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), batch.columns().to_vec(), &options)?)
+}
+
+/// Appended rows as part of a changelog.
+pub fn weighted(schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch> {
+    let mut columns = batch.columns().to_vec();
+    columns.push(changes::all(1, batch.num_rows()));
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }

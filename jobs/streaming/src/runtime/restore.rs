@@ -60,8 +60,21 @@ impl Restored {
         if manifest.fingerprint != dataflow.fingerprint() {
             let gone = restored.positions.keys().chain(restored.state.keys()).filter(|id| !has(id));
             notices.extend(gone.map(|id| format!("operator {id} of the checkpoint is no longer in the query")));
-            let holds_state =
-                |operator: &Operator| matches!(operator, Operator::Source { .. } | Operator::WindowAggregate { .. });
+            let holds_state = |operator: &Operator| match operator {
+                Operator::Source { .. }
+                | Operator::WindowAggregate { .. }
+                | Operator::GroupAggregate { .. }
+                | Operator::Join(_)
+                | Operator::TopN { .. }
+                | Operator::Over { .. }
+                | Operator::Upsert { .. } => true,
+                Operator::Project { .. }
+                | Operator::Filter { .. }
+                | Operator::Exchange { .. }
+                | Operator::Union
+                | Operator::Sink { .. }
+                | Operator::Collect => false,
+            };
             let is_new = |id: &String| !restored.positions.contains_key(id) && !restored.state.contains_key(id);
             let new = dataflow.nodes.iter().filter(|node| holds_state(&node.operator) && is_new(&node.id));
             notices.extend(new.map(|node| format!("operator {} is not in the checkpoint and starts empty", node.id)));

@@ -108,6 +108,7 @@ fn dataflow(name: &str, idle_ms: Option<u64>, collect: bool) -> Dataflow {
         inputs: at.checked_sub(1).into_iter().collect(),
         operator,
         schema: Arc::clone(schema),
+        changes: false,
     };
     Dataflow { nodes: operators.into_iter().enumerate().map(node).collect() }
 }

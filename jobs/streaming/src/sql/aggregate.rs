@@ -1,10 +1,16 @@
-//! Windowed aggregation: [columns it needs] -> exchange by key -> windows.
+//! Aggregation: [columns it needs] -> exchange by key -> windows, or groups without end.
+//!
+//! Rows that are grouped by what follows the watermark (event time, or the bounds of an earlier window) are final when it
+//! has passed: they are windows of one instant.
 
 use super::errors::Place;
-use super::lower::{Lowered, Lowering, Open, Outputs, Slot, Stream, fields_of, interval_us, planner};
+use super::lower::{Lowered, Lowering, Open, Outputs, Slot, Stream, interval_us, planner};
+use super::plan::group_by_place;
+use super::refuse::{at, find};
+use super::time::follows_watermark;
 use super::types::event_time;
 use super::window::describe;
-use crate::dataflow::Operator;
+use crate::dataflow::{Operator, Window};
 use arrow::datatypes::Field;
 use datafusion::common::Result as PlanResult;
 use datafusion::logical_expr::execution_props::ExecutionProps;
@@ -13,7 +19,11 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::logical_expr::{Aggregate, Expr};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
+use jobs::Diagnostic;
 use std::sync::Arc;
+
+/// Marks a call with an order of its own in the text of what it does.
+const ORDERED: &str = " ordered";
 
 /// Where a group expression's value is in what the windows emit.
 enum Group {
@@ -26,51 +36,85 @@ type Built = (Arc<AggregateFunctionExpr>, Option<Arc<dyn PhysicalExpr>>);
 impl Lowering<'_> {
     pub(crate) fn aggregate(&mut self, aggregate: &Aggregate, places: &[Place<'_>]) -> Lowered<Stream> {
         let input = self.lower(&aggregate.input, places)?;
-        let Some(open) = input.open else { return Err(self.no_window(places)) };
         let mut outputs = Outputs::default();
         let mut keys = Vec::new();
         let mut groups = Vec::new();
+        // The column of event time and the window by which rows are settled.
+        let mut settled = None;
         for (index, expr) in aggregate.group_expr.iter().enumerate() {
             let expr = expr.clone().unalias();
             if let Expr::Column(column) = &expr {
                 let slot = input.schema.index_of_column(column).map_err(|error| planner(&error, places))?;
-                if let Slot::Window(which) = input.slots[slot] {
-                    groups.push(Group::Window(which));
+                if let (Slot::Window(which), Some(open)) = (&input.slots[slot], &input.open) {
+                    settled = Some((open.window, self.graph.column(input.node, open.time)));
+                    groups.push(Group::Window(*which));
                     continue;
+                }
+                if settled.is_none() && !self.graph.changes(input.node) && follows_watermark(&aggregate.input, slot) {
+                    // Rows of one instant: final once the watermark has passed it.
+                    settled = Some((Window::Tumble { width_us: 1 }, self.slot(&input, slot, places)?));
                 }
             }
             let expr = self.resolve(&expr, &input, places)?;
             groups.push(Group::Key(keys.len()));
             keys.push(outputs.push(expr, aggregate.schema.field(index).name()));
         }
-        if !groups.iter().any(|group| matches!(group, Group::Window(_))) {
-            return Err(self.no_window(places));
+        let in_window = groups.iter().any(|group| matches!(group, Group::Window(_)));
+        if input.open.is_some() && !in_window {
+            let error = Diagnostic::new("an aggregation of a window's rows that does not group by the window");
+            let error = error.help("group by window_start and window_end, or leave the window out");
+            return Err(at(error, group_by_place(places)));
         }
-        let time = outputs.push(self.graph.column(input.node, open.time), "event_time");
+        if in_window && self.graph.changes(input.node) {
+            let error = Diagnostic::new("a window over rows that may be taken back is not supported in a stream yet");
+            let error = error.help("put the window before the join or aggregation that takes rows back");
+            return Err(at(error, find(places, &[&["TUMBLE"], &["HOP"], &["CUMULATE"], &["SESSION"]])));
+        }
+        if let Some(Open { window: Window::Session { .. }, partition, .. }) = &input.open {
+            let mut wanted: Vec<Expr> = partition.iter().map(|column| self.graph.column(input.node, *column)).collect();
+            let grouped: Vec<&Expr> = keys.iter().map(|key| &outputs.exprs[*key]).collect();
+            wanted.retain(|column| !grouped.contains(&column));
+            if !wanted.is_empty() || grouped.len() != partition.len() {
+                let error =
+                    Diagnostic::new("sessions are grouped by the columns of their PARTITION BY, and by those alone");
+                return Err(at(error, find(places, &[&["SESSION"], &["GROUP", "BY"]])));
+            }
+        }
+        let settled = settled.map(|(window, time)| (window, outputs.push(time, "event_time")));
+        let mut does = match settled {
+            Some((window, time)) => format!("{} time {time} keys {keys:?}", describe(window)),
+            None => format!("keys {keys:?}"),
+        };
         let mut calls = Vec::new();
-        let mut does = format!("{} time {time} keys {keys:?}", describe(open.window));
         for expr in &aggregate.aggr_expr {
             let (call, text) = self.call(expr, &input, &mut outputs, places)?;
+            if settled.is_some() && text.contains(ORDERED) {
+                let error = Diagnostic::new(format!("ORDER BY within {} is not supported in a window yet", call.1));
+                return Err(at(error, find(places, &[&["WITHIN", "GROUP"], &["ORDER", "BY"]])));
+            }
             does.push('\n');
             does.push_str(&text);
             calls.push(call);
         }
         let node = self.outputs(input.node, outputs, places)?;
-        let fields = fields_of(self.graph.schema(node).fields());
-        let text = format!("{keys:?}");
-        let exchange = self.graph.add("exchange", &text, vec![node], fields, Operator::Exchange { keys: keys.clone() });
-        let exchange = exchange.map_err(|error| planner(&error, places))?;
+        let exchange = self.exchange(node, keys.clone(), places)?;
         let built = calls.iter().map(|call| self.build(call, exchange)).collect::<PlanResult<Vec<Built>>>();
         let (aggregates, filters): (Vec<_>, Vec<_>) =
             built.map_err(|error| planner(&error, places))?.into_iter().unzip();
 
         let n_keys = keys.len();
-        let mut fields: Vec<Field> = keys.iter().map(|key| self.graph.schema(exchange).field(*key).clone()).collect();
-        fields.extend(["window_start", "window_end"].map(|name| Field::new(name, event_time(), true)));
+        let columns = self.graph.fields(exchange);
+        let mut fields: Vec<Field> = keys.iter().map(|key| columns[*key].clone()).collect();
+        if settled.is_some() {
+            fields.extend(["window_start", "window_end"].map(|name| Field::new(name, event_time(), true)));
+        }
+        let n_before = fields.len();
         fields.extend(aggregates.iter().map(|aggregate| aggregate.field().as_ref().clone().with_nullable(true)));
-        let Open { window, .. } = open;
-        let operator = Operator::WindowAggregate { window, time, keys, aggregates, filters };
-        let node = self.graph.add("window", &does, vec![exchange], fields, operator);
+        let (kind, operator) = match settled {
+            Some((window, time)) => ("window", Operator::WindowAggregate { window, time, keys, aggregates, filters }),
+            None => ("group", Operator::GroupAggregate { keys, aggregates, filters }),
+        };
+        let node = self.graph.add(kind, &does, vec![exchange], fields, operator);
         let node = node.map_err(|error| planner(&error, places))?;
         let grouped = groups.iter().map(|group| match group {
             Group::Key(key) => Slot::Column(*key),
@@ -78,7 +122,7 @@ impl Lowering<'_> {
             // One millisecond before the window's end, as in Flink: inside the window, and after all its rows.
             Group::Window(_) => Slot::Lazy(self.graph.column(node, n_keys + 1) - interval_us(1000)),
         });
-        let slots = grouped.chain((0..aggregate.aggr_expr.len()).map(|at| Slot::Column(n_keys + 2 + at))).collect();
+        let slots = grouped.chain((0..aggregate.aggr_expr.len()).map(|at| Slot::Column(n_before + at))).collect();
         Ok(Stream { node, schema: Arc::clone(&aggregate.schema), slots, open: None })
     }
 
@@ -94,10 +138,13 @@ impl Lowering<'_> {
         let Expr::AggregateFunction(mut call) = expr.clone().unalias_nested().data else {
             return Err(super::lower::defect("an aggregation of this form", places));
         };
-        let AggregateFunctionParams { args, filter, .. } = &mut call.params;
+        let AggregateFunctionParams { args, filter, order_by, .. } = &mut call.params;
         let mut texts = Vec::new();
         let filter = filter.iter_mut().map(|filter| filter.as_mut());
-        for arg in args.iter_mut().chain(filter) {
+        let ordered: Vec<String> =
+            order_by.iter().map(|sort| format!("{ORDERED} {} {}", sort.asc, sort.nulls_first)).collect();
+        let order = order_by.iter_mut().map(|sort| &mut sort.expr);
+        for arg in args.iter_mut().chain(filter).chain(order) {
             let resolved = self.resolve(arg, input, places)?;
             texts.push(self.graph.text(input.node, &resolved));
             if !matches!(resolved, Expr::Literal(..)) {
@@ -109,9 +156,10 @@ impl Lowering<'_> {
             }
         }
         let text = format!(
-            "{}({}) {} {:?}",
+            "{}({}{}) {} {:?}",
             call.func.name(),
             texts.join(", "),
+            ordered.join(""),
             call.params.distinct,
             call.params.null_treatment
         );
@@ -129,11 +177,11 @@ impl Lowering<'_> {
 }
 
 /// Stands for output `index` until its node exists.
-fn output_column(index: usize) -> Expr {
+pub(crate) fn output_column(index: usize) -> Expr {
     Expr::Column(datafusion::common::Column::new(Some("output"), index.to_string()))
 }
 
-fn bind(expr: Expr, column: impl Fn(usize) -> Expr) -> PlanResult<Expr> {
+pub(crate) fn bind(expr: Expr, column: impl Fn(usize) -> Expr) -> PlanResult<Expr> {
     use datafusion::common::tree_node::{Transformed, TreeNode};
     let bound = expr.transform_up(|expr| match &expr {
         Expr::Column(placeholder) => match placeholder.name.parse() {

@@ -9,7 +9,7 @@ use super::statements::{ColumnKind, Script, SelectQuery, StatementBody, TableSta
 use super::types::{ScriptTypes, canonical_expr, event_time};
 use super::window::WindowPlanner;
 use crate::batch::BatchContext;
-use crate::functions::{Functions, hop_starts, tumble_start};
+use crate::functions::{Functions, cumulate_ends, hop_starts, proctime, tumble_start};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -315,12 +315,17 @@ fn session(
     options.sql_parser.collect_spans = true;
     options.sql_parser.map_string_types_to_utf8view = false;
     options.execution.time_zone = Some("UTC".into());
+    // A stream's subqueries become joins; none is worked out once and for all.
+    options.optimizer.enable_physical_uncorrelated_scalar_subquery = rules.is_none();
     let mut builder = SessionStateBuilder::new().with_config(config).with_default_features();
     if let Some(rules) = rules {
         builder = builder.with_optimizer_rules(rules);
     }
     let mut state = builder.build();
-    let own = [tumble_start(), hop_starts()].into_iter().chain(grouping_functions()).map(Arc::new);
+    let own = [tumble_start(), hop_starts(), cumulate_ends(), proctime()]
+        .into_iter()
+        .chain(grouping_functions())
+        .map(Arc::new);
     for function in own.chain(functions.scalars().cloned()) {
         // Replacing a function of the same name is what `Functions` promises; the registry of a fresh session refuses nothing.
         if let Err(error) = datafusion::execution::registry::FunctionRegistry::register_udf(&mut state, function) {

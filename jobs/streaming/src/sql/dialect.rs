@@ -1,7 +1,7 @@
 //! The words that the expression and query parser accepts beyond its generic dialect.
 //!
-//! `TABLE t` as an argument of a table function becomes the call `table(t)`, because the parser has no form of its own
-//! for it; nothing else produces a call of that name with an unquoted, single name.
+//! `TABLE t PARTITION BY a, b` as an argument of a table function becomes the call `table(t, a, b)`, because the parser has
+//! no form of its own for it; nothing else produces a call of that name with unquoted, single names.
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
@@ -109,14 +109,23 @@ impl Dialect for StreamDialect {
 
 fn table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {
     let keyword = parser.next_token();
-    let name = parser.parse_identifier()?;
+    let mut names = vec![parser.parse_identifier()?];
+    if parser.parse_keywords(&[Keyword::PARTITION, Keyword::BY]) {
+        names.push(parser.parse_identifier()?);
+        // A comma may also begin the function's next argument, which is no plain name.
+        while let [Token::Comma, Token::Word(_), Token::Comma | Token::RParen] = parser.peek_tokens() {
+            parser.next_token();
+            names.push(parser.parse_identifier()?);
+        }
+    }
+    let args = names.into_iter().map(|name| FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(name))));
     Ok(Expr::Function(Function {
         name: ObjectName(vec![ObjectNamePart::Identifier(Ident::with_span(keyword.span, TABLE_ARGUMENT))]),
         uses_odbc_syntax: false,
         parameters: FunctionArguments::None,
         args: FunctionArguments::List(FunctionArgumentList {
             duplicate_treatment: None,
-            args: vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(name)))],
+            args: args.collect(),
             clauses: Vec::new(),
         }),
         filter: None,

@@ -1,7 +1,7 @@
 //! A dataflow as a tree for people: what ends it on top, what feeds it below.
 
 use super::window::describe;
-use crate::dataflow::{Dataflow, Node, Operator};
+use crate::dataflow::{Bounds, Dataflow, Join, Node, Operator, Order};
 use arrow::datatypes::Schema;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr_common::physical_expr::fmt_sql;
@@ -27,19 +27,49 @@ fn tree(dataflow: &Dataflow, index: usize, depth: usize, shown: &mut BTreeSet<us
         let _ = writeln!(text, "{indent}{} (as above)", node.id);
         return;
     }
-    let input = node.inputs.first().map(|input| dataflow.nodes[*input].schema.as_ref());
+    let inputs: Vec<&Schema> = node.inputs.iter().map(|input| dataflow.nodes[*input].schema.as_ref()).collect();
     // Writing to a String does not fail.
-    let _ = writeln!(text, "{indent}{}: {}", node.id, describe_node(node, input));
+    let changes = if node.changes { " [changes]" } else { "" };
+    let _ = writeln!(text, "{indent}{}: {}{changes}", node.id, describe_node(node, &inputs));
     for input in &node.inputs {
         tree(dataflow, *input, depth + 1, shown, text);
     }
 }
 
-fn describe_node(node: &Node, input: Option<&Schema>) -> String {
-    let names = |columns: &[usize]| {
-        let names = columns.iter().map(|column| input.map_or("?", |schema| schema.field(*column).name().as_str()));
-        names.collect::<Vec<_>>().join(", ")
-    };
+fn names_in(schema: Option<&&Schema>, columns: &[usize]) -> String {
+    let names = columns.iter().map(|column| schema.map_or("?", |schema| schema.field(*column).name().as_str()));
+    names.collect::<Vec<_>>().join(", ")
+}
+
+fn describe_order(order: &[Order], input: Option<&&Schema>) -> String {
+    let each = order.iter().map(|order| {
+        let name = names_in(input, &[order.column]);
+        if order.options.descending { format!("{name} DESC") } else { name }
+    });
+    each.collect::<Vec<_>>().join(", ")
+}
+
+fn describe_join(join: &Join, inputs: &[&Schema]) -> String {
+    let pairs = join.left_keys.iter().zip(&join.right_keys).map(|(left, right)| {
+        format!("{} = {}", names_in(inputs.first(), &[*left]), names_in(inputs.get(1), &[*right]))
+    });
+    let mut text = format!("{} on {}", join.kind.to_string().to_lowercase(), pairs.collect::<Vec<_>>().join(" and "));
+    if join.left_keys.is_empty() {
+        text = format!("{}, every row with every row", join.kind.to_string().to_lowercase());
+    }
+    if let Some(Bounds { lower_us, upper_us, .. }) = join.bounds {
+        let seconds = |us: i64| us as f64 / 1e6;
+        let _ = write!(text, " within {}s to {}s", seconds(lower_us), seconds(upper_us));
+    }
+    if let Some(residual) = &join.residual {
+        let _ = write!(text, " where {}", sql(residual));
+    }
+    text
+}
+
+fn describe_node(node: &Node, inputs: &[&Schema]) -> String {
+    let input = inputs.first();
+    let names = |columns: &[usize]| names_in(input, columns);
     match &node.operator {
         Operator::Source { table, watermark, .. } => {
             let columns: Vec<&str> = node.schema.fields().iter().map(|field| field.name().as_str()).collect();
@@ -65,6 +95,23 @@ fn describe_node(node: &Node, input: Option<&Schema>) -> String {
             let keys = if keys.is_empty() { String::new() } else { format!(" by {}", names(keys)) };
             format!("{}{keys}: {calls}", describe(*window))
         }
+        Operator::GroupAggregate { keys, aggregates, .. } => {
+            let calls = aggregates.iter().map(|aggregate| aggregate.name()).collect::<Vec<_>>().join(", ");
+            let keys = if keys.is_empty() { "all rows".into() } else { format!("by {}", names(keys)) };
+            format!("{keys}: {calls}")
+        }
+        Operator::Join(join) => describe_join(join, inputs),
+        Operator::TopN { keys, order, limit, .. } => {
+            let keys = if keys.is_empty() { String::new() } else { format!(" by {}", names(keys)) };
+            format!("first {limit}{keys} in order of {}", describe_order(order, input))
+        }
+        Operator::Over { keys, order, functions, time } => {
+            let calls = functions.iter().map(|function| function.name()).collect::<Vec<_>>().join(", ");
+            let when = if time.is_some() { ", once the watermark has passed" } else { "" };
+            let keys = if keys.is_empty() { String::new() } else { format!(" by {}", names(keys)) };
+            format!("{calls}{keys} in order of {}{when}", describe_order(order, input))
+        }
+        Operator::Upsert { keys } => format!("latest by {}", names(keys)),
         Operator::Union => "all rows".into(),
         Operator::Sink { table } => format!("{} {}", table.connector(), table.name),
         Operator::Collect => {

@@ -6,7 +6,8 @@
 //! is found by it after an edit elsewhere.
 
 use crate::dataflow::{Dataflow, Node, Operator, Watermark};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use crate::runtime::operators::changes::weight_field;
+use arrow::datatypes::{Field, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result};
 use datafusion::logical_expr::Expr;
@@ -27,7 +28,7 @@ pub(crate) struct Graph {
 }
 
 impl Graph {
-    /// Adds an operator, or finds it. `does` says in a stable text what it does.
+    /// Adds an operator, or finds it. `fields` are its columns without the weight. `does` says in a stable text what it does.
     pub(crate) fn add(
         &mut self,
         kind: &str,
@@ -56,8 +57,11 @@ impl Graph {
         }
         let source = matches!(operator, Operator::Source { .. });
         self.columns.push(unique_columns(&fields, source)?);
-        let schema: SchemaRef = Arc::new(Schema::new(fields));
-        self.nodes.push(Node { id: id.clone(), inputs, operator, schema });
+        let from: Vec<bool> = inputs.iter().map(|input| self.nodes[*input].changes).collect();
+        let changes = operator.gives_changes(&from);
+        let weight = changes.then(weight_field);
+        let schema = Arc::new(Schema::new(fields.into_iter().chain(weight).collect::<Vec<_>>()));
+        self.nodes.push(Node { id: id.clone(), inputs, operator, schema, changes });
         self.by_id.insert(id, self.nodes.len() - 1);
         Ok(self.nodes.len() - 1)
     }
@@ -73,8 +77,16 @@ impl Graph {
         }
     }
 
-    pub(crate) fn schema(&self, node: usize) -> &SchemaRef {
-        &self.nodes[node].schema
+    /// The node's columns, without the weight.
+    pub(crate) fn fields(&self, node: usize) -> Vec<Field> {
+        let Node { schema, changes, .. } = &self.nodes[node];
+        let n_fields = schema.fields().len() - usize::from(*changes);
+        schema.fields()[..n_fields].iter().map(|field| field.as_ref().clone()).collect()
+    }
+
+    /// Whether the node's rows may be taken back.
+    pub(crate) fn changes(&self, node: usize) -> bool {
+        self.nodes[node].changes
     }
 
     /// The node's columns as expressions over it see them.

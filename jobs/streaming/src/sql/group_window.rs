@@ -1,4 +1,5 @@
-//! Event-time windows in GROUP BY: `GROUP BY tumble(INTERVAL '10 seconds')` and `hop(slide, width)`.
+//! Event-time windows in GROUP BY: `GROUP BY tumble(INTERVAL '10 seconds')`, `hop(slide, width)`, `cumulate(step, width)` and
+//! `session(gap)`; a session is one of the other columns that are grouped by.
 //!
 //! The call is a function that exists only for the planner; its value is a struct of `start` and `end`. An aggregation
 //! that groups by it is rewritten to one that groups by the columns of a window in FROM.
@@ -6,7 +7,7 @@
 use super::errors::{external, in_call};
 use super::time::is_event_time;
 use super::types::event_time;
-use super::window::{WINDOW_COLUMNS, WindowNode, has_column, hop, interval_us};
+use super::window::{KINDS, WINDOW_COLUMNS, WindowNode, has_column, interval_us, window_of};
 use crate::dataflow::Window;
 use arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -19,8 +20,8 @@ use datafusion::logical_expr::{
 use jobs::Diagnostic;
 use std::sync::Arc;
 
-pub(crate) fn grouping_functions() -> [ScalarUDF; 2] {
-    ["tumble", "hop"].map(|name| {
+pub(crate) fn grouping_functions() -> [ScalarUDF; 4] {
+    KINDS.map(|name| {
         ScalarUDF::new_from_impl(GroupingWindow { name, signature: Signature::variadic_any(Volatility::Volatile) })
     })
 }
@@ -54,10 +55,10 @@ impl ScalarUDFImpl for GroupingWindow {
 pub(crate) fn grouping_call(expr: &Expr) -> Option<(&str, &[Expr])> {
     match expr {
         Expr::Alias(alias) => grouping_call(&alias.expr),
-        Expr::ScalarFunction(call) => match call.func.name() {
-            name @ ("tumble" | "hop") => Some((name, &call.args)),
-            _ => None,
-        },
+        Expr::ScalarFunction(call) => {
+            let name = call.func.name();
+            KINDS.contains(&name).then_some((name, &call.args))
+        }
         _ => None,
     }
 }
@@ -81,12 +82,7 @@ fn rewrite(aggregate: Aggregate) -> Result<LogicalPlan> {
     let wrong = |error: Diagnostic| in_call(error, name);
     let refuse = |error: Diagnostic| Err(wrong(error));
     let widths: std::result::Result<Vec<i64>, Diagnostic> = args.iter().map(interval_us).collect();
-    let window = match (*name, widths.map_err(wrong)?.as_slice()) {
-        ("tumble", [width_us]) => Window::Tumble { width_us: *width_us },
-        ("hop", [slide_us, width_us]) => hop(*slide_us, *width_us),
-        ("tumble", _) => return refuse(Diagnostic::new("tumble takes one argument: tumble(width)")),
-        _ => return refuse(Diagnostic::new("hop takes two arguments: hop(slide, width)")),
-    };
+    let window = window_of(name, &widths.map_err(wrong)?).map_err(wrong)?;
     let input = &aggregate.input;
     let times: Vec<usize> = (0..input.schema().fields().len()).filter(|at| is_event_time(input, *at)).collect();
     let time = match times.as_slice() {
@@ -104,7 +100,20 @@ fn rewrite(aggregate: Aggregate) -> Result<LogicalPlan> {
         return refuse(Diagnostic::new(format!("the input has a column {taken} already")).help("rename it in a view"));
     }
     let qualifier = time.relation.clone();
-    let windowed = WindowNode::try_new(input.as_ref().clone(), window, time)?.into_plan();
+    let mut partition = Vec::new();
+    if matches!(window, Window::Session { .. }) {
+        for expr in aggregate.group_expr.iter().filter(|expr| grouping_call(expr).is_none()) {
+            match expr {
+                Expr::Column(column) => partition.push(column.clone()),
+                _ => {
+                    return refuse(
+                        Diagnostic::new("sessions are grouped by columns").help("name the expression in a view"),
+                    );
+                }
+            }
+        }
+    }
+    let windowed = WindowNode::try_new(input.as_ref().clone(), window, time, partition)?.into_plan();
     let [start, end] = [0, 1].map(|at| Expr::Column(Column::new(qualifier.clone(), WINDOW_COLUMNS[at])));
     let mut group: Vec<Expr> =
         aggregate.group_expr.iter().filter(|expr| grouping_call(expr).is_none()).cloned().collect();

@@ -6,7 +6,7 @@
 use super::catalog::{Catalog, script_table};
 use super::errors::Place;
 use super::graph::Graph;
-use super::plan::group_by_place;
+use super::over::First;
 use super::refuse::{at, find};
 use super::statements::{Script, TableStatement};
 use super::types::canonical;
@@ -32,11 +32,13 @@ pub(crate) enum Slot {
 }
 
 /// A window that rows are in and that is not aggregated yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Open {
     pub(crate) window: Window,
     /// Column of the node.
     pub(crate) time: usize,
+    /// Of sessions: columns of the node.
+    pub(crate) partition: Vec<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -83,20 +85,23 @@ impl<'a> Lowering<'a> {
                 Ok(Stream { schema: Arc::clone(&alias.schema), ..input })
             }
             LogicalPlan::Projection(projection) => {
-                let input = self.lower(&projection.input, places)?;
+                let input = match projection.input.as_ref() {
+                    LogicalPlan::Filter(filter) if let Some(first) = First::of(filter) => {
+                        self.first(&first, first.number_used(&projection.expr), places)?
+                    }
+                    input => self.lower(input, places)?,
+                };
                 self.project(input, &projection.expr, Arc::clone(&projection.schema), places)
             }
-            LogicalPlan::Filter(filter) => {
-                let input = self.lower(&filter.input, places)?;
-                let predicate = self.resolve(&filter.predicate, &input, places)?;
-                let does = self.graph.text(input.node, &predicate);
-                let physical = self.graph.physical(input.node, &predicate);
-                let predicate = physical.map_err(|error| planner(&error, places))?;
-                let fields = fields_of(self.graph.schema(input.node).fields());
-                let operator = Operator::Filter { predicate };
-                let node = self.graph.add("filter", &does, vec![input.node], fields, operator);
-                Ok(Stream { node: node.map_err(|error| planner(&error, places))?, ..input })
-            }
+            LogicalPlan::Filter(filter) => match First::of(filter) {
+                Some(first) => self.first(&first, true, places),
+                None => {
+                    let input = self.lower(&filter.input, places)?;
+                    self.filter(input, &filter.predicate, places)
+                }
+            },
+            LogicalPlan::Join(join) => self.join(join, places),
+            LogicalPlan::Window(window) => self.over(window, places),
             LogicalPlan::Union(union) => {
                 let mut inputs = Vec::new();
                 let fields = canonical_fields(union.schema.fields());
@@ -121,6 +126,16 @@ impl<'a> Lowering<'a> {
             },
             other => Err(defect(&format!("{}", other.display()), places)),
         }
+    }
+
+    pub(crate) fn filter(&mut self, input: Stream, predicate: &Expr, places: &[Place<'_>]) -> Lowered<Stream> {
+        let predicate = self.resolve(predicate, &input, places)?;
+        let does = self.graph.text(input.node, &predicate);
+        let physical = self.graph.physical(input.node, &predicate);
+        let predicate = physical.map_err(|error| planner(&error, places))?;
+        let fields = self.graph.fields(input.node);
+        let node = self.graph.add("filter", &does, vec![input.node], fields, Operator::Filter { predicate });
+        Ok(Stream { node: node.map_err(|error| planner(&error, places))?, ..input })
     }
 
     fn source(
@@ -168,24 +183,34 @@ impl<'a> Lowering<'a> {
             let error = Diagnostic::new("a window of rows that are in a window already is not supported");
             return Err(at(error, find(places, &[&["TUMBLE"], &["HOP"]])));
         }
-        let index = input.schema.index_of_column(&window.time).map_err(|error| planner(&error, places))?;
-        let input = match input.slots[index] {
-            Slot::Column(_) => input,
-            _ => {
+        if self.graph.changes(input.node) {
+            let error = Diagnostic::new("a window over rows that may be taken back is not supported in a stream yet");
+            let error = error.help("put the window before the join or aggregation that takes rows back");
+            return Err(at(error, find(places, &[&["TUMBLE"], &["HOP"], &["CUMULATE"], &["SESSION"]])));
+        }
+        let columns = std::iter::once(&window.time).chain(&window.partition);
+        let indices: PlanResult<Vec<usize>> = columns.map(|column| input.schema.index_of_column(column)).collect();
+        let indices = indices.map_err(|error| planner(&error, places))?;
+        let plain = indices.iter().all(|index| matches!(input.slots[*index], Slot::Column(_)));
+        let input = match plain {
+            true => input,
+            false => {
                 let fields = canonical_fields(input.schema.fields());
                 let slots = (0..input.slots.len()).map(Slot::Column).collect();
                 let schema = Arc::clone(&input.schema);
-                Stream {
-                    node: self.materialize(input, Columns { fields, named: false }, None, places)?,
-                    slots,
-                    schema,
-                    open: None,
-                }
+                let node = self.materialize(input, Columns { fields, named: false }, None, places)?;
+                Stream { node, slots, schema, open: None }
             }
         };
-        let Slot::Column(time) = input.slots[index] else { return Err(defect("a time that is no column", places)) };
+        let column = |index: &usize| match input.slots[*index] {
+            Slot::Column(column) => Ok(column),
+            _ => Err(defect("a time that is no column", places)),
+        };
+        let mut columns = indices.iter().map(column).collect::<Lowered<Vec<usize>>>()?;
+        let time = columns.remove(0);
         let slots = input.slots.into_iter().chain((0..3).map(Slot::Window)).collect();
-        Ok(Stream { node: input.node, schema, slots, open: Some(Open { window: window.window, time }) })
+        let open = Open { window: window.window, time, partition: columns };
+        Ok(Stream { node: input.node, schema, slots, open: Some(open) })
     }
 
     /// `expr`, over the logical columns of `stream`, as one over the columns of its node.
@@ -211,23 +236,28 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn slot(&self, stream: &Stream, index: usize, places: &[Place<'_>]) -> Lowered<Expr> {
-        match (&stream.slots[index], stream.open) {
+    pub(crate) fn slot(&self, stream: &Stream, index: usize, places: &[Place<'_>]) -> Lowered<Expr> {
+        match (&stream.slots[index], &stream.open) {
             (Slot::Column(column), _) => Ok(self.graph.column(stream.node, *column)),
             (Slot::Lazy(expr), _) => Ok(expr.clone()),
-            (Slot::Window(which), Some(Open { window: Window::Tumble { width_us }, time })) => {
-                let time = self.graph.column(stream.node, time);
-                let start = tumble_start().call(vec![time, lit(width_us)]);
+            (Slot::Window(which), Some(Open { window: Window::Tumble { width_us }, time, .. })) => {
+                let time = self.graph.column(stream.node, *time);
+                let start = tumble_start().call(vec![time, lit(*width_us)]);
                 Ok(match which {
                     0 => start,
-                    1 => start + interval_us(width_us),
+                    1 => start + interval_us(*width_us),
                     _ => start + interval_us(width_us - 1000),
                 })
             }
-            (Slot::Window(_), _) => {
+            (Slot::Window(_), open) => {
                 let name = stream.schema.field(index).name();
+                let kind = match open.as_ref().map(|open| open.window) {
+                    Some(Window::Cumulate { .. }) => "CUMULATE",
+                    Some(Window::Session { .. }) => "SESSION",
+                    _ => "HOP",
+                };
                 let error =
-                    Diagnostic::new(format!("{name} of HOP is not supported outside an aggregation of its windows"));
+                    Diagnostic::new(format!("{name} of {kind} is not supported outside an aggregation of its windows"));
                 let error = error.help("group by window_start and window_end");
                 Err(at(error, places.iter().find_map(|place| place.find_name(name)).or_else(|| find(places, &[]))))
             }
@@ -262,7 +292,10 @@ impl<'a> Lowering<'a> {
         }
         let open = input.open.map(|open| {
             let time = outputs.push(self.graph.column(input.node, open.time), "event_time");
-            Open { time, ..open }
+            let partition = open.partition.iter();
+            let partition =
+                partition.map(|column| outputs.push(self.graph.column(input.node, *column), "partition")).collect();
+            Open { time, partition, ..open }
         });
         let node = self.outputs(input.node, outputs, places)?;
         Ok(Stream { node, schema, slots, open })
@@ -280,9 +313,10 @@ impl<'a> Lowering<'a> {
 
     fn emit(&mut self, input: usize, exprs: &[Expr], columns: Columns, places: &[Place<'_>]) -> Lowered<usize> {
         let Columns { fields, named } = &columns;
-        let same = self.graph.schema(input).fields().len() == fields.len()
+        let there = self.graph.fields(input);
+        let same = there.len() == fields.len()
             && exprs.iter().enumerate().all(|(index, expr)| *expr == self.graph.column(input, index))
-            && (!named || self.graph.schema(input).fields().iter().zip(fields).all(|(a, b)| a.name() == b.name()));
+            && (!named || there.iter().zip(fields).all(|(a, b)| a.name() == b.name()));
         if same {
             return Ok(input);
         }
@@ -347,6 +381,10 @@ impl<'a> Lowering<'a> {
         let fields: Vec<Field> = fields_of(table.def.schema.fields());
         let of: Vec<Option<usize>> =
             (0..fields.len()).map(|column| targets.iter().position(|target| *target == column)).collect();
+        if self.graph.changes(stream.node) {
+            let text = format!("'{}' takes appended rows only, and the query takes rows back", table.name.text);
+            return Err(at(Diagnostic::new(text), find(places, &[&["INSERT", "INTO"]])));
+        }
         let columns = Columns { fields: fields.clone(), named: true };
         let input = self.materialize(stream, columns, Some(&of), places)?;
         let id = self.fresh(&format!("sink-{}", table.name.key()));
@@ -360,13 +398,6 @@ impl<'a> Lowering<'a> {
         let numbered = (2..).map(|n| format!("{id}-{n}"));
         let free = std::iter::once(id.to_string()).chain(numbered).find(|id| !self.graph.has(id));
         free.unwrap_or_else(|| id.to_string())
-    }
-
-    pub(crate) fn no_window(&self, places: &[Place<'_>]) -> Diagnostic {
-        let error = Diagnostic::new("an aggregation without a window is not supported in a stream yet").help(
-            "group by window_start, window_end of TABLE(TUMBLE(TABLE t, DESCRIPTOR(time), INTERVAL '10 seconds'))",
-        );
-        at(error, group_by_place(places))
     }
 }
 

@@ -7,7 +7,7 @@ use super::group_window::grouping_call;
 use super::text::Span;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::{Distinct, Expr, JoinType, LogicalPlan};
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use jobs::Diagnostic;
 
@@ -17,7 +17,7 @@ const CLOCKS: [&str; 5] = ["now", "current_timestamp", "current_date", "current_
 /// All of `plan` that a stream cannot do. `places` are the statement and the views that it uses, in that order.
 pub(crate) fn refusals(plan: &LogicalPlan, places: &[Place<'_>]) -> Result<Vec<Diagnostic>> {
     let mut found: Vec<Diagnostic> = Vec::new();
-    plan.apply(|node| {
+    plan.apply_with_subqueries(|node| {
         found.extend(of_node(node, places));
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
@@ -41,27 +41,15 @@ fn of_node(node: &LogicalPlan, places: &[Place<'_>]) -> Option<Diagnostic> {
         | LogicalPlan::Filter(_)
         | LogicalPlan::Aggregate(_)
         | LogicalPlan::Union(_)
+        | LogicalPlan::Join(_)
+        | LogicalPlan::Window(_)
+        | LogicalPlan::Distinct(Distinct::All(_))
         | LogicalPlan::TableScan(_)
         | LogicalPlan::SubqueryAlias(_)
         | LogicalPlan::Extension(_) => return None,
-        LogicalPlan::Join(join) => match join.join_type {
-            JoinType::LeftSemi => ("INTERSECT", &[&["INTERSECT"], &["JOIN"]]),
-            JoinType::LeftAnti => ("EXCEPT", &[&["EXCEPT"], &["JOIN"]]),
-            _ => ("a join", &[&["JOIN"], &["FROM"]]),
-        },
         LogicalPlan::Sort(_) => ("ORDER BY", &[&["ORDER", "BY"]]),
         LogicalPlan::Limit(_) => ("LIMIT", &[&["LIMIT"], &["FETCH"], &["OFFSET"]]),
-        LogicalPlan::Distinct(Distinct::All(input)) if matches!(input.as_ref(), LogicalPlan::Union(_)) => {
-            ("UNION without ALL", &[&["UNION"]])
-        }
-        // INTERSECT and EXCEPT bring a DISTINCT of their own, and are refused by their own name.
-        LogicalPlan::Distinct(_)
-            if !written(places, "DISTINCT") && (written(places, "INTERSECT") || written(places, "EXCEPT")) =>
-        {
-            return None;
-        }
-        LogicalPlan::Distinct(_) => ("DISTINCT", &[&["DISTINCT"]]),
-        LogicalPlan::Window(_) => ("OVER", &[&["OVER"]]),
+        LogicalPlan::Distinct(Distinct::On(_)) => ("DISTINCT ON", &[&["DISTINCT", "ON"]]),
         LogicalPlan::Values(_) => ("VALUES", &[&["VALUES"]]),
         LogicalPlan::EmptyRelation(_) => ("a query without a table", &[&["SELECT"]]),
         LogicalPlan::Unnest(_) => ("UNNEST", &[&["UNNEST"]]),
@@ -81,18 +69,13 @@ fn of_node(node: &LogicalPlan, places: &[Place<'_>]) -> Option<Diagnostic> {
 
 fn of_expr(expr: &Expr, places: &[Place<'_>]) -> Option<Diagnostic> {
     match expr {
-        Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) => {
-            Some(refuse("a subquery in an expression", subquery(places).or_else(|| find(places, &[]))))
+        Expr::SetComparison(_) => {
+            Some(refuse("a comparison with ANY or ALL of a subquery", subquery(places).or_else(|| find(places, &[]))))
         }
-        Expr::WindowFunction(_) => Some(refuse("OVER", find(places, &[&["OVER"]]))),
         Expr::GroupingSet(_) => {
             Some(refuse("GROUPING SETS", find(places, &[&["ROLLUP"], &["CUBE"], &["GROUPING"], &["GROUP", "BY"]])))
         }
         Expr::Unnest(_) => Some(refuse("UNNEST", find(places, &[&["UNNEST"]]))),
-        Expr::AggregateFunction(call) if !call.params.order_by.is_empty() => {
-            let what = format!("ORDER BY within {}", call.func.name());
-            Some(refuse(&what, find(places, &[&["WITHIN", "GROUP"], &[call.func.name()], &["ORDER", "BY"]])))
-        }
         Expr::ScalarFunction(call) if CLOCKS.contains(&call.func.name()) && call.args.is_empty() => {
             let name = call.func.name();
             let span = find(places, &[&[name], &["current_timestamp"], &["current_date"], &["today"]]);
@@ -115,10 +98,6 @@ fn refuse(what: &str, span: Option<Span>) -> Diagnostic {
 
 pub(crate) fn at(error: Diagnostic, span: Option<Span>) -> Diagnostic {
     Diagnostic { span, ..error }
-}
-
-fn written(places: &[Place<'_>], word: &str) -> bool {
-    places.iter().any(|place| place.find(&[word]).is_some())
 }
 
 /// The first of the words that stands anywhere; else the whole statement.

@@ -4,8 +4,9 @@
 //! table's watermark, or the time of a window that the watermark has passed. Whatever is computed from it is not.
 
 use super::catalog::script_table;
+use super::join::bounds;
 use super::window::WindowNode;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 
 /// Whether output column `index` of `plan` is event time.
 pub(crate) fn is_event_time(plan: &LogicalPlan, index: usize) -> bool {
@@ -28,10 +29,47 @@ pub(crate) fn is_event_time(plan: &LogicalPlan, index: usize) -> bool {
         LogicalPlan::Filter(filter) => is_event_time(&filter.input, index),
         LogicalPlan::Union(union) => union.inputs.iter().all(|input| is_event_time(input, index)),
         LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.get(index).is_some_and(|expr| {
-            below(expr, &aggregate.input).is_some_and(|at| window_column(&aggregate.input, at) == Some(2))
+            below(expr, &aggregate.input)
+                .is_some_and(|at| window_column(&aggregate.input, at) == Some(2) || is_event_time(&aggregate.input, at))
         }),
+        LogicalPlan::Join(join) => bounded_side(join, index).is_some_and(|(side, at)| is_event_time(side, at)),
         _ => WindowNode::of(plan)
             .is_some_and(|node| index < node.input.schema().fields().len() && is_event_time(&node.input, index)),
+    }
+}
+
+/// Whether rows with a smaller value in output column `index` are over once the watermark has passed it: event time,
+/// and the bounds of a window whose rows were aggregated.
+pub(crate) fn follows_watermark(plan: &LogicalPlan, index: usize) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            is_event_time(plan, index)
+                || below(&projection.expr[index], &projection.input)
+                    .is_some_and(|at| follows_watermark(&projection.input, at))
+        }
+        LogicalPlan::SubqueryAlias(alias) => follows_watermark(&alias.input, index),
+        LogicalPlan::Filter(filter) => follows_watermark(&filter.input, index),
+        LogicalPlan::Union(union) => union.inputs.iter().all(|input| follows_watermark(input, index)),
+        LogicalPlan::Join(join) => bounded_side(join, index).is_some_and(|(side, at)| follows_watermark(side, at)),
+        LogicalPlan::Aggregate(aggregate) => {
+            let input = &aggregate.input;
+            let column = aggregate.group_expr.get(index).and_then(|expr| below(expr, input));
+            column.is_some_and(|at| window_column(input, at).is_some() || follows_watermark(input, at))
+        }
+        _ => is_event_time(plan, index),
+    }
+}
+
+/// The side of a join, bounded in event time, that output column `index` comes from, and its column there. What a join
+/// without bounds emits may be of any time, and so may be a side that an outer join fills with nulls: of those a null
+/// is no time.
+fn bounded_side(join: &Join, index: usize) -> Option<(&LogicalPlan, usize)> {
+    let (bounds, _) = bounds(join, false);
+    bounds?;
+    let n_left = join.left.schema().fields().len();
+    match index.checked_sub(n_left) {
+        None => Some((&join.left, index)),
+        Some(index) => Some((&join.right, index)),
     }
 }
 

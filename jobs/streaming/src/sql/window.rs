@@ -1,4 +1,5 @@
-//! Event-time windows in FROM: `TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10 seconds'))`, and `HOP` alike.
+//! Event-time windows in FROM: `TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10 seconds'))`, and `HOP`, `CUMULATE` and
+//! `SESSION` alike.
 //!
 //! The call becomes a [`WindowNode`] above the table's plan, which adds window_start, window_end and window_time. The
 //! streaming planner turns it, together with the aggregation above it, into one operator; the batch planner into a
@@ -33,11 +34,13 @@ pub(crate) struct WindowNode {
     pub(crate) input: LogicalPlan,
     pub(crate) window: Window,
     pub(crate) time: Column,
+    /// Of sessions: whose rows are apart from others'.
+    pub(crate) partition: Vec<Column>,
     schema: DFSchemaRef,
 }
 
 impl WindowNode {
-    pub(crate) fn try_new(input: LogicalPlan, window: Window, time: Column) -> Result<Self> {
+    pub(crate) fn try_new(input: LogicalPlan, window: Window, time: Column, partition: Vec<Column>) -> Result<Self> {
         let (qualifier, _) = input.schema().qualified_field_from_column(&time)?;
         let qualifier = qualifier.cloned();
         let mut fields: Vec<(Option<TableReference>, Arc<Field>)> =
@@ -46,7 +49,7 @@ impl WindowNode {
             fields.push((qualifier.clone(), Arc::new(Field::new(name, event_time(), true))));
         }
         let schema = Arc::new(DFSchema::new_with_metadata(fields, HashMap::new())?);
-        Ok(Self { input, window, time, schema })
+        Ok(Self { input, window, time, partition, schema })
     }
 
     pub(crate) fn into_plan(self) -> LogicalPlan {
@@ -69,19 +72,27 @@ pub(crate) fn describe(window: Window) -> String {
     match window {
         Window::Tumble { width_us } => format!("tumble {}", text(width_us)),
         Window::Hop { width_us, slide_us } => format!("hop {} every {}", text(width_us), text(slide_us)),
+        Window::Cumulate { width_us, step_us } => format!("cumulate {} by {}", text(width_us), text(step_us)),
+        Window::Session { gap_us } => format!("session {}", text(gap_us)),
     }
 }
 
-fn sizes(window: Window) -> (i64, i64) {
+/// For comparing: the kind and its sizes.
+fn sizes(window: Window) -> (u8, i64, i64) {
     match window {
-        Window::Tumble { width_us } => (width_us, width_us),
-        Window::Hop { width_us, slide_us } => (width_us, slide_us),
+        Window::Tumble { width_us } => (0, width_us, width_us),
+        Window::Hop { width_us, slide_us } => (1, width_us, slide_us),
+        Window::Cumulate { width_us, step_us } => (2, width_us, step_us),
+        Window::Session { gap_us } => (3, gap_us, gap_us),
     }
 }
 
 impl PartialEq for WindowNode {
     fn eq(&self, other: &Self) -> bool {
-        self.input == other.input && self.window == other.window && self.time == other.time
+        self.input == other.input
+            && self.window == other.window
+            && self.time == other.time
+            && self.partition == other.partition
     }
 }
 
@@ -90,7 +101,10 @@ impl Eq for WindowNode {}
 impl PartialOrd for WindowNode {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         match self.input.partial_cmp(&other.input) {
-            Some(Ordering::Equal) => (sizes(self.window), &self.time).partial_cmp(&(sizes(other.window), &other.time)),
+            Some(Ordering::Equal) => {
+                let of = |node: &Self| (sizes(node.window), node.time.clone(), node.partition.clone());
+                of(self).partial_cmp(&of(other))
+            }
             order => order,
         }
     }
@@ -101,6 +115,7 @@ impl Hash for WindowNode {
         self.input.hash(state);
         sizes(self.window).hash(state);
         self.time.hash(state);
+        self.partition.hash(state);
     }
 }
 
@@ -118,17 +133,22 @@ impl UserDefinedLogicalNodeCore for WindowNode {
     }
 
     fn expressions(&self) -> Vec<Expr> {
-        vec![Expr::Column(self.time.clone())]
+        std::iter::once(&self.time).chain(&self.partition).cloned().map(Expr::Column).collect()
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Window: {} of {}", describe(self.window), self.time)
     }
 
-    fn with_exprs_and_inputs(&self, mut exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
-        match (exprs.pop(), inputs.pop()) {
-            (Some(Expr::Column(time)), Some(input)) => Self::try_new(input, self.window, time),
-            (expr, _) => Err(external(Diagnostic::new(format!("a window needs a column as its time, not {expr:?}")))),
+    fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
+        let columns = exprs.into_iter().map(|expr| match expr {
+            Expr::Column(column) => Ok(column),
+            expr => Err(external(Diagnostic::new(format!("a window is over columns, not over {expr}")))),
+        });
+        let mut columns = columns.collect::<Result<Vec<Column>>>()?.into_iter();
+        match (columns.next(), inputs.pop()) {
+            (Some(time), Some(input)) => Self::try_new(input, self.window, time, columns.collect()),
+            _ => Err(external(Diagnostic::new("a window needs an input and a column as its time"))),
         }
     }
 
@@ -144,7 +164,7 @@ pub(crate) struct WindowPlanner {
     pub(crate) positions: Arc<Positions>,
 }
 
-const KINDS: [&str; 4] = ["tumble", "hop", "cumulate", "session"];
+pub(crate) const KINDS: [&str; 4] = ["tumble", "hop", "cumulate", "session"];
 
 impl RelationPlanner for WindowPlanner {
     fn plan_relation(
@@ -204,30 +224,39 @@ impl WindowPlanner {
         let form = match kind.as_str() {
             "tumble" => "TUMBLE(TABLE t, DESCRIPTOR(time), width)",
             "hop" => "HOP(TABLE t, DESCRIPTOR(time), slide, width)",
-            "cumulate" | "session" => {
-                return refuse(format!("{} windows are not supported yet", kind.to_uppercase()));
-            }
+            "cumulate" => "CUMULATE(TABLE t, DESCRIPTOR(time), step, width)",
+            "session" => "SESSION(TABLE t PARTITION BY key, DESCRIPTOR(time), gap)",
             _ => {
                 let error = Diagnostic::new(format!("unknown table function '{name}'")).suggest(&kind, KINDS);
                 return Err(external(at(error, name_place)));
             }
         };
         let exprs: Vec<&SqlExpr> = args.iter().filter_map(unnamed).collect();
-        let wanted = if kind == "tumble" { 3 } else { 4 };
+        let wanted = if kind == "tumble" || kind == "session" { 3 } else { 4 };
         if exprs.len() != args.len() || exprs.len() != wanted {
             return refuse(format!("{} takes {wanted} arguments: {form}", kind.to_uppercase()));
         }
-        let Some(table) = call_of(exprs[0], TABLE_ARGUMENT) else {
+        let (table, time) = (call_of(exprs[0], TABLE_ARGUMENT), call_of(exprs[1], "descriptor"));
+        let Some([table, partition @ ..]) = table.as_deref() else {
             return refuse(format!(
                 "the first argument of {} is TABLE and a table's name: {form}",
                 kind.to_uppercase()
             ));
         };
-        let Some(time) = call_of(exprs[1], "descriptor") else {
+        let Some([time]) = time.as_deref() else {
             return refuse(format!("the second argument of {} is DESCRIPTOR(column): {form}", kind.to_uppercase()));
         };
-        let input = context.plan(table_factor(table.clone()))?;
+        if let (Some(first), true) = (partition.first(), kind != "session") {
+            let error = Diagnostic::new(format!(
+                "{} has no partitions: its windows are alike for all rows",
+                kind.to_uppercase()
+            ))
+            .help("leave PARTITION BY out, and group by the column");
+            return Err(external(at(error, self.place(first.span))));
+        }
+        let input = context.plan(table_factor((*table).clone()))?;
         let time = self.time_column(&input, table, time)?;
+        let partition = partition.iter().map(|name| self.column(&input, name)).collect::<Result<Vec<Column>>>()?;
         if let Some(taken) = WINDOW_COLUMNS.iter().find(|name| has_column(&input, name)) {
             let error = Diagnostic::new(format!("'{}' has a column {taken} already", table.value))
                 .help("rename it in a view, or leave it out");
@@ -239,22 +268,27 @@ impl WindowPlanner {
             let planned = context.sql_to_expr((*expr).clone(), &DFSchema::empty())?;
             widths.push(interval_us(&planned).map_err(|error| external(at(error, place)))?);
         }
-        let window = match widths.as_slice() {
-            [slide_us, width_us] => hop(*slide_us, *width_us),
-            _ => Window::Tumble { width_us: widths[0] },
-        };
-        Ok(WindowNode::try_new(input, window, time)?.into_plan())
+        let window = window_of(&kind, &widths).map_err(|error| external(at(error, name_place)))?;
+        Ok(WindowNode::try_new(input, window, time, partition)?.into_plan())
+    }
+
+    fn position(&self, input: &LogicalPlan, column: &Ident) -> Result<usize> {
+        let name = column.value.to_lowercase();
+        let found = input.schema().iter().position(|(_, field)| *field.name() == name);
+        found.ok_or_else(|| {
+            let names: Vec<&str> = input.schema().fields().iter().map(|field| field.name().as_str()).collect();
+            let error = Diagnostic::new(format!("unknown column '{}'", column.value)).suggest(&column.value, names);
+            external(at(error, self.place(column.span)))
+        })
+    }
+
+    fn column(&self, input: &LogicalPlan, column: &Ident) -> Result<Column> {
+        Ok(Column::from(input.schema().qualified_field(self.position(input, column)?)))
     }
 
     fn time_column(&self, input: &LogicalPlan, table: &Ident, time: &Ident) -> Result<Column> {
-        let name = time.value.to_lowercase();
         let place = self.place(time.span);
-        let found = input.schema().iter().position(|(_, field)| *field.name() == name);
-        let Some(index) = found else {
-            let names: Vec<&str> = input.schema().fields().iter().map(|field| field.name().as_str()).collect();
-            let error = Diagnostic::new(format!("unknown column '{}'", time.value)).suggest(&time.value, names);
-            return Err(external(at(error, place)));
-        };
+        let index = self.position(input, time)?;
         if !is_event_time(input, index) {
             let error = Diagnostic::new(format!("'{}' is not the event time of '{}'", time.value, table.value))
                 .help(format!("declare WATERMARK FOR {} AS … on the table it comes from", time.value));
@@ -264,8 +298,22 @@ impl WindowPlanner {
     }
 }
 
-pub(crate) fn hop(slide_us: i64, width_us: i64) -> Window {
-    if slide_us == width_us { Window::Tumble { width_us } } else { Window::Hop { width_us, slide_us } }
+/// The window that a call of this kind with these widths means.
+pub(crate) fn window_of(kind: &str, widths: &[i64]) -> std::result::Result<Window, Diagnostic> {
+    match (kind, widths) {
+        ("tumble", [width_us]) => Ok(Window::Tumble { width_us: *width_us }),
+        ("hop", [slide_us, width_us]) if slide_us == width_us => Ok(Window::Tumble { width_us: *width_us }),
+        ("hop", [slide_us, width_us]) => Ok(Window::Hop { width_us: *width_us, slide_us: *slide_us }),
+        ("cumulate", [step_us, width_us]) if width_us % step_us != 0 => {
+            Err(Diagnostic::new("the width of CUMULATE is a whole number of its steps"))
+        }
+        ("cumulate", [step_us, width_us]) => Ok(Window::Cumulate { width_us: *width_us, step_us: *step_us }),
+        ("session", [gap_us]) => Ok(Window::Session { gap_us: *gap_us }),
+        ("tumble", _) => Err(Diagnostic::new("tumble takes one argument: tumble(width)")),
+        ("session", _) => Err(Diagnostic::new("session takes one argument: session(gap)")),
+        ("cumulate", _) => Err(Diagnostic::new("cumulate takes two arguments: cumulate(step, width)")),
+        _ => Err(Diagnostic::new("hop takes two arguments: hop(slide, width)")),
+    }
 }
 
 pub(crate) fn has_column(plan: &LogicalPlan, name: &str) -> bool {
@@ -283,15 +331,16 @@ fn unnamed(arg: &FunctionArg) -> Option<&SqlExpr> {
     }
 }
 
-/// The single name in a call `function(name)`.
-fn call_of<'e>(expr: &'e SqlExpr, function: &str) -> Option<&'e Ident> {
+/// The names in a call `function(name, …)`.
+fn call_of<'e>(expr: &'e SqlExpr, function: &str) -> Option<Vec<&'e Ident>> {
     let SqlExpr::Function(call) = expr else { return None };
     let FunctionArguments::List(list) = &call.args else { return None };
-    let same = call.name.to_string().eq_ignore_ascii_case(function);
-    match (same, list.args.iter().filter_map(unnamed).collect::<Vec<_>>().as_slice()) {
-        (true, [SqlExpr::Identifier(name)]) => Some(name),
+    let name = |arg| match unnamed(arg) {
+        Some(SqlExpr::Identifier(name)) => Some(name),
         _ => None,
-    }
+    };
+    let same = call.name.to_string().eq_ignore_ascii_case(function);
+    if same { list.args.iter().map(name).collect() } else { None }
 }
 
 fn table_factor(name: Ident) -> TableFactor {
@@ -309,8 +358,8 @@ fn table_factor(name: Ident) -> TableFactor {
     }
 }
 
-/// Microseconds of a constant interval that has a fixed length.
-pub(crate) fn interval_us(expr: &Expr) -> std::result::Result<i64, Diagnostic> {
+/// Microseconds of a constant that is an interval of a fixed length, of either sign.
+pub(crate) fn fixed_interval_us(expr: &Expr) -> Option<i64> {
     let (days, nanos) = match expr {
         Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) if interval.months == 0 => {
             (i64::from(interval.days), interval.nanoseconds)
@@ -318,14 +367,20 @@ pub(crate) fn interval_us(expr: &Expr) -> std::result::Result<i64, Diagnostic> {
         Expr::Literal(ScalarValue::IntervalDayTime(Some(interval)), _) => {
             (i64::from(interval.days), i64::from(interval.milliseconds) * 1_000_000)
         }
-        Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(_)) | ScalarValue::IntervalYearMonth(Some(_)), _) => {
-            return Err(Diagnostic::new("months and years have no fixed length").help("write days instead"));
-        }
-        _ => return Err(Diagnostic::new("a window's width is a constant, for example INTERVAL '10 seconds'")),
+        _ => return None,
     };
-    let us = days * 86_400_000_000 + nanos / 1000;
-    if us <= 0 || us % 1000 != 0 {
-        return Err(Diagnostic::new("a window's width is a positive whole number of milliseconds"));
+    (nanos % 1000 == 0).then_some(days * 86_400_000_000 + nanos / 1000)
+}
+
+/// The width of a window: a constant interval of a fixed, positive length.
+pub(crate) fn interval_us(expr: &Expr) -> std::result::Result<i64, Diagnostic> {
+    match (fixed_interval_us(expr), expr) {
+        (Some(us), _) if us > 0 && us % 1000 == 0 => Ok(us),
+        (
+            None,
+            Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(_)) | ScalarValue::IntervalYearMonth(Some(_)), _),
+        ) => Err(Diagnostic::new("months and years have no fixed length").help("write days instead")),
+        (Some(_), _) => Err(Diagnostic::new("a window's width is a positive whole number of milliseconds")),
+        (None, _) => Err(Diagnostic::new("a window's width is a constant, for example INTERVAL '10 seconds'")),
     }
-    Ok(us)
 }

@@ -4,13 +4,16 @@
 //! there now and -1 for one that is there no longer. What a stream says is the sum of its rows by weight; operators must
 //! not depend on the order in which the two halves of an update come.
 
-use arrow::array::{Array, ArrayRef, AsArray, Int8Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Int8Type};
+use arrow::array::{Array, ArrayRef, AsArray, Int8Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Int8Type, Schema};
 use datafusion::error::{DataFusionError, Result};
 use std::sync::Arc;
 
 /// The name of the weight column, for people; it is found by its place.
 pub const WEIGHT: &str = "weight";
+
+/// The column that tells people whether a row came or went.
+pub const OP: &str = "op";
 
 pub fn weight_field() -> Field {
     Field::new(WEIGHT, DataType::Int8, false)
@@ -34,4 +37,16 @@ pub fn split(batch: &RecordBatch, changes: bool) -> Result<(&[ArrayRef], Option<
 /// The weight column of `n_rows` rows that are all there, or all taken back.
 pub fn all(weight: i8, n_rows: usize) -> ArrayRef {
     Arc::new(Int8Array::from_value(weight, n_rows))
+}
+
+/// A changelog's batch for people: the weight becomes a first column `op`, `+` or `-`.
+pub fn shown(batch: &RecordBatch) -> Result<RecordBatch> {
+    let (columns, weights) = split(batch, true)?;
+    let ops = weights.into_iter().flatten().flatten();
+    let ops: StringArray = ops.map(|weight| Some(if weight > 0 { "+" } else { "-" })).collect();
+    let schema = batch.schema();
+    let mut fields = vec![Arc::new(Field::new(OP, DataType::Utf8, false))];
+    fields.extend(schema.fields().iter().take(columns.len()).cloned());
+    let columns: Vec<ArrayRef> = std::iter::once(Arc::new(ops) as ArrayRef).chain(columns.iter().cloned()).collect();
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }

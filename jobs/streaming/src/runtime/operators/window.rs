@@ -7,6 +7,8 @@
 //! Invariant: what is emitted depends on the rows and the watermarks alone, not on how rows were cut into batches, on
 //! the number of slices, or on a checkpoint and restore in between.
 
+mod shape;
+
 use crate::dataflow::Window;
 use crate::runtime::operators::groups::{Aggregation, Frozen, Live};
 use crate::runtime::operators::stateful::{Output, Stateful, Table, expect_schema, external};
@@ -21,15 +23,13 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampM
 use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use shape::{Shape, TIME_LIMIT_US};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Batches going on are no longer than this: small enough for a processor's cache and for an edge's queue to mean a
 /// bounded number of bytes, long enough that the work per batch does not matter.
 pub const BATCH_ROWS: usize = 8192;
-
-/// Event times beyond this (some 146,000 years from the epoch) are taken for mistakes: arithmetic on them could wrap.
-const TIME_LIMIT_US: i64 = i64::MAX / 2;
 
 /// The state's only table.
 const PANES: &str = "panes";
@@ -57,9 +57,7 @@ pub struct WindowAggregate {
     spec: Spec,
     aggregation: Arc<Aggregation>,
     arguments: Vec<Vec<Arc<dyn PhysicalExpr>>>,
-    width_us: i64,
-    slide_us: i64,
-    pane_us: i64,
+    shape: Shape,
     /// By the pane's start.
     panes: BTreeMap<i64, Pane>,
     /// Windows that end at or before this were emitted.
@@ -68,22 +66,12 @@ pub struct WindowAggregate {
 
 impl WindowAggregate {
     pub fn new(spec: Spec) -> Result<Self> {
-        let (width_us, slide_us) = match spec.window {
-            Window::Tumble { width_us } => (width_us, width_us),
-            Window::Hop { width_us, slide_us } => (width_us, slide_us),
-        };
-        if width_us <= 0 || slide_us <= 0 || width_us > TIME_LIMIT_US / 2 || slide_us > TIME_LIMIT_US / 2 {
-            return Err(DataFusionError::Plan(format!(
-                "a window of {width_us} µs every {slide_us} µs is not possible"
-            )));
-        }
+        let shape = Shape::of(spec.window)?;
         let aggregation = Arc::new(Aggregation::new(&spec.input, &spec.keys, spec.aggregates.clone())?);
         Ok(Self {
             arguments: aggregation.arguments(),
             aggregation,
-            width_us,
-            slide_us,
-            pane_us: greatest_common_divisor(width_us, slide_us),
+            shape,
             panes: BTreeMap::new(),
             watermark_us: i64::MIN,
             spec,
@@ -132,22 +120,16 @@ impl Stateful for WindowAggregate {
         if watermark_us <= self.watermark_us {
             return Ok(());
         }
-        let mut due = BTreeSet::new();
-        for pane in self.panes.keys() {
-            let mut start = self.last_window_of(*pane);
-            while self.contains(start, *pane) {
-                if self.end_of(start) <= watermark_us && self.end_of(start) > self.watermark_us {
-                    due.insert(start);
-                }
-                start -= self.slide_us;
-            }
-        }
+        let before = self.watermark_us;
+        let due = self.panes.keys().flat_map(|pane| self.shape.windows(*pane));
+        let due = due.filter(|(_, end)| (before + 1..=watermark_us).contains(end)).map(|(start, end)| (end, start));
+        let due: BTreeSet<(i64, i64)> = due.collect();
         self.watermark_us = watermark_us;
-        for start in due {
-            let groups = self.groups_of(start)?;
+        for (end, start) in due {
+            let groups = self.groups_of(start, end)?;
             let (keys, results, n_groups) = groups.finish()?;
             if n_groups > 0 {
-                let batch = self.output(start, keys, results, n_groups)?;
+                let batch = self.output((start, end), keys, results, n_groups)?;
                 for offset in (0..n_groups).step_by(BATCH_ROWS) {
                     out.batches.push(batch.slice(offset, BATCH_ROWS.min(n_groups - offset)));
                 }
@@ -155,7 +137,7 @@ impl Stateful for WindowAggregate {
         }
         // A pane goes with its last window; panes are in order of start and so are their last windows.
         while let Some((start, _)) = self.panes.first_key_value() {
-            if self.end_of(self.last_window_of(*start)) > watermark_us {
+            if self.shape.last_end(*start) > watermark_us {
                 break;
             }
             self.panes.pop_first();
@@ -168,7 +150,7 @@ impl Stateful for WindowAggregate {
     fn output_watermark_us(&self) -> i64 {
         match self.watermark_us {
             i64::MIN | i64::MAX => self.watermark_us,
-            watermark_us => self.first_window_after(watermark_us),
+            watermark_us => self.shape.first_start_after(watermark_us),
         }
     }
 
@@ -223,7 +205,6 @@ impl WindowAggregate {
             return Err(DataFusionError::Execution(format!("event time is of type {}", column.data_type())));
         };
         let mut rows_by_pane: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
-        let first_open = self.first_window_after(self.watermark_us);
         let mut last: Option<(i64, Vec<u32>)> = None;
         for row in 0..times.len() {
             let time = times.value(row);
@@ -231,18 +212,13 @@ impl WindowAggregate {
                 out.n_timeless += 1;
                 continue;
             }
-            let pane = time.div_euclid(self.pane_us) * self.pane_us;
-            let last_window = self.last_window_of(pane);
-            if !self.contains(last_window, pane) {
-                // Between two windows, where the slide is wider than the window.
+            let pane = self.shape.pane_of(time);
+            if !self.shape.holds(pane) {
                 continue;
             }
-            if self.watermark_us > i64::MIN {
-                let first_window = self.first_window_after(pane);
-                out.n_late += u64::from(first_window < first_open);
-                if last_window < first_open {
-                    continue;
-                }
+            out.n_late += u64::from(self.shape.first_end(pane) <= self.watermark_us);
+            if self.shape.last_end(pane) <= self.watermark_us {
+                continue;
             }
             // Neighbours mostly fall into one pane: the map is asked only when the pane changes.
             match &mut last {
@@ -275,8 +251,8 @@ impl WindowAggregate {
     }
 
     /// All groups of one window, ready to be finished.
-    fn groups_of(&mut self, start: i64) -> Result<Live> {
-        if self.pane_us == self.width_us && self.slide_us >= self.width_us {
+    fn groups_of(&mut self, start: i64, end: i64) -> Result<Live> {
+        if self.shape.panes_are_windows() {
             // No other window needs this pane.
             return match self.panes.remove(&start) {
                 Some(Pane::Live(live)) => Ok(live),
@@ -285,7 +261,7 @@ impl WindowAggregate {
             };
         }
         let mut merged = Live::new(&self.aggregation)?;
-        let starts: Vec<i64> = self.panes.range(start..self.end_of(start)).map(|(start, _)| *start).collect();
+        let starts: Vec<i64> = self.panes.range(start..end).map(|(start, _)| *start).collect();
         for start in starts {
             merged.merge(self.frozen_pane(start)?)?;
         }
@@ -309,7 +285,13 @@ impl WindowAggregate {
         starts.into_iter().map(|start| Ok((start, self.frozen_pane(start)?.clone()))).collect()
     }
 
-    fn output(&self, start: i64, keys: Vec<ArrayRef>, results: Vec<ArrayRef>, n_groups: usize) -> Result<RecordBatch> {
+    fn output(
+        &self,
+        (start, end): (i64, i64),
+        keys: Vec<ArrayRef>,
+        results: Vec<ArrayRef>,
+        n_groups: usize,
+    ) -> Result<RecordBatch> {
         let n_keys = keys.len();
         let bound = |at: usize, time: i64| -> ArrayRef {
             let times = TimestampMicrosecondArray::from(vec![time; n_groups]);
@@ -320,7 +302,7 @@ impl WindowAggregate {
         };
         let mut columns = keys;
         columns.push(bound(n_keys, start));
-        columns.push(bound(n_keys + 1, self.end_of(start)));
+        columns.push(bound(n_keys + 1, end));
         columns.extend(results);
         Ok(RecordBatch::try_new(Arc::clone(&self.spec.output), columns)?)
     }
@@ -331,31 +313,6 @@ impl WindowAggregate {
         fields.extend(self.aggregation.frozen_fields());
         Arc::new(Schema::new(fields))
     }
-
-    /// The start of the last window that could hold a pane.
-    fn last_window_of(&self, pane: i64) -> i64 {
-        pane.div_euclid(self.slide_us) * self.slide_us
-    }
-
-    fn contains(&self, start: i64, pane: i64) -> bool {
-        start <= pane && pane < self.end_of(start)
-    }
-
-    fn end_of(&self, start: i64) -> i64 {
-        start.saturating_add(self.width_us)
-    }
-
-    /// The start of the first window that ends after this time.
-    fn first_window_after(&self, time: i64) -> i64 {
-        let begin = i128::from(time) - i128::from(self.width_us);
-        let slide = i128::from(self.slide_us);
-        let start = (begin.div_euclid(slide) + 1) * slide;
-        start.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
-    }
-}
-
-fn greatest_common_divisor(a: i64, b: i64) -> i64 {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
 #[cfg(test)]

@@ -34,10 +34,12 @@ fn context(folder: &Path) -> Context {
     }
 }
 
-/// The column names, then the rows in order of their text.
+/// The column names, then the rows in order of their text; of a changelog what is left when it is added up.
 fn lines(batches: &[RecordBatch]) -> Vec<String> {
     let options = FormatOptions::default().with_null("NULL");
     let mut lines = Vec::new();
+    let mut gone: Vec<String> = Vec::new();
+    let changes = batches.first().is_some_and(|batch| batch.schema().field(0).name() == "op");
     for batch in batches {
         let columns: Vec<ArrayFormatter<'_>> = batch
             .columns()
@@ -45,14 +47,23 @@ fn lines(batches: &[RecordBatch]) -> Vec<String> {
             .map(|column| ArrayFormatter::try_new(column.as_ref(), &options).expect("a type that prints"))
             .collect();
         for row in 0..batch.num_rows() {
-            let cells: Vec<String> = columns.iter().map(|column| column.value(row).to_string()).collect();
-            lines.push(cells.join(" "));
+            let mut cells: Vec<String> = columns.iter().map(|column| column.value(row).to_string()).collect();
+            match changes.then(|| cells.remove(0)).as_deref() {
+                Some("-") => gone.push(cells.join(" ")),
+                _ => lines.push(cells.join(" ")),
+            }
         }
     }
     lines.sort();
+    gone.sort();
+    for line in gone {
+        let at = lines.binary_search(&line).unwrap_or_else(|_| panic!("'{line}' was taken back and never came"));
+        lines.remove(at);
+    }
     if let Some(batch) = batches.first() {
-        let names: Vec<String> =
-            batch.schema().fields().iter().map(|field| format!("{}:{}", field.name(), field.data_type())).collect();
+        let schema = batch.schema();
+        let fields = schema.fields().iter().skip(usize::from(changes));
+        let names: Vec<String> = fields.map(|field| format!("{}:{}", field.name(), field.data_type())).collect();
         lines.insert(0, names.join(" "));
     }
     lines
@@ -139,6 +150,142 @@ fn windows_over_windows() {
            FROM TABLE(TUMBLE(TABLE payments, DESCRIPTOR(ts), INTERVAL '100 milliseconds')) GROUP BY card, window_start, window_time)
          SELECT tumble(INTERVAL '500 milliseconds')['start'] AS s, MAX(n) AS most, COUNT(*) FROM counts
          GROUP BY tumble(INTERVAL '500 milliseconds')",
+    );
+}
+
+#[test]
+fn cumulating_windows() {
+    check(
+        "SELECT card, window_start, window_end, COUNT(*) AS n, SUM(amount) AS s
+         FROM TABLE(CUMULATE(TABLE big, DESCRIPTOR(ts), INTERVAL '100 milliseconds', INTERVAL '400 milliseconds'))
+         GROUP BY card, window_start, window_end",
+    );
+}
+
+#[test]
+fn session_windows() {
+    check(
+        "SELECT card, window_start, window_end, COUNT(*) AS n, SUM(amount) AS s, COUNT(DISTINCT shop)
+         FROM TABLE(SESSION(TABLE big PARTITION BY card, DESCRIPTOR(ts), INTERVAL '15 milliseconds'))
+         GROUP BY card, window_start, window_end",
+    );
+    check("SELECT card, shop, MAX(amount) FROM big GROUP BY card, shop, session(INTERVAL '25 milliseconds')");
+}
+
+#[test]
+fn aggregates_without_a_window() {
+    check(
+        "SELECT card, COUNT(*) AS n, COUNT(DISTINCT shop), SUM(amount), MIN(rate), MAX(shop), AVG(amount),
+           COUNT(*) FILTER (WHERE amount > 50) AS large, SUM(twice) FILTER (WHERE shop LIKE '%a%') AS some
+         FROM payments GROUP BY card HAVING COUNT(*) > 3",
+    );
+    check("SELECT shop, median(amount), array_agg(id ORDER BY id DESC), stddev(amount) FROM payments WHERE id < 500 GROUP BY shop");
+    // What is taken back by one aggregation reaches the next.
+    check(
+        "SELECT n, COUNT(*) AS cards, MAX(card), MIN(total), median(total), COUNT(DISTINCT total) FROM (
+           SELECT card, shop, COUNT(*) / 20 AS n, SUM(amount) AS total FROM payments GROUP BY card, shop) GROUP BY n",
+    );
+    check("SELECT DISTINCT card, shop FROM payments");
+    check("SELECT card FROM payments UNION SELECT amount FROM payments");
+}
+
+#[test]
+fn one_row_for_all() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for sql in [
+        "SELECT COUNT(*) AS n, SUM(amount) AS total, MAX(shop) FROM payments",
+        "SELECT COUNT(*) AS n, SUM(amount) AS total FROM payments WHERE amount > 1000",
+    ] {
+        let wanted = batch(TABLES, sql, folder.path());
+        for (tasks, slices) in [(1, 1), (2, 2)] {
+            assert_eq!(streamed(TABLES, sql, tasks, slices, folder.path()), wanted, "of {sql}");
+        }
+    }
+}
+
+#[test]
+fn joins() {
+    let counts = "SELECT card, COUNT(*) AS n FROM payments WHERE amount > 60 AND id < 700 GROUP BY card";
+    check("SELECT a.id, b.id AS other, a.shop FROM payments a JOIN payments b ON a.id = b.amount WHERE b.card = 3");
+    for kind in ["LEFT", "RIGHT", "FULL"] {
+        check(&format!(
+            "SELECT a.id, b.card, b.amount FROM (SELECT * FROM payments WHERE id < 100) a
+             {kind} JOIN (SELECT card, amount FROM payments WHERE rate < 0.1) b ON a.id = b.amount AND a.card < b.card"
+        ));
+    }
+    // One side takes rows back, then both do.
+    check(&format!("SELECT p.id, c.n FROM payments p JOIN ({counts}) c ON p.card = c.card WHERE p.id < 300"));
+    check(&format!(
+        "SELECT p.card, p.shop, c.n FROM (SELECT card, shop, COUNT(*) AS m FROM payments GROUP BY card, shop) p
+         LEFT JOIN ({counts}) c ON p.card = c.card AND p.m > c.n"
+    ));
+    check(&format!("SELECT id, card FROM payments WHERE id < 400 AND card IN (SELECT card FROM ({counts}) WHERE n > 30)"));
+    check("SELECT id FROM payments p WHERE NOT EXISTS (SELECT 1 FROM payments q WHERE q.amount = p.id AND q.card > 2)");
+    check("SELECT card FROM payments WHERE id < 9 INTERSECT SELECT amount FROM payments");
+    check("SELECT amount FROM payments EXCEPT SELECT card FROM payments");
+    check("SELECT id, amount FROM payments WHERE amount > (SELECT AVG(amount) FROM payments) AND id < 200");
+    check("SELECT a.id, b.id FROM payments a, payments b WHERE a.id < 5 AND b.id < 3");
+}
+
+#[test]
+fn joins_in_time() {
+    check(
+        "SELECT a.id, b.id, b.ts FROM payments a JOIN payments b
+         ON a.card = b.card AND b.ts BETWEEN a.ts - INTERVAL '5 milliseconds' AND a.ts + INTERVAL '10 milliseconds'
+         WHERE a.shop = b.shop",
+    );
+    for kind in ["LEFT", "FULL"] {
+        check(&format!(
+            "WITH many AS (SELECT card, window_start, window_end, COUNT(*) AS n
+               FROM TABLE(TUMBLE(TABLE payments, DESCRIPTOR(ts), INTERVAL '100 milliseconds')) GROUP BY card, window_start, window_end),
+             large AS (SELECT shop, card, window_start, window_end, MAX(amount) AS most FROM TABLE(TUMBLE(TABLE big,
+               DESCRIPTOR(ts), INTERVAL '100 milliseconds')) WHERE amount > 80 GROUP BY shop, card, window_start, window_end)
+             SELECT many.card, many.window_end, n, shop, most FROM many
+             {kind} JOIN large ON many.window_start = large.window_start AND many.card = large.card"
+        ));
+    }
+    // The most of each window, found by a second aggregation of windows that are over.
+    check(
+        "WITH counts AS (SELECT card, COUNT(*) AS n, window_start AS s, window_end AS e
+           FROM TABLE(HOP(TABLE payments, DESCRIPTOR(ts), INTERVAL '50 milliseconds', INTERVAL '200 milliseconds'))
+           GROUP BY card, window_start, window_end)
+         SELECT counts.s, counts.card, counts.n FROM counts
+         JOIN (SELECT MAX(n) AS most, s, e FROM counts GROUP BY s, e) top ON counts.s = top.s AND counts.e = top.e AND n >= most",
+    );
+}
+
+#[test]
+fn first_rows_of_an_order() {
+    check(
+        "SELECT card, id, amount, rn FROM (
+           SELECT card, id, amount, ROW_NUMBER() OVER (PARTITION BY card ORDER BY amount DESC, id) AS rn FROM payments)
+         WHERE rn <= 3",
+    );
+    check(
+        "SELECT shop, id FROM (SELECT shop, id, ROW_NUMBER() OVER (PARTITION BY shop ORDER BY ts DESC, id DESC) AS rn FROM payments)
+         WHERE rn = 1 AND id > 10",
+    );
+    check(
+        "SELECT card, n FROM (SELECT card, n, ROW_NUMBER() OVER (ORDER BY n DESC, card) AS rn
+           FROM (SELECT card, COUNT(*) AS n FROM payments GROUP BY card)) WHERE rn < 4",
+    );
+}
+
+#[test]
+fn functions_over_rows() {
+    check(
+        "SELECT id, card, SUM(amount) OVER w AS so_far, lag(amount) OVER w AS before, row_number() OVER w AS n
+         FROM payments WINDOW w AS (PARTITION BY card ORDER BY ts, id)",
+    );
+    check(
+        "SELECT id, AVG(amount) OVER (PARTITION BY shop ORDER BY ts ROWS BETWEEN 5 PRECEDING AND CURRENT ROW) AS a FROM payments",
+    );
+    check(
+        "SELECT id, lead(id) OVER (PARTITION BY card ORDER BY id) AS next, rank() OVER (PARTITION BY card ORDER BY amount) AS r
+         FROM payments WHERE id < 600",
+    );
+    check(
+        "SELECT card, n, SUM(n) OVER (ORDER BY card) AS running FROM (SELECT card, COUNT(*) AS n FROM payments GROUP BY card)",
     );
 }
 

@@ -108,11 +108,18 @@ fn outs(batch: &RecordBatch, keyed: bool) -> Vec<Out> {
 }
 
 fn naive(window: Window, keyed: bool, steps: &[Step]) -> (BTreeSet<Out>, u64) {
-    let (width, slide) = match window {
-        Window::Tumble { width_us } => (width_us, width_us),
-        Window::Hop { width_us, slide_us } => (width_us, slide_us),
+    // By start: the ends of the windows that begin there.
+    let ends = |start: i64| -> Vec<i64> {
+        match window {
+            Window::Tumble { width_us } if start % width_us == 0 => vec![start + width_us],
+            Window::Hop { width_us, slide_us } if start % slide_us == 0 => vec![start + width_us],
+            Window::Cumulate { width_us, step_us } if start % width_us == 0 => {
+                (1..=width_us / step_us).map(|n| start + n * step_us).collect()
+            }
+            _ => Vec::new(),
+        }
     };
-    let mut groups: BTreeMap<(Option<i64>, i64), Vec<i64>> = BTreeMap::new();
+    let mut groups: BTreeMap<(Option<i64>, i64, i64), Vec<i64>> = BTreeMap::new();
     let (mut watermark, mut late) = (i64::MIN, 0);
     for step in steps {
         match step {
@@ -121,12 +128,14 @@ fn naive(window: Window, keyed: bool, steps: &[Step]) -> (BTreeSet<Out>, u64) {
             Step::Rows(rows) => {
                 for row in rows {
                     let mut missed = false;
-                    for start in (-400..400).filter(|start: &i64| start.rem_euclid(slide) == 0) {
-                        if (start..start + width).contains(&row.time) {
-                            if start + width <= watermark {
+                    for (start, end) in
+                        (-400..400).flat_map(|start| ends(start).into_iter().map(move |end| (start, end)))
+                    {
+                        if (start..end).contains(&row.time) {
+                            if end <= watermark {
                                 missed = true;
                             } else {
-                                groups.entry((row.key.filter(|_| keyed), start)).or_default().push(row.value);
+                                groups.entry((row.key.filter(|_| keyed), start, end)).or_default().push(row.value);
                             }
                         }
                     }
@@ -135,13 +144,13 @@ fn naive(window: Window, keyed: bool, steps: &[Step]) -> (BTreeSet<Out>, u64) {
             }
         }
     }
-    let out = |((key, start), values): ((Option<i64>, i64), Vec<i64>)| {
+    let out = |((key, start, end), values): ((Option<i64>, i64, i64), Vec<i64>)| {
         let sum: i64 = values.iter().sum();
         let positive = values.iter().filter(|value| **value > 0).count() as i64;
         let different = values.iter().collect::<BTreeSet<_>>().len() as i64;
         let max = values.iter().copied().max().unwrap_or_default();
         let average = (sum as f64 / values.len() as f64 * 10.0).floor() as i64;
-        (key, start, start + width, sum, positive, different, max, average)
+        (key, start, end, sum, positive, different, max, average)
     };
     (groups.into_iter().map(out).collect(), late)
 }
@@ -237,6 +246,7 @@ proptest! {
             Just(Window::Hop { width_us: 30, slide_us: 10 }),
             Just(Window::Hop { width_us: 25, slide_us: 10 }),
             Just(Window::Hop { width_us: 10, slide_us: 15 }),
+            Just(Window::Cumulate { width_us: 30, step_us: 10 }),
         ],
     ) {
         prop_assert_eq!(run(window, keyed, &steps), naive(window, keyed, &steps));

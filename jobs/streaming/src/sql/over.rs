@@ -1,0 +1,247 @@
+//! Functions OVER rows in an order, and the first rows in an order:
+//! [columns] -> exchange by PARTITION BY -> over, or top n where only the first ROW_NUMBERs are asked for.
+
+use super::aggregate::{bind, output_column};
+use super::errors::Place;
+use super::lower::{Lowered, Lowering, Outputs, Slot, Stream, defect, planner};
+use super::time::is_event_time;
+use crate::dataflow::{Operator, Order};
+use arrow::compute::SortOptions;
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::{DFSchemaRef, Result as PlanResult, ScalarValue};
+use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::expr::{Sort, WindowFunction, WindowFunctionParams};
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, Filter, LogicalPlan, Operator as Op, Window, WindowFrameBound, WindowFunctionDefinition, lit,
+};
+use datafusion::physical_planner::create_window_expr_with_name;
+use std::sync::Arc;
+
+/// A filter that keeps the first rows of a ROW_NUMBER, and what else it asks.
+pub(crate) struct First<'a> {
+    window: &'a Window,
+    call: &'a WindowFunction,
+    limit: usize,
+    rest: Option<Expr>,
+}
+
+impl<'a> First<'a> {
+    pub(crate) fn of(filter: &'a Filter) -> Option<Self> {
+        let LogicalPlan::Window(window) = filter.input.as_ref() else { return None };
+        let [expr] = window.window_expr.as_slice() else { return None };
+        let Expr::WindowFunction(call) = unaliased(expr) else { return None };
+        let numbers = matches!(&call.fun, WindowFunctionDefinition::WindowUDF(udf) if udf.name() == "row_number");
+        if !numbers || call.params.order_by.is_empty() {
+            return None;
+        }
+        let number = window.schema.fields().len() - 1;
+        let (mut limit, mut rest) = (None::<u64>, Vec::new());
+        for conjunct in split_conjunction(&filter.predicate) {
+            match upper_bound(conjunct, &window.schema, number) {
+                Some(bound) => limit = Some(limit.map_or(bound, |limit| limit.min(bound))),
+                None => rest.push(conjunct.clone()),
+            }
+        }
+        let limit = usize::try_from(limit?).ok()?;
+        Some(Self { window, call, limit, rest: conjunction(rest) })
+    }
+
+    /// Whether one of these expressions, over the filter's columns, asks for the number itself.
+    pub(crate) fn number_used(&self, exprs: &[Expr]) -> bool {
+        let number = self.window.schema.fields().len() - 1;
+        let asks = |expr: &Expr| {
+            let columns = expr.column_refs();
+            columns.iter().any(|column| self.window.schema.maybe_index_of_column(column) == Some(number))
+        };
+        exprs.iter().any(asks) || self.rest.iter().any(asks)
+    }
+}
+
+fn unaliased(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => unaliased(&alias.expr),
+        expr => expr,
+    }
+}
+
+/// The highest value that `expr` leaves to column `number`, where that is all it says.
+fn upper_bound(expr: &Expr, schema: &DFSchemaRef, number: usize) -> Option<u64> {
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = expr else { return None };
+    let is_number = |expr: &Expr| match expr {
+        Expr::Column(column) => schema.maybe_index_of_column(column) == Some(number),
+        _ => false,
+    };
+    let (op, value) = match (left.as_ref(), right.as_ref()) {
+        (a, Expr::Literal(value, _)) if is_number(a) => (*op, value),
+        (Expr::Literal(value, _), b) if is_number(b) => (op.swap()?, value),
+        _ => return None,
+    };
+    let value = match value {
+        ScalarValue::UInt64(Some(value)) => *value,
+        ScalarValue::Int64(Some(value)) => u64::try_from(*value).ok()?,
+        _ => return None,
+    };
+    match op {
+        Op::LtEq => Some(value),
+        Op::Lt => Some(value.saturating_sub(1)),
+        Op::Eq if value == 1 => Some(1),
+        _ => None,
+    }
+}
+
+impl Lowering<'_> {
+    /// `number`: whether the rank is asked for further on.
+    pub(crate) fn first(&mut self, first: &First<'_>, number: bool, places: &[Place<'_>]) -> Lowered<Stream> {
+        let input = self.lower(&first.window.input, places)?;
+        let params = &first.call.params;
+        let mut outputs = Outputs::default();
+        let columns = self.all_columns(&input, &mut outputs, places)?;
+        let keys = self.pushed(&params.partition_by, &input, &mut outputs, places)?;
+        let order = self.order(&params.order_by, &input, &mut outputs, places)?;
+        let node = self.outputs(input.node, outputs, places)?;
+        let node = self.exchange(node, keys.clone(), places)?;
+        let mut fields = self.graph.fields(node);
+        // The first of one row needs no column to say so.
+        let rank = number && first.limit > 1;
+        let n_columns = fields.len();
+        if rank {
+            fields.push(Field::new("row_number", DataType::UInt64, true));
+        }
+        let does = format!("{keys:?} {order:?} {} {rank}", first.limit);
+        let operator = Operator::TopN { keys, order, limit: first.limit, rank };
+        let node = self.graph.add("top", &does, vec![node], fields, operator);
+        let node = node.map_err(|error| planner(&error, places))?;
+        let last = if rank { Slot::Column(n_columns) } else { Slot::Lazy(lit(1_u64)) };
+        let slots = columns.into_iter().map(Slot::Column).chain([last]).collect();
+        let stream = Stream { node, schema: Arc::clone(&first.window.schema), slots, open: None };
+        match &first.rest {
+            Some(rest) => self.filter(stream, rest, places),
+            None => Ok(stream),
+        }
+    }
+
+    pub(crate) fn over(&mut self, window: &Window, places: &[Place<'_>]) -> Lowered<Stream> {
+        let input = self.lower(&window.input, places)?;
+        let mut calls = Vec::new();
+        for expr in &window.window_expr {
+            let Expr::WindowFunction(call) = unaliased(expr) else {
+                return Err(defect("a window function of this form", places));
+            };
+            calls.push((call.as_ref(), expr.schema_name().to_string()));
+        }
+        let Some(((first, _), others)) = calls.split_first() else {
+            return Err(defect("OVER without a function", places));
+        };
+        let alike = |(call, _): &(&WindowFunction, String)| {
+            call.params.partition_by == first.params.partition_by && call.params.order_by == first.params.order_by
+        };
+        if !others.iter().all(alike) {
+            return Err(defect("functions over different orders in one step", places));
+        }
+        let mut outputs = Outputs::default();
+        let columns = self.all_columns(&input, &mut outputs, places)?;
+        let keys = self.pushed(&first.params.partition_by, &input, &mut outputs, places)?;
+        let order = self.order(&first.params.order_by, &input, &mut outputs, places)?;
+        let time = self.settling_time(window, &input, &calls, &order);
+        let mut does = format!("{keys:?} {order:?} {time:?}");
+        let mut placed = Vec::new();
+        for (call, name) in &calls {
+            let mut call = (*call).clone();
+            let mut texts = Vec::new();
+            let WindowFunctionParams { args, partition_by, order_by, filter, window_frame, .. } = &mut call.params;
+            let exprs = args.iter_mut().chain(partition_by.iter_mut());
+            let exprs = exprs.chain(order_by.iter_mut().map(|sort| &mut sort.expr));
+            for expr in exprs.chain(filter.iter_mut().map(AsMut::as_mut)) {
+                let resolved = self.resolve(expr, &input, places)?;
+                texts.push(self.graph.text(input.node, &resolved));
+                *expr = match resolved {
+                    resolved @ Expr::Literal(..) => resolved,
+                    resolved => output_column(outputs.push(resolved, &expr.schema_name().to_string())),
+                };
+            }
+            does.push_str(&format!("\n{}({}) {window_frame}", call.fun.name(), texts.join(", ")));
+            placed.push((call, name.clone()));
+        }
+        let node = self.outputs(input.node, outputs, places)?;
+        let node = self.exchange(node, keys.clone(), places)?;
+        let mut functions = Vec::new();
+        for (call, name) in placed {
+            let built = bind(Expr::from(call), |index| self.graph.column(node, index)).and_then(|call| {
+                let (props, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
+                create_window_expr_with_name(&call, name, self.graph.columns(node), &props, &context)
+            });
+            functions.push(built.map_err(|error| planner(&error, places))?);
+        }
+        let mut fields = self.graph.fields(node);
+        let n_columns = fields.len();
+        let added = functions.iter().map(|function| Ok(function.field()?.as_ref().clone().with_nullable(true)));
+        fields.extend(added.collect::<PlanResult<Vec<Field>>>().map_err(|error| planner(&error, places))?);
+        let slots = columns.into_iter().chain((0..functions.len()).map(|at| n_columns + at));
+        let slots = slots.map(Slot::Column).collect();
+        let operator = Operator::Over { keys, order, functions, time };
+        let node = self.graph.add("over", &does, vec![node], fields, operator);
+        let node = node.map_err(|error| planner(&error, places))?;
+        Ok(Stream { node, schema: Arc::clone(&window.schema), slots, open: None })
+    }
+
+    /// The column of event time when a row's values are final once the watermark has passed it.
+    fn settling_time(
+        &self,
+        window: &Window,
+        input: &Stream,
+        calls: &[(&WindowFunction, String)],
+        order: &[Order],
+    ) -> Option<usize> {
+        let ([(first, _), ..], [by]) = (calls, order) else { return None };
+        let [Sort { expr: Expr::Column(column), asc: true, .. }] = first.params.order_by.as_slice() else {
+            return None;
+        };
+        let index = window.input.schema().maybe_index_of_column(column)?;
+        let looks_back = |(call, _): &(&WindowFunction, String)| {
+            let causal = match &call.fun {
+                WindowFunctionDefinition::AggregateUDF(_) => true,
+                WindowFunctionDefinition::WindowUDF(udf) => matches!(
+                    udf.name(),
+                    "row_number" | "rank" | "dense_rank" | "lag" | "first_value" | "last_value" | "nth_value"
+                ),
+            };
+            let end = &call.params.window_frame.end_bound;
+            causal && matches!(end, WindowFrameBound::CurrentRow | WindowFrameBound::Preceding(_))
+        };
+        let settles =
+            !self.graph.changes(input.node) && is_event_time(&window.input, index) && calls.iter().all(looks_back);
+        settles.then_some(by.column)
+    }
+
+    fn pushed(
+        &self,
+        exprs: &[Expr],
+        input: &Stream,
+        outputs: &mut Outputs,
+        places: &[Place<'_>],
+    ) -> Lowered<Vec<usize>> {
+        let push = |expr: &Expr| {
+            let resolved = self.resolve(expr, input, places)?;
+            Ok(outputs.push(resolved, &expr.schema_name().to_string()))
+        };
+        exprs.iter().map(push).collect()
+    }
+
+    fn order(
+        &self,
+        order: &[Sort],
+        input: &Stream,
+        outputs: &mut Outputs,
+        places: &[Place<'_>],
+    ) -> Lowered<Vec<Order>> {
+        let one = |sort: &Sort| {
+            let resolved = self.resolve(&sort.expr, input, places)?;
+            let column = outputs.push(resolved, &sort.expr.schema_name().to_string());
+            let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
+            Ok(Order { column, options })
+        };
+        order.iter().map(one).collect()
+    }
+}
