@@ -16,12 +16,15 @@ use std::time::Duration;
 /// How long the brokers may be silent before the runtime is told; nothing is given up then.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The key and the value of a record.
+type Unsent = (Option<Vec<u8>>, Option<Vec<u8>>);
+
 pub struct AtLeastOnceSink {
     settings: Settings,
     records: RecordEncoder,
     producer: Producer,
-    /// Keys and values of records accepted by `write` or `change` for which librdkafka had no room yet; those of one batch at most.
-    unsent: VecDeque<(Option<Vec<u8>>, Option<Vec<u8>>)>,
+    /// Records accepted by `write` or `change` for which librdkafka had no room yet; those of one batch at most.
+    unsent: VecDeque<Unsent>,
     /// A record was lost for good: only the checkpoint can bring it back, so nothing more succeeds.
     lost: Option<String>,
 }

@@ -13,6 +13,9 @@ const VERSIONS_READ: [u16; 2] = [1, VERSION];
 /// Length that says "none": a record without a key, or without a value.
 const NONE: u32 = u32::MAX;
 
+/// The key and the value of a record.
+pub type Record<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
 /// Records of one epoch, end to end: key length, key, value length, value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Records {
@@ -42,7 +45,7 @@ impl Records {
         self.count == 0
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (Option<&[u8]>, Option<&[u8]>)> {
+    pub fn iter(&self) -> impl Iterator<Item = Record<'_>> {
         let mut rest = Reader { bytes: &self.bytes };
         std::iter::from_fn(move || rest.record())
     }
@@ -148,7 +151,7 @@ impl<'a> Reader<'a> {
         String::from_utf8(self.take(length)?.to_vec()).ok()
     }
 
-    fn record(&mut self) -> Option<(Option<&'a [u8]>, Option<&'a [u8]>)> {
+    fn record(&mut self) -> Option<Record<'a>> {
         Some((self.part()?, self.part()?))
     }
 
