@@ -18,7 +18,7 @@ use crate::runtime::snapshot::Part;
 use crate::runtime::sources::{Source, SourceInput};
 use crate::runtime::watermark::Progress;
 use crate::runtime::{Error, retry};
-use arrow::array::RecordBatch;
+use arrow::array::{Int8Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use connectors::{Connector, Sink};
 use crossbeam_channel::{SendTimeoutError, Sender};
@@ -250,8 +250,12 @@ impl Flow {
                 self.emit(node, out)
             }
             Running::Sink { table, schema, sink } => {
-                let batch = relabel(schema, batch.clone()).map_err(failed)?;
-                retry::until_done(&self.shared, table, "write to", || sink.write(&batch))?;
+                let changes = self.shared.node(self.shared.node(node).inputs[0]).changes;
+                let (rows, weights) = rows_of(schema, batch, changes).map_err(failed)?;
+                retry::until_done(&self.shared, table, "write to", || match weights {
+                    Some(weights) => sink.change(&rows, weights),
+                    None => sink.write(&rows),
+                })?;
                 self.shared.counters.rows_out.fetch_add(batch.num_rows() as u64, Relaxed);
                 Ok(())
             }
@@ -407,6 +411,17 @@ impl Flow {
             }
         }
     }
+}
+
+/// A batch as a sink takes it: the table's columns, and apart from them the weights of a changelog.
+fn rows_of<'a>(
+    schema: &SchemaRef,
+    batch: &'a RecordBatch,
+    changes: bool,
+) -> datafusion::error::Result<(RecordBatch, Option<&'a Int8Array>)> {
+    let (columns, weights) = changes::split(batch, changes)?;
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok((RecordBatch::try_new_with_options(Arc::clone(schema), columns.to_vec(), &options)?, weights))
 }
 
 fn find(shared: &Shared, connector: &str, table: &str) -> Result<&'static dyn Connector, Error> {
