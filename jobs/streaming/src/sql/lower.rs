@@ -387,12 +387,17 @@ impl<'a> Lowering<'a> {
         let fields: Vec<Field> = fields_of(table.def.schema.fields());
         let of: Vec<Option<usize>> =
             (0..fields.len()).map(|column| targets.iter().position(|target| *target == column)).collect();
-        if self.graph.changes(stream.node) {
-            let text = format!("'{}' takes appended rows only, and the query takes rows back", table.name.text);
-            return Err(at(Diagnostic::new(text), find(places, &[&["INSERT", "INTO"]])));
+        if self.graph.changes(stream.node)
+            && let Some(reason) = connectors::refuses_changes(&table.def)
+        {
+            return Err(at(Diagnostic::new(reason), find(places, &[&["INSERT", "INTO"]])));
         }
         let columns = Columns { fields: fields.clone(), named: true };
-        let input = self.materialize(stream, columns, Some(&of), places)?;
+        let mut input = self.materialize(stream, columns, Some(&of), places)?;
+        let takes = connectors::find(table.def.connector()).map(|connector| connector.takes(&table.def));
+        if self.graph.changes(input) && takes == Some(connectors::Takes::Upsert) {
+            input = self.upsert(input, &table.def.primary_key, places)?;
+        }
         let id = self.fresh(&format!("sink-{}", table.name.key()));
         let operator = Operator::Sink { table: table.def.clone() };
         self.graph.named(id, vec![input], fields, operator).map_err(|error| planner(&error, places))?;

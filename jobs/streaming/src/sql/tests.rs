@@ -1,5 +1,6 @@
 //! Files in, messages and plans out.
 
+mod lives;
 mod nested;
 mod nexmark;
 mod parsing;

@@ -2,6 +2,7 @@
 
 use super::super::parse;
 use super::super::plan::plan_now;
+use super::lives::lived;
 use super::running::{batch, streamed};
 use super::shown;
 use crate::functions::Functions;
@@ -77,8 +78,8 @@ fn each_has_a_batch_answer_with_rows() {
 }
 
 #[test]
-fn streams_of_rows_give_the_batch_answer() {
-    for n in [0, 1, 2, 10, 14, 21, 22] {
+fn streams_give_the_batch_answer() {
+    for n in (0..=22).filter(|n| *n != ON_THE_CLOCK) {
         let (tables, select) = query(n, 10_000);
         let wanted = batch(&tables, &select, &folder());
         for (tasks, slices) in [(1, 1), (2, 2)] {
@@ -90,5 +91,17 @@ fn streams_of_rows_give_the_batch_answer() {
                 wanted.len()
             );
         }
+    }
+}
+
+/// Stopped with a last checkpoint in the middle, and gone on with at another parallelism.
+#[test]
+fn a_restore_in_the_middle_changes_no_answer() {
+    for n in (0..=22).filter(|n| *n != ON_THE_CLOCK) {
+        let (tables, select) = query(n, 12_000);
+        let wanted = batch(&tables, &select, &folder());
+        let paced = tables.replace("'12000'", "'12000', rate = '60000'");
+        let found = lived(&paced, &select, [(1, 2), (2, 1)], &folder());
+        assert!(found == wanted, "q{n}: {} of {} rows", found.len(), wanted.len());
     }
 }

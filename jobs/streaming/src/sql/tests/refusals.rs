@@ -72,8 +72,9 @@ fn aggregations() {
 #[test]
 fn changes_where_rows_can_only_be_appended() {
     refused(
-        "INSERT INTO totals SELECT b, NULL, COUNT(*), 1 FROM plain GROUP BY b",
-        "<INSERT INTO> 'totals' takes appended rows only, and the query takes rows back",
+        "CREATE TABLE kept (b VARCHAR, n BIGINT);
+         INSERT INTO kept SELECT b, COUNT(*) FROM plain GROUP BY b",
+        "<INSERT INTO> table 'kept' takes appended rows only, and the query takes rows back; declare PRIMARY KEY (…) NOT ENFORCED",
     );
 }
 

@@ -35,7 +35,7 @@ fn context(folder: &Path) -> Context {
 }
 
 /// The column names, then the rows in order of their text; of a changelog what is left when it is added up.
-fn lines(batches: &[RecordBatch]) -> Vec<String> {
+pub(super) fn lines(batches: &[RecordBatch]) -> Vec<String> {
     let options = FormatOptions::default().with_null("NULL");
     let mut lines = Vec::new();
     let mut gone: Vec<String> = Vec::new();
