@@ -1,3 +1,5 @@
+//! The first events by their digest, and the same rows however they are dealt and wherever reading begins.
+
 use super::*;
 use crate::Polled;
 use crate::testing::{context, table};

@@ -20,7 +20,9 @@ fn file(name: &str) -> String {
 
 /// The tables of a query over its first events, and the query without its INSERT.
 fn query(n: usize, events: u64) -> (String, String) {
-    let text = file(&format!("q{n}.sql")).replace("'1000000'", &format!("'{events}'"));
+    // Few events to the second, so that there are several windows.
+    let options = format!("'{events}', event.rate = '200'");
+    let text = file(&format!("q{n}.sql")).replace("'1000000'", &options);
     let script = parse(&text).unwrap_or_else(|errors| panic!("q{n}: {:#?}", shown(&text, &errors)));
     let (at, insert) = script.inserts().next().expect("one INSERT");
     let (tables, select) = (script.statements[at].span.0, insert.query.span);
@@ -103,5 +105,15 @@ fn a_restore_in_the_middle_changes_no_answer() {
         let paced = tables.replace("'12000'", "'12000', rate = '60000'");
         let found = lived(&paced, &select, [(1, 2), (2, 1)], &folder());
         assert!(found == wanted, "q{n}: {} of {} rows", found.len(), wanted.len());
+    }
+}
+
+#[test]
+fn no_row_is_lost_on_the_clock() {
+    let (tables, select) = query(ON_THE_CLOCK, 10_000);
+    for (tasks, slices) in [(1, 1), (2, 2)] {
+        let found = streamed(&tables, &select, tasks, slices, &folder());
+        let counts = found[1..].iter().filter_map(|row| row.split(' ').nth(1)?.parse::<u64>().ok());
+        assert_eq!(counts.sum::<u64>(), 9_200);
     }
 }
