@@ -50,3 +50,14 @@ pub fn add_up(sum: &mut BTreeMap<String, i64>, batch: &RecordBatch, changes: boo
         }
     }
 }
+
+/// Adds up what one flush says, checking that it says nothing for nothing: no row both comes and goes.
+#[track_caller]
+pub fn add_up_flush(sum: &mut BTreeMap<String, i64>, batches: &[RecordBatch]) {
+    let mut difference = BTreeMap::new();
+    batches.iter().for_each(|batch| add_up(&mut difference, batch, true));
+    let n_rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    let n_needed: u64 = difference.values().map(|weight| weight.unsigned_abs()).sum();
+    assert_eq!(n_rows as u64, n_needed, "rows that say nothing");
+    batches.iter().for_each(|batch| add_up(sum, batch, true));
+}

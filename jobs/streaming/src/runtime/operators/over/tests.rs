@@ -1,10 +1,10 @@
 //! Functions OVER rows against a naive recomputation.
 
 use super::*;
-use crate::runtime::operators::testing::add_up;
 use crate::runtime::operators::testing::slices::{
     KEY, Row, Slices, Step, TEXT, TIME, VALUE, batch, counts, histories, schema, text, timed_histories, undo,
 };
+use crate::runtime::operators::testing::{add_up, add_up_flush};
 use arrow::array::AsArray;
 use arrow::compute::SortOptions;
 use arrow::datatypes::{Field, IntervalMonthDayNanoType};
@@ -205,7 +205,7 @@ proptest! {
                 prop_assert!(slices.out.batches.is_empty(), "rows before a flush");
                 continue;
             }
-            slices.take().batches.iter().for_each(|batch| add_up(&mut sum, batch, true));
+            add_up_flush(&mut sum, &slices.take().batches);
             let expected = naive(&counts(&steps[..steps.len().min(at + 1)]), &ANY, keyed, |row| row.value, options);
             prop_assert_eq!(&sum, &expected, "after step {}", at);
         }
@@ -213,7 +213,7 @@ proptest! {
         if changes {
             slices.step(&undo(&steps), true);
             slices.flush();
-            slices.take().batches.iter().for_each(|batch| add_up(&mut sum, batch, true));
+            add_up_flush(&mut sum, &slices.take().batches);
             prop_assert!(sum.is_empty(), "{:?} is left", sum);
             for slice in &slices.slices {
                 // The table of keys stays until enough of them are gone.
