@@ -40,9 +40,9 @@ pub(super) fn lived(text: &str, sql: &str, lives: [(u32, u32); 2], folder: &Path
                 }
                 job.drain();
             }
+            batches.extend(rows.join().expect("rows"));
             let outcome = job.wait().expect("the job ends");
             assert_eq!(outcome, if life == 0 { Outcome::Drained } else { Outcome::Finished }, "of {sql}");
-            batches.extend(rows.join().expect("rows"));
         });
     }
     lines(&batches)
