@@ -118,8 +118,8 @@ impl Calls {
             how if how.contains("by text") => call.order_by(vec![by("text", false)]),
             _ => call,
         };
-        let positive = binary(self.column("number"), Op::Gt, lit(0_i64), &self.input).expect("predicate");
-        let filter = how.contains("positive").then_some(positive);
+        let positive = || binary(self.column("number"), Op::Gt, lit(0_i64), &self.input).expect("predicate");
+        let filter = how.contains("positive").then(positive);
         self.all.push((Arc::new(call.build().expect("aggregate")), filter));
     }
 }

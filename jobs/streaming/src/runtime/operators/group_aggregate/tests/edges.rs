@@ -150,6 +150,51 @@ fn dead_groups_leave_nothing_behind() {
     take(&mut operator, &again.iter().map(|(row, _)| (*row, -1)).collect::<Vec<_>>());
     assert!(flush(&mut operator).is_empty(), "nothing changed in sum");
     assert_eq!(sum, naive(&[0, 1], &left));
+    let other = |row: &Row| (row.0, row.1, row.2.map(|number| number + 1), row.3, row.4, row.5);
+    let replaced = left.iter().flat_map(|row| [(*row, -1), (other(row), 1)]).collect::<Vec<_>>();
+    take(&mut operator, &replaced);
+    flush(&mut operator).iter().for_each(|batch| add_up(&mut sum, batch, true));
+    let left: Vec<Row> = left.iter().map(other).collect();
+    assert_eq!(sum, naive(&[0, 1], &left));
+    take(&mut operator, &left.iter().map(|row| (*row, -1)).collect::<Vec<_>>());
+    flush(&mut operator).iter().for_each(|batch| add_up(&mut sum, batch, true));
+    assert!(sum.is_empty(), "{} rows are left", sum.len());
+    assert_eq!(snapshot(&mut operator, 0, 0, 1, &mut out).expect("snapshot"), Vec::<Vec<u8>>::new());
+}
+
+#[test]
+fn what_a_sum_of_floats_cannot_show_outlives_a_restore() {
+    let column = |values: &[(f64, i8)]| {
+        let keys = Int64Array::from(vec![1; values.len()]);
+        let floats: Float64Array = values.iter().map(|(value, _)| Some(*value)).collect();
+        let weights: Int8Array = values.iter().map(|(_, weight)| Some(*weight)).collect();
+        let columns: Vec<ArrayRef> = vec![Arc::new(keys), Arc::new(floats), Arc::new(weights)];
+        let fields = vec![Field::new("key", DataType::Int64, true), Field::new("float", DataType::Float64, true)];
+        let fields = fields.into_iter().chain([changes::weight_field()]).collect::<Vec<_>>();
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("columns fit")
+    };
+    let input = column(&[]).schema();
+    let new = || {
+        let mut calls = Calls { input: Arc::clone(&input), all: Vec::new() };
+        calls.add(sum_udaf(), vec![calls.column("float")], "");
+        let (aggregates, filters): (Vec<_>, Vec<_>) = std::mem::take(&mut calls.all).into_iter().unzip();
+        let output = Arc::clone(&input);
+        let (input, keys) = (Arc::clone(&input), vec![0]);
+        GroupAggregate::new(Spec { keys, aggregates, filters, input, changes: true, output, owns_empty_key: true })
+    };
+    let all = [(1.0, 1), (1e20, 1), (f64::NAN, 1), (f64::MAX, 1), (f64::MAX, 1), (f64::NEG_INFINITY, 1)];
+    let mut out = Output::default();
+    let mut before = new().expect("operator");
+    before.process(0, &column(&all), &mut out).expect("process");
+    let files = snapshot(&mut before, 0, 0, 1, &mut out).expect("snapshot");
+    let mut after = new().expect("operator");
+    restore(&mut after, &files, 0, 1).expect("restore");
+    let back: Vec<(f64, i8)> = all[1..].iter().map(|(value, _)| (*value, -1)).collect();
+    after.process(0, &column(&back), &mut out).expect("process");
+    after.flush(&mut out).expect("flush");
+    let mut sum = BTreeMap::new();
+    out.batches.iter().for_each(|batch| add_up(&mut sum, batch, true));
+    assert_eq!(sum, BTreeMap::from([("1 1.0".to_string(), 1)]));
 }
 
 #[test]
