@@ -1,6 +1,6 @@
 # smack in one small image: built with the pinned toolchain, run without it, not as root.
 FROM rust:1.95-slim-bookworm AS build
-RUN apt-get update && apt-get install -y --no-install-recommends gcc g++ libc6-dev make perl && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev make perl && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY . .
 RUN cargo build --release --locked && cp target/release/smack /usr/local/bin/smack

@@ -1,6 +1,12 @@
 //! What a connector is: the seam between the streaming runtime and the outside.
+//!
+//! Rows come to a sink in one of two ways, the same for the whole life of a sink. A query whose rows are final *appends*:
+//! the runtime calls [`Sink::write`]. A query that takes rows back gives a *changelog*: every row has a weight, +1 for a
+//! row that is there now and -1 for one that is there no longer, and the runtime calls [`Sink::change`]. What a table does
+//! with a changelog is [`Connector::takes`]; a table that appends only is refused for such a query before the job runs
+//! ([`crate::refuses_changes`]). Sources append only.
 
-use arrow::array::RecordBatch;
+use arrow::array::{Int8Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use jobs::Diagnostic;
 use std::path::PathBuf;
@@ -113,12 +119,31 @@ pub trait SourceReader: Send {
     fn checkpointed(&mut self, _positions: &[(usize, Position)]) {}
 }
 
-/// Writes one slice's rows of a table. Calls come in this order: `restore` at most once, then any number of `write`,
-/// `prepare(e)`, `commit(e)` with rising epochs; rows of the next epoch may be written before `commit(e)`.
+/// Writes one slice's rows of a table. Calls come in this order: `restore` at most once, then any number of `write` or
+/// `change`, `prepare(e)`, `commit(e)` with rising epochs; rows of the next epoch may be written before `commit(e)`.
 ///
-/// What is promised after a crash at any moment is [`Connector::delivery`].
+/// What `write` promises of rows holds of changes as well: what [`Connector::delivery`] says after a crash at any moment
+/// is said of the deletions, too, and they take effect in their order among the rows.
 pub trait Sink: Send {
+    /// Rows that are there from now on. To a table that takes [`Takes::Upsert`] they are rows by primary key too: a later
+    /// one replaces the earlier one of its key.
     fn write(&mut self, batch: &RecordBatch) -> Result<()>;
+
+    /// Changes of rows: `batch` has the table's columns and no other, and `weights` is as long as it, without nulls, each
+    /// +1 or -1. Called only for a table that takes more than [`Takes::Append`].
+    ///
+    /// - [`Takes::Upsert`]: at most one row per primary key in one call, so their order within it means nothing. +1 writes
+    ///   the row, whatever was under its key. -1 removes the row with this key, if there is one; its other columns hold
+    ///   the values last known, and nothing may depend on them. A later call takes effect after an earlier one, and all
+    ///   calls about one key come to the same slice. Where delivery is not exactly once, the runtime gives -1 also for a
+    ///   key that came and went since the call before: a process that was killed may have written it.
+    /// - [`Takes::Changes`]: every change as it is, in the stream's order. The two halves of an update may come in either
+    ///   order and in different calls; the sum of the weights of equal rows is what holds in the end.
+    ///
+    /// On a transient error nothing of `batch` was taken, so that it can be given again.
+    fn change(&mut self, _batch: &RecordBatch, _weights: &Int8Array) -> Result<()> {
+        Err(Error::Fatal("this table takes appended rows only, and was given changes of rows".to_owned()))
+    }
 
     /// Ends the epoch: when it returns, all rows written so far are either acknowledged by the other end or contained
     /// in the returned bytes, which are kept with the checkpoint. The bytes hold everything prepared and not yet
@@ -143,6 +168,17 @@ pub enum Delivery {
     Idempotent,
     /// Every row is visible once.
     ExactlyOnce,
+}
+
+/// What a table does with a changelog; it is said of the table's declaration, before anything is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// Nothing: rows are appended, and what was appended stays.
+    Append,
+    /// One row per primary key, which is not empty: a row replaces the one of its key, or removes it.
+    Upsert,
+    /// Every change, as a row with its weight.
+    Changes,
 }
 
 /// One option that a connector understands.
@@ -184,6 +220,17 @@ pub trait Connector: Send + Sync {
 
     fn delivery(&self, _table: &TableDef) -> Delivery {
         Delivery::AtLeastOnce
+    }
+
+    /// What the table does with the changelog of a query that takes rows back.
+    fn takes(&self, _table: &TableDef) -> Takes {
+        Takes::Append
+    }
+
+    /// What a table that takes [`Takes::Append`] would have to declare to take more, as an order: `declare …`. Absent
+    /// where nothing helps but another connector.
+    fn to_take_changes(&self, _table: &TableDef) -> Option<&'static str> {
+        None
     }
 
     /// The names of all splits, in an order that every task sees alike. May ask the other end.

@@ -1,7 +1,9 @@
-//! The `blackhole` connector: takes every row, keeps none, and tells how many came.
+//! The `blackhole` connector: takes every row and every change, keeps none, and tells how many came.
 
-use crate::{Connector, Context, Delivery, Error, OptionInfo, Result, Sink, SourceReader, SplitStart, TableDef};
-use arrow::array::{Array, RecordBatch};
+use crate::{
+    Connector, Context, Delivery, Error, OptionInfo, Result, Sink, SourceReader, SplitStart, TableDef, Takes, changes,
+};
+use arrow::array::{Array, Int8Array, RecordBatch};
 
 pub static CONNECTOR: BlackholeConnector = BlackholeConnector;
 
@@ -37,6 +39,10 @@ impl Connector for BlackholeConnector {
         Delivery::AtLeastOnce
     }
 
+    fn takes(&self, _table: &TableDef) -> Takes {
+        Takes::Changes
+    }
+
     fn splits(&self, _table: &TableDef, _context: &Context) -> Result<Vec<String>> {
         Ok(Vec::new())
     }
@@ -59,7 +65,10 @@ impl Connector for BlackholeConnector {
 #[derive(Debug, Default)]
 struct BlackholeSink {
     table: String,
+    /// Rows written and changes of rows.
     rows: u64,
+    /// Of these, those that took a row back.
+    taken_back: u64,
     bytes: u64,
 }
 
@@ -73,6 +82,11 @@ impl Sink for BlackholeSink {
         Ok(())
     }
 
+    fn change(&mut self, batch: &RecordBatch, weights: &Int8Array) -> Result<()> {
+        self.taken_back += changes::there(&self.table, batch, weights)?.false_count() as u64;
+        self.write(batch)
+    }
+
     fn prepare(&mut self, _epoch: u64) -> Result<Vec<u8>> {
         Ok(Vec::new())
     }
@@ -82,6 +96,7 @@ impl Sink for BlackholeSink {
             table = self.table,
             epoch,
             rows = self.rows,
+            taken_back = self.taken_back,
             bytes = self.bytes,
             "rows went into the blackhole"
         );
@@ -108,5 +123,7 @@ mod tests {
         assert_eq!(sink.prepare(1).unwrap(), Vec::<u8>::new());
         sink.commit(1).unwrap();
         assert_eq!((sink.rows, sink.bytes), (10, 160));
+        sink.change(&batch.slice(0, 3), &Int8Array::from(vec![1, -1, -1])).unwrap();
+        assert_eq!((sink.rows, sink.taken_back, sink.bytes), (13, 2, 160 + 48));
     }
 }

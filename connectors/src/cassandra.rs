@@ -2,7 +2,10 @@
 //!
 //! Promises: a sink's rows are upserts by primary key whose write timestamps rise with the job's generations and, within
 //! one, with each batch; so writing a row again changes nothing, and a process of an earlier generation cannot overwrite
-//! a later one's row. All of the table's columns are written, null ones too: the row is afterwards what was inserted.
+//! a later one's row. All of the table's columns are written, null ones too: the row is afterwards what was inserted. A
+//! changelog's rows that are there no longer are deleted by their whole key, with timestamps of the same count: a later
+//! row of the key is there again, a stale one stays deleted while Cassandra keeps the tombstone (gc_grace_seconds).
+//! What a killed process wrote since its last checkpoint is there until a later row or deletion of its key comes.
 //! A writer outside this job whose clock is far ahead can shadow our writes; Cassandra has no fence against that.
 //! A timestamp keeps its milliseconds, which is what CQL's type holds.
 //!
@@ -18,7 +21,7 @@ mod sink;
 mod source;
 mod types;
 
-use crate::api::{Connector, Context, Delivery, OptionInfo, Result, Sink, SourceReader, SplitStart, TableDef};
+use crate::api::{Connector, Context, Delivery, OptionInfo, Result, Sink, SourceReader, SplitStart, TableDef, Takes};
 use jobs::Diagnostic;
 use settings::Settings;
 
@@ -102,6 +105,14 @@ impl Connector for Cassandra {
 
     fn delivery(&self, _table: &TableDef) -> Delivery {
         Delivery::Idempotent
+    }
+
+    fn takes(&self, table: &TableDef) -> Takes {
+        if table.primary_key.is_empty() { Takes::Append } else { Takes::Upsert }
+    }
+
+    fn to_take_changes(&self, _table: &TableDef) -> Option<&'static str> {
+        Some("declare PRIMARY KEY (…) NOT ENFORCED")
     }
 
     fn splits(&self, _table: &TableDef, _context: &Context) -> Result<Vec<String>> {

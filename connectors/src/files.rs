@@ -2,6 +2,7 @@
 //!
 //! Invariant: a split is a file and a position is the number of a record in it, bad ones counted, so that a read goes
 //! on where it stopped. Files are taken to be finished: what is appended after they were listed may be missed.
+//! Invariant: what was written stays, so a table of files takes appended rows and no changelog.
 
 mod pattern;
 mod read;

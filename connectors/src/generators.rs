@@ -6,6 +6,7 @@
 pub mod auc;
 pub mod cards;
 pub mod datagen;
+pub mod nexmark;
 mod noise;
 mod paced;
 

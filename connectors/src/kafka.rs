@@ -11,7 +11,9 @@
 //! being built; a sink holds 64 MiB in librdkafka, and an exactly-once sink one `buffer.memory` more.
 
 mod at_least_once;
+mod changelog;
 mod cluster;
+mod debezium;
 mod exactly_once;
 mod keys;
 mod outbox;
@@ -20,9 +22,12 @@ mod settings;
 mod source;
 mod values;
 
-use crate::api::{Connector, Context, Delivery, OptionInfo, Result, Sink, SourceReader, SplitStart, TableDef};
+use crate::api::{
+    Connector, Context, Delivery, Error, OptionInfo, Result, Sink, SourceReader, SplitStart, TableDef, Takes,
+};
 use crate::formats;
 use at_least_once::AtLeastOnceSink;
+use changelog::Changelog;
 use exactly_once::ExactlyOnceSink;
 use jobs::Diagnostic;
 use settings::Settings;
@@ -99,6 +104,15 @@ static OPTIONS: &[OptionInfo] = &[
         "sink: columns of the record's key, separated by commas; default the primary key, if there is one",
     ),
     option(
+        "changelog",
+        "upsert|debezium",
+        None,
+        false,
+        "sink: what becomes of rows that a query takes back: upsert, records by primary key, and a record without a value \
+         (a tombstone) for a row that is gone; debezium, every change as Debezium's JSON envelope with before, after and \
+         op; without it such a query is refused",
+    ),
+    option(
         "delivery",
         "exactly_once|at_least_once",
         Some("exactly_once"),
@@ -165,8 +179,16 @@ impl Connector for Kafka {
         Settings::of(table).map_or(Delivery::AtLeastOnce, |settings| settings.delivery)
     }
 
+    fn takes(&self, table: &TableDef) -> Takes {
+        Settings::of(table).map_or(Takes::Append, |settings| settings.changelog.takes())
+    }
+
+    fn to_take_changes(&self, _table: &TableDef) -> Option<&'static str> {
+        Some("add changelog = 'upsert' with PRIMARY KEY (…) NOT ENFORCED, or changelog = 'debezium'")
+    }
+
     fn splits(&self, table: &TableDef, context: &Context) -> Result<Vec<String>> {
-        let settings = Settings::open(table, context)?;
+        let settings = to_read(table, context)?;
         let partitions = cluster::partitions(&settings)?;
         Ok(partitions.iter().map(i32::to_string).collect())
     }
@@ -178,7 +200,7 @@ impl Connector for Kafka {
         splits: &[SplitStart],
         context: &Context,
     ) -> Result<Box<dyn SourceReader>> {
-        let settings = Settings::open(table, context)?;
+        let settings = to_read(table, context)?;
         Ok(Box::new(Source::open(settings, table, projection, splits)?))
     }
 
@@ -190,4 +212,17 @@ impl Connector for Kafka {
             _ => Box::new(AtLeastOnceSink::open(settings, table)?),
         })
     }
+}
+
+/// The settings of a table that is read. A changelog's records are no rows, and taken for rows they would give wrong ones.
+fn to_read(table: &TableDef, context: &Context) -> Result<Settings> {
+    let settings = Settings::open(table, context)?;
+    if settings.changelog == Changelog::None {
+        return Ok(settings);
+    }
+    Err(Error::Fatal(format!(
+        "table '{}' has option 'changelog', and changelogs are only written yet; to read the records of topic '{}' as they \
+         are, declare it as another table without that option",
+        table.name, settings.topic
+    )))
 }

@@ -7,6 +7,7 @@
 mod api;
 mod blackhole;
 mod cassandra;
+mod changes;
 mod files;
 pub mod formats;
 pub mod generators;
@@ -19,5 +20,6 @@ mod table;
 mod testing;
 
 pub use api::*;
+pub use changes::refuses_changes;
 pub use options::Options;
 pub use registry::{check_table, find, registry};

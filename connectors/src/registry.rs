@@ -13,6 +13,7 @@ static REGISTRY: &[&dyn Connector] = &[
     &crate::table::CONNECTOR,
     &crate::generators::cards::CONNECTOR,
     &crate::generators::datagen::CONNECTOR,
+    &crate::generators::nexmark::CONNECTOR,
     &crate::stdout::CONNECTOR,
     &crate::blackhole::CONNECTOR,
 ];

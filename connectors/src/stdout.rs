@@ -1,12 +1,17 @@
 //! The `stdout` connector: one JSON object per row on standard output.
 //!
-//! Promise: at least once; what a crashed job had printed since its last checkpoint is printed again.
+//! Promise: at least once; what a crashed job had printed since its last checkpoint is printed again. Changes have one
+//! field more, the first: `"op"` is `"+"` for a row that is there now and `"-"` for one that is there no longer.
 
-use crate::formats::{self, Encoder};
-use crate::{Connector, Context, Delivery, Error, OptionInfo, Result, Sink, SourceReader, SplitStart, TableDef};
-use arrow::array::RecordBatch;
+use crate::formats::{self, Encoder, Format};
+use crate::{
+    Connector, Context, Delivery, Error, OptionInfo, Result, Sink, SourceReader, SplitStart, TableDef, Takes, changes,
+};
+use arrow::array::{ArrayRef, Int8Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use jobs::Diagnostic;
 use std::io::Write;
+use std::sync::Arc;
 
 static OPTIONS: [OptionInfo; 2] = [formats::FORMAT, formats::CSV_DELIMITER];
 
@@ -48,6 +53,15 @@ impl Connector for StdoutConnector {
         Delivery::AtLeastOnce
     }
 
+    /// A raw row is one column, which leaves no room for what became of it.
+    fn takes(&self, table: &TableDef) -> Takes {
+        if Format::of(table) == Ok(Format::Raw) { Takes::Append } else { Takes::Changes }
+    }
+
+    fn to_take_changes(&self, _table: &TableDef) -> Option<&'static str> {
+        Some("leave out format = 'raw'")
+    }
+
     fn splits(&self, _table: &TableDef, _context: &Context) -> Result<Vec<String>> {
         Ok(Vec::new())
     }
@@ -63,17 +77,32 @@ impl Connector for StdoutConnector {
     }
 
     fn open_sink(&self, table: &TableDef, _context: &Context) -> Result<Box<dyn Sink>> {
-        Ok(Box::new(LinesSink { encoder: Encoder::new(table)?, out: std::io::stdout(), lines: Vec::new() }))
+        Ok(Box::new(LinesSink::new(table, std::io::stdout())?))
     }
 }
 
 struct LinesSink<W> {
+    table: String,
     encoder: Encoder,
+    /// The table's columns behind what became of the row.
+    changes: SchemaRef,
     out: W,
     lines: Vec<u8>,
 }
 
 impl<W: Write> LinesSink<W> {
+    fn new(table: &TableDef, out: W) -> Result<Self> {
+        let op: FieldRef = Arc::new(Field::new("op", DataType::Utf8, false));
+        let fields: Vec<FieldRef> = std::iter::once(op).chain(table.schema.fields().iter().cloned()).collect();
+        Ok(Self {
+            table: table.name.clone(),
+            encoder: Encoder::new(table)?,
+            changes: Arc::new(Schema::new(fields)),
+            out,
+            lines: Vec::new(),
+        })
+    }
+
     fn put(&mut self, lines: &[u8]) -> Result<()> {
         self.out
             .write_all(lines)
@@ -91,6 +120,16 @@ impl<W: Write + Send> Sink for LinesSink<W> {
         self.put(&lines)?;
         self.lines = lines;
         Ok(())
+    }
+
+    fn change(&mut self, batch: &RecordBatch, weights: &Int8Array) -> Result<()> {
+        let there = changes::there(&self.table, batch, weights)?;
+        let op: StringArray = there.iter().map(|there| Some(if there == Some(true) { "+" } else { "-" })).collect();
+        let op: ArrayRef = Arc::new(op);
+        let columns = std::iter::once(op).chain(batch.columns().iter().cloned()).collect();
+        let batch = RecordBatch::try_new(Arc::clone(&self.changes), columns)
+            .map_err(|why| Error::Fatal(format!("rows do not fit table '{}': {why}", self.table)))?;
+        self.write(&batch)
     }
 
     fn prepare(&mut self, _epoch: u64) -> Result<Vec<u8>> {
@@ -111,16 +150,18 @@ mod tests {
     use super::*;
     use crate::testing::table;
     use arrow::array::Int64Array;
-    use arrow::datatypes::DataType;
-    use std::sync::Arc;
 
     #[test]
     fn a_row_is_a_line() {
         let table = table(&[("n", DataType::Int64)], &[]);
-        let mut sink = LinesSink { encoder: Encoder::new(&table).unwrap(), out: Vec::new(), lines: Vec::new() };
+        let mut sink = LinesSink::new(&table, Vec::new()).unwrap();
         let numbers = Int64Array::from(vec![Some(1), None]);
-        sink.write(&RecordBatch::try_new(table.schema.clone(), vec![Arc::new(numbers)]).unwrap()).unwrap();
+        let batch = RecordBatch::try_new(table.schema.clone(), vec![Arc::new(numbers)]).unwrap();
+        sink.write(&batch).unwrap();
         sink.prepare(1).unwrap();
         assert_eq!(sink.out, b"{\"n\":1}\n{\"n\":null}\n");
+        sink.out.clear();
+        sink.change(&batch, &Int8Array::from(vec![1, -1])).unwrap();
+        assert_eq!(sink.out, b"{\"op\":\"+\",\"n\":1}\n{\"op\":\"-\",\"n\":null}\n");
     }
 }

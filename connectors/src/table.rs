@@ -1,15 +1,18 @@
 //! The `table` connector: tables kept by the embedded table store, which the runner's process hosts.
 //!
 //! Promise: exactly once. A sink sends an epoch's rows when its checkpoint is durable, under the name of the life that
-//! wrote them; the store applies each (writer, epoch, part) once, so sending again after a crash changes nothing.
+//! wrote them; the store applies each (writer, epoch, part) once, so sending again after a crash changes nothing. By
+//! primary key a changelog's rows replace each other and go; removals travel with the rows, in their order, and take effect
+//! in the same transaction.
 //! A source reads the table once, as it is when the reading begins.
 
 mod client;
+mod kept;
 mod read;
 mod write;
 
 use crate::{
-    Connector, Context, Delivery, Error, OptionInfo, Options, Result, Sink, SourceReader, SplitStart, TableDef,
+    Connector, Context, Delivery, Error, OptionInfo, Options, Result, Sink, SourceReader, SplitStart, TableDef, Takes,
 };
 use arrow::datatypes::DataType;
 use client::Client;
@@ -100,6 +103,14 @@ impl Connector for TableConnector {
 
     fn delivery(&self, _table: &TableDef) -> Delivery {
         Delivery::ExactlyOnce
+    }
+
+    fn takes(&self, table: &TableDef) -> Takes {
+        if table.primary_key.is_empty() { Takes::Append } else { Takes::Upsert }
+    }
+
+    fn to_take_changes(&self, _table: &TableDef) -> Option<&'static str> {
+        Some("declare PRIMARY KEY (…) NOT ENFORCED")
     }
 
     fn splits(&self, _table: &TableDef, _context: &Context) -> Result<Vec<String>> {

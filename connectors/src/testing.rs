@@ -1,6 +1,7 @@
 //! What the unit tests of this crate share: table declarations in one line.
 
 use crate::{Context, OptionEntry, TableDef};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use std::path::Path;
 use std::sync::Arc;
@@ -37,4 +38,10 @@ pub fn context(base_dir: &Path) -> Context {
         tables_endpoint: None,
         token: None,
     }
+}
+
+/// One column `n` with these numbers.
+pub fn numbered(numbers: std::ops::Range<i64>) -> RecordBatch {
+    let column: ArrayRef = Arc::new(Int64Array::from_iter_values(numbers));
+    RecordBatch::try_from_iter([("n", column)]).expect("one column makes a batch")
 }

@@ -10,6 +10,7 @@ pub mod exit;
 pub mod human;
 pub mod lists;
 mod logs;
+mod operate;
 pub mod output;
 mod start;
 mod submit;
@@ -75,6 +76,14 @@ enum Verb {
         /// Stay until all its jobs are finished (exit code 0) or one has failed (1).
         #[arg(long)]
         wait: bool,
+        /// Go on from the last checkpoints of the same group's earlier, stopped submission; `smack plan` says with what.
+        #[arg(long)]
+        resume: bool,
+    },
+    /// Say what a changed job file would find again of its streams' state with `submit --resume`.
+    Plan {
+        /// A .sql, .toml or .yaml file.
+        file: PathBuf,
     },
     /// Look for mistakes in a job file without running it.
     Check {
@@ -109,6 +118,18 @@ enum Verb {
         /// A group, or `group/name`.
         subject: String,
     },
+    /// Take a checkpoint now, and wait until it is durable.
+    Checkpoint {
+        /// A group, or `group/name`.
+        subject: String,
+    },
+    /// Give a running stream another number of tasks; it goes on from a last checkpoint.
+    Scale {
+        /// A group, or `group/name`.
+        subject: String,
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=1024))]
+        parallelism: u32,
+    },
     /// Say in one sentence why a job or task is in its state.
     Why {
         /// A group, a job or a task.
@@ -127,13 +148,16 @@ enum Verb {
     },
     /// List connectors, or the options of one.
     Connectors { name: Option<String> },
-    /// Measure this build on this machine; suites: start, train.
+    /// Measure this build on this machine; suites: start, train, nexmark.
     Bench {
         /// One suite; all by default.
         suite: Option<String>,
         /// Also run the peers, on the same inputs.
         #[arg(long)]
         peers: bool,
+        /// How many events the queries of suite nexmark read; 1000000 by default.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+        events: Option<u64>,
     },
     /// Run a master.
     Master(MasterArgs),
@@ -295,7 +319,7 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
         Verb::Dev(args) => done(start::dev(args, &globals)),
         Verb::Demo(args) => start::demo(args, output),
         Verb::Run { file, slices } => start::run(&file, slices, output),
-        Verb::Bench { suite, peers } => done(start::bench(suite, peers, output)),
+        Verb::Bench { suite, peers, events } => done(start::bench(suite, peers, events, output)),
         Verb::Check { file: None, .. } | Verb::Check { schema: true, .. } => {
             done(output.json(&crate::settle::json_schema()))
         }
@@ -314,7 +338,10 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
 async fn ask(verb: Verb, globals: &Globals, output: Output) -> Result<()> {
     let client = Client::new(globals.runner.as_deref(), globals.token_file.as_deref())?;
     match verb {
-        Verb::Submit { file, wait } => submit::submit(&client, output, &file, wait).await,
+        Verb::Submit { file, wait, resume } => submit::submit(&client, output, &file, wait, resume).await,
+        Verb::Plan { file } => operate::plan(&client, output, &file).await,
+        Verb::Checkpoint { subject } => operate::checkpoint(&client, output, &subject).await,
+        Verb::Scale { subject, parallelism } => operate::scale(&client, output, &subject, parallelism).await,
         Verb::Ps { subject, tasks } => lists::ps(&client, output, subject.as_deref(), tasks).await,
         Verb::Logs { subject, follow, stderr } => {
             logs::logs(&client, output, &logs::LogsOptions { subject, follow, stderr }).await

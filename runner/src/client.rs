@@ -4,7 +4,10 @@
 
 mod tables;
 
-use crate::view::{ClusterView, Failure, JobView, JobsView, Stopped, SubmitRequest, Submitted, VersionView, WhyView};
+use crate::view::{
+    ClusterView, Failure, JobView, JobsView, PlanView, ScaleRequest, Stopped, SubmitRequest, Submitted, VersionView,
+    WhyView,
+};
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
@@ -95,6 +98,22 @@ impl Client {
     /// `subject`: a group or a job.
     pub async fn stop(&self, subject: &str) -> Result<Stopped> {
         self.json(self.call(Method::POST, &["stop"], subject)).await
+    }
+
+    /// What would become of the state of the file's streams.
+    pub async fn plan(&self, request: &SubmitRequest) -> Result<PlanView> {
+        let call = self.call(Method::POST, &["plan"], "").json(request);
+        self.json(call).await
+    }
+
+    /// `subject`: a group or a job.
+    pub async fn checkpoint(&self, subject: &str) -> Result<Stopped> {
+        self.json(self.call(Method::POST, &["checkpoint"], subject)).await
+    }
+
+    /// `subject`: a group or a job.
+    pub async fn scale(&self, subject: &str, parallelism: u32) -> Result<Stopped> {
+        self.json(self.call(Method::POST, &["scale"], subject).json(&ScaleRequest { parallelism })).await
     }
 
     /// `subject`: a group, a job or a task.

@@ -91,6 +91,9 @@ pub struct SubmitRequest {
     pub file: String,
     /// Absolute folder that relative paths in the file are relative to.
     pub base_dir: String,
+    /// Streams go on from the last checkpoint of the group's earlier submission.
+    #[serde(default)]
+    pub resume: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -98,6 +101,35 @@ pub struct Submitted {
     pub group: String,
     /// Ids in the order in which they start.
     pub jobs: Vec<String>,
+}
+
+/// `POST /api/v1/scale/{group-or-job}`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ScaleRequest {
+    /// Tasks that each of the streams is to have.
+    pub parallelism: u32,
+}
+
+/// `POST /api/v1/plan`: what would become of each stream's state if the file were submitted with `resume`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PlanView {
+    pub jobs: Vec<JobPlanView>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct JobPlanView {
+    /// `group/name`.
+    pub job: String,
+    /// The checkpoint that it would go on from, if there is one.
+    pub epoch: Option<u64>,
+    pub operators: Vec<OperatorPlanView>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OperatorPlanView {
+    pub id: String,
+    /// "reuse", "rebuild" (it is not in the checkpoint and starts empty) or "drop" (it is no longer in the file).
+    pub state: String,
 }
 
 /// Body of every answer that is not a success.
@@ -110,7 +142,7 @@ pub struct Failure {
     pub diagnostics: Vec<jobs::Diagnostic>,
 }
 
-/// `POST /api/v1/stop/{group-or-job}`
+/// `POST /api/v1/stop/{group-or-job}`, `/api/v1/scale/…` and `/api/v1/checkpoint/…`: the jobs that were told.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stopped {
     pub jobs: Vec<String>,

@@ -12,6 +12,7 @@ mod framework;
 mod kills;
 mod mistakes;
 mod notebook;
+mod operate;
 mod processes;
 mod program;
 mod python;

@@ -8,7 +8,7 @@ use arrow::array::{
 };
 use arrow::compute::{lexsort_to_indices, take_record_batch};
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
-use connectors::{Context, Error, Sink, TableDef};
+use connectors::{Context, Error, Sink, TableDef, Takes};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -144,6 +144,99 @@ fn a_stale_generation_cannot_overwrite_a_newer_one() {
     }
     stale.prepare(2).expect("acknowledged");
     assert_eq!(stored(&table), BTreeMap::from([("a".to_owned(), 2), ("only_stale".to_owned(), 1)]));
+}
+
+/// `Some(n)` is there now; `None` is there no longer.
+fn change(sink: &mut Box<dyn Sink>, changes: &[(&str, Option<i64>)]) {
+    let weights = Int8Array::from_iter_values(changes.iter().map(|(_, n)| if n.is_some() { 1 } else { -1 }));
+    let pairs: Vec<(&str, i64)> = changes.iter().map(|(user, n)| (*user, n.unwrap_or(i64::MAX))).collect();
+    sink.change(&rows(&pairs), &weights).expect("changed");
+}
+
+fn kept(pairs: &[(&str, i64)]) -> BTreeMap<String, i64> {
+    pairs.iter().map(|(user, n)| ((*user).to_owned(), *n)).collect()
+}
+
+#[test]
+fn deletions_and_insertions_of_a_key_take_effect_in_their_order() {
+    let table = features(&fresh("changes"));
+    assert_eq!(connector("cassandra").takes(&table), Takes::Upsert);
+    let mut sink = sink(&table, &context(0));
+    // Without a wait in between, all in one epoch.
+    change(&mut sink, &[("back", Some(1)), ("gone", Some(1)), ("stays", Some(1)), ("never", None)]);
+    change(&mut sink, &[("back", None), ("gone", Some(2))]);
+    change(&mut sink, &[("back", Some(2)), ("gone", None)]);
+    change(&mut sink, &[("back", None)]);
+    change(&mut sink, &[("back", Some(0)), ("short", Some(1))]);
+    change(&mut sink, &[("short", None)]);
+    sink.prepare(1).expect("acknowledged");
+    sink.commit(1).expect("committed");
+    assert_eq!(stored(&table), kept(&[("back", 0), ("stays", 1)]));
+    change(&mut sink, &[("back", None), ("gone", Some(3))]);
+    sink.prepare(2).expect("acknowledged");
+    assert_eq!(stored(&table), kept(&[("gone", 3), ("stays", 1)]));
+}
+
+#[test]
+fn many_deletions_under_way_leave_what_came_last() {
+    let table = features(&fresh("churn"));
+    let names: Vec<String> = (0..500).map(|n| format!("user-{n}")).collect();
+    let mut sink = sink(&table, &context(0));
+    for round in 0..7 {
+        // Every other round takes all away; the last one brings the even ones back.
+        let number = |at: usize| (round % 2 == 0 && (round < 6 || at % 2 == 0)).then_some(round);
+        let changes: Vec<(&str, Option<i64>)> =
+            names.iter().enumerate().map(|(at, name)| (name.as_str(), number(at))).collect();
+        change(&mut sink, &changes);
+    }
+    sink.prepare(1).expect("acknowledged");
+    let stored = stored(&table);
+    assert!(stored.values().all(|n| *n == 6), "{stored:?}");
+    assert_eq!(stored.len(), 250);
+}
+
+#[test]
+fn a_stale_generation_can_neither_delete_nor_bring_back() {
+    let table = features(&fresh("stale_changes"));
+    let now = context(0).claimed_us;
+    let mut stale = sink(&table, &claimed(now));
+    change(&mut stale, &[("kept", Some(1)), ("gone", Some(1)), ("stale", Some(1))]);
+    stale.prepare(1).expect("acknowledged");
+    let mut newer = sink(&table, &claimed(now + 1_000_000));
+    change(&mut newer, &[("kept", Some(2)), ("gone", None)]);
+    newer.prepare(2).expect("acknowledged");
+    for _ in 0..10 {
+        change(&mut stale, &[("kept", None), ("gone", Some(99))]);
+    }
+    stale.prepare(2).expect("acknowledged");
+    assert_eq!(stored(&table), kept(&[("kept", 2), ("stale", 1)]));
+}
+
+#[test]
+fn a_row_is_deleted_by_its_whole_key_and_written_again_changes_nothing() {
+    let points = address("SMACK_CASSANDRA");
+    let name = fresh("whole_key");
+    let kinds = [("user", DataType::Utf8), ("day", DataType::Date32), ("n", DataType::Int64)];
+    let table = table("whole_key", &kinds, 2, &options(&points, &name));
+    let batch = |days: &[i32]| {
+        let users: ArrayRef = Arc::new(StringArray::from_iter_values(days.iter().map(|_| "a")));
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(days.iter().map(|day| i64::from(*day))));
+        let days: ArrayRef = Arc::new(Date32Array::from_iter_values(days.iter().copied()));
+        RecordBatch::try_new(Arc::clone(&table.schema), vec![users, days, numbers]).expect("a batch")
+    };
+    let days = || {
+        let all = read(&table, &[1], &BTreeMap::new()).expect("read").all();
+        let days: BTreeSet<i32> =
+            all.column(0).as_primitive::<arrow::datatypes::Date32Type>().values().iter().copied().collect();
+        days
+    };
+    let mut sink = sink(&table, &context(0));
+    sink.write(&batch(&[1, 2, 3])).expect("written");
+    for _ in 0..2 {
+        sink.change(&batch(&[2, 4]), &Int8Array::from(vec![-1, 1])).expect("changed");
+        sink.prepare(1).expect("acknowledged");
+        assert_eq!(days(), BTreeSet::from([1, 3, 4]));
+    }
 }
 
 #[test]

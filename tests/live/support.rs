@@ -110,6 +110,12 @@ pub fn read(table: &TableDef, projection: &[usize], from: &BTreeMap<usize, Posit
 
 /// All values of a topic that a plain client sees in committed transactions, partition by partition.
 pub fn outside_view(topic: &str) -> Vec<String> {
+    outside_records(topic).into_iter().map(|(_, value)| value.unwrap_or_default()).collect()
+}
+
+/// The same with keys; a record without a value is a tombstone.
+pub fn outside_records(topic: &str) -> Vec<(Option<String>, Option<String>)> {
+    let text = |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", address("SMACK_KAFKA"))
         .set("group.id", "outside")
@@ -124,17 +130,15 @@ pub fn outside_view(topic: &str) -> Vec<String> {
     assignment.add_partition_range(topic, 0, n_partitions as i32 - 1);
     assignment.set_all_offsets(Offset::Beginning).expect("offsets");
     consumer.assign(&assignment).expect("assign");
-    let mut values = Vec::new();
+    let mut records = Vec::new();
     let mut ends = 0;
     while ends < n_partitions {
         match consumer.poll(PATIENCE) {
-            Some(Ok(message)) => {
-                values.push(String::from_utf8_lossy(message.payload().unwrap_or_default()).into_owned())
-            }
+            Some(Ok(message)) => records.push((text(message.key()), text(message.payload()))),
             Some(Err(KafkaError::PartitionEOF(_))) => ends += 1,
             Some(Err(error)) => panic!("outside view of {topic}: {error}"),
             None => panic!("outside view of {topic}: nothing within {PATIENCE:?}"),
         }
     }
-    values
+    records
 }

@@ -43,17 +43,19 @@ pub struct Columns {
     cells: Vec<(String, Cells)>,
 }
 
-/// One row of them, with its write timestamp as last value.
+/// One row of them, with its write timestamp.
 pub struct Row<'a> {
     pub columns: &'a Columns,
     pub row: usize,
     pub timestamp_us: i64,
+    /// A DELETE names its timestamp before the key, an INSERT behind the values.
+    pub timestamp_first: bool,
 }
 
 impl Columns {
     /// `there` are the server's types, in the order of the batch's columns.
     pub fn new(batch: &RecordBatch, there: &[ColumnType<'static>]) -> Result<Self> {
-        assert_eq!(batch.num_columns(), there.len(), "columns of a batch and of a prepared insert");
+        assert_eq!(batch.num_columns(), there.len(), "columns of a batch and of a prepared statement");
         let mut cells = Vec::with_capacity(there.len());
         for ((field, column), kind) in batch.schema().fields().iter().zip(batch.columns()).zip(there) {
             let unfit = |why: String| Error::Fatal(format!("column '{}' cannot be written: {why}", field.name()));
@@ -211,13 +213,19 @@ impl SerializeRow for Row<'_> {
         context: &RowSerializationContext<'_>,
         writer: &mut RowWriter<'_>,
     ) -> std::result::Result<(), SerializationError> {
-        assert_eq!(context.columns().len(), self.columns.cells.len() + 1, "values of a prepared insert");
+        assert_eq!(context.columns().len(), self.columns.cells.len() + 1, "values of a prepared statement");
+        let timestamp = self.timestamp_us.to_be_bytes();
+        if self.timestamp_first {
+            writer.make_cell_writer().set_value(&timestamp).map_err(SerializationError::new)?;
+        }
         for (name, cells) in &self.columns.cells {
             cells
                 .write(self.row, writer)
                 .map_err(|why| SerializationError::new(BadValue { column: name.clone(), why }))?;
         }
-        writer.make_cell_writer().set_value(&self.timestamp_us.to_be_bytes()).map_err(SerializationError::new)?;
+        if !self.timestamp_first {
+            writer.make_cell_writer().set_value(&timestamp).map_err(SerializationError::new)?;
+        }
         Ok(())
     }
 

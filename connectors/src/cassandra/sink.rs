@@ -1,8 +1,8 @@
-//! Upserts rows by primary key.
+//! Upserts rows by primary key, and deletes them by it.
 //!
-//! Promises: each written batch gets a write timestamp of its own, later batches and later generations larger ones; of
-//! rows with one key in a batch the last is written, since Cassandra would decide between equal timestamps by value. When
-//! `prepare` returns, every row is acknowledged at the table's consistency.
+//! Promises: each batch gets a write timestamp of its own, later batches and later generations larger ones, deletions and
+//! insertions alike; of rows with one key in a batch the last counts, since Cassandra would decide between equal timestamps
+//! by value, or for the deletion. When `prepare` returns, every row is acknowledged at the table's consistency.
 //!
 //! Writes are under way while `write` has long returned, `max_in_flight` at most; a batch's order does not depend on when
 //! they arrive, but on their timestamps.
@@ -12,7 +12,8 @@ use super::session::{self, failed};
 use super::settings::{Settings, quoted};
 use super::{schema, types};
 use crate::api::{Context, Error, Result, Sink, TableDef};
-use arrow::array::{Array, RecordBatch};
+use crate::changes;
+use arrow::array::{Array, BooleanArray, Int8Array, RecordBatch};
 use arrow::row::{RowConverter, SortField};
 use scylla::client::session::Session;
 use scylla::cluster::metadata::ColumnType;
@@ -34,15 +35,20 @@ pub struct CassandraSink {
     settings: Arc<Settings>,
     session: Arc<Session>,
     runtime: Handle,
-    insert: PreparedStatement,
-    /// The server's types of the columns.
-    there: Vec<ColumnType<'static>>,
+    insert: Prepared,
+    delete: Prepared,
     primary_key: Vec<usize>,
     keys: RowConverter,
     /// Of the next batch.
     timestamp_us: i64,
     in_flight: Arc<Semaphore>,
     unwritten: Arc<Mutex<Unwritten>>,
+}
+
+struct Prepared {
+    statement: PreparedStatement,
+    /// The server's types of the columns, without the timestamp.
+    there: Vec<ColumnType<'static>>,
 }
 
 /// Rows that were given up for now: they are tried again before anything else is taken.
@@ -62,16 +68,18 @@ impl CassandraSink {
         }
         let runtime = session::handle()?;
         let session = session::connect(&settings)?;
-        let insert = session::block_on(async {
+        let (insert, delete) = session::block_on(async {
             schema::create(&session, &settings, table, context).await?;
             schema::find(&session, &settings, table, true).await?;
-            let mut insert = session::prepare(&session, &settings, &insert_statement(&settings, table)).await?;
-            insert.set_consistency(settings.consistency);
-            insert.set_is_idempotent(true);
-            Ok::<_, Error>(insert)
+            let insert = prepare(&session, &settings, &insert_statement(&settings, table)).await?;
+            let delete = prepare(&session, &settings, &delete_statement(&settings, table)).await?;
+            Ok::<_, Error>((insert, delete))
         })??;
-        let n_columns = table.schema.fields().len();
-        let there = insert.get_variable_col_specs().iter().take(n_columns).map(|spec| spec.typ().clone()).collect();
+        let kinds = |statement: &PreparedStatement, skip: usize, n: usize| {
+            statement.get_variable_col_specs().iter().skip(skip).take(n).map(|spec| spec.typ().clone()).collect()
+        };
+        let insert = Prepared { there: kinds(&insert, 0, table.schema.fields().len()), statement: insert };
+        let delete = Prepared { there: kinds(&delete, 1, table.primary_key.len()), statement: delete };
         let key_fields = table.primary_key.iter().map(|at| SortField::new(table.schema.field(*at).data_type().clone()));
         let keys = RowConverter::new(key_fields.collect()).map_err(|why| {
             Error::Fatal(format!("the primary key of table '{}' cannot be compared: {why}", table.name))
@@ -82,7 +90,7 @@ impl CassandraSink {
             session,
             runtime,
             insert,
-            there,
+            delete,
             primary_key: table.primary_key.clone(),
             keys,
             timestamp_us: context.claimed_us,
@@ -115,6 +123,32 @@ impl CassandraSink {
         let mut rows: Vec<usize> = (0..batch.num_rows()).rev().filter(|row| seen.insert(keys.row(*row))).collect();
         rows.reverse();
         Ok(rows)
+    }
+
+    /// Writes a batch under the next timestamp, or removes those of its rows that are not `there`.
+    fn put(&mut self, batch: &RecordBatch, there: Option<&BooleanArray>) -> Result<()> {
+        self.retry()?;
+        let rows = self.last_of_each_key(batch)?;
+        let keys = batch.project(&self.primary_key).map_err(|why| Error::Fatal(why.to_string()))?;
+        let (columns, keys) = (Columns::new(batch, &self.insert.there)?, Columns::new(&keys, &self.delete.there)?);
+        let timestamp_us = self.timestamp_us;
+        self.timestamp_us += 1;
+        self.send(rows.into_iter().map(|row| match there.is_none_or(|there| there.value(row)) {
+            true => self.bind(&self.insert, &Row { columns: &columns, row, timestamp_us, timestamp_first: false }),
+            false => self.bind(&self.delete, &Row { columns: &keys, row, timestamp_us, timestamp_first: true }),
+        }))
+    }
+
+    fn bind(&self, prepared: &Prepared, row: &Row<'_>) -> Result<BoundStatement> {
+        prepared.statement.clone().bind(row).map_err(|why| {
+            let kinds: Vec<String> = prepared.there.iter().map(types::cql_name).collect();
+            let place = self.settings.place();
+            Error::Fatal(format!(
+                "{place}, table {}: a row cannot be written as ({}): {why}",
+                self.settings.quoted_table(),
+                kinds.join(", ")
+            ))
+        })
     }
 
     /// Sends rows, waiting only where too many are under way.
@@ -165,6 +199,14 @@ impl CassandraSink {
     }
 }
 
+/// Both statements change nothing when they are executed again: they carry their timestamp.
+async fn prepare(session: &Session, settings: &Settings, statement: &str) -> Result<PreparedStatement> {
+    let mut prepared = session::prepare(session, settings, statement).await?;
+    prepared.set_consistency(settings.consistency);
+    prepared.set_is_idempotent(true);
+    Ok(prepared)
+}
+
 async fn execute(
     session: &Session,
     settings: &Settings,
@@ -193,26 +235,21 @@ fn insert_statement(settings: &Settings, table: &TableDef) -> String {
     format!("INSERT INTO {} ({}) VALUES ({marks}) USING TIMESTAMP ?{ttl}", settings.quoted_table(), names.join(", "))
 }
 
+fn delete_statement(settings: &Settings, table: &TableDef) -> String {
+    let key = table.primary_key.iter().map(|at| format!("{} = ?", quoted(table.schema.field(*at).name())));
+    let key: Vec<String> = key.collect();
+    format!("DELETE FROM {} USING TIMESTAMP ? WHERE {}", settings.quoted_table(), key.join(" AND "))
+}
+
 impl Sink for CassandraSink {
     /// On a transient error none of `batch` was taken, so it can be written again.
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        self.retry()?;
-        let rows = self.last_of_each_key(batch)?;
-        let columns = Columns::new(batch, &self.there)?;
-        let timestamp_us = self.timestamp_us;
-        self.timestamp_us += 1;
-        self.send(rows.into_iter().map(|row| {
-            let row = Row { columns: &columns, row, timestamp_us };
-            self.insert.clone().bind(&row).map_err(|why| {
-                let kinds: Vec<String> = self.there.iter().map(types::cql_name).collect();
-                let place = self.settings.place();
-                Error::Fatal(format!(
-                    "{place}, table {}: a row cannot be written as ({}): {why}",
-                    self.settings.quoted_table(),
-                    kinds.join(", ")
-                ))
-            })
-        }))
+        self.put(batch, None)
+    }
+
+    fn change(&mut self, batch: &RecordBatch, weights: &Int8Array) -> Result<()> {
+        let there = changes::there(&self.settings.name, batch, weights)?;
+        self.put(batch, Some(&there))
     }
 
     fn prepare(&mut self, epoch: u64) -> Result<Vec<u8>> {
@@ -230,5 +267,26 @@ impl Sink for CassandraSink {
 
     fn restore(&mut self, _epoch: u64, _states: Vec<Vec<u8>>) -> Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::table;
+    use arrow::datatypes::DataType;
+
+    #[test]
+    fn rows_are_written_whole_and_deleted_by_their_full_key() {
+        let options =
+            [("connector", "cassandra"), ("contact_points", "a"), ("keyspace", "Ks"), ("table", "t"), ("ttl", "1h")];
+        let columns = [("n", DataType::Int64), ("user", DataType::Utf8), ("Day", DataType::Date32)];
+        let mut table = table(&columns, &options);
+        table.primary_key = vec![1, 2];
+        let settings = Settings::of(&table).unwrap_or_else(|wrong| panic!("{wrong:?}"));
+        let insert = r#"INSERT INTO "Ks"."t" ("n", "user", "Day") VALUES (?, ?, ?) USING TIMESTAMP ? AND TTL 3600"#;
+        assert_eq!(insert_statement(&settings, &table), insert);
+        let delete = r#"DELETE FROM "Ks"."t" USING TIMESTAMP ? WHERE "user" = ? AND "Day" = ?"#;
+        assert_eq!(delete_statement(&settings, &table), delete);
     }
 }

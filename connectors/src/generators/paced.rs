@@ -25,8 +25,13 @@ pub struct Pace {
 
 impl Pace {
     pub fn of(table: &TableDef) -> std::result::Result<Self, Diagnostic> {
+        Self::counted_by(table, ROWS.name)
+    }
+
+    /// As [`Pace::of`], where another option says how many rows there are.
+    pub fn counted_by(table: &TableDef, rows: &str) -> std::result::Result<Self, Diagnostic> {
         let options = Options::new(table);
-        let rows = options.number::<u64>(ROWS.name)?;
+        let rows = options.number::<u64>(rows)?;
         let splits = options.number_within::<u64>(SPLITS.name, 1, 1024)?.unwrap_or(4);
         let default_rate = if rows.is_some() { 0.0 } else { 2000.0 };
         let rate = options.number_within::<f64>(RATE.name, 0.0, 1e9)?.unwrap_or(default_rate);
@@ -44,7 +49,12 @@ impl Pace {
 
 /// Makes rows by number.
 pub trait Rows: Send {
-    /// The `count` rows with the numbers `first`, `first + step`, ….
+    /// How many rows are asked for at once, at most.
+    fn at_once(&self) -> u64 {
+        BATCH_ROWS
+    }
+
+    /// The `count` rows with the numbers `first`, `first + step`, …; fewer where some numbers stand for no row.
     fn rows(&self, first: u64, step: u64, count: u64) -> Result<RecordBatch>;
 }
 
@@ -84,11 +94,11 @@ impl<R: Rows> PacedReader<R> {
     fn due(&self, at: &SplitState, now: Instant) -> u64 {
         let left = self.pace.rows_of(at.split).map_or(u64::MAX, |rows| rows.saturating_sub(at.next));
         if self.pace.rate == 0.0 {
-            return left.min(BATCH_ROWS);
+            return left.min(self.rows.at_once());
         }
         let rate = self.pace.rate / self.pace.splits as f64;
         let allowed = (now.duration_since(self.opened).as_secs_f64() * rate) as u64;
-        allowed.saturating_sub(at.next - at.begin).min(left).min(BATCH_ROWS)
+        allowed.saturating_sub(at.next - at.begin).min(left).min(self.rows.at_once())
     }
 
     /// How long until some split has a row due.

@@ -1,15 +1,14 @@
 //! A sink that sends rows at once, through an idempotent producer.
 //!
 //! Promises: what was written before `prepare` returns is acknowledged by all in-sync replicas. Rows written after the
-//! last durable checkpoint appear again after a crash. Records of one key keep their order.
+//! last durable checkpoint appear again after a crash. Records of one key keep their order, tombstones among them.
 
+use super::changelog::RecordEncoder;
 use super::cluster;
-use super::keys::KeyEncoder;
 use super::producer::Producer;
 use super::settings::Settings;
-use super::values::ValueEncoder;
 use crate::api::{Error, Result, Sink, TableDef};
-use arrow::array::RecordBatch;
+use arrow::array::{Int8Array, RecordBatch};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,13 +16,15 @@ use std::time::Duration;
 /// How long the brokers may be silent before the runtime is told; nothing is given up then.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The key and the value of a record.
+type Unsent = (Option<Vec<u8>>, Option<Vec<u8>>);
+
 pub struct AtLeastOnceSink {
     settings: Settings,
-    values: ValueEncoder,
-    keys: KeyEncoder,
+    records: RecordEncoder,
     producer: Producer,
-    /// Records accepted by `write` for which librdkafka had no room yet; those of one batch at most.
-    unsent: VecDeque<(Option<Vec<u8>>, Vec<u8>)>,
+    /// Records accepted by `write` or `change` for which librdkafka had no room yet; those of one batch at most.
+    unsent: VecDeque<Unsent>,
     /// A record was lost for good: only the checkpoint can bring it back, so nothing more succeeds.
     lost: Option<String>,
 }
@@ -36,9 +37,8 @@ impl AtLeastOnceSink {
             config.set("message.timeout.ms", "0");
         }
         let producer = Producer::open(&settings, &config, &settings.topic)?;
-        let values = ValueEncoder::new(table)?;
-        let keys = KeyEncoder::new(table, &settings.key_columns)?;
-        Ok(Self { settings, values, keys, producer, unsent: VecDeque::new(), lost: None })
+        let records = RecordEncoder::new(&settings, table)?;
+        Ok(Self { settings, records, producer, unsent: VecDeque::new(), lost: None })
     }
 
     fn failed(&mut self, error: &KafkaError) -> Error {
@@ -69,7 +69,7 @@ impl AtLeastOnceSink {
     /// Hands on what waits, for at most `wait`.
     fn drain(&mut self, wait: Duration) -> std::result::Result<(), KafkaError> {
         while let Some((key, value)) = self.unsent.front() {
-            self.producer.send(key.as_deref(), value, wait)?;
+            self.producer.send(key.as_deref(), value.as_deref(), wait)?;
             self.unsent.pop_front();
         }
         Ok(())
@@ -78,20 +78,16 @@ impl AtLeastOnceSink {
     fn check_lost(&self) -> Result<()> {
         self.lost.as_ref().map_or(Ok(()), |text| Err(Error::Fatal(text.clone())))
     }
-}
 
-impl Sink for AtLeastOnceSink {
-    /// On a transient error none of `batch` was taken, so it can be written again.
-    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+    /// On a transient error none of `batch` was taken, so it can be given again.
+    fn put(&mut self, batch: &RecordBatch, weights: Option<&Int8Array>) -> Result<()> {
         self.check_lost()?;
         if let Err(error) = self.drain(PATIENCE) {
             return Err(self.failed(&error));
         }
-        let keys = self.keys.encode(batch)?;
         let (producer, unsent) = (&mut self.producer, &mut self.unsent);
         let mut refused = None;
-        self.values.each(batch, |row, value| {
-            let key = keys.get(row);
+        self.records.each(batch, weights, |key, value| {
             if unsent.is_empty() && refused.is_none() {
                 match producer.send(key, value, PATIENCE) {
                     Ok(()) => return Ok(()),
@@ -99,13 +95,23 @@ impl Sink for AtLeastOnceSink {
                     Err(error) => refused = Some(error),
                 }
             }
-            unsent.push_back((key.map(<[u8]>::to_vec), value.to_vec()));
+            unsent.push_back((key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec)));
             Ok(())
         })?;
         match refused {
             None => Ok(()),
             Some(error) => Err(self.failed(&error)),
         }
+    }
+}
+
+impl Sink for AtLeastOnceSink {
+    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.put(batch, None)
+    }
+
+    fn change(&mut self, batch: &RecordBatch, weights: &Int8Array) -> Result<()> {
+        self.put(batch, Some(weights))
     }
 
     fn prepare(&mut self, _epoch: u64) -> Result<Vec<u8>> {

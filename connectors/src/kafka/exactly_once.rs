@@ -17,14 +17,13 @@
 //! Downtime survived: brokers forget offsets of idle groups after `offsets.retention.minutes` (seven days by default). A
 //! checkpoint older than six days whose number is missing is therefore refused, never guessed about.
 
+use super::changelog::RecordEncoder;
 use super::cluster::{self, Watch};
-use super::keys::KeyEncoder;
 use super::outbox::{Outbox, Records};
 use super::producer::Producer;
 use super::settings::Settings;
-use super::values::ValueEncoder;
 use crate::api::{Context, Error, Result, Sink, TableDef};
-use arrow::array::RecordBatch;
+use arrow::array::{Int8Array, RecordBatch};
 use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{Producer as _, PurgeConfig};
@@ -45,8 +44,7 @@ const NUMBER_KEPT: Duration = Duration::from_secs(6 * 86_400);
 
 pub struct ExactlyOnceSink {
     settings: Settings,
-    values: ValueEncoder,
-    keys: KeyEncoder,
+    records: RecordEncoder,
     /// Rows since the last barrier.
     open: Records,
     prepared: BTreeMap<u64, Records>,
@@ -58,8 +56,7 @@ impl ExactlyOnceSink {
         // The random part makes the id this writer's alone, also where two statements of a job write one table.
         let id = format!("smack.{}.{}.{}.{}", context.job, table.name, context.slot, uuid::Uuid::now_v7().simple());
         Ok(Self {
-            values: ValueEncoder::new(table)?,
-            keys: KeyEncoder::new(table, &settings.key_columns)?,
+            records: RecordEncoder::new(&settings, table)?,
             open: Records::default(),
             prepared: BTreeMap::new(),
             writer: Writer::new(id, settings.topic.clone()),
@@ -70,14 +67,11 @@ impl ExactlyOnceSink {
     fn kept_bytes(&self) -> usize {
         self.open.len_bytes() + self.prepared.values().map(Records::len_bytes).sum::<usize>()
     }
-}
 
-impl Sink for ExactlyOnceSink {
-    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        let keys = self.keys.encode(batch)?;
+    fn put(&mut self, batch: &RecordBatch, weights: Option<&Int8Array>) -> Result<()> {
         let open = &mut self.open;
-        self.values.each(batch, |row, value| {
-            open.push(keys.get(row), value);
+        self.records.each(batch, weights, |key, value| {
+            open.push(key, value);
             Ok(())
         })?;
         if self.kept_bytes() > self.settings.buffer_bytes {
@@ -89,6 +83,16 @@ impl Sink for ExactlyOnceSink {
             )));
         }
         Ok(())
+    }
+}
+
+impl Sink for ExactlyOnceSink {
+    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.put(batch, None)
+    }
+
+    fn change(&mut self, batch: &RecordBatch, weights: &Int8Array) -> Result<()> {
+        self.put(batch, Some(weights))
     }
 
     fn prepare(&mut self, epoch: u64) -> Result<Vec<u8>> {

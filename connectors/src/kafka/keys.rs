@@ -54,4 +54,12 @@ impl Keys {
             Self::Records(keys) => Some(&keys[row]),
         }
     }
+
+    /// Rows whose key is null, which is no key.
+    pub fn n_null(&self) -> usize {
+        match self {
+            Self::Plain(keys) => keys.null_count(),
+            Self::None | Self::Records(_) => 0,
+        }
+    }
 }

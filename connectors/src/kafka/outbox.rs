@@ -1,15 +1,20 @@
 //! Encoded records that wait for their checkpoint to become durable, and their form inside it.
 //!
 //! Invariant: what [`Outbox::decode`] accepts is what [`Outbox::encode`] wrote, whole: magic, version and a checksum
-//! over everything. The form is ours and fixed; a later one gets another version.
+//! over everything. The form is ours and fixed; a later one gets another version, and earlier ones stay readable. Version
+//! 2 has records without a value (tombstones), which version 1 had not; else they are the same.
 
 use flate2::Crc;
 use std::collections::BTreeMap;
 
 const MAGIC: &[u8; 6] = b"smkout";
-const VERSION: u16 = 1;
-/// Length that says "no key".
-const NO_KEY: u32 = u32::MAX;
+const VERSION: u16 = 2;
+const VERSIONS_READ: [u16; 2] = [1, VERSION];
+/// Length that says "none": a record without a key, or without a value.
+const NONE: u32 = u32::MAX;
+
+/// The key and the value of a record.
+pub type Record<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
 
 /// Records of one epoch, end to end: key length, key, value length, value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,15 +25,15 @@ pub struct Records {
 
 impl Records {
     /// A key or value of 4 GiB or more cannot be a Kafka record; the caller bounds them far below.
-    pub fn push(&mut self, key: Option<&[u8]>, value: &[u8]) {
+    pub fn push(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) {
         let length = |bytes: &[u8]| match u32::try_from(bytes.len()) {
-            Ok(length) if length != NO_KEY => length,
+            Ok(length) if length != NONE => length,
             _ => panic!("a record of {} bytes in an outbox", bytes.len()),
         };
-        self.bytes.extend_from_slice(&key.map_or(NO_KEY, length).to_le_bytes());
-        self.bytes.extend_from_slice(key.unwrap_or_default());
-        self.bytes.extend_from_slice(&length(value).to_le_bytes());
-        self.bytes.extend_from_slice(value);
+        for part in [key, value] {
+            self.bytes.extend_from_slice(&part.map_or(NONE, length).to_le_bytes());
+            self.bytes.extend_from_slice(part.unwrap_or_default());
+        }
         self.count += 1;
     }
 
@@ -40,7 +45,7 @@ impl Records {
         self.count == 0
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (Option<&[u8]>, &[u8])> {
+    pub fn iter(&self) -> impl Iterator<Item = Record<'_>> {
         let mut rest = Reader { bytes: &self.bytes };
         std::iter::from_fn(move || rest.record())
     }
@@ -93,8 +98,8 @@ impl Outbox {
             return Err("it does not begin like one".to_owned());
         }
         let version = head.array().map(u16::from_le_bytes);
-        if version != Some(VERSION) {
-            return Err(format!("its version is {version:?}, but {VERSION} is what this build reads"));
+        if version.is_none_or(|version| !VERSIONS_READ.contains(&version)) {
+            return Err(format!("its version is {version:?}, but {VERSIONS_READ:?} are what this build reads"));
         }
         let sum = head.array().map(u32::from_le_bytes);
         if sum != Some(checksum(head.bytes)) {
@@ -146,13 +151,15 @@ impl<'a> Reader<'a> {
         String::from_utf8(self.take(length)?.to_vec()).ok()
     }
 
-    fn record(&mut self) -> Option<(Option<&'a [u8]>, &'a [u8])> {
-        let key = match u32::from_le_bytes(self.array()?) {
-            NO_KEY => None,
-            length => Some(self.take(length as usize)?),
-        };
-        let length = u32::from_le_bytes(self.array()?) as usize;
-        Some((key, self.take(length)?))
+    fn record(&mut self) -> Option<Record<'a>> {
+        Some((self.part()?, self.part()?))
+    }
+
+    fn part(&mut self) -> Option<Option<&'a [u8]>> {
+        match u32::from_le_bytes(self.array()?) {
+            NONE => Some(None),
+            length => self.take(length as usize).map(Some),
+        }
     }
 }
 
@@ -161,12 +168,38 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    type Epochs = BTreeMap<u64, Vec<(Option<Vec<u8>>, Vec<u8>)>>;
+    type Epochs = BTreeMap<u64, Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>>;
 
     fn epochs() -> impl Strategy<Value = Epochs> {
         let bytes = || prop::collection::vec(any::<u8>(), 0..20);
-        let record = (prop::option::of(bytes()), bytes());
+        let record = (prop::option::of(bytes()), prop::option::of(bytes()));
         prop::collection::btree_map(any::<u64>(), prop::collection::vec(record, 0..5), 0..4)
+    }
+
+    /// What each version wrote of the same writer; version 2 has a tombstone more.
+    #[test]
+    fn golden_vectors() {
+        let head = b"\x01\0\0\0w\x01\0\0\0t\x07\0\0\0\0\0\0\0\x01\0\0\0\x03\0\0\0\0\0\0\0";
+        let value = b"\x01\0\0\0k\x02\0\0\0vw";
+        let tombstone = b"\x01\0\0\0k\xff\xff\xff\xff";
+        for (version, records, count) in [(1u16, value.to_vec(), 1u64), (2, [value.as_slice(), tombstone].concat(), 2)]
+        {
+            let body =
+                [head.as_slice(), &count.to_le_bytes(), &(records.len() as u64).to_le_bytes(), &records].concat();
+            let sum = checksum(&body).to_le_bytes();
+            let bytes = [b"smkout".as_slice(), &version.to_le_bytes(), &sum, &body].concat();
+            let outbox = Outbox::decode(&bytes).unwrap();
+            let mut wanted = Records::default();
+            wanted.push(Some(b"k"), Some(b"vw"));
+            if version == 2 {
+                wanted.push(Some(b"k"), None);
+                assert_eq!(outbox.encode(), bytes);
+            }
+            assert_eq!((outbox.writer.as_str(), outbox.topic.as_str(), outbox.prepared_ms), ("w", "t", 7));
+            assert_eq!(outbox.epochs, BTreeMap::from([(3, wanted)]));
+        }
+        let later = [b"smkout".as_slice(), &3u16.to_le_bytes(), &[0; 40]].concat();
+        assert!(Outbox::decode(&later).unwrap_err().contains("version"));
     }
 
     proptest! {
@@ -181,9 +214,10 @@ mod tests {
             for (epoch, list) in &epochs {
                 let records = outbox.epochs.entry(*epoch).or_default();
                 for (key, value) in list {
-                    records.push(key.as_deref(), value);
+                    records.push(key.as_deref(), value.as_deref());
                 }
-                let back: Vec<_> = records.iter().map(|(key, value)| (key.map(<[u8]>::to_vec), value.to_vec())).collect();
+                let owned = |part: Option<&[u8]>| part.map(<[u8]>::to_vec);
+                let back: Vec<_> = records.iter().map(|(key, value)| (owned(key), owned(value))).collect();
                 prop_assert_eq!(&back, list);
             }
             let mut bytes = outbox.encode();

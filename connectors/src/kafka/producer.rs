@@ -30,14 +30,19 @@ impl Producer {
         self.inner.client().context()
     }
 
-    /// Hands one record over. `QueueFull` after `wait` means that the brokers do not take what they are given.
-    pub fn send(&mut self, key: Option<&[u8]>, value: &[u8], wait: Duration) -> std::result::Result<(), KafkaError> {
+    /// Hands one record over; without a value it is a tombstone. `QueueFull` after `wait` means that the brokers do not
+    /// take what they are given.
+    pub fn send(
+        &mut self,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        wait: Duration,
+    ) -> std::result::Result<(), KafkaError> {
         let mut full_since = None;
         loop {
-            let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.topic).payload(value);
-            if let Some(key) = key {
-                record = record.key(key);
-            }
+            let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.topic);
+            record.key = key;
+            record.payload = value;
             match self.inner.send(record) {
                 Ok(()) => break,
                 Err((full @ KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {

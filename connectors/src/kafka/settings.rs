@@ -2,7 +2,9 @@
 //!
 //! Invariant: no value of a passed-through option is ever part of a text: it may be a password.
 
+use super::changelog::Changelog;
 use crate::api::{Context, Delivery, Error, Result, TableDef};
+use crate::formats::{self, Format};
 use crate::options::Options;
 use jobs::Diagnostic;
 use rdkafka::ClientConfig;
@@ -67,6 +69,7 @@ pub struct Settings {
     pub group: Option<String>,
     /// Indices into the table's schema; empty is no key.
     pub key_columns: Vec<usize>,
+    pub changelog: Changelog,
     pub delivery: Delivery,
     pub transaction_timeout: Duration,
     pub buffer_bytes: usize,
@@ -118,6 +121,13 @@ impl Settings {
             "at_least_once" => Delivery::AtLeastOnce,
             _ => Delivery::ExactlyOnce,
         };
+        let changelog = match options.text("changelog") {
+            None => Changelog::None,
+            Some(_) => match word("changelog", &["upsert", "debezium"]) {
+                "debezium" => Changelog::Debezium,
+                _ => Changelog::Upsert,
+            },
+        };
         let create = word("create_topic", &["false", "true"]) == "true";
         let mut count = |key: &str, most: i32| match options.number_within(key, 1, most) {
             Ok(count) => count,
@@ -156,6 +166,7 @@ impl Settings {
             Some(Ok(mib)) => mib,
             None => BUFFER_MIB,
         };
+        wrong.extend(unfit_changelog(table, changelog, &key_columns));
         let settings = Self {
             table: table.name.clone(),
             topic,
@@ -166,6 +177,7 @@ impl Settings {
             bad_data,
             group: options.text("group.id").or(options.text(GROUP_ALIAS)).map(str::to_owned),
             key_columns,
+            changelog,
             delivery,
             transaction_timeout,
             buffer_bytes: (buffer_mib * 1_048_576.0) as usize,
@@ -275,6 +287,41 @@ fn key_columns(table: &TableDef) -> std::result::Result<Vec<usize>, Diagnostic> 
     Ok(columns)
 }
 
+/// What keeps a table from being the changelog that it is declared to be.
+fn unfit_changelog(table: &TableDef, changelog: Changelog, key_columns: &[usize]) -> Option<Diagnostic> {
+    let options = Options::new(table);
+    match changelog {
+        Changelog::None => None,
+        Changelog::Upsert if table.primary_key.is_empty() => Some(
+            options
+                .wrong("changelog", format!("table '{}' has no primary key, by which 'upsert' writes", table.name))
+                .help("add PRIMARY KEY (…) NOT ENFORCED"),
+        ),
+        Changelog::Upsert => {
+            let sorted = |columns: &[usize]| {
+                let mut columns = columns.to_vec();
+                columns.sort_unstable();
+                columns
+            };
+            let unequal = sorted(key_columns) != sorted(&table.primary_key);
+            // A name that is no column was told already.
+            (unequal && self::key_columns(table).is_ok()).then(|| {
+                options
+                    .wrong(
+                        "key.fields",
+                        "with changelog = 'upsert' option 'key.fields' must be the primary key's columns",
+                    )
+                    .help("leave it out")
+            })
+        }
+        Changelog::Debezium => (Format::of(table).is_ok_and(|format| format != Format::Json)).then(|| {
+            options
+                .wrong(formats::FORMAT.name, "changelog = 'debezium' is written as JSON")
+                .help("leave out option 'format'")
+        }),
+    }
+}
+
 fn passed_through(table: &TableDef, wrong: &mut Vec<Diagnostic>) -> Vec<(String, String)> {
     let mut passed = Vec::new();
     for entry in table.options.iter().filter(|entry| ![BROKERS, GROUP_ALIAS].contains(&entry.key.as_str())) {
@@ -343,6 +390,30 @@ mod tests {
         assert_eq!(full.create_topic, Some(NewTopic { partitions: Some(4), replication: None }));
         assert_eq!(full.client().get("sasl.username"), Some("me"));
         assert_eq!(full.producer().get("linger.ms"), Some("20"));
+    }
+
+    #[test]
+    fn a_changelog_has_what_it_needs() {
+        let keyed = |options: &[(&str, &str)]| {
+            let base = [("topic", "clicks"), ("bootstrap.servers", "localhost:9092")];
+            let all: Vec<(&str, &str)> = base.iter().chain(options).copied().collect();
+            let mut table = table(&[("user", DataType::Utf8), ("n", DataType::Int64)], &all);
+            table.primary_key = vec![0, 1];
+            Settings::of(&table).map(|settings| (settings.changelog, settings.key_columns))
+        };
+        assert_eq!(keyed(&[]), Ok((Changelog::None, vec![0, 1])));
+        assert_eq!(keyed(&[("changelog", "upsert")]), Ok((Changelog::Upsert, vec![0, 1])));
+        let turned = [("changelog", "upsert"), ("key.fields", "n,user")];
+        assert_eq!(keyed(&turned), Ok((Changelog::Upsert, vec![1, 0])));
+        assert_eq!(keyed(&[("changelog", "Debezium"), ("key.fields", "n")]), Ok((Changelog::Debezium, vec![1])));
+        let told = |options: &[(&str, &str)]| {
+            let wrong = keyed(options).unwrap_err();
+            wrong.iter().map(Diagnostic::to_string).collect::<Vec<_>>().join("\n")
+        };
+        assert!(told(&[("changelog", "upsert"), ("key.fields", "n")]).contains("primary key's columns"));
+        assert!(told(&[("changelog", "debezium"), ("format", "csv")]).contains("JSON"));
+        assert!(told(&[("changelog", "upserts")]).contains("'upsert'"));
+        assert!(mistakes(&[("changelog", "upsert")]).contains("no primary key"));
     }
 
     #[test]

@@ -71,14 +71,16 @@ impl Client {
         self.send(request.timeout(ANSWER_WITHIN).body(body)).map(|_| ())
     }
 
-    /// Has rows applied, unless they were before. `body` is an Arrow IPC stream.
-    pub fn commit(&self, name: &CommitName<'_>, body: Vec<u8>) -> Result<()> {
+    /// Has rows applied, unless they were before. `body` is an Arrow IPC stream, of `changes` with a column of weights
+    /// behind the table's.
+    pub fn commit(&self, name: &CommitName<'_>, changes: bool, body: Vec<u8>) -> Result<()> {
         let numbers = [("generation", name.generation), ("epoch", name.epoch), ("part", name.part)];
         let request = self
             .http
             .post(self.below("commits"))
             .query(&[("job", name.job), ("writer", name.writer)])
             .query(&numbers)
+            .query(&[("changes", changes)])
             .timeout(ANSWER_WITHIN)
             .body(body);
         self.send(request).map(|_| ())

@@ -3,7 +3,7 @@
 use super::*;
 use crate::Polled;
 use crate::testing::{context, table};
-use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{AsArray, Int8Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use std::path::Path;
 use std::sync::Arc;
@@ -124,6 +124,105 @@ fn keys_replace_rows_and_large_epochs_go_in_parts() {
     assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 35);
     assert_eq!(batches[0].column(0).as_string::<i32>().value(0), "n5");
     assert_eq!(read(&table, &[], None, &context).iter().map(RecordBatch::num_rows).sum::<usize>(), 40);
+}
+
+/// The name of each id in the table.
+fn names(table: &TableDef, context: &Context) -> Vec<(i64, String)> {
+    let row = |batch: &RecordBatch, row: usize| {
+        (
+            batch.column(0).as_primitive::<Int64Type>().value(row),
+            batch.column(1).as_string::<i32>().value(row).to_owned(),
+        )
+    };
+    let batches = read(table, &[0, 1], None, context);
+    batches.iter().flat_map(|batch| (0..batch.num_rows()).map(|at| row(batch, at)).collect::<Vec<_>>()).collect()
+}
+
+/// `Some(name)` is there now, `None` is there no longer.
+fn change(sink: &mut Box<dyn Sink>, rows: &[(i64, Option<&str>)]) {
+    let ids = Int64Array::from_iter_values(rows.iter().map(|(id, _)| *id));
+    let names: StringArray = rows.iter().map(|(_, name)| Some(name.unwrap_or("gone"))).collect();
+    let batch = RecordBatch::try_new(definition(true).schema, vec![Arc::new(ids), Arc::new(names)]).unwrap();
+    let weights = Int8Array::from_iter_values(rows.iter().map(|(_, name)| if name.is_some() { 1 } else { -1 }));
+    sink.change(&batch, &weights).unwrap();
+}
+
+#[test]
+fn removals_take_effect_in_order_and_once_wherever_the_crash_falls() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(dir.path());
+    for crash in 0..3 {
+        let table = TableDef { name: format!("changes {crash}"), ..definition(true) };
+        let mut context = Context { tables_endpoint: Some(server.endpoint.clone()), ..context(dir.path()) };
+        let mut sink = CONNECTOR.open_sink(&table, &context).unwrap();
+        // Rows that were appended before and changes share an epoch, and their order holds across that border.
+        sink.write(&rows(0..4)).unwrap();
+        change(&mut sink, &[(0, None), (1, Some("a")), (9, None), (5, Some("a"))]);
+        change(&mut sink, &[(0, Some("b")), (1, None), (5, None)]);
+        sink.prepare(1).unwrap();
+        change(&mut sink, &[(0, None), (2, None)]);
+        change(&mut sink, &[(2, Some("c"))]);
+        let state = sink.prepare(2).unwrap();
+        // The crash finds nothing committed, the first epoch, or both.
+        if crash >= 1 {
+            sink.commit(1).unwrap();
+            let wanted: &[(i64, &str)] = &[(0, "b"), (2, "n2"), (3, "n3")];
+            assert_eq!(
+                names(&table, &context),
+                wanted.iter().map(|(id, n)| (*id, (*n).to_owned())).collect::<Vec<_>>()
+            );
+        }
+        if crash >= 2 {
+            sink.commit(2).unwrap();
+        }
+        drop(sink);
+        (context.generation, context.claimed_us, context.slot) = (2, 2, 3);
+        let mut sink = CONNECTOR.open_sink(&table, &context).unwrap();
+        sink.restore(2, vec![state.clone()]).unwrap();
+        sink.restore(2, vec![state]).unwrap();
+        let wanted: &[(i64, &str)] = &[(2, "c"), (3, "n3")];
+        let wanted: Vec<(i64, String)> = wanted.iter().map(|(id, n)| (*id, (*n).to_owned())).collect();
+        assert_eq!(names(&table, &context), wanted, "crash {crash}");
+        change(&mut sink, &[(3, None), (0, Some("d"))]);
+        sink.prepare(3).unwrap();
+        sink.commit(3).unwrap();
+        sink.commit(3).unwrap();
+        assert_eq!(ids(&table, &context), [0, 2], "crash {crash}");
+    }
+}
+
+#[test]
+fn a_checkpoint_of_the_version_before_changes_is_restored() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(dir.path());
+    let table = definition(true);
+    let context = Context { tables_endpoint: Some(server.endpoint.clone()), ..context(dir.path()) };
+    let mut writer = arrow::ipc::writer::StreamWriter::try_new(Vec::new(), &table.schema).unwrap();
+    writer.write(&rows(0..3)).unwrap();
+    let body = writer.into_inner().unwrap();
+    let head = format!("{{\"writer\":\"0@0\",\"parts\":[[7,0,{}]]}}", body.len());
+    let mut state = b"smktbl01".to_vec();
+    state.extend_from_slice(&(head.len() as u32).to_be_bytes());
+    state.extend_from_slice(head.as_bytes());
+    state.extend_from_slice(&body);
+    let mut sink = CONNECTOR.open_sink(&table, &context).unwrap();
+    sink.restore(7, vec![state]).unwrap();
+    change(&mut sink, &[(1, None)]);
+    sink.prepare(8).unwrap();
+    sink.commit(8).unwrap();
+    assert_eq!(ids(&table, &context), [0, 2]);
+}
+
+#[test]
+fn a_table_without_a_key_takes_no_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(dir.path());
+    let table = definition(false);
+    let context = Context { tables_endpoint: Some(server.endpoint.clone()), ..context(dir.path()) };
+    let mut sink = CONNECTOR.open_sink(&table, &context).unwrap();
+    let refused = sink.change(&rows(0..1), &Int8Array::from(vec![-1])).unwrap_err();
+    assert!(matches!(&refused, Error::Fatal(why) if why.contains("PRIMARY KEY")), "{refused}");
+    assert_eq!((CONNECTOR.takes(&table), CONNECTOR.takes(&definition(true))), (Takes::Append, Takes::Upsert));
 }
 
 #[test]

@@ -1,19 +1,20 @@
-//! Buffers an epoch's rows and sends them when the checkpoint that ends it is durable.
+//! Buffers an epoch's rows and removals and sends them when the checkpoint that ends it is durable.
 //!
 //! The checkpoint keeps the rows of every epoch that was prepared and not committed, encoded once and cut into parts
 //! once, under the name of the writer that made them. So whoever restores it, on whichever slot, sends the very same
-//! bytes under the very same names, and the store knows what it has.
+//! bytes under the very same names, and the store knows what it has. A part holds either rows, or changes, whose last
+//! column is their weight.
 //!
 //! Invariant: a writer's name is used by one life of one slice only, because a life without a checkpoint counts its
 //! epochs from the beginning again.
 
 use super::client::{Client, CommitName};
-use crate::{Context, Error, Result, Sink, TableDef};
-use arrow::array::{Array, RecordBatch};
+use super::kept::{self, Part};
+use crate::{Context, Error, Result, Sink, TableDef, changes};
+use arrow::array::{Array, ArrayRef, Int8Array, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::ipc::writer::StreamWriter;
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Rows are cut into parts of about this size, well below what the store takes at once.
@@ -23,11 +24,17 @@ pub struct TableSink {
     client: Client,
     /// The table's columns as they are sent: text in one piece, because a view drags along all it was cut from.
     schema: SchemaRef,
+    /// The same with weights.
+    changes_schema: SchemaRef,
+    /// Whether there is a key, by which rows can be removed.
+    keyed: bool,
     job: String,
     writer: String,
     /// Rises with every life of the job and across resubmissions, unlike a count of restarts.
     generation: u64,
     current: Vec<RecordBatch>,
+    /// Whether these are changes; a part holds but one kind.
+    current_changes: bool,
     current_bytes: usize,
     parts: Vec<Part>,
     /// Parts of the current epoch made so far.
@@ -36,34 +43,21 @@ pub struct TableSink {
     inherited: Vec<(String, Part)>,
 }
 
-/// Rows of one epoch, as they are sent.
-#[derive(Clone, Debug)]
-struct Part {
-    /// Unknown until the epoch ends.
-    epoch: Option<u64>,
-    number: u64,
-    body: Vec<u8>,
-}
-
-/// Heads the bytes in a checkpoint; the bodies follow, back to back.
-#[derive(Debug, Serialize, Deserialize)]
-struct Head {
-    writer: String,
-    /// Epoch, number and length in bytes of each part.
-    parts: Vec<(u64, u64, usize)>,
-}
-
-const MAGIC: &[u8; 8] = b"smktbl01";
-
 impl TableSink {
     pub fn new(client: Client, table: &TableDef, context: &Context) -> Self {
+        let schema = sent_schema(&table.schema);
+        let weight: FieldRef = Arc::new(Field::new("weight", DataType::Int8, false));
+        let with_weight: Vec<FieldRef> = schema.fields().iter().cloned().chain([weight]).collect();
         Self {
             client,
-            schema: Arc::new(sent_schema(&table.schema)),
+            changes_schema: Arc::new(Schema::new(with_weight)),
+            schema: Arc::new(schema),
+            keyed: !table.primary_key.is_empty(),
             job: context.job.clone(),
             writer: format!("{}@{}", context.slot, context.claimed_us),
             generation: context.claimed_us.max(0) as u64,
             current: Vec::new(),
+            current_changes: false,
             current_bytes: 0,
             parts: Vec::new(),
             n_parts: 0,
@@ -90,41 +84,12 @@ impl TableSink {
             .map_err(|why| unfit(why.to_string()))
     }
 
-    fn end_part(&mut self) -> Result<()> {
-        if self.current.is_empty() {
-            return Ok(());
+    /// Takes a batch into the current part, ending it where it is full.
+    fn put(&mut self, batch: &RecordBatch, changes: bool) -> Result<()> {
+        if self.current_changes != changes {
+            self.end_part()?;
+            self.current_changes = changes;
         }
-        let body = StreamWriter::try_new(Vec::new(), &self.schema)
-            .and_then(|mut writer| {
-                self.current.iter().try_for_each(|batch| writer.write(batch))?;
-                writer.into_inner()
-            })
-            .map_err(|why| Error::Fatal(format!("rows of table '{}' cannot be sent: {why}", self.client.table())))?;
-        self.parts.push(Part { epoch: None, number: self.n_parts, body });
-        self.n_parts += 1;
-        self.current.clear();
-        self.current_bytes = 0;
-        Ok(())
-    }
-
-    fn send(&self, writer: &str, epoch: u64, part: &Part) -> Result<()> {
-        let name = CommitName { job: &self.job, writer, generation: self.generation, epoch, part: part.number };
-        self.client.commit(&name, part.body.clone())
-    }
-
-    fn send_inherited(&mut self) -> Result<()> {
-        while let Some((writer, part)) = self.inherited.first() {
-            let epoch = part.epoch.unwrap_or_default();
-            self.send(writer, epoch, part)?;
-            self.inherited.remove(0);
-        }
-        Ok(())
-    }
-}
-
-impl Sink for TableSink {
-    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        let batch = self.fit(batch)?;
         let sizes = batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0));
         let bytes: usize = sizes.sum();
         // A batch that alone would be more than a part is cut by rows.
@@ -141,23 +106,68 @@ impl Sink for TableSink {
         Ok(())
     }
 
+    fn end_part(&mut self) -> Result<()> {
+        if self.current.is_empty() {
+            return Ok(());
+        }
+        let changes = self.current_changes;
+        let body = StreamWriter::try_new(Vec::new(), if changes { &self.changes_schema } else { &self.schema })
+            .and_then(|mut writer| {
+                self.current.iter().try_for_each(|batch| writer.write(batch))?;
+                writer.into_inner()
+            })
+            .map_err(|why| Error::Fatal(format!("rows of table '{}' cannot be sent: {why}", self.client.table())))?;
+        self.parts.push(Part { epoch: None, number: self.n_parts, changes, body });
+        self.n_parts += 1;
+        self.current.clear();
+        self.current_bytes = 0;
+        Ok(())
+    }
+
+    fn send(&self, writer: &str, epoch: u64, part: &Part) -> Result<()> {
+        let name = CommitName { job: &self.job, writer, generation: self.generation, epoch, part: part.number };
+        self.client.commit(&name, part.changes, part.body.clone())
+    }
+
+    fn send_inherited(&mut self) -> Result<()> {
+        while let Some((writer, part)) = self.inherited.first() {
+            let epoch = part.epoch.unwrap_or_default();
+            self.send(writer, epoch, part)?;
+            self.inherited.remove(0);
+        }
+        Ok(())
+    }
+}
+
+impl Sink for TableSink {
+    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let batch = self.fit(batch)?;
+        self.put(&batch, false)
+    }
+
+    fn change(&mut self, batch: &RecordBatch, weights: &Int8Array) -> Result<()> {
+        if !self.keyed {
+            return Err(Error::Fatal(format!(
+                "table '{}' takes appended rows only, and was given changes of rows; declare PRIMARY KEY (…) NOT ENFORCED",
+                self.client.table()
+            )));
+        }
+        changes::there(self.client.table(), batch, weights)?;
+        let weights: ArrayRef = Arc::new(weights.clone());
+        let columns = self.fit(batch)?.columns().iter().cloned().chain([weights]).collect();
+        let batch = RecordBatch::try_new(Arc::clone(&self.changes_schema), columns)
+            .map_err(|why| Error::Fatal(format!("changes do not fit table '{}': {why}", self.client.table())))?;
+        self.put(&batch, true)
+    }
+
     fn prepare(&mut self, epoch: u64) -> Result<Vec<u8>> {
         self.end_part()?;
         self.n_parts = 0;
         for part in self.parts.iter_mut().filter(|part| part.epoch.is_none()) {
             part.epoch = Some(epoch);
         }
-        let parts: Vec<(u64, u64, usize)> =
-            self.parts.iter().map(|part| (part.epoch.unwrap_or(epoch), part.number, part.body.len())).collect();
-        let head = serde_json::to_vec(&Head { writer: self.writer.clone(), parts })
-            .map_err(|why| Error::Fatal(why.to_string()))?;
-        let mut state = MAGIC.to_vec();
-        state.extend_from_slice(&(head.len() as u32).to_be_bytes());
-        state.extend_from_slice(&head);
-        for part in &self.parts {
-            state.extend_from_slice(&part.body);
-        }
-        Ok(state)
+        kept::encode(&self.writer, &self.parts)
+            .map_err(|why| Error::Fatal(format!("rows of table '{}' cannot be kept: {why}", self.client.table())))
     }
 
     fn commit(&mut self, epoch: u64) -> Result<()> {
@@ -174,13 +184,13 @@ impl Sink for TableSink {
     fn restore(&mut self, epoch: u64, states: Vec<Vec<u8>>) -> Result<()> {
         self.inherited.clear();
         for state in states {
-            let parts = read_state(&state).ok_or_else(|| {
+            let (writer, parts) = kept::decode(&state).map_err(|why| {
                 Error::Fatal(format!(
-                    "the checkpoint of epoch {epoch} holds no readable rows of table '{}'",
+                    "the checkpoint of epoch {epoch} holds no readable rows of table '{}': {why}",
                     self.client.table()
                 ))
             })?;
-            self.inherited.extend(parts);
+            self.inherited.extend(parts.into_iter().map(|part| (writer.clone(), part)));
         }
         self.send_inherited()
     }
@@ -193,19 +203,4 @@ fn sent_schema(schema: &Schema) -> Schema {
         _ => field.clone(),
     };
     Schema::new(schema.fields().iter().map(sent).collect::<Vec<FieldRef>>())
-}
-
-fn read_state(state: &[u8]) -> Option<Vec<(String, Part)>> {
-    let rest = state.strip_prefix(MAGIC)?;
-    let (length, rest) = rest.split_first_chunk::<4>()?;
-    let length = u32::from_be_bytes(*length) as usize;
-    let head: Head = serde_json::from_slice(rest.get(..length)?).ok()?;
-    let mut bodies = rest.get(length..)?;
-    let mut parts = Vec::with_capacity(head.parts.len());
-    for (epoch, number, length) in head.parts {
-        let body = bodies.get(..length)?.to_vec();
-        bodies = &bodies[length..];
-        parts.push((head.writer.clone(), Part { epoch: Some(epoch), number, body }));
-    }
-    bodies.is_empty().then_some(parts)
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: rows and the note that they are applied become durable in one transaction. A (epoch, part) not above the
 //! writer's last is a repetition and changes nothing; a generation below the job's highest is refused.
+//! Invariant: rows and removals take effect in the order in which they were sent, over batches, parts and epochs.
 //!
 //! Commits that arrive while another is being made durable wait and then share one transaction: the disk is waited for
 //! once for all of them. Each is checked by itself, so that a refused one does not take the others with it.
@@ -10,8 +11,9 @@ use crate::codec::{EncodedRows, Purpose, encode};
 use crate::schema::TableInfo;
 use crate::store::{APPLIED, GENERATIONS, RowsDefinition, Store, rows_name};
 use crate::{Error, Result};
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, Int8Array, RecordBatch};
 use arrow::compute::cast;
+use arrow::datatypes::Int8Type;
 use redb::{ReadableTable, WriteTransaction};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError};
@@ -28,6 +30,9 @@ pub struct Commit {
     pub epoch: u64,
     /// Counts the commits of one epoch from 0.
     pub part: u64,
+    /// Whether each batch has one column behind the table's, Int8: +1 for a row that is there now, -1 for a key whose row
+    /// is to go. For tables with a primary key.
+    pub changes: bool,
     pub batches: Vec<RecordBatch>,
 }
 
@@ -51,15 +56,28 @@ struct Encoded {
     /// Absent where rows are only appended.
     keys: Option<EncodedRows>,
     values: EncodedRows,
+    /// Of changes: +1 where the row is put, -1 where its key is removed.
+    weights: Option<Int8Array>,
+}
+
+impl Encoded {
+    fn removes(&self, row: usize) -> bool {
+        self.weights.as_ref().is_some_and(|weights| weights.value(row) < 0)
+    }
 }
 
 impl Store {
-    /// Returns when the commit is durable. With a primary key, a row replaces the one of its key, later rows winning;
-    /// without, rows are appended.
+    /// Returns when the commit is durable. With a primary key, a row replaces the one of its key or removes it, later rows
+    /// winning; without, rows are appended. Removing a key that is not there changes nothing.
     pub fn commit(&self, mut commit: Commit) -> Result<Applied> {
         let table = self.describe(&commit.table)?;
         let batches = std::mem::take(&mut commit.batches);
-        let rows: Result<Vec<Encoded>> = batches.iter().map(|batch| encode_batch(&table, batch)).collect();
+        if commit.changes && table.primary_key.is_empty() {
+            let why = "changes of rows were sent, and a table without a primary key is only appended to".to_owned();
+            return Err(Error::Unfit { table: commit.table, why });
+        }
+        let rows: Result<Vec<Encoded>> =
+            batches.iter().map(|batch| encode_batch(&table, batch, commit.changes)).collect();
         let (answer, answered) = sync_channel(1);
         let waiting = Waiting { table, commit, rows: rows?, answer };
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(waiting);
@@ -134,15 +152,21 @@ fn apply(transaction: &WriteTransaction, waiting: &Waiting) -> Result<()> {
         .insert((id, commit.job.as_str(), commit.writer.as_str()), (commit.epoch, commit.part))?;
     let name = rows_name(id);
     let mut table = transaction.open_table(RowsDefinition::new(&name))?;
-    for Encoded { keys, values } in &waiting.rows {
-        match keys {
+    for batch in &waiting.rows {
+        let values = &batch.values;
+        match &batch.keys {
             Some(keys) => {
-                // In key order, because neighbours share pages; of equal keys only the last row counts.
+                // In key order, because neighbours share pages; of equal keys only the last row counts, also when it
+                // removes.
                 let mut order: Vec<usize> = (0..keys.len()).collect();
                 order.sort_by(|a, b| keys.row(*a).cmp(keys.row(*b)));
                 for (at, row) in order.iter().enumerate() {
-                    if order.get(at + 1).is_none_or(|next| keys.row(*next) != keys.row(*row)) {
-                        table.insert(keys.row(*row), values.row(*row))?;
+                    if order.get(at + 1).is_some_and(|next| keys.row(*next) == keys.row(*row)) {
+                        continue;
+                    }
+                    match batch.removes(*row) {
+                        true => drop(table.remove(keys.row(*row))?),
+                        false => drop(table.insert(keys.row(*row), values.row(*row))?),
                     }
                 }
             }
@@ -158,12 +182,15 @@ fn apply(transaction: &WriteTransaction, waiting: &Waiting) -> Result<()> {
     Ok(())
 }
 
-fn encode_batch(table: &TableInfo, batch: &RecordBatch) -> Result<Encoded> {
+fn encode_batch(table: &TableInfo, batch: &RecordBatch, changes: bool) -> Result<Encoded> {
     let unfit = |why: String| Error::Unfit { table: table.name.clone(), why };
-    if batch.num_columns() != table.schema.fields().len() {
-        return Err(unfit(format!("{} columns were sent for {table}", batch.num_columns())));
+    let n_columns = table.schema.fields().len();
+    if batch.num_columns() != n_columns + usize::from(changes) {
+        let behind = if changes { " with their weight" } else { "" };
+        return Err(unfit(format!("{} columns were sent for {table}{behind}", batch.num_columns())));
     }
-    let mut columns: Vec<ArrayRef> = Vec::with_capacity(batch.num_columns());
+    let weights = changes.then(|| weights(batch.column(n_columns))).transpose().map_err(unfit)?;
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(n_columns);
     for (at, field) in table.schema.fields().iter().enumerate() {
         let sent = batch.schema_ref().field(at);
         if sent.name() != field.name() || crate::schema::stored_type(sent.data_type()) != *field.data_type() {
@@ -178,7 +205,14 @@ fn encode_batch(table: &TableInfo, batch: &RecordBatch) -> Result<Encoded> {
     }
     let keys: Vec<ArrayRef> = table.primary_key.iter().map(|at| columns[*at].clone()).collect();
     let keys = if keys.is_empty() { None } else { Some(encode(&keys, batch.num_rows(), Purpose::Key)?) };
-    Ok(Encoded { keys, values: encode(&columns, batch.num_rows(), Purpose::Value)? })
+    Ok(Encoded { keys, values: encode(&columns, batch.num_rows(), Purpose::Value)?, weights })
+}
+
+fn weights(column: &ArrayRef) -> std::result::Result<Int8Array, String> {
+    let weights = column
+        .as_primitive_opt::<Int8Type>()
+        .filter(|weights| weights.null_count() == 0 && weights.values().iter().all(|weight| matches!(weight, 1 | -1)));
+    weights.cloned().ok_or_else(|| "the last column of changes must be Int8 and hold +1 and -1 only".to_owned())
 }
 
 #[cfg(test)]

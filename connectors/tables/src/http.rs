@@ -3,7 +3,8 @@
 //! - `GET /tables`: all tables as JSON
 //! - `PUT /tables/{t}?key=0,2`: make it; the body is an IPC stream whose schema is the table's
 //! - `GET /tables/{t}`: columns, key and row count as JSON; `DELETE /tables/{t}` drops it
-//! - `POST /tables/{t}/commits?job=&writer=&generation=&epoch=&part=`: the body is an IPC stream of rows
+//! - `POST /tables/{t}/commits?job=&writer=&generation=&epoch=&part=&changes=`: the body is an IPC stream of rows; with
+//!   `changes=true` of rows with their weight, see [`Commit::changes`]
 //! - `GET /tables/{t}/rows?columns=a,b&offset=&limit=`: an IPC stream of rows
 //! - `DELETE /tables/{t}/rows`: remove all rows
 //!
@@ -137,6 +138,8 @@ struct CommitQuery {
     epoch: u64,
     #[serde(default)]
     part: u64,
+    #[serde(default)]
+    changes: bool,
 }
 
 async fn commit(
@@ -154,8 +157,8 @@ async fn commit(
     })?;
     let applied = blocking(move || {
         let (_, batches) = read_stream(body)?;
-        let CommitQuery { job, writer, generation, epoch, part } = query;
-        door.store.commit(Commit { table, job, writer, generation, epoch, part, batches })
+        let CommitQuery { job, writer, generation, epoch, part, changes } = query;
+        door.store.commit(Commit { table, job, writer, generation, epoch, part, changes, batches })
     });
     let applied = applied.await?;
     Ok(Json(json!({ "applied": applied == Applied::Now })))

@@ -5,11 +5,12 @@
 
 use crate::dataflow::Window;
 use crate::functions::{Functions, cumulate_ends, hop_starts, tumble_start};
+use crate::runtime::operators::relabel;
 use crate::sql::{
     Catalog, Place, Script, Statement, StatementBody, WINDOW_COLUMNS, WindowNode, for_each_scan, interval_us, parse,
-    settle,
+    settle, spelled_field,
 };
-use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use connectors::{Polled, SplitStart, TableDef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -84,11 +85,7 @@ pub async fn query(
     let rows = execute_stream(plan, state.task_ctx())?;
     let schema = spelled(&rows.schema(), &planned.script);
     let named = Arc::clone(&schema);
-    let rows = rows.map(move |batch| {
-        let batch = batch?;
-        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&named), batch.columns().to_vec(), &options)?)
-    });
+    let rows = rows.map(move |batch| relabel(&named, batch?));
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
 }
 
@@ -280,10 +277,7 @@ fn columns(plan: &LogicalPlan) -> Vec<Expr> {
 }
 
 fn spelled(schema: &Schema, script: &Script) -> SchemaRef {
-    let fields = schema.fields().iter().map(|field| {
-        let name = script.spelled(field.name()).to_string();
-        field.as_ref().clone().with_name(name)
-    });
+    let fields = schema.fields().iter().map(|field| spelled_field(field, script));
     Arc::new(Schema::new(fields.collect::<Vec<Field>>()))
 }
 
@@ -363,10 +357,11 @@ impl Splits {
                         self.open.rows_bad.fetch_add(n, Ordering::Relaxed);
                         tracing::warn!(table = %self.def.name, n, error = %first.error, "records did not decode");
                     }
-                    let columns = if self.wanted.is_empty() { Vec::new() } else { batch.columns().to_vec() };
-                    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-                    let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options);
-                    if !give(batch.map_err(DataFusionError::from)) {
+                    let batch = match self.wanted.is_empty() {
+                        true => batch.project(&[]).map_err(DataFusionError::from),
+                        false => relabel(&self.schema, batch),
+                    };
+                    if !give(batch) {
                         return Ok(());
                     }
                 }

@@ -102,7 +102,9 @@ impl Operator {
     /// Whether the rows that it emits may be taken back, given whether those of its inputs are.
     pub fn gives_changes(&self, inputs: &[bool]) -> bool {
         match self {
-            Self::GroupAggregate { .. } | Self::TopN { .. } | Self::Upsert { .. } => true,
+            // Keys alone, once there, stay.
+            Self::GroupAggregate { aggregates, .. } => !aggregates.is_empty() || inputs[0],
+            Self::TopN { .. } | Self::Upsert { .. } => true,
             Self::Over { time, .. } => time.is_none(),
             Self::Join(join) => join.gives_changes(inputs[0], inputs[1]),
             _ => inputs.iter().any(|changes| *changes),

@@ -2,6 +2,10 @@
 //!
 //! Invariant: what is registered here is called with whole Arrow columns, from many threads at once.
 
+mod text;
+
+pub(crate) use text::text_functions;
+
 use arrow::array::{ArrayRef, AsArray, ListArray, TimestampMicrosecondArray, TimestampMicrosecondBuilder};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, TimeUnit, TimestampMicrosecondType};

@@ -36,6 +36,7 @@ use jobs::Peer;
 use std::net::TcpListener;
 use std::path::PathBuf;
 
+pub use restore::{Fate, fates};
 pub use store::Folder;
 pub use task::run_task;
 

@@ -17,6 +17,7 @@ mod graph;
 mod group_window;
 mod join;
 mod lower;
+mod nested;
 mod over;
 mod parse;
 mod plan;
@@ -46,6 +47,7 @@ pub use text::{Name, Span};
 pub(crate) use catalog::Catalog;
 pub(crate) use errors::Place;
 pub(crate) use lower::interval_us;
+pub(crate) use nested::spelled_field;
 pub(crate) use plan::{for_each_scan, settle};
 pub(crate) use window::{WINDOW_COLUMNS, WindowNode};
 

@@ -3,6 +3,7 @@
 //! Invariant: a figure is measured, never assumed; a goal that is a ratio is judged only against a peer or bare loop of
 //! the same run.
 
+mod nexmark;
 mod peers;
 mod start;
 mod train;
@@ -15,6 +16,8 @@ pub struct BenchConfig {
     pub suite: Option<String>,
     /// Also run the peers.
     pub peers: bool,
+    /// How many events the Nexmark queries read.
+    pub events: Option<u64>,
     pub json: bool,
 }
 
@@ -64,7 +67,7 @@ impl Figure {
     }
 }
 
-pub const SUITES: [&str; 2] = ["start", "train"];
+pub const SUITES: [&str; 3] = ["start", "train", "nexmark"];
 
 pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
     let suites: Vec<&str> = match &config.suite {
@@ -80,6 +83,7 @@ pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
         figures.extend(match suite {
             "start" => start::measure().await?,
             "train" => train::measure(config.peers).await?,
+            "nexmark" => nexmark::measure(config.events.unwrap_or(nexmark::EVENTS)).await?,
             other => unreachable!("suite {other} is listed and not measured"),
         });
     }

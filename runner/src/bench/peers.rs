@@ -35,11 +35,7 @@ impl Peer {
     }
 
     fn python(&self) -> anyhow::Result<PathBuf> {
-        let cache = std::env::var_os("XDG_CACHE_HOME")
-            .map(PathBuf::from)
-            .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
-            .context("failed to find a cache folder for the peers: set HOME or XDG_CACHE_HOME")?;
-        let folder = cache.join("smack/peers").join(self.packages.join("+"));
+        let folder = cache_folder()?.join("peers").join(self.packages.join("+"));
         let python = folder.join("bin/python");
         let complete = folder.join("complete");
         if !complete.exists() {
@@ -50,6 +46,15 @@ impl Peer {
         }
         Ok(python)
     }
+}
+
+/// Where this program keeps what is costly to make again.
+pub fn cache_folder() -> anyhow::Result<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
+        .context("failed to find a cache folder: set HOME or XDG_CACHE_HOME")?;
+    Ok(cache.join("smack"))
 }
 
 fn step(command: &mut Command) -> anyhow::Result<()> {

@@ -70,6 +70,7 @@ async fn submit_to_first_record(tree: &Tree) -> anyhow::Result<f64> {
         text: ENDLESS.to_string(),
         file: "bench.sql".to_string(),
         base_dir: tree.data_dir.display().to_string(),
+        resume: false,
     };
     let started = Instant::now();
     client.submit(&request).await?;

@@ -73,6 +73,28 @@ pub struct Record {
     pub earlier: Totals,
     /// As of the last thing worth keeping: a model that was written, or an end.
     pub training: Training,
+    /// How many tasks it is to have once the present ones have taken their last checkpoint.
+    #[serde(default)]
+    pub rescale: Option<u32>,
+}
+
+impl Record {
+    pub fn new(spec: JobSpec, submission: &str, submitted_ms: u64) -> Self {
+        Self {
+            spec,
+            submission: submission.to_string(),
+            submitted_ms,
+            generation: 0,
+            claimed_us: 0,
+            restarts: 0,
+            phase: Phase::Waiting,
+            tasks: Vec::new(),
+            model_version: None,
+            earlier: Totals::default(),
+            training: Training::default(),
+            rescale: None,
+        }
+    }
 }
 
 /// A launched task of the present generation.

@@ -5,6 +5,7 @@
 //! so that no task is launched that a restarted runner would not know.
 
 pub mod job;
+mod operations;
 pub mod placement;
 mod reports;
 mod tasks;
@@ -320,12 +321,14 @@ impl Book {
         commands
     }
 
-    /// Takes a group of settled jobs in. Refused while a group of that name is still at work.
+    /// Takes a group of settled jobs in. Refused while a group of that name is still at work. `resume`: what its earlier
+    /// submission reached is gone on from, not forgotten.
     pub fn submit(
         &mut self,
         now_ms: u64,
         specs: Vec<JobSpec>,
         submission: &str,
+        resume: bool,
     ) -> Result<(Vec<String>, Vec<Command>), String> {
         let mut commands = Vec::new();
         let group = specs.first().map(|spec| spec.group.clone()).ok_or("the file has no job in it")?;
@@ -337,6 +340,10 @@ impl Book {
                 job.record.phase.as_str()
             ));
         }
+        let mut goes_on = match resume {
+            true => self.goes_on(&specs)?,
+            false => BTreeMap::new(),
+        };
         let replaced: Vec<JobId> = self
             .jobs
             .values()
@@ -344,27 +351,21 @@ impl Book {
             .map(|job| job.record.spec.id.clone())
             .collect();
         for id in replaced {
-            if let Some(job) = self.jobs.remove(&id) {
+            if let Some(job) = self.jobs.remove(&id)
+                && !goes_on.contains_key(&id)
+            {
                 commands.push(Command::Forget(Box::new(job.record)));
             }
         }
         let mut ids = Vec::new();
         for spec in specs {
             ids.push(spec.id.to_string());
-            let mut job = Job::new(Record {
-                submission: submission.to_string(),
-                submitted_ms: now_ms,
-                generation: 0,
-                claimed_us: 0,
-                restarts: 0,
-                phase: Phase::Waiting,
-                tasks: Vec::new(),
-                model_version: None,
-                earlier: job::Totals::default(),
-                training: job::Training::default(),
-                spec,
-            });
-            job.note(now_ms, "info", "submitted");
+            let (record, text) = match goes_on.remove(&spec.id) {
+                Some(record) => (Record { submitted_ms: now_ms, ..record }, "submitted, to go on from where it was"),
+                None => (Record::new(spec, submission, now_ms), "submitted"),
+            };
+            let mut job = Job::new(record);
+            job.note(now_ms, "info", text);
             commands.push(Command::Persist(Box::new(job.record.clone())));
             self.jobs.insert(job.record.spec.id.clone(), job);
         }

@@ -197,7 +197,11 @@ impl Book {
                 job.stop_asked = true;
                 job.note(now_ms, "info", "stop asked; tasks are ended");
                 job.kill_tasks(5_000, commands);
-                job.record.phase = if job.no_task_left() { Phase::Stopped } else { Phase::Stopping };
+                match job.no_task_left() {
+                    true if job.rescaled(now_ms) => {}
+                    true => job.record.phase = Phase::Stopped,
+                    false => job.record.phase = Phase::Stopping,
+                }
             }
         }
         commands.push(Command::Persist(Box::new(job.record.clone())));
@@ -239,8 +243,22 @@ impl Job {
             self.restart(now_ms, &format!("the {} ended", spec.body.kind()));
             return;
         }
+        if self.rescaled(now_ms) {
+            return;
+        }
         self.record.phase = if self.stop_asked { Phase::Stopped } else { Phase::Finished };
         self.note(now_ms, "info", self.record.phase.as_str());
+    }
+
+    /// The tasks of a stream that is to have another number of them are gone: it starts again with that many.
+    pub(super) fn rescaled(&mut self, now_ms: u64) -> bool {
+        let Some(parallelism) = self.record.rescale.filter(|_| self.stop_asked) else { return false };
+        self.record.spec.parallelism = parallelism;
+        self.record.rescale = None;
+        self.stop_asked = false;
+        self.record.phase = Phase::Restarting { until_ms: now_ms };
+        self.note(now_ms, "info", format!("starts again with {parallelism} tasks"));
+        true
     }
 
     /// A task ended that should not have: the generation is over.
@@ -250,7 +268,7 @@ impl Job {
         }
         self.kill_tasks(0, commands);
         if self.stop_asked {
-            if self.no_task_left() {
+            if self.no_task_left() && !self.rescaled(now_ms) {
                 self.record.phase = Phase::Stopped;
                 self.note(now_ms, "info", "stopped");
             }

@@ -116,7 +116,7 @@ impl World {
     }
 
     fn submit(&mut self, specs: Vec<JobSpec>) {
-        let (_, commands) = self.book.submit(self.now_ms, specs, "sub").expect("a new group");
+        let (_, commands) = self.book.submit(self.now_ms, specs, "sub", false).expect("a new group");
         self.carry(commands);
     }
 

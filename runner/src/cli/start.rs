@@ -118,8 +118,8 @@ pub fn demo(args: DemoArgs, output: Output) -> Result<u8> {
     Ok(u8::try_from(code).unwrap_or(FAILED))
 }
 
-pub fn bench(suite: Option<String>, peers: bool, output: Output) -> Result<()> {
-    let config = crate::bench::BenchConfig { suite, peers, json: output.json };
+pub fn bench(suite: Option<String>, peers: bool, events: Option<u64>, output: Output) -> Result<()> {
+    let config = crate::bench::BenchConfig { suite, peers, events, json: output.json };
     super::on_one_thread(crate::bench::bench(config))?.map_err(Fail::from)
 }
 

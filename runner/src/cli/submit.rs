@@ -17,17 +17,22 @@ pub fn read_file(path: &Path) -> Result<SubmitRequest> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let base_dir = std::path::absolute(folder)
         .map_err(|error| Fail::new(BAD_INPUT, format!("failed to find the folder of {file}: {error}")))?;
-    Ok(SubmitRequest { text, file, base_dir: base_dir.display().to_string() })
+    Ok(SubmitRequest { text, file, base_dir: base_dir.display().to_string(), resume: false })
 }
 
-pub async fn submit(client: &Client, output: Output, path: &Path, wait: bool) -> Result<()> {
-    let request = read_file(path)?;
-    let submitted = client.submit(&request).await.map_err(|error| match error {
+/// A refusal, with the mistakes shown in the file that was sent.
+pub fn refused(request: &SubmitRequest, error: client::Error) -> Fail {
+    match error {
         client::Error::Refused { failure, .. } if !failure.diagnostics.is_empty() => {
             Fail::mistakes(&request.file, &request.text, failure.diagnostics)
         }
         other => Fail::from(other),
-    })?;
+    }
+}
+
+pub async fn submit(client: &Client, output: Output, path: &Path, wait: bool, resume: bool) -> Result<()> {
+    let request = SubmitRequest { resume, ..read_file(path)? };
+    let submitted = client.submit(&request).await.map_err(|error| refused(&request, error))?;
     if !wait {
         output.either(&submitted, show_submitted)?;
         output.progress(&format!(

@@ -5,7 +5,7 @@ use super::convert;
 use super::frameworks::Master;
 use super::owner::Owner;
 use crate::settle;
-use crate::view::{Failure, JobsView, Stopped, SubmitRequest, Submitted, VersionView};
+use crate::view::{Failure, JobsView, PlanView, ScaleRequest, Stopped, SubmitRequest, Submitted, VersionView};
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -32,7 +32,10 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/version", get(version))
         .route("/api/v1/jobs", get(jobs).post(submit))
         .route("/api/v1/jobs/{group}/{name}", get(job))
+        .route("/api/v1/plan", post(plan))
         .route("/api/v1/stop/{*subject}", post(stop))
+        .route("/api/v1/checkpoint/{*subject}", post(checkpoint))
+        .route("/api/v1/scale/{*subject}", post(scale))
         .route("/api/v1/why/{*subject}", get(why))
         .route("/api/v1/cluster", get(cluster))
         .route("/api/v1/logs/{task}", get(logs))
@@ -114,7 +117,7 @@ async fn submit(
         ]);
     }
     let submission = uuid::Uuid::new_v4().simple().to_string()[..8].to_string();
-    match api.owner.submit(settled.jobs, submission).await {
+    match api.owner.submit(settled.jobs, submission, request.resume).await {
         Ok(jobs) => (StatusCode::CREATED, Json(Submitted { group: settled.group, jobs })).into_response(),
         Err(error) => failure(StatusCode::CONFLICT, error),
     }
@@ -133,6 +136,62 @@ async fn stop(State(api): State<Api>, Path(subject): Path<String>) -> Response {
         Ok(jobs) => Json(Stopped { jobs }).into_response(),
         Err(error) => failure(StatusCode::NOT_FOUND, error),
     }
+}
+
+async fn checkpoint(State(api): State<Api>, Path(subject): Path<String>) -> Response {
+    match api.owner.checkpoint(subject).await {
+        Ok(jobs) => Json(Stopped { jobs }).into_response(),
+        Err(error) => failure(StatusCode::CONFLICT, error),
+    }
+}
+
+/// More tasks than this for one stream are a slip of the finger.
+const PARALLELISM_MAX: u32 = 1024;
+
+async fn scale(
+    State(api): State<Api>,
+    Path(subject): Path<String>,
+    request: Result<Json<ScaleRequest>, axum::extract::rejection::JsonRejection>,
+) -> Response {
+    let parallelism = match request {
+        Ok(Json(ScaleRequest { parallelism })) => parallelism,
+        Err(rejection) => return failure(StatusCode::BAD_REQUEST, rejection.body_text()),
+    };
+    if !(1..=PARALLELISM_MAX).contains(&parallelism) {
+        let text = format!("{parallelism} tasks are not possible; give a number from 1 to {PARALLELISM_MAX}");
+        return failure(StatusCode::BAD_REQUEST, text);
+    }
+    match api.owner.scale(subject, parallelism).await {
+        Ok(jobs) => Json(Stopped { jobs }).into_response(),
+        Err(error) => failure(StatusCode::CONFLICT, error),
+    }
+}
+
+/// What would become of the state of each stream of a file, were it submitted with `resume`.
+async fn plan(
+    State(api): State<Api>,
+    request: Result<Json<SubmitRequest>, axum::extract::rejection::JsonRejection>,
+) -> Response {
+    let request = match request {
+        Ok(Json(request)) => request,
+        Err(rejection) => return failure(StatusCode::BAD_REQUEST, rejection.body_text()),
+    };
+    let settled = match settle::settle(&request.text, &request.file, std::path::Path::new(&request.base_dir)).await {
+        Ok(settled) => settled,
+        Err(diagnostics) => return unsettled(diagnostics),
+    };
+    let folders = match api.owner.checkpoint_folders().await {
+        Ok(folders) => folders,
+        Err(error) => return failure(StatusCode::SERVICE_UNAVAILABLE, error),
+    };
+    let mut jobs = Vec::new();
+    for spec in settled.jobs {
+        match super::upgrade::plan(&spec, folders.get(&spec.id)).await {
+            Ok(job) => jobs.extend(job),
+            Err(error) => return failure(StatusCode::CONFLICT, error),
+        }
+    }
+    Json(PlanView { jobs }).into_response()
 }
 
 async fn why(State(api): State<Api>, Path(subject): Path<String>) -> Response {

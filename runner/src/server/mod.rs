@@ -6,6 +6,7 @@ pub mod convert;
 pub mod frameworks;
 pub mod owner;
 pub mod store;
+pub mod upgrade;
 
 use crate::book::job::Record;
 use crate::book::{self, Book, Event, Framework};

@@ -8,7 +8,7 @@ use super::store::Store;
 use crate::book::{self, Book, Command, Event, Framework, Prepared};
 use crate::view::{JobView, WhyView};
 pub use daemon::client::chain;
-use jobs::JobSpec;
+use jobs::{JobId, JobSpec};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -22,10 +22,35 @@ const MESSAGES_MAX: usize = 1024;
 
 enum Message {
     Event(Event),
-    Submit { specs: Vec<JobSpec>, submission: String, reply: oneshot::Sender<Result<Vec<String>, String>> },
-    Stop { subject: String, reply: oneshot::Sender<Result<Vec<String>, String>> },
-    Jobs { reply: oneshot::Sender<Vec<JobView>> },
-    Why { subject: String, reply: oneshot::Sender<Result<WhyView, String>> },
+    Submit {
+        specs: Vec<JobSpec>,
+        submission: String,
+        resume: bool,
+        reply: oneshot::Sender<Result<Vec<String>, String>>,
+    },
+    Checkpoint {
+        subject: String,
+        reply: oneshot::Sender<Result<Vec<String>, String>>,
+    },
+    Scale {
+        subject: String,
+        parallelism: u32,
+        reply: oneshot::Sender<Result<Vec<String>, String>>,
+    },
+    Folders {
+        reply: oneshot::Sender<BTreeMap<JobId, PathBuf>>,
+    },
+    Stop {
+        subject: String,
+        reply: oneshot::Sender<Result<Vec<String>, String>>,
+    },
+    Jobs {
+        reply: oneshot::Sender<Vec<JobView>>,
+    },
+    Why {
+        subject: String,
+        reply: oneshot::Sender<Result<WhyView, String>>,
+    },
 }
 
 /// A cheap handle to the owner's thread.
@@ -40,8 +65,21 @@ impl Owner {
         let _ = self.sender.send(Message::Event(event)).await;
     }
 
-    pub async fn submit(&self, specs: Vec<JobSpec>, submission: String) -> Result<Vec<String>, String> {
-        self.ask(|reply| Message::Submit { specs, submission, reply }).await.and_then(|answer| answer)
+    pub async fn submit(&self, specs: Vec<JobSpec>, submission: String, resume: bool) -> Result<Vec<String>, String> {
+        self.ask(|reply| Message::Submit { specs, submission, resume, reply }).await.and_then(|answer| answer)
+    }
+
+    pub async fn checkpoint(&self, subject: String) -> Result<Vec<String>, String> {
+        self.ask(|reply| Message::Checkpoint { subject, reply }).await.and_then(|answer| answer)
+    }
+
+    pub async fn scale(&self, subject: String, parallelism: u32) -> Result<Vec<String>, String> {
+        self.ask(|reply| Message::Scale { subject, parallelism, reply }).await.and_then(|answer| answer)
+    }
+
+    /// Where each stream that is known keeps its checkpoints.
+    pub async fn checkpoint_folders(&self) -> Result<BTreeMap<JobId, PathBuf>, String> {
+        self.ask(|reply| Message::Folders { reply }).await
     }
 
     pub async fn stop(&self, subject: String) -> Result<Vec<String>, String> {
@@ -95,7 +133,15 @@ fn run(owner: &Owner, mut inbox: Inbox, mut book: Book, hands: &Hands) {
         let now_ms = now_ms();
         let commands = match message {
             Message::Event(event) => book.apply(now_ms, event),
-            Message::Submit { specs, submission, reply } => answer(reply, book.submit(now_ms, specs, &submission)),
+            Message::Submit { specs, submission, resume, reply } => {
+                answer(reply, book.submit(now_ms, specs, &submission, resume))
+            }
+            Message::Checkpoint { subject, reply } => answer(reply, book.checkpoint(now_ms, &subject)),
+            Message::Scale { subject, parallelism, reply } => answer(reply, book.scale(now_ms, &subject, parallelism)),
+            Message::Folders { reply } => {
+                let _ = reply.send(book.checkpoint_folders());
+                Vec::new()
+            }
             Message::Stop { subject, reply } => answer(reply, book.stop(now_ms, &subject)),
             Message::Jobs { reply } => {
                 let _ = reply.send(book.job_views(now_ms));

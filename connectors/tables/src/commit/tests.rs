@@ -24,8 +24,28 @@ fn commit(writer: &str, generation: u64, epoch: u64, rows: &[(i64, &str)]) -> Co
         generation,
         epoch,
         part: 0,
+        changes: false,
         batches: vec![batch(rows)],
     }
+}
+
+/// Rows to be there, and keys whose row is to go, in this order.
+fn changed(rows: &[(i64, Option<&str>)]) -> RecordBatch {
+    let weights = Int8Array::from_iter_values(rows.iter().map(|(_, name)| if name.is_some() { 1 } else { -1 }));
+    let rows: Vec<(i64, &str)> = rows.iter().map(|(id, name)| (*id, name.unwrap_or("gone"))).collect();
+    weighed(batch(&rows), Arc::new(weights))
+}
+
+fn weighed(batch: RecordBatch, weights: ArrayRef) -> RecordBatch {
+    let mut fields = batch.schema().fields().to_vec();
+    fields.push(Arc::new(Field::new("weight", weights.data_type().clone(), true)));
+    let columns = batch.columns().iter().cloned().chain([weights]).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+}
+
+fn change(writer: &str, epoch: u64, part: u64, batches: &[&[(i64, Option<&str>)]]) -> Commit {
+    let batches = batches.iter().map(|rows| changed(rows)).collect();
+    Commit { part, changes: true, batches, ..commit(writer, 1, epoch, &[]) }
 }
 
 fn rows(store: &Store) -> Vec<(i64, String)> {
@@ -78,6 +98,59 @@ fn upserts_repetitions_and_stale_generations_across_restarts() {
 }
 
 #[test]
+fn removals_take_effect_in_order_within_a_commit_and_over_epochs_and_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    store.create("t", &schema(), &[0]).unwrap();
+    assert_eq!(store.commit(commit("rows", 1, 1, &[(1, "old"), (2, "old"), (3, "old"), (4, "old")])), Ok(Applied::Now));
+    // Over the batches of one commit: gone and there again, there and gone again, gone, and never there.
+    let first: [&[(i64, Option<&str>)]; 2] =
+        [&[(1, None), (3, None), (5, Some("new"))], &[(1, Some("new")), (5, None), (9, None)]];
+    assert_eq!(store.commit(change("w", 1, 0, &first)), Ok(Applied::Now));
+    assert_eq!(rows(&store), owned(&[(1, "new"), (2, "old"), (4, "old")]));
+    // Over the parts of one epoch, and over epochs; within a batch the last change of a key counts.
+    assert_eq!(store.commit(change("w", 2, 0, &[&[(1, None), (2, None), (2, Some("new"))]])), Ok(Applied::Now));
+    assert_eq!(
+        store.commit(change("w", 2, 1, &[&[(1, Some("newer")), (4, Some("new")), (4, None)]])),
+        Ok(Applied::Now)
+    );
+    assert_eq!(store.commit(change("w", 3, 0, &[&[(3, Some("back"))]])), Ok(Applied::Now));
+    let wanted = owned(&[(1, "newer"), (2, "new"), (3, "back")]);
+    assert_eq!(rows(&store), wanted);
+    // All of it once more, a removal among it whose key has come back since.
+    assert_eq!(store.commit(change("w", 1, 0, &first)), Ok(Applied::Before));
+    assert_eq!(store.commit(change("w", 2, 0, &[&[(1, None), (2, None)]])), Ok(Applied::Before));
+    assert_eq!(store.commit(change("w", 3, 0, &[&[(3, None)]])), Ok(Applied::Before));
+    assert_eq!((rows(&store), store.count("t")), (wanted, Ok(3)));
+}
+
+#[test]
+fn changes_that_do_not_fit_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    store.create("t", &schema(), &[]).unwrap();
+    let why = store.commit(change("w", 1, 0, &[&[(1, None)]])).unwrap_err().to_string();
+    assert!(why.contains("'t'") && why.contains("without a primary key"), "{why}");
+    store.drop_table("t").unwrap();
+    store.create("t", &schema(), &[0]).unwrap();
+    let one = || batch(&[(1, "a")]);
+    for odd in [
+        one(),
+        weighed(one(), Arc::new(Int8Array::from(vec![0]))),
+        weighed(one(), Arc::new(Int8Array::from(vec![None]))),
+        weighed(one(), Arc::new(Int64Array::from(vec![1]))),
+    ] {
+        let sent = Commit { batches: vec![odd], ..change("w", 1, 0, &[]) };
+        assert!(matches!(store.commit(sent), Err(Error::Unfit { .. })));
+    }
+    assert!(matches!(
+        store.commit(Commit { changes: false, ..change("w", 1, 0, &[&[(1, None)]]) }),
+        Err(Error::Unfit { .. })
+    ));
+    assert_eq!(store.count("t"), Ok(0));
+}
+
+#[test]
 fn other_shapes_are_refused_with_both_shown() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
@@ -119,22 +192,35 @@ fn writers_at_once_share_transactions_and_lose_nothing() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
 
-    /// Any commits in any order, each perhaps sent several times: the table equals a map to which each was applied once.
+    /// Any commits in any order, rows and removals, each perhaps sent several times: the table equals a map to which each
+    /// was applied once.
     #[test]
-    fn equals_a_map(commits in prop::collection::vec((0..2u8, 1..6u64, prop::collection::vec(0..6i64, 0..5)), 1..12)) {
+    fn equals_a_map(
+        commits in prop::collection::vec(
+            (0..2u8, 1..6u64, prop::collection::vec((0..6i64, any::<bool>()), 0..6), 0..6usize),
+            1..12,
+        )
+    ) {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         store.create("t", &schema(), &[0]).unwrap();
         let (mut expected, mut last) = (BTreeMap::new(), BTreeMap::new());
-        for (at, (writer, epoch, ids)) in commits.iter().enumerate() {
+        for (at, (writer, epoch, changes, cut)) in commits.iter().enumerate() {
             let name = at.to_string();
-            let sent: Vec<(i64, &str)> = ids.iter().map(|id| (*id, name.as_str())).collect();
-            let applied = store.commit(commit(&writer.to_string(), 1, *epoch, &sent)).unwrap();
+            let sent: Vec<(i64, Option<&str>)> =
+                changes.iter().map(|(id, there)| (*id, there.then_some(name.as_str()))).collect();
+            let (one, other) = sent.split_at((*cut).min(sent.len()));
+            let applied = store.commit(change(&writer.to_string(), *epoch, 0, &[one, other])).unwrap();
             let fresh = last.get(writer).is_none_or(|last| epoch > last);
             prop_assert_eq!(applied == Applied::Now, fresh);
             if fresh {
                 last.insert(*writer, *epoch);
-                expected.extend(sent.iter().map(|(id, name)| (*id, (*name).to_owned())));
+                for (id, name) in sent {
+                    match name {
+                        Some(name) => expected.insert(id, name.to_owned()),
+                        None => expected.remove(&id),
+                    };
+                }
             }
         }
         prop_assert_eq!(rows(&store), expected.into_iter().collect::<Vec<_>>());

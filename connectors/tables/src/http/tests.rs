@@ -1,7 +1,7 @@
 //! The door as a client sees it.
 
 use super::*;
-use arrow::array::{AsArray, Int64Array};
+use arrow::array::{ArrayRef, AsArray, Int8Array, Int64Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use axum::http::{Method, Request};
 use tower::ServiceExt;
@@ -56,6 +56,24 @@ async fn a_table_is_made_written_read_and_dropped() {
     assert!(read_stream(rows).unwrap().1.is_empty());
     assert_eq!(call(&router, Method::DELETE, "/tables/a%20b%2Fc", Vec::new()).await.0, StatusCode::OK);
     assert_eq!(call(&router, Method::GET, "/tables/a%20b%2Fc", Vec::new()).await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn changes_remove_rows_by_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(dir.path()).unwrap());
+    let router = router(store.clone());
+    call(&router, Method::PUT, "/tables/t?key=0", stream(&[batch(0..0)])).await;
+    let commit = "/tables/t/commits?job=j&writer=0&generation=1&epoch=";
+    call(&router, Method::POST, &format!("{commit}1"), stream(&[batch(0..5)])).await;
+    let weights: ArrayRef = Arc::new(Int8Array::from(vec![-1, 1]));
+    let changes = RecordBatch::try_from_iter([("id", batch(4..6).column(0).clone()), ("weight", weights)]).unwrap();
+    let path = format!("{commit}2&changes=true");
+    assert_eq!(call(&router, Method::POST, &path, stream(&[changes.clone()])).await.1, "{\"applied\":true}");
+    assert_eq!(call(&router, Method::POST, &path, stream(&[changes.clone()])).await.1, "{\"applied\":false}");
+    assert_eq!(store.count("t"), Ok(5));
+    // Without the word for it, the weight is one column too many.
+    assert_eq!(call(&router, Method::POST, &format!("{commit}3"), stream(&[changes])).await.0, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]

@@ -9,18 +9,20 @@ use crate::runtime::exchange::Message;
 use crate::runtime::exchange::partition::partition;
 use crate::runtime::graph::Graph;
 use crate::runtime::operators::changes;
+use crate::runtime::operators::plan;
 use crate::runtime::operators::stateful::{Gathered, Output, Stateful, encode};
-use crate::runtime::operators::window::{self, BATCH_ROWS, WindowAggregate};
+use crate::runtime::operators::window::BATCH_ROWS;
 use crate::runtime::operators::{filter, project, relabel, weighted};
 use crate::runtime::shared::Shared;
 use crate::runtime::snapshot::Part;
 use crate::runtime::sources::{Source, SourceInput};
 use crate::runtime::watermark::Progress;
 use crate::runtime::{Error, retry};
-use arrow::array::RecordBatch;
+use arrow::array::{Int8Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use connectors::{Connector, Sink};
 use crossbeam_channel::{SendTimeoutError, Sender};
+use datafusion::error::Result as DataFusionResult;
 use datafusion::physical_expr::PhysicalExpr;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -71,6 +73,10 @@ impl Flow {
         let mut operators = Vec::with_capacity(n_nodes);
         let mut edges_in = BTreeMap::new();
         for (at, node) in shared.dataflow.nodes.iter().enumerate() {
+            if let Some(operator) = plan::make(&shared.dataflow, at, slot).map_err(shared.operator_error(at))? {
+                operators.push(Running::Stateful(restored(shared, at, slot, operator)?));
+                continue;
+            }
             operators.push(match &node.operator {
                 Operator::Source { table, projection, watermark } => {
                     let (table, projection, watermark) = (table.clone(), projection.clone(), watermark.clone());
@@ -85,33 +91,17 @@ impl Flow {
                     edges_in.insert(at, vec![Progress::START; queues.len()]);
                     Running::Exchange { keys: keys.clone(), edges: Edges::new(queues), sent: Progress::START }
                 }
-                Operator::WindowAggregate { window, time, keys, aggregates, filters } => {
-                    let input = Arc::clone(&shared.node(node.inputs[0]).schema);
-                    let spec = window::Spec {
-                        window: *window,
-                        time: *time,
-                        keys: keys.clone(),
-                        aggregates: aggregates.clone(),
-                        filters: filters.clone(),
-                        input,
-                        output: Arc::clone(&node.schema),
-                    };
-                    let operator = WindowAggregate::new(spec).map_err(shared.operator_error(at))?;
-                    Running::Stateful(restored(shared, at, slot, Box::new(operator))?)
-                }
-                Operator::GroupAggregate { .. }
-                | Operator::Join(_)
-                | Operator::TopN { .. }
-                | Operator::Over { .. }
-                | Operator::Upsert { .. } => {
-                    let job = shared.config.job.clone();
-                    return Err(Error::Plan { job, text: format!("operator {} is not supported yet", node.id) });
-                }
                 Operator::Union => Running::Union,
                 Operator::Sink { table } => {
                     let sink = open_sink(shared, at, slot, table)?;
                     Running::Sink { table: table.name.clone(), schema: Arc::clone(&table.schema), sink }
                 }
+                Operator::WindowAggregate { .. }
+                | Operator::GroupAggregate { .. }
+                | Operator::Join(_)
+                | Operator::TopN { .. }
+                | Operator::Over { .. }
+                | Operator::Upsert { .. } => unreachable!("node {at} has state and was made before"),
                 Operator::Collect => {
                     let job = shared.config.job.clone();
                     let text = "it has a query without INSERT INTO, and nobody takes its rows".to_string();
@@ -188,7 +178,16 @@ impl Flow {
             );
             self.shared.notice(crate::control::Level::Warning, text);
         }
-        out.batches.iter().try_for_each(|batch| self.push(node, batch))
+        // Changes of which none takes a row back are rows that are appended.
+        let schema = &self.shared.node(node).schema;
+        let n_columns = schema.fields().len();
+        let appended = |batch: RecordBatch| match batch.num_columns() > n_columns {
+            true => Ok(RecordBatch::try_new(Arc::clone(schema), batch.columns()[..n_columns].to_vec())?),
+            false => Ok(batch),
+        };
+        let batches = out.batches.into_iter().map(appended).collect::<DataFusionResult<Vec<_>>>();
+        let batches = batches.map_err(self.shared.operator_error(node))?;
+        batches.iter().try_for_each(|batch| self.push(node, batch))
     }
 
     /// Lets every operator say what it kept back, those nearer to the sources first.
@@ -251,8 +250,12 @@ impl Flow {
                 self.emit(node, out)
             }
             Running::Sink { table, schema, sink } => {
-                let batch = relabel(schema, batch.clone()).map_err(failed)?;
-                retry::until_done(&self.shared, table, "write to", || sink.write(&batch))?;
+                let changes = self.shared.node(self.shared.node(node).inputs[0]).changes;
+                let (rows, weights) = rows_of(schema, batch, changes).map_err(failed)?;
+                retry::until_done(&self.shared, table, "write to", || match weights {
+                    Some(weights) => sink.change(&rows, weights),
+                    None => sink.write(&rows),
+                })?;
                 self.shared.counters.rows_out.fetch_add(batch.num_rows() as u64, Relaxed);
                 Ok(())
             }
@@ -408,6 +411,17 @@ impl Flow {
             }
         }
     }
+}
+
+/// A batch as a sink takes it: the table's columns, and apart from them the weights of a changelog.
+fn rows_of<'a>(
+    schema: &SchemaRef,
+    batch: &'a RecordBatch,
+    changes: bool,
+) -> datafusion::error::Result<(RecordBatch, Option<&'a Int8Array>)> {
+    let (columns, weights) = changes::split(batch, changes)?;
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok((RecordBatch::try_new_with_options(Arc::clone(schema), columns.to_vec(), &options)?, weights))
 }
 
 fn find(shared: &Shared, connector: &str, table: &str) -> Result<&'static dyn Connector, Error> {

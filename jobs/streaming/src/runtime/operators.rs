@@ -1,16 +1,24 @@
 //! The operators that do more than pass rows on.
 
 pub mod changes;
+pub mod encoding;
+pub mod group_aggregate;
 pub mod groups;
 pub mod join;
+pub mod over;
+pub mod partitions;
+pub mod plan;
+pub mod session;
 pub mod stateful;
 #[cfg(test)]
 pub mod testing;
+pub mod top_n;
+pub mod upsert;
 pub mod window;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, RecordBatch, RecordBatchOptions, StructArray};
 use arrow::compute::{filter_record_batch, prep_null_mask_filter};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_expr::PhysicalExpr;
 use std::sync::Arc;
@@ -48,6 +56,7 @@ pub fn project(
     if changes {
         columns.extend(batch.columns().last().cloned());
     }
+    let columns = conform_all(schema, columns)?;
     // The count is given because a projection may have no columns at all.
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
@@ -59,7 +68,39 @@ pub fn relabel(schema: &SchemaRef, batch: RecordBatch) -> Result<RecordBatch> {
         return Ok(batch);
     }
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), batch.columns().to_vec(), &options)?)
+    let columns = conform_all(schema, batch.columns().to_vec())?;
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+}
+
+fn conform_all(schema: &SchemaRef, mut columns: Vec<ArrayRef>) -> Result<Vec<ArrayRef>> {
+    for (column, field) in columns.iter_mut().zip(schema.fields()) {
+        if field.data_type().is_nested() {
+            *column = conform(column, field.data_type())?;
+        }
+    }
+    Ok(columns)
+}
+
+/// The same values with the names within structs and lists that `wanted` has. Other differences stay, and are found by
+/// who puts the column into a batch.
+fn conform(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef> {
+    if column.data_type() == wanted {
+        return Ok(Arc::clone(column));
+    }
+    Ok(match (column.data_type(), wanted) {
+        (DataType::Struct(has), DataType::Struct(fields)) if has.len() == fields.len() && !has.is_empty() => {
+            let array = column.as_struct();
+            let parts = array.columns().iter().zip(fields);
+            let parts = parts.map(|(part, field)| conform(part, field.data_type())).collect::<Result<Vec<_>>>()?;
+            Arc::new(StructArray::try_new(fields.clone(), parts, array.nulls().cloned())?)
+        }
+        (DataType::List(_), DataType::List(item)) => {
+            let array = column.as_list::<i32>();
+            let values = conform(array.values(), item.data_type())?;
+            Arc::new(ListArray::try_new(Arc::clone(item), array.offsets().clone(), values, array.nulls().cloned())?)
+        }
+        _ => Arc::clone(column),
+    })
 }
 
 /// Appended rows as part of a changelog.

@@ -6,7 +6,7 @@
 use crate::control::Manifest;
 use crate::dataflow::{Dataflow, Operator};
 use crate::runtime::Error;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// By operator id.
 #[derive(Debug, Default)]
@@ -58,27 +58,54 @@ impl Restored {
             )));
         }
         if manifest.fingerprint != dataflow.fingerprint() {
-            let gone = restored.positions.keys().chain(restored.state.keys()).filter(|id| !has(id));
-            notices.extend(gone.map(|id| format!("operator {id} of the checkpoint is no longer in the query")));
-            let holds_state = |operator: &Operator| match operator {
-                Operator::Source { .. }
-                | Operator::WindowAggregate { .. }
-                | Operator::GroupAggregate { .. }
-                | Operator::Join(_)
-                | Operator::TopN { .. }
-                | Operator::Over { .. }
-                | Operator::Upsert { .. } => true,
-                Operator::Project { .. }
-                | Operator::Filter { .. }
-                | Operator::Exchange { .. }
-                | Operator::Union
-                | Operator::Sink { .. }
-                | Operator::Collect => false,
-            };
-            let is_new = |id: &String| !restored.positions.contains_key(id) && !restored.state.contains_key(id);
-            let new = dataflow.nodes.iter().filter(|node| holds_state(&node.operator) && is_new(&node.id));
-            notices.extend(new.map(|node| format!("operator {} is not in the checkpoint and starts empty", node.id)));
+            notices.extend(fates(dataflow, Some(manifest)).into_iter().filter_map(|(id, fate)| match fate {
+                Fate::Reuse => None,
+                Fate::Rebuild => Some(format!("operator {id} is not in the checkpoint and starts empty")),
+                Fate::Drop => Some(format!("operator {id} of the checkpoint is no longer in the query")),
+            }));
         }
         Ok((restored, notices))
+    }
+}
+
+/// What becomes of an operator's state when a query goes on from a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is in the checkpoint.
+    Reuse,
+    /// It is not in the checkpoint and starts empty.
+    Rebuild,
+    /// The query no longer has it.
+    Drop,
+}
+
+/// The operators of a query that hold state, in order, then those that only the checkpoint has.
+pub fn fates(dataflow: &Dataflow, manifest: Option<&Manifest>) -> Vec<(String, Fate)> {
+    let tasks = || manifest.into_iter().flat_map(|manifest| &manifest.tasks);
+    let kept: BTreeSet<&String> = tasks().flat_map(|task| task.positions.keys().chain(task.state.keys())).collect();
+    let has_state = dataflow.nodes.iter().filter(|node| holds_state(&node.operator));
+    let mut fates: Vec<(String, Fate)> = has_state
+        .map(|node| (node.id.clone(), if kept.contains(&node.id) { Fate::Reuse } else { Fate::Rebuild }))
+        .collect();
+    let gone = kept.into_iter().filter(|id| !dataflow.nodes.iter().any(|node| node.id == **id));
+    fates.extend(gone.map(|id| (id.clone(), Fate::Drop)));
+    fates
+}
+
+fn holds_state(operator: &Operator) -> bool {
+    match operator {
+        Operator::Source { .. }
+        | Operator::WindowAggregate { .. }
+        | Operator::GroupAggregate { .. }
+        | Operator::Join(_)
+        | Operator::TopN { .. }
+        | Operator::Over { .. }
+        | Operator::Upsert { .. } => true,
+        Operator::Project { .. }
+        | Operator::Filter { .. }
+        | Operator::Exchange { .. }
+        | Operator::Union
+        | Operator::Sink { .. }
+        | Operator::Collect => false,
     }
 }

@@ -5,11 +5,12 @@
 
 use super::errors::{Place, external};
 use super::group_window::grouping_functions;
+use super::nested::{NestedNames, lowered_field};
 use super::statements::{ColumnKind, Script, SelectQuery, StatementBody, TableStatement, ViewStatement};
 use super::types::{ScriptTypes, canonical_expr, event_time};
 use super::window::WindowPlanner;
 use crate::batch::BatchContext;
-use crate::functions::{Functions, cumulate_ends, hop_starts, proctime, tumble_start};
+use crate::functions::{Functions, cumulate_ends, hop_starts, proctime, text_functions, tumble_start};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -45,8 +46,7 @@ pub(crate) struct ScriptTable {
 impl ScriptTable {
     fn new(statement: &Arc<TableStatement>, open: Option<Arc<BatchContext>>) -> Self {
         let fields = statement.def.schema.fields().iter();
-        let fields: Vec<Field> =
-            fields.map(|field| field.as_ref().clone().with_name(field.name().to_lowercase())).collect();
+        let fields: Vec<Field> = fields.map(|field| lowered_field(field)).collect();
         Self { statement: Arc::clone(statement), schema: Arc::new(Schema::new(fields)), open }
     }
 
@@ -317,13 +317,17 @@ fn session(
     options.execution.time_zone = Some("UTC".into());
     // A stream's subqueries become joins; none is worked out once and for all.
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = rules.is_none();
-    let mut builder = SessionStateBuilder::new().with_config(config).with_default_features();
+    let mut builder = SessionStateBuilder::new()
+        .with_config(config)
+        .with_expr_planners(vec![Arc::new(NestedNames)])
+        .with_default_features();
     if let Some(rules) = rules {
         builder = builder.with_optimizer_rules(rules);
     }
     let mut state = builder.build();
     let own = [tumble_start(), hop_starts(), cumulate_ends(), proctime()]
         .into_iter()
+        .chain(text_functions())
         .chain(grouping_functions())
         .map(Arc::new);
     for function in own.chain(functions.scalars().cloned()) {

@@ -136,7 +136,7 @@ fn column(cursor: &mut Cursor<'_>, found: &mut Columns) -> Parsed<()> {
     if cursor.done() {
         return Err(cursor.expected("a type"));
     }
-    let (sql_type, span) = cursor.sql(|parser| parser.parse_data_type())?;
+    let (sql_type, span) = cursor.sql_type()?;
     let mut kind = ColumnKind::Physical(arrow_type(&sql_type).map_err(|error| error.at(span))?);
     while !cursor.done() {
         if cursor.accept(&["NOT", "NULL"]) || cursor.accept(&["NULL"]) {

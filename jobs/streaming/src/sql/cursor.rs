@@ -2,8 +2,9 @@
 
 use super::dialect::StreamDialect;
 use super::text::{Name, Positions, Span, Tok, lower_first};
+use datafusion::sql::sqlparser::ast::DataType as SqlType;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
-use datafusion::sql::sqlparser::tokenizer::Token;
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use jobs::Diagnostic;
 
 /// Words whose misspelling the SQL parser takes for a name, so that it stumbles over the word after it.
@@ -25,6 +26,9 @@ const CLAUSES: [&str; 16] = [
     "PRIMARY",
     "WITH",
 ];
+
+/// Words before the '<' of a type's parts.
+const TYPES_OF_TYPES: [&str; 3] = ["STRUCT", "ROW", "ARRAY"];
 
 pub(crate) type Parsed<T> = Result<T, Diagnostic>;
 
@@ -137,8 +141,15 @@ impl<'a> Cursor<'a> {
         let open = self.here();
         self.expect_token(&Token::LParen)?;
         let (mut depth, mut items, mut start) = (0usize, Vec::new(), self.at);
+        // Of types like STRUCT<a INT, b INT>; any other '<' compares.
+        let mut angles = 0usize;
         while let Some(tok) = self.peek() {
             match &tok.token.token {
+                Token::Lt if self.at > 0 && TYPES_OF_TYPES.iter().any(|word| self.toks[self.at - 1].is(word)) => {
+                    angles += 1;
+                }
+                Token::Gt => angles = angles.saturating_sub(1),
+                Token::ShiftRight => angles = angles.saturating_sub(2),
                 Token::LParen | Token::LBracket | Token::LBrace => depth += 1,
                 Token::RParen if depth == 0 => {
                     if start < self.at || !items.is_empty() {
@@ -148,7 +159,7 @@ impl<'a> Cursor<'a> {
                     return Ok((items, tok.span.0));
                 }
                 Token::RParen | Token::RBracket | Token::RBrace => depth = depth.saturating_sub(1),
-                Token::Comma if depth == 0 => {
+                Token::Comma if depth == 0 && angles == 0 => {
                     items.push(&self.toks[start..self.at]);
                     start = self.at + 1;
                 }
@@ -167,6 +178,23 @@ impl<'a> Cursor<'a> {
     /// Runs the SQL parser from here on.
     pub(crate) fn sql<T>(&mut self, parse: impl FnOnce(&mut Parser) -> Result<T, ParserError>) -> Parsed<(T, Span)> {
         let tokens = self.toks[self.at.min(self.toks.len())..].iter().map(Tok::lowered).collect();
+        self.parse(tokens, parse)
+    }
+
+    /// Runs the SQL parser from here on for a type, in which names keep their case. `ROW(a INT)` is said as
+    /// `STRUCT<a INT>`, which is what the parser knows.
+    pub(crate) fn sql_type(&mut self) -> Parsed<(SqlType, Span)> {
+        let mut tokens: Vec<TokenWithSpan> =
+            self.toks[self.at.min(self.toks.len())..].iter().map(|tok| tok.token.clone()).collect();
+        rows_as_structs(&mut tokens);
+        self.parse(tokens, |parser| parser.parse_data_type())
+    }
+
+    fn parse<T>(
+        &mut self,
+        tokens: Vec<TokenWithSpan>,
+        parse: impl FnOnce(&mut Parser) -> Result<T, ParserError>,
+    ) -> Parsed<(T, Span)> {
         let mut parser = Parser::new(&StreamDialect).with_tokens_with_locations(tokens);
         let start = self.here().0;
         match parse(&mut parser) {
@@ -225,6 +253,30 @@ impl<'a> Cursor<'a> {
                     .help(format!("did you mean {near}?")),
             )
         })
+    }
+}
+
+/// Says `ROW(…)` and `ROW<…>` as `STRUCT<…>`, token by token, so that places stay.
+fn rows_as_structs(tokens: &mut [TokenWithSpan]) {
+    // Of the open parentheses, whether they are those of a ROW.
+    let mut open = Vec::new();
+    for at in 0..tokens.len() {
+        let row = |at: Option<usize>| match at.map(|at| &tokens[at].token) {
+            Some(Token::Word(word)) => word.quote_style.is_none() && word.value.eq_ignore_ascii_case("ROW"),
+            _ => false,
+        };
+        let after_row = row(at.checked_sub(1));
+        match tokens[at].token {
+            Token::Lt if after_row => tokens[at - 1].token = Token::make_keyword("STRUCT"),
+            Token::LParen if after_row => {
+                tokens[at - 1].token = Token::make_keyword("STRUCT");
+                tokens[at].token = Token::Lt;
+                open.push(true);
+            }
+            Token::LParen => open.push(false),
+            Token::RParen if open.pop() == Some(true) => tokens[at].token = Token::Gt,
+            _ => {}
+        }
     }
 }
 

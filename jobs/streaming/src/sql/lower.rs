@@ -6,6 +6,7 @@
 use super::catalog::{Catalog, script_table};
 use super::errors::Place;
 use super::graph::Graph;
+use super::nested::{lowered, spelled_field};
 use super::over::First;
 use super::refuse::{at, find};
 use super::statements::{Script, TableStatement};
@@ -162,7 +163,9 @@ impl<'a> Lowering<'a> {
         let projection: Vec<usize> = read.into_iter().collect();
         let position = |column: &usize| projection.iter().position(|read| read == column);
         let slots = wanted.iter().filter_map(position).map(Slot::Column).collect();
-        let fields: Vec<Field> = projection.iter().map(|column| physical[*column].as_ref().clone()).collect();
+        // Names within structs are in lower case from here on; those of columns stay as they are written.
+        let inner = |field: &Field| field.clone().with_data_type(lowered(field.data_type()));
+        let fields: Vec<Field> = projection.iter().map(|column| inner(&physical[*column])).collect();
         let operator = Operator::Source { table: table.def.clone(), projection: projection.clone(), watermark: None };
         let id = format!("source-{key}");
         let known = self.graph.has(&id);
@@ -316,7 +319,10 @@ impl<'a> Lowering<'a> {
         let there = self.graph.fields(input);
         let same = there.len() == fields.len()
             && exprs.iter().enumerate().all(|(index, expr)| *expr == self.graph.column(input, index))
-            && (!named || there.iter().zip(fields).all(|(a, b)| a.name() == b.name()));
+            && (!named
+                || there.iter().zip(fields).all(|(a, b)| {
+                    a.name() == b.name() && (!a.data_type().is_nested() || a.data_type() == b.data_type())
+                }));
         if same {
             return Ok(input);
         }
@@ -351,7 +357,9 @@ impl<'a> Lowering<'a> {
                 None => lit(ScalarValue::Null),
             };
             let data_type = expr.get_type(self.graph.columns(stream.node)).map_err(|error| planner(&error, places))?;
-            exprs.push(if data_type == *field.data_type() { expr } else { cast(expr, field.data_type().clone()) });
+            // Rows take the names within structs from the schema: those alone need no cast.
+            let same = lowered(&data_type) == lowered(field.data_type());
+            exprs.push(if same { expr } else { cast(expr, field.data_type().clone()) });
         }
         self.emit(stream.node, &exprs, columns, places)
     }
@@ -359,9 +367,7 @@ impl<'a> Lowering<'a> {
     pub(crate) fn collect(&mut self, stream: Stream, places: &[Place<'_>]) -> Lowered<()> {
         let mut fields = canonical_fields(stream.schema.fields());
         for field in &mut fields {
-            if let Some(written) = self.script.spelling.get(field.name()) {
-                field.set_name(written.clone());
-            }
+            *field = spelled_field(field, self.script);
         }
         let columns = Columns { fields: fields.clone(), named: true };
         let input = self.materialize(stream, columns, None, places)?;

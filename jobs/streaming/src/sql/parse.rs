@@ -2,6 +2,7 @@
 
 use super::create::create;
 use super::cursor::{Cursor, Parsed};
+use super::nested::for_each_name;
 use super::settings::setting;
 use super::statements::{InsertStatement, Script, SelectQuery, Setting, Statement, StatementBody};
 use super::text::{Positions, Tok, tokenize};
@@ -125,7 +126,8 @@ fn declared_twice(statements: &[Statement]) -> Vec<Diagnostic> {
     errors
 }
 
-/// How declared names are written, so that results carry them as their author wrote them: columns, and what follows AS.
+/// How declared names are written, so that results carry them as their author wrote them: columns, the
+/// fields of structs, and what follows AS.
 fn spelling(statements: &[Statement]) -> BTreeMap<String, String> {
     let mut spelling = BTreeMap::new();
     let mut keep = |text: &str| {
@@ -136,6 +138,11 @@ fn spelling(statements: &[Statement]) -> BTreeMap<String, String> {
             StatementBody::Table(table) => table.columns.iter().for_each(|column| keep(&column.name.text)),
             StatementBody::View(view) => view.columns.iter().for_each(|name| keep(&name.text)),
             _ => {}
+        }
+    }
+    for statement in statements {
+        if let StatementBody::Table(table) = &statement.body {
+            table.def.schema.fields().iter().for_each(|field| for_each_name(field.data_type(), &mut keep));
         }
     }
     for statement in statements {

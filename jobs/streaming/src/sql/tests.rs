@@ -1,5 +1,7 @@
 //! Files in, messages and plans out.
 
+mod nested;
+mod nexmark;
 mod parsing;
 mod planning;
 mod refusals;

@@ -3,16 +3,17 @@
 //! Invariant: event time is Timestamp(µs, UTC) and text is Utf8 wherever rows leave an expression, so that no connector,
 //! exchange or result has to know a second form.
 
+use super::nested::lowered;
 use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion::common::{DFSchema, Result as PlanResult};
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::logical_expr::{Expr, ExprSchemable, cast};
-use datafusion::sql::sqlparser::ast::{DataType as SqlType, ExactNumberInfo};
+use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType as SqlType, ExactNumberInfo, StructField};
 use jobs::Diagnostic;
 use std::sync::Arc;
 
 /// For people, and for suggesting the nearest.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 17] = [
     "BIGINT",
     "INT",
     "SMALLINT",
@@ -28,6 +29,8 @@ const NAMES: [&str; 15] = [
     "DECIMAL",
     "BYTES",
     "VARBINARY",
+    "STRUCT",
+    "ARRAY",
 ];
 
 pub(crate) fn event_time() -> DataType {
@@ -61,6 +64,10 @@ fn known(sql: &SqlType) -> Option<Result<DataType, Diagnostic>> {
         S::Date | S::Date32 => DataType::Date32,
         S::Bytes(_) | S::Varbinary(_) | S::Binary(_) | S::Bytea | S::Blob(_) => DataType::Binary,
         S::Decimal(info) | S::Numeric(info) | S::Dec(info) => return Some(decimal(info)),
+        S::Struct(fields, _) => return Some(struct_type(fields)),
+        S::Array(ArrayElemTypeDef::AngleBracket(item) | ArrayElemTypeDef::SquareBracket(item, _)) => {
+            return Some(arrow_type(item).map(list_of));
+        }
         S::Custom(name, _) => {
             let name = name.to_string().to_ascii_uppercase();
             match name.as_str() {
@@ -70,6 +77,28 @@ fn known(sql: &SqlType) -> Option<Result<DataType, Diagnostic>> {
         }
         _ => return None,
     }))
+}
+
+/// Fields may be NULL, as columns may.
+fn struct_type(fields: &[StructField]) -> Result<DataType, Diagnostic> {
+    if fields.is_empty() {
+        return Err(Diagnostic::new("a STRUCT needs fields").help("write for example STRUCT<a BIGINT, b VARCHAR>"));
+    }
+    let mut found: Vec<Field> = Vec::with_capacity(fields.len());
+    for field in fields {
+        let Some(name) = &field.field_name else {
+            return Err(Diagnostic::new(format!("a field of type {} has no name", field.field_type)));
+        };
+        if found.iter().any(|earlier| earlier.name().to_lowercase() == name.value.to_lowercase()) {
+            return Err(Diagnostic::new(format!("field '{}' is declared twice", name.value)));
+        }
+        found.push(Field::new(&name.value, arrow_type(&field.field_type)?, true));
+    }
+    Ok(DataType::Struct(found.into()))
+}
+
+fn list_of(item: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(item, true)))
 }
 
 fn decimal(info: &ExactNumberInfo) -> Result<DataType, Diagnostic> {
@@ -102,6 +131,14 @@ pub(crate) fn sql_name(data_type: &DataType) -> String {
         DataType::Date32 => "DATE".into(),
         DataType::Binary | DataType::BinaryView | DataType::LargeBinary => "BYTES".into(),
         DataType::Decimal128(precision, scale) => format!("DECIMAL({precision}, {scale})"),
+        DataType::Struct(fields) => {
+            let fields: Vec<String> =
+                fields.iter().map(|field| format!("{} {}", field.name(), sql_name(field.data_type()))).collect();
+            format!("STRUCT<{}>", fields.join(", "))
+        }
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            format!("ARRAY<{}>", sql_name(item.data_type()))
+        }
         other => other.to_string(),
     }
 }
@@ -114,6 +151,12 @@ pub(crate) fn canonical(data_type: &DataType) -> DataType {
         DataType::Timestamp(..) => event_time(),
         DataType::Date64 => DataType::Date32,
         DataType::Dictionary(_, value) => canonical(value),
+        DataType::Struct(fields) => DataType::Struct(
+            fields.iter().map(|field| field.as_ref().clone().with_data_type(canonical(field.data_type()))).collect(),
+        ),
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            DataType::List(Arc::new(item.as_ref().clone().with_data_type(canonical(item.data_type()))))
+        }
         other => other.clone(),
     }
 }
@@ -135,7 +178,8 @@ pub(crate) struct ScriptTypes;
 
 impl TypePlanner for ScriptTypes {
     fn plan_type_field(&self, sql_type: &SqlType) -> PlanResult<Option<FieldRef>> {
-        Ok(known(sql_type).and_then(Result::ok).map(|data_type| Arc::new(Field::new("", data_type, true))))
+        let data_type = known(sql_type).and_then(Result::ok).map(|data_type| lowered(&data_type));
+        Ok(data_type.map(|data_type| Arc::new(Field::new("", data_type, true))))
     }
 }
 
@@ -147,7 +191,7 @@ pub(crate) fn assignable(from: &DataType, to: &DataType) -> bool {
         |t: &D| matches!(t, D::Int8 | D::Int16 | D::Int32 | D::Int64 | D::UInt8 | D::UInt16 | D::UInt32 | D::UInt64);
     let float = |t: &D| matches!(t, D::Float16 | D::Float32 | D::Float64);
     let decimal = |t: &D| matches!(t, D::Decimal32(..) | D::Decimal64(..) | D::Decimal128(..) | D::Decimal256(..));
-    let (from, to) = (canonical(from), canonical(to));
+    let (from, to) = (lowered(&canonical(from)), lowered(&canonical(to)));
     from == to
         || from == D::Null
         || (integer(&from) && (integer(&to) || float(&to) || decimal(&to)))

@@ -7,6 +7,8 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::error::Result;
 use std::collections::BTreeMap;
 
+pub mod slices;
+
 const OPERATOR: &str = "operator-1";
 
 /// Flushes into `out` and gives the state files of this slice.

@@ -23,7 +23,8 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampM
 use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
-use shape::{Shape, TIME_LIMIT_US};
+use shape::Shape;
+pub use shape::TIME_LIMIT_US;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

@@ -69,14 +69,14 @@ fn lines(batches: &[RecordBatch]) -> Vec<String> {
     lines
 }
 
-fn batch(text: &str, sql: &str, folder: &Path) -> Vec<String> {
+pub(super) fn batch(text: &str, sql: &str, folder: &Path) -> Vec<String> {
     let script = parse(text).expect("the file is right");
     let functions = Functions::new().with(declared_predict());
     let answer = collect(&script, sql, &functions, BatchContext::new(context(folder)));
     lines(&Runtime::new().expect("a runtime").block_on(answer).expect("the query runs"))
 }
 
-fn streamed(text: &str, sql: &str, tasks: u32, slices: u32, folder: &Path) -> Vec<String> {
+pub(super) fn streamed(text: &str, sql: &str, tasks: u32, slices: u32, folder: &Path) -> Vec<String> {
     let script = parse(&format!("{text};{sql}")).expect("the file is right");
     let statements: Vec<usize> = script.queries().map(|(at, _)| at).collect();
     let functions = Functions::new();
@@ -254,7 +254,7 @@ fn joins_in_time() {
            FROM TABLE(HOP(TABLE payments, DESCRIPTOR(ts), INTERVAL '50 milliseconds', INTERVAL '200 milliseconds'))
            GROUP BY card, window_start, window_end)
          SELECT counts.s, counts.card, counts.n FROM counts
-         JOIN (SELECT MAX(n) AS most, s, e FROM counts GROUP BY s, e) top ON counts.s = top.s AND counts.e = top.e AND n >= most",
+         JOIN (SELECT MAX(n) AS most, s, e FROM counts GROUP BY s, e) best ON counts.s = best.s AND counts.e = best.e AND n >= most",
     );
 }
 

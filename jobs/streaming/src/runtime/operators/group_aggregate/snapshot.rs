@@ -1,0 +1,113 @@
+//! The operator's state as tables: one with a row per group, and one per aggregate that keeps any number of values in a group.
+
+use super::GroupAggregate;
+use super::keys::Keys;
+use super::state::{PART_ENTRIES, primitive};
+use crate::runtime::operators::stateful::{Table, expect_schema};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use datafusion::error::Result;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The table with a row per group.
+const GROUPS: &str = "groups";
+
+/// The table of the values that this state keeps. Names last as long as the process; there are no more of them than a query
+/// has aggregates.
+fn entries_table(slot: usize) -> &'static str {
+    static NAMES: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    while names.len() <= slot {
+        let name = format!("values_{}", names.len());
+        names.push(name.leak());
+    }
+    names[slot]
+}
+
+impl GroupAggregate {
+    pub(super) fn save(&self) -> Result<Vec<Table>> {
+        let groups: Vec<usize> = (0..self.keys.len()).filter(|group| self.is_kept(*group)).collect();
+        let keys = self.keys.columns(&groups)?;
+        let mut own: Vec<ArrayRef> = vec![Keys::hashes(&keys, groups.len())?];
+        own.extend(keys);
+        let rows = groups.iter().map(|group| Some(self.rows[*group])).collect::<Int64Array>();
+        let mut columns = own.clone();
+        columns.push(Arc::new(rows));
+        for slot in self.aggregates.slots() {
+            columns.extend(slot.state.save(&groups)?);
+        }
+        let schema = self.groups_schema();
+        let all = RecordBatch::try_new(Arc::clone(&schema), columns)?;
+        let parts = (0..groups.len()).step_by(PART_ENTRIES);
+        let parts = parts.map(|start| all.slice(start, PART_ENTRIES.min(groups.len() - start))).collect();
+        let mut tables = vec![Table { name: GROUPS, schema, batches: parts }];
+        for (at, slot) in self.aggregates.slots().iter().enumerate() {
+            let types = slot.state.entry_types();
+            if types.is_empty() {
+                continue;
+            }
+            let (schema, mut batches) = (self.entries_schema(types), Vec::new());
+            slot.state.save_entries(&groups, &mut |at, values| {
+                let at = UInt32Array::from(at);
+                let mut columns = own.iter().map(|column| Ok(take(column, &at, None)?)).collect::<Result<Vec<_>>>()?;
+                columns.extend(values);
+                batches.push(RecordBatch::try_new(Arc::clone(&schema), columns)?);
+                Ok(())
+            })?;
+            tables.push(Table { name: entries_table(at), schema, batches });
+        }
+        tables.retain(|table| !table.batches.is_empty());
+        Ok(tables)
+    }
+
+    pub(super) fn load(&mut self, tables: &BTreeMap<String, RecordBatch>) -> Result<()> {
+        let Some(groups) = tables.get(GROUPS) else { return Ok(()) };
+        expect_schema(groups, &self.groups_schema())?;
+        if groups.num_rows() == 0 {
+            return Ok(());
+        }
+        let n_keys = self.keys.schema().fields().len();
+        self.number(&groups.columns()[1..=n_keys], groups.num_rows())?;
+        let (counts, mut states) = groups.columns()[n_keys + 1..].split_at(1);
+        for (group, count) in self.keys.groups().iter().zip(primitive::<Int64Type>(&counts[0])?.values()) {
+            self.rows[*group] = *count;
+        }
+        for slot in self.aggregates.slots_mut() {
+            let (own, rest) = states.split_at(slot.state.types().len());
+            slot.state.load(self.keys.groups(), own)?;
+            states = rest;
+        }
+        for at in 0..self.aggregates.slots().len() {
+            let types = self.aggregates.slots()[at].state.entry_types();
+            let Some(entries) = tables.get(entries_table(at)).filter(|_| !types.is_empty()) else { continue };
+            expect_schema(entries, &self.entries_schema(types))?;
+            self.number(&entries.columns()[1..=n_keys], entries.num_rows())?;
+            self.aggregates.slots_mut()[at].state.load_entries(self.keys.groups(), &entries.columns()[n_keys + 1..])?;
+        }
+        Ok(())
+    }
+
+    fn key_fields(&self) -> Vec<Field> {
+        let keys = self.keys.schema().fields().iter().map(|field| field.as_ref().clone());
+        std::iter::once(Field::new("key_hash", DataType::UInt64, false)).chain(keys).collect()
+    }
+
+    fn groups_schema(&self) -> SchemaRef {
+        let mut fields = self.key_fields();
+        fields.push(Field::new("rows", DataType::Int64, true));
+        for (of, slot) in self.aggregates.slots().iter().enumerate() {
+            let types = slot.state.types().into_iter().enumerate();
+            fields.extend(types.map(|(at, data_type)| Field::new(format!("state_{of}_{at}"), data_type, true)));
+        }
+        Arc::new(Schema::new(fields))
+    }
+
+    fn entries_schema(&self, types: Vec<DataType>) -> SchemaRef {
+        let mut fields = self.key_fields();
+        let types = types.into_iter().enumerate();
+        fields.extend(types.map(|(at, data_type)| Field::new(format!("value_{at}"), data_type, true)));
+        Arc::new(Schema::new(fields))
+    }
+}

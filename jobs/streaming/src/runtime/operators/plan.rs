@@ -1,0 +1,109 @@
+//! Makes the operators with state as a dataflow plans them.
+
+use super::changes;
+use super::group_aggregate::{self, GroupAggregate};
+use super::join::{self, Join};
+use super::over::{self, Over};
+use super::session::{self, SessionAggregate};
+use super::stateful::Stateful;
+use super::top_n::{self, TopN};
+use super::upsert::{self, Upsert};
+use super::window::{self, WindowAggregate};
+use crate::dataflow::{Dataflow, Node, Operator, Window};
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::error::Result;
+use std::sync::Arc;
+
+/// The operator of node `at` on slice `slot`, empty; nothing where the node has no state.
+pub fn make(dataflow: &Dataflow, at: usize, slot: u32) -> Result<Option<Box<dyn Stateful>>> {
+    let node = &dataflow.nodes[at];
+    let output = || Arc::clone(&node.schema);
+    let from = |input: usize| &dataflow.nodes[node.inputs[input]];
+    let operator: Box<dyn Stateful> = match &node.operator {
+        Operator::WindowAggregate { window: Window::Session { gap_us }, time, keys, aggregates, filters } => {
+            Box::new(SessionAggregate::new(session::Spec {
+                gap_us: *gap_us,
+                time: *time,
+                keys: keys.clone(),
+                aggregates: aggregates.clone(),
+                filters: filters.clone(),
+                input: Arc::clone(&from(0).schema),
+                output: output(),
+            })?)
+        }
+        Operator::WindowAggregate { window, time, keys, aggregates, filters } => {
+            Box::new(WindowAggregate::new(window::Spec {
+                window: *window,
+                time: *time,
+                keys: keys.clone(),
+                aggregates: aggregates.clone(),
+                filters: filters.clone(),
+                input: Arc::clone(&from(0).schema),
+                output: output(),
+            })?)
+        }
+        Operator::GroupAggregate { keys, aggregates, filters } => {
+            Box::new(GroupAggregate::new(group_aggregate::Spec {
+                keys: keys.clone(),
+                aggregates: aggregates.clone(),
+                filters: filters.clone(),
+                input: Arc::clone(&from(0).schema),
+                changes: from(0).changes,
+                output: with_weight(node),
+                owns_empty_key: slot == 0,
+            })?)
+        }
+        Operator::Join(planned) => {
+            let side =
+                |input: usize| join::Side { schema: Arc::clone(&from(input).schema), changes: from(input).changes };
+            Box::new(Join::new(join::Spec {
+                join: planned.clone(),
+                left: side(0),
+                right: side(1),
+                output: output(),
+                changes: node.changes,
+            })?)
+        }
+        Operator::TopN { keys, order, limit, rank } => Box::new(TopN::new(top_n::Spec {
+            keys: keys.clone(),
+            order: order.clone(),
+            limit: *limit,
+            rank: *rank,
+            input: Arc::clone(&from(0).schema),
+            changes: from(0).changes,
+            output: output(),
+        })?),
+        Operator::Over { keys, order, functions, time } => Box::new(Over::new(over::Spec {
+            keys: keys.clone(),
+            order: order.clone(),
+            functions: functions.clone(),
+            time: *time,
+            input: Arc::clone(&from(0).schema),
+            changes: from(0).changes,
+            output: output(),
+        })?),
+        Operator::Upsert { keys } => Box::new(Upsert::new(upsert::Spec {
+            keys: keys.clone(),
+            input: Arc::clone(&from(0).schema),
+            changes: from(0).changes,
+            output: output(),
+        })?),
+        Operator::Source { .. }
+        | Operator::Project { .. }
+        | Operator::Filter { .. }
+        | Operator::Exchange { .. }
+        | Operator::Union
+        | Operator::Sink { .. }
+        | Operator::Collect => return Ok(None),
+    };
+    Ok(Some(operator))
+}
+
+/// The columns of a node whose operator always tells weights.
+fn with_weight(node: &Node) -> SchemaRef {
+    if node.changes {
+        return Arc::clone(&node.schema);
+    }
+    let fields = node.schema.fields().iter().map(|field| field.as_ref().clone());
+    Arc::new(Schema::new(fields.chain([changes::weight_field()]).collect::<Vec<_>>()))
+}

@@ -1,0 +1,240 @@
+//! Session windows over keyed rows: a session is a run of rows of one key in which neighbours are less than the gap
+//! apart; it lasts from its first row until one gap after its last, and is emitted once, when the watermark has come to
+//! its end.
+//!
+//! Which sessions there are is plain bookkeeping of times ([`open`]). What their rows aggregate to lies in *fragments*,
+//! groups of shared accumulators ([`layers`]): a session has one or several, and when two sessions become one, so do
+//! their lists of fragments and nothing is computed. Fragments are merged when their session is over.
+//!
+//! A row from which the watermark is a gap away, or more, would be a session that is over. It is late, unless it lies
+//! within a session that is still open. It cannot begin such a session earlier: its start has been promised to those who
+//! read it, and what is late must not depend on the order of rows between two watermarks.
+//!
+//! Invariant: what is emitted depends on the rows and the watermarks alone, not on how rows were cut into batches, on
+//! the number of slices, or on a checkpoint and restore in between.
+
+use crate::runtime::operators::encoding::{Encoding, RowBytes};
+use crate::runtime::operators::stateful::{Output, Stateful, Table, expect_schema, external};
+use crate::runtime::operators::window::{BATCH_ROWS, TIME_LIMIT_US};
+use crate::runtime::operators::{evaluate, evaluate_predicate};
+use crate::state::hash;
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array, UInt64Array,
+};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use layers::Layers;
+use open::{Closed, Open};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+mod layers;
+mod open;
+
+/// The state's only table.
+const SESSIONS: &str = "sessions";
+
+/// How the operator was planned; see `Operator::WindowAggregate`.
+#[derive(Debug)]
+pub struct Spec {
+    pub gap_us: i64,
+    pub time: usize,
+    pub keys: Vec<usize>,
+    pub aggregates: Vec<Arc<AggregateFunctionExpr>>,
+    pub filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    pub input: SchemaRef,
+    pub output: SchemaRef,
+}
+
+#[derive(Debug)]
+pub struct SessionAggregate {
+    spec: Spec,
+    arguments: Vec<Vec<Arc<dyn PhysicalExpr>>>,
+    /// Of the keys; absent without keys.
+    keys: Option<Encoding>,
+    key_types: Vec<DataType>,
+    open: Open,
+    layers: Layers,
+    /// Sessions that end at or before this were emitted.
+    watermark_us: i64,
+}
+
+impl SessionAggregate {
+    pub fn new(spec: Spec) -> Result<Self> {
+        if spec.gap_us <= 0 || spec.gap_us > TIME_LIMIT_US / 2 {
+            return Err(DataFusionError::Plan(format!("sessions with a gap of {} µs are not possible", spec.gap_us)));
+        }
+        let key_types: Vec<DataType> = spec.keys.iter().map(|key| spec.input.field(*key).data_type().clone()).collect();
+        let keys = if key_types.is_empty() { None } else { Some(Encoding::new(key_types.clone(), &[])?) };
+        let layers = Layers::new(spec.aggregates.clone())?;
+        Ok(Self {
+            arguments: layers.aggregation().arguments(),
+            keys,
+            key_types,
+            open: Open::new(spec.gap_us),
+            layers,
+            watermark_us: i64::MIN,
+            spec,
+        })
+    }
+}
+
+impl Stateful for SessionAggregate {
+    fn process(&mut self, _: usize, batch: &RecordBatch, out: &mut Output) -> Result<()> {
+        let (rows, fragments) = self.assign(batch, out)?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let all = |exprs: &Vec<Arc<dyn PhysicalExpr>>| exprs.iter().map(|expr| evaluate(expr, batch)).collect();
+        let mut arguments = self.arguments.iter().map(all).collect::<Result<Vec<Vec<ArrayRef>>>>()?;
+        let filter = |filter: &Option<Arc<dyn PhysicalExpr>>| {
+            filter.as_ref().map(|predicate| evaluate_predicate(predicate, batch)).transpose()
+        };
+        let mut filters = self.spec.filters.iter().map(filter).collect::<Result<Vec<_>>>()?;
+        if rows.len() < batch.num_rows() {
+            let rows = UInt32Array::from(rows);
+            for column in arguments.iter_mut().flatten() {
+                *column = take(column, &rows, None)?;
+            }
+            for mask in filters.iter_mut().flatten() {
+                *mask = take(mask, &rows, None)?.as_boolean().clone();
+            }
+        }
+        self.layers.update(fragments, &arguments, &filters)
+    }
+
+    /// Emits the sessions that the watermark has come to the end of, in the order of their ends.
+    fn advance(&mut self, watermark_us: i64, out: &mut Output) -> Result<()> {
+        if watermark_us <= self.watermark_us {
+            return Ok(());
+        }
+        self.watermark_us = watermark_us;
+        let closed = self.open.close(watermark_us);
+        for closed in closed.chunks(BATCH_ROWS) {
+            let fragments = closed.iter().map(|closed| closed.session.fragments.as_slice());
+            let results = self.layers.finish(fragments)?;
+            out.batches.push(self.output(closed, results)?);
+        }
+        if !closed.is_empty() && self.layers.worth_compacting(self.open.n_sessions()) {
+            self.layers.compact(self.open.fragments_mut())?;
+        }
+        Ok(())
+    }
+
+    /// A session that is still to come out begins with a row that is still to come, less than a gap before the
+    /// watermark, or is open now.
+    fn output_watermark_us(&self) -> i64 {
+        match self.watermark_us {
+            i64::MIN | i64::MAX => self.watermark_us,
+            watermark_us => {
+                let next = watermark_us.saturating_sub(self.spec.gap_us).saturating_add(1);
+                self.open.first_start().map_or(next, |first| first.min(next))
+            }
+        }
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<Table>> {
+        let schema = self.state_schema();
+        let n_sessions = self.open.n_sessions();
+        if n_sessions == 0 {
+            return Ok(vec![Table { name: SESSIONS, schema, batches: Vec::new() }]);
+        }
+        // Afterwards there is one fragment per session, in the order in which sessions are listed.
+        let states = self.layers.compact(self.open.fragments_mut())?;
+        let listed: Vec<(&RowBytes, i64, i64)> = self.open.list().collect();
+        let keys = self.key_columns(listed.iter().map(|(key, _, _)| &***key))?;
+        let mut columns: Vec<ArrayRef> =
+            vec![Arc::new(UInt64Array::from(hash::hash_rows(&keys, n_sessions).map_err(external)?))];
+        columns.extend(keys);
+        columns.push(Arc::new(listed.iter().map(|(_, first, _)| Some(*first)).collect::<Int64Array>()));
+        columns.push(Arc::new(listed.iter().map(|(_, _, last)| Some(*last)).collect::<Int64Array>()));
+        columns.extend(states);
+        let batches = vec![RecordBatch::try_new(Arc::clone(&schema), columns)?];
+        Ok(vec![Table { name: SESSIONS, schema, batches }])
+    }
+
+    fn restore(&mut self, watermark_us: i64, mut tables: BTreeMap<String, RecordBatch>) -> Result<()> {
+        self.watermark_us = watermark_us;
+        let Some(own) = tables.remove(SESSIONS) else { return Ok(()) };
+        expect_schema(&own, &self.state_schema())?;
+        let (keys, rest) = own.columns()[1..].split_at(self.key_types.len());
+        let (times, states) = rest.split_at(2);
+        let (first, last) = (times[0].as_primitive::<Int64Type>(), times[1].as_primitive::<Int64Type>());
+        let keys = self.keys.as_ref().map(|encoding| encoding.encode(keys)).transpose()?;
+        let fragments = self.layers.restore(states.to_vec(), own.num_rows());
+        for (row, fragment) in fragments.into_iter().enumerate() {
+            let key = keys.as_ref().map_or(&[][..], |keys| keys.row(row).data());
+            self.open.restore(key, first.value(row), last.value(row), fragment);
+        }
+        Ok(())
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.open.memory_bytes() + self.layers.memory_bytes()
+    }
+}
+
+impl SessionAggregate {
+    /// The rows that belong to sessions, and their fragments in the live layer.
+    fn assign(&mut self, batch: &RecordBatch, out: &mut Output) -> Result<(Vec<u32>, Vec<u64>)> {
+        let column = batch.column(self.spec.time);
+        let Some(times) = column.as_primitive_opt::<TimestampMicrosecondType>() else {
+            return Err(DataFusionError::Execution(format!("event time is of type {}", column.data_type())));
+        };
+        let keys: Vec<ArrayRef> = self.spec.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
+        let keys = self.keys.as_ref().map(|encoding| encoding.encode(&keys)).transpose()?;
+        let (mut rows, mut fragments) = (Vec::with_capacity(batch.num_rows()), Vec::with_capacity(batch.num_rows()));
+        for row in 0..batch.num_rows() {
+            let time = times.value(row);
+            if times.is_null(row) || !(-TIME_LIMIT_US..TIME_LIMIT_US).contains(&time) {
+                out.n_timeless += 1;
+                continue;
+            }
+            let key = keys.as_ref().map_or(&[][..], |keys| keys.row(row).data());
+            match self.open.place(key, time, self.watermark_us, &mut self.layers) {
+                Some(fragment) => {
+                    rows.push(row as u32);
+                    fragments.push(u64::from(fragment));
+                }
+                None => out.n_late += 1,
+            }
+        }
+        Ok((rows, fragments))
+    }
+
+    fn key_columns<'a>(&'a self, keys: impl Iterator<Item = &'a [u8]>) -> Result<Vec<ArrayRef>> {
+        self.keys.as_ref().map_or(Ok(Vec::new()), |encoding| encoding.decode(keys))
+    }
+
+    fn output(&self, closed: &[Closed], results: Vec<ArrayRef>) -> Result<RecordBatch> {
+        let mut columns = self.key_columns(closed.iter().map(|closed| &*closed.key))?;
+        let n_keys = columns.len();
+        let bound = |at: usize, times: TimestampMicrosecondArray| -> ArrayRef {
+            match self.spec.output.field(at).data_type() {
+                DataType::Timestamp(_, zone) => Arc::new(times.with_timezone_opt(zone.clone())),
+                _ => Arc::new(times),
+            }
+        };
+        let starts = closed.iter().map(|closed| Some(closed.session.first));
+        let ends = closed.iter().map(|closed| Some(closed.session.last + self.spec.gap_us));
+        columns.push(bound(n_keys, starts.collect()));
+        columns.push(bound(n_keys + 1, ends.collect()));
+        columns.extend(results);
+        Ok(RecordBatch::try_new(Arc::clone(&self.spec.output), columns)?)
+    }
+
+    fn state_schema(&self) -> SchemaRef {
+        let mut fields = vec![Field::new("key_hash", DataType::UInt64, false)];
+        let keys = self.key_types.iter().enumerate();
+        fields.extend(keys.map(|(at, data_type)| Field::new(format!("key_{at}"), data_type.clone(), true)));
+        fields.extend(["first_us", "last_us"].map(|name| Field::new(name, DataType::Int64, false)));
+        fields.extend(self.layers.aggregation().frozen_fields().into_iter().skip(1));
+        Arc::new(Schema::new(fields))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+//! Which sessions are open: the times of their first and last rows, by key.
+//!
+//! Invariant: of one key, sessions are at least a gap apart and in order; the end of each is after the watermark.
+
+use super::layers::{Fragment, Layers};
+use crate::runtime::operators::encoding::{ROW_OVERHEAD_BYTES, RowBytes};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+#[derive(Debug)]
+pub struct Session {
+    pub first: i64,
+    pub last: i64,
+    /// Those of the live layer come last.
+    pub fragments: Vec<Fragment>,
+}
+
+/// A session that is over.
+#[derive(Debug)]
+pub struct Closed {
+    pub key: RowBytes,
+    pub session: Session,
+}
+
+#[derive(Debug, Default)]
+struct OfKey {
+    /// In order of time; mostly one.
+    sessions: Vec<Session>,
+    /// When the key is looked at next: not after the end of any of its sessions.
+    check_us: i64,
+}
+
+#[derive(Debug)]
+pub struct Open {
+    gap_us: i64,
+    by_key: HashMap<RowBytes, OfKey>,
+    /// The keys by when they are looked at. A session that goes on is not moved here with every row, but when its key's
+    /// turn comes.
+    checks: BTreeSet<(i64, RowBytes)>,
+    /// How many sessions begin when.
+    starts: BTreeMap<i64, usize>,
+    n_sessions: usize,
+    keys_bytes: usize,
+}
+
+impl Open {
+    pub fn new(gap_us: i64) -> Self {
+        Self {
+            gap_us,
+            by_key: HashMap::new(),
+            checks: BTreeSet::new(),
+            starts: BTreeMap::new(),
+            n_sessions: 0,
+            keys_bytes: 0,
+        }
+    }
+
+    pub fn n_sessions(&self) -> usize {
+        self.n_sessions
+    }
+
+    pub fn first_start(&self) -> Option<i64> {
+        self.starts.first_key_value().map(|(start, _)| *start)
+    }
+
+    /// The live fragment of the session that a row belongs to. None if the row is late.
+    pub fn place(&mut self, key: &[u8], time: i64, watermark_us: i64, layers: &mut Layers) -> Option<u32> {
+        let gap_us = self.gap_us;
+        if time + gap_us <= watermark_us {
+            let sessions = &mut self.by_key.get_mut(key)?.sessions;
+            let within = sessions.iter_mut().find(|session| session.first <= time && time <= session.last)?;
+            return Some(layers.live_fragment(&mut within.fragments));
+        }
+        let of_key = match self.by_key.get_mut(key) {
+            Some(of_key) => of_key,
+            None => {
+                let key = RowBytes::from(key);
+                self.keys_bytes += key.len();
+                let check_us = time + gap_us;
+                self.checks.insert((check_us, RowBytes::clone(&key)));
+                self.by_key.entry(key).or_insert(OfKey { sessions: Vec::with_capacity(1), check_us })
+            }
+        };
+        let sessions = &mut of_key.sessions;
+        let at = sessions.partition_point(|session| session.last + gap_us <= time);
+        let mut check_us = of_key.check_us;
+        match sessions.get_mut(at).filter(|session| session.first - gap_us < time) {
+            Some(session) => {
+                if time < session.first {
+                    forget_start(&mut self.starts, session.first);
+                    *self.starts.entry(time).or_default() += 1;
+                    session.first = time;
+                }
+                session.last = session.last.max(time);
+                // The row may have closed the gap to the next session; to the one before it cannot.
+                let last = session.last;
+                if sessions.get(at + 1).is_some_and(|next| next.first - gap_us < last) {
+                    let next = sessions.remove(at + 1);
+                    forget_start(&mut self.starts, next.first);
+                    self.n_sessions -= 1;
+                    sessions[at].absorb(next, layers);
+                }
+            }
+            None => {
+                sessions.insert(at, Session { first: time, last: time, fragments: Vec::with_capacity(1) });
+                self.n_sessions += 1;
+                *self.starts.entry(time).or_default() += 1;
+                check_us = check_us.min(time + gap_us);
+            }
+        }
+        let fragment = layers.live_fragment(&mut sessions[at].fragments);
+        if check_us < of_key.check_us {
+            self.check_at(key, check_us);
+        }
+        Some(fragment)
+    }
+
+    /// Takes out the sessions that end at or before the watermark, in the order of their ends.
+    pub fn close(&mut self, watermark_us: i64) -> Vec<Closed> {
+        let mut closed = Vec::new();
+        while self.checks.first().is_some_and(|(check_us, _)| *check_us <= watermark_us) {
+            let Some((_, key)) = self.checks.pop_first() else { break };
+            let Some(of_key) = self.by_key.get_mut(&key) else { continue };
+            let n_over = of_key.sessions.partition_point(|session| session.last + self.gap_us <= watermark_us);
+            for session in of_key.sessions.drain(..n_over) {
+                forget_start(&mut self.starts, session.first);
+                self.n_sessions -= 1;
+                closed.push(Closed { key: RowBytes::clone(&key), session });
+            }
+            match of_key.sessions.first() {
+                Some(session) => {
+                    of_key.check_us = session.last + self.gap_us;
+                    self.checks.insert((of_key.check_us, key));
+                }
+                None => {
+                    self.keys_bytes -= key.len();
+                    self.by_key.remove(&key);
+                }
+            }
+        }
+        if self.by_key.capacity() > 4 * (self.by_key.len() + 1024) {
+            self.by_key.shrink_to_fit();
+        }
+        closed.sort_by(|a, b| (a.session.last, &a.key).cmp(&(b.session.last, &b.key)));
+        closed
+    }
+
+    pub fn restore(&mut self, key: &[u8], first: i64, last: i64, fragment: Fragment) {
+        let session = Session { first, last, fragments: vec![fragment] };
+        let end = last + self.gap_us;
+        match self.by_key.get_mut(key) {
+            Some(of_key) => {
+                let at = of_key.sessions.partition_point(|session| session.first < first);
+                of_key.sessions.insert(at, session);
+                if end < of_key.check_us {
+                    self.check_at(key, end);
+                }
+            }
+            None => {
+                let key = RowBytes::from(key);
+                self.keys_bytes += key.len();
+                self.checks.insert((end, RowBytes::clone(&key)));
+                self.by_key.insert(key, OfKey { sessions: vec![session], check_us: end });
+            }
+        }
+        *self.starts.entry(first).or_default() += 1;
+        self.n_sessions += 1;
+    }
+
+    /// All sessions: key, first and last.
+    pub fn list(&self) -> impl Iterator<Item = (&RowBytes, i64, i64)> {
+        let by_key = self.by_key.iter();
+        by_key.flat_map(|(key, of_key)| of_key.sessions.iter().map(move |session| (key, session.first, session.last)))
+    }
+
+    /// The fragments of all sessions, in the same order as they are listed.
+    pub fn fragments_mut(&mut self) -> Vec<&mut Vec<Fragment>> {
+        let sessions = self.by_key.values_mut().flat_map(|of_key| &mut of_key.sessions);
+        sessions.map(|session| &mut session.fragments).collect()
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        let fragments = size_of::<Fragment>() + ROW_OVERHEAD_BYTES;
+        self.keys_bytes
+            + self.by_key.capacity() * size_of::<(RowBytes, OfKey)>()
+            + self.checks.len() * (size_of::<(i64, RowBytes)>() + ROW_OVERHEAD_BYTES)
+            + self.n_sessions * (size_of::<Session>() + fragments)
+    }
+
+    fn check_at(&mut self, key: &[u8], check_us: i64) {
+        let Some((key, _)) = self.by_key.get_key_value(key) else { return };
+        let key = RowBytes::clone(key);
+        let Some(of_key) = self.by_key.get_mut(&key) else { return };
+        let entry = (of_key.check_us, key);
+        self.checks.remove(&entry);
+        of_key.check_us = check_us;
+        self.checks.insert((check_us, entry.1));
+    }
+}
+
+impl Session {
+    /// The session after this one has become part of it.
+    fn absorb(&mut self, next: Self, layers: &Layers) {
+        self.last = next.last;
+        let mut fragments = next.fragments;
+        if self.fragments.last().is_some_and(|fragment| layers.is_live(*fragment)) {
+            std::mem::swap(&mut self.fragments, &mut fragments);
+        }
+        self.fragments.append(&mut fragments);
+    }
+}
+
+fn forget_start(starts: &mut BTreeMap<i64, usize>, start: i64) {
+    if let Some(count) = starts.get_mut(&start) {
+        *count -= 1;
+        if *count == 0 {
+            starts.remove(&start);
+        }
+    }
+}

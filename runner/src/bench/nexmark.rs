@@ -1,0 +1,161 @@
+//! The queries of Nexmark over two files of JSON lines, read side by side: thousand events per second.
+//!
+//! Invariant: a figure is of the streaming operators alone, from start to the last row in a blackhole, on two slices and
+//! without checkpoints; DataFusion's own batch engine answers the same query over the same files beside it. A query that
+//! does not run is told with its reason, and has no figure.
+
+mod input;
+mod queries;
+
+use super::Figure;
+use anyhow::{Context as _, anyhow, bail};
+use futures::StreamExt;
+use input::Input;
+use queries::{QUERIES, Query};
+use std::path::Path;
+use std::time::Instant;
+use streaming::batch::{self, BatchContext};
+use streaming::functions::Functions;
+use streaming::runtime::Outcome;
+use streaming::runtime::local::{self, LocalConfig};
+
+/// As many events as the goals were set for.
+pub const EVENTS: u64 = 1_000_000;
+
+/// Slices of the stream, and threads of the batch query.
+const THREADS: u32 = 2;
+
+pub async fn measure(events: u64) -> anyhow::Result<Vec<Figure>> {
+    let folder = std::env::temp_dir().join(format!("smack-bench-nexmark-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).with_context(|| format!("failed to make {}", folder.display()))?;
+    let here = folder.clone();
+    let result = tokio::task::spawn_blocking(move || measure_in(&here, events)).await?;
+    std::fs::remove_dir_all(&folder).with_context(|| format!("failed to remove {}", folder.display()))?;
+    result
+}
+
+fn measure_in(folder: &Path, events: u64) -> anyhow::Result<Vec<Figure>> {
+    let input = input::kept(events)?;
+    eprintln!(
+        "{events} events of {} bytes in {}; streaming operators on {THREADS} slices, no checkpoints",
+        input.bytes / events.max(1),
+        input.folder.display()
+    );
+    std::fs::write(folder.join("side_input.csv"), queries::SIDE_INPUT)?;
+    let mut figures = Vec::new();
+    for query in &QUERIES {
+        let text = queries::over_files(query.text, &input.folder)?;
+        match streamed(&text, folder) {
+            Ok(seconds) => figures.push(figure(query, &text, folder, &input, seconds)),
+            Err(why) => eprintln!("{} is left out: {why:#}", query.name),
+        }
+    }
+    Ok(figures)
+}
+
+fn figure(query: &Query, text: &str, folder: &Path, input: &Input, seconds: f64) -> Figure {
+    let rate = |seconds: f64| input.events as f64 / seconds / 1000.0;
+    let figure = Figure::higher(
+        "nexmark",
+        format!("{}: streamed from two JSON files", query.name),
+        rate(seconds),
+        "k/s",
+        query.goal,
+    );
+    match in_batch(text, folder) {
+        Ok(seconds) => figure.beside("DataFusion, batch", rate(seconds)),
+        Err(why) => {
+            eprintln!("{} has no batch answer: {why:#}", query.name);
+            figure
+        }
+    }
+}
+
+/// Seconds from the start of the job to its end.
+fn streamed(text: &str, folder: &Path) -> anyhow::Result<f64> {
+    let script = streaming::sql::parse(text).map_err(told)?;
+    let inserts: Vec<usize> = script.inserts().map(|(at, _)| at).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let dataflow = runtime.block_on(streaming::sql::plan(&script, &inserts, &Functions::new())).map_err(told)?;
+    let mut config = LocalConfig::new("bench/nexmark", folder.to_path_buf(), folder.join("dead-letter"));
+    config.slices = THREADS;
+    config.checkpoint_interval_ms = 0;
+    let started = Instant::now();
+    let run = local::run(dataflow, config)?;
+    let notices = run.notices.clone();
+    let outcome = run.wait()?;
+    let seconds = started.elapsed().as_secs_f64();
+    for (_, text) in notices.try_iter() {
+        eprintln!("{text}");
+    }
+    if outcome != Outcome::Finished {
+        bail!("it ended before its input: {outcome:?}");
+    }
+    Ok(seconds)
+}
+
+/// Seconds until DataFusion has answered the query.
+fn in_batch(text: &str, folder: &Path) -> anyhow::Result<f64> {
+    let script = streaming::sql::parse(text).map_err(told)?;
+    let (_, insert) = script.inserts().next().context("there is no INSERT")?;
+    let (from, to) = insert.query.span;
+    let query = &script.text()[from..to];
+    let context = connectors::Context {
+        job: "bench/nexmark".to_string(),
+        generation: 1,
+        claimed_us: 0,
+        slot: 0,
+        n_slots: 1,
+        base_dir: folder.to_path_buf(),
+        tables_endpoint: None,
+        token: None,
+    };
+    let mut open = BatchContext::new(context);
+    open.target_partitions = THREADS as usize;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS as usize).enable_all().build()?;
+    let started = Instant::now();
+    runtime.block_on(async {
+        let mut rows = batch::query(&script, query, &Functions::new(), open).await?;
+        while let Some(batch) = rows.next().await {
+            batch?;
+        }
+        anyhow::Ok(())
+    })?;
+    Ok(started.elapsed().as_secs_f64())
+}
+
+fn told(wrong: Vec<jobs::Diagnostic>) -> anyhow::Error {
+    let all: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+    anyhow!(all.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_query_is_read_from_files() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let events = 2_500;
+        let input = input::write(events, folder.path()).expect("the files are written");
+        let lines = |at: usize| -> Vec<String> {
+            let text = std::fs::read_to_string(folder.path().join(input::FILES[at])).expect("a file");
+            text.lines().map(str::to_owned).collect()
+        };
+        // Fifty to the one, fifty to the other; each block begins with its person.
+        assert_eq!((lines(0).len(), lines(1).len()), (1250, 1250));
+        assert!(lines(1)[0].starts_with(r#"{"event_type":0,"person":{"id":1001,"#), "{}", lines(1)[0]);
+        assert!(lines(0)[50].contains(r#""id":1002,"#) && lines(0)[50].contains(r#""auction":null"#));
+        assert!((310..350).contains(&(input.bytes / events)), "{} bytes an event", input.bytes / events);
+        std::fs::write(folder.path().join("side_input.csv"), queries::SIDE_INPUT).expect("a file");
+        for query in &QUERIES {
+            let text = queries::over_files(query.text, folder.path()).expect("a query over files");
+            if query.name != "q12" {
+                in_batch(&text, folder.path()).unwrap_or_else(|why| panic!("{}: {why:#}", query.name));
+            }
+            if ["q0", "q2", "q22"].contains(&query.name) {
+                streamed(&text, folder.path()).unwrap_or_else(|why| panic!("{}: {why:#}", query.name));
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Verbs for streams that run: a checkpoint now, another number of tasks, and what a changed file would find again.
+
+use super::exit::{FAILED, Fail, Result};
+use super::output::{Output, table};
+use super::submit::{is_over, read_file, refused};
+use crate::client::Client;
+use crate::view::{JobPlanView, PlanView};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+/// How often a verb that waits looks again.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+pub async fn plan(client: &Client, output: Output, path: &Path) -> Result<()> {
+    let request = read_file(path)?;
+    let plan = client.plan(&request).await.map_err(|error| refused(&request, error))?;
+    output.either(&plan, show_plan)
+}
+
+fn show_plan(plan: &PlanView) -> String {
+    let of_job = |job: &JobPlanView| {
+        let epoch = job.epoch.map_or("none".to_string(), |epoch| epoch.to_string());
+        let rows = job
+            .operators
+            .iter()
+            .map(|operator| [job.job.clone(), epoch.clone(), operator.id.clone(), operator.state.clone()]);
+        rows.collect::<Vec<_>>()
+    };
+    table(["JOB", "CHECKPOINT", "OPERATOR", "STATE"], plan.jobs.iter().flat_map(of_job))
+}
+
+/// Asks for a checkpoint and waits until each stream has a newer one than before.
+pub async fn checkpoint(client: &Client, output: Output, subject: &str) -> Result<()> {
+    let epochs = |jobs: &[crate::view::JobView]| -> BTreeMap<String, u64> {
+        jobs.iter().map(|job| (job.id.clone(), job.metrics.checkpoint_epoch.unwrap_or(0))).collect()
+    };
+    let before = epochs(&client.jobs().await?.jobs);
+    let asked = client.checkpoint(subject).await?.jobs;
+    loop {
+        let jobs = client.jobs().await?.jobs;
+        if let Some(over) = jobs.iter().find(|job| asked.contains(&job.id) && is_over(&job.state)) {
+            return Err(Fail::new(FAILED, format!("{} {}: {}", over.id, over.state, over.why)));
+        }
+        let now = epochs(&jobs);
+        let newer = |job: &String| now.get(job) > before.get(job);
+        if asked.iter().all(newer) {
+            let taken: BTreeMap<&String, u64> = asked.iter().filter_map(|job| Some((job, *now.get(job)?))).collect();
+            return output.either(&taken, |taken| {
+                table(["JOB", "CHECKPOINT"], taken.iter().map(|(job, epoch)| [job.to_string(), epoch.to_string()]))
+            });
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+pub async fn scale(client: &Client, output: Output, subject: &str, parallelism: u32) -> Result<()> {
+    let told = client.scale(subject, parallelism).await?;
+    output.either(&told, |told| told.jobs.iter().map(|job| format!("{job}\n")).collect())?;
+    output.progress(&format!("each takes a last checkpoint and goes on from it with {parallelism} tasks"));
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! `smack checkpoint`, `scale`, `plan` and `submit --resume`: no row is lost or doubled when a stream gets other tasks, or
+//! another query, in the middle.
+
+use crate::cluster::{Cluster, Job};
+use crate::rows;
+
+/// Rows one by one into files, and counts of them, which only add up if the state is found again.
+fn job(parallelism: u32, rate: u32, more: &str) -> String {
+    format!(
+        "SET job.name = 'cards'; SET job.parallelism = '{parallelism}'; SET job.cpus = '0.3';
+         SET checkpoint.interval = '1h';
+         CREATE TABLE payments (id BIGINT, card BIGINT, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '2 seconds')
+         WITH (connector = 'cards', rows = '9000', rate = '{rate}');
+         CREATE TABLE all_ids (id BIGINT) WITH (connector = 'files', path = 'ids', format = 'json');
+         CREATE TABLE windows (card BIGINT, n BIGINT) WITH (connector = 'files', path = 'windows', format = 'json');
+         INSERT INTO all_ids SELECT id FROM payments;
+         INSERT INTO windows SELECT card % 3, COUNT(*)
+         FROM TABLE(TUMBLE(TABLE payments, DESCRIPTOR(ts), INTERVAL '100 days')) GROUP BY card % 3, window_start;
+         {more}"
+    )
+}
+
+fn each_once(cluster: &Cluster) {
+    let ids = rows::of_files(&cluster.path("ids"));
+    let mut distinct = ids.clone();
+    distinct.dedup();
+    assert_eq!(distinct, ids, "each once");
+    assert_eq!(ids.len(), 9_000);
+    let counts = rows::of_files(&cluster.path("windows"));
+    let numbers = counts.iter().filter_map(|row| row.split("n=").nth(1)?.parse::<u64>().ok());
+    assert_eq!((counts.len(), numbers.sum::<u64>()), (3, 9_000), "{counts:?}");
+}
+
+fn some_rows(job: &Job) -> bool {
+    job.metrics.rows_in > 500
+}
+
+#[test]
+fn a_stream_gets_more_tasks_and_fewer() {
+    let cluster = Cluster::start();
+    let jobs = cluster.submit("job.sql", &job(1, 3000, ""));
+    cluster.wait_for(&jobs[0], "rows", some_rows);
+    let taken = cluster.smack(&["checkpoint", "cards", "-o", "json"]).expect(0).json();
+    assert!(taken[&jobs[0]].as_u64() >= Some(1), "{taken}");
+    cluster.smack(&["scale", "cards", "3"]).expect(0);
+    cluster.wait_for(&jobs[0], "three tasks", |job| job.state == "running" && job.tasks.len() == 3);
+    cluster.smack(&["scale", "cards", "2"]).expect(0);
+    cluster.wait_for(&jobs[0], "two tasks", |job| job.state == "running" && job.tasks.len() == 2);
+    cluster.smack(&["scale", "cards", "0"]).expect(2);
+    cluster.wait_until(&jobs[0], "finished");
+    each_once(&cluster);
+    assert!(cluster.smack(&["scale", "cards", "2"]).expect(1).err.contains("no stream of 'cards' is at work"));
+}
+
+#[test]
+fn a_changed_file_goes_on_from_the_checkpoint() {
+    let cluster = Cluster::start();
+    cluster.write("job.sql", &job(2, 3000, ""));
+    let text = cluster.smack(&["submit", "job.sql", "--resume"]).expect(1).err;
+    assert!(text.contains("there is no stream of group 'cards' to go on from"), "{text}");
+    let jobs = cluster.submit("job.sql", &job(2, 3000, ""));
+    cluster.wait_for(&jobs[0], "rows", some_rows);
+    cluster.smack(&["stop", "cards"]).expect(0);
+    cluster.wait_until(&jobs[0], "stopped");
+
+    // Another number of tasks, another rate, and one query more over the same rows.
+    let more = "CREATE TABLE large (n BIGINT) WITH (connector = 'files', path = 'large', format = 'json');
+         INSERT INTO large SELECT COUNT(*) FROM TABLE(TUMBLE(TABLE payments, DESCRIPTOR(ts), INTERVAL '200 days'))
+         GROUP BY window_start;";
+    cluster.write("job.sql", &job(1, 0, more));
+    let plan = cluster.smack(&["plan", "job.sql", "-o", "json"]).expect(0).json();
+    let operators = plan["jobs"][0]["operators"].as_array().expect("operators").clone();
+    let count = |state: &str| operators.iter().filter(|operator| operator["state"] == state).count();
+    assert_eq!((count("reuse"), count("rebuild"), count("drop")), (2, 1, 0), "{plan}");
+    cluster.smack(&["submit", "job.sql", "--resume"]).expect(0);
+    let job = cluster.wait_until(&jobs[0], "finished");
+    assert!(job.told().contains("goes on from checkpoint"), "{}", job.told());
+    each_once(&cluster);
+    assert_eq!(job.metrics.rows_in, 9_000, "over both lives");
+}
