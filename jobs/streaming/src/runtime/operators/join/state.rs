@@ -10,7 +10,7 @@ use super::{Join, SIDES};
 use crate::runtime::operators::stateful::{Table, expect_schema, external};
 use crate::runtime::operators::window::BATCH_ROWS;
 use crate::state::hash;
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::error::Result;
@@ -29,11 +29,15 @@ impl Join {
         let (store, schema) = (&self.stores[side], self.state_schema(side));
         let mut batches = Vec::new();
         for (columns, slots) in store.parts() {
-            let rows = (0..slots.len() as u32).filter(|row| slots[*row as usize] != NONE);
-            let rows = UInt32Array::from_iter_values(rows);
-            let columns: Vec<ArrayRef> =
-                columns.iter().map(|column| Ok(take(column, &rows, None)?)).collect::<Result<_>>()?;
-            let slots: Vec<u32> = slots.iter().copied().filter(|slot| *slot != NONE).collect();
+            let rows: Vec<u32> = (0..slots.len() as u32).filter(|row| slots[*row as usize] != NONE).collect();
+            let slots: Vec<u32> = rows.iter().map(|row| slots[*row as usize]).collect();
+            let columns: Vec<ArrayRef> = match columns.first().is_none_or(|column| column.len() == rows.len()) {
+                true => columns.to_vec(),
+                false => {
+                    let rows = UInt32Array::from(rows);
+                    columns.iter().map(|column| Ok(take(column, &rows, None)?)).collect::<Result<_>>()?
+                }
+            };
             let keys: Vec<ArrayRef> = self.spec.keys(side).iter().map(|key| ArrayRef::clone(&columns[*key])).collect();
             let hashes = hash::hash_rows(&keys, slots.len()).map_err(external)?;
             let mut all: Vec<ArrayRef> = vec![Arc::new(UInt64Array::from(hashes))];

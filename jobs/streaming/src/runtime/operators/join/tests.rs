@@ -30,6 +30,8 @@ struct Config {
     residual: bool,
     changes: [bool; 2],
     bounds: Option<(i64, i64)>,
+    /// What times, watermarks and bounds are multiples of.
+    unit: i64,
 }
 
 #[derive(Clone, Debug)]
@@ -336,15 +338,14 @@ fn config() -> impl Strategy<Value = Config> {
         Just((3, 1)),
     ];
     let flag = proptest::bool::ANY;
+    // Of the second one, a bucket of expiry holds some three.
+    let unit = prop_oneof![Just(1), Just(20_000)];
     let changes = prop_oneof![Just([false; 2]), Just([true, false]), Just([false, true]), Just([true; 2])];
-    (kind, proptest::bool::weighted(0.85), flag, flag, changes, proptest::option::of(bounds)).prop_map(
-        |(kind, keyed, nulls_equal, residual, changes, bounds)| Config {
-            kind,
-            keyed,
-            nulls_equal,
-            residual,
-            changes,
-            bounds,
+    (kind, proptest::bool::weighted(0.85), flag, flag, changes, proptest::option::weighted(0.7, bounds), unit).prop_map(
+        |(kind, keyed, nulls_equal, residual, changes, bounds, unit)| {
+            let bounds =
+                bounds.map(|(lower, upper): (i64, i64)| (lower.saturating_mul(unit), upper.saturating_mul(unit)));
+            Config { kind, keyed, nulls_equal, residual, changes, bounds, unit }
         },
     )
 }
@@ -364,7 +365,7 @@ struct Life {
 
 fn life() -> impl Strategy<Value = Life> {
     let key = proptest::option::weighted(0.9, 0_i64..4);
-    let time = proptest::option::weighted(0.95, -4_i64..8);
+    let time = proptest::option::weighted(0.95, -8_i64..8);
     (0_usize..2, key, 0_i64..3, time, 0_i64..100, proptest::option::of(0_i64..100), 1_usize..3)
         .prop_map(|(side, key, value, time, comes, goes, copies)| Life { side, key, value, time, comes, goes, copies })
 }
@@ -374,6 +375,7 @@ fn steps(config: &Config, lives: &[Life], controls: &[(i64, Step)]) -> Vec<Step>
     for life in lives {
         // Without bounds times need not rise, and more rows are equal.
         let time = life.time.map(|time| if config.bounds.is_some() { life.comes + time } else { time / 4 });
+        let time = time.map(|time| time * config.unit);
         let row = Row { key: life.key, value: life.value, time };
         moments.push((life.comes, Step::Rows(life.side, vec![(row, 1); life.copies])));
         if let Some(goes) = life.goes.filter(|_| config.changes[life.side]) {
@@ -389,7 +391,7 @@ fn steps(config: &Config, lives: &[Life], controls: &[(i64, Step)]) -> Vec<Step>
             (Some(Step::Rows(side, rows)), Step::Rows(next_side, next)) if *side == next_side && at % 4 > 0 => {
                 rows.extend(next);
             }
-            (_, Step::Watermark(behind)) => steps.push(Step::Watermark(at - behind)),
+            (_, Step::Watermark(behind)) => steps.push(Step::Watermark((at - behind) * config.unit)),
             (_, step) => steps.push(step),
         }
     }
@@ -398,11 +400,11 @@ fn steps(config: &Config, lives: &[Life], controls: &[(i64, Step)]) -> Vec<Step>
 
 fn controls() -> impl Strategy<Value = Vec<(i64, Step)>> {
     let control = prop_oneof![
-        6 => (-2_i64..8).prop_map(Step::Watermark),
+        8 => (-3_i64..6).prop_map(Step::Watermark),
         1 => Just(Step::Snapshot),
         2 => (1_u32..4).prop_map(Step::Rescale),
     ];
-    proptest::collection::vec((0_i64..100, control), 0..16)
+    proptest::collection::vec((0_i64..100, control), 0..24)
 }
 
 proptest! {
@@ -411,7 +413,7 @@ proptest! {
     #[test]
     fn equals_nested_loops(
         config in config(),
-        lives in proptest::collection::vec(life(), 1..50),
+        lives in proptest::collection::vec(life(), 1..80),
         controls in controls(),
     ) {
         let mut run = Run::new(config);
@@ -429,6 +431,7 @@ const INNER: Config = Config {
     residual: false,
     changes: [false; 2],
     bounds: None,
+    unit: 1,
 };
 
 fn row(key: i64, value: i64, time: i64) -> (Row, i8) {
