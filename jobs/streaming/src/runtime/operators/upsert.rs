@@ -6,6 +6,10 @@
 //! says the latest one left, as an insertion that overwrites what was said before, or that none is left, by taking back
 //! what was said last. What is said is therefore not a changelog to be added up, but one to be written by key.
 //!
+//! Every key that rows came for since the last flush is told, also one whose row is what was said last, and one that came
+//! and went: a table that is written at once may hold what a process wrote that was killed before its next checkpoint,
+//! and only what is said again puts that right.
+//!
 //! A row that comes again counts as new, so it is the older one of two equal rows that is taken back. Where rows are
 //! never taken back nothing is held at all ([`Latest`]).
 
@@ -138,11 +142,13 @@ struct OfKey {
     n_rows: usize,
     /// What was said last.
     said: Option<RowBytes>,
+    /// The last row to go since the last flush.
+    gone: Option<RowBytes>,
 }
 
 impl Partition for OfKey {
     fn is_empty(&self) -> bool {
-        self.n_rows == 0 && self.said.is_none()
+        self.n_rows == 0 && self.said.is_none() && self.gone.is_none()
     }
 }
 
@@ -197,7 +203,7 @@ impl Counted {
         };
         count.n += weight;
         if count.n == 0 {
-            self.counts.remove(row);
+            of_key.gone = self.counts.remove_entry(row).map(|(row, _)| row);
             self.rows_bytes -= bytes_of(row);
             of_key.n_rows -= 1;
         } else if weight > 0 && count.n > 0 {
@@ -216,12 +222,14 @@ impl Counted {
             let of_key = self.partitions.get_mut(*number);
             of_key.forget_stale(&self.counts);
             let latest = of_key.order.last().map(|(_, row)| RowBytes::clone(row));
-            match (&of_key.said, &latest) {
-                (before, Some(row)) if before.as_ref() != Some(row) => said.push((RowBytes::clone(row), 1)),
-                (Some(before), None) => said.push((RowBytes::clone(before), -1)),
-                _ => {}
+            let gone = of_key.gone.take();
+            let before = std::mem::replace(&mut of_key.said, latest.clone());
+            match (latest, before.or(gone)) {
+                (Some(row), _) => said.push((row, 1)),
+                (None, Some(row)) => said.push((row, -1)),
+                // Nothing but retractions of rows that have not come yet.
+                (None, None) => {}
             }
-            of_key.said = latest;
         }
         self.partitions.settle(&dirty)?;
         for said in said.chunks(BATCH_ROWS) {
