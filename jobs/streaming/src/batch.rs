@@ -152,7 +152,7 @@ impl Planned {
         if !endless.is_empty() {
             return Err(shift(endless));
         }
-        let plan = written.transform_up(|node| match WindowNode::of(&node) {
+        let plan = written.transform_up_with_subqueries(|node| match WindowNode::of(&node) {
             Some(window) => project_window(window).map(Transformed::yes),
             None => Ok(Transformed::no(node)),
         });

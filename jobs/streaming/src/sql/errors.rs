@@ -155,7 +155,9 @@ impl Place<'_> {
             return Diagnostic::new(format!("unknown table '{written}'")).at(span).suggest(name, known);
         }
         if first.contains("require unique expression names") {
-            let column = first.split('"').nth(3).unwrap_or_default();
+            // A cast has the name of what it casts, which the message tells of the other one.
+            let named = first.split('"').skip(1).step_by(2);
+            let column = named.min_by_key(|name| name.len()).unwrap_or_default();
             let column = column.rsplit('.').next().unwrap_or(column);
             let span = said.or_else(|| self.find_name(column)).unwrap_or(self.span());
             let text = format!("two columns are named '{}'", self.script.spelled(column));

@@ -65,7 +65,7 @@ pub(crate) fn grouping_call(expr: &Expr) -> Option<(&str, &[Expr])> {
 
 /// Rewrites all aggregations that group by one of the calls.
 pub(crate) fn expand(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let expanded = plan.transform_up(|node| match node {
+    let expanded = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.iter().any(|expr| grouping_call(expr).is_some()) => {
             rewrite(aggregate).map(Transformed::yes)
         }

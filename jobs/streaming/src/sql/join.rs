@@ -5,6 +5,7 @@
 
 use super::errors::Place;
 use super::lower::{Lowered, Lowering, Outputs, Slot, Stream, defect, planner};
+use super::plan::group_by_place;
 use super::refuse::{at, find};
 use super::time::follows_watermark;
 use super::types::sql_name;
@@ -273,6 +274,11 @@ impl Lowering<'_> {
     /// Rows with equal keys on the same slice.
     pub(crate) fn exchange(&mut self, node: usize, keys: Vec<usize>, places: &[Place<'_>]) -> Lowered<usize> {
         let fields = self.graph.fields(node);
+        if let Some(key) = keys.iter().map(|key| &fields[*key]).find(|key| !hash::supported(key.data_type())) {
+            let text = format!("'{}' is a {}, which cannot be a key", key.name(), sql_name(key.data_type()));
+            let help = "group or partition by numbers, texts or times";
+            return Err(at(Diagnostic::new(text).help(help), group_by_place(places)));
+        }
         let text = format!("{keys:?}");
         let exchange = self.graph.add("exchange", &text, vec![node], fields, Operator::Exchange { keys });
         exchange.map_err(|error| planner(&error, places))

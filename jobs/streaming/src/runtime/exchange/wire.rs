@@ -96,13 +96,21 @@ pub fn receive_all(identity: Identity, queue: &Sender<Message>, stream: TcpStrea
                 let mut payload = MutableBuffer::from_len_zeroed(header.length as usize);
                 input.read_exact(payload.as_slice_mut())?;
                 let mut payload = Buffer::from(payload);
-                while !payload.is_empty() {
-                    let batch = decoder.decode(&mut payload).map_err(|error| malformed(error.to_string()))?;
-                    if let Some(batch) = batch
-                        && queue.send(Message::Batch(batch)).is_err()
-                    {
-                        return Ok(());
-                    }
+                let mut decode =
+                    |bytes: &mut Buffer| decoder.decode(bytes).map_err(|error| malformed(error.to_string()));
+                let mut batch = None;
+                while batch.is_none() && !payload.is_empty() {
+                    batch = decode(&mut payload)?;
+                }
+                if batch.is_none() {
+                    // A batch whose columns take no bytes, or that has none, comes only when more bytes are seen.
+                    batch = decode(&mut Buffer::from(&[0_u8]))?;
+                }
+                let Some(batch) = batch.filter(|_| payload.is_empty()) else {
+                    return Err(malformed("a frame that does not hold one batch".to_string()));
+                };
+                if queue.send(Message::Batch(batch)).is_err() {
+                    return Ok(());
                 }
             }
             Kind::Watermark | Kind::Barrier => {
@@ -127,5 +135,45 @@ pub fn receive_all(identity: Identity, queue: &Sender<Message>, stream: TcpStrea
                 return Err(malformed(format!("{:?} in the middle of a connection", header.kind)));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{ArrayRef, Int64Array, NullArray, RecordBatch, RecordBatchOptions};
+    use arrow::datatypes::{DataType, Field, Schema};
+    use crossbeam_channel::unbounded;
+    use std::net::TcpListener;
+    use std::sync::Arc;
+
+    fn check(columns: &[(DataType, ArrayRef)], n_rows: usize) {
+        let fields = columns.iter().map(|(data_type, _)| Field::new("c", data_type.clone(), true));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let arrays = columns.iter().map(|(_, array)| Arc::clone(array)).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&schema), arrays, &options).expect("a batch");
+        let last = Message::Barrier { epoch: 1, last: true };
+        let messages = [Message::Batch(batch.clone()), Message::Batch(batch), last];
+
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let out = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+        let (input, _) = listener.accept().expect("a connection");
+        let identity = Identity { job: 1, generation: 2, edge: EdgeId { node: 3, from_slot: 4, to_slot: 5 } };
+        let (queue, queued) = unbounded();
+        messages.iter().for_each(|message| queue.send(message.clone()).expect("room"));
+        drop(queue);
+        send_all(identity, &schema, &queued, out).expect("it is sent");
+        let (queue, came) = unbounded();
+        receive_all(identity, &queue, input).expect("it comes");
+        drop(queue);
+        assert_eq!(came.iter().collect::<Vec<Message>>(), messages);
+    }
+
+    #[test]
+    fn rows_without_bytes_arrive_with_their_frame() {
+        check(&[], 3);
+        check(&[(DataType::Null, Arc::new(NullArray::new(2)))], 2);
+        check(&[(DataType::Int64, Arc::new(Int64Array::from(vec![1, 2, 3])))], 3);
     }
 }
