@@ -23,8 +23,16 @@ const SUMS: &str = "
     FROM TABLE(TUMBLE(TABLE payments, DESCRIPTOR(ts), INTERVAL '10 minutes'))
     GROUP BY card, window_start, window_end";
 
+/// A join of an aggregation and of first rows, each of which takes rows back all the time.
+const CARDS: &str = "
+    SELECT t.card, n, ids, shops, best FROM (
+        SELECT card, COUNT(*) AS n, SUM(id) AS ids, COUNT(DISTINCT merchant) AS shops FROM payments GROUP BY card) t
+    JOIN (SELECT card, id AS best FROM (
+        SELECT card, id, ROW_NUMBER() OVER (PARTITION BY card ORDER BY amount DESC, id) AS place FROM payments)
+        WHERE place = 1) b ON t.card = b.card";
+
 /// Named after the first of the tables that it fills.
-const JOB: &str = "windows/totals";
+const JOB: &str = "windows/cards";
 
 fn job_file() -> String {
     format!(
@@ -37,6 +45,10 @@ fn job_file() -> String {
         CREATE TABLE files (
             card BIGINT, window_start TIMESTAMP, n BIGINT, ids BIGINT, largest DOUBLE, shops BIGINT
         ) WITH (connector = 'files', path = 'out', format = 'json');
+        CREATE TABLE cards (
+            card BIGINT, n BIGINT, ids BIGINT, shops BIGINT, best BIGINT, PRIMARY KEY (card) NOT ENFORCED
+        );
+        INSERT INTO cards {CARDS};
         CREATE VIEW sums AS {SUMS};
         INSERT INTO totals SELECT card, window_start, n, ids, largest, shops FROM sums;
         INSERT INTO files SELECT card, window_start, n, ids, largest, shops FROM sums;",
@@ -45,19 +57,21 @@ fn job_file() -> String {
 }
 
 /// What the batch engine says.
-fn batch_answer() -> &'static [String] {
-    static ANSWER: OnceLock<Vec<String>> = OnceLock::new();
-    ANSWER.get_or_init(|| {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(folder.path().join("query.sql"), format!("{}{SUMS};", payments(""))).expect("a file");
-        let ran = smack(folder.path(), &["run", "query.sql", "-o", "json"]).expect(0);
-        rows::canonical(&ran.out)
+fn batch_answers() -> &'static [Vec<String>; 2] {
+    static ANSWERS: OnceLock<[Vec<String>; 2]> = OnceLock::new();
+    ANSWERS.get_or_init(|| {
+        [SUMS, CARDS].map(|query| {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            std::fs::write(folder.path().join("query.sql"), format!("{}{query};", payments(""))).expect("a file");
+            let ran = smack(folder.path(), &["run", "query.sql", "-o", "json"]).expect(0);
+            rows::canonical(&ran.out)
+        })
     })
 }
 
 /// Runs the job, does the deed once it has a checkpoint and is far from its end, and compares what comes out.
 fn survives(deed: impl FnOnce(&mut Cluster, &Job)) -> Job {
-    let right = batch_answer();
+    let [right, right_cards] = batch_answers();
     let mut cluster = Cluster::start();
     assert_eq!(cluster.submit("windows.sql", &job_file()), [JOB]);
     let before = cluster.wait_for(JOB, "third checkpoint", |job| job.metrics.checkpoint_epoch >= Some(3));
@@ -68,6 +82,7 @@ fn survives(deed: impl FnOnce(&mut Cluster, &Job)) -> Job {
     let job = cluster.wait_until(JOB, "finished");
     assert_eq!(job.metrics.rows_late, 0);
     rows::assert_same("table", &cluster.rows("totals"), right);
+    rows::assert_same("changes by key", &cluster.rows("cards"), right_cards);
     rows::assert_same("files", &rows::of_files(&cluster.path("out")), right);
     job
 }
