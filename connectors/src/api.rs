@@ -233,6 +233,12 @@ pub trait Connector: Send + Sync {
         None
     }
 
+    /// Whether a table may be opened for reading with struct columns that have lost some of their fields: those are then
+    /// not decoded.
+    fn reads_fields(&self, _table: &TableDef) -> bool {
+        false
+    }
+
     /// The names of all splits, in an order that every task sees alike. May ask the other end.
     fn splits(&self, table: &TableDef, context: &Context) -> Result<Vec<String>>;
 

@@ -74,6 +74,10 @@ impl Connector for FilesConnector {
         true
     }
 
+    fn reads_fields(&self, table: &TableDef) -> bool {
+        formats::reads_fields(table)
+    }
+
     fn delivery(&self, _table: &TableDef) -> Delivery {
         Delivery::ExactlyOnce
     }

@@ -148,5 +148,10 @@ pub(crate) fn is_text(kind: &DataType) -> bool {
     matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
+/// Whether records can be read by fewer fields than they have, also within structs.
+pub fn reads_fields(table: &TableDef) -> bool {
+    table.option(FORMAT.name).is_none_or(|format| format == "json")
+}
+
 #[cfg(test)]
 mod tests;

@@ -175,6 +175,10 @@ impl Connector for Kafka {
         Settings::of(table).is_ok_and(|settings| settings.bounded)
     }
 
+    fn reads_fields(&self, table: &TableDef) -> bool {
+        formats::reads_fields(table)
+    }
+
     fn delivery(&self, table: &TableDef) -> Delivery {
         Settings::of(table).map_or(Delivery::AtLeastOnce, |settings| settings.delivery)
     }

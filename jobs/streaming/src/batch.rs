@@ -13,7 +13,7 @@ use crate::sql::{
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use connectors::{Polled, SplitStart, TableDef};
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DataFusionError, NullHandling, Result as PlanResult, ScalarValue, UnnestOptions};
 use datafusion::execution::TaskContext;
 use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};

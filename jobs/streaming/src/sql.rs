@@ -21,6 +21,7 @@ mod nested;
 mod over;
 mod parse;
 mod plan;
+mod prune;
 mod refuse;
 mod settings;
 mod split;

@@ -156,7 +156,7 @@ impl Place<'_> {
         }
         if first.contains("require unique expression names") {
             // A cast has the name of what it casts, which the message tells of the other one.
-            let named = first.split('"').skip(1).step_by(2);
+            let named = first.split('"').skip(1).step_by(2).take(2);
             let column = named.min_by_key(|name| name.len()).unwrap_or_default();
             let column = column.rsplit('.').next().unwrap_or(column);
             let span = said.or_else(|| self.find_name(column)).unwrap_or(self.span());

@@ -10,7 +10,7 @@ use super::types::event_time;
 use super::window::{KINDS, WINDOW_COLUMNS, WindowNode, has_column, interval_us, window_of};
 use crate::dataflow::Window;
 use arrow::datatypes::{DataType, Field, Fields};
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, Result, exec_err};
 use datafusion::functions::core::named_struct;
 use datafusion::logical_expr::{

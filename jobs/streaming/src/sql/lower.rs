@@ -8,6 +8,7 @@ use super::errors::Place;
 use super::graph::Graph;
 use super::nested::{lowered, spelled_field};
 use super::over::First;
+use super::prune::Parts;
 use super::refuse::{at, find};
 use super::statements::{Script, TableStatement};
 use super::types::canonical;
@@ -57,14 +58,21 @@ pub(crate) struct Lowering<'a> {
     catalog: &'a Catalog,
     /// By table, what all statements together read of it.
     columns: BTreeMap<String, BTreeSet<usize>>,
+    /// And of struct columns.
+    parts: Parts,
     pub(crate) graph: Graph,
 }
 
 pub(crate) type Lowered<T> = Result<T, Diagnostic>;
 
 impl<'a> Lowering<'a> {
-    pub(crate) fn new(script: &'a Script, catalog: &'a Catalog, columns: BTreeMap<String, BTreeSet<usize>>) -> Self {
-        Self { script, catalog, columns, graph: Graph::default() }
+    pub(crate) fn new(
+        script: &'a Script,
+        catalog: &'a Catalog,
+        columns: BTreeMap<String, BTreeSet<usize>>,
+        parts: Parts,
+    ) -> Self {
+        Self { script, catalog, columns, parts, graph: Graph::default() }
     }
 
     pub(crate) fn finish(self) -> Dataflow {
@@ -148,7 +156,12 @@ impl<'a> Lowering<'a> {
     ) -> Lowered<Stream> {
         let key = table.name.key();
         let time = self.catalog.times.get(&key);
-        let physical = table.def.schema.fields();
+        let mut def = table.def.clone();
+        if connectors::find(def.connector()).is_some_and(|connector| connector.reads_fields(&def)) {
+            def.schema = self.parts.narrowed(&key, &def.schema);
+        }
+        let schema_read = Arc::clone(&def.schema);
+        let physical = schema_read.fields();
         let mut read = self.columns.get(&key).cloned().unwrap_or_default();
         read.extend(wanted);
         for expr in time.iter().flat_map(|time| [&time.time, &time.watermark]) {
@@ -166,7 +179,7 @@ impl<'a> Lowering<'a> {
         // Names within structs are in lower case from here on; those of columns stay as they are written.
         let inner = |field: &Field| field.clone().with_data_type(lowered(field.data_type()));
         let fields: Vec<Field> = projection.iter().map(|column| inner(&physical[*column])).collect();
-        let operator = Operator::Source { table: table.def.clone(), projection: projection.clone(), watermark: None };
+        let operator = Operator::Source { table: def, projection: projection.clone(), watermark: None };
         let id = format!("source-{key}");
         let known = self.graph.has(&id);
         let node = self.graph.named(id, Vec::new(), fields, operator).map_err(|error| planner(&error, places))?;

@@ -3,6 +3,7 @@
 use super::catalog::{Catalog, script_table};
 use super::errors::Place;
 use super::lower::Lowering;
+use super::prune::Parts;
 use super::refuse::{at, find, refusals};
 use super::statements::{InsertStatement, Script, SelectQuery, Statement, StatementBody, TableStatement};
 use super::types::{assignable, canonical_expr, sql_name};
@@ -74,7 +75,14 @@ pub(crate) fn plan_now(
     for one in &planned {
         needed_columns(&one.plan, &mut columns);
     }
-    let mut lowering = Lowering::new(script, &catalog, columns);
+    let mut parts = Parts::default();
+    for one in &planned {
+        parts.add(&one.plan);
+    }
+    for (table, time) in &catalog.times {
+        [&time.time, &time.watermark].into_iter().for_each(|expr| parts.add_expr(table, expr));
+    }
+    let mut lowering = Lowering::new(script, &catalog, columns, parts);
     for one in &planned {
         if let Err(found) = one.lower(script, &mut lowering) {
             errors.push(found);

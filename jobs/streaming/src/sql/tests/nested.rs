@@ -187,3 +187,37 @@ fn functions_of_text_are_known() {
            regexp_extract(bid.channel, '([a-z]+)-([0-9]+)', 2) AS n FROM nexmark WHERE event_type = 2",
     );
 }
+
+#[test]
+fn only_fields_that_are_read_are_decoded() {
+    let tables = "CREATE TABLE events (
+      kind INT, bid STRUCT<auction BIGINT, Price BIGINT, channel VARCHAR, at TIMESTAMP>, person STRUCT<id BIGINT, name VARCHAR>,
+      at AS bid.at, WATERMARK FOR at AS at
+    ) WITH (connector = 'files', path = 'events.jsonl');
+    CREATE VIEW bids AS SELECT bid.auction AS auction, bid.price AS price, at FROM events WHERE kind = 2;";
+    let read = |queries: &str| {
+        let script = parse(&format!("{tables}{queries}")).expect("the file is right");
+        let statements: Vec<usize> = script.queries().map(|(at, _)| at).collect();
+        let planned = crate::sql::plan::plan_now(&script, &statements, &Functions::new()).expect("it is planned");
+        let found = planned.nodes.iter().find_map(|node| match &node.operator {
+            crate::dataflow::Operator::Source { table, projection, .. } => {
+                Some((table.schema.clone(), projection.clone()))
+            }
+            _ => None,
+        });
+        let (schema, projection) = found.expect("a source");
+        let columns = projection.iter().map(|at| {
+            let field = schema.field(*at);
+            format!("{} {}", field.name(), sql_name(field.data_type()))
+        });
+        columns.collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(read("SELECT price FROM bids"), "kind INT, bid STRUCT<Price BIGINT, at TIMESTAMP>");
+    assert_eq!(
+        read("SELECT price FROM bids; SELECT auction, COUNT(*) FROM bids GROUP BY auction"),
+        "kind INT, bid STRUCT<auction BIGINT, Price BIGINT, at TIMESTAMP>"
+    );
+    let whole = "bid STRUCT<auction BIGINT, Price BIGINT, channel VARCHAR, at TIMESTAMP>";
+    assert_eq!(read("SELECT bid FROM events"), whole);
+    assert_eq!(read("SELECT bid.price FROM events WHERE bid IS NOT NULL"), whole);
+}
