@@ -9,6 +9,12 @@ use crate::functions::Functions;
 use crate::sql::types::sql_name;
 use std::path::PathBuf;
 
+/// How many events; a larger proof sets the variable.
+fn events() -> u64 {
+    let said = std::env::var("SMACK_NEXMARK_EVENTS").ok();
+    said.map_or(10_000, |events| events.parse().expect("SMACK_NEXMARK_EVENTS is a number"))
+}
+
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples/nexmark")
 }
@@ -82,9 +88,9 @@ fn each_has_a_batch_answer_with_rows() {
 #[test]
 fn streams_give_the_batch_answer() {
     for n in (0..=22).filter(|n| *n != ON_THE_CLOCK) {
-        let (tables, select) = query(n, 10_000);
+        let (tables, select) = query(n, events());
         let wanted = batch(&tables, &select, &folder());
-        for (tasks, slices) in [(1, 1), (2, 2)] {
+        for (tasks, slices) in [(1, 1), (2, 1), (1, 3)] {
             let found = streamed(&tables, &select, tasks, slices, &folder());
             assert!(
                 found == wanted,
@@ -100,9 +106,10 @@ fn streams_give_the_batch_answer() {
 #[test]
 fn a_restore_in_the_middle_changes_no_answer() {
     for n in (0..=22).filter(|n| *n != ON_THE_CLOCK) {
-        let (tables, select) = query(n, 12_000);
+        let (tables, select) = query(n, events());
         let wanted = batch(&tables, &select, &folder());
-        let paced = tables.replace("'12000'", "'12000', rate = '60000'");
+        // Paced, so that it comes in many batches.
+        let paced = tables.replace(&format!("'{}'", events()), &format!("'{0}', rate = '{1}'", events(), events() * 5));
         let found = lived(&paced, &select, [(1, 2), (2, 1)], &folder());
         assert!(found == wanted, "q{n}: {} of {} rows", found.len(), wanted.len());
     }
