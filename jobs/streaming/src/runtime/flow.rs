@@ -315,7 +315,15 @@ impl Flow {
                         self.outputs[node] = self.outputs[node].combined(edges.iter().copied());
                     }
                 }
-                Running::Stateful(operator) if changed => {
+                Running::Stateful(operator) if changed || came_in.len() > 1 => {
+                    for (place, from) in came_in.iter().enumerate() {
+                        if self.outputs[*from].ended() {
+                            operator.input_ended(place).map_err(self.shared.operator_error(node))?;
+                        }
+                    }
+                    if !changed {
+                        continue;
+                    }
                     let mut out = Output::default();
                     let mut advanced = operator.advance(input.watermark_us, &mut out);
                     if advanced.is_ok() && input.ended() {

@@ -6,6 +6,9 @@
 //! matches, which is kept with the row; when that sum rises above zero, or falls back, what was given is taken back or
 //! given again.
 //!
+//! A side whose rows can meet nothing that is still to come, because the other input has ended, is not kept: a stream that
+//! is joined with a table that was read to its end keeps the table alone.
+//!
 //! With bounds in event time rows go when the watermark says that nothing can meet them any more. If, besides, nothing
 //! is ever taken back, a row without a match is given when it goes, and the output takes nothing back either.
 //!
@@ -116,6 +119,8 @@ pub struct Join {
     keys: Keys,
     /// By side.
     stores: [Store; 2],
+    /// By side: whether its input has ended.
+    ended: [bool; 2],
     watermark_us: i64,
 }
 
@@ -146,6 +151,7 @@ impl Join {
             emitter: Emitter::new(&spec, shape.pairs),
             keys: Keys::new(spec.key_schema()?)?,
             stores: [store(LEFT, &left, spec.left.changes)?, store(RIGHT, &right, spec.right.changes)?],
+            ended: [false; 2],
             watermark_us: i64::MIN,
             shape,
             spec,
@@ -197,6 +203,16 @@ impl Stateful for Join {
         self.tidy()
     }
 
+    fn input_ended(&mut self, input: usize) -> Result<()> {
+        self.ended[input] = true;
+        // Whether a row of the other side has matches is settled now: nothing comes that could find it.
+        if self.is_settled_at_once(1 - input) {
+            self.stores[1 - input] = self.stores[1 - input].fresh()?;
+            self.tidy()?;
+        }
+        Ok(())
+    }
+
     fn output_watermark_us(&self) -> i64 {
         match &self.shape.horizon {
             Some(horizon) => horizon.output_watermark_us(self.watermark_us),
@@ -219,6 +235,12 @@ impl Stateful for Join {
 }
 
 impl Join {
+    /// Whether a row of this side meets all that it will ever meet when it comes, so that it need not be kept. A row that
+    /// waits for its expiry must be.
+    fn is_settled_at_once(&self, side: usize) -> bool {
+        self.ended[1 - side] && self.shape.horizon.is_none()
+    }
+
     fn intern(&mut self, side: usize, arrival: &mut Arrival) -> Result<()> {
         let columns = arrival.columns(self.spec.keys(side));
         self.keys.intern(&columns, arrival.n_rows, &mut arrival.groups)?;
@@ -242,7 +264,7 @@ impl Join {
                 chosen.push(row as u32, arrival.weight(row));
             }
             let is_settled = side == LEFT && self.shape.settles && matches > 0;
-            if !has_expired && !is_settled {
+            if !has_expired && !is_settled && !self.is_settled_at_once(side) {
                 kept.push(row as u32);
             }
         }

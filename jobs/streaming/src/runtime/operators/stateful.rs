@@ -23,6 +23,11 @@ pub trait Stateful: Debug + Send {
     /// The inputs' event time, together, has come to `watermark_us`; `i64::MAX` is the end of the input.
     fn advance(&mut self, watermark_us: i64, out: &mut Output) -> Result<()>;
 
+    /// The input with this number gives nothing more, while others may. May be said again.
+    fn input_ended(&mut self, _input: usize) -> Result<()> {
+        Ok(())
+    }
+
     /// Says everything that was kept.
     fn flush(&mut self, _out: &mut Output) -> Result<()> {
         Ok(())

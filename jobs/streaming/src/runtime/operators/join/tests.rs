@@ -5,7 +5,7 @@ use super::*;
 use crate::dataflow;
 use crate::runtime::exchange::partition::partition;
 use crate::runtime::operators::changes::weight_field;
-use crate::runtime::operators::testing::{restore, snapshot};
+use crate::runtime::operators::testing::{add_up, restore, snapshot};
 use crate::runtime::operators::window::BATCH_ROWS;
 use arrow::array::{Array, ArrayRef, AsArray, Int8Array, Int64Array, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Int8Type, Int64Type, TimeUnit, TimestampMicrosecondType};
@@ -506,6 +506,28 @@ fn a_matched_row_of_a_semi_join_is_not_kept() {
     join.process(LEFT, &config.batch(LEFT, &[row(1, 7, 0)]), &mut out).expect("process");
     assert_eq!(join.stores[LEFT].n_rows(), 1);
     assert_eq!(out.batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 2);
+}
+
+/// A stream that is joined with a table: once the table is read to its end, the stream's rows are answered and forgotten.
+#[test]
+fn rows_are_not_kept_for_an_input_that_has_ended() {
+    for (kind, n_out) in [(JoinType::Inner, 3), (JoinType::Left, 5), (JoinType::LeftSemi, 2), (JoinType::LeftAnti, 2)] {
+        let config = Config { kind, ..INNER };
+        let mut join = config.operator();
+        let mut out = Output::default();
+        join.process(LEFT, &config.batch(LEFT, &[row(1, 0, 0), row(2, 1, 0)]), &mut out).expect("process");
+        join.process(RIGHT, &config.batch(RIGHT, &[row(1, 5, 0), row(3, 6, 0), row(3, 7, 0)]), &mut out)
+            .expect("process");
+        let kept = join.stores[LEFT].n_rows();
+        assert!(kept > 0 && join.stores[RIGHT].n_rows() > 0, "{kind}");
+        join.input_ended(RIGHT).expect("it ends");
+        assert_eq!(join.stores[LEFT].n_rows(), 0, "{kind}");
+        join.process(LEFT, &config.batch(LEFT, &[row(3, 2, 0), row(4, 3, 0)]), &mut out).expect("process");
+        assert_eq!((join.stores[LEFT].n_rows(), join.stores[RIGHT].n_rows()), (0, 3), "{kind}");
+        let mut sum = BTreeMap::new();
+        out.batches.iter().for_each(|batch| add_up(&mut sum, batch, config.changes()));
+        assert_eq!(sum.values().sum::<i64>(), n_out, "{kind}: {sum:?}");
+    }
 }
 
 #[test]
