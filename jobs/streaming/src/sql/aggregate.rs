@@ -1,13 +1,13 @@
 //! Aggregation: [columns it needs] -> exchange by key -> windows, or groups without end.
 //!
-//! Rows that are grouped by what follows the watermark (event time, or the bounds of an earlier window) are final when it
-//! has passed: they are windows of one instant.
+//! Rows that are grouped by the bounds of an earlier window are final when the watermark has passed them: they are windows
+//! of one instant.
 
 use super::errors::Place;
 use super::lower::{Lowered, Lowering, Open, Outputs, Slot, Stream, interval_us, planner};
 use super::plan::group_by_place;
 use super::refuse::{at, find};
-use super::time::follows_watermark;
+use super::time::always_follows_watermark;
 use super::types::event_time;
 use super::window::describe;
 use crate::dataflow::{Operator, Window};
@@ -50,7 +50,10 @@ impl Lowering<'_> {
                     groups.push(Group::Window(*which));
                     continue;
                 }
-                if settled.is_none() && !self.graph.changes(input.node) && follows_watermark(&aggregate.input, slot) {
+                if settled.is_none()
+                    && !self.graph.changes(input.node)
+                    && always_follows_watermark(&aggregate.input, slot)
+                {
                     // Rows of one instant: final once the watermark has passed it.
                     settled = Some((Window::Tumble { width_us: 1 }, self.slot(&input, slot, places)?));
                 }

@@ -6,6 +6,7 @@
 use super::catalog::script_table;
 use super::join::bounds;
 use super::window::WindowNode;
+use datafusion::common::JoinType;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 
 /// Whether output column `index` of `plan` is event time.
@@ -41,22 +42,34 @@ pub(crate) fn is_event_time(plan: &LogicalPlan, index: usize) -> bool {
 /// Whether rows with a smaller value in output column `index` are over once the watermark has passed it: event time,
 /// and the bounds of a window whose rows were aggregated.
 pub(crate) fn follows_watermark(plan: &LogicalPlan, index: usize) -> bool {
+    follows(plan, index, true)
+}
+
+/// The same, and never null: the bounds of a window whose rows were aggregated. An event time may be null, and then no
+/// watermark passes it.
+pub(crate) fn always_follows_watermark(plan: &LogicalPlan, index: usize) -> bool {
+    follows(plan, index, false)
+}
+
+/// `nullable`: whether the column may be null.
+fn follows(plan: &LogicalPlan, index: usize, nullable: bool) -> bool {
     match plan {
         LogicalPlan::Projection(projection) => {
-            is_event_time(plan, index)
+            (nullable && is_event_time(plan, index))
                 || below(&projection.expr[index], &projection.input)
-                    .is_some_and(|at| follows_watermark(&projection.input, at))
+                    .is_some_and(|at| follows(&projection.input, at, nullable))
         }
-        LogicalPlan::SubqueryAlias(alias) => follows_watermark(&alias.input, index),
-        LogicalPlan::Filter(filter) => follows_watermark(&filter.input, index),
-        LogicalPlan::Union(union) => union.inputs.iter().all(|input| follows_watermark(input, index)),
-        LogicalPlan::Join(join) => bounded_side(join, index).is_some_and(|(side, at)| follows_watermark(side, at)),
+        LogicalPlan::SubqueryAlias(alias) => follows(&alias.input, index, nullable),
+        LogicalPlan::Filter(filter) => follows(&filter.input, index, nullable),
+        LogicalPlan::Union(union) => union.inputs.iter().all(|input| follows(input, index, nullable)),
+        LogicalPlan::Join(join) => bounded_side(join, index)
+            .is_some_and(|(side, at)| (nullable || !pads(join, index)) && follows(side, at, nullable)),
         LogicalPlan::Aggregate(aggregate) => {
             let input = &aggregate.input;
             let column = aggregate.group_expr.get(index).and_then(|expr| below(expr, input));
-            column.is_some_and(|at| window_column(input, at).is_some() || follows_watermark(input, at))
+            column.is_some_and(|at| window_column(input, at).is_some() || follows(input, at, nullable))
         }
-        _ => is_event_time(plan, index),
+        _ => nullable && is_event_time(plan, index),
     }
 }
 
@@ -70,6 +83,17 @@ fn bounded_side(join: &Join, index: usize) -> Option<(&LogicalPlan, usize)> {
     match index.checked_sub(n_left) {
         None => Some((&join.left, index)),
         Some(index) => Some((&join.right, index)),
+    }
+}
+
+/// Whether a join may fill output column `index` with nulls.
+fn pads(join: &Join, index: usize) -> bool {
+    let of_left = index < join.left.schema().fields().len();
+    match join.join_type {
+        JoinType::Full => true,
+        JoinType::Left => !of_left,
+        JoinType::Right => of_left,
+        _ => false,
     }
 }
 

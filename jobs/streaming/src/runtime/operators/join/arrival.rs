@@ -85,6 +85,11 @@ impl Join {
         for row in 0..n_rows {
             if let Some(times) = &times {
                 match times.at(row) {
+                    // Null is within no bounds, so such a row meets none, like one whose key is null.
+                    None if times.is_null(row) => {
+                        keyless.push(row as u32);
+                        continue;
+                    }
                     None => {
                         out.n_timeless += 1;
                         continue;
@@ -135,8 +140,11 @@ impl<'a> Times<'a> {
         Ok(Self { horizon, values: times.values().clone(), nulls: times.nulls().cloned() })
     }
 
+    fn is_null(&self, row: usize) -> bool {
+        self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
+    }
+
     fn at(&self, row: usize) -> Option<i64> {
-        let is_null = self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
-        Some(self.values[row]).filter(|time_us| !is_null && (-TIME_LIMIT_US..TIME_LIMIT_US).contains(time_us))
+        Some(self.values[row]).filter(|time_us| !self.is_null(row) && (-TIME_LIMIT_US..TIME_LIMIT_US).contains(time_us))
     }
 }
