@@ -410,3 +410,49 @@ fn a_task_that_nobody_wants_is_killed_and_its_end_acknowledged() {
     world.apply(Event::TaskHello { task: stranger.clone(), job: "g/s".into(), generation: 9 });
     assert!(world.seen().contains(&Command::Order { task: stranger, order: Order::Stop }));
 }
+
+#[test]
+fn a_stream_changes_its_tasks_also_when_the_runner_dies_in_between() {
+    let mut world = World::new();
+    world.submit(vec![spec("s", stream())]);
+    let tasks = world.running("s");
+    world.seen();
+    let (told, commands) = world.book.scale(world.now_ms, "g", 1).expect("it runs");
+    world.carry(commands);
+    assert_eq!(told, ["g/s"]);
+    let last = |command: &Command| matches!(command, Command::Order { order: Order::Barrier { last: true, .. }, .. });
+    assert!(world.seen().iter().any(last), "a last checkpoint comes first");
+    let mut world = world.restarted(Some(&manifest(3)));
+    for task in &tasks {
+        world.update(task, TaskState::Finished);
+    }
+    let job = world.job("s");
+    assert_eq!((job.generation, job.parallelism, job.restarts), (2, 1, 0));
+    let launched = world.placed("s", Some(manifest(3)));
+    let Payload::Plan(plan) = &launched[0].payload else { panic!("{launched:?}") };
+    assert_eq!((launched.len(), plan.restore_epoch), (1, Some(3)));
+    assert!(world.book.scale(world.now_ms, "nobody", 1).is_err());
+}
+
+#[test]
+fn a_stopped_stream_is_gone_on_with_under_its_old_name() {
+    let mut world = World::new();
+    world.submit(vec![spec("s", stream())]);
+    let refused = world.book.submit(world.now_ms, vec![spec("s", stream())], "new", true).expect_err("it runs");
+    assert!(refused.contains("already there"), "{refused}");
+    let tasks = world.running("s");
+    let (_, commands) = world.book.stop(world.now_ms, "g").expect("it runs");
+    world.carry(commands);
+    for task in &tasks {
+        world.update(task, TaskState::Finished);
+    }
+    assert_eq!(world.job("s").state, "stopped");
+    world.seen();
+    let changed = JobSpec { parallelism: 1, ..spec("s", stream()) };
+    let (_, commands) = world.book.submit(world.now_ms, vec![changed], "new", true).expect("it is stopped");
+    world.carry(commands);
+    assert!(!world.seen().iter().any(|command| matches!(command, Command::Forget(_))), "its folder stays");
+    let launched = world.placed("s", Some(manifest(9)));
+    let Payload::Plan(plan) = &launched[0].payload else { panic!("{launched:?}") };
+    assert_eq!((plan.submission.as_str(), plan.generation, plan.restore_epoch), ("sub", 2, Some(9)));
+}

@@ -4,9 +4,10 @@
 use super::convert;
 use super::frameworks::Master;
 use super::owner::Owner;
-use crate::settle;
+use crate::settle::{self, Settled};
 use crate::view::{Failure, JobsView, PlanView, ScaleRequest, Stopped, SubmitRequest, Submitted, VersionView};
 use axum::body::Body;
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
@@ -98,17 +99,20 @@ async fn job(State(api): State<Api>, Path((group, name)): Path<(String, String)>
     }
 }
 
-async fn submit(
-    State(api): State<Api>,
-    request: Result<Json<SubmitRequest>, axum::extract::rejection::JsonRejection>,
-) -> Response {
-    let request = match request {
-        Ok(Json(request)) => request,
-        Err(rejection) => return failure(StatusCode::BAD_REQUEST, rejection.body_text()),
-    };
-    let settled = match settle::settle(&request.text, &request.file, std::path::Path::new(&request.base_dir)).await {
+type Requested = Result<Json<SubmitRequest>, JsonRejection>;
+
+/// A file that was sent, and its jobs; or the answer that says what is wrong with it.
+async fn settled(request: Requested) -> Result<(SubmitRequest, Settled), Box<Response>> {
+    let refuse = |rejection: JsonRejection| Box::new(failure(StatusCode::BAD_REQUEST, rejection.body_text()));
+    let Json(request) = request.map_err(refuse)?;
+    let settled = settle::settle(&request.text, &request.file, std::path::Path::new(&request.base_dir)).await;
+    Ok((request, settled.map_err(|mistakes| Box::new(unsettled(mistakes)))?))
+}
+
+async fn submit(State(api): State<Api>, request: Requested) -> Response {
+    let (request, settled) = match settled(request).await {
         Ok(settled) => settled,
-        Err(diagnostics) => return unsettled(diagnostics),
+        Err(answer) => return *answer,
     };
     if settled.jobs.is_empty() {
         return unsettled(vec![
@@ -151,7 +155,7 @@ const PARALLELISM_MAX: u32 = 1024;
 async fn scale(
     State(api): State<Api>,
     Path(subject): Path<String>,
-    request: Result<Json<ScaleRequest>, axum::extract::rejection::JsonRejection>,
+    request: Result<Json<ScaleRequest>, JsonRejection>,
 ) -> Response {
     let parallelism = match request {
         Ok(Json(ScaleRequest { parallelism })) => parallelism,
@@ -168,17 +172,10 @@ async fn scale(
 }
 
 /// What would become of the state of each stream of a file, were it submitted with `resume`.
-async fn plan(
-    State(api): State<Api>,
-    request: Result<Json<SubmitRequest>, axum::extract::rejection::JsonRejection>,
-) -> Response {
-    let request = match request {
-        Ok(Json(request)) => request,
-        Err(rejection) => return failure(StatusCode::BAD_REQUEST, rejection.body_text()),
-    };
-    let settled = match settle::settle(&request.text, &request.file, std::path::Path::new(&request.base_dir)).await {
+async fn plan(State(api): State<Api>, request: Requested) -> Response {
+    let (_, settled) = match settled(request).await {
         Ok(settled) => settled,
-        Err(diagnostics) => return unsettled(diagnostics),
+        Err(answer) => return *answer,
     };
     let folders = match api.owner.checkpoint_folders().await {
         Ok(folders) => folders,
