@@ -13,6 +13,7 @@
 //! count of batches only; the planner sends a key to one slice.
 
 mod cells;
+mod held;
 mod rows;
 mod schema;
 mod session;

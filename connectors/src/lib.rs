@@ -12,6 +12,7 @@ mod files;
 pub mod formats;
 pub mod generators;
 mod kafka;
+mod kept;
 mod options;
 mod registry;
 mod stdout;

@@ -7,7 +7,6 @@
 //! A source reads the table once, as it is when the reading begins.
 
 mod client;
-mod kept;
 mod read;
 mod write;
 

@@ -174,6 +174,7 @@ fn deletions_and_insertions_of_a_key_take_effect_in_their_order() {
     assert_eq!(stored(&table), kept(&[("back", 0), ("stays", 1)]));
     change(&mut sink, &[("back", None), ("gone", Some(3))]);
     sink.prepare(2).expect("acknowledged");
+    sink.commit(2).expect("committed");
     assert_eq!(stored(&table), kept(&[("gone", 3), ("stays", 1)]));
 }
 
@@ -190,6 +191,7 @@ fn many_deletions_under_way_leave_what_came_last() {
         change(&mut sink, &changes);
     }
     sink.prepare(1).expect("acknowledged");
+    sink.commit(1).expect("committed");
     let stored = stored(&table);
     assert!(stored.values().all(|n| *n == 6), "{stored:?}");
     assert_eq!(stored.len(), 250);
@@ -202,13 +204,16 @@ fn a_stale_generation_can_neither_delete_nor_bring_back() {
     let mut stale = sink(&table, &claimed(now));
     change(&mut stale, &[("kept", Some(1)), ("gone", Some(1)), ("stale", Some(1))]);
     stale.prepare(1).expect("acknowledged");
+    stale.commit(1).expect("committed");
     let mut newer = sink(&table, &claimed(now + 1_000_000));
     change(&mut newer, &[("kept", Some(2)), ("gone", None)]);
     newer.prepare(2).expect("acknowledged");
+    newer.commit(2).expect("committed");
     for _ in 0..10 {
         change(&mut stale, &[("kept", None), ("gone", Some(99))]);
     }
     stale.prepare(2).expect("acknowledged");
+    stale.commit(2).expect("committed");
     assert_eq!(stored(&table), kept(&[("kept", 2), ("stale", 1)]));
 }
 
@@ -235,6 +240,7 @@ fn a_row_is_deleted_by_its_whole_key_and_written_again_changes_nothing() {
     for _ in 0..2 {
         sink.change(&batch(&[2, 4]), &Int8Array::from(vec![-1, 1])).expect("changed");
         sink.prepare(1).expect("acknowledged");
+        sink.commit(1).expect("committed");
         assert_eq!(days(), BTreeSet::from([1, 3, 4]));
     }
 }

@@ -1,7 +1,8 @@
 """A pipeline from a real Kafka broker to a real Cassandra node, seen from outside.
 
 Confluent's client writes JSON events to a topic of four partitions; `smack submit` runs a windowed aggregation at
-parallelism 2 into another topic and into a Cassandra table; in the middle a task is killed with SIGKILL. What a
+parallelism 2 into another topic and into a Cassandra table, and beside it an aggregation without a window, whose rows
+change and go again, into a topic by key and another table; in the middle a task is killed with SIGKILL. What a
 read_committed consumer and the Cassandra driver read back must equal a computation over the same events here.
 
     SMACK_KAFKA=host:port SMACK_CASSANDRA=host:port python check.py --smack PATH [--events N] [--no-kill]
@@ -44,6 +45,16 @@ def expected(n):
     return sums
 
 
+def expected_changes(n):
+    """By user; a user is there only while the count is no multiple of three."""
+    sums = {}
+    for i, user, _, amount in events(n):
+        if i % 7 > 0:
+            count, total, largest = sums.get(user, (0, 0.0, 0.0))
+            sums[user] = (count + 1, total + amount, max(largest, amount))
+    return {user: row for user, row in sums.items() if row[0] % 3 > 0}
+
+
 def produce(kafka, topic, n):
     admin = AdminClient({"bootstrap.servers": kafka})
     for future in admin.create_topics([NewTopic(topic, num_partitions=4, replication_factor=1)]).values():
@@ -84,6 +95,17 @@ CREATE TABLE sums_table ("user" VARCHAR, window_start TIMESTAMP, n BIGINT, total
     PRIMARY KEY ("user", window_start) NOT ENFORCED)
 WITH (connector = 'cassandra', contact_points = '{cassandra}', keyspace = 'smack_live', table = '{table}',
       create_keyspace = 'true', create_table = 'true');
+CREATE TABLE users_topic ("user" VARCHAR, n BIGINT, total DOUBLE, largest DOUBLE, PRIMARY KEY ("user") NOT ENFORCED)
+WITH (connector = 'kafka', bootstrap.servers = '{kafka}', topic = '{sink}-users', format = 'json', changelog = 'upsert',
+      create_topic = 'true', partitions = '4');
+CREATE TABLE users_table ("user" VARCHAR, n BIGINT, total DOUBLE, largest DOUBLE, PRIMARY KEY ("user") NOT ENFORCED)
+WITH (connector = 'cassandra', contact_points = '{cassandra}', keyspace = 'smack_live', table = '{table}_users',
+      create_keyspace = 'true', create_table = 'true');
+CREATE VIEW users AS
+SELECT "user", COUNT(*) AS n, SUM(amount) AS total, MAX(amount) AS largest FROM payments WHERE id % 7 > 0
+GROUP BY "user" HAVING COUNT(*) % 3 > 0;
+INSERT INTO users_topic SELECT "user", n, total, largest FROM users;
+INSERT INTO users_table SELECT "user", n, total, largest FROM users;
 INSERT INTO sums_topic SELECT "user", window_start, n, total, largest FROM sums;
 INSERT INTO sums_table SELECT "user", window_start, n, total, largest FROM sums;
 """
@@ -103,7 +125,8 @@ def read_topic(kafka, topic):
         if message.error():
             ended.add(message.partition())
         else:
-            rows.append(json.loads(message.value()))
+            value = message.value()
+            rows.append((message.key(), None if value is None else json.loads(value)))
     consumer.close()
     return rows
 
@@ -198,12 +221,26 @@ def main():
     want = expected(args.events)
     rows = read_topic(kafka, sink)
     got = {}
-    for row in rows:
+    for _, row in rows:
         key = (row["user"], millis(row["window_start"]))
         assert key not in got, f"{key} is in the topic twice"
         got[key] = (row["n"], row["total"], row["largest"])
     assert got == want, f"the topic differs: {len(got)} rows, {len(want)} expected"
     print(f"topic {sink}: {len(got)} rows, each once, equal to the batch answer", flush=True)
+
+    want_users = expected_changes(args.events)
+    rows = read_topic(kafka, f"{sink}-users")
+    got = {}
+    for key, row in rows:
+        if row is None:
+            got.pop(key, None)
+        else:
+            got[key] = row
+    got = {row["user"]: (row["n"], row["total"], row["largest"]) for row in got.values()}
+    assert got == want_users, f"the topic by key differs: {len(got)} users, {len(want_users)} expected"
+    gone = sum(1 for _, row in rows if row is None)
+    print(f"topic {sink}-users: {len(rows)} records, {gone} of them tombstones, leave {len(got)} users, equal to the batch "
+          "answer", flush=True)
 
     host, port = cassandra.rsplit(":", 1)
     nodes = Cluster([host], port=int(port))
@@ -214,7 +251,11 @@ def main():
     for row in session.execute(f'SELECT "user", window_start, n, total, largest FROM {table}', timeout=60):
         at_ms = calendar.timegm(row.window_start.utctimetuple()) * 1000 + row.window_start.microsecond // 1000
         got[(row.user, at_ms)] = (row.n, row.total, row.largest)
+    users = session.execute(f'SELECT "user", n, total, largest FROM {table}_users', timeout=60)
+    got_users = {row.user: (row.n, row.total, row.largest) for row in users}
     nodes.shutdown()
+    assert got_users == want_users, f"the Cassandra table by user differs: {len(got_users)}, {len(want_users)} expected"
+    print(f"table smack_live.{table}_users: {len(got_users)} users, equal to the batch answer", flush=True)
     assert got == want, f"the Cassandra table differs: {len(got)} rows, {len(want)} expected"
     print(f"table smack_live.{table}: {len(got)} rows, equal to the batch answer", flush=True)
 

@@ -2,12 +2,14 @@
 //!
 //! Promises: each batch gets a write timestamp of its own, later batches and later generations larger ones, deletions and
 //! insertions alike; of rows with one key in a batch the last counts, since Cassandra would decide between equal timestamps
-//! by value, or for the deletion. When `prepare` returns, every row is acknowledged at the table's consistency.
+//! by value, or for the deletion. When `prepare` returns, every row that was appended is acknowledged at the table's
+//! consistency; changes are written when their epoch is committed, see [`super::held`].
 //!
 //! Writes are under way while `write` has long returned, `max_in_flight` at most; a batch's order does not depend on when
 //! they arrive, but on their timestamps.
 
 use super::cells::{Columns, Row};
+use super::held::Held;
 use super::session::{self, failed};
 use super::settings::{Settings, quoted};
 use super::{schema, types};
@@ -31,6 +33,10 @@ use tracing::warn;
 const ATTEMPTS: u32 = 5;
 const BACK_OFF: Duration = Duration::from_millis(100);
 
+/// Batches that a slice inherits have timestamps below this, those of its own changes above: far more batches than an
+/// epoch has, and far less time than a process needs to start again.
+const INHERITED_MAX_US: i64 = 10_000;
+
 pub struct CassandraSink {
     settings: Arc<Settings>,
     session: Arc<Session>,
@@ -39,8 +45,11 @@ pub struct CassandraSink {
     delete: Prepared,
     primary_key: Vec<usize>,
     keys: RowConverter,
+    /// The first timestamp of this generation.
+    claimed_us: i64,
     /// Of the next batch.
     timestamp_us: i64,
+    held: Held,
     in_flight: Arc<Semaphore>,
     unwritten: Arc<Mutex<Unwritten>>,
 }
@@ -93,7 +102,9 @@ impl CassandraSink {
             delete,
             primary_key: table.primary_key.clone(),
             keys,
+            claimed_us: context.claimed_us,
             timestamp_us: context.claimed_us,
+            held: Held::default(),
             unwritten: Arc::default(),
         })
     }
@@ -174,6 +185,28 @@ impl CassandraSink {
         Ok(())
     }
 
+    /// Returns when everything that was sent is acknowledged.
+    fn acknowledged(&self, epoch: u64) -> Result<()> {
+        self.settle()?;
+        self.retry().inspect_err(|why| {
+            warn!(table = %self.settings.name, epoch, %why, "rows are not yet written");
+        })
+    }
+
+    /// Writes the changes of this epoch and of those before it; they are forgotten once they are acknowledged.
+    fn write_due(&mut self, epoch: u64) -> Result<()> {
+        let held = std::mem::take(&mut self.held);
+        let put = held.due(epoch).try_for_each(|(batch, weights)| {
+            let there = changes::there(&self.settings.name, batch, weights)?;
+            self.put(batch, Some(&there))
+        });
+        self.held = held;
+        put?;
+        self.acknowledged(epoch)?;
+        self.held.forget(epoch);
+        Ok(())
+    }
+
     /// Waits until nothing is under way.
     fn settle(&self) -> Result<()> {
         let all = u32::try_from(self.settings.max_in_flight).unwrap_or(u32::MAX);
@@ -248,24 +281,31 @@ impl Sink for CassandraSink {
     }
 
     fn change(&mut self, batch: &RecordBatch, weights: &Int8Array) -> Result<()> {
-        let there = changes::there(&self.settings.name, batch, weights)?;
-        self.put(batch, Some(&there))
-    }
-
-    fn prepare(&mut self, epoch: u64) -> Result<Vec<u8>> {
-        self.settle()?;
-        if let Err(why) = self.retry() {
-            warn!(table = %self.settings.name, epoch, %why, "rows are not yet written");
-            return Err(why);
-        }
-        Ok(Vec::new())
-    }
-
-    fn commit(&mut self, _epoch: u64) -> Result<()> {
+        // What cannot be written is told now, not when its epoch is durable and nothing can be done.
+        changes::there(&self.settings.name, batch, weights)?;
+        self.last_of_each_key(batch)?;
+        self.held.push(batch, weights);
         Ok(())
     }
 
-    fn restore(&mut self, _epoch: u64, _states: Vec<Vec<u8>>) -> Result<()> {
+    fn prepare(&mut self, epoch: u64) -> Result<Vec<u8>> {
+        self.acknowledged(epoch)?;
+        self.held.end(epoch, &self.settings.name)
+    }
+
+    fn commit(&mut self, epoch: u64) -> Result<()> {
+        // Later than what any slice of this generation inherited: a key may have been on another one then.
+        self.timestamp_us = self.timestamp_us.max(self.claimed_us + INHERITED_MAX_US);
+        self.write_due(epoch)
+    }
+
+    fn restore(&mut self, epoch: u64, states: Vec<Vec<u8>>) -> Result<()> {
+        // Tried again from the beginning.
+        self.held = Held::default();
+        self.held.inherit(&states, &self.settings.name)?;
+        self.timestamp_us = self.claimed_us;
+        self.write_due(epoch)?;
+        self.held = Held::default();
         Ok(())
     }
 }

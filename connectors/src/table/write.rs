@@ -9,7 +9,7 @@
 //! epochs from the beginning again.
 
 use super::client::{Client, CommitName};
-use super::kept::{self, Part};
+use crate::kept::{self, Part};
 use crate::{Context, Error, Result, Sink, TableDef, changes};
 use arrow::array::{Array, ArrayRef, Int8Array, RecordBatch};
 use arrow::compute::cast;

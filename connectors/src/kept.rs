@@ -3,7 +3,7 @@
 //! The form: eight bytes that tell the version, the length of the head as 32 bits big-endian, the head as JSON, and the
 //! bodies back to back. Version 2 says of each part whether it holds changes; of version 1, which knew none, no part does.
 //!
-//! Invariant: every version that was ever written is read. The bodies are sent to the store as they are.
+//! Invariant: every version that was ever written is read.
 
 use serde::{Deserialize, Serialize};
 
