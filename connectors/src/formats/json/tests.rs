@@ -5,6 +5,7 @@ use super::*;
 use arrow::array::{Array, AsArray, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, TimeUnit};
 use proptest::prelude::*;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 fn structure(fields: Vec<(&str, DataType)>) -> Fields {
@@ -150,7 +151,7 @@ fn bytes_that_are_no_utf8_are_bad_even_when_two_records_would_make_a_character()
 #[test]
 fn escapes_stand_for_their_characters() {
     let records = texts(&[
-        r#"{"a":"\"\\\/\b\f\n\r\t\u0041\u00e9\u20ac\ud83d\ude00é"}"#,
+        r#"{"a":"\"\\\/\b\f\n\r\t\u0041\u00e9\u20ac\ud83d\ude00\uD86E\uDC20é"}"#,
         r#"{"\u0061":"named by an escape"}"#,
         r#"{"a":"\ud83d"}"#,
         r#"{"a":"\ude00\ud83d"}"#,
@@ -158,7 +159,7 @@ fn escapes_stand_for_their_characters() {
         r#"{"a":"\x"}"#,
     ]);
     let (batch, rejected) = decode(&mut walker(&columns(vec![("a", DataType::Utf8)])), &records);
-    let expected = StringArray::from(vec!["\"\\/\u{8}\u{c}\n\r\tAé€😀é", "named by an escape"]);
+    let expected = StringArray::from(vec!["\"\\/\u{8}\u{c}\n\r\tAé€😀\u{2b820}é", "named by an escape"]);
     assert_eq!(batch.column(0).as_string::<i32>(), &expected);
     assert_eq!(rejected.len(), 4);
 }
@@ -248,12 +249,21 @@ fn write(json: &Json, space: &str, out: &mut String) {
 
 /// Quoted, each character as it is or as an escape.
 fn quoted(text: &str, escaped: bool) -> String {
-    let mut out = serde_json::to_string(text).unwrap();
-    if escaped {
-        let escapes = |unit: u16| format!("\\u{unit:04X}");
-        out = format!("\"{}\"", text.encode_utf16().map(escapes).collect::<String>());
+    if !escaped {
+        return serde_json::to_string(text).unwrap();
     }
-    out
+    let mut out = "\"".to_owned();
+    for character in text.chars() {
+        // Of pairs of escapes beyond this plane, Arrow makes another character.
+        if character > '\u{1ffff}' {
+            out.push(character);
+            continue;
+        }
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            out.push_str(&format!("\\u{unit:04X}"));
+        }
+    }
+    out + "\""
 }
 
 fn token() -> impl Strategy<Value = Json> {
@@ -320,7 +330,8 @@ fn point_json() -> impl Strategy<Value = Json> {
     ]
 }
 
-fn record() -> impl Strategy<Value = Vec<u8>> {
+/// A record, and whether some field comes twice in it.
+fn document() -> impl Strategy<Value = (Vec<u8>, bool)> {
     let boolean = any::<bool>().prop_map(|value| Json::Token(value.to_string()));
     let field = prop_oneof![
         6 => (name("a"), number()),
@@ -344,8 +355,23 @@ fn record() -> impl Strategy<Value = Vec<u8>> {
         let mut out = space.to_owned();
         write(&json, space, &mut out);
         out.push_str(space);
-        out.into_bytes()
+        (out.into_bytes(), repeats(&json))
     })
+}
+
+fn record() -> impl Strategy<Value = Vec<u8>> {
+    document().prop_map(|(record, _)| record)
+}
+
+fn repeats(json: &Json) -> bool {
+    match json {
+        Json::Token(_) => false,
+        Json::List(items) => items.iter().any(repeats),
+        Json::Object(fields) => {
+            let names: HashSet<String> = fields.iter().map(|(name, _)| serde_json::from_str(name).unwrap()).collect();
+            names.len() < fields.len() || fields.iter().any(|(_, value)| repeats(value))
+        }
+    }
 }
 
 /// What a record is by Arrow: a batch of one row, or an error.
@@ -356,10 +382,11 @@ fn by_arrow(record: &[u8]) -> Result<RecordBatch, String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn records_are_what_arrow_makes_of_them(records in prop::collection::vec(record(), 1..12)) {
+    fn records_are_what_arrow_makes_of_them(documents in prop::collection::vec(document(), 1..12)) {
+        let (records, repeat): (Vec<Vec<u8>>, Vec<bool>) = documents.into_iter().unzip();
         let (batch, rejected) = decode(&mut walker(&schema()), &records);
         prop_assert_eq!(batch.num_rows() + rejected.len(), records.len());
         let mut row = 0;
@@ -369,7 +396,10 @@ proptest! {
             match (by_arrow(record), ours) {
                 (Err(_), Some(_)) => {}
                 // Arrow cuts fractions off and takes the nearest of what is out of range.
-                (Ok(_), Some((_, error))) => prop_assert!(error.contains("is not a whole number"), "{}: {}", error, shown),
+                // Nor does it look at the first of two values.
+                (Ok(_), Some((_, error))) => {
+                    prop_assert!(error.contains("is not a whole number") || repeat[at], "{}: {}", error, shown);
+                }
                 (Err(error), None) => prop_assert!(false, "only Arrow refuses {}: {}", shown, error),
                 (Ok(expected), None) => prop_assert_eq!(batch.slice(row, 1), expected, "{}", shown),
             }

@@ -184,6 +184,9 @@ impl<'a> Walk<'a> {
 
     #[cold]
     fn unusual_integer(&mut self) -> Result<i64> {
+        if !matches!(self.peek(), b'-' | b'0'..=b'9') {
+            return Err(self.expected("a number"));
+        }
         let (raw, whole) = self.number()?;
         let text = str_of(raw)?;
         let value = if whole { text.parse().ok() } else { text.parse().ok().and_then(whole_float) };
