@@ -23,7 +23,7 @@ pub fn wrong(error: impl Into<String>) -> Box<Wrong> {
 
 impl Wrong {
     #[cold]
-    pub fn within(self: Box<Self>, field: &str) -> Box<Self> {
+    pub fn within(&self, field: &str) -> Box<Self> {
         wrong(format!("whilst decoding field '{field}': {}", self.error))
     }
 }
