@@ -104,7 +104,7 @@ impl Decoder {
     /// Like [`Decoder::new`], for CSV whose fields come in the order of `names`, for example of a header line.
     pub fn with_csv_columns(schema: SchemaRef, table: &TableDef, names: &[String]) -> Result<Self, Diagnostic> {
         let engine: Box<dyn Engine> = match Format::of(table)? {
-            Format::Json => Box::new(json::JsonEngine::new(schema, TimestampForm::of(table)?)?),
+            Format::Json => json::engine(schema, TimestampForm::of(table)?)?,
             Format::Csv => Box::new(csv::CsvEngine::new(schema, csv::delimiter(table)?, names)?),
             Format::Raw => Box::new(raw::RawEngine::new(schema, table)?),
         };

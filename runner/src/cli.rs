@@ -148,7 +148,7 @@ enum Verb {
     },
     /// List connectors, or the options of one.
     Connectors { name: Option<String> },
-    /// Measure this build on this machine; suites: start, train, nexmark.
+    /// Measure this build on this machine; suites: start, train, decode, nexmark.
     Bench {
         /// One suite; all by default.
         suite: Option<String>,

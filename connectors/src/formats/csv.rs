@@ -81,7 +81,12 @@ impl Engine for CsvEngine {
         &self.schema
     }
 
-    fn decode(&mut self, records: &Records, range: Range<usize>) -> Result<RecordBatch, Failure> {
+    fn decode(
+        &mut self,
+        records: &Records,
+        range: Range<usize>,
+        _rejected: &mut Vec<(usize, String)>,
+    ) -> Result<RecordBatch, Failure> {
         let whole = |why: ArrowError| Failure { record: None, error: plain(&why) };
         let full = self.decoder.is_some() || range.len() > CHUNK_ROWS / 8;
         let mut decoder =

@@ -1,52 +1,67 @@
-//! JSON objects, one per record, through Arrow's tape decoder straight into columns.
+//! JSON objects, one per record, read in one pass straight into the columns that are wanted.
 //!
-//! Invariant: no record can reach into the next: after each one the decoder must stand between two rows, with exactly
-//! one row more. Invariant: nesting is bounded, so that a hostile record cannot exhaust the stack.
+//! A record's bytes are walked once: fields that are wanted are appended to their columns, all others are skipped
+//! without being built. Wanting only some fields of a STRUCT is a schema whose struct has only those. Tables with a
+//! column of a rarer type (maps, decimals, dates, …) go through Arrow's own decoder as a whole.
+//!
+//! Invariant: no record can reach into another: what a bad one has left in the columns is cut off before the next.
+//! Invariant: nesting is bounded, so that a hostile record cannot exhaust the stack.
+//! Invariant: what is read is valid UTF-8 and JSON by its grammar, except that control characters may stand unescaped
+//! in text, and that escapes in skipped text are not looked into.
 
-use super::records::{CHUNK_ROWS, Engine, Failure, Records, without_columns};
-use super::timestamp::{self, TimestampForm};
+mod column;
+mod object;
+mod tape;
+mod walk;
+
+pub use tape::plain;
+
+use super::records::{Engine, Failure, Records, without_columns};
+use super::timestamp::TimestampForm;
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::error::ArrowError;
-use arrow::json::ReaderBuilder;
-use arrow::json::reader::Decoder;
+use arrow::datatypes::SchemaRef;
 use jobs::Diagnostic;
+use object::Object;
 use std::ops::Range;
-use std::sync::Arc;
+use tape::TapeEngine;
+use walk::Walk;
 
-/// Deeper records are refused; shorter ones than this many bytes cannot be deeper.
-const MOST_DEPTH: usize = 1000;
+/// The engine for JSON records whose wanted columns are `schema`.
+pub fn engine(schema: SchemaRef, form: TimestampForm) -> Result<Box<dyn Engine>, Diagnostic> {
+    Ok(match JsonEngine::new(schema.clone(), form) {
+        Some(engine) => Box::new(engine),
+        None => Box::new(TapeEngine::new(schema, form)?),
+    })
+}
 
 pub struct JsonEngine {
     schema: SchemaRef,
-    /// What the tape is read as: timestamps are text until [`timestamp::convert`].
-    reading: SchemaRef,
-    form: TimestampForm,
-    /// Kept between chunks for its buffers; absent after a failure, which leaves a decoder in the middle of a record.
-    decoder: Option<Decoder>,
+    root: Object,
 }
 
 impl JsonEngine {
-    pub fn new(schema: SchemaRef, form: TimestampForm) -> Result<Self, Diagnostic> {
-        let mut fields: Vec<Field> =
-            schema.fields().iter().map(|field| timestamp::reading_field(field.as_ref())).collect();
-        if fields.is_empty() {
-            // The form of the records is still checked when no column is wanted.
-            fields.push(Field::new("\0", DataType::Null, true));
-        }
-        let reading = Arc::new(Schema::new(fields));
-        for field in reading.fields() {
-            let one = Arc::new(Schema::new(vec![field.clone()]));
-            ReaderBuilder::new(one).with_batch_size(1).build_decoder().map_err(|why| {
-                Diagnostic::new(format!("column '{}' cannot be read from JSON: {}", field.name(), plain(&why)))
-            })?;
-        }
-        Ok(Self { schema, reading, form, decoder: None })
+    /// None when a column is of a type that only Arrow's decoder reads.
+    pub fn new(schema: SchemaRef, form: TimestampForm) -> Option<Self> {
+        let root = Object::new(schema.fields(), form)?;
+        Some(Self { schema, root })
     }
 
-    fn new_decoder(&self, rows: usize) -> Result<Decoder, ArrowError> {
-        // Numbers and booleans are kept as their text in VARCHAR columns.
-        ReaderBuilder::new(self.reading.clone()).with_batch_size(rows).with_coerce_primitive(true).build_decoder()
+    /// Takes one record as row number `row`, or leaves the columns in need of [`Object::truncate`].
+    fn take(&mut self, record: &[u8], row: usize) -> walk::Result<()> {
+        let mut walk = Walk::new(record);
+        walk.skip_space();
+        if walk.at_end() {
+            return Err(walk::wrong("is empty"));
+        }
+        if walk.peek() != b'{' {
+            return Err(walk.expected("an object"));
+        }
+        self.root.take(&mut walk, row)?;
+        walk.skip_space();
+        if !walk.at_end() {
+            return Err(walk::wrong("holds more than one JSON value"));
+        }
+        Ok(())
     }
 }
 
@@ -55,75 +70,52 @@ impl Engine for JsonEngine {
         &self.schema
     }
 
-    fn decode(&mut self, records: &Records, range: Range<usize>) -> Result<RecordBatch, Failure> {
-        let whole = |why: ArrowError| Failure { record: None, error: plain(&why) };
-        // A decoder for few rows is cheap to make, so only the one for full chunks is worth keeping.
-        let full = self.decoder.is_some() || range.len() > CHUNK_ROWS / 8;
-        let mut decoder = match self.decoder.take() {
-            Some(kept) => kept,
-            None => self.new_decoder(if full { CHUNK_ROWS } else { range.len() }).map_err(whole)?,
+    fn decode(
+        &mut self,
+        records: &Records,
+        range: Range<usize>,
+        rejected: &mut Vec<(usize, String)>,
+    ) -> Result<RecordBatch, Failure> {
+        // One check over all records is much faster than one each; it holds for each where none begins in a character.
+        let all = records.span(range.clone());
+        let valid = std::str::from_utf8(all).is_ok()
+            && range.clone().all(|at| records.get(at).first().is_none_or(|byte| !is_continuation(*byte)));
+        let mut rows = 0;
+        let mut bad = Vec::new();
+        for at in range {
+            let record = records.get(at);
+            let taken = if valid || std::str::from_utf8(record).is_ok() {
+                self.take(record, rows)
+            } else {
+                Err(walk::wrong("is not UTF-8 text"))
+            };
+            match taken {
+                Ok(()) => rows += 1,
+                Err(wrong) => {
+                    self.root.truncate(rows);
+                    bad.push((at, wrong.error));
+                }
+            }
+        }
+        let whole = |why| Failure { record: None, error: plain(&why) };
+        let columns = self.root.finish(rows).map_err(|why| {
+            self.root.truncate(0);
+            whole(why)
+        })?;
+        let batch = if self.schema.fields().is_empty() {
+            without_columns(self.schema.clone(), rows)
+        } else {
+            RecordBatch::try_new(self.schema.clone(), columns).map_err(whole)?
         };
-        for (done, at) in range.enumerate() {
-            feed(&mut decoder, records.get(at), done).map_err(|error| Failure { record: Some(at), error })?;
-        }
-        let batch = decoder.flush().map_err(whole)?.ok_or_else(|| whole(ArrowError::JsonError("no record".into())))?;
-        if full {
-            self.decoder = Some(decoder);
-        }
-        if self.schema.fields().is_empty() {
-            return Ok(without_columns(self.schema.clone(), batch.num_rows()));
-        }
-        timestamp::convert_batch(&batch, &self.schema, self.form).map_err(|error| Failure { record: None, error })
+        rejected.append(&mut bad);
+        Ok(batch)
     }
 }
 
-/// Feeds one record to a decoder that has taken `done` whole ones.
-fn feed(decoder: &mut Decoder, record: &[u8], done: usize) -> Result<(), String> {
-    if record.len() > MOST_DEPTH && depth(record) > MOST_DEPTH {
-        return Err(format!("nested deeper than {MOST_DEPTH} levels"));
-    }
-    let taken = decoder.decode(record).map_err(|why| plain(&why))?;
-    if decoder.has_partial_record() {
-        return Err("ends in the middle of a JSON value".to_owned());
-    }
-    match decoder.len() - done {
-        0 if taken < record.len() => Err("holds more than one JSON value".to_owned()),
-        0 => Err("is empty".to_owned()),
-        // At the decoder's last row, what follows it stays unread.
-        1 if record[taken..].iter().all(u8::is_ascii_whitespace) => Ok(()),
-        _ => Err("holds more than one JSON value".to_owned()),
-    }
+/// A byte of UTF-8 that goes on a character.
+fn is_continuation(byte: u8) -> bool {
+    byte & 0xc0 == 0x80
 }
 
-fn depth(record: &[u8]) -> usize {
-    let (mut depth, mut most, mut in_text, mut escaped) = (0usize, 0usize, false, false);
-    for byte in record {
-        if in_text {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_text = false,
-                _ => {}
-            }
-            continue;
-        }
-        match byte {
-            b'"' => in_text = true,
-            b'[' | b'{' => {
-                depth += 1;
-                most = most.max(depth);
-            }
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    most
-}
-
-/// Arrow's message without its "Json error: ".
-pub fn plain(why: &ArrowError) -> String {
-    match why {
-        ArrowError::JsonError(text) | ArrowError::CsvError(text) | ArrowError::ParseError(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -36,7 +36,12 @@ impl Engine for RawEngine {
         &self.schema
     }
 
-    fn decode(&mut self, records: &Records, range: Range<usize>) -> Result<RecordBatch, Failure> {
+    fn decode(
+        &mut self,
+        records: &Records,
+        range: Range<usize>,
+        _rejected: &mut Vec<(usize, String)>,
+    ) -> Result<RecordBatch, Failure> {
         let Some(field) = self.schema.fields().first() else {
             return Ok(without_columns(self.schema.clone(), range.len()));
         };

@@ -1,8 +1,9 @@
 //! Buffered records, and the search for the bad ones among them.
 //!
 //! Invariant: every pushed record ends up either as one row or as one rejection, in order. An engine decodes a whole
-//! range at once and gives up as a whole; only a range that fails is taken apart, so that good input pays nothing and
-//! `k` bad records among `n` cost about `n log k` more.
+//! range at once. Bad records that it finds by themselves it sets aside on the way; otherwise it gives up as a whole, and
+//! only a range that fails is taken apart, so that good input pays nothing and `k` bad records among `n` cost about
+//! `n log k` more.
 
 use super::Rejected;
 use arrow::array::{RecordBatch, RecordBatchOptions};
@@ -44,6 +45,11 @@ impl Records {
         self.positions.clear();
     }
 
+    /// The bytes of a range of records, one after another.
+    pub fn span(&self, range: Range<usize>) -> &[u8] {
+        if range.is_empty() { &[] } else { &self.bytes[self.start(range.start)..self.ends[range.end - 1]] }
+    }
+
     pub fn get(&self, at: usize) -> &[u8] {
         &self.bytes[self.start(at)..self.ends[at]]
     }
@@ -72,8 +78,14 @@ pub struct Failure {
 pub trait Engine: Send {
     fn schema(&self) -> &SchemaRef;
 
-    /// All of the range as rows, or nothing. Must not be confused by an earlier failure.
-    fn decode(&mut self, records: &Records, range: Range<usize>) -> Result<RecordBatch, Failure>;
+    /// All of the range as rows, less the records that it adds to `rejected` in their order; or nothing, and nothing is
+    /// added then. Must not be confused by an earlier failure.
+    fn decode(
+        &mut self,
+        records: &Records,
+        range: Range<usize>,
+        rejected: &mut Vec<(usize, String)>,
+    ) -> Result<RecordBatch, Failure>;
 }
 
 pub fn decode_all(records: &Records, engine: &mut dyn Engine) -> (RecordBatch, Vec<Rejected>) {
@@ -95,8 +107,14 @@ struct Found {
 impl Found {
     fn decode(&mut self, records: &Records, engine: &mut dyn Engine, mut range: Range<usize>) {
         while !range.is_empty() {
-            let Failure { record, error } = match engine.decode(records, range.clone()) {
-                Ok(batch) => return self.batches.push(batch),
+            let mut rejected = Vec::new();
+            let Failure { record, error } = match engine.decode(records, range.clone(), &mut rejected) {
+                Ok(batch) => {
+                    for (at, error) in rejected {
+                        self.reject(records, at, error);
+                    }
+                    return self.batches.push(batch);
+                }
                 Err(failure) => failure,
             };
             match record {

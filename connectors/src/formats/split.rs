@@ -115,7 +115,7 @@ impl<R: BufRead> Lines<R> {
             }
             let room = MOST_RECORD_BYTES.saturating_sub(record.len()).max(1);
             let within = &buffer[..buffer.len().min(room)];
-            let line_end = within.iter().position(|byte| *byte == b'\n');
+            let line_end = memchr::memchr(b'\n', within);
             let taken = line_end.map_or(within.len(), |at| at + 1);
             record.extend_from_slice(&within[..taken]);
             self.stream.consume(taken);

@@ -38,7 +38,7 @@ impl TimestampForm {
     }
 
     /// Microseconds since 1970 in UTC.
-    fn read(self, text: &str) -> Option<i64> {
+    pub fn read(self, text: &str) -> Option<i64> {
         match self {
             Self::Auto => parse(text).or_else(|| number(text, 1000)),
             Self::Rfc3339 => parse(text),
@@ -54,6 +54,16 @@ fn number(text: &str, micros: i64) -> Option<i64> {
     let scaled = (text.parse::<f64>().ok()? * micros as f64).round();
     // 2^63 as a float; anything at or beyond it does not fit.
     (scaled.abs() < 9_223_372_036_854_775_808.0).then_some(scaled as i64)
+}
+
+/// Microseconds as another unit, rounded down.
+pub fn in_unit(micros: i64, unit: TimeUnit) -> Option<i64> {
+    match unit {
+        TimeUnit::Second => Some(micros.div_euclid(1_000_000)),
+        TimeUnit::Millisecond => Some(micros.div_euclid(1000)),
+        TimeUnit::Microsecond => Some(micros),
+        TimeUnit::Nanosecond => micros.checked_mul(1000),
+    }
 }
 
 /// Reads `2026-01-31`, and `2026-01-31T12:00:00`, with `T` or a space, with or without a fraction and a zone.
@@ -226,12 +236,10 @@ fn convert(column: &ArrayRef, field: &FieldRef, form: TimestampForm) -> Result<A
         DataType::Timestamp(unit, zone) if is_text(column.data_type()) => {
             let micros = micros(column, form)?;
             Ok(match unit {
-                TimeUnit::Second => scaled::<TimestampSecondType>(&micros, zone, |us| Some(us.div_euclid(1_000_000)))?,
-                TimeUnit::Millisecond => {
-                    scaled::<TimestampMillisecondType>(&micros, zone, |us| Some(us.div_euclid(1000)))?
-                }
+                TimeUnit::Second => scaled::<TimestampSecondType>(&micros, zone, *unit)?,
+                TimeUnit::Millisecond => scaled::<TimestampMillisecondType>(&micros, zone, *unit)?,
                 TimeUnit::Microsecond => Arc::new(micros.with_timezone_opt(zone.clone())),
-                TimeUnit::Nanosecond => scaled::<TimestampNanosecondType>(&micros, zone, |us| us.checked_mul(1000))?,
+                TimeUnit::Nanosecond => scaled::<TimestampNanosecondType>(&micros, zone, *unit)?,
             })
         }
         DataType::Struct(fields) => {
@@ -267,13 +275,13 @@ fn micros(column: &ArrayRef, form: TimestampForm) -> Result<PrimitiveArray<Times
 fn scaled<T: ArrowTimestampType>(
     micros: &PrimitiveArray<TimestampMicrosecondType>,
     zone: &Option<Arc<str>>,
-    scale: impl Fn(i64) -> Option<i64>,
+    unit: TimeUnit,
 ) -> Result<ArrayRef, String> {
     let values: Result<PrimitiveArray<T>, String> = micros
         .iter()
         .map(|value| match value {
             None => Ok(None),
-            Some(us) => scale(us).map(Some).ok_or_else(|| "a timestamp is out of range".to_owned()),
+            Some(us) => in_unit(us, unit).map(Some).ok_or_else(|| "a timestamp is out of range".to_owned()),
         })
         .collect();
     Ok(Arc::new(values?.with_timezone_opt(zone.clone())))

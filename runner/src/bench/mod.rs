@@ -3,6 +3,7 @@
 //! Invariant: a figure is measured, never assumed; a goal that is a ratio is judged only against a peer or bare loop of
 //! the same run.
 
+mod decode;
 mod nexmark;
 mod peers;
 mod start;
@@ -67,7 +68,7 @@ impl Figure {
     }
 }
 
-pub const SUITES: [&str; 3] = ["start", "train", "nexmark"];
+pub const SUITES: [&str; 4] = ["start", "train", "decode", "nexmark"];
 
 pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
     let suites: Vec<&str> = match &config.suite {
@@ -83,6 +84,7 @@ pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
         figures.extend(match suite {
             "start" => start::measure().await?,
             "train" => train::measure(config.peers).await?,
+            "decode" => decode::measure().await?,
             "nexmark" => nexmark::measure(config.events.unwrap_or(nexmark::EVENTS)).await?,
             other => unreachable!("suite {other} is listed and not measured"),
         });

@@ -4,7 +4,7 @@
 //! without checkpoints; DataFusion's own batch engine answers the same query over the same files beside it. A query that
 //! does not run is told with its reason, and has no figure.
 
-mod input;
+pub(super) mod input;
 mod queries;
 
 use super::Figure;
@@ -124,7 +124,7 @@ fn in_batch(text: &str, folder: &Path) -> anyhow::Result<f64> {
     Ok(started.elapsed().as_secs_f64())
 }
 
-fn told(wrong: Vec<jobs::Diagnostic>) -> anyhow::Error {
+pub(super) fn told(wrong: Vec<jobs::Diagnostic>) -> anyhow::Error {
     let all: Vec<String> = wrong.iter().map(ToString::to_string).collect();
     anyhow!(all.join("; "))
 }
