@@ -6,6 +6,7 @@
 use super::errors::{Place, external};
 use super::group_window::grouping_functions;
 use super::nested::{NestedNames, lowered_field};
+use super::shared::SharedNode;
 use super::statements::{ColumnKind, Script, SelectQuery, StatementBody, TableStatement, ViewStatement};
 use super::types::{ScriptTypes, canonical_expr, event_time};
 use super::window::WindowPlanner;
@@ -131,6 +132,7 @@ impl Catalog {
         rules: Option<Vec<Arc<dyn OptimizerRule + Send + Sync>>>,
         open: Option<Arc<BatchContext>>,
     ) -> std::result::Result<Self, Vec<Diagnostic>> {
+        let stream = rules.is_some();
         let mut catalog = Self {
             state: session(functions, rules, open.as_deref()),
             relations: BTreeMap::new(),
@@ -143,12 +145,23 @@ impl Catalog {
             let place = Place { script, tokens: &statement.tokens };
             let added = match &statement.body {
                 StatementBody::Table(table) => catalog.add_table(table, open.clone(), place),
-                StatementBody::View(view) => catalog.add_view(view, place),
+                StatementBody::View(view) => catalog.add_view(view, false, place),
+                StatementBody::TableAs(table) if stream => catalog.add_view(&table.view, true, place),
+                // A query that needs all rows finds those of an endless one where they were written so far.
+                StatementBody::TableAs(table) if !crate::batch::ends(script, &table.view.query) => {
+                    catalog.add_table(&table.table, open.clone(), place)
+                }
+                StatementBody::TableAs(table) => catalog.add_view(&table.view, false, place),
                 _ => Ok(()),
             };
             errors.extend(added.err().into_iter().flatten());
         }
         if errors.is_empty() { Ok(catalog) } else { Err(errors) }
+    }
+
+    /// The columns of a table or view, with names in lower case.
+    pub(crate) fn schema_of(&self, name: &str) -> Option<SchemaRef> {
+        self.relations.get(name).map(|source| source.schema())
     }
 
     fn planner(&self) -> SqlToRel<'_, Self> {
@@ -225,8 +238,17 @@ impl Catalog {
         Ok((Arc::new(PlanSource { schema, plan: inner }), plan))
     }
 
-    fn add_view(&mut self, view: &ViewStatement, place: Place<'_>) -> std::result::Result<(), Vec<Diagnostic>> {
+    /// `shared`: its plan is the same whoever reads it.
+    fn add_view(
+        &mut self,
+        view: &ViewStatement,
+        shared: bool,
+        place: Place<'_>,
+    ) -> std::result::Result<(), Vec<Diagnostic>> {
         let mut plan = self.query(&view.query).map_err(|error| place.diagnose(&error))?;
+        if shared {
+            plan = SharedNode::plan(plan);
+        }
         if !view.columns.is_empty() {
             let fields = plan.schema().fields().len();
             if fields != view.columns.len() {
