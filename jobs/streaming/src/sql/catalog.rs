@@ -11,7 +11,9 @@ use super::statements::{ColumnKind, Script, SelectQuery, StatementBody, TableSta
 use super::types::{ScriptTypes, canonical_expr, event_time};
 use super::window::WindowPlanner;
 use crate::batch::BatchContext;
-use crate::functions::{Functions, cumulate_ends, hop_starts, proctime, text_functions, tumble_start};
+use crate::functions::{
+    Functions, JsonOperators, cumulate_ends, hop_starts, json_functions, proctime, text_functions, tumble_start,
+};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -341,7 +343,7 @@ fn session(
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = rules.is_none();
     let mut builder = SessionStateBuilder::new()
         .with_config(config)
-        .with_expr_planners(vec![Arc::new(NestedNames)])
+        .with_expr_planners(vec![Arc::new(NestedNames), Arc::new(JsonOperators)])
         .with_default_features();
     if let Some(rules) = rules {
         builder = builder.with_optimizer_rules(rules);
@@ -350,6 +352,7 @@ fn session(
     let own = [tumble_start(), hop_starts(), cumulate_ends(), proctime()]
         .into_iter()
         .chain(text_functions())
+        .chain(json_functions())
         .chain(grouping_functions())
         .map(Arc::new);
     for function in own.chain(functions.scalars().cloned()) {
