@@ -33,7 +33,7 @@ use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 use jobs::Diagnostic;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A table's physical columns.
@@ -143,8 +143,16 @@ impl Catalog {
             type_planner: Arc::new(ScriptTypes),
         };
         let mut errors = Vec::new();
+        let mut wrong: BTreeSet<String> = BTreeSet::new();
         for statement in &script.statements {
             let place = Place { script, tokens: &statement.tokens };
+            // What is built on a mistake is not a mistake of its own.
+            if let Some(view) = statement.body.view()
+                && view.query.relations.iter().any(|name| wrong.contains(name))
+            {
+                wrong.insert(view.name.key());
+                continue;
+            }
             let added = match &statement.body {
                 StatementBody::Table(table) => catalog.add_table(table, open.clone(), place),
                 StatementBody::View(view) => catalog.add_view(view, false, place),
@@ -156,7 +164,13 @@ impl Catalog {
                 StatementBody::TableAs(table) => catalog.add_view(&table.view, false, place),
                 _ => Ok(()),
             };
-            errors.extend(added.err().into_iter().flatten());
+            if let Err(found) = added {
+                errors.extend(found);
+                wrong.extend(statement.body.view().map(|view| view.name.key()));
+                if let StatementBody::Table(table) = &statement.body {
+                    wrong.insert(table.name.key());
+                }
+            }
         }
         if errors.is_empty() { Ok(catalog) } else { Err(errors) }
     }

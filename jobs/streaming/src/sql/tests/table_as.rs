@@ -120,6 +120,10 @@ fn what_is_refused() {
             "CREATE MATERIALIZED VIEW v AS SELECT crad FROM payments",
             "<crad> unknown column 'crad' (did you mean 'card'?)",
         ),
+        (
+            "CREATE VIEW u AS SELECT crad FROM payments; CREATE TABLE v AS SELECT crad FROM u; CREATE TABLE w AS SELECT crad FROM v",
+            "<crad> unknown column 'crad' (did you mean 'card'?)",
+        ),
         ("CREATE MATERIALIZED VIEW v AS SELECT a FROM plain LIMIT 3", "<LIMIT> LIMIT is not supported in a stream yet"),
         (
             "CREATE TABLE v AS SELECT ts - ts AS apart FROM payments",
