@@ -334,6 +334,13 @@ async fn look_at(id: &JobId, working: &mut BTreeMap<JobId, Work>, here: &Here) -
 async fn select(config: &RunConfig, here: &Here, statement: usize, mut ended: Ended<'_>) -> anyhow::Result<bool> {
     use futures::{FutureExt, StreamExt};
     let script = streaming::sql::parse(&config.text).map_err(|wrong| anyhow!("{wrong:?}"))?;
+    let body = script.statements.get(statement).map(|statement| &statement.body);
+    if matches!(body, Some(StatementBody::Describe(_) | StatementBody::Show(_))) {
+        let functions = streaming::functions::Functions::new().with(streaming::functions::declared_predict());
+        let rows = streaming::sql::describe(&script, statement, &functions).map_err(|wrong| anyhow!("{wrong:?}"))?;
+        Printer::new(config.json).print(&rows)?;
+        return Ok(true);
+    }
     let query = script
         .statements
         .get(statement)
@@ -345,7 +352,10 @@ async fn select(config: &RunConfig, here: &Here, statement: usize, mut ended: En
             crate::predict::functions(&here.model_dir(), &[]).map_err(|error| anyhow!("failed to {error}"))?;
         let dataflow =
             streaming::sql::plan(&script, &[statement], &functions).await.map_err(|wrong| anyhow!("{wrong:?}"))?;
-        print::text(&streaming::sql::explain(&dataflow))?;
+        print::text(&match config.json {
+            true => streaming::sql::explain_json(&dataflow).to_string(),
+            false => streaming::sql::explain(&dataflow),
+        })?;
         return Ok(true);
     }
     let functions = crate::predict::functions(&here.model_dir(), &[]).map_err(|error| anyhow!("failed to {error}"))?;

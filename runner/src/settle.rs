@@ -22,7 +22,8 @@ pub struct Settled {
     pub group: String,
     /// In the order in which they start.
     pub jobs: Vec<JobSpec>,
-    /// Indices of the SELECTs that stand by themselves, which only a local run can answer.
+    /// Indices of the SELECTs that stand by themselves, and of what shows something of the file (EXPLAIN, DESCRIBE, SHOW):
+    /// only a local run answers them.
     pub queries: Vec<usize>,
 }
 

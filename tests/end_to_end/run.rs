@@ -83,3 +83,24 @@ fn a_file_of_three_jobs_runs_as_it_does_on_a_cluster() {
         assert!(features.contains(&row), "{row} is not among the cluster's");
     }
 }
+
+#[test]
+fn queries_fill_the_tables_that_they_declare() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "CREATE TEMPORARY TABLE numbers (id BIGINT, doc AS '{\"k\": ' || (id % 3) || '}')
+          WITH (connector = 'datagen', rows = '30', fields.id.kind = 'sequence');
+        CREATE MATERIALIZED VIEW counts AS SELECT doc ->> 'k' AS k, COUNT(*) AS n FROM numbers GROUP BY doc ->> 'k';
+        CREATE TABLE later AS SELECT k, n FROM counts WHERE k > '0';
+        CREATE TABLE appended AS SELECT id FROM numbers WHERE id < 5;";
+    std::fs::write(folder.path().join("counts.sql"), text).expect("a file");
+    let ran = run(folder.path(), &["counts.sql", "-o", "json"]).expect(0);
+    let rows = |name: &str| table(&ran.out, name).0;
+    assert_eq!((rows("counts"), rows("later"), rows("appended")), (3, 2, 5));
+    std::fs::write(folder.path().join("counts.sql"), format!("{text} DESCRIBE counts; SHOW VIEWS;")).expect("a file");
+    let told = run(folder.path(), &["counts.sql", "-o", "json"]).expect(0);
+    let lines = told.out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON lines"));
+    let lines: Vec<serde_json::Value> = lines.collect();
+    assert_eq!(lines.len(), 3, "{}", told.out);
+    assert_eq!((lines[0]["column"].as_str(), lines[0]["note"].as_str()), (Some("k"), Some("primary key")));
+    assert_eq!(lines[2]["view"], "counts");
+}

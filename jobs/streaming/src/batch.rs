@@ -7,8 +7,8 @@ use crate::dataflow::Window;
 use crate::functions::{Functions, cumulate_ends, hop_starts, tumble_start};
 use crate::runtime::operators::relabel;
 use crate::sql::{
-    Catalog, Place, Script, Statement, StatementBody, WINDOW_COLUMNS, WindowNode, for_each_scan, interval_us, parse,
-    settle, spelled_field,
+    Catalog, Place, Script, SelectQuery, Statement, StatementBody, WINDOW_COLUMNS, WindowNode, for_each_scan,
+    interval_us, parse, settle, spelled_field,
 };
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -107,9 +107,12 @@ pub fn check(script: &Script, query: &str, functions: &Functions) -> Result<(), 
 /// Whether all tables that statement `index` reads come to an end by themselves.
 pub fn bounded(script: &Script, index: usize) -> bool {
     let query = script.statements.get(index).and_then(|statement| statement.body.query());
-    query.is_some_and(|query| {
-        script.tables_of(query).iter().filter_map(|name| script.table(name)).all(|table| table_ends(&table.def))
-    })
+    query.is_some_and(|query| ends(script, query))
+}
+
+/// Whether all tables that it reads come to an end by themselves.
+pub(crate) fn ends(script: &Script, query: &SelectQuery) -> bool {
+    script.tables_of(query).iter().filter_map(|name| script.table(name)).all(|table| table_ends(&table.def))
 }
 
 fn table_ends(def: &TableDef) -> bool {

@@ -2,8 +2,10 @@
 //!
 //! Invariant: what is registered here is called with whole Arrow columns, from many threads at once.
 
+mod json;
 mod text;
 
+pub(crate) use json::{JsonOperators, json_functions};
 pub(crate) use text::text_functions;
 
 use arrow::array::{ArrayRef, AsArray, ListArray, TimestampMicrosecondArray, TimestampMicrosecondBuilder};

@@ -10,6 +10,7 @@ mod aggregate;
 mod catalog;
 mod create;
 mod cursor;
+mod describe;
 mod dialect;
 mod errors;
 mod explain;
@@ -24,24 +25,28 @@ mod plan;
 mod prune;
 mod refuse;
 mod settings;
+mod shared;
 mod split;
 mod statements;
+mod table_as;
 #[cfg(test)]
 mod tests;
 mod text;
 mod time;
 mod types;
+mod unique;
 mod uses;
 mod window;
 
-pub use explain::explain;
+pub use describe::describe;
+pub use explain::{explain, explain_json};
 pub use parse::parse;
 pub use plan::plan;
 pub use settings::SETTINGS;
 pub use split::ScriptJob;
 pub use statements::{
-    Column, ColumnKind, InsertStatement, ModelStatement, Script, SelectQuery, Setting, Statement, StatementBody,
-    TableStatement, ViewStatement, WatermarkClause,
+    Column, ColumnKind, InsertStatement, ModelStatement, Script, SelectQuery, Setting, ShowWhat, Statement,
+    StatementBody, TableAsStatement, TableStatement, ViewStatement, WatermarkClause,
 };
 pub use text::{Name, Span};
 
@@ -70,7 +75,10 @@ pub fn check(text: &str) -> Result<Script, Vec<Diagnostic>> {
             StatementBody::Set(_) | StatementBody::Table(_) | StatementBody::View(_) | StatementBody::Explain(_) => {
                 continue;
             }
-            StatementBody::Insert(_) => plan::plan_now(&script, &[at], &functions).map(|_| ()),
+            StatementBody::Insert(_) | StatementBody::TableAs(_) => {
+                plan::plan_now(&script, &[at], &functions).map(|_| ())
+            }
+            StatementBody::Describe(_) | StatementBody::Show(_) => describe(&script, at, &functions).map(|_| ()),
             StatementBody::Model(_) => check_batch(&script, at, &functions),
             StatementBody::Query(_) if crate::batch::bounded(&script, at) => check_batch(&script, at, &functions),
             StatementBody::Query(_) => plan::plan_now(&script, &[at], &functions).map(|_| ()),

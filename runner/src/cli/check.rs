@@ -47,7 +47,7 @@ fn show(settled: &Settled) -> String {
     }
     if !settled.queries.is_empty() {
         let n = settled.queries.len();
-        shown.push_str(&format!("{n} SELECT{} for `smack run`\n", if n == 1 { "" } else { "s" }));
+        shown.push_str(&format!("{n} statement{} for `smack run`\n", if n == 1 { "" } else { "s" }));
     }
     shown
 }

@@ -117,7 +117,7 @@ async fn submit(State(api): State<Api>, request: Requested) -> Response {
     if settled.jobs.is_empty() {
         return unsettled(vec![
             Diagnostic::new("there is nothing to submit: the file has no INSERT INTO and no CREATE MODEL")
-                .help("`smack run` shows the result of a SELECT"),
+                .help("`smack run` shows the result of a SELECT, an EXPLAIN, a DESCRIBE and a SHOW"),
         ]);
     }
     let submission = uuid::Uuid::new_v4().simple().to_string()[..8].to_string();

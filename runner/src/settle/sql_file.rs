@@ -55,14 +55,9 @@ pub async fn settle(text: &str, surroundings: &Surroundings<'_>) -> Result<Settl
         .collect();
     let (job, checkpoint) = settings::of_sql(&settings, surroundings.around, &mut diagnostics);
     let script_jobs = script.jobs();
-    let explained: Vec<usize> = script
-        .statements
-        .iter()
-        .enumerate()
-        .filter(|(_, statement)| matches!(statement.body, StatementBody::Explain(_)))
-        .map(|(at, _)| at)
-        .collect();
-    if script_jobs.is_empty() && explained.is_empty() {
+    let statements = script.statements.iter().enumerate();
+    let shown: Vec<usize> = statements.filter(|(_, statement)| statement.body.only_shows()).map(|(at, _)| at).collect();
+    if script_jobs.is_empty() && shown.is_empty() {
         let nothing = Diagnostic::new("there is nothing to run in it");
         diagnostics.push(nothing.help("add an INSERT INTO, a CREATE MODEL or a SELECT"));
     }
@@ -76,8 +71,11 @@ pub async fn settle(text: &str, surroundings: &Surroundings<'_>) -> Result<Settl
         checkpoint,
     };
     let mut queries = Vec::new();
-    for statement in &explained {
-        plan(&shared, &[*statement], &mut diagnostics).await;
+    for statement in &shown {
+        match script.statements[*statement].body {
+            StatementBody::Explain(_) => drop(plan(&shared, &[*statement], &mut diagnostics).await),
+            _ => diagnostics.extend(sql::describe(&script, *statement, &shared.functions).err().into_iter().flatten()),
+        }
     }
     let mut specs: Vec<Option<JobSpec>> = Vec::with_capacity(script_jobs.len());
     for script_job in &script_jobs {
@@ -112,7 +110,7 @@ pub async fn settle(text: &str, surroundings: &Surroundings<'_>) -> Result<Settl
                     jobs.push(spec);
                 }
             }
-            queries.extend(explained);
+            queries.extend(shown);
             queries.sort_unstable();
             Ok(Settled { group: shared.group, jobs, queries })
         }
@@ -259,11 +257,9 @@ pub fn check_columns(script: &Script, query: &str, columns: NamedColumns<'_>) ->
 /// The tables that the queries of a training file read from.
 pub fn check_tables(tables: &str) -> Result<Script, Vec<Diagnostic>> {
     let script = sql::check(tables)?;
-    let runs = script.jobs();
     if let Some(statement) = script.statements.iter().find(|statement| {
         !matches!(statement.body, StatementBody::Table(_) | StatementBody::View(_) | StatementBody::Set(_))
     }) {
-        assert!(!runs.is_empty(), "a statement that declares nothing runs nothing");
         let only = Diagnostic::new("only CREATE TABLE and CREATE VIEW belong here").at(statement.span);
         return Err(vec![only.help("write the SELECT under 'train'")]);
     }

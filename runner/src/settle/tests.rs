@@ -233,3 +233,23 @@ fn the_schema_names_every_kind_and_its_keys() {
     assert_eq!(train["additionalProperties"], false);
     assert_eq!(train["properties"]["data"]["required"], serde_json::json!(["tables", "train", "label"]));
 }
+
+#[tokio::test]
+async fn queries_that_declare_their_table_are_jobs_and_what_only_shows_is_none() {
+    let text = "CREATE TABLE readings (sensor BIGINT, value DOUBLE) WITH (connector = 'datagen', rows = 10);
+        SHOW TABLES;
+        CREATE MATERIALIZED VIEW sums AS SELECT sensor, SUM(value) AS total FROM readings GROUP BY sensor;
+        CREATE TABLE high AS SELECT sensor FROM sums WHERE total > 3;
+        DESCRIBE sums;
+        EXPLAIN SELECT sensor FROM sums;";
+    let settled = settled(text, "sums.sql").await;
+    let [job] = settled.jobs.as_slice() else { panic!("{:?}", settled.jobs) };
+    assert_eq!((job.id.as_str(), job.body.kind()), ("sums/sums", "stream"));
+    let JobBody::Stream(body) = &job.body else { panic!("{job:?}") };
+    assert_eq!((body.statements.as_slice(), body.bounded), ([2, 3].as_slice(), true));
+    assert_eq!(settled.queries, [1, 4, 5]);
+    assert_eq!(
+        mistakes("DESCRIBE nothing; SHOW JOBS", "nothing.sql").await,
+        [("nothing".into(), "unknown table 'nothing'".into(), String::new())]
+    );
+}

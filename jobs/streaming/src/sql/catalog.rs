@@ -6,11 +6,14 @@
 use super::errors::{Place, external};
 use super::group_window::grouping_functions;
 use super::nested::{NestedNames, lowered_field};
+use super::shared::SharedNode;
 use super::statements::{ColumnKind, Script, SelectQuery, StatementBody, TableStatement, ViewStatement};
 use super::types::{ScriptTypes, canonical_expr, event_time};
 use super::window::WindowPlanner;
 use crate::batch::BatchContext;
-use crate::functions::{Functions, cumulate_ends, hop_starts, proctime, text_functions, tumble_start};
+use crate::functions::{
+    Functions, JsonOperators, cumulate_ends, hop_starts, json_functions, proctime, text_functions, tumble_start,
+};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -30,7 +33,7 @@ use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 use jobs::Diagnostic;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A table's physical columns.
@@ -131,6 +134,7 @@ impl Catalog {
         rules: Option<Vec<Arc<dyn OptimizerRule + Send + Sync>>>,
         open: Option<Arc<BatchContext>>,
     ) -> std::result::Result<Self, Vec<Diagnostic>> {
+        let stream = rules.is_some();
         let mut catalog = Self {
             state: session(functions, rules, open.as_deref()),
             relations: BTreeMap::new(),
@@ -139,16 +143,41 @@ impl Catalog {
             type_planner: Arc::new(ScriptTypes),
         };
         let mut errors = Vec::new();
+        let mut wrong: BTreeSet<String> = BTreeSet::new();
         for statement in &script.statements {
             let place = Place { script, tokens: &statement.tokens };
+            // What is built on a mistake is not a mistake of its own.
+            if let Some(view) = statement.body.view()
+                && view.query.relations.iter().any(|name| wrong.contains(name))
+            {
+                wrong.insert(view.name.key());
+                continue;
+            }
             let added = match &statement.body {
                 StatementBody::Table(table) => catalog.add_table(table, open.clone(), place),
-                StatementBody::View(view) => catalog.add_view(view, place),
+                StatementBody::View(view) => catalog.add_view(view, false, place),
+                StatementBody::TableAs(table) if stream => catalog.add_view(&table.view, true, place),
+                // A query that needs all rows finds those of an endless one where they were written so far.
+                StatementBody::TableAs(table) if !crate::batch::ends(script, &table.view.query) => {
+                    catalog.add_table(&table.table, open.clone(), place)
+                }
+                StatementBody::TableAs(table) => catalog.add_view(&table.view, false, place),
                 _ => Ok(()),
             };
-            errors.extend(added.err().into_iter().flatten());
+            if let Err(found) = added {
+                errors.extend(found);
+                wrong.extend(statement.body.view().map(|view| view.name.key()));
+                if let StatementBody::Table(table) = &statement.body {
+                    wrong.insert(table.name.key());
+                }
+            }
         }
         if errors.is_empty() { Ok(catalog) } else { Err(errors) }
+    }
+
+    /// The columns of a table or view, with names in lower case.
+    pub(crate) fn schema_of(&self, name: &str) -> Option<SchemaRef> {
+        self.relations.get(name).map(|source| source.schema())
     }
 
     fn planner(&self) -> SqlToRel<'_, Self> {
@@ -225,8 +254,17 @@ impl Catalog {
         Ok((Arc::new(PlanSource { schema, plan: inner }), plan))
     }
 
-    fn add_view(&mut self, view: &ViewStatement, place: Place<'_>) -> std::result::Result<(), Vec<Diagnostic>> {
+    /// `shared`: its plan is the same whoever reads it.
+    fn add_view(
+        &mut self,
+        view: &ViewStatement,
+        shared: bool,
+        place: Place<'_>,
+    ) -> std::result::Result<(), Vec<Diagnostic>> {
         let mut plan = self.query(&view.query).map_err(|error| place.diagnose(&error))?;
+        if shared {
+            plan = SharedNode::plan(plan);
+        }
         if !view.columns.is_empty() {
             let fields = plan.schema().fields().len();
             if fields != view.columns.len() {
@@ -319,7 +357,7 @@ fn session(
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = rules.is_none();
     let mut builder = SessionStateBuilder::new()
         .with_config(config)
-        .with_expr_planners(vec![Arc::new(NestedNames)])
+        .with_expr_planners(vec![Arc::new(NestedNames), Arc::new(JsonOperators)])
         .with_default_features();
     if let Some(rules) = rules {
         builder = builder.with_optimizer_rules(rules);
@@ -328,6 +366,7 @@ fn session(
     let own = [tumble_start(), hop_starts(), cumulate_ends(), proctime()]
         .into_iter()
         .chain(text_functions())
+        .chain(json_functions())
         .chain(grouping_functions())
         .map(Arc::new);
     for function in own.chain(functions.scalars().cloned()) {

@@ -4,7 +4,8 @@ use super::cursor::{Cursor, Parsed};
 use super::parse::select;
 use super::settings::option_key;
 use super::statements::{
-    Column, ColumnKind, ModelStatement, StatementBody, TableStatement, ViewStatement, WatermarkClause,
+    Column, ColumnKind, InsertStatement, ModelStatement, StatementBody, TableAsStatement, TableStatement,
+    ViewStatement, WatermarkClause,
 };
 use super::text::{Name, Span, Tok};
 use super::types::arrow_type;
@@ -19,16 +20,17 @@ const KINDS: [&str; 3] = ["TABLE", "VIEW", "MODEL"];
 /// After `CREATE`.
 pub(crate) fn create(cursor: &mut Cursor<'_>, errors: &mut Vec<Diagnostic>) -> Parsed<StatementBody> {
     let start = cursor.toks[0].span.0;
-    if cursor.peek_all(&["OR", "REPLACE"]) || cursor.peek_is("MATERIALIZED") {
-        let word = if cursor.peek_is("OR") { "OR REPLACE" } else { "MATERIALIZED" };
-        return Err(Diagnostic::new(format!("CREATE {word} is not supported yet")).at(cursor.here()));
+    if cursor.peek_all(&["OR", "REPLACE"]) {
+        return Err(Diagnostic::new("CREATE OR REPLACE is not supported yet").at(cursor.here()));
     }
-    let temporary = cursor.accept(&["TEMPORARY"]) || cursor.accept(&["TEMP"]);
-    if temporary && cursor.peek_is("TABLE") {
-        return Err(Diagnostic::new("CREATE TEMPORARY TABLE is not supported yet").at(cursor.here()));
+    if cursor.accept(&["MATERIALIZED"]) {
+        cursor.expect("VIEW")?;
+        return materialized_view(cursor, start, errors);
     }
+    // Every name lives as long as its file.
+    let _ = cursor.accept(&["TEMPORARY"]) || cursor.accept(&["TEMP"]);
     if cursor.accept(&["TABLE"]) {
-        table(cursor, start, errors).map(|table| StatementBody::Table(Arc::new(table)))
+        table(cursor, start, errors)
     } else if cursor.accept(&["VIEW"]) {
         view(cursor).map(StatementBody::View)
     } else if cursor.accept(&["MODEL"]) {
@@ -50,6 +52,44 @@ fn view(cursor: &mut Cursor<'_>) -> Parsed<ViewStatement> {
     Ok(ViewStatement { name, columns, query: select(cursor)? })
 }
 
+fn materialized_view(cursor: &mut Cursor<'_>, start: usize, errors: &mut Vec<Diagnostic>) -> Parsed<StatementBody> {
+    cursor.accept(&["IF", "NOT", "EXISTS"]);
+    let name = cursor.name("the view's name")?;
+    let columns = if cursor.peek().is_some_and(|tok| tok.is_token(&Token::LParen)) {
+        cursor.names("a column's name")?
+    } else {
+        Vec::new()
+    };
+    let options = if cursor.accept(&["WITH"]) { options(cursor, errors)? } else { Vec::new() };
+    table_as(cursor, start, true, ViewHead { name, columns, options })
+}
+
+/// What stands before AS.
+struct ViewHead {
+    name: Name,
+    columns: Vec<Name>,
+    options: Vec<OptionEntry>,
+}
+
+/// From AS on. The table's columns are settled when its query is planned.
+fn table_as(cursor: &mut Cursor<'_>, start: usize, materialized: bool, head: ViewHead) -> Parsed<StatementBody> {
+    cursor.expect("AS")?;
+    let ViewHead { name, columns, options } = head;
+    let query = select(cursor)?;
+    let table = TableStatement {
+        name: name.clone(),
+        columns: Vec::new(),
+        watermark: None,
+        partitioned_by: Vec::new(),
+        span: (start, cursor.last_end()),
+        def: TableDef { name: name.text.clone(), schema: Arc::new(Schema::empty()), primary_key: Vec::new(), options },
+        idle_ms: None,
+    };
+    let insert = InsertStatement { table: name.clone(), columns: Vec::new(), query: query.clone() };
+    let view = ViewStatement { name, columns, query };
+    Ok(StatementBody::TableAs(Box::new(TableAsStatement { materialized, view, insert, table: Arc::new(table) })))
+}
+
 fn model(cursor: &mut Cursor<'_>, start: usize, errors: &mut Vec<Diagnostic>) -> Parsed<ModelStatement> {
     let name = cursor.name("the model's name")?;
     let options = if cursor.accept(&["WITH"]) { options(cursor, errors)? } else { Vec::new() };
@@ -61,19 +101,18 @@ fn model(cursor: &mut Cursor<'_>, start: usize, errors: &mut Vec<Diagnostic>) ->
 
 /// The columns of a table as they are found.
 #[derive(Default)]
-struct Columns {
-    columns: Vec<Column>,
-    primary_key: Vec<Name>,
-    watermark: Option<WatermarkClause>,
+pub(crate) struct Columns {
+    pub(crate) columns: Vec<Column>,
+    pub(crate) primary_key: Vec<Name>,
+    pub(crate) watermark: Option<WatermarkClause>,
 }
 
-fn table(cursor: &mut Cursor<'_>, start: usize, errors: &mut Vec<Diagnostic>) -> Parsed<TableStatement> {
+fn table(cursor: &mut Cursor<'_>, start: usize, errors: &mut Vec<Diagnostic>) -> Parsed<StatementBody> {
     cursor.accept(&["IF", "NOT", "EXISTS"]);
     let name = cursor.name("the table's name")?;
-    if cursor.peek_is("AS") {
-        return Err(Diagnostic::new("CREATE TABLE AS is not supported yet")
-            .at(cursor.here())
-            .help("declare the table, then INSERT INTO it"));
+    if cursor.peek_is("AS") || cursor.peek_is("WITH") {
+        let options = if cursor.accept(&["WITH"]) { options(cursor, errors)? } else { Vec::new() };
+        return table_as(cursor, start, false, ViewHead { name, columns: Vec::new(), options });
     }
     let (items, close) = cursor.parenthesized()?;
     let mut found = Columns::default();
@@ -97,7 +136,8 @@ fn table(cursor: &mut Cursor<'_>, start: usize, errors: &mut Vec<Diagnostic>) ->
             return Err(cursor.expected_one_of(&["WITH", "PARTITIONED"]));
         }
     }
-    settle(name, found, partitioned_by, entries, (start, cursor.last_end()), errors)
+    let table = settle(name, found, partitioned_by, entries, (start, cursor.last_end()), errors)?;
+    Ok(StatementBody::Table(Arc::new(table)))
 }
 
 fn column(cursor: &mut Cursor<'_>, found: &mut Columns) -> Parsed<()> {
@@ -207,7 +247,7 @@ fn option<'a>(cursor: &Cursor<'a>, item: &'a [Tok], close: usize) -> Parsed<Opti
     Ok(OptionEntry { key, value, key_span: Some(key_span), value_span: Some(span) })
 }
 
-fn settle(
+pub(crate) fn settle(
     name: Name,
     found: Columns,
     partitioned_by: Vec<Name>,

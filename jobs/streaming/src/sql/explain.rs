@@ -1,4 +1,4 @@
-//! A dataflow as a tree for people: what ends it on top, what feeds it below.
+//! A dataflow as a tree for people: what ends it on top, what feeds it below; for programs as a list of its operators.
 
 use super::window::describe;
 use crate::dataflow::{Bounds, Dataflow, Join, Node, Operator, Order};
@@ -18,6 +18,40 @@ pub fn explain(dataflow: &Dataflow) -> String {
         tree(dataflow, root, 0, &mut shown, &mut text);
     }
     text
+}
+
+/// The dataflow for programs: each operator with what it reads, inputs before their readers.
+pub fn explain_json(dataflow: &Dataflow) -> serde_json::Value {
+    let nodes = dataflow.nodes.iter().map(|node| {
+        let inputs: Vec<&Node> = node.inputs.iter().map(|input| &dataflow.nodes[*input]).collect();
+        let schemas: Vec<&Schema> = inputs.iter().map(|input| input.schema.as_ref()).collect();
+        serde_json::json!({
+            "id": node.id,
+            "kind": kind(&node.operator),
+            "text": describe_node(node, &schemas),
+            "inputs": inputs.iter().map(|input| input.id.as_str()).collect::<Vec<_>>(),
+            "changes": node.changes,
+        })
+    });
+    serde_json::json!({ "nodes": nodes.collect::<Vec<_>>() })
+}
+
+fn kind(operator: &Operator) -> &'static str {
+    match operator {
+        Operator::Source { .. } => "source",
+        Operator::Project { .. } => "project",
+        Operator::Filter { .. } => "filter",
+        Operator::Exchange { .. } => "exchange",
+        Operator::WindowAggregate { .. } => "window",
+        Operator::GroupAggregate { .. } => "group",
+        Operator::Join(_) => "join",
+        Operator::TopN { .. } => "top",
+        Operator::Over { .. } => "over",
+        Operator::Upsert { .. } => "upsert",
+        Operator::Union => "union",
+        Operator::Sink { .. } => "sink",
+        Operator::Collect => "collect",
+    }
 }
 
 fn tree(dataflow: &Dataflow, index: usize, depth: usize, shown: &mut BTreeSet<usize>, text: &mut String) {

@@ -10,6 +10,7 @@ use super::nested::{lowered, spelled_field};
 use super::over::First;
 use super::prune::Parts;
 use super::refuse::{at, find};
+use super::shared::SharedNode;
 use super::statements::{Script, TableStatement};
 use super::types::canonical;
 use super::window::WindowNode;
@@ -129,9 +130,10 @@ impl<'a> Lowering<'a> {
                 Ok(Stream { node, schema: Arc::clone(&union.schema), slots, open: None })
             }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate, places),
-            LogicalPlan::Extension(_) => match WindowNode::of(plan) {
-                Some(window) => self.window(window, Arc::clone(plan.schema()), places),
-                None => Err(defect("an operator of another planner", places)),
+            LogicalPlan::Extension(_) => match (WindowNode::of(plan), SharedNode::of(plan)) {
+                (Some(window), _) => self.window(window, Arc::clone(plan.schema()), places),
+                (None, Some(shared)) => self.lower(&shared.input, places),
+                (None, None) => Err(defect("an operator of another planner", places)),
             },
             other => Err(defect(&format!("{}", other.display()), places)),
         }

@@ -48,6 +48,18 @@ impl<'a> First<'a> {
         Some(Self { window, call, limit, rest: conjunction(rest) })
     }
 
+    pub(crate) fn input(&self) -> &'a LogicalPlan {
+        &self.window.input
+    }
+
+    pub(crate) fn partition(&self) -> &'a [Expr] {
+        &self.call.params.partition_by
+    }
+
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Whether one of these expressions, over the filter's columns, asks for the number itself.
     pub(crate) fn number_used(&self, exprs: &[Expr]) -> bool {
         let number = self.window.schema.fields().len() - 1;

@@ -4,14 +4,15 @@ use super::create::create;
 use super::cursor::{Cursor, Parsed};
 use super::nested::for_each_name;
 use super::settings::setting;
-use super::statements::{InsertStatement, Script, SelectQuery, Setting, Statement, StatementBody};
+use super::statements::{InsertStatement, Script, SelectQuery, Setting, ShowWhat, Statement, StatementBody};
+use super::table_as::settle_tables;
 use super::text::{Positions, Tok, tokenize};
 use super::uses;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use jobs::Diagnostic;
 use std::collections::BTreeMap;
 
-const STATEMENTS: [&str; 6] = ["CREATE", "INSERT", "SELECT", "SET", "EXPLAIN", "WITH"];
+const STATEMENTS: [&str; 8] = ["CREATE", "INSERT", "SELECT", "SET", "EXPLAIN", "DESCRIBE", "SHOW", "WITH"];
 
 /// Reads a job file.
 pub fn parse(text: &str) -> Result<Script, Vec<Diagnostic>> {
@@ -42,7 +43,9 @@ pub fn parse(text: &str) -> Result<Script, Vec<Diagnostic>> {
         })
         .collect();
     let spelling = spelling(&statements);
-    Ok(Script { statements, settings, positions, spelling })
+    let mut script = Script { statements, settings, positions, spelling };
+    settle_tables(&mut script)?;
+    Ok(script)
 }
 
 fn statement(cursor: &mut Cursor<'_>, errors: &mut Vec<Diagnostic>) -> Parsed<StatementBody> {
@@ -55,6 +58,11 @@ fn statement(cursor: &mut Cursor<'_>, errors: &mut Vec<Diagnostic>) -> Parsed<St
             return Err(cursor.expected_one_of(&["INSERT", "SELECT"]));
         }
         statement(cursor, errors).map(|body| StatementBody::Explain(Box::new(body)))
+    } else if cursor.accept(&["DESCRIBE"]) || cursor.accept(&["DESC"]) {
+        cursor.accept(&["TABLE"]);
+        cursor.name("a table's or view's name").map(StatementBody::Describe)
+    } else if cursor.accept(&["SHOW"]) {
+        show(cursor).map(StatementBody::Show)
     } else if cursor.accept(&["INSERT"]) {
         insert(cursor)
     } else if starts_query(cursor) {
@@ -74,6 +82,14 @@ fn starts_query(cursor: &Cursor<'_>) -> bool {
         || cursor.peek_is("WITH")
         || cursor.peek_is("VALUES")
         || cursor.peek().is_some_and(|tok| tok.is_token(&Token::LParen))
+}
+
+fn show(cursor: &mut Cursor<'_>) -> Parsed<ShowWhat> {
+    let known = [("TABLES", ShowWhat::Tables), ("VIEWS", ShowWhat::Views), ("JOBS", ShowWhat::Jobs)];
+    match known.iter().find(|(word, _)| cursor.accept(&[word])) {
+        Some((_, what)) => Ok(*what),
+        None => Err(cursor.expected_one_of(&known.map(|(word, _)| word))),
+    }
 }
 
 fn insert(cursor: &mut Cursor<'_>) -> Parsed<StatementBody> {
@@ -111,6 +127,7 @@ fn declared_twice(statements: &[Statement]) -> Vec<Diagnostic> {
         let (name, model) = match &statement.body {
             StatementBody::Table(table) => (&table.name, false),
             StatementBody::View(view) => (&view.name, false),
+            StatementBody::TableAs(table) => (&table.view.name, false),
             StatementBody::Model(model) => (&model.name, true),
             _ => continue,
         };
@@ -136,8 +153,7 @@ fn spelling(statements: &[Statement]) -> BTreeMap<String, String> {
     for statement in statements {
         match &statement.body {
             StatementBody::Table(table) => table.columns.iter().for_each(|column| keep(&column.name.text)),
-            StatementBody::View(view) => view.columns.iter().for_each(|name| keep(&name.text)),
-            _ => {}
+            body => body.view().iter().flat_map(|view| &view.columns).for_each(|name| keep(&name.text)),
         }
     }
     for statement in statements {

@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 /// The logical rules that hold for streams: identities of relations, which hold for every prefix of the input. Rules
 /// that need the end of the input, or that only help a batch engine, are left out.
-fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+pub(crate) fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     vec![
         Arc::new(SimplifyExpressions::new()),
         Arc::new(ReplaceDistinctWithAggregate::new()),
@@ -92,25 +92,27 @@ pub(crate) fn plan_now(
 }
 
 /// A statement whose query is planned and known to be fit for streams.
-struct Planned<'a> {
-    plan: LogicalPlan,
+pub(crate) struct Planned<'a> {
+    pub(crate) plan: LogicalPlan,
     query: &'a SelectQuery,
     places: Vec<Place<'a>>,
     target: Option<(&'a InsertStatement, Arc<TableStatement>)>,
 }
 
 impl<'a> Planned<'a> {
-    fn new(script: &'a Script, catalog: &Catalog, statement: &'a Statement) -> Result<Self, Vec<Diagnostic>> {
+    pub(crate) fn new(
+        script: &'a Script,
+        catalog: &Catalog,
+        statement: &'a Statement,
+    ) -> Result<Self, Vec<Diagnostic>> {
         let place = Place { script, tokens: &statement.tokens };
         let mut body = &statement.body;
         while let StatementBody::Explain(inner) = body {
             body = inner;
         }
-        let (query, target) = match body {
-            StatementBody::Insert(insert) => {
-                (&insert.query, Some((insert, target(script, insert).map_err(|e| vec![e])?)))
-            }
-            StatementBody::Query(query) => (query, None),
+        let (query, target) = match (body, body.insert()) {
+            (_, Some(insert)) => (&insert.query, Some((insert, target(script, insert).map_err(|e| vec![e])?))),
+            (StatementBody::Query(query), None) => (query, None),
             _ => return Err(vec![Diagnostic::new("only an INSERT or a SELECT can be planned").at(statement.span)]),
         };
         let written = catalog.query(query).map_err(|error| place.diagnose(&error))?;
@@ -123,6 +125,15 @@ impl<'a> Planned<'a> {
         }
         let plan = settle(catalog, written).map_err(|error| place.diagnose(&error))?;
         Ok(Self { plan, query, places, target })
+    }
+
+    /// Whether the query takes rows back.
+    pub(crate) fn gives_changes(&self, script: &Script, catalog: &Catalog) -> Result<bool, Diagnostic> {
+        let mut columns = BTreeMap::new();
+        needed_columns(&self.plan, &mut columns);
+        let mut lowering = Lowering::new(script, catalog, columns);
+        let stream = lowering.lower(&self.plan, &self.places)?;
+        Ok(lowering.graph.changes(stream.node))
     }
 
     fn lower(&self, script: &Script, lowering: &mut Lowering<'_>) -> Result<(), Diagnostic> {
@@ -183,6 +194,16 @@ fn target(script: &Script, insert: &InsertStatement) -> Result<Arc<TableStatemen
         };
         return Err(error.at(name.span));
     };
+    let filled = script.tables_as().find(|table| table.view.name.key() == name.key());
+    // Whoever reads it reads its query, and would miss the rows of another.
+    if let Some(table) = filled.filter(|table| table.view.name.span != name.span) {
+        let error = match table.materialized {
+            true => Diagnostic::new(format!("'{}' is a materialized view and cannot be written", name.text)),
+            false => Diagnostic::new(format!("'{}' is filled by the query that declares it", name.text))
+                .help("declare the table with its columns, and INSERT INTO it from both queries"),
+        };
+        return Err(error.at(name.span));
+    }
     let connector = table.def.connector();
     if connectors::find(connector).is_some_and(|connector| !connector.is_sink()) {
         let text = format!("'{}' cannot be written: connector '{connector}' is a source only", name.text);
@@ -244,7 +265,7 @@ fn view_places<'a>(script: &'a Script, query: &SelectQuery) -> Vec<Place<'a>> {
     let (mut seen, mut places) = (BTreeSet::new(), Vec::new());
     while let Some(name) = waiting.pop() {
         for statement in &script.statements {
-            if let StatementBody::View(view) = &statement.body
+            if let Some(view) = statement.body.view()
                 && view.name.key() == *name
                 && seen.insert(view.name.key())
             {

@@ -1,6 +1,6 @@
 //! Splits the statements of a file into jobs, and says what each reads and writes.
 
-use super::statements::{Script, SelectQuery, StatementBody};
+use super::statements::{Script, SelectQuery};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One job of a group. `reads` and `writes` are tables, as they were declared; views are seen through.
@@ -45,20 +45,28 @@ impl ScriptJob {
     }
 }
 
+/// Names as they were declared.
+struct Reach {
+    tables: BTreeSet<String>,
+    /// Tables that are declared by a query, which is read in their place.
+    written: BTreeSet<String>,
+    models: BTreeSet<String>,
+}
+
 impl Script {
     /// The jobs of this file: INSERTs without `predict` are one job, those with it are one per set of models, since they
     /// wait for these; every model and every bare SELECT is a job by itself.
     pub fn jobs(&self) -> Vec<ScriptJob> {
         let mut sets: BTreeMap<BTreeSet<String>, Vec<usize>> = BTreeMap::new();
         for (at, insert) in self.inserts() {
-            sets.entry(self.reach(&insert.query).1).or_default().push(at);
+            sets.entry(self.reach(&insert.query).models).or_default().push(at);
         }
         let mut jobs: Vec<ScriptJob> = Vec::new();
         for (models, statements) in sets {
             let (mut reads, mut writes) = (BTreeSet::new(), Vec::new());
             for at in &statements {
-                if let StatementBody::Insert(insert) = &self.statements[*at].body {
-                    reads.extend(self.reach(&insert.query).0);
+                if let Some(insert) = self.statements[*at].body.insert() {
+                    reads.extend(self.reach(&insert.query).tables);
                     let written = self.table(&insert.table.text).map_or(&insert.table.text, |table| &table.name.text);
                     if !writes.contains(written) {
                         writes.push(written.clone());
@@ -77,11 +85,14 @@ impl Script {
             jobs.push(ScriptJob::Inserts { name, statements, models, reads, writes });
         }
         for (statement, model) in self.models() {
-            let reads = self.reach(&model.query).0.into_iter().collect();
+            // It may train on the rows that a query of the file has written so far.
+            let Reach { mut tables, written, .. } = self.reach(&model.query);
+            tables.extend(written);
+            let reads = tables.into_iter().collect();
             jobs.push(ScriptJob::Model { name: model.name.text.clone(), statement, reads });
         }
         for (statement, query) in self.queries() {
-            let (reads, models) = self.reach(query);
+            let Reach { tables: reads, models, .. } = self.reach(query);
             let (reads, models) = (reads.into_iter().collect(), models.into_iter().collect());
             jobs.push(ScriptJob::Query { statement, models, reads });
         }
@@ -107,23 +118,27 @@ impl Script {
 
     /// Tables that a query reads, as declared, through views.
     pub(crate) fn tables_of(&self, query: &SelectQuery) -> BTreeSet<String> {
-        self.reach(query).0
+        self.reach(query).tables
     }
 
-    /// Tables (as declared) and models that a query reaches, through views.
-    fn reach(&self, query: &SelectQuery) -> (BTreeSet<String>, BTreeSet<String>) {
-        let (mut tables, mut models) = (BTreeSet::new(), query.models.clone());
+    /// What a query reaches, through views and through tables that are declared by a query.
+    fn reach(&self, query: &SelectQuery) -> Reach {
+        let (mut tables, mut written, mut models) = (BTreeSet::new(), BTreeSet::new(), query.models.clone());
         let mut waiting: Vec<&str> = query.relations.iter().map(String::as_str).collect();
         let mut seen = BTreeSet::new();
         while let Some(name) = waiting.pop() {
             if !seen.insert(name) {
                 continue;
             }
-            if let Some(table) = self.table(name) {
-                tables.insert(table.name.text.clone());
-            } else if let Some(view) = self.views().find(|view| view.name.key() == *name) {
-                models.extend(view.query.models.iter().cloned());
-                waiting.extend(view.query.relations.iter().map(String::as_str));
+            let mut views = self.statements.iter().filter_map(|statement| statement.body.view());
+            let table = self.table(name).map(|table| table.name.text.clone());
+            match views.find(|view| view.name.key() == *name) {
+                Some(view) => {
+                    written.extend(table);
+                    models.extend(view.query.models.iter().cloned());
+                    waiting.extend(view.query.relations.iter().map(String::as_str));
+                }
+                None => tables.extend(table),
             }
         }
         // A model is known under the name of its CREATE MODEL, when this file has one.
@@ -131,6 +146,6 @@ impl Script {
             let key = model.to_lowercase();
             self.models().find(|(_, m)| m.name.key() == key).map_or(model, |(_, m)| m.name.text.clone())
         });
-        (tables, models.collect())
+        Reach { models: models.collect(), tables, written }
     }
 }

@@ -41,12 +41,25 @@ pub enum StatementBody {
     Set(Setting),
     Table(Arc<TableStatement>),
     View(ViewStatement),
+    /// `CREATE TABLE … AS SELECT` and `CREATE MATERIALIZED VIEW`.
+    TableAs(Box<TableAsStatement>),
     Insert(InsertStatement),
     Model(ModelStatement),
     /// A SELECT by itself.
     Query(SelectQuery),
     /// Shows the plan of what it holds, an INSERT or a SELECT.
     Explain(Box<StatementBody>),
+    /// Shows the columns of a table or view.
+    Describe(Name),
+    Show(ShowWhat),
+}
+
+/// What SHOW lists of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShowWhat {
+    Tables,
+    Views,
+    Jobs,
 }
 
 #[derive(Clone, Debug)]
@@ -91,6 +104,19 @@ pub struct ViewStatement {
     pub query: SelectQuery,
 }
 
+/// A table that is declared and filled by one query.
+#[derive(Clone, Debug)]
+pub struct TableAsStatement {
+    /// Declared as a MATERIALIZED VIEW.
+    pub materialized: bool,
+    /// What other statements of the file read: the query itself, so that they see rows as they come.
+    pub view: ViewStatement,
+    /// What fills the table.
+    pub insert: InsertStatement,
+    /// Columns and key follow from the query.
+    pub table: Arc<TableStatement>,
+}
+
 #[derive(Clone, Debug)]
 pub struct InsertStatement {
     pub table: Name,
@@ -124,12 +150,36 @@ impl StatementBody {
     /// The query in it, if there is one.
     pub fn query(&self) -> Option<&SelectQuery> {
         match self {
-            Self::Set(_) | Self::Table(_) => None,
+            Self::Set(_) | Self::Table(_) | Self::Describe(_) | Self::Show(_) => None,
             Self::View(view) => Some(&view.query),
+            Self::TableAs(table) => Some(&table.view.query),
             Self::Insert(insert) => Some(&insert.query),
             Self::Model(model) => Some(&model.query),
             Self::Query(query) => Some(query),
             Self::Explain(inner) => inner.query(),
+        }
+    }
+
+    /// What it writes to a table, if it does.
+    pub fn insert(&self) -> Option<&InsertStatement> {
+        match self {
+            Self::Insert(insert) => Some(insert),
+            Self::TableAs(table) => Some(&table.insert),
+            _ => None,
+        }
+    }
+
+    /// Whether it only shows something of the file: nothing of it runs on a cluster.
+    pub fn only_shows(&self) -> bool {
+        matches!(self, Self::Explain(_) | Self::Describe(_) | Self::Show(_))
+    }
+
+    /// The query that stands for a name of its own.
+    pub fn view(&self) -> Option<&ViewStatement> {
+        match self {
+            Self::View(view) => Some(view),
+            Self::TableAs(table) => Some(&table.view),
+            _ => None,
         }
     }
 }
@@ -142,6 +192,7 @@ impl Script {
     pub fn tables(&self) -> impl Iterator<Item = &Arc<TableStatement>> {
         self.statements.iter().filter_map(|statement| match &statement.body {
             StatementBody::Table(table) => Some(table),
+            StatementBody::TableAs(table) => Some(&table.table),
             _ => None,
         })
     }
@@ -153,12 +204,18 @@ impl Script {
         })
     }
 
-    /// With their index among the statements.
-    pub fn inserts(&self) -> impl Iterator<Item = (usize, &InsertStatement)> {
-        self.statements.iter().enumerate().filter_map(|(at, statement)| match &statement.body {
-            StatementBody::Insert(insert) => Some((at, insert)),
+    /// Tables that are declared by a query.
+    pub fn tables_as(&self) -> impl Iterator<Item = &TableAsStatement> {
+        self.statements.iter().filter_map(|statement| match &statement.body {
+            StatementBody::TableAs(table) => Some(table.as_ref()),
             _ => None,
         })
+    }
+
+    /// With their index among the statements; tables that are declared by a query are filled by it.
+    pub fn inserts(&self) -> impl Iterator<Item = (usize, &InsertStatement)> {
+        let statements = self.statements.iter().enumerate();
+        statements.filter_map(|(at, statement)| statement.body.insert().map(|insert| (at, insert)))
     }
 
     /// With their index among the statements.

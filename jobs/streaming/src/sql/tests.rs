@@ -1,5 +1,7 @@
 //! Files in, messages and plans out.
 
+mod describing;
+mod json;
 mod lives;
 mod nested;
 mod nexmark;
@@ -7,6 +9,7 @@ mod parsing;
 mod planning;
 mod refusals;
 mod running;
+mod table_as;
 
 use super::{check, explain, parse};
 use crate::functions::{Functions, declared_predict};

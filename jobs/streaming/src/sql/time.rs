@@ -5,6 +5,7 @@
 
 use super::catalog::script_table;
 use super::join::bounds;
+use super::shared::SharedNode;
 use super::window::WindowNode;
 use datafusion::common::JoinType;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan};
@@ -34,8 +35,11 @@ pub(crate) fn is_event_time(plan: &LogicalPlan, index: usize) -> bool {
                 .is_some_and(|at| window_column(&aggregate.input, at) == Some(2) || is_event_time(&aggregate.input, at))
         }),
         LogicalPlan::Join(join) => bounded_side(join, index).is_some_and(|(side, at)| is_event_time(side, at)),
-        _ => WindowNode::of(plan)
-            .is_some_and(|node| index < node.input.schema().fields().len() && is_event_time(&node.input, index)),
+        _ => match (WindowNode::of(plan), SharedNode::of(plan)) {
+            (Some(node), _) => index < node.input.schema().fields().len() && is_event_time(&node.input, index),
+            (None, Some(node)) => is_event_time(&node.input, index),
+            (None, None) => false,
+        },
     }
 }
 
@@ -69,7 +73,10 @@ fn follows(plan: &LogicalPlan, index: usize, nullable: bool) -> bool {
             let column = aggregate.group_expr.get(index).and_then(|expr| below(expr, input));
             column.is_some_and(|at| window_column(input, at).is_some() || follows(input, at, nullable))
         }
-        _ => nullable && is_event_time(plan, index),
+        _ => match SharedNode::of(plan) {
+            Some(node) => follows(&node.input, index, nullable),
+            None => nullable && is_event_time(plan, index),
+        },
     }
 }
 
@@ -105,7 +112,11 @@ fn window_column(plan: &LogicalPlan, index: usize) -> Option<usize> {
         }
         LogicalPlan::SubqueryAlias(alias) => window_column(&alias.input, index),
         LogicalPlan::Filter(filter) => window_column(&filter.input, index),
-        _ => WindowNode::of(plan).and_then(|node| index.checked_sub(node.input.schema().fields().len())),
+        _ => match (WindowNode::of(plan), SharedNode::of(plan)) {
+            (Some(node), _) => index.checked_sub(node.input.schema().fields().len()),
+            (None, Some(node)) => window_column(&node.input, index),
+            (None, None) => None,
+        },
     }
 }
 

@@ -76,7 +76,8 @@ fn mistakes_point_at_their_word() {
         ("INSERT INTO t", "<> expected SELECT, found the end of the statement"),
         ("INSERT t SELECT 1", "<t> expected INTO, found 't'"),
         ("SELECT 'abc", "<'> unterminated string literal"),
-        ("CREATE MATERIALIZED VIEW v AS SELECT 1", "<MATERIALIZED> CREATE MATERIALIZED is not supported yet"),
+        ("CREATE OR REPLACE VIEW v AS SELECT 1", "<OR> CREATE OR REPLACE is not supported yet"),
+        ("CREATE MATERIALIZED TABLE v AS SELECT 1", "<TABLE> expected VIEW, found 'TABLE'"),
         (
             "CREATE VIEW a AS SELECT 1; CREATE VIEW A AS SELECT 1",
             "<A> 'A' is declared twice ('a' is the same name: names match without regard to case)",

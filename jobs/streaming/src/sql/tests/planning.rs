@@ -159,3 +159,21 @@ fn ids_depend_on_what_operators_do_and_nothing_else() {
     assert_eq!((first.len(), &first, &first), (1, &renamed, &beside));
     assert!(first != wider && first != other);
 }
+
+#[test]
+fn a_plan_for_programs() {
+    let script = parse(&format!("{TABLES} SELECT b, COUNT(*) AS n FROM plain WHERE a > 1 GROUP BY b")).unwrap();
+    let (at, _) = script.queries().next().unwrap();
+    let dataflow = super::super::plan::plan_now(&script, &[at], &Functions::new()).unwrap();
+    let shown = super::super::explain_json(&dataflow);
+    let nodes = shown["nodes"].as_array().unwrap();
+    let kinds: Vec<&str> = nodes.iter().map(|node| node["kind"].as_str().unwrap()).collect();
+    assert_eq!((kinds[0], kinds.last(), kinds.contains(&"group")), ("source", Some(&"collect"), true), "{shown}");
+    for (at, node) in nodes.iter().enumerate() {
+        let inputs = node["inputs"].as_array().unwrap();
+        assert_eq!(inputs.is_empty(), node["kind"] == "source");
+        assert!(inputs.iter().all(|input| nodes[..at].iter().any(|earlier| earlier["id"] == *input)), "{shown}");
+        assert_eq!(node["changes"], dataflow.nodes[at].changes);
+    }
+    assert_eq!(nodes[0]["text"], "datagen plain (a, b)");
+}

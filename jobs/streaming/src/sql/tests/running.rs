@@ -11,7 +11,7 @@ use std::io::Write;
 use std::path::Path;
 use tokio::runtime::Runtime;
 
-const TABLES: &str = "
+pub(super) const TABLES: &str = "
 CREATE TABLE payments (
   id BIGINT, Card BIGINT, amount BIGINT, rate DOUBLE, shop VARCHAR, ts TIMESTAMP,
   twice AS amount * 2,
