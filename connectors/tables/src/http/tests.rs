@@ -69,8 +69,14 @@ async fn changes_remove_rows_by_key() {
     let weights: ArrayRef = Arc::new(Int8Array::from(vec![-1, 1]));
     let changes = RecordBatch::try_from_iter([("id", batch(4..6).column(0).clone()), ("weight", weights)]).unwrap();
     let path = format!("{commit}2&changes=true");
-    assert_eq!(call(&router, Method::POST, &path, stream(&[changes.clone()])).await.1, "{\"applied\":true}");
-    assert_eq!(call(&router, Method::POST, &path, stream(&[changes.clone()])).await.1, "{\"applied\":false}");
+    assert_eq!(
+        call(&router, Method::POST, &path, stream(std::slice::from_ref(&changes))).await.1,
+        "{\"applied\":true}"
+    );
+    assert_eq!(
+        call(&router, Method::POST, &path, stream(std::slice::from_ref(&changes))).await.1,
+        "{\"applied\":false}"
+    );
     assert_eq!(store.count("t"), Ok(5));
     // Without the word for it, the weight is one column too many.
     assert_eq!(call(&router, Method::POST, &format!("{commit}3"), stream(&[changes])).await.0, StatusCode::BAD_REQUEST);

@@ -71,24 +71,30 @@ pub(crate) fn plan_now(
     if !errors.is_empty() {
         return Err(errors);
     }
-    let mut columns: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
-    for one in &planned {
-        needed_columns(&one.plan, &mut columns);
-    }
-    let mut parts = Parts::default();
-    for one in &planned {
-        parts.add(&one.plan);
-    }
-    for (table, time) in &catalog.times {
-        [&time.time, &time.watermark].into_iter().for_each(|expr| parts.add_expr(table, expr));
-    }
-    let mut lowering = Lowering::new(script, &catalog, columns, parts);
+    let mut lowering = lowering(script, &catalog, planned.iter().map(|one| &one.plan));
     for one in &planned {
         if let Err(found) = one.lower(script, &mut lowering) {
             errors.push(found);
         }
     }
     if errors.is_empty() { Ok(lowering.finish()) } else { Err(errors) }
+}
+
+/// What turns these plans into operators, knowing what all of them together read.
+fn lowering<'a, 'p>(
+    script: &'a Script,
+    catalog: &'a Catalog,
+    plans: impl Iterator<Item = &'p LogicalPlan>,
+) -> Lowering<'a> {
+    let (mut columns, mut parts) = (BTreeMap::new(), Parts::default());
+    for plan in plans {
+        needed_columns(plan, &mut columns);
+        parts.add(plan);
+    }
+    for (table, time) in &catalog.times {
+        [&time.time, &time.watermark].into_iter().for_each(|expr| parts.add_expr(table, expr));
+    }
+    Lowering::new(script, catalog, columns, parts)
 }
 
 /// A statement whose query is planned and known to be fit for streams.
@@ -129,9 +135,7 @@ impl<'a> Planned<'a> {
 
     /// Whether the query takes rows back.
     pub(crate) fn gives_changes(&self, script: &Script, catalog: &Catalog) -> Result<bool, Diagnostic> {
-        let mut columns = BTreeMap::new();
-        needed_columns(&self.plan, &mut columns);
-        let mut lowering = Lowering::new(script, catalog, columns);
+        let mut lowering = lowering(script, catalog, std::iter::once(&self.plan));
         let stream = lowering.lower(&self.plan, &self.places)?;
         Ok(lowering.graph.changes(stream.node))
     }
