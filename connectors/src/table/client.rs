@@ -100,6 +100,14 @@ impl Client {
         Ok(response)
     }
 
+    /// The rows of some keys, as an Arrow IPC stream whose first column is the number of the key. `body` is an IPC stream
+    /// of the keys: the first columns of the table's primary key.
+    pub fn lookup(&self, columns: &[&str], body: Vec<u8>) -> Result<Response> {
+        let columns: Vec<(&str, &str)> = columns.iter().map(|column| ("column", *column)).collect();
+        let request = self.http.post(self.below("lookup")).query(&columns).timeout(ANSWER_WITHIN).body(body);
+        self.send(request)
+    }
+
     /// The failure of a stream that broke off.
     pub fn broken(&self, why: impl std::fmt::Display) -> Error {
         Error::Transient(format!(

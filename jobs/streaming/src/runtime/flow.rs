@@ -3,12 +3,13 @@
 //! Everything here runs to its end without waiting, except for the outside behind a sink and for whoever takes the
 //! results; the slice's loop ([`crate::runtime::slice`]) decides what comes next.
 
-use crate::dataflow::Operator;
+use crate::dataflow::{self, Operator};
 use crate::runtime::edges::Edges;
 use crate::runtime::exchange::Message;
 use crate::runtime::exchange::partition::partition;
 use crate::runtime::graph::Graph;
 use crate::runtime::operators::changes;
+use crate::runtime::operators::lookup::{GATHER_ROWS, LookupJoin};
 use crate::runtime::operators::plan;
 use crate::runtime::operators::stateful::{Gathered, Output, Stateful, encode};
 use crate::runtime::operators::window::BATCH_ROWS;
@@ -20,14 +21,14 @@ use crate::runtime::watermark::Progress;
 use crate::runtime::{Error, retry};
 use arrow::array::{Int8Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
-use connectors::{Connector, Sink};
+use connectors::{Connector, Lookup, Sink};
 use crossbeam_channel::{SendTimeoutError, Sender};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::physical_expr::PhysicalExpr;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Rows that an operator takes before it says what it kept back, if input never pauses.
 const PENDING_ROWS: usize = 50_000;
@@ -40,6 +41,7 @@ enum Running {
     Filter { predicate: Arc<dyn PhysicalExpr> },
     Exchange { keys: Vec<usize>, edges: Edges, sent: Progress },
     Stateful(Box<dyn Stateful>),
+    Lookup { join: Box<LookupJoin>, table: String, outside: Box<dyn Lookup> },
     Union,
     Sink { table: String, schema: SchemaRef, sink: Box<dyn Sink> },
     Collect { results: Sender<RecordBatch> },
@@ -90,6 +92,13 @@ impl Flow {
                     let queues = edges_out.remove(&at).unwrap_or_default();
                     edges_in.insert(at, vec![Progress::START; queues.len()]);
                     Running::Exchange { keys: keys.clone(), edges: Edges::new(queues), sent: Progress::START }
+                }
+                Operator::Lookup(lookup) => {
+                    let input = Arc::clone(&shared.node(node.inputs[0]).schema);
+                    let join = LookupJoin::new(lookup.as_ref().clone(), input, Arc::clone(&node.schema));
+                    let join = Box::new(join.map_err(shared.operator_error(at))?);
+                    let table = lookup.table.name.clone();
+                    Running::Lookup { join, outside: open_lookup(shared, slot, lookup)?, table }
                 }
                 Operator::Union => Running::Union,
                 Operator::Sink { table } => {
@@ -190,9 +199,32 @@ impl Flow {
         batches.iter().try_for_each(|batch| self.push(node, batch))
     }
 
+    /// Asks the table outside for the rows that wait, and lets them go on.
+    fn look_up(&mut self, node: usize) -> Result<(), Error> {
+        let failed = self.shared.operator_error(node);
+        let Running::Lookup { join, table, outside } = &mut self.operators[node] else {
+            unreachable!("node {node} looks nothing up");
+        };
+        if join.n_waiting() == 0 {
+            return Ok(());
+        }
+        let keys = join.ask(Instant::now()).map_err(&failed)?;
+        let found = match keys.num_rows() {
+            0 => None,
+            _ => Some(retry::until_done(&self.shared, table, "look up in", || outside.get(&keys))?),
+        };
+        let batches = join.answer(found, Instant::now()).map_err(failed)?;
+        batches.iter().try_for_each(|batch| self.push(node, batch))
+    }
+
     /// Lets every operator say what it kept back, those nearer to the sources first.
     pub fn flush_pending(&mut self) -> Result<(), Error> {
+        let mut held_back = false;
         for node in 0..self.operators.len() {
+            if matches!(self.operators[node], Running::Lookup { .. }) {
+                self.look_up(node)?;
+                held_back |= self.outputs[node] != self.inputs[node];
+            }
             if let Running::Stateful(operator) = &mut self.operators[node]
                 && operator.n_pending() > 0
             {
@@ -201,7 +233,7 @@ impl Flow {
                 self.emit(node, out)?;
             }
         }
-        Ok(())
+        if held_back { self.propagate() } else { Ok(()) }
     }
 
     pub fn any_full(&self) -> bool {
@@ -248,6 +280,10 @@ impl Flow {
                     operator.flush(&mut out).map_err(self.shared.operator_error(node))?;
                 }
                 self.emit(node, out)
+            }
+            Running::Lookup { join, .. } => {
+                join.push(relabel(&self.shared.node(from).schema, batch.clone()).map_err(failed)?);
+                if join.n_waiting() >= GATHER_ROWS { self.look_up(node) } else { Ok(()) }
             }
             Running::Sink { table, schema, sink } => {
                 let changes = self.shared.node(self.shared.node(node).inputs[0]).changes;
@@ -335,6 +371,15 @@ impl Flow {
                     self.emit(node, out)?;
                 }
                 Running::Stateful(_) => {}
+                Running::Lookup { join, .. } => {
+                    // Event time waits behind rows that wait; it goes on when they do, at the latest in `flush_pending`.
+                    if input.ended() {
+                        self.look_up(node)?;
+                    } else if join.n_waiting() > 0 {
+                        continue;
+                    }
+                    self.outputs[node] = input;
+                }
                 Running::Project { .. }
                 | Running::Filter { .. }
                 | Running::Union
@@ -375,6 +420,7 @@ impl Flow {
                 part.state.insert(id, files.map_err(self.shared.operator_error(node))?);
                 self.emit(node, out)?;
             }
+            Running::Lookup { .. } => self.look_up(node)?,
             Running::Sink { table, sink, .. } => {
                 let bytes = retry::until_done(&self.shared, table, "prepare", || sink.prepare(part.epoch))?;
                 if !bytes.is_empty() {
@@ -406,6 +452,7 @@ impl Flow {
     pub fn measure(&self) {
         let bytes = |operator: &Running| match operator {
             Running::Stateful(operator) => operator.memory_bytes() as u64,
+            Running::Lookup { join, .. } => join.memory_bytes() as u64,
             _ => 0,
         };
         let slice = (self.slot % self.shared.config.slices) as usize;
@@ -414,6 +461,9 @@ impl Flow {
 
     pub fn close(&mut self) {
         for operator in &mut self.operators {
+            if let Running::Lookup { join, table, .. } = operator {
+                tracing::debug!(%table, keys = join.n_keys, remembered = join.n_remembered, "lookups");
+            }
             if let Running::Source(source) = operator {
                 source.close();
             }
@@ -465,6 +515,13 @@ fn restored(
     }
     gathered.restore(operator.as_mut()).map_err(shared.operator_error(node))?;
     Ok(operator)
+}
+
+fn open_lookup(shared: &Shared, slot: u32, lookup: &dataflow::Lookup) -> Result<Box<dyn Lookup>, Error> {
+    let dataflow::Lookup { table, table_keys, projection, .. } = lookup;
+    let connector = find(shared, table.connector(), &table.name)?;
+    let context = shared.context(slot);
+    retry::until_done(shared, &table.name, "open", || connector.open_lookup(table, table_keys, projection, &context))
 }
 
 fn open_sink(shared: &Shared, node: usize, slot: u32, table: &connectors::TableDef) -> Result<Box<dyn Sink>, Error> {

@@ -92,6 +92,7 @@ pub fn make(dataflow: &Dataflow, at: usize, slot: u32) -> Result<Option<Box<dyn 
         | Operator::Project { .. }
         | Operator::Filter { .. }
         | Operator::Exchange { .. }
+        | Operator::Lookup(_)
         | Operator::Union
         | Operator::Sink { .. }
         | Operator::Collect => return Ok(None),
