@@ -10,6 +10,7 @@ mod demo;
 mod doors;
 mod framework;
 mod kills;
+mod lookups;
 mod mistakes;
 mod notebook;
 mod operate;

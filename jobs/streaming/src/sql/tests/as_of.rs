@@ -22,8 +22,8 @@ fn refused(sql: &str, wanted: &str) {
 #[test]
 fn a_lookup_reads_what_is_needed_and_rows_are_filtered_before_it() {
     let wanted = "collect: b, Name, next
-  project: b, name AS Name, next
-    lookup: LookupJoin inner table customers (id, Name, level) on a = id where right2@4 > left0@0
+  project: b, name, next
+    lookup: LookupJoin inner table customers (id, Name, level) on a = id where left0 < right2
       filter: b != x
         source-timed: datagen timed (a, b)";
     let plan = plan_of(
@@ -62,7 +62,11 @@ fn a_cache_is_an_option_of_the_table() {
     assert!(with("lookup.cache.ttl = '2s'").contains("cache of 10000 rows for 2s"));
     assert!(!with("lookup.cache.max_rows = 0").contains("cache"));
     refused(
-        "CREATE TABLE kept (id BIGINT PRIMARY KEY) WITH (lookup.cache.max_rows = 'many', lookup.cache.ttl = 'long')",
+        "CREATE TABLE kept (id BIGINT PRIMARY KEY) WITH (lookup.cache.ttl = 'long')",
+        "<'long'> 'long' does not begin with a number",
+    );
+    refused(
+        "CREATE TABLE kept (id BIGINT PRIMARY KEY) WITH (lookup.cache.max_rows = 'many')",
         "<'many'> option 'lookup.cache.max_rows' is 'many', which is no number of rows",
     );
 }
@@ -81,7 +85,7 @@ fn event_time_goes_through_a_lookup_and_windows_follow() {
 
 #[test]
 fn lookups_that_cannot_be() {
-    let join = |with: &str, on: &str| format!("SELECT b FROM timed AS o JOIN {with} ON {on}");
+    let join = |with: &str, on: &str| format!("SELECT o.b FROM timed AS o JOIN {with} ON {on}");
     refused(
         &join("plain FOR SYSTEM_TIME AS OF o.p AS c", "o.a = c.a"),
         "<o.p> 'plain' cannot be looked up: connector 'datagen' finds no rows by key (look up in a table of the table store \
@@ -98,7 +102,7 @@ fn lookups_that_cannot_be() {
     );
     refused(
         &format!("CREATE TABLE heap (id BIGINT); {}", join("heap FOR SYSTEM_TIME AS OF PROCTIME()", "a = id")),
-        "<PROCTIME()> 'heap' cannot be looked up: it has no primary key, by which rows are found (declare PRIMARY KEY (…) NOT \
+        "<PROCTIME> 'heap' cannot be looked up: it has no primary key, by which rows are found (declare PRIMARY KEY (…) NOT \
          ENFORCED, as the table was written)",
     );
     refused(
@@ -126,7 +130,7 @@ fn lookups_that_cannot_be() {
     );
     refused(
         "SELECT id FROM customers FOR SYSTEM_TIME AS OF PROCTIME()",
-        "<PROCTIME()> FOR SYSTEM_TIME AS OF belongs behind the right table of a JOIN (write stream JOIN table FOR SYSTEM_TIME AS \
+        "<PROCTIME> FOR SYSTEM_TIME AS OF belongs behind the right table of a JOIN (write stream JOIN table FOR SYSTEM_TIME AS \
          OF … ON …)",
     );
     refused(
@@ -138,9 +142,9 @@ fn lookups_that_cannot_be() {
          ON)",
     );
     refused(
-        "SELECT g.a FROM (SELECT a, count(*) AS n FROM plain GROUP BY a) AS g \
+        "SELECT g.n FROM (SELECT a, count(*) AS n FROM plain GROUP BY a) AS g \
          JOIN customers FOR SYSTEM_TIME AS OF PROCTIME() AS c ON g.a = c.id",
-        "<PROCTIME()> a join with FOR SYSTEM_TIME AS OF of rows that may be taken back is not supported: what takes a row back \
+        "<PROCTIME> a join with FOR SYSTEM_TIME AS OF of rows that may be taken back is not supported: what takes a row back \
          could find another row of the table than it did (put it before the join or aggregation that takes rows back)",
     );
 }
@@ -160,7 +164,7 @@ fn a_batch_has_no_moment() {
     assert_eq!(
         shown(&text, &errors),
         [
-            "<SELECT a FROM v> FOR SYSTEM_TIME AS OF is answered by streams only, and this query needs all rows (INSERT INTO a table, \
+            "<PROCTIME> FOR SYSTEM_TIME AS OF is answered by streams only, and this query needs all rows (INSERT INTO a table, \
           and read that)"
         ]
     );
