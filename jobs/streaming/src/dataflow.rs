@@ -71,6 +71,9 @@ pub enum Operator {
     /// Two inputs, left and right; rows with equal keys come to the same slice. Emits the columns of both, of a semi or
     /// anti join those of the left one.
     Join(Join),
+    /// Two inputs, left and right; rows with equal keys come to the same slice. Adds to each left row the version of its key
+    /// at its event time. Emits the columns of both, once, when the watermark has passed the row.
+    Temporal(Temporal),
     /// Adds to each row the rows of a table outside that have its key, as they are when it passes. Emits the input's columns
     /// and then the table's.
     Lookup(Box<Lookup>),
@@ -136,6 +139,21 @@ impl Join {
         let settled = self.bounds.is_some() || matches!(self.kind, JoinType::Inner | JoinType::LeftSemi);
         left || right || !settled
     }
+}
+
+/// See [`Operator::Temporal`].
+#[derive(Clone, Debug)]
+pub struct Temporal {
+    /// Parallel: columns of the left and of the right input that must be equal; a null is equal to nothing.
+    pub left_keys: Vec<usize>,
+    pub right_keys: Vec<usize>,
+    /// Columns of event time, Timestamp(µs, UTC), of the left and of the right input.
+    pub left_time: usize,
+    pub right_time: usize,
+    /// Rows without a match stay, with nulls.
+    pub outer: bool,
+    /// What else must hold of a row and its version, over the left columns and then the right ones.
+    pub residual: Option<Arc<dyn PhysicalExpr>>,
 }
 
 /// See [`Operator::Lookup`].

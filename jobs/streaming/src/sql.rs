@@ -31,6 +31,7 @@ mod shared;
 mod split;
 mod statements;
 mod table_as;
+mod temporal;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -108,6 +108,7 @@ impl Flow {
                 Operator::WindowAggregate { .. }
                 | Operator::GroupAggregate { .. }
                 | Operator::Join(_)
+                | Operator::Temporal(_)
                 | Operator::TopN { .. }
                 | Operator::Over { .. }
                 | Operator::Upsert { .. } => unreachable!("node {at} has state and was made before"),

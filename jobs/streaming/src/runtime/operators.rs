@@ -11,6 +11,7 @@ pub mod partitions;
 pub mod plan;
 pub mod session;
 pub mod stateful;
+pub mod temporal;
 #[cfg(test)]
 pub mod testing;
 pub mod top_n;

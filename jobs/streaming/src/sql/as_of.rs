@@ -377,10 +377,7 @@ impl Lowering<'_> {
         }
         match &node.times {
             None => self.lookup(node, left, places),
-            Some(_) => {
-                let text = "FOR SYSTEM_TIME AS OF an event time is not supported in a stream yet";
-                Err(at(Diagnostic::new(text), node.place))
-            }
+            Some(times) => self.temporal(node, times, left, places),
         }
     }
 }

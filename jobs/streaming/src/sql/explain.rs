@@ -1,7 +1,7 @@
 //! A dataflow as a tree for people: what ends it on top, what feeds it below; for programs as a list of its operators.
 
 use super::window::describe;
-use crate::dataflow::{Bounds, Dataflow, Join, Lookup, Node, Operator, Order};
+use crate::dataflow::{Bounds, Dataflow, Join, Lookup, Node, Operator, Order, Temporal};
 use arrow::datatypes::Schema;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr_common::physical_expr::fmt_sql;
@@ -45,6 +45,7 @@ fn kind(operator: &Operator) -> &'static str {
         Operator::WindowAggregate { .. } => "window",
         Operator::GroupAggregate { .. } => "group",
         Operator::Join(_) => "join",
+        Operator::Temporal(_) => "temporal",
         Operator::Lookup(_) => "lookup",
         Operator::TopN { .. } => "top",
         Operator::Over { .. } => "over",
@@ -96,6 +97,21 @@ fn describe_join(join: &Join, inputs: &[&Schema]) -> String {
         let seconds = |us: i64| us as f64 / 1e6;
         let _ = write!(text, " within {}s to {}s", seconds(lower_us), seconds(upper_us));
     }
+    if let Some(residual) = &join.residual {
+        let _ = write!(text, " where {}", sql(residual));
+    }
+    text
+}
+
+fn describe_temporal(join: &Temporal, inputs: &[&Schema]) -> String {
+    let pairs = join.left_keys.iter().zip(&join.right_keys).map(|(left, right)| {
+        format!("{} = {}", names_in(inputs.first(), &[*left]), names_in(inputs.get(1), &[*right]))
+    });
+    let kind = if join.outer { "left" } else { "inner" };
+    let on = pairs.collect::<Vec<_>>().join(" and ");
+    let (time, since) = (names_in(inputs.first(), &[join.left_time]), names_in(inputs.get(1), &[join.right_time]));
+    let mut text =
+        format!("TemporalJoin {kind} on {on}, the version of {since} at {time}, once the watermark has passed");
     if let Some(residual) = &join.residual {
         let _ = write!(text, " where {}", sql(residual));
     }
@@ -154,6 +170,7 @@ fn describe_node(node: &Node, inputs: &[&Schema]) -> String {
             format!("{keys}: {calls}")
         }
         Operator::Join(join) => describe_join(join, inputs),
+        Operator::Temporal(join) => describe_temporal(join, inputs),
         Operator::Lookup(lookup) => describe_lookup(lookup, input),
         Operator::TopN { keys, order, limit, .. } => {
             let keys = if keys.is_empty() { String::new() } else { format!(" by {}", names(keys)) };

@@ -22,13 +22,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// What a condition asks of a column of the table.
-struct Equal {
+pub(crate) struct Equal {
     /// Which of the conditions.
-    condition: usize,
+    pub(crate) condition: usize,
     /// Over the left side.
-    left: Expr,
+    pub(crate) left: Expr,
     /// Column of the table.
-    column: usize,
+    pub(crate) column: usize,
 }
 
 impl Lowering<'_> {
@@ -110,7 +110,12 @@ impl Lowering<'_> {
 }
 
 /// What the conditions ask of columns of the table; also the way out where a column would have to be cast.
-fn equals(node: &AsOfNode, conditions: &[Expr], outputs: &[Expr], table: &Schema) -> (Vec<Equal>, Option<String>) {
+pub(crate) fn equals(
+    node: &AsOfNode,
+    conditions: &[Expr],
+    outputs: &[Expr],
+    table: &Schema,
+) -> (Vec<Equal>, Option<String>) {
     let (left_schema, right_schema) = (node.left.schema(), node.right.schema());
     let of_left = |expr: &Expr| expr.column_refs().iter().all(|column| left_schema.has_column(column));
     let column_of = |expr: &Expr| match expr {

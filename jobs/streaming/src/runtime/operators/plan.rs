@@ -6,6 +6,7 @@ use super::join::{self, Join};
 use super::over::{self, Over};
 use super::session::{self, SessionAggregate};
 use super::stateful::Stateful;
+use super::temporal::{self, TemporalJoin};
 use super::top_n::{self, TopN};
 use super::upsert::{self, Upsert};
 use super::window::{self, WindowAggregate};
@@ -64,6 +65,12 @@ pub fn make(dataflow: &Dataflow, at: usize, slot: u32) -> Result<Option<Box<dyn 
                 changes: node.changes,
             })?)
         }
+        Operator::Temporal(planned) => Box::new(TemporalJoin::new(temporal::Spec {
+            join: planned.clone(),
+            left: Arc::clone(&from(0).schema),
+            right: Arc::clone(&from(1).schema),
+            output: output(),
+        })?),
         Operator::TopN { keys, order, limit, rank } => Box::new(TopN::new(top_n::Spec {
             keys: keys.clone(),
             order: order.clone(),

@@ -174,3 +174,64 @@ fn a_batch_has_no_moment() {
 fn words_that_mean_versions_elsewhere_are_still_names() {
     assert!(planned("SELECT at.a FROM plain at JOIN plain before ON at.a = before.a").contains("join:"));
 }
+
+const RATES: &str = "
+CREATE TABLE rates (
+  currency VARCHAR, land VARCHAR, rate DOUBLE, at TIMESTAMP, PRIMARY KEY (currency) NOT ENFORCED,
+  WATERMARK FOR at AS at - INTERVAL '1 second'
+) WITH (connector = 'datagen');
+";
+
+#[test]
+fn versions_are_joined_by_key_and_time() {
+    let wanted = "collect: card, rate
+  project: card, rate
+    temporal: TemporalJoin left on Shop = currency, the version of at at ts, once the watermark has passed where right1 > left1
+      exchange: by Shop
+        filter: card != x
+          source-payments: datagen payments (card, amount, Shop, ts) time ts watermark ts - 5s
+      exchange: by currency
+        source-rates: datagen rates (currency, rate, at) time at watermark at - 1s";
+    let plan = planned(&format!(
+        "{RATES} SELECT p.card, r.rate FROM payments AS p LEFT JOIN rates FOR SYSTEM_TIME AS OF p.ts AS r \
+         ON p.\"Shop\" = r.currency AND r.rate > p.amount WHERE p.card <> 'x'"
+    ));
+    assert_eq!(plan, wanted);
+}
+
+#[test]
+fn versions_that_cannot_be() {
+    let refused = |sql: &str, wanted: &str| assert_eq!(mistakes(&format!("{RATES}{sql}")), [wanted], "of {sql}");
+    let with = |table: &str, on: &str| {
+        format!("SELECT 1 AS n FROM payments AS p JOIN {table} FOR SYSTEM_TIME AS OF p.ts AS r ON {on}")
+    };
+    refused(
+        &with("payments", "p.card = r.card"),
+        "<p.ts> 'payments' has no versions to join by event time: it has no primary key (declare PRIMARY KEY (…) NOT ENFORCED: \
+         each row is the version of its key from its time on)",
+    );
+    refused(
+        &format!(
+            "CREATE TABLE keyed (k VARCHAR PRIMARY KEY, at TIMESTAMP) WITH (connector = 'datagen'); {}",
+            with("keyed", "p.card = r.k")
+        ),
+        "<p.ts> 'keyed' has no versions to join by event time: it has no watermark (declare WATERMARK FOR … AS …: a row is \
+         answered when all versions of its time are there)",
+    );
+    refused(
+        &with("rates", "p.card = r.land"),
+        "<p.ts> a version of 'rates' is found by its whole primary key, and this join has no currency (add … = currency to ON)",
+    );
+    refused(
+        "SELECT m.n FROM (SELECT id, max(at) AS at, count(*) AS n FROM millis GROUP BY id) AS m \
+         JOIN rates FOR SYSTEM_TIME AS OF m.at AS r ON CAST(m.id AS VARCHAR) = r.currency",
+        "<m.at> 'at' is neither PROCTIME() nor the event time of its stream (declare p AS PROCTIME() and write FOR SYSTEM_TIME AS \
+         OF p, or declare WATERMARK FOR at AS …)",
+    );
+    refused(
+        "SELECT m.n FROM (SELECT at, count(*) AS n FROM millis GROUP BY at) AS m \
+         JOIN rates FOR SYSTEM_TIME AS OF m.at AS r ON CAST(m.n AS VARCHAR) = r.currency",
+        "<m.at> a join with FOR SYSTEM_TIME AS OF of rows that may be taken back is not supported: what takes a row back could find \
+         another row of the table than it did (put it before the join or aggregation that takes rows back)",
+    );
+}
