@@ -41,6 +41,9 @@ pub(crate) struct AsOfNode {
     schema: DFSchemaRef,
 }
 
+/// All that one node can differ from another in.
+type Parts<'a> = (&'a LogicalPlan, &'a LogicalPlan, bool, &'a Option<(Column, Column)>, &'a [Expr]);
+
 impl AsOfNode {
     fn try_new(
         sides: (LogicalPlan, LogicalPlan),
@@ -67,7 +70,7 @@ impl AsOfNode {
         (index < self.left.schema().fields().len()).then_some(index)
     }
 
-    fn parts(&self) -> (&LogicalPlan, &LogicalPlan, bool, &Option<(Column, Column)>, &[Expr]) {
+    fn parts(&self) -> Parts<'_> {
         (&self.left, &self.right, self.outer, &self.times, &self.conditions)
     }
 }
