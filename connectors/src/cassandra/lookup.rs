@@ -67,6 +67,8 @@ pub struct CassandraLookup {
     there: Vec<ColumnType<'static>>,
     /// Whether the key is one column, which must not be empty then.
     single: bool,
+    /// Whether a key has one row at most.
+    whole: bool,
     wanted: SchemaRef,
 }
 
@@ -77,7 +79,7 @@ impl CassandraLookup {
             columns.iter().map(|column| table.schema.field(*column).name().clone()).collect()
         };
         let (asked, read) = (names(keys), names(projection));
-        let select = session::block_on(async {
+        let (select, whole) = session::block_on(async {
             let declared = schema::find(&session, &settings, table, false).await?;
             if !by_key(&declared, &asked) && !indexed(&session, &settings, &asked).await? {
                 return Err(refused(&settings, &declared, &asked));
@@ -86,12 +88,13 @@ impl CassandraLookup {
             select.set_consistency(settings.consistency);
             select.set_is_idempotent(true);
             select.set_page_size(PAGE_ROWS);
-            Ok::<_, Error>(select)
+            let n_key = declared.partition_key.len() + declared.clustering_key.len();
+            Ok::<_, Error>((select, by_key(&declared, &asked) && asked.len() == n_key))
         })??;
         let there = select.get_variable_col_specs().iter().map(|spec| spec.typ().clone()).collect();
         let fields: Vec<_> = projection.iter().map(|at| Arc::clone(&table.schema.fields()[*at])).collect();
         let single = keys.len() == 1;
-        Ok(Self { settings, session, select, there, single, wanted: Arc::new(Schema::new(fields)) })
+        Ok(Self { settings, session, select, there, single, whole, wanted: Arc::new(Schema::new(fields)) })
     }
 
     /// The rows of one key.
@@ -111,13 +114,21 @@ impl CassandraLookup {
     }
 
     async fn ask(&self, bound: &BoundStatement) -> Result<Vec<Row>> {
+        let unread = |why: &dyn std::fmt::Display| Error::Fatal(format!("{}: {why}", self.settings.place()));
+        if self.whole {
+            let result = self.session.execute_bound_unpaged(bound).await;
+            let result = result.map_err(|why| failed(&self.settings, "look up", &why))?;
+            let result = result.into_rows_result().map_err(|why| unread(&why))?;
+            let rows = result.rows::<Row>().map_err(|why| unread(&why))?;
+            return rows.map(|row| row.map_err(|why| unread(&why))).collect();
+        }
         let pager = self.session.execute_bound_iter(bound.clone()).await.map_err(|why| match why {
             PagerExecutionError::PrepareError(why) => session::unprepared(&self.settings, &why),
             PagerExecutionError::SerializationError(why) => failed(&self.settings, "look up", &why.into()),
             other => self.lost(&other),
         })?;
         let rows = pager.rows_stream::<Row>();
-        let rows = rows.map_err(|why| Error::Fatal(format!("{}: {why}", self.settings.place())))?;
+        let rows = rows.map_err(|why| unread(&why))?;
         rows.try_collect().await.map_err(|why| self.lost(&why))
     }
 
