@@ -165,10 +165,10 @@ impl Connector for TableConnector {
         context: &Context,
     ) -> Result<Box<dyn Lookup>> {
         let client = Client::new(stored_name(table), context)?;
-        // The job that writes it may begin later than the one that asks.
-        client.create(&table.schema, &table.primary_key)?;
         let columns = |columns: &[usize]| table.schema.project(columns).map_err(|why| Error::Fatal(why.to_string()));
-        Ok(Box::new(lookup::TableLookup::new(client, columns(keys)?, columns(projection)?)))
+        let mut lookup = lookup::TableLookup::new(client, columns(keys)?, columns(projection)?);
+        lookup.begin(table)?;
+        Ok(Box::new(lookup))
     }
 }
 

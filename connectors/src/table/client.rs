@@ -124,14 +124,30 @@ impl Client {
         url
     }
 
+    /// Whether the store has the table.
+    pub fn exists(&self) -> Result<bool> {
+        let response = self.answer(self.http.get(self.url.clone()).timeout(ANSWER_WITHIN))?;
+        match response.status() {
+            StatusCode::NOT_FOUND => Ok(false),
+            _ => self.accepted(response).map(|_| true),
+        }
+    }
+
     fn send(&self, request: RequestBuilder) -> Result<Response> {
+        self.accepted(self.answer(request)?)
+    }
+
+    fn answer(&self, request: RequestBuilder) -> Result<Response> {
         let request = match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,
         };
-        let response = request.send().map_err(|why| {
+        request.send().map_err(|why| {
             Error::Transient(format!("the table store at {} does not answer: {}", self.endpoint, innermost(&why)))
-        })?;
+        })
+    }
+
+    fn accepted(&self, response: Response) -> Result<Response> {
         let status = response.status();
         if status.is_success() {
             return Ok(response);

@@ -5,7 +5,7 @@
 
 use super::client::Client;
 use super::read::fit;
-use crate::{Error, Found, Lookup, Result};
+use crate::{Error, Found, Lookup, Result, TableDef};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Schema, SchemaRef, UInt32Type};
@@ -26,6 +26,16 @@ pub struct TableLookup {
 impl TableLookup {
     pub fn new(client: Client, keys: Schema, wanted: Schema) -> Self {
         Self { client, keys: Arc::new(keys), wanted: Arc::new(wanted) }
+    }
+
+    /// Finds out whether the table can be asked so. One that the store does not have is made: the job that writes it may
+    /// begin later than the one that asks.
+    pub fn begin(&mut self, table: &TableDef) -> Result<()> {
+        if !self.client.exists()? {
+            self.client.create(&table.schema, &table.primary_key)?;
+        }
+        let none = RecordBatch::new_empty(Arc::clone(&self.keys));
+        self.ask(&none, 0, &mut Vec::new(), &mut Vec::new())
     }
 
     /// Keys from `first` on.

@@ -295,6 +295,15 @@ fn rows_are_found_by_the_key_or_its_first_columns() {
     assert_eq!((found.keys, found.rows.num_rows()), (vec![0; 3000], 3000));
     assert_eq!(found.rows.schema().field(1).name(), "name");
 
+    // A declaration may have fewer columns than the store, but not another key.
+    let mut fewer = crate::testing::table(&[("name", DataType::Utf8), ("n", DataType::Int64)], &[]);
+    fewer.primary_key = vec![0];
+    assert!(CONNECTOR.open_lookup(&fewer, &[0], &[1], &context).is_ok());
+    let Err(Error::Fatal(why)) = CONNECTOR.open_lookup(&fewer, &[1], &[1], &context).map(drop) else {
+        panic!("no refusal")
+    };
+    assert!(why.contains("primary key (name, id)"), "{why}");
+
     let why = CONNECTOR.lookup_keys(&table, &[2]).unwrap_err().to_string();
     assert!(why.contains("(name, id)") && why.contains("ON … = name"), "{why}");
     assert_eq!(CONNECTOR.lookup_keys(&table, &[0, 1]), Ok(vec![1]));

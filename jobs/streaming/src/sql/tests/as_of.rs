@@ -47,6 +47,20 @@ fn what_is_asked_of_the_table_after_an_outer_lookup_stays_behind_it() {
 }
 
 #[test]
+fn a_condition_on_both_sides_stays_behind_the_lookup() {
+    let plan = plan_of(
+        "SELECT b, level FROM timed JOIN customers FOR SYSTEM_TIME AS OF PROCTIME() ON a = id WHERE level > a AND a > 3",
+    );
+    let wanted = "collect: b, level
+  project: b, level
+    filter: CAST(level AS Int64) > a
+      lookup: LookupJoin inner table customers (id, level) on a = id
+        filter: a > 3
+          source-timed: datagen timed (a, b)";
+    assert_eq!(plan, wanted);
+}
+
+#[test]
 fn a_cache_is_an_option_of_the_table() {
     let with = |options: &str| {
         plan_of(&format!(
