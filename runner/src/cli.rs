@@ -15,6 +15,7 @@ pub mod output;
 mod start;
 mod submit;
 
+use crate::bench::BenchConfig;
 use crate::client::Client;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use exit::{FAILED, Fail, Result};
@@ -161,6 +162,9 @@ enum Verb {
         /// How many events the queries of suite nexmark read; 1000000 by default.
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         events: Option<u64>,
+        /// How many keys suite state holds; 10000000 by default.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+        keys: Option<u64>,
     },
     /// Run a master.
     Master(MasterArgs),
@@ -322,7 +326,10 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
         Verb::Dev(args) => done(start::dev(args, &globals)),
         Verb::Demo(args) => start::demo(args, output),
         Verb::Run { file, slices } => start::run(&file, slices, output),
-        Verb::Bench { suite, peers, events } => done(start::bench(suite, peers, events, output)),
+        Verb::Bench { suite, peers, events, keys } => {
+            let json = output.json;
+            done(start::bench(BenchConfig { suite, peers, events, keys, json }))
+        }
         Verb::Check { file: None, .. } | Verb::Check { schema: true, .. } => {
             done(output.json(&crate::settle::json_schema()))
         }

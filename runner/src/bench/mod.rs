@@ -4,9 +4,11 @@
 //! the same run.
 
 mod decode;
+mod latency;
 mod nexmark;
 mod peers;
 mod start;
+mod state;
 mod train;
 
 use serde::Serialize;
@@ -19,6 +21,8 @@ pub struct BenchConfig {
     pub peers: bool,
     /// How many events the Nexmark queries read.
     pub events: Option<u64>,
+    /// How many keys suite state holds.
+    pub keys: Option<u64>,
     pub json: bool,
 }
 
@@ -68,7 +72,7 @@ impl Figure {
     }
 }
 
-pub const SUITES: [&str; 4] = ["start", "train", "decode", "nexmark"];
+pub const SUITES: [&str; 6] = ["start", "train", "decode", "nexmark", "latency", "state"];
 
 pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
     let suites: Vec<&str> = match &config.suite {
@@ -86,6 +90,8 @@ pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
             "train" => train::measure(config.peers).await?,
             "decode" => decode::measure().await?,
             "nexmark" => nexmark::measure(config.events.unwrap_or(nexmark::EVENTS)).await?,
+            "latency" => latency::measure().await?,
+            "state" => state::measure(config.keys.unwrap_or(state::KEYS)).await?,
             other => unreachable!("suite {other} is listed and not measured"),
         });
     }
