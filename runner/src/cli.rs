@@ -54,6 +54,8 @@ struct Globals {
 enum Format {
     Table,
     Json,
+    /// A graph in Graphviz' language: of the EXPLAIN in a file that is `run`.
+    Dot,
 }
 
 #[derive(Debug, Subcommand)]
@@ -298,7 +300,11 @@ fn attribute(text: &str) -> std::result::Result<(String, String), String> {
 /// The whole program. Never returns an error: it is told on standard error and becomes the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let output = Output { json: cli.globals.output == Format::Json, quiet: cli.globals.quiet };
+    let output = Output {
+        json: cli.globals.output == Format::Json,
+        dot: cli.globals.output == Format::Dot,
+        quiet: cli.globals.quiet,
+    };
     match dispatch(cli, output) {
         Ok(code) => ExitCode::from(code),
         Err(fail) => {
@@ -317,6 +323,10 @@ fn eprint_all(text: &str) {
 fn dispatch(cli: Cli, output: Output) -> Result<u8> {
     let Cli { globals, verb } = cli;
     let done = |result: Result<()>| result.map(|()| 0);
+    if output.dot && !matches!(verb, Verb::Run { .. }) {
+        let error = "-o dot is for `smack run` of a file with an EXPLAIN; other commands have -o table and -o json";
+        return Err(Fail::new(exit::BAD_INPUT, error));
+    }
     match verb {
         // A task builds its own threads; nothing may run before it has chosen how many.
         Verb::Task { plan } => start::task(&plan),
