@@ -6,6 +6,7 @@
 mod decode;
 mod nexmark;
 mod peers;
+mod spill;
 mod start;
 mod train;
 
@@ -17,7 +18,7 @@ pub struct BenchConfig {
     pub suite: Option<String>,
     /// Also run the peers.
     pub peers: bool,
-    /// How many events the Nexmark queries read.
+    /// How many events the Nexmark queries read, and rows those of `spill`.
     pub events: Option<u64>,
     pub json: bool,
 }
@@ -68,7 +69,7 @@ impl Figure {
     }
 }
 
-pub const SUITES: [&str; 4] = ["start", "train", "decode", "nexmark"];
+pub const SUITES: [&str; 5] = ["start", "train", "decode", "nexmark", "spill"];
 
 pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
     let suites: Vec<&str> = match &config.suite {
@@ -86,6 +87,7 @@ pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
             "train" => train::measure(config.peers).await?,
             "decode" => decode::measure().await?,
             "nexmark" => nexmark::measure(config.events.unwrap_or(nexmark::EVENTS)).await?,
+            "spill" => spill::measure(config.events.unwrap_or(spill::ROWS)).await?,
             other => unreachable!("suite {other} is listed and not measured"),
         });
     }
