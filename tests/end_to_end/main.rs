@@ -12,6 +12,7 @@ mod framework;
 mod kills;
 mod lookups;
 mod mistakes;
+mod nexmark;
 mod notebook;
 mod operate;
 mod processes;

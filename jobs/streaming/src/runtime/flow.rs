@@ -5,6 +5,7 @@
 
 use crate::control::OperatorMetrics;
 use crate::dataflow::{self, Operator};
+use crate::runtime::budget::Budget;
 use crate::runtime::edges::Edges;
 use crate::runtime::exchange::Message;
 use crate::runtime::exchange::partition::partition;
@@ -12,8 +13,7 @@ use crate::runtime::graph::Graph;
 use crate::runtime::meter::Meter;
 use crate::runtime::operators::changes;
 use crate::runtime::operators::lookup::{GATHER_ROWS, LookupJoin};
-use crate::runtime::operators::plan;
-use crate::runtime::operators::stateful::{Gathered, Output, Stateful, encode};
+use crate::runtime::operators::stateful::{Output, Stateful, encode};
 use crate::runtime::operators::window::BATCH_ROWS;
 use crate::runtime::operators::{filter, project, relabel, weighted};
 use crate::runtime::shared::Shared;
@@ -31,6 +31,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
+
+mod state;
 
 /// Rows that an operator takes before it says what it kept back, if input never pauses.
 const PENDING_ROWS: usize = 50_000;
@@ -62,6 +64,7 @@ pub struct Flow {
     edges_in: BTreeMap<usize, Vec<Progress>>,
     /// The last epoch that the sinks committed.
     committed: u64,
+    budget: Budget,
     pub meter: Meter,
 }
 
@@ -78,8 +81,8 @@ impl Flow {
         let mut operators = Vec::with_capacity(n_nodes);
         let mut edges_in = BTreeMap::new();
         for (at, node) in shared.dataflow.nodes.iter().enumerate() {
-            if let Some(operator) = plan::make(&shared.dataflow, at, slot).map_err(shared.operator_error(at))? {
-                operators.push(Running::Stateful(restored(shared, at, slot, operator)?));
+            if let Some(operator) = state::open(shared, at, slot)? {
+                operators.push(Running::Stateful(operator));
                 continue;
             }
             operators.push(match &node.operator {
@@ -131,6 +134,7 @@ impl Flow {
             inputs: vec![Progress::START; n_nodes],
             edges_in,
             committed: shared.restored.epoch,
+            budget: Budget::new(state::memory_of_slice(shared)),
             meter: Meter::new(n_nodes),
         })
     }
@@ -230,11 +234,11 @@ impl Flow {
 
     /// Lets every operator say what it kept back, those nearer to the sources first.
     pub fn flush_pending(&mut self) -> Result<(), Error> {
-        let mut held_back = false;
+        let mut moved = false;
         for node in 0..self.operators.len() {
             if matches!(self.operators[node], Running::Lookup { .. }) {
                 self.look_up(node)?;
-                held_back |= self.outputs[node] != self.inputs[node];
+                moved |= self.outputs[node] != self.inputs[node];
             }
             if let Running::Stateful(operator) = &mut self.operators[node]
                 && operator.n_pending() > 0
@@ -244,9 +248,10 @@ impl Flow {
                 operator.flush(&mut out).map_err(self.shared.operator_error(node))?;
                 self.meter.leave(outer);
                 self.emit(node, out)?;
+                moved |= self.output_moved(node);
             }
         }
-        if held_back { self.propagate() } else { Ok(()) }
+        if moved { self.propagate() } else { Ok(()) }
     }
 
     pub fn any_full(&self) -> bool {
@@ -288,6 +293,7 @@ impl Flow {
             }
             Running::Stateful(operator) => {
                 let mut out = Output::default();
+                self.budget.took(batch);
                 operator.process(input, batch, &mut out).map_err(failed)?;
                 if operator.n_pending() >= PENDING_ROWS {
                     operator.flush(&mut out).map_err(self.shared.operator_error(node))?;
@@ -375,15 +381,13 @@ impl Flow {
                     }
                     let mut out = Output::default();
                     let outer = self.meter.enter(node);
-                    let mut advanced = operator.advance(input.watermark_us, &mut out);
-                    if advanced.is_ok() && input.ended() {
-                        advanced = operator.flush(&mut out);
-                    }
-                    advanced.map_err(self.shared.operator_error(node))?;
+                    operator.advance(input.watermark_us, &mut out).map_err(self.shared.operator_error(node))?;
                     self.meter.leave(outer);
-                    let watermark_us = operator.output_watermark_us();
-                    self.outputs[node] = self.outputs[node].advanced(Progress { watermark_us, idle: input.idle });
                     self.emit(node, out)?;
+                    if input.ended() {
+                        self.settle(node)?;
+                    }
+                    self.output_moved(node);
                 }
                 Running::Stateful(_) => {}
                 Running::Lookup { join, .. } => {
@@ -432,17 +436,23 @@ impl Flow {
             Running::Exchange { edges, .. } => {
                 edges.send_all(&Message::Barrier { epoch: part.epoch, last: part.last });
             }
-            Running::Stateful(operator) => {
-                let mut out = Output::default();
+            Running::Stateful(_) => {
+                self.settle(node)?;
+                if self.output_moved(node) {
+                    self.propagate()?;
+                }
                 let (watermark_us, owner) = (self.inputs[node].watermark_us, (self.slot, self.shared.n_slots()));
-                let files = operator
-                    .flush(&mut out)
-                    .and_then(|()| operator.snapshot())
-                    .and_then(|tables| encode(&id, watermark_us, &tables, owner));
-                part.state.insert(id, files.map_err(self.shared.operator_error(node))?);
-                self.emit(node, out)?;
+                if let Running::Stateful(operator) = &mut self.operators[node] {
+                    let files = operator.snapshot().and_then(|tables| encode(&id, watermark_us, &tables, owner));
+                    part.state.insert(id, files.map_err(self.shared.operator_error(node))?);
+                }
             }
-            Running::Lookup { .. } => self.look_up(node)?,
+            Running::Lookup { .. } => {
+                self.look_up(node)?;
+                if self.outputs[node] != self.inputs[node] {
+                    self.propagate()?;
+                }
+            }
             Running::Sink { table, sink, .. } => {
                 let bytes = retry::until_done(&self.shared, table, "prepare", || sink.prepare(part.epoch))?;
                 if !bytes.is_empty() {
@@ -493,9 +503,13 @@ impl Flow {
                 rows_in: spent.rows_in,
                 rows_out: spent.rows_out,
                 state_bytes: 0,
+                spilled_bytes: 0,
             };
             match operator {
-                Running::Stateful(operator) => metrics.state_bytes = operator.memory_bytes() as u64,
+                Running::Stateful(operator) => {
+                    metrics.state_bytes = operator.memory_bytes() as u64;
+                    metrics.spilled_bytes = operator.spilled_bytes();
+                }
                 Running::Lookup { join, .. } => metrics.state_bytes = join.memory_bytes() as u64,
                 Running::Source(source) => source.times.measure(&mut metrics),
                 _ => {}
@@ -536,32 +550,6 @@ fn find(shared: &Shared, connector: &str, table: &str) -> Result<&'static dyn Co
         doing: "open",
         text: format!("there is no connector '{connector}'"),
     })
-}
-
-/// The operator with the state that the checkpoint holds for this slice.
-fn restored(
-    shared: &Shared,
-    node: usize,
-    slot: u32,
-    mut operator: Box<dyn Stateful>,
-) -> Result<Box<dyn Stateful>, Error> {
-    let id = &shared.node(node).id;
-    let Some(names) = shared.restored.state.get(id) else { return Ok(operator) };
-    let mut gathered = Gathered::new(id, (slot, shared.n_slots()));
-    for name in names {
-        let bytes = shared.config.checkpoints.get_blocking(&shared.io, name).map_err(|source| Error::Restore {
-            job: shared.config.job.clone(),
-            operator: id.clone(),
-            epoch: shared.restored.epoch,
-            source: Box::new(source),
-        })?;
-        gathered.add(&bytes).map_err(|source| {
-            let source = source.context(format!("state file {name}"));
-            shared.operator_error(node)(source)
-        })?;
-    }
-    gathered.restore(operator.as_mut()).map_err(shared.operator_error(node))?;
-    Ok(operator)
 }
 
 fn open_lookup(shared: &Shared, slot: u32, lookup: &dataflow::Lookup) -> Result<Box<dyn Lookup>, Error> {

@@ -18,7 +18,7 @@ mod versions;
 use crate::dataflow::Temporal;
 use crate::runtime::operators::encoding::{Encoding, ROW_OVERHEAD_BYTES, RowBytes};
 use crate::runtime::operators::join::residual::Residual;
-use crate::runtime::operators::stateful::{Output, Stateful, Table, expect_schema};
+use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing, expect_schema};
 use crate::runtime::operators::window::{BATCH_ROWS, TIME_LIMIT_US};
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::take;
@@ -143,6 +143,11 @@ impl Stateful for TemporalJoin {
 
     fn memory_bytes(&self) -> usize {
         self.waiting_bytes + self.versions.memory_bytes()
+    }
+
+    fn timing(&self) -> Timing {
+        let first = self.waiting.first_key_value().map(|(time, _)| *time);
+        Timing { due_us: first.map(|time| time.saturating_add(1)), from_us: i64::MAX }
     }
 }
 
