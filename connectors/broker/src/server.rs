@@ -35,6 +35,8 @@ const CONNECTIONS_MAX: usize = 1_000;
 const REQUEST_BYTES_MAX: usize = 100 << 20;
 /// What is read ahead while a request is worked on; after that the sender waits.
 const AHEAD_BYTES: usize = 64 << 10;
+/// Room for most requests.
+const FIRST_BYTES: usize = 4 << 10;
 
 /// Takes connections until told to stop; then all of them end.
 pub async fn accept(listener: TcpListener, node: Arc<Node>, mut stopped: watch::Receiver<bool>) {
@@ -78,6 +80,10 @@ async fn serve(mut stream: TcpStream, peer: SocketAddr, node: &Node) -> io::Resu
     let (mut reader, mut writer) = stream.split();
     let mut buffer = BytesMut::new();
     loop {
+        if buffer.is_empty() {
+            // Lets go of the last request, which may have been large.
+            buffer = BytesMut::with_capacity(FIRST_BYTES);
+        }
         let Some(request) = next_request(&mut reader, &mut buffer).await? else { return Ok(()) };
         let answering = apis::answer(node, peer, request);
         tokio::pin!(answering);

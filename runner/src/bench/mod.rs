@@ -3,6 +3,7 @@
 //! Invariant: a figure is measured, never assumed; a goal that is a ratio is judged only against a peer or bare loop of
 //! the same run.
 
+mod broker;
 mod decode;
 mod nexmark;
 mod peers;
@@ -19,6 +20,8 @@ pub struct BenchConfig {
     pub peers: bool,
     /// How many events the Nexmark queries read.
     pub events: Option<u64>,
+    /// A running broker that suite `broker` measures beside ours.
+    pub beside: Option<String>,
     pub json: bool,
 }
 
@@ -68,7 +71,7 @@ impl Figure {
     }
 }
 
-pub const SUITES: [&str; 4] = ["start", "train", "decode", "nexmark"];
+pub const SUITES: [&str; 5] = ["start", "train", "decode", "nexmark", "broker"];
 
 pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
     let suites: Vec<&str> = match &config.suite {
@@ -86,6 +89,7 @@ pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
             "train" => train::measure(config.peers).await?,
             "decode" => decode::measure().await?,
             "nexmark" => nexmark::measure(config.events.unwrap_or(nexmark::EVENTS)).await?,
+            "broker" => broker::measure(config.beside.clone()).await?,
             other => unreachable!("suite {other} is listed and not measured"),
         });
     }

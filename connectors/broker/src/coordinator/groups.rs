@@ -18,6 +18,8 @@ pub const SESSION_MS_MIN: i32 = 1_000;
 pub const SESSION_MS_MAX: i32 = 1_800_000;
 /// Members of one group; a group of more is no development machine's.
 const MEMBERS_MAX: usize = 1_000;
+/// An empty group is listed a while longer, so that it can be looked at and deleted.
+const FORGET_AFTER_MS: u64 = 600_000;
 
 #[derive(Clone, Debug)]
 pub struct Join {
@@ -117,6 +119,8 @@ pub struct Group {
     promised: BTreeMap<String, u64>,
     /// End of the current wait, while rebalancing.
     deadline_ms: u64,
+    /// Since when nobody is in it and nothing is kept for it.
+    nothing_since_ms: Option<u64>,
     pub offsets: Offsets,
 }
 
@@ -148,7 +152,7 @@ impl Groups {
             }
             Event::Tick => {
                 let commands = self.all.values_mut().flat_map(|group| group.tick(now_ms)).collect();
-                self.all.retain(|_, group| !group.is_nothing());
+                self.all.retain(|_, group| !group.is_forgotten(now_ms));
                 commands
             }
         }
@@ -248,6 +252,7 @@ impl Default for Group {
             members: BTreeMap::new(),
             promised: BTreeMap::new(),
             deadline_ms: 0,
+            nothing_since_ms: None,
             offsets: Offsets::new(),
         }
     }
@@ -569,9 +574,13 @@ impl Group {
         commands
     }
 
-    /// Nobody is in it, and nothing is kept for it.
-    fn is_nothing(&self) -> bool {
-        self.members.is_empty() && self.promised.is_empty() && self.offsets.is_empty()
+    /// Nobody is in it and nothing is kept for it, for some time.
+    fn is_forgotten(&mut self, now_ms: u64) -> bool {
+        if !self.members.is_empty() || !self.promised.is_empty() || !self.offsets.is_empty() {
+            self.nothing_since_ms = None;
+            return false;
+        }
+        now_ms - *self.nothing_since_ms.get_or_insert(now_ms) >= FORGET_AFTER_MS
     }
 
     fn named(&self, instance: &str) -> Option<String> {

@@ -1,9 +1,16 @@
 //! Timestamps of single records, for offsets by time.
 //!
-//! The only place that looks into a batch. Records of a compressed one are not looked at: its first record answers for
-//! all of it, so a reader begins at most one batch too early, and never too late.
+//! The only place that opens a batch. Records are read as a stream, so one that grows without end when it is decompressed
+//! takes time, and no memory; what cannot be read answers with the batch's first record, so a reader begins too early
+//! rather than too late.
 
 use super::batch::{HEADER_BYTES, Header};
+use std::io::{self, Read};
+
+/// Snappy is decompressed as a whole; a larger batch answers with its first record.
+const SNAPPY_BYTES_MAX: usize = 64 << 20;
+/// What Java's clients put before snappy blocks: this, two versions of four bytes, then blocks with their lengths.
+const XERIAL: &[u8] = b"\x82SNAPPY\0";
 
 /// The first record of a batch at `from` or later with a timestamp of at least `wanted`: its offset and timestamp.
 pub fn first_at_or_after(header: &Header, batch: &[u8], from: i64, wanted: i64) -> Option<(i64, i64)> {
@@ -11,8 +18,9 @@ pub fn first_at_or_after(header: &Header, batch: &[u8], from: i64, wanted: i64) 
         return None;
     }
     // A batch whose time a broker has set has one timestamp for all records.
-    let readable = header.codec() == 0 && header.attributes & 8 == 0;
-    if readable && let Some(found) = walk(header, batch, from, wanted) {
+    if header.attributes & 8 == 0
+        && let Some(found) = walk(header, batch, from, wanted)
+    {
         return found;
     }
     Some((header.base_offset.max(from), header.base_timestamp.max(wanted).min(header.max_timestamp)))
@@ -20,19 +28,71 @@ pub fn first_at_or_after(header: &Header, batch: &[u8], from: i64, wanted: i64) 
 
 /// None if the records are not what their header says.
 fn walk(header: &Header, batch: &[u8], from: i64, wanted: i64) -> Option<Option<(i64, i64)>> {
-    let mut rest = batch.get(HEADER_BYTES..header.n_bytes)?;
+    let compressed = batch.get(HEADER_BYTES..header.n_bytes)?;
+    let snappy;
+    let mut records: Box<dyn Read + '_> = match header.codec() {
+        0 => Box::new(compressed),
+        1 => Box::new(io::BufReader::new(flate2::read::GzDecoder::new(compressed))),
+        2 => {
+            snappy = of_snappy(compressed)?;
+            Box::new(snappy.as_slice())
+        }
+        3 => Box::new(io::BufReader::new(lz4_flex::frame::FrameDecoder::new(compressed))),
+        4 => Box::new(io::BufReader::new(zstd::stream::read::Decoder::new(compressed).ok()?)),
+        _ => return None,
+    };
     for _ in 0..header.n_records {
-        let length = usize::try_from(take_varint(&mut rest)?).ok()?;
-        let (mut record, after) = rest.split_at_checked(length)?;
-        rest = after;
-        record = record.get(1..)?;
-        let timestamp = header.base_timestamp.checked_add(take_varint(&mut record)?)?;
-        let offset = header.base_offset.checked_add(take_varint(&mut record)?)?;
+        let length = u64::try_from(read_varint(&mut records)?).ok()?;
+        let mut record = records.by_ref().take(length);
+        record.read_exact(&mut [0]).ok()?;
+        let timestamp = header.base_timestamp.checked_add(read_varint(&mut record)?)?;
+        let offset = header.base_offset.checked_add(read_varint(&mut record)?)?;
         if timestamp >= wanted && offset >= from {
             return Some(Some((offset, timestamp)));
         }
+        io::copy(&mut record, &mut io::sink()).ok()?;
+        if record.limit() > 0 {
+            return None;
+        }
     }
     Some(None)
+}
+
+fn of_snappy(compressed: &[u8]) -> Option<Vec<u8>> {
+    let mut all = Vec::new();
+    let mut block = |block: &[u8]| {
+        let grown = snap::raw::decompress_len(block).ok()?.checked_add(all.len())?;
+        if grown > SNAPPY_BYTES_MAX {
+            return None;
+        }
+        all.extend(snap::raw::Decoder::new().decompress_vec(block).ok()?);
+        Some(())
+    };
+    match compressed.strip_prefix(XERIAL) {
+        None => block(compressed)?,
+        Some(framed) => {
+            let mut rest = framed.get(8..)?;
+            while let Some((length, after)) = rest.split_first_chunk() {
+                let (this, after) = after.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+                block(this)?;
+                rest = after;
+            }
+        }
+    }
+    Some(all)
+}
+
+fn read_varint(from: &mut impl Read) -> Option<i64> {
+    let mut value = 0u64;
+    for at in 0..10 {
+        let mut byte = [0];
+        from.read_exact(&mut byte).ok()?;
+        value |= u64::from(byte[0] & 0x7f).checked_shl(7 * at)?;
+        if byte[0] & 0x80 == 0 {
+            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
+        }
+    }
+    None
 }
 
 /// Appends a zigzag varint.
@@ -47,14 +107,5 @@ pub fn put_varint(to: &mut Vec<u8>, value: i64) {
 
 /// Takes a zigzag varint off the front.
 pub fn take_varint(from: &mut &[u8]) -> Option<i64> {
-    let mut value = 0u64;
-    for at in 0..10 {
-        let byte = *from.get(at)?;
-        value |= u64::from(byte & 0x7f).checked_shl(7 * at as u32)?;
-        if byte & 0x80 == 0 {
-            *from = &from[at + 1..];
-            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
-        }
-    }
-    None
+    read_varint(from)
 }

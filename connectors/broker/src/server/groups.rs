@@ -27,6 +27,11 @@ pub fn caller(member: &StrBytes, instance: Option<&StrBytes>, generation: i32) -
     Caller { member: member.to_string(), instance: instance.map(StrBytes::to_string), generation }
 }
 
+/// A copy: a piece of a request would keep all of it in memory.
+fn kept(piece: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(piece)
+}
+
 /// Names with control characters cannot be written down.
 pub fn is_group(name: &str) -> bool {
     !name.chars().any(char::is_control)
@@ -49,7 +54,7 @@ pub async fn join(node: &Node, call: &Call, request: JoinGroupRequest) -> JoinGr
         // Until version 1 there was one time for both.
         rebalance_ms: if call.version == 0 { request.session_timeout_ms } else { request.rebalance_timeout_ms },
         protocol_type: request.protocol_type.to_string(),
-        protocols: request.protocols.into_iter().map(|one| (one.name.to_string(), one.metadata)).collect(),
+        protocols: request.protocols.iter().map(|one| (one.name.to_string(), kept(&one.metadata))).collect(),
         told_first: call.version >= 4,
     };
     let answer =
@@ -85,7 +90,8 @@ pub async fn join(node: &Node, call: &Call, request: JoinGroupRequest) -> JoinGr
 
 pub async fn sync(node: &Node, call: &Call, request: SyncGroupRequest) -> SyncGroupResponse {
     let caller = caller(&request.member_id, request.group_instance_id.as_ref(), request.generation_id);
-    let assignments = request.assignments.into_iter().map(|one| (one.member_id.to_string(), one.assignment)).collect();
+    let assignments =
+        request.assignments.iter().map(|one| (one.member_id.to_string(), kept(&one.assignment))).collect();
     let mut response = SyncGroupResponse::default();
     match node.sync(request.group_id.to_string(), caller, assignments).await {
         Ok(synced) => {

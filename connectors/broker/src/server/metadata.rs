@@ -130,7 +130,9 @@ pub fn topic_partitions(node: &Node, request: DescribeTopicPartitionsRequest) ->
                             .with_leader_id(NODE_ID)
                             .with_leader_epoch(LEADER_EPOCH)
                             .with_replica_nodes(vec![NODE_ID])
-                            .with_isr_nodes(vec![NODE_ID]),
+                            .with_isr_nodes(vec![NODE_ID])
+                            .with_eligible_leader_replicas(Some(Vec::new()))
+                            .with_last_known_elr(Some(Vec::new())),
                     );
                 }
                 let next = first.saturating_add(left).min(n);

@@ -138,13 +138,19 @@ fn large_batches_are_read_with_small_limits() {
 
 #[test]
 fn offsets_by_time() {
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        offsets_by_time_of(codec);
+    }
+}
+
+fn offsets_by_time_of(codec: &str) {
     let world = World::start();
     world.create("t", 1, &[("segment.bytes", "2000")]);
-    let producer = world.producer(&[("linger.ms", "0")]);
+    let producer = world.producer(&[("linger.ms", "20"), ("compression.codec", codec)]);
     for at in 0..100i64 {
         let record = BaseRecord::<(), str>::to("t").payload("v").timestamp(1_000_000 + 10 * at);
         producer.send(record).map_err(|(error, _)| error).expect("queued");
-        if at % 7 == 0 {
+        if at % 25 == 0 {
             producer.flush(crate::world::PATIENCE).expect("acknowledged");
         }
     }
@@ -158,8 +164,8 @@ fn offsets_by_time() {
     };
     assert_eq!(at(0), Offset::Offset(0));
     for record in [1, 33, 50, 99] {
-        assert_eq!(at(1_000_000 + 10 * record), Offset::Offset(record));
-        assert_eq!(at(1_000_000 + 10 * record - 5), Offset::Offset(record));
+        assert_eq!(at(1_000_000 + 10 * record), Offset::Offset(record), "{codec}");
+        assert_eq!(at(1_000_000 + 10 * record - 5), Offset::Offset(record), "{codec}");
     }
     assert_eq!(at(2_000_000), Offset::End);
     let (low, high) = consumer.fetch_watermarks("t", 0, crate::world::PATIENCE).expect("watermarks");
@@ -177,5 +183,5 @@ fn topics_come_to_be_when_they_are_asked_for() {
         world.config(&[("topic.metadata.propagation.max.ms", "500")]).create().expect("a producer");
     let record = rdkafka::producer::FutureRecord::<(), str>::to("new").payload("a");
     let (error, _) = world.block_on(producer.send(record, crate::world::PATIENCE)).expect_err("refused");
-    assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::UnknownTopic));
+    assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::UnknownTopicOrPartition));
 }
