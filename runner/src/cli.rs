@@ -16,6 +16,7 @@ mod start;
 mod submit;
 mod topics;
 
+use crate::bench::BenchConfig;
 use crate::client::Client;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use exit::{FAILED, Fail, Result};
@@ -54,6 +55,8 @@ struct Globals {
 enum Format {
     Table,
     Json,
+    /// A graph in Graphviz' language: of the EXPLAIN in a file that is `run`.
+    Dot,
 }
 
 #[derive(Debug, Subcommand)]
@@ -102,6 +105,9 @@ enum Verb {
         /// List their tasks: where each runs, and on which offer.
         #[arg(long)]
         tasks: bool,
+        /// List the operators of streams: how busy each is, where rows pile up, what state it holds.
+        #[arg(long, conflicts_with = "tasks")]
+        operators: bool,
     },
     /// Print what tasks wrote.
     Logs {
@@ -151,7 +157,7 @@ enum Verb {
     Topics(topics::TopicsArgs),
     /// List connectors, or the options of one.
     Connectors { name: Option<String> },
-    /// Measure this build on this machine; suites: start, train, decode, nexmark, broker.
+    /// Measure this build on this machine; suites: start, train, decode, nexmark, latency, state, broker.
     Bench {
         /// One suite; all by default.
         suite: Option<String>,
@@ -161,6 +167,9 @@ enum Verb {
         /// How many events the queries of suite nexmark read; 1000000 by default.
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         events: Option<u64>,
+        /// How many keys suite state holds; 10000000 by default.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+        keys: Option<u64>,
         /// Suite broker: measure this running broker too, host:port.
         #[arg(long, value_name = "HOST:PORT")]
         beside: Option<String>,
@@ -327,7 +336,11 @@ fn attribute(text: &str) -> std::result::Result<(String, String), String> {
 /// The whole program. Never returns an error: it is told on standard error and becomes the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let output = Output { json: cli.globals.output == Format::Json, quiet: cli.globals.quiet };
+    let output = Output {
+        json: cli.globals.output == Format::Json,
+        dot: cli.globals.output == Format::Dot,
+        quiet: cli.globals.quiet,
+    };
     match dispatch(cli, output) {
         Ok(code) => ExitCode::from(code),
         Err(fail) => {
@@ -352,6 +365,10 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
         connectors::usual_brokers::say(kafka);
     }
     let done = |result: Result<()>| result.map(|()| 0);
+    if output.dot && !matches!(verb, Verb::Run { .. }) {
+        let error = "-o dot is for `smack run` of a file with an EXPLAIN; other commands have -o table and -o json";
+        return Err(Fail::new(exit::BAD_INPUT, error));
+    }
     match verb {
         // A task builds its own threads; nothing may run before it has chosen how many.
         Verb::Task { plan } => start::task(&plan),
@@ -362,9 +379,9 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
         Verb::Dev(args) => done(start::dev(args, &globals)),
         Verb::Demo(args) => start::demo(args, output),
         Verb::Run { file, slices } => start::run(&file, slices, output),
-        Verb::Bench { suite, peers, events, beside } => {
-            let config = crate::bench::BenchConfig { suite, peers, events, beside, json: output.json };
-            done(start::bench(config))
+        Verb::Bench { suite, peers, events, keys, beside } => {
+            let json = output.json;
+            done(start::bench(BenchConfig { suite, peers, events, keys, beside, json }))
         }
         Verb::Check { file: None, .. } | Verb::Check { schema: true, .. } => {
             done(output.json(&crate::settle::json_schema()))
@@ -389,7 +406,14 @@ async fn ask(verb: Verb, globals: &Globals, output: Output) -> Result<()> {
         Verb::Plan { file } => operate::plan(&client, output, &file).await,
         Verb::Checkpoint { subject } => operate::checkpoint(&client, output, &subject).await,
         Verb::Scale { subject, parallelism } => operate::scale(&client, output, &subject, parallelism).await,
-        Verb::Ps { subject, tasks } => lists::ps(&client, output, subject.as_deref(), tasks).await,
+        Verb::Ps { subject, tasks, operators } => {
+            let rows = match (tasks, operators) {
+                (true, _) => lists::Rows::Tasks,
+                (_, true) => lists::Rows::Operators,
+                _ => lists::Rows::Jobs,
+            };
+            lists::ps(&client, output, subject.as_deref(), rows).await
+        }
         Verb::Logs { subject, follow, stderr } => {
             logs::logs(&client, output, &logs::LogsOptions { subject, follow, stderr }).await
         }

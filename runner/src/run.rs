@@ -38,6 +38,8 @@ pub struct RunConfig {
     /// As many as cores when absent.
     pub slices: Option<u32>,
     pub json: bool,
+    /// An EXPLAIN is told as a graph in Graphviz' language.
+    pub dot: bool,
     pub quiet: bool,
 }
 
@@ -352,9 +354,10 @@ async fn select(config: &RunConfig, here: &Here, statement: usize, mut ended: En
             crate::predict::functions(&here.model_dir(), &[]).map_err(|error| anyhow!("failed to {error}"))?;
         let dataflow =
             streaming::sql::plan(&script, &[statement], &functions).await.map_err(|wrong| anyhow!("{wrong:?}"))?;
-        print::text(&match config.json {
-            true => streaming::sql::explain_json(&dataflow).to_string(),
-            false => streaming::sql::explain(&dataflow),
+        print::text(&match (config.dot, config.json) {
+            (true, _) => streaming::sql::explain_dot(&dataflow),
+            (false, true) => streaming::sql::explain_json(&dataflow).to_string(),
+            (false, false) => streaming::sql::explain(&dataflow),
         })?;
         return Ok(true);
     }

@@ -5,9 +5,11 @@
 
 mod broker;
 mod decode;
+mod latency;
 mod nexmark;
 mod peers;
 mod start;
+mod state;
 mod train;
 
 use serde::Serialize;
@@ -20,6 +22,8 @@ pub struct BenchConfig {
     pub peers: bool,
     /// How many events the Nexmark queries read.
     pub events: Option<u64>,
+    /// How many keys suite state holds.
+    pub keys: Option<u64>,
     /// A running broker that suite `broker` measures beside ours.
     pub beside: Option<String>,
     pub json: bool,
@@ -71,7 +75,7 @@ impl Figure {
     }
 }
 
-pub const SUITES: [&str; 5] = ["start", "train", "decode", "nexmark", "broker"];
+pub const SUITES: [&str; 7] = ["start", "train", "decode", "nexmark", "latency", "state", "broker"];
 
 pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
     let suites: Vec<&str> = match &config.suite {
@@ -89,6 +93,8 @@ pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
             "train" => train::measure(config.peers).await?,
             "decode" => decode::measure().await?,
             "nexmark" => nexmark::measure(config.events.unwrap_or(nexmark::EVENTS)).await?,
+            "latency" => latency::measure().await?,
+            "state" => state::measure(config.keys.unwrap_or(state::KEYS)).await?,
             "broker" => broker::measure(config.beside.clone()).await?,
             other => unreachable!("suite {other} is listed and not measured"),
         });

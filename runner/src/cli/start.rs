@@ -170,6 +170,7 @@ pub fn run(file: &Path, slices: Option<u32>, output: Output) -> Result<u8> {
             base_dir: base_dir.clone(),
             slices,
             json: output.json,
+            dot: output.dot,
             quiet: output.quiet,
         };
         crate::run::run(config).await.map_err(Fail::from)

@@ -3,11 +3,13 @@
 //! Everything here runs to its end without waiting, except for the outside behind a sink and for whoever takes the
 //! results; the slice's loop ([`crate::runtime::slice`]) decides what comes next.
 
+use crate::control::OperatorMetrics;
 use crate::dataflow::Operator;
 use crate::runtime::edges::Edges;
 use crate::runtime::exchange::Message;
 use crate::runtime::exchange::partition::partition;
 use crate::runtime::graph::Graph;
+use crate::runtime::meter::Meter;
 use crate::runtime::operators::changes;
 use crate::runtime::operators::plan;
 use crate::runtime::operators::stateful::{Gathered, Output, Stateful, encode};
@@ -27,7 +29,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Rows that an operator takes before it says what it kept back, if input never pauses.
 const PENDING_ROWS: usize = 50_000;
@@ -58,6 +60,7 @@ pub struct Flow {
     edges_in: BTreeMap<usize, Vec<Progress>>,
     /// The last epoch that the sinks committed.
     committed: u64,
+    pub meter: Meter,
 }
 
 impl Flow {
@@ -118,6 +121,7 @@ impl Flow {
             inputs: vec![Progress::START; n_nodes],
             edges_in,
             committed: shared.restored.epoch,
+            meter: Meter::new(n_nodes),
         })
     }
 
@@ -161,9 +165,13 @@ impl Flow {
         if batch.num_rows() == 0 {
             return Ok(());
         }
+        self.meter.gave(node, batch.num_rows());
         for at in 0..self.graph.readers[node].len() {
             let (reader, input) = self.graph.readers[node][at];
+            self.meter.took(reader, batch.num_rows());
+            let outer = self.meter.enter(reader);
             self.process(reader, input, batch)?;
+            self.meter.leave(outer);
         }
         Ok(())
     }
@@ -197,7 +205,9 @@ impl Flow {
                 && operator.n_pending() > 0
             {
                 let mut out = Output::default();
+                let outer = self.meter.enter(node);
                 operator.flush(&mut out).map_err(self.shared.operator_error(node))?;
+                self.meter.leave(outer);
                 self.emit(node, out)?;
             }
         }
@@ -325,11 +335,13 @@ impl Flow {
                         continue;
                     }
                     let mut out = Output::default();
+                    let outer = self.meter.enter(node);
                     let mut advanced = operator.advance(input.watermark_us, &mut out);
                     if advanced.is_ok() && input.ended() {
                         advanced = operator.flush(&mut out);
                     }
                     advanced.map_err(self.shared.operator_error(node))?;
+                    self.meter.leave(outer);
                     let watermark_us = operator.output_watermark_us();
                     self.outputs[node] = self.outputs[node].advanced(Progress { watermark_us, idle: input.idle });
                     self.emit(node, out)?;
@@ -347,6 +359,13 @@ impl Flow {
 
     /// All barriers of an epoch have reached `node`: its share goes into `part`, the barrier goes on.
     pub fn snapshot(&mut self, node: usize, part: &mut Part) -> Result<(), Error> {
+        let outer = self.meter.enter(node);
+        self.take_snapshot(node, part)?;
+        self.meter.leave(outer);
+        Ok(())
+    }
+
+    fn take_snapshot(&mut self, node: usize, part: &mut Part) -> Result<(), Error> {
         let id = self.shared.node(node).id.clone();
         match &mut self.operators[node] {
             Running::Source(source) => {
@@ -403,13 +422,38 @@ impl Flow {
         Ok(())
     }
 
+    /// The slice has slept since `from`.
+    pub fn waited(&mut self, from: Instant) {
+        let full =
+            |(_, operator): &(usize, &Running)| matches!(operator, Running::Exchange { edges, .. } if edges.is_full());
+        let full: Vec<usize> = self.operators.iter().enumerate().filter(full).map(|(node, _)| node).collect();
+        self.meter.waited(from, &full);
+    }
+
+    /// Tells what each operator has done so far.
     pub fn measure(&self) {
-        let bytes = |operator: &Running| match operator {
-            Running::Stateful(operator) => operator.memory_bytes() as u64,
-            _ => 0,
+        let micros = |time: Duration| time.as_micros() as u64;
+        let measured = |(node, operator): (usize, &Running)| {
+            let spent = self.meter.spent(node);
+            let mut metrics = OperatorMetrics {
+                id: self.shared.node(node).id.clone(),
+                total_us: micros(self.meter.elapsed()),
+                busy_us: micros(spent.busy),
+                blocked_us: micros(spent.blocked),
+                idle_us: micros(self.meter.idle()),
+                rows_in: spent.rows_in,
+                rows_out: spent.rows_out,
+                state_bytes: 0,
+            };
+            match operator {
+                Running::Stateful(operator) => metrics.state_bytes = operator.memory_bytes() as u64,
+                Running::Source(source) => source.times.measure(&mut metrics),
+                _ => {}
+            }
+            metrics
         };
         let slice = (self.slot % self.shared.config.slices) as usize;
-        self.shared.counters.saw_state(slice, self.operators.iter().map(bytes).sum());
+        self.shared.counters.saw_operators(slice, self.operators.iter().enumerate().map(measured).collect());
     }
 
     pub fn close(&mut self) {
