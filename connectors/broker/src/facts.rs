@@ -2,7 +2,7 @@
 //! append-only file, all of them in memory.
 //!
 //! Invariant: when `put` returns, the change is in the file (in the system's page cache, as with records); a file that a
-//! crash tore is read up to the torn line.
+//! crash tore is read up to the torn line, and a damaged line costs what it says and nothing else.
 //! Why no database: each commit of an offset would wait for the disk. Here, as in Kafka, it waits for a `write`.
 //!
 //! A line is the CRC-32C of the rest in hexadecimal, then a JSON array: `[key]` for what is gone, `[key, value]`.
@@ -39,6 +39,17 @@ fn sound(line: &str) -> Option<&str> {
     (u32::from_str_radix(sum, 16).ok()? == crc32c::crc32c(json.as_bytes())).then_some(json)
 }
 
+/// Takes a line into what lives; none if it is damaged.
+fn apply(line: &[u8], live: &mut BTreeMap<String, Box<str>>) -> Option<()> {
+    let json = sound(std::str::from_utf8(line).ok()?)?;
+    match serde_json::from_str::<Vec<serde_json::Value>>(json).ok()?.as_slice() {
+        [serde_json::Value::String(key), value] => live.insert(key.clone(), value.to_string().into_boxed_str()),
+        [serde_json::Value::String(key)] => live.remove(key),
+        _ => return None,
+    };
+    Some(())
+}
+
 impl Facts {
     pub fn open(path: &Path) -> io::Result<Self> {
         let bytes = match std::fs::read(path) {
@@ -46,16 +57,14 @@ impl Facts {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
         };
-        let mut live = BTreeMap::new();
+        let mut live: BTreeMap<String, Box<str>> = BTreeMap::new();
         let mut whole = 0;
         while let Some(length) = bytes[whole..].iter().position(|byte| *byte == b'\n') {
-            let text = std::str::from_utf8(&bytes[whole..whole + length]).ok();
-            let Some(json) = text.and_then(sound) else { break };
-            match serde_json::from_str::<Vec<serde_json::Value>>(json)?.as_slice() {
-                [serde_json::Value::String(key), value] => live.insert(key.clone(), value.to_string().into_boxed_str()),
-                [serde_json::Value::String(key)] => live.remove(key),
-                _ => break,
-            };
+            let line = &bytes[whole..whole + length];
+            if apply(line, &mut live).is_none() {
+                // Each line stands by itself, so the later ones still count.
+                tracing::error!(file = %path.display(), at = whole, "a damaged line is left out");
+            }
             whole += length + 1;
         }
         if whole < bytes.len() {
@@ -63,7 +72,7 @@ impl Facts {
         }
         let file = File::options().create(true).append(true).open(path)?;
         file.set_len(whole as u64)?;
-        let n_bytes_live = live.iter().map(|(key, value): (&String, &Box<str>)| (key.len() + value.len()) as u64).sum();
+        let n_bytes_live = live.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
         Ok(Self {
             path: path.to_path_buf(),
             file: Arc::new(file),
@@ -167,6 +176,11 @@ mod tests {
         facts.put("a/5", &5).unwrap();
         drop(facts);
         assert_eq!(Facts::open(&path).unwrap().scan::<u32>("a/").unwrap().len(), 3);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[12] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let facts = Facts::open(&path).unwrap();
+        assert_eq!(facts.scan::<u32>("a/").unwrap(), [("3".to_string(), 3), ("5".to_string(), 5)]);
     }
 
     #[test]

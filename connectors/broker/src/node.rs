@@ -19,6 +19,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+/// Begins the names of folders that are on their way out.
+const DELETED: &str = "deleted-";
 /// Between the parts of a key; names of groups may hold anything else.
 const SEPARATOR: char = '\u{1f}';
 
@@ -105,12 +107,14 @@ impl Node {
             known.push(written.id.simple().to_string());
             topics.insert(Arc::new(topic));
         }
-        // Folders of topics whose deletion a crash cut short, or whose creation.
         for entry in std::fs::read_dir(&self.dir)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if Uuid::parse_str(&name).is_ok() && !known.contains(&name) {
+            if name.starts_with(DELETED) {
+                // A crash cut its deletion short.
                 std::fs::remove_dir_all(entry.path())?;
+            } else if Uuid::parse_str(&name).is_ok() && !known.contains(&name) {
+                tracing::warn!(folder = %entry.path().display(), "belongs to no topic that is known, and is left alone");
             }
         }
         Ok(())
@@ -262,16 +266,16 @@ impl Node {
     pub fn delete_topic(&self, name: &str) -> Result<(), Refused> {
         let failed = |error: io::Error| (storage(&error), format!("failed to delete topic {name}: {error}"));
         let mut coordinator = lock(&self.coordinator);
-        let topic = {
-            let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
-            let Some(topic) = topics.get(name).cloned() else {
-                return Err((Code::UnknownTopicOrPartition, format!("There is no topic '{name}'.")));
-            };
-            // The file of facts decides: folders without one are removed at the next start.
-            lock(&self.facts).remove(&format!("topic/{name}")).map_err(failed)?;
-            topics.remove(name);
-            topic
+        let topic = self.topics.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let Some(topic) = topic else {
+            return Err((Code::UnknownTopicOrPartition, format!("There is no topic '{name}'.")));
         };
+        topic.all_partitions().iter().for_each(|partition| partition.close());
+        // The records go first: a crash before the next line leaves an empty topic, and one after it none.
+        let folder = topic.id.simple().to_string();
+        let deleted = self.dir.join(format!("{DELETED}{folder}"));
+        std::fs::rename(self.dir.join(&folder), &deleted).map_err(failed)?;
+        lock(&self.facts).remove(&format!("topic/{name}")).map_err(failed)?;
         coordinator.transactions.forget_topic(name);
         let mut facts = lock(&self.facts);
         for partition in topic.all_partitions() {
@@ -284,10 +288,7 @@ impl Node {
             }
         }
         drop(facts);
-        for partition in topic.all_partitions() {
-            partition.delete().map_err(failed)?;
-        }
-        std::fs::remove_dir_all(self.dir.join(topic.id.simple().to_string())).map_err(failed)
+        std::fs::remove_dir_all(deleted).map_err(failed)
     }
 
     pub fn set_configs(&self, name: &str, set: BTreeMap<String, String>) -> Result<(), Refused> {

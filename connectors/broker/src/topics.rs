@@ -85,10 +85,10 @@ impl Partition {
         lock(&self.waiting).retain(|other| !Arc::ptr_eq(other, waiting));
     }
 
-    pub fn delete(&self) -> io::Result<()> {
-        let log = lock(&self.log).take();
+    /// Nothing is written or read from now on.
+    pub fn close(&self) {
+        drop(lock(&self.log).take());
         self.wake();
-        log.map_or(Ok(()), |mut log| log.delete_all())
     }
 }
 

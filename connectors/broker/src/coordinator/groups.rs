@@ -411,7 +411,7 @@ impl Group {
             self.leader.clear();
             return Vec::new();
         }
-        if !self.members.get(&self.leader).is_some_and(|member| member.joining.is_some()) {
+        if self.members.get(&self.leader).is_none_or(|member| member.joining.is_none()) {
             let joined = self.members.iter().find(|(_, member)| member.joining.is_some());
             self.leader = joined.map(|(name, _)| name.clone()).unwrap_or_default();
         }

@@ -244,11 +244,4 @@ impl Log {
         }
         self.idle = true;
     }
-
-    /// Deletes the log with its folder.
-    pub fn delete_all(&mut self) -> io::Result<()> {
-        self.segments.clear();
-        self.unflushed.clear();
-        std::fs::remove_dir_all(&self.dir)
-    }
 }

@@ -49,7 +49,7 @@ fn begin_one(node: &Node, request: &InitProducerIdRequest) -> Result<Producer, C
         return Ok(producer);
     };
     let known =
-        (request.producer_id.0 >= 0).then(|| Producer { id: request.producer_id.0, epoch: request.producer_epoch });
+        (request.producer_id.0 >= 0).then_some(Producer { id: request.producer_id.0, epoch: request.producer_epoch });
     let now_ms = node.wall_ms() as u64;
     let timeout_ms = request.transaction_timeout_ms;
     let (producer, outcome) = coordinator.transactions.begin(now_ms, id.as_str(), timeout_ms, known)?;
