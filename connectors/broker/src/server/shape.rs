@@ -224,7 +224,7 @@ pub mod made_up {
     fn put(kind: &Kind, version: i16, flexible: bool, rng: &mut TestRng, to: &mut Vec<u8>) {
         match kind {
             Kind::Fixed(n) => {
-                let small = rng.next_u32() % 2 == 0;
+                let small = rng.next_u32().is_multiple_of(2);
                 to.extend((0..*n).map(|at| match (small, at + 1 == *n) {
                     (true, false) => 0,
                     (true, true) => (rng.next_u32() % 4) as u8,
@@ -257,7 +257,7 @@ pub mod made_up {
                 }
             }
             Kind::Optional(fields) => {
-                if rng.next_u32() % 2 == 0 {
+                if rng.next_u32().is_multiple_of(2) {
                     to.push(0xff);
                 } else {
                     to.push(1);
