@@ -211,7 +211,9 @@ impl Hands {
             Command::CollectGarbage { folder } => {
                 self.runtime.spawn(async move {
                     let collected = match Folder::local(&folder) {
-                        Ok(checkpoints) => manifest::collect_garbage(&checkpoints).await.map_err(|error| chain(&error)),
+                        Ok(checkpoints) => streaming::coordinator::garbage::collect(&checkpoints, 3)
+                            .await
+                            .map_err(|error| chain(&error)),
                         Err(error) => Err(chain(&error)),
                     };
                     if let Err(error) = collected {

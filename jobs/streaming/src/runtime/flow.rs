@@ -3,6 +3,7 @@
 //! Everything here runs to its end without waiting, except for the outside behind a sink and for whoever takes the
 //! results; the slice's loop ([`crate::runtime::slice`]) decides what comes next.
 
+use crate::control::StateFile;
 use crate::dataflow::Operator;
 use crate::runtime::edges::Edges;
 use crate::runtime::exchange::Message;
@@ -10,7 +11,7 @@ use crate::runtime::exchange::partition::partition;
 use crate::runtime::graph::Graph;
 use crate::runtime::operators::changes;
 use crate::runtime::operators::plan;
-use crate::runtime::operators::stateful::{Gathered, Output, Stateful, encode};
+use crate::runtime::operators::stateful::{Gathered, Output, Scope, Stateful, external};
 use crate::runtime::operators::window::BATCH_ROWS;
 use crate::runtime::operators::{filter, project, relabel, weighted};
 use crate::runtime::shared::Shared;
@@ -18,6 +19,7 @@ use crate::runtime::snapshot::Part;
 use crate::runtime::sources::{Source, SourceInput};
 use crate::runtime::watermark::Progress;
 use crate::runtime::{Error, retry};
+use crate::state::file;
 use arrow::array::{Int8Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use connectors::{Connector, Sink};
@@ -39,7 +41,7 @@ enum Running {
     Project { exprs: Vec<Arc<dyn PhysicalExpr>> },
     Filter { predicate: Arc<dyn PhysicalExpr> },
     Exchange { keys: Vec<usize>, edges: Edges, sent: Progress },
-    Stateful(Box<dyn Stateful>),
+    Stateful(Box<dyn Stateful>, Scope),
     Union,
     Sink { table: String, schema: SchemaRef, sink: Box<dyn Sink> },
     Collect { results: Sender<RecordBatch> },
@@ -74,7 +76,10 @@ impl Flow {
         let mut edges_in = BTreeMap::new();
         for (at, node) in shared.dataflow.nodes.iter().enumerate() {
             if let Some(operator) = plan::make(&shared.dataflow, at, slot).map_err(shared.operator_error(at))? {
-                operators.push(Running::Stateful(restored(shared, at, slot, operator)?));
+                let operator = restored(shared, at, slot, operator)?;
+                let goes_on = shared.restored.goes_on(&node.id, slot, shared.n_slots()).is_some();
+                let scope = if goes_on { Scope::Touched } else { Scope::All };
+                operators.push(Running::Stateful(operator, scope));
                 continue;
             }
             operators.push(match &node.operator {
@@ -193,7 +198,7 @@ impl Flow {
     /// Lets every operator say what it kept back, those nearer to the sources first.
     pub fn flush_pending(&mut self) -> Result<(), Error> {
         for node in 0..self.operators.len() {
-            if let Running::Stateful(operator) = &mut self.operators[node]
+            if let Running::Stateful(operator, _) = &mut self.operators[node]
                 && operator.n_pending() > 0
             {
                 let mut out = Output::default();
@@ -241,7 +246,7 @@ impl Flow {
                 }
                 Ok(())
             }
-            Running::Stateful(operator) => {
+            Running::Stateful(operator, _) => {
                 let mut out = Output::default();
                 operator.process(input, batch, &mut out).map_err(failed)?;
                 if operator.n_pending() >= PENDING_ROWS {
@@ -315,7 +320,7 @@ impl Flow {
                         self.outputs[node] = self.outputs[node].combined(edges.iter().copied());
                     }
                 }
-                Running::Stateful(operator) if changed || came_in.len() > 1 => {
+                Running::Stateful(operator, _) if changed || came_in.len() > 1 => {
                     for (place, from) in came_in.iter().enumerate() {
                         if self.outputs[*from].ended() {
                             operator.input_ended(place).map_err(self.shared.operator_error(node))?;
@@ -334,7 +339,7 @@ impl Flow {
                     self.outputs[node] = self.outputs[node].advanced(Progress { watermark_us, idle: input.idle });
                     self.emit(node, out)?;
                 }
-                Running::Stateful(_) => {}
+                Running::Stateful(..) => {}
                 Running::Project { .. }
                 | Running::Filter { .. }
                 | Running::Union
@@ -365,14 +370,15 @@ impl Flow {
             Running::Exchange { edges, .. } => {
                 edges.send_all(&Message::Barrier { epoch: part.epoch, last: part.last });
             }
-            Running::Stateful(operator) => {
+            Running::Stateful(operator, scope) => {
                 let mut out = Output::default();
-                let (watermark_us, owner) = (self.inputs[node].watermark_us, (self.slot, self.shared.n_slots()));
-                let files = operator
-                    .flush(&mut out)
-                    .and_then(|()| operator.snapshot())
-                    .and_then(|tables| encode(&id, watermark_us, &tables, owner));
-                part.state.insert(id, files.map_err(self.shared.operator_error(node))?);
+                if self.shared.take_wanted_base(self.slot, &id) {
+                    *scope = Scope::All;
+                }
+                let snapshot = operator.flush(&mut out).and_then(|()| operator.snapshot(*scope));
+                *scope = Scope::Touched;
+                let watermark_us = self.inputs[node].watermark_us;
+                part.take(id, watermark_us, snapshot.map_err(self.shared.operator_error(node))?);
                 self.emit(node, out)?;
             }
             Running::Sink { table, sink, .. } => {
@@ -405,7 +411,7 @@ impl Flow {
 
     pub fn measure(&self) {
         let bytes = |operator: &Running| match operator {
-            Running::Stateful(operator) => operator.memory_bytes() as u64,
+            Running::Stateful(operator, _) => operator.memory_bytes() as u64,
             _ => 0,
         };
         let slice = (self.slot % self.shared.config.slices) as usize;
@@ -449,19 +455,28 @@ fn restored(
     mut operator: Box<dyn Stateful>,
 ) -> Result<Box<dyn Stateful>, Error> {
     let id = &shared.node(node).id;
-    let Some(names) = shared.restored.state.get(id) else { return Ok(operator) };
+    let Some(chains) = shared.restored.state.get(id) else { return Ok(operator) };
     let mut gathered = Gathered::new(id, (slot, shared.n_slots()));
-    for name in names {
-        let bytes = shared.config.checkpoints.get_blocking(&shared.io, name).map_err(|source| Error::Restore {
-            job: shared.config.job.clone(),
-            operator: id.clone(),
-            epoch: shared.restored.epoch,
-            source: Box::new(source),
-        })?;
-        gathered.add(&bytes).map_err(|source| {
-            let source = source.context(format!("state file {name}"));
-            shared.operator_error(node)(source)
-        })?;
+    for chain in chains.iter().filter(|chain| gathered.overlaps(chain.slot, chain.n_slots)).collect::<Vec<_>>() {
+        let mut files = Vec::with_capacity(chain.files.len());
+        for StateFile { name, .. } in &chain.files {
+            let bytes = shared.config.checkpoints.get_blocking(&shared.io, name).map_err(|source| Error::Restore {
+                job: shared.config.job.clone(),
+                operator: id.clone(),
+                epoch: shared.restored.epoch,
+                source: Box::new(source),
+            })?;
+            files.push(file::decode(&bytes).map_err(|source| {
+                let source = external(source).context(format!("state file {name}"));
+                shared.operator_error(node)(source)
+            })?);
+        }
+        // A checkpoint of an earlier version says in its files how far event time had come.
+        let watermark_us = match chain.n_slots {
+            0 => files.iter().map(|file| file.watermark_us).min().unwrap_or(chain.watermark_us),
+            _ => chain.watermark_us,
+        };
+        gathered.add(files, watermark_us).map_err(shared.operator_error(node))?;
     }
     gathered.restore(operator.as_mut()).map_err(shared.operator_error(node))?;
     Ok(operator)

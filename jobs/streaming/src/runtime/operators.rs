@@ -13,6 +13,7 @@ pub mod stateful;
 #[cfg(test)]
 pub mod testing;
 pub mod top_n;
+pub mod touched;
 pub mod upsert;
 pub mod window;
 

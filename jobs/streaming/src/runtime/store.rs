@@ -4,7 +4,7 @@
 
 use futures::StreamExt;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
@@ -23,6 +23,13 @@ pub struct Error {
     store: String,
     #[source]
     pub source: Box<object_store::Error>,
+}
+
+impl Error {
+    /// Whether what was to be read is not there.
+    pub fn is_absent(&self) -> bool {
+        matches!(*self.source, object_store::Error::NotFound { .. })
+    }
 }
 
 impl Folder {
@@ -52,7 +59,7 @@ impl Folder {
         self.prefix.parts().chain(Path::from(relative).parts()).collect()
     }
 
-    pub async fn put(&self, relative: &str, bytes: Vec<u8>) -> Result<(), Error> {
+    pub async fn put(&self, relative: &str, bytes: impl Into<PutPayload>) -> Result<(), Error> {
         let put = self.store.put(&self.path(relative), bytes.into()).await;
         put.map(drop).map_err(|source| self.error("write", relative, source))
     }
