@@ -54,14 +54,22 @@ pub struct StreamBody {
     /// Relative paths in `WITH (…)` are relative to this folder.
     pub base_dir: String,
     pub checkpoint_interval_ms: u64,
-    /// Where checkpoints go; the runner's own folder when absent.
+    /// Where checkpoints go, a folder or `s3://bucket/prefix`; the runner's own folder when absent.
     pub checkpoint_dir: Option<String>,
+    /// How many checkpoints are kept.
+    #[serde(default = "checkpoints_retained")]
+    pub checkpoint_retain: u32,
     /// Models that `predict` names in these statements.
     pub models: Vec<String>,
     /// Fingerprint of the operator graph planned at the desk; a task whose own plan differs refuses to start.
     pub fingerprint: String,
     /// Every source ends by itself, so that jobs after this one wait for its end instead of its start.
     pub bounded: bool,
+}
+
+/// Of jobs that were submitted before it could be said.
+fn checkpoints_retained() -> u32 {
+    3
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use super::job::Record;
 use super::placement::HeldOffer;
-use super::{Book, Command, Config, Event, Framework, Launch, Payload, Prepared, Status};
+use super::{Book, Command, Config, Event, Framework, Launch, Payload, Prepared, Resume, Status};
 use crate::view::JobView;
 use jobs::{CommandBody, JobBody, JobId, JobSpec, Reason, Resources, Restart, StreamBody, TaskId, TaskState};
 use std::collections::BTreeMap;
@@ -28,6 +28,7 @@ fn stream() -> JobBody {
         base_dir: "/".into(),
         checkpoint_interval_ms: 1_000,
         checkpoint_dir: None,
+        checkpoint_retain: 3,
         models: Vec::new(),
         fingerprint: "f".into(),
         bounded: true,
@@ -116,7 +117,7 @@ impl World {
     }
 
     fn submit(&mut self, specs: Vec<JobSpec>) {
-        let (_, commands) = self.book.submit(self.now_ms, specs, "sub", false).expect("a new group");
+        let (_, commands) = self.book.submit(self.now_ms, specs, "sub", Resume::Anew).expect("a new group");
         self.carry(commands);
     }
 

@@ -191,6 +191,7 @@ async fn stream(
         base_dir: shared.base_dir.to_string(),
         checkpoint_interval_ms: shared.checkpoint.interval_ms,
         checkpoint_dir: shared.checkpoint.dir.as_deref().map(|dir| absolute(dir, shared.base_dir)),
+        checkpoint_retain: shared.checkpoint.retain,
         models: models.to_vec(),
         fingerprint: dataflow.as_ref().map(Dataflow::fingerprint).unwrap_or_default(),
         bounded: dataflow.as_ref().is_some_and(Dataflow::bounded),

@@ -24,8 +24,7 @@ pub fn run(
     link: &Link,
 ) -> Result<(), Failure> {
     let dataflow = dataflow(body, Path::new(&plan.model_dir))?;
-    let checkpoints =
-        Folder::local(Path::new(&plan.checkpoint_dir)).map_err(|error| Failure::Passing(chain(&error)))?;
+    let checkpoints = Folder::open(&plan.checkpoint_dir).map_err(|error| Failure::Passing(chain(&error)))?;
     let restore = match plan.restore_epoch {
         None => None,
         Some(epoch) => Some(read_manifest(&checkpoints, epoch)?),

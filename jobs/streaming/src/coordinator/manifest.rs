@@ -40,6 +40,10 @@ pub enum Error {
     Superseded { ours: u64, newest: u64 },
     #[error("make savepoint {name}: there is one of this name, of epoch {epoch}; drop it first, or take another name")]
     Named { name: String, epoch: u64 },
+    #[error(
+        "find checkpoint '{name}': no savepoint and no epoch that is kept is called so; `smack checkpoint JOB --ls` lists them"
+    )]
+    Unknown { name: String },
     #[error("publish epoch {epoch}: generation {by} has published another one under this number")]
     Taken { epoch: u64, by: u64 },
 }

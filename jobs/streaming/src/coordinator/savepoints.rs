@@ -78,6 +78,68 @@ pub async fn all(folder: &Folder) -> Result<Vec<Manifest>, Error> {
     Ok(all)
 }
 
+/// The savepoint of this name, or the epoch of this number.
+pub async fn find(folder: &Folder, name: &str) -> Result<Manifest, Error> {
+    let found = match name.parse::<u64>() {
+        Ok(epoch) => manifest::read(folder, epoch).await,
+        Err(_) => read(folder, name).await,
+    };
+    found.map_err(|error| match error {
+        Error::Store(error) if error.is_absent() => Error::Unknown { name: name.to_string() },
+        error => error,
+    })
+}
+
+/// Makes a savepoint or an epoch the newest manifest again, for a job of which nothing runs: what came after it counts no
+/// more, but epochs go on rising. Gives that manifest.
+pub async fn go_back(folder: &Folder, name: &str) -> Result<Manifest, Error> {
+    let found = find(folder, name).await?;
+    let Some(latest) = manifest::latest(folder).await?.filter(|latest| latest.epoch > found.epoch) else {
+        return Ok(found);
+    };
+    let mut again = Manifest { epoch: latest.epoch + 1, ..found };
+    for task in &mut again.tasks {
+        // A later epoch was taken, so this one was committed: its sinks have nothing left to do.
+        task.prepared.clear();
+        (task.prepared_bytes, task.bytes_written) = (0, 0);
+    }
+    match manifest::create(folder, &manifest::manifest_file(again.epoch), &again).await? {
+        true => Ok(again),
+        false => Err(Error::Taken { epoch: again.epoch, by: latest.generation }),
+    }
+}
+
+/// A checkpoint that is kept, for people.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Of a savepoint.
+    pub name: Option<String>,
+    pub manifest: Manifest,
+    pub written_ms: u64,
+}
+
+/// All that are kept: savepoints by name, then epochs, rising.
+pub async fn list(folder: &Folder) -> Result<Vec<Listed>, Error> {
+    let mut files: Vec<(Option<String>, String)> =
+        names(folder).await?.into_iter().map(|name| (Some(name.clone()), file(&name))).collect();
+    let epochs = manifest::epochs(folder).await?;
+    files.extend(epochs.into_iter().map(|epoch| (None, manifest::manifest_file(epoch))));
+    let mut listed = Vec::with_capacity(files.len());
+    for (name, file) in files {
+        let found = async {
+            let manifest = manifest::read_file(folder, &file).await?;
+            Ok(Listed { name, manifest, written_ms: folder.written_ms(&file).await? })
+        };
+        match found.await {
+            Ok(found) => listed.push(found),
+            // Removed since it was listed.
+            Err(Error::Store(error)) if error.is_absent() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(listed)
+}
+
 fn file(name: &str) -> String {
     format!("{FOLDER}/{name}.json")
 }

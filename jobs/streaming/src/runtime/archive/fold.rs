@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(due(&files(&[M, M / 2, M / 2])), None);
         assert_eq!(due(&files(&[M, M / 2, M / 2, 1])), Some(0));
         assert_eq!(due(&files(&[10, 20, 30])), None, "too small to matter");
-        assert_eq!(due(&files(&[10, 20, 30, 10])), Some(0));
+        assert_eq!(due(&files(&[10, 20, 30, 20])), Some(0));
         assert_eq!(due(&files(&[M, 9, 9, 9])), None);
         assert_eq!(due(&files(&[M, 9, 9, 9, 9])), Some(1));
         assert_eq!(due(&files(&[M, 60, 9, 9, 9, 9])), Some(1));

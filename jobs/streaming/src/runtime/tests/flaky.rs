@@ -28,7 +28,8 @@ impl Flaky {
     }
 
     fn one_in(&self, n: u64) -> bool {
-        let next = self.random.load(Relaxed).wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let next =
+            self.random.load(Relaxed).wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.random.store(next, Relaxed);
         (next >> 33).is_multiple_of(n)
     }
