@@ -59,6 +59,9 @@ pub struct StreamBody {
     /// How many checkpoints are kept.
     #[serde(default = "checkpoints_retained")]
     pub checkpoint_retain: u32,
+    /// What the state of each task may take in memory; what is more goes to its disk. See [`StreamBody::state_memory`].
+    #[serde(default)]
+    pub state_memory_bytes: Option<u64>,
     /// Models that `predict` names in these statements.
     pub models: Vec<String>,
     /// Fingerprint of the operator graph planned at the desk; a task whose own plan differs refuses to start.
@@ -70,6 +73,13 @@ pub struct StreamBody {
 /// Of jobs that were submitted before it could be said.
 fn checkpoints_retained() -> u32 {
     3
+}
+
+impl StreamBody {
+    /// In bytes, of a task with these resources: half of its memory, unless the file says something else.
+    pub fn state_memory(&self, resources: &Resources) -> u64 {
+        self.state_memory_bytes.unwrap_or((resources.amount("mem") * 1024.0 * 1024.0 / 2.0) as u64)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

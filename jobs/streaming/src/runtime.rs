@@ -10,12 +10,14 @@
 
 pub(crate) mod archive;
 pub mod barrier;
+mod budget;
 pub mod dead_letters;
 mod edges;
 pub mod exchange;
 mod flow;
 pub mod graph;
 pub mod local;
+mod meter;
 pub mod operators;
 mod restore;
 mod retry;
@@ -65,6 +67,10 @@ pub struct TaskConfig {
     pub tables_endpoint: Option<String>,
     pub token: Option<String>,
     pub dead_letter_dir: PathBuf,
+    /// Bytes that the state of all slices together may take in memory.
+    pub state_memory: u64,
+    /// Where state goes that memory has no room for; nothing in it outlives the task.
+    pub spill_dir: PathBuf,
     pub connectors: Finder,
 }
 

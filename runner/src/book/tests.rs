@@ -29,6 +29,7 @@ fn stream() -> JobBody {
         checkpoint_interval_ms: 1_000,
         checkpoint_dir: None,
         checkpoint_retain: 3,
+        state_memory_bytes: None,
         models: Vec::new(),
         fingerprint: "f".into(),
         bounded: true,
@@ -439,7 +440,8 @@ fn a_stream_changes_its_tasks_also_when_the_runner_dies_in_between() {
 fn a_stopped_stream_is_gone_on_with_under_its_old_name() {
     let mut world = World::new();
     world.submit(vec![spec("s", stream())]);
-    let refused = world.book.submit(world.now_ms, vec![spec("s", stream())], "new", true).expect_err("it runs");
+    let refused =
+        world.book.submit(world.now_ms, vec![spec("s", stream())], "new", Resume::Latest).expect_err("it runs");
     assert!(refused.contains("already there"), "{refused}");
     let tasks = world.running("s");
     let (_, commands) = world.book.stop(world.now_ms, "g").expect("it runs");
@@ -450,7 +452,7 @@ fn a_stopped_stream_is_gone_on_with_under_its_old_name() {
     assert_eq!(world.job("s").state, "stopped");
     world.seen();
     let changed = JobSpec { parallelism: 1, ..spec("s", stream()) };
-    let (_, commands) = world.book.submit(world.now_ms, vec![changed], "new", true).expect("it is stopped");
+    let (_, commands) = world.book.submit(world.now_ms, vec![changed], "new", Resume::Latest).expect("it is stopped");
     world.carry(commands);
     assert!(!world.seen().iter().any(|command| matches!(command, Command::Forget(_))), "its folder stays");
     let launched = world.placed("s", Some(manifest(9)));

@@ -10,7 +10,7 @@ use crate::view::{JobView, WhyView};
 pub use daemon::client::chain;
 use jobs::{JobId, JobSpec};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 use streaming::coordinator::{garbage, manifest, savepoints};
 use streaming::runtime::Folder;

@@ -3,15 +3,16 @@
 //! Everything here runs to its end without waiting, except for the outside behind a sink and for whoever takes the
 //! results; the slice's loop ([`crate::runtime::slice`]) decides what comes next.
 
-use crate::control::StateFile;
+use crate::control::OperatorMetrics;
 use crate::dataflow::Operator;
+use crate::runtime::budget::Budget;
 use crate::runtime::edges::Edges;
 use crate::runtime::exchange::Message;
 use crate::runtime::exchange::partition::partition;
 use crate::runtime::graph::Graph;
+use crate::runtime::meter::Meter;
 use crate::runtime::operators::changes;
-use crate::runtime::operators::plan;
-use crate::runtime::operators::stateful::{Gathered, Output, Scope, Stateful, external};
+use crate::runtime::operators::stateful::{Output, Scope, Stateful};
 use crate::runtime::operators::window::BATCH_ROWS;
 use crate::runtime::operators::{filter, project, relabel, weighted};
 use crate::runtime::shared::Shared;
@@ -19,7 +20,6 @@ use crate::runtime::snapshot::Part;
 use crate::runtime::sources::{Source, SourceInput};
 use crate::runtime::watermark::Progress;
 use crate::runtime::{Error, retry};
-use crate::state::file;
 use arrow::array::{Int8Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use connectors::{Connector, Sink};
@@ -29,7 +29,9 @@ use datafusion::physical_expr::PhysicalExpr;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+mod state;
 
 /// Rows that an operator takes before it says what it kept back, if input never pauses.
 const PENDING_ROWS: usize = 50_000;
@@ -41,7 +43,7 @@ enum Running {
     Project { exprs: Vec<Arc<dyn PhysicalExpr>> },
     Filter { predicate: Arc<dyn PhysicalExpr> },
     Exchange { keys: Vec<usize>, edges: Edges, sent: Progress },
-    Stateful(Box<dyn Stateful>, Scope),
+    Stateful(Box<dyn Stateful>),
     Union,
     Sink { table: String, schema: SchemaRef, sink: Box<dyn Sink> },
     Collect { results: Sender<RecordBatch> },
@@ -52,6 +54,8 @@ pub struct Flow {
     graph: Graph,
     slot: u32,
     operators: Vec<Running>,
+    /// By node: what of its state the next snapshot is to give.
+    scopes: Vec<Scope>,
     /// By node: how far its output has come. For an exchange: of the receiving half.
     outputs: Vec<Progress>,
     /// By node: how far its input has come.
@@ -60,6 +64,8 @@ pub struct Flow {
     edges_in: BTreeMap<usize, Vec<Progress>>,
     /// The last epoch that the sinks committed.
     committed: u64,
+    budget: Budget,
+    pub meter: Meter,
 }
 
 impl Flow {
@@ -73,13 +79,14 @@ impl Flow {
         let graph = shared.graph.clone();
         let n_nodes = shared.dataflow.nodes.len();
         let mut operators = Vec::with_capacity(n_nodes);
+        let mut scopes = vec![Scope::All; n_nodes];
         let mut edges_in = BTreeMap::new();
         for (at, node) in shared.dataflow.nodes.iter().enumerate() {
-            if let Some(operator) = plan::make(&shared.dataflow, at, slot).map_err(shared.operator_error(at))? {
-                let operator = restored(shared, at, slot, operator)?;
-                let goes_on = shared.restored.goes_on(&node.id, slot, shared.n_slots()).is_some();
-                let scope = if goes_on { Scope::Touched } else { Scope::All };
-                operators.push(Running::Stateful(operator, scope));
+            if let Some(operator) = state::open(shared, at, slot)? {
+                if shared.restored.goes_on(&node.id, slot, shared.n_slots()).is_some() {
+                    scopes[at] = Scope::Touched;
+                }
+                operators.push(Running::Stateful(operator));
                 continue;
             }
             operators.push(match &node.operator {
@@ -119,10 +126,13 @@ impl Flow {
             graph,
             slot,
             operators,
+            scopes,
             outputs: vec![Progress::START; n_nodes],
             inputs: vec![Progress::START; n_nodes],
             edges_in,
             committed: shared.restored.epoch,
+            budget: Budget::new(state::memory_of_slice(shared)),
+            meter: Meter::new(n_nodes),
         })
     }
 
@@ -166,9 +176,13 @@ impl Flow {
         if batch.num_rows() == 0 {
             return Ok(());
         }
+        self.meter.gave(node, batch.num_rows());
         for at in 0..self.graph.readers[node].len() {
             let (reader, input) = self.graph.readers[node][at];
+            self.meter.took(reader, batch.num_rows());
+            let outer = self.meter.enter(reader);
             self.process(reader, input, batch)?;
+            self.meter.leave(outer);
         }
         Ok(())
     }
@@ -197,16 +211,20 @@ impl Flow {
 
     /// Lets every operator say what it kept back, those nearer to the sources first.
     pub fn flush_pending(&mut self) -> Result<(), Error> {
+        let mut moved = false;
         for node in 0..self.operators.len() {
-            if let Running::Stateful(operator, _) = &mut self.operators[node]
+            if let Running::Stateful(operator) = &mut self.operators[node]
                 && operator.n_pending() > 0
             {
                 let mut out = Output::default();
+                let outer = self.meter.enter(node);
                 operator.flush(&mut out).map_err(self.shared.operator_error(node))?;
+                self.meter.leave(outer);
                 self.emit(node, out)?;
+                moved |= self.output_moved(node);
             }
         }
-        Ok(())
+        if moved { self.propagate() } else { Ok(()) }
     }
 
     pub fn any_full(&self) -> bool {
@@ -246,8 +264,9 @@ impl Flow {
                 }
                 Ok(())
             }
-            Running::Stateful(operator, _) => {
+            Running::Stateful(operator) => {
                 let mut out = Output::default();
+                self.budget.took(batch);
                 operator.process(input, batch, &mut out).map_err(failed)?;
                 if operator.n_pending() >= PENDING_ROWS {
                     operator.flush(&mut out).map_err(self.shared.operator_error(node))?;
@@ -320,7 +339,7 @@ impl Flow {
                         self.outputs[node] = self.outputs[node].combined(edges.iter().copied());
                     }
                 }
-                Running::Stateful(operator, _) if changed || came_in.len() > 1 => {
+                Running::Stateful(operator) if changed || came_in.len() > 1 => {
                     for (place, from) in came_in.iter().enumerate() {
                         if self.outputs[*from].ended() {
                             operator.input_ended(place).map_err(self.shared.operator_error(node))?;
@@ -330,16 +349,16 @@ impl Flow {
                         continue;
                     }
                     let mut out = Output::default();
-                    let mut advanced = operator.advance(input.watermark_us, &mut out);
-                    if advanced.is_ok() && input.ended() {
-                        advanced = operator.flush(&mut out);
-                    }
-                    advanced.map_err(self.shared.operator_error(node))?;
-                    let watermark_us = operator.output_watermark_us();
-                    self.outputs[node] = self.outputs[node].advanced(Progress { watermark_us, idle: input.idle });
+                    let outer = self.meter.enter(node);
+                    operator.advance(input.watermark_us, &mut out).map_err(self.shared.operator_error(node))?;
+                    self.meter.leave(outer);
                     self.emit(node, out)?;
+                    if input.ended() {
+                        self.settle(node)?;
+                    }
+                    self.output_moved(node);
                 }
-                Running::Stateful(..) => {}
+                Running::Stateful(_) => {}
                 Running::Project { .. }
                 | Running::Filter { .. }
                 | Running::Union
@@ -352,6 +371,13 @@ impl Flow {
 
     /// All barriers of an epoch have reached `node`: its share goes into `part`, the barrier goes on.
     pub fn snapshot(&mut self, node: usize, part: &mut Part) -> Result<(), Error> {
+        let outer = self.meter.enter(node);
+        self.take_snapshot(node, part)?;
+        self.meter.leave(outer);
+        Ok(())
+    }
+
+    fn take_snapshot(&mut self, node: usize, part: &mut Part) -> Result<(), Error> {
         let id = self.shared.node(node).id.clone();
         match &mut self.operators[node] {
             Running::Source(source) => {
@@ -370,16 +396,20 @@ impl Flow {
             Running::Exchange { edges, .. } => {
                 edges.send_all(&Message::Barrier { epoch: part.epoch, last: part.last });
             }
-            Running::Stateful(operator, scope) => {
-                let mut out = Output::default();
-                if self.shared.take_wanted_base(self.slot, &id) {
-                    *scope = Scope::All;
+            Running::Stateful(_) => {
+                self.settle(node)?;
+                if self.output_moved(node) {
+                    self.propagate()?;
                 }
-                let snapshot = operator.flush(&mut out).and_then(|()| operator.snapshot(*scope));
-                *scope = Scope::Touched;
                 let watermark_us = self.inputs[node].watermark_us;
-                part.take(id, watermark_us, snapshot.map_err(self.shared.operator_error(node))?);
-                self.emit(node, out)?;
+                if self.shared.take_wanted_base(self.slot, &id) {
+                    self.scopes[node] = Scope::All;
+                }
+                if let Running::Stateful(operator) = &mut self.operators[node] {
+                    let snapshot = operator.snapshot(self.scopes[node]).map_err(self.shared.operator_error(node))?;
+                    part.take(id, watermark_us, snapshot);
+                }
+                self.scopes[node] = Scope::Touched;
             }
             Running::Sink { table, sink, .. } => {
                 let bytes = retry::until_done(&self.shared, table, "prepare", || sink.prepare(part.epoch))?;
@@ -409,13 +439,42 @@ impl Flow {
         Ok(())
     }
 
+    /// The slice has slept since `from`.
+    pub fn waited(&mut self, from: Instant) {
+        let full =
+            |(_, operator): &(usize, &Running)| matches!(operator, Running::Exchange { edges, .. } if edges.is_full());
+        let full: Vec<usize> = self.operators.iter().enumerate().filter(full).map(|(node, _)| node).collect();
+        self.meter.waited(from, &full);
+    }
+
+    /// Tells what each operator has done so far.
     pub fn measure(&self) {
-        let bytes = |operator: &Running| match operator {
-            Running::Stateful(operator, _) => operator.memory_bytes() as u64,
-            _ => 0,
+        let micros = |time: Duration| time.as_micros() as u64;
+        let measured = |(node, operator): (usize, &Running)| {
+            let spent = self.meter.spent(node);
+            let mut metrics = OperatorMetrics {
+                id: self.shared.node(node).id.clone(),
+                total_us: micros(self.meter.elapsed()),
+                busy_us: micros(spent.busy),
+                blocked_us: micros(spent.blocked),
+                idle_us: micros(self.meter.idle()),
+                rows_in: spent.rows_in,
+                rows_out: spent.rows_out,
+                state_bytes: 0,
+                spilled_bytes: 0,
+            };
+            match operator {
+                Running::Stateful(operator) => {
+                    metrics.state_bytes = operator.memory_bytes() as u64;
+                    metrics.spilled_bytes = operator.spilled_bytes();
+                }
+                Running::Source(source) => source.times.measure(&mut metrics),
+                _ => {}
+            }
+            metrics
         };
         let slice = (self.slot % self.shared.config.slices) as usize;
-        self.shared.counters.saw_state(slice, self.operators.iter().map(bytes).sum());
+        self.shared.counters.saw_operators(slice, self.operators.iter().enumerate().map(measured).collect());
     }
 
     pub fn close(&mut self) {
@@ -445,41 +504,6 @@ fn find(shared: &Shared, connector: &str, table: &str) -> Result<&'static dyn Co
         doing: "open",
         text: format!("there is no connector '{connector}'"),
     })
-}
-
-/// The operator with the state that the checkpoint holds for this slice.
-fn restored(
-    shared: &Shared,
-    node: usize,
-    slot: u32,
-    mut operator: Box<dyn Stateful>,
-) -> Result<Box<dyn Stateful>, Error> {
-    let id = &shared.node(node).id;
-    let Some(chains) = shared.restored.state.get(id) else { return Ok(operator) };
-    let mut gathered = Gathered::new(id, (slot, shared.n_slots()));
-    for chain in chains.iter().filter(|chain| gathered.overlaps(chain.slot, chain.n_slots)).collect::<Vec<_>>() {
-        let mut files = Vec::with_capacity(chain.files.len());
-        for StateFile { name, .. } in &chain.files {
-            let bytes = shared.config.checkpoints.get_blocking(&shared.io, name).map_err(|source| Error::Restore {
-                job: shared.config.job.clone(),
-                operator: id.clone(),
-                epoch: shared.restored.epoch,
-                source: Box::new(source),
-            })?;
-            files.push(file::decode(&bytes).map_err(|source| {
-                let source = external(source).context(format!("state file {name}"));
-                shared.operator_error(node)(source)
-            })?);
-        }
-        // A checkpoint of an earlier version says in its files how far event time had come.
-        let watermark_us = match chain.n_slots {
-            0 => files.iter().map(|file| file.watermark_us).min().unwrap_or(chain.watermark_us),
-            _ => chain.watermark_us,
-        };
-        gathered.add(files, watermark_us).map_err(shared.operator_error(node))?;
-    }
-    gathered.restore(operator.as_mut()).map_err(shared.operator_error(node))?;
-    Ok(operator)
 }
 
 fn open_sink(shared: &Shared, node: usize, slot: u32, table: &connectors::TableDef) -> Result<Box<dyn Sink>, Error> {

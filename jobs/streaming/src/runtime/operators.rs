@@ -6,6 +6,7 @@ pub mod group_aggregate;
 pub mod groups;
 pub mod join;
 pub mod over;
+pub mod paged;
 pub mod partitions;
 pub mod plan;
 pub mod session;

@@ -10,7 +10,7 @@ use jobs::Diagnostic;
 pub const RETAIN_MAX: u32 = 1000;
 
 /// Every key, with what its value is.
-pub const SETTINGS: [(&str, &str); 9] = [
+pub const SETTINGS: [(&str, &str); 10] = [
     ("job.name", "name of the group of jobs in this file"),
     ("job.role", "role whose share the jobs use"),
     ("job.parallelism", "number of tasks of each stream job"),
@@ -20,6 +20,7 @@ pub const SETTINGS: [(&str, &str); 9] = [
     ("checkpoint.interval", "time between checkpoints, for example 1s"),
     ("checkpoint.dir", "folder of the checkpoints, or s3://bucket/prefix"),
     ("checkpoint.retain", "number of checkpoints that are kept"),
+    ("state.memory", "memory that the state of each task may take, for example 128MiB"),
 ];
 
 /// After `SET`.
@@ -82,7 +83,7 @@ fn check(setting: &Setting) -> Parsed<()> {
                 return at_value(format!("'{value}' is not a number of processors"));
             }
         }
-        "job.mem" => {
+        "job.mem" | "state.memory" => {
             if let Err(error) = jobs::text::parse_mem_mib(value) {
                 return at_value(error);
             }

@@ -32,14 +32,6 @@ fn until_column(schema: &Schema) -> Option<usize> {
     (schema.fields().get(1).is_some_and(|field| field.name() == UNTIL)).then_some(1)
 }
 
-/// A table's rows without [`UNTIL`].
-pub fn without_until(rows: Rows) -> Result<Rows, ArrowError> {
-    let Some(until) = until_column(&rows.schema) else { return Ok(rows) };
-    let kept: Vec<usize> = (0..rows.schema.fields().len()).filter(|column| *column != until).collect();
-    let batches = rows.batches.iter().map(|batch| batch.project(&kept)).collect::<Result<_, _>>()?;
-    Ok(Rows { schema: Arc::new(rows.schema.project(&kept)?), batches })
-}
-
 /// One file that says what these say, of the keys in this range: a base if the first one is a base. `watermark_us`: how
 /// far event time had come with the last one.
 pub fn fold(files: Vec<Contents>, watermark_us: i64, range: &RangeInclusive<u64>) -> Result<Contents, ArrowError> {

@@ -30,7 +30,7 @@ mod state;
 mod sum;
 
 use crate::runtime::operators::changes;
-use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful};
+use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Timing};
 use crate::runtime::operators::touched::{Selection, Touched};
 use crate::runtime::operators::window::BATCH_ROWS;
 use aggregates::Aggregates;
@@ -299,6 +299,14 @@ impl Stateful for GroupAggregate {
             + self.touched.memory_bytes()
             + self.aggregates.memory_bytes()
             + self.pending.memory_bytes()
+    }
+
+    fn is_timeless(&self) -> bool {
+        true
+    }
+
+    fn timing(&self) -> Timing {
+        Timing::NONE
     }
 }
 

@@ -30,7 +30,7 @@ mod shape;
 mod state;
 mod store;
 
-use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful};
+use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Timing};
 use crate::runtime::operators::touched::{Selection, Touched, hash_new};
 use crate::state::hash;
 use arrival::Arrival;
@@ -251,6 +251,15 @@ impl Stateful for Join {
     fn memory_bytes(&self) -> usize {
         let touched = self.touched.memory_bytes() + self.hashes.capacity() * size_of::<u64>();
         self.keys.memory_bytes() + touched + self.stores.iter().map(Store::memory_bytes).sum::<usize>()
+    }
+
+    fn is_timeless(&self) -> bool {
+        self.shape.horizon.is_none()
+    }
+
+    fn timing(&self) -> Timing {
+        let due_us = self.stores.iter().filter_map(Store::next_expiry).min();
+        Timing { due_us, from_us: i64::MAX }
     }
 }
 

@@ -17,7 +17,7 @@
 //! rows say until when they count, those written before it grew or became part of another one no longer than the last.
 
 use crate::runtime::operators::encoding::Encoding;
-use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, expect_schema, external};
+use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema, external};
 use crate::runtime::operators::touched::Selection;
 use crate::runtime::operators::window::{BATCH_ROWS, TIME_LIMIT_US};
 use crate::runtime::operators::{evaluate, evaluate_predicate};
@@ -178,9 +178,9 @@ impl Stateful for SessionAggregate {
     fn restore(&mut self, watermark_us: i64, mut tables: BTreeMap<String, RecordBatch>) -> Result<()> {
         self.watermark_us = watermark_us;
         let Some(own) = tables.remove(SESSIONS) else { return Ok(()) };
-        expect_schema(&own, &self.state_schema())?;
+        expect_schema(&own, &with_until(&self.state_schema()))?;
         let hashes = own.column(0).as_primitive::<UInt64Type>().values();
-        let (keys, rest) = own.columns()[1..].split_at(self.key_types.len());
+        let (keys, rest) = own.columns()[2..].split_at(self.key_types.len());
         let (times, states) = rest.split_at(2);
         let (first, last) = (times[0].as_primitive::<Int64Type>(), times[1].as_primitive::<Int64Type>());
         let keys = self.keys.as_ref().map(|encoding| encoding.encode(keys)).transpose()?;
@@ -194,6 +194,10 @@ impl Stateful for SessionAggregate {
 
     fn memory_bytes(&self) -> usize {
         self.open.memory_bytes() + self.layers.memory_bytes()
+    }
+
+    fn timing(&self) -> Timing {
+        Timing { due_us: self.open.next_check(), from_us: self.open.first_start().unwrap_or(i64::MAX) }
     }
 }
 

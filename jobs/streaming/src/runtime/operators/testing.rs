@@ -1,7 +1,7 @@
 //! What the tests of operators share: snapshots as chains of files, and the sum of a changelog.
 
 use crate::runtime::operators::changes;
-use crate::runtime::operators::stateful::{Gathered, Output, Scope, Stateful};
+use crate::runtime::operators::stateful::{Gathered, Output, Scope, Stateful, When};
 use crate::state::{chain, file, hash};
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -31,6 +31,7 @@ impl Chain {
         out: &mut Output,
     ) -> Result<()> {
         operator.flush(out)?;
+        while !operator.catch_up(When::Now, out)? {}
         let scope = if self.n_saved.is_multiple_of(7) { Scope::All } else { Scope::Touched };
         self.n_saved += 1;
         let contents = operator.snapshot(scope)?.into_contents(OPERATOR, watermark_us, (slot, n_slots));
@@ -62,6 +63,7 @@ pub fn restore_chains(operator: &mut dyn Stateful, chains: &[Chain], slot: u32, 
     for chain in chains {
         let files = chain.files.iter().map(|bytes| file::decode(bytes).expect("decoded")).collect();
         gathered.add(files, chain.watermark_us)?;
+        gathered.hand_over(operator)?;
     }
     gathered.restore(operator)
 }
@@ -75,6 +77,7 @@ pub fn snapshot(
     out: &mut Output,
 ) -> Result<Vec<Vec<u8>>> {
     operator.flush(out)?;
+    while !operator.catch_up(When::Now, out)? {}
     let contents = operator.snapshot(Scope::All)?.into_contents(OPERATOR, watermark_us, (slot, n_slots));
     Ok(match contents.n_rows() {
         0 => Vec::new(),
@@ -89,6 +92,7 @@ pub fn restore(operator: &mut dyn Stateful, files: &[Vec<u8>], slot: u32, n_slot
         let contents = file::decode(bytes).expect("decoded");
         let watermark_us = contents.watermark_us;
         gathered.add(vec![contents], watermark_us)?;
+        gathered.hand_over(operator)?;
     }
     gathered.restore(operator)
 }

@@ -17,7 +17,7 @@ use crate::dataflow::Order;
 use crate::runtime::operators::changes;
 use crate::runtime::operators::encoding::{Encoding, RowBytes};
 use crate::runtime::operators::partitions::Partitions;
-use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, expect_schema};
+use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema};
 use crate::runtime::operators::touched::Selection;
 use crate::runtime::operators::window::BATCH_ROWS;
 use all::All;
@@ -249,6 +249,14 @@ impl Stateful for TopN {
             Kept::All(partitions) => partitions.memory_bytes(),
         };
         table + self.rows_bytes
+    }
+
+    fn is_timeless(&self) -> bool {
+        true
+    }
+
+    fn timing(&self) -> Timing {
+        Timing::NONE
     }
 }
 

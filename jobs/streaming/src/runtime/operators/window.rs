@@ -15,7 +15,7 @@ mod shape;
 
 use crate::dataflow::Window;
 use crate::runtime::operators::groups::{Aggregation, Frozen, Live};
-use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, expect_schema};
+use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema};
 use crate::runtime::operators::touched::{Selection, selects};
 use crate::runtime::operators::{evaluate, evaluate_predicate};
 use crate::state::chain::with_until;
@@ -188,15 +188,15 @@ impl Stateful for WindowAggregate {
     fn restore(&mut self, watermark_us: i64, mut tables: BTreeMap<String, RecordBatch>) -> Result<()> {
         self.watermark_us = watermark_us;
         let Some(own) = tables.remove(PANES) else { return Ok(()) };
-        expect_schema(&own, &self.state_schema())?;
+        expect_schema(&own, &with_until(&self.state_schema()))?;
         let mut rows_by_pane: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
-        for (row, start) in own.column(1).as_primitive::<Int64Type>().values().iter().enumerate() {
+        for (row, start) in own.column(2).as_primitive::<Int64Type>().values().iter().enumerate() {
             rows_by_pane.entry(*start).or_default().push(row as u32);
         }
         for (start, rows) in rows_by_pane {
             let n_groups = rows.len();
             let rows = UInt32Array::from(rows);
-            let columns = &own.columns()[2..];
+            let columns = &own.columns()[3..];
             let columns = columns.iter().map(|column| Ok(take(column, &rows, None)?)).collect::<Result<_>>()?;
             self.panes.insert(start, Pane::restored(&self.aggregation, &Frozen { columns, n_groups })?);
         }
@@ -205,6 +205,11 @@ impl Stateful for WindowAggregate {
 
     fn memory_bytes(&self) -> usize {
         self.panes.values().map(Pane::memory_bytes).sum()
+    }
+
+    fn timing(&self) -> Timing {
+        let due_us = self.panes.keys().filter_map(|pane| self.shape.next_end(*pane, self.watermark_us)).min();
+        Timing { due_us, from_us: i64::MAX }
     }
 }
 

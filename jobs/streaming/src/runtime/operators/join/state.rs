@@ -29,11 +29,8 @@ impl Join {
     }
 
     fn table(&self, side: usize, selection: Option<&Selection>) -> Result<Table> {
-        let (store, mut schema) = (&self.stores[side], self.state_schema(side));
+        let (store, schema) = (&self.stores[side], self.state_schema(side));
         let horizon = &store.layout().horizon;
-        if horizon.is_some() {
-            schema = with_until(&schema);
-        }
         let hash_of = |slot: u32| self.hashes[store.group(slot)];
         let is_selected = |slot: u32| slot != NONE && selects(selection, hash_of(slot));
         let mut batches = Vec::new();
@@ -82,7 +79,7 @@ impl Join {
 
     fn take_back_part(&mut self, side: usize, part: &RecordBatch) -> Result<()> {
         let layout = self.stores[side].layout();
-        let mut columns = part.columns()[1..].iter().cloned();
+        let mut columns = part.columns()[1 + usize::from(layout.horizon.is_some())..].iter().cloned();
         let mut numbers = |there: bool| match there {
             true => {
                 columns.next().map(|column| column.as_primitive::<Int64Type>().values().to_vec()).unwrap_or_default()
@@ -116,6 +113,7 @@ impl Join {
         }
         let columns = layout.types.iter().enumerate();
         fields.extend(columns.map(|(at, data_type)| Field::new(format!("column_{at}"), data_type.clone(), true)));
-        Arc::new(Schema::new(fields))
+        let schema = Arc::new(Schema::new(fields));
+        if layout.horizon.is_some() { with_until(&schema) } else { schema }
     }
 }

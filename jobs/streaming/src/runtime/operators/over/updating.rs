@@ -6,7 +6,7 @@ use super::{Evaluation, Spec};
 use crate::runtime::operators::changes;
 use crate::runtime::operators::encoding::{Encoding, ROW_OVERHEAD_BYTES, RowBytes};
 use crate::runtime::operators::partitions::{Partition, Partitions};
-use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, expect_schema};
+use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema};
 use crate::runtime::operators::touched::Selection;
 use crate::runtime::operators::window::BATCH_ROWS;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, new_null_array};
@@ -174,6 +174,14 @@ impl Stateful for Updating {
 
     fn memory_bytes(&self) -> usize {
         self.partitions.memory_bytes() + self.rows_bytes
+    }
+
+    fn is_timeless(&self) -> bool {
+        true
+    }
+
+    fn timing(&self) -> Timing {
+        Timing::NONE
     }
 }
 
