@@ -459,3 +459,42 @@ fn a_stopped_stream_is_gone_on_with_under_its_old_name() {
     let Payload::Plan(plan) = &launched[0].payload else { panic!("{launched:?}") };
     assert_eq!((plan.submission.as_str(), plan.generation, plan.restore_epoch), ("sub", 2, Some(9)));
 }
+
+#[test]
+fn a_stopped_stream_goes_back_to_a_savepoint_once() {
+    let mut world = World::new();
+    world.submit(vec![spec("s", stream())]);
+    let tasks = world.running("s");
+    let (_, commands) = world.book.stop(world.now_ms, "g").expect("it runs");
+    world.carry(commands);
+    for task in &tasks {
+        world.update(task, TaskState::Finished);
+    }
+    world.seen();
+    let resume = Resume::From("before".to_string());
+    let (_, commands) =
+        world.book.submit(world.now_ms, vec![spec("s", stream())], "new", resume).expect("it is stopped");
+    world.carry(commands);
+    let from = world.seen().into_iter().find_map(|command| match command {
+        Command::Prepare { from, .. } => from,
+        _ => None,
+    });
+    assert_eq!(from.as_deref(), Some("before"));
+    world.placed("s", Some(manifest(9)));
+    // The next generation goes on from what this one leaves.
+    assert_eq!(world.book.jobs[&JobId::of("g", "s")].record.resume_from, None);
+}
+
+#[test]
+fn checkpoints_on_s3_have_a_place_for_each_submission() {
+    let JobBody::Stream(body) = stream() else { panic!("a stream") };
+    let place = |dir: Option<&str>| {
+        let body = jobs::StreamBody { checkpoint_dir: dir.map(str::to_string), ..body.clone() };
+        let record = Record::new(spec("s", JobBody::Stream(body)), "sub", 0);
+        super::checkpoint_folder(&config(), &record)
+    };
+    assert_eq!(place(Some("s3://bucket/a/")), "s3://bucket/a/g/s/sub");
+    assert_eq!(place(Some("s3://bucket")), "s3://bucket/g/s/sub");
+    assert_eq!(place(Some("/kept")), "/kept/g/s/sub");
+    assert!(place(None).ends_with("jobs/g/s/sub/checkpoints"), "{}", place(None));
+}

@@ -143,3 +143,51 @@ pub async fn list(folder: &Folder) -> Result<Vec<Listed>, Error> {
 fn file(name: &str) -> String {
     format!("{FOLDER}/{name}.json")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::TaskSnapshot;
+    use std::collections::BTreeMap;
+
+    async fn publish(folder: &Folder, epoch: u64) {
+        let positions = BTreeMap::from([("source".to_string(), BTreeMap::from([("split".to_string(), epoch * 10)]))]);
+        let prepared = BTreeMap::from([("sink".to_string(), vec![format!("epochs/{epoch:010}/1/sink-0.sink")])]);
+        let manifest = Manifest {
+            format: manifest::FORMAT,
+            job: "demo/count".into(),
+            generation: 1,
+            epoch,
+            fingerprint: "f".into(),
+            claimed_us: 1,
+            finished: false,
+            tasks: vec![TaskSnapshot { positions, prepared, prepared_bytes: 5, ..TaskSnapshot::default() }],
+        };
+        manifest::write(folder, &manifest).await.expect("published");
+    }
+
+    #[tokio::test]
+    async fn what_is_gone_back_to_is_the_newest_again() {
+        let folder = Folder::memory();
+        for epoch in 1..=5 {
+            publish(&folder, epoch).await;
+        }
+        make(&folder, "mine", 2).await.expect("made");
+        make(&folder, "mine", 2).await.expect("the same again");
+        make(&folder, "newest", 5).await.expect("made");
+        assert_eq!(go_back(&folder, "newest").await.expect("found").epoch, 5, "it is the newest");
+        assert_eq!(find(&folder, "mine").await.expect("found").tasks[0].prepared.len(), 1);
+        for (name, newest) in [("mine", 6), ("3", 7), ("mine", 8)] {
+            let again = go_back(&folder, name).await.expect("gone back");
+            assert_eq!(manifest::latest(&folder).await.expect("read"), Some(again.clone()));
+            assert_eq!(again.epoch, newest);
+            let position = if name == "3" { 30 } else { 20 };
+            assert_eq!(again.tasks[0].positions["source"]["split"], position);
+            assert_eq!((again.tasks[0].prepared.len(), again.bytes()), (0, 0), "its rows were committed then");
+        }
+        for name in ["9", "other"] {
+            let text = go_back(&folder, name).await.expect_err("not there").to_string();
+            assert!(text.contains(name) && text.contains("--ls"), "{text}");
+        }
+    }
+}
