@@ -24,7 +24,7 @@ pub struct TaskPlan {
     pub peers: Vec<Peer>,
     /// The runner's endpoint, `http://host:port`, for the control stream and the table store.
     pub runner: String,
-    /// Folder of this job's checkpoints.
+    /// Folder of this job's checkpoints, or of a stream `s3://bucket/prefix`.
     pub checkpoint_dir: String,
     /// Folder of the model registry.
     pub model_dir: String,

@@ -54,8 +54,11 @@ pub struct StreamBody {
     /// Relative paths in `WITH (…)` are relative to this folder.
     pub base_dir: String,
     pub checkpoint_interval_ms: u64,
-    /// Where checkpoints go; the runner's own folder when absent.
+    /// Where checkpoints go, a folder or `s3://bucket/prefix`; the runner's own folder when absent.
     pub checkpoint_dir: Option<String>,
+    /// How many checkpoints are kept.
+    #[serde(default = "checkpoints_retained")]
+    pub checkpoint_retain: u32,
     /// What the state of each task may take in memory; what is more goes to its disk. See [`StreamBody::state_memory`].
     #[serde(default)]
     pub state_memory_bytes: Option<u64>,
@@ -65,6 +68,11 @@ pub struct StreamBody {
     pub fingerprint: String,
     /// Every source ends by itself, so that jobs after this one wait for its end instead of its start.
     pub bounded: bool,
+}
+
+/// Of jobs that were submitted before it could be said.
+fn checkpoints_retained() -> u32 {
+    3
 }
 
 impl StreamBody {

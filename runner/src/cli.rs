@@ -80,9 +80,10 @@ enum Verb {
         /// Stay until all its jobs are finished (exit code 0) or one has failed (1).
         #[arg(long)]
         wait: bool,
-        /// Go on from the last checkpoints of the same group's earlier, stopped submission; `smack plan` says with what.
-        #[arg(long)]
-        resume: bool,
+        /// Go on from the last checkpoints of the same group's earlier, stopped submission, or from a savepoint or an epoch
+        /// of it; `smack plan` says with what, `smack checkpoint JOB --ls` lists what there is.
+        #[arg(long, value_name = "NAME|EPOCH", num_args = 0..=1)]
+        resume: Option<Option<String>>,
     },
     /// Say what a changed job file would find again of its streams' state with `submit --resume`.
     Plan {
@@ -125,10 +126,19 @@ enum Verb {
         /// A group, or `group/name`.
         subject: String,
     },
-    /// Take a checkpoint now, and wait until it is durable.
+    /// Take a checkpoint now, and wait until it is durable; with a name, keep it until it is dropped.
     Checkpoint {
         /// A group, or `group/name`.
         subject: String,
+        /// Keep it under this name as a savepoint.
+        #[arg(long)]
+        name: Option<String>,
+        /// Keep the savepoint of this name no longer.
+        #[arg(long, value_name = "NAME", conflicts_with_all = ["name", "ls"])]
+        drop: Option<String>,
+        /// List the checkpoints that are kept instead.
+        #[arg(long, conflicts_with = "name")]
+        ls: bool,
     },
     /// Give a running stream another number of tasks; it goes on from a last checkpoint.
     Scale {
@@ -404,7 +414,11 @@ async fn ask(verb: Verb, globals: &Globals, output: Output) -> Result<()> {
     match verb {
         Verb::Submit { file, wait, resume } => submit::submit(&client, output, &file, wait, resume).await,
         Verb::Plan { file } => operate::plan(&client, output, &file).await,
-        Verb::Checkpoint { subject } => operate::checkpoint(&client, output, &subject).await,
+        Verb::Checkpoint { subject, ls: true, .. } => operate::kept(&client, output, &subject).await,
+        Verb::Checkpoint { subject, drop: Some(name), .. } => {
+            operate::drop_kept(&client, output, &subject, &name).await
+        }
+        Verb::Checkpoint { subject, name, .. } => operate::checkpoint(&client, output, &subject, name.as_deref()).await,
         Verb::Scale { subject, parallelism } => operate::scale(&client, output, &subject, parallelism).await,
         Verb::Ps { subject, tasks, operators } => {
             let rows = match (tasks, operators) {

@@ -5,8 +5,8 @@
 mod tables;
 
 use crate::view::{
-    ClusterView, Failure, JobView, JobsView, PlanView, ScaleRequest, Stopped, SubmitRequest, Submitted, VersionView,
-    WhyView,
+    CheckpointsView, ClusterView, Failure, JobView, JobsView, PlanView, SavepointRequest, ScaleRequest, Stopped,
+    SubmitRequest, Submitted, VersionView, WhyView,
 };
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::de::DeserializeOwned;
@@ -111,6 +111,23 @@ impl Client {
     /// `subject`: a group or a job.
     pub async fn checkpoint(&self, subject: &str) -> Result<Stopped> {
         self.json(self.call(Method::POST, &["checkpoint"], subject)).await
+    }
+
+    /// The checkpoints that are kept of a group or a job.
+    pub async fn kept(&self, subject: &str) -> Result<CheckpointsView> {
+        self.json(self.call(Method::GET, &["savepoints"], subject)).await
+    }
+
+    /// Keeps the last checkpoints of a group or a job under a name.
+    pub async fn keep(&self, subject: &str, name: &str) -> Result<CheckpointsView> {
+        let request = SavepointRequest { name: name.to_string() };
+        self.json(self.call(Method::POST, &["savepoints"], subject).json(&request)).await
+    }
+
+    /// Keeps them no longer.
+    pub async fn drop_kept(&self, subject: &str, name: &str) -> Result<Stopped> {
+        let request = SavepointRequest { name: name.to_string() };
+        self.json(self.call(Method::DELETE, &["savepoints"], subject).json(&request)).await
     }
 
     /// `subject`: a group or a job.

@@ -45,6 +45,11 @@ pub struct JobMetrics {
     /// Last completed checkpoint.
     pub checkpoint_epoch: Option<u64>,
     pub checkpoint_age_ms: Option<u64>,
+    /// What a restart from it needs, and how much of that was written for it; the rest is of earlier ones.
+    #[serde(default)]
+    pub checkpoint_bytes: Option<u64>,
+    #[serde(default)]
+    pub checkpoint_bytes_written: Option<u64>,
     pub step: u64,
     pub steps_total: u64,
     pub loss: Option<f64>,
@@ -117,6 +122,35 @@ pub struct SubmitRequest {
     /// Streams go on from the last checkpoint of the group's earlier submission.
     #[serde(default)]
     pub resume: bool,
+    /// With `resume`: from this savepoint or epoch instead.
+    #[serde(default)]
+    pub resume_from: Option<String>,
+}
+
+/// `GET /api/v1/savepoints/{group-or-job}`: the checkpoints that are kept, of each stream the oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointsView {
+    pub checkpoints: Vec<CheckpointView>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointView {
+    /// `group/name`.
+    pub job: String,
+    pub epoch: u64,
+    /// Of a savepoint.
+    pub name: Option<String>,
+    /// What a restart from it needs, and how much of that was written for it.
+    pub bytes: u64,
+    pub bytes_written: u64,
+    pub age_ms: u64,
+}
+
+/// `POST` and `DELETE /api/v1/savepoints/{group-or-job}`: keep the last checkpoint of each stream under a name, and keep it
+/// no longer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SavepointRequest {
+    pub name: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -259,4 +293,17 @@ pub struct ModelView {
     pub rows: u64,
     pub features: Vec<String>,
     pub metrics: BTreeMap<String, f64>,
+}
+
+/// For people.
+pub fn text_of_bytes(bytes: u64) -> String {
+    let (mut value, mut units) = (bytes as f64, ["B", "KB", "MB", "GB", "TB"].iter());
+    let mut unit = units.next().copied().unwrap_or_default();
+    for next in units {
+        if value < 1000.0 {
+            break;
+        }
+        (value, unit) = (value / 1000.0, next);
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
 }

@@ -1,5 +1,5 @@
 //! `smack checkpoint`, `scale`, `plan` and `submit --resume`: no row is lost or doubled when a stream gets other tasks, or
-//! another query, in the middle.
+//! another query, in the middle, or goes back to a savepoint.
 
 use crate::cluster::{Cluster, Job};
 use crate::rows;
@@ -77,4 +77,46 @@ fn a_changed_file_goes_on_from_the_checkpoint() {
     assert!(job.told().contains("goes on from checkpoint"), "{}", job.told());
     each_once(&cluster);
     assert_eq!(job.metrics.rows_in, 9_000, "over both lives");
+}
+
+#[test]
+fn a_savepoint_stays_and_is_gone_back_to() {
+    let cluster = Cluster::start();
+    let jobs = cluster.submit("job.sql", &job(1, 1500, "SET checkpoint.retain = '2';"));
+    cluster.wait_for(&jobs[0], "rows", some_rows);
+    let text = cluster.smack(&["checkpoint", "cards", "--name", "41"]).expect(2).err;
+    assert!(text.contains("a number alone means an epoch"), "{text}");
+    let made = cluster.smack(&["checkpoint", "cards", "--name", "before-upgrade", "-o", "json"]).expect(0).json();
+    let epoch = made["checkpoints"][0]["epoch"].as_u64().expect("an epoch");
+    for _ in 0..3 {
+        cluster.smack(&["checkpoint", "cards"]).expect(0);
+    }
+    let text = cluster.smack(&["checkpoint", "cards", "--name", "before-upgrade"]).expect(1).err;
+    assert!(text.contains("drop it first"), "{text}");
+    let shown = cluster.smack(&["checkpoint", "cards", "--ls"]).expect(0).out;
+    assert!(shown.contains("before-upgrade") && shown.lines().count() >= 3, "{shown}");
+    let job_now = cluster.smack(&["ps", "-o", "json"]).expect(0).json();
+    let metrics = &job_now["jobs"][0]["metrics"];
+    let (all, new) = (metrics["checkpoint_bytes"].as_u64(), metrics["checkpoint_bytes_written"].as_u64());
+    assert!(new > Some(0) && all >= new, "{metrics}");
+    cluster.smack(&["stop", "cards"]).expect(0);
+    cluster.wait_until(&jobs[0], "stopped");
+    let listed = cluster.smack(&["checkpoint", "cards", "--ls", "-o", "json"]).expect(0).json();
+    let listed = listed["checkpoints"].as_array().expect("checkpoints").clone();
+    let epochs: Vec<u64> = listed.iter().filter_map(|one| one["epoch"].as_u64()).collect();
+    assert!(listed.len() == 3 && epochs[0] == epoch && epochs[1] > epoch, "{listed:?}");
+
+    let text = cluster.smack(&["submit", "job.sql", "--resume", "elsewhere"]).expect(1).err;
+    assert!(text.contains("elsewhere") && text.contains("--ls"), "{text}");
+    cluster.smack(&["submit", "job.sql", "--resume", "before-upgrade"]).expect(0);
+    let job = cluster.wait_until(&jobs[0], "finished");
+    assert!(job.told().contains(&format!("goes on from checkpoint {}", epochs[2] + 1)), "{}", job.told());
+    let counts = rows::of_files(&cluster.path("windows"));
+    let numbers = counts.iter().filter_map(|row| row.split("n=").nth(1)?.parse::<u64>().ok());
+    assert_eq!((counts.len(), numbers.sum::<u64>()), (3, 9_000), "{counts:?}");
+    let ids = rows::of_files(&cluster.path("ids"));
+    assert!(ids.len() > 9_000, "what came after the savepoint was read again, {} rows", ids.len());
+    cluster.smack(&["checkpoint", "cards", "--drop", "before-upgrade"]).expect(0);
+    let text = cluster.smack(&["checkpoint", "cards", "--drop", "before-upgrade"]).expect(1).err;
+    assert!(text.contains("no savepoint"), "{text}");
 }

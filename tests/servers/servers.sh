@@ -1,21 +1,26 @@
 #!/usr/bin/env bash
-# Real Kafka and Cassandra for the live tests: one node each, from their pinned Maven packages, on free ports, with all
-# their data in one folder.
+# Real Kafka, Cassandra and MinIO (which speaks S3) for the live tests: one node each, from their pinned Maven packages and
+# Go module, on free ports, with all their data in one folder.
 #
-#   tests/servers/servers.sh start DIR [kafka] [cassandra]   installs what is missing, starts, prints the addresses
+#   tests/servers/servers.sh start DIR [kafka] [cassandra] [minio]
+#                                                            installs what is missing, starts, prints the addresses;
+#                                                            kafka and cassandra where none is named
 #   tests/servers/servers.sh env DIR                         prints the addresses again
 #   tests/servers/servers.sh libs kafka                      installs Kafka's jars if they are missing, prints their folder
 #   tests/servers/servers.sh stop DIR                        ends them by process id and deletes DIR's contents that are ours
-#   tests/servers/servers.sh run COMMAND…                    starts both in a folder of its own, runs COMMAND with their
-#                                                            addresses in the environment, stops them whatever happens
+#   tests/servers/servers.sh run COMMAND…                    starts them in a folder of their own, runs COMMAND with their
+#                                                            addresses in the environment, stops them whatever happens;
+#                                                            SMACK_SERVERS="kafka minio" says which, if not all three
 #
-# A server whose address is already given (SMACK_KAFKA, SMACK_CASSANDRA) is used as it is and never started or stopped.
+# A server whose address is already given (SMACK_KAFKA, SMACK_CASSANDRA, SMACK_S3) is used as it is and never started or
+# stopped.
 # Packages are kept in ${SMACK_SERVER_CACHE:-$HOME/.cache/smack-servers}; the Java used is ${JAVA_HOME} or the one in
-# PATH, and must be 17 (or 11): Cassandra 5.0 does not start on a newer one.
+# PATH, and must be 17 (or 11): Cassandra 5.0 does not start on a newer one. MinIO is built with the Go in PATH.
 set -euo pipefail
 
 KAFKA_VERSION=4.1.0
 CASSANDRA_VERSION=5.0.5
+MINIO_VERSION=v0.0.0-20260212201848-7aac2a2c5b7c
 DEPENDENCY_PLUGIN=org.apache.maven.plugins:maven-dependency-plugin:3.8.1
 CACHE=${SMACK_SERVER_CACHE:-$HOME/.cache/smack-servers}
 # Generous: a loaded two-core machine needs some twenty seconds for Cassandra, where an idle one needs seven.
@@ -77,6 +82,19 @@ install_jars() {
 install_kafka() {
     install_jars kafka $KAFKA_VERSION "org.apache.kafka:kafka_2.13:$KAFKA_VERSION" \
         "org.apache.kafka:kafka-tools:$KAFKA_VERSION" "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3"
+}
+
+# As with jars, a folder under its final name is complete.
+build_minio() {
+    local target="$CACHE/minio-$MINIO_VERSION" building
+    [ -d "$target" ] && return
+    command -v go >/dev/null || fail "missing: Go (golang), to build MinIO"
+    say "building MinIO $MINIO_VERSION into $target"
+    mkdir -p "$CACHE"
+    building=$(mktemp -d "$CACHE/.minio.XXXXXX")
+    GOBIN=$building go install "github.com/minio/minio@$MINIO_VERSION" >&2 \
+        || { rm -rf "$building"; fail "Go could not build MinIO $MINIO_VERSION: the lines above say why"; }
+    mv -T "$building" "$target" 2>/dev/null || rm -rf "$building"
 }
 
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
@@ -218,8 +236,21 @@ XML
     echo "127.0.0.1:$port" >"$dir/cassandra.address"
 }
 
+# The keys are those of a server that only this machine reaches, for the time of a test.
+start_minio() {
+    local dir=$1 port
+    port=$(free_port)
+    PORTS_TAKEN="${PORTS_TAKEN:-} $port"
+    mkdir -p "$dir/minio-data/smack"
+    MINIO_ROOT_USER=smack-tests MINIO_ROOT_PASSWORD=smack-tests MINIO_BROWSER=off MINIO_UPDATE=off \
+        setsid "$CACHE/minio-$MINIO_VERSION/minio" server --address "127.0.0.1:$port" "$dir/minio-data" \
+        >"$dir/minio.log" 2>&1 </dev/null &
+    echo $! >"$dir/minio.pid"
+    echo "127.0.0.1:$port" >"$dir/minio.address"
+}
+
 start() {
-    local dir kafka=no cassandra=no which
+    local dir kafka=no cassandra=no minio=no which
     mkdir -p "$1"
     dir=$(cd "$1" && pwd)
     shift
@@ -228,33 +259,44 @@ start() {
         case $which in
             kafka) kafka=yes ;;
             cassandra) cassandra=yes ;;
-            *) fail "unknown server '$which'; known: kafka, cassandra" ;;
+            minio) minio=yes ;;
+            *) fail "unknown server '$which'; known: kafka, cassandra, minio" ;;
         esac
     done
     [ -n "${SMACK_KAFKA:-}" ] && kafka=no
     [ -n "${SMACK_CASSANDRA:-}" ] && cassandra=no
-    for which in kafka cassandra; do
+    [ -n "${SMACK_S3:-}" ] && minio=no
+    for which in kafka cassandra minio; do
         [ -e "$dir/$which.pid" ] && fail "$dir already holds a $which; stop it first: servers.sh stop $dir"
     done
     [ $kafka = yes ] || [ $cassandra = yes ] && need_java_and_maven
     [ $kafka = yes ] && install_kafka
     [ $cassandra = yes ] && install_jars cassandra $CASSANDRA_VERSION "org.apache.cassandra:cassandra-all:$CASSANDRA_VERSION"
+    [ $minio = yes ] && build_minio
     # From here on something of ours may run: a start that fails leaves nothing behind.
     trap 'status=$?; if [ $status -ne 0 ]; then stop "'"$dir"'" keep; fi; exit $status' EXIT
     [ $kafka = yes ] && start_kafka "$dir"
     [ $cassandra = yes ] && start_cassandra "$dir"
+    [ $minio = yes ] && start_minio "$dir"
     [ $kafka = yes ] && wait_ready kafka "$dir" "$(cut -d: -f2 "$dir/kafka.address")" 'Kafka Server started'
     [ $cassandra = yes ] && wait_ready cassandra "$dir" "$(cut -d: -f2 "$dir/cassandra.address")" 'Starting listening for CQL clients'
+    [ $minio = yes ] && wait_ready minio "$dir" "$(cut -d: -f2 "$dir/minio.address")" 'API:'
     trap - EXIT
     addresses "$dir"
 }
 
 addresses() {
-    local dir=$1 kafka=${SMACK_KAFKA:-} cassandra=${SMACK_CASSANDRA:-}
+    local dir=$1 kafka=${SMACK_KAFKA:-} cassandra=${SMACK_CASSANDRA:-} s3=${SMACK_S3:-}
     [ -z "$kafka" ] && [ -e "$dir/kafka.address" ] && kafka=$(cat "$dir/kafka.address")
     [ -z "$cassandra" ] && [ -e "$dir/cassandra.address" ] && cassandra=$(cat "$dir/cassandra.address")
+    [ -z "$s3" ] && [ -e "$dir/minio.address" ] && s3=$(cat "$dir/minio.address")
     [ -n "$kafka" ] && echo "SMACK_KAFKA=$kafka"
     [ -n "$cassandra" ] && echo "SMACK_CASSANDRA=$cassandra"
+    [ -n "$s3" ] && echo "SMACK_S3=$s3"
+    if [ -e "$dir/minio.address" ]; then
+        printf '%s\n' "AWS_ENDPOINT_URL=http://$s3" AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=smack-tests \
+            AWS_SECRET_ACCESS_KEY=smack-tests
+    fi
     return 0
 }
 
@@ -263,7 +305,7 @@ stop() {
     local dir=$1 keep=${2:-} name pid
     [ -d "$dir" ] || return 0
     dir=$(cd "$dir" && pwd)
-    for name in kafka cassandra; do
+    for name in kafka cassandra minio; do
         [ -e "$dir/$name.pid" ] || continue
         pid=$(cat "$dir/$name.pid")
         # The id may be another's by now: only a process that was started for this folder is ours to end.
@@ -279,7 +321,7 @@ stop() {
     done
     [ "$keep" = keep ] && return 0
     rm -rf "$dir"/kafka-data "$dir"/kafka.{address,log,properties} "$dir"/kafka-format.log "$dir"/kafka-log4j2.properties \
-        "$dir"/cassandra-data "$dir"/cassandra-conf "$dir"/cassandra.{address,log}
+        "$dir"/cassandra-data "$dir"/cassandra-conf "$dir"/cassandra.{address,log} "$dir"/minio-data "$dir"/minio.{address,log}
     rmdir "$dir" 2>/dev/null || true
 }
 
@@ -288,7 +330,8 @@ run() {
     [ $# -gt 0 ] || fail "run needs a command, for example: servers.sh run env"
     dir=$(mktemp -d)
     trap 'stop "'"$dir"'"' EXIT
-    "$0" start "$dir" >"$dir/addresses" || { tail -n 20 "$dir"/*.log >&2 2>/dev/null; rm -f "$dir/addresses"; exit 1; }
+    # shellcheck disable=SC2086
+    "$0" start "$dir" ${SMACK_SERVERS:-kafka cassandra minio} >"$dir/addresses" || { tail -n 20 "$dir"/*.log >&2 2>/dev/null; rm -f "$dir/addresses"; exit 1; }
     while read -r line; do export "${line?}"; done <"$dir/addresses"
     rm -f "$dir/addresses"
     local status=0
@@ -307,5 +350,5 @@ case "${1:-}" in
         echo "$CACHE/kafka-$KAFKA_VERSION/libs"
         ;;
     run) shift; run "$@" ;;
-    *) sed -n '2,15p' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2 ;;
+    *) sed -n '2,21p' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2 ;;
 esac

@@ -125,16 +125,48 @@ impl OperatorMetrics {
     }
 }
 
+/// The state of one operator on one slice, at the barrier of an epoch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chain {
+    /// The slice, of so many; none of none where a checkpoint of an earlier version does not say.
+    pub slot: u32,
+    pub n_slots: u32,
+    /// The operator's event time in microseconds: everything before it was emitted.
+    pub watermark_us: i64,
+    /// A base and what was changed since, in the order in which it counts; see [`crate::state::chain`]. May have been
+    /// written for earlier epochs, also for such as were never published, and by an earlier generation.
+    pub files: Vec<StateFile>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateFile {
+    /// Relative to the checkpoint folder.
+    pub name: String,
+    pub bytes: u64,
+}
+
+impl Chain {
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+}
+
 /// One task's share of a manifest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskSnapshot {
     pub index: u32,
-    /// By operator id: the state files this task wrote, relative to the checkpoint folder.
-    pub state: BTreeMap<String, Vec<String>>,
+    /// By operator id: its state on the slices of this task.
+    pub state: BTreeMap<String, Vec<Chain>>,
     /// By source operator id, by split: where to go on.
     pub positions: BTreeMap<String, BTreeMap<String, u64>>,
     /// By sink operator id: files that hold what the sink prepared and did not commit yet.
     pub prepared: BTreeMap<String, Vec<String>>,
+    /// Of these files.
+    #[serde(default)]
+    pub prepared_bytes: u64,
+    /// Of all files that were written for this epoch.
+    #[serde(default)]
+    pub bytes_written: u64,
     /// Event-time watermark in microseconds by source operator id and split, saved with the state so that time does not
     /// run backwards.
     pub watermarks: BTreeMap<String, BTreeMap<String, i64>>,
@@ -154,4 +186,24 @@ pub struct Manifest {
     /// The job's whole input had ended: nothing is left to run.
     pub finished: bool,
     pub tasks: Vec<TaskSnapshot>,
+}
+
+impl Manifest {
+    /// The files that a restart from here needs, relative to the checkpoint folder.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        let state = self.tasks.iter().flat_map(|task| task.state.values().flatten()).flat_map(|chain| &chain.files);
+        let prepared = self.tasks.iter().flat_map(|task| task.prepared.values().flatten());
+        state.map(|file| file.name.as_str()).chain(prepared.map(String::as_str))
+    }
+
+    /// Of all these files.
+    pub fn bytes(&self) -> u64 {
+        let state = |task: &TaskSnapshot| task.state.values().flatten().map(Chain::bytes).sum::<u64>();
+        self.tasks.iter().map(|task| state(task) + task.prepared_bytes).sum()
+    }
+
+    /// Of the files that were written for this epoch.
+    pub fn bytes_written(&self) -> u64 {
+        self.tasks.iter().map(|task| task.bytes_written).sum()
+    }
 }

@@ -14,7 +14,9 @@
 //! An epoch whose snapshots do not come in time is given up, and a higher one is tried. One whose manifest may be durable
 //! is never given up silently: its commit is sent until every task has answered.
 
+pub mod garbage;
 pub mod manifest;
+pub mod savepoints;
 
 #[cfg(test)]
 mod tests;
@@ -89,7 +91,7 @@ pub enum Command {
     Send { to: Option<u32>, order: Order },
     /// Answered by `ManifestWritten` or `ManifestFailed`. May be asked for again for the same epoch.
     WriteManifest(Box<Manifest>),
-    /// Every task has committed the epoch. Files of old epochs may be removed now ([`manifest::collect_garbage`]).
+    /// Every task has committed the epoch. What is no longer needed may be removed now ([`garbage::collect`]).
     Completed { epoch: u64 },
     /// The whole input is processed and committed; nothing is left to run.
     Finished,
@@ -108,6 +110,10 @@ pub struct View {
     pub age_ms: Option<u64>,
     /// How long it took, from barrier to durable.
     pub duration_ms: Option<u64>,
+    /// Of all files that a restart from it needs.
+    pub bytes: Option<u64>,
+    /// Of the files that were written for it; the others are of earlier epochs.
+    pub bytes_written: Option<u64>,
     /// Epochs given up.
     pub failures: u64,
     /// What the epoch at hand waits for, as a sentence.
@@ -173,7 +179,12 @@ impl Coordinator {
             highest,
             due_ms: None,
             current,
-            view: View { epoch: latest.map(|manifest| manifest.epoch), ..View::default() },
+            view: View {
+                epoch: latest.map(|manifest| manifest.epoch),
+                bytes: latest.map(Manifest::bytes),
+                bytes_written: latest.map(Manifest::bytes_written),
+                ..View::default()
+            },
             durable_ms: None,
         }
     }
@@ -312,6 +323,7 @@ impl Coordinator {
         let Some(current) = self.current.as_mut().filter(|current| current.epoch == epoch) else { return };
         let Stage::Manifest { manifest, .. } = &current.stage else { return };
         let finished = manifest.finished;
+        (self.view.bytes, self.view.bytes_written) = (Some(manifest.bytes()), Some(manifest.bytes_written()));
         current.stage = Stage::Commits { committed: BTreeSet::new(), finished };
         current.said_ms = now_ms;
         self.view.epoch = Some(epoch);

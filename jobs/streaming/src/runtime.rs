@@ -8,6 +8,7 @@
 //! Invariant: takes orders and gives reports ([`crate::control`]) and does not know who carries them.
 //! Invariant: the first error of any thread, a panic included, ends the task with that error.
 
+pub(crate) mod archive;
 pub mod barrier;
 mod budget;
 pub mod dead_letters;

@@ -72,6 +72,7 @@ async fn submit_to_first_record(tree: &Tree) -> anyhow::Result<f64> {
         file: "bench.sql".to_string(),
         base_dir: tree.data_dir.display().to_string(),
         resume: false,
+        resume_from: None,
     };
     let started = Instant::now();
     client.submit(&request).await?;

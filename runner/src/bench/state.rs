@@ -134,6 +134,7 @@ async fn recovery_in(tree: &Tree, keys: u64) -> anyhow::Result<f64> {
         file: "state.sql".to_string(),
         base_dir: tree.data_dir.display().to_string(),
         resume: false,
+        resume_from: None,
     };
     client.submit(&request).await.map_err(|error| anyhow::anyhow!("{error:?}"))?;
     let began = Instant::now();

@@ -76,6 +76,9 @@ pub struct Record {
     /// How many tasks it is to have once the present ones have taken their last checkpoint.
     #[serde(default)]
     pub rescale: Option<u32>,
+    /// The savepoint or epoch that its next generation goes on from.
+    #[serde(default)]
+    pub resume_from: Option<String>,
 }
 
 impl Record {
@@ -93,6 +96,7 @@ impl Record {
             earlier: Totals::default(),
             training: Training::default(),
             rescale: None,
+            resume_from: None,
         }
     }
 }

@@ -21,6 +21,7 @@ use placement::HeldOffer;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use streaming::control::{Manifest, Order, Report};
+use streaming::runtime::store::S3;
 
 /// How long tasks that would fit wait for offers of more agents.
 const SPREAD_MS: u64 = 100;
@@ -205,23 +206,36 @@ pub enum Command {
     /// Claim the generation in the job's checkpoint folder and look up the latest manifest.
     Prepare {
         job: JobId,
-        folder: PathBuf,
+        folder: String,
         generation: u64,
         claimed_us: i64,
+        /// The savepoint or epoch to go on from, if it is not the latest manifest.
+        from: Option<String>,
     },
     WriteManifest {
         job: JobId,
-        folder: PathBuf,
+        folder: String,
         manifest: Box<Manifest>,
     },
-    /// Files of old epochs may go.
+    /// What is no longer needed may go.
     CollectGarbage {
-        folder: PathBuf,
+        folder: String,
+        retain: u32,
     },
     Order {
         task: TaskId,
         order: Order,
     },
+}
+
+/// Where a submission begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resume {
+    Anew,
+    /// At the last checkpoints of the group's earlier submission.
+    Latest,
+    /// At one of its savepoints, or one of its epochs.
+    From(String),
 }
 
 /// What does not change while the runner lives.
@@ -328,7 +342,7 @@ impl Book {
         now_ms: u64,
         specs: Vec<JobSpec>,
         submission: &str,
-        resume: bool,
+        resume: Resume,
     ) -> Result<(Vec<String>, Vec<Command>), String> {
         let mut commands = Vec::new();
         let group = specs.first().map(|spec| spec.group.clone()).ok_or("the file has no job in it")?;
@@ -341,8 +355,9 @@ impl Book {
             ));
         }
         let mut goes_on = match resume {
-            true => self.goes_on(&specs)?,
-            false => BTreeMap::new(),
+            Resume::Latest => self.goes_on(&specs, None)?,
+            Resume::From(from) => self.goes_on(&specs, Some(from))?,
+            Resume::Anew => BTreeMap::new(),
         };
         let replaced: Vec<JobId> = self
             .jobs
@@ -506,6 +521,7 @@ impl Book {
                 folder: checkpoint_folder(&self.config, &job.record),
                 generation: job.record.generation,
                 claimed_us: job.record.claimed_us,
+                from: job.record.resume_from.clone(),
             });
         } else {
             job.record.phase = Phase::Placing;
@@ -544,6 +560,8 @@ impl Book {
                     );
                 }
                 job.record.claimed_us = claimed_us;
+                // It is the latest one now.
+                job.record.resume_from = None;
                 job.latest = latest;
                 job.record.phase = Phase::Placing;
             }
@@ -660,18 +678,22 @@ impl Book {
     }
 }
 
-/// The folder of a job's checkpoints: where its file says, else below the runner's own.
-pub fn checkpoint_folder(config: &Config, record: &Record) -> PathBuf {
+/// The folder of a job's checkpoints: where its file says, else below the runner's own. As `Folder::open` takes it.
+pub fn checkpoint_folder(config: &Config, record: &Record) -> String {
     let spec = &record.spec;
-    let base = match &spec.body {
-        JobBody::Stream(body) => {
-            body.checkpoint_dir.as_ref().map(|dir| Path::new(&body.base_dir).join(dir).join(&spec.group))
-        }
+    let dir = match &spec.body {
+        JobBody::Stream(body) => body.checkpoint_dir.as_ref().map(|dir| (dir, &body.base_dir)),
         JobBody::Train(_) | JobBody::Command(_) | JobBody::Service(_) => None,
     };
-    match base {
-        Some(base) => base.join(&spec.name).join(&record.submission),
-        None => submission_folder(config, record).join("checkpoints"),
+    match dir {
+        Some((dir, _)) if dir.starts_with(S3) => {
+            format!("{}/{}/{}/{}", dir.trim_end_matches('/'), spec.group, spec.name, record.submission)
+        }
+        Some((dir, base_dir)) => {
+            let base = Path::new(base_dir).join(dir).join(&spec.group);
+            base.join(&spec.name).join(&record.submission).display().to_string()
+        }
+        None => submission_folder(config, record).join("checkpoints").display().to_string(),
     }
 }
 

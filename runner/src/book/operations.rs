@@ -72,14 +72,20 @@ impl Book {
     }
 
     /// The folder of each stream's checkpoints, by job.
-    pub fn checkpoint_folders(&self) -> BTreeMap<JobId, std::path::PathBuf> {
+    pub fn checkpoint_folders(&self) -> BTreeMap<JobId, String> {
         let streams = self.jobs.values().filter(|job| job.is_stream());
         streams.map(|job| (job.record.spec.id.clone(), checkpoint_folder(&self.config, &job.record))).collect()
     }
 
-    /// What of an earlier submission these jobs go on from: streams from their last checkpoint, and a model that was
-    /// trained on the same is there already.
-    pub(super) fn goes_on(&self, specs: &[JobSpec]) -> Result<BTreeMap<JobId, Record>, String> {
+    /// The folder of the checkpoints of each stream that `subject` means.
+    pub fn checkpoint_folders_of(&self, subject: &str) -> Result<BTreeMap<JobId, String>, String> {
+        let folder = |id: JobId| (id.clone(), checkpoint_folder(&self.config, &self.jobs[&id].record));
+        Ok(self.streams(subject)?.into_iter().map(folder).collect())
+    }
+
+    /// What of an earlier submission these jobs go on from: streams from their last checkpoint, or from the one that is
+    /// named, and a model that was trained on the same is there already.
+    pub(super) fn goes_on(&self, specs: &[JobSpec], from: Option<String>) -> Result<BTreeMap<JobId, Record>, String> {
         let mut found = BTreeMap::new();
         for spec in specs {
             let Some(job) = self.jobs.get(&spec.id) else { continue };
@@ -92,6 +98,7 @@ impl Book {
                         restarts: 0,
                         tasks: Vec::new(),
                         rescale: None,
+                        resume_from: from.clone(),
                         earlier: job.totals(),
                         ..earlier.clone()
                     };
@@ -101,9 +108,7 @@ impl Book {
                         return Err(format!(
                             "{} kept its checkpoints in {} and the file now says {}; set checkpoint.dir back, or submit \
                              it anew",
-                            spec.id,
-                            before.display(),
-                            now.display()
+                            spec.id, before, now
                         ));
                     }
                     found.insert(spec.id.clone(), record);

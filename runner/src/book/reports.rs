@@ -170,7 +170,11 @@ impl Book {
                 coordinator::Command::Completed { epoch } => {
                     job.checkpoint = Some((epoch, now_ms));
                     let folder = super::checkpoint_folder(&self.config, &job.record);
-                    commands.push(Command::CollectGarbage { folder });
+                    let retain = match &job.record.spec.body {
+                        JobBody::Stream(body) => body.checkpoint_retain,
+                        JobBody::Train(_) | JobBody::Command(_) | JobBody::Service(_) => continue,
+                    };
+                    commands.push(Command::CollectGarbage { folder, retain });
                 }
                 // The tasks end by themselves after their last commit; their Finished updates end the job.
                 coordinator::Command::Finished | coordinator::Command::StopGranted => {

@@ -29,7 +29,7 @@ pub fn launch(config: &Config, job: &Job, placements: &[Placement]) -> Vec<Launc
         .map(|placed| Peer { host: placed.host.clone(), port: placed.ports.first().copied().unwrap_or(0) })
         .collect();
     let folder = super::submission_folder(config, record);
-    let checkpoint_dir = super::checkpoint_folder(config, record).display().to_string();
+    let checkpoint_dir = super::checkpoint_folder(config, record);
     placements
         .iter()
         .enumerate()

@@ -2,7 +2,7 @@
 
 use super::job::Record;
 use super::placement::HeldOffer;
-use super::{Book, Command, Config, Event, Framework, Launch, Payload, Prepared, Status};
+use super::{Book, Command, Config, Event, Framework, Launch, Payload, Prepared, Resume, Status};
 use crate::view::JobView;
 use jobs::{CommandBody, JobBody, JobId, JobSpec, Reason, Resources, Restart, StreamBody, TaskId, TaskState};
 use std::collections::BTreeMap;
@@ -28,6 +28,7 @@ fn stream() -> JobBody {
         base_dir: "/".into(),
         checkpoint_interval_ms: 1_000,
         checkpoint_dir: None,
+        checkpoint_retain: 3,
         state_memory_bytes: None,
         models: Vec::new(),
         fingerprint: "f".into(),
@@ -117,7 +118,7 @@ impl World {
     }
 
     fn submit(&mut self, specs: Vec<JobSpec>) {
-        let (_, commands) = self.book.submit(self.now_ms, specs, "sub", false).expect("a new group");
+        let (_, commands) = self.book.submit(self.now_ms, specs, "sub", Resume::Anew).expect("a new group");
         self.carry(commands);
     }
 
@@ -439,7 +440,8 @@ fn a_stream_changes_its_tasks_also_when_the_runner_dies_in_between() {
 fn a_stopped_stream_is_gone_on_with_under_its_old_name() {
     let mut world = World::new();
     world.submit(vec![spec("s", stream())]);
-    let refused = world.book.submit(world.now_ms, vec![spec("s", stream())], "new", true).expect_err("it runs");
+    let refused =
+        world.book.submit(world.now_ms, vec![spec("s", stream())], "new", Resume::Latest).expect_err("it runs");
     assert!(refused.contains("already there"), "{refused}");
     let tasks = world.running("s");
     let (_, commands) = world.book.stop(world.now_ms, "g").expect("it runs");
@@ -450,10 +452,49 @@ fn a_stopped_stream_is_gone_on_with_under_its_old_name() {
     assert_eq!(world.job("s").state, "stopped");
     world.seen();
     let changed = JobSpec { parallelism: 1, ..spec("s", stream()) };
-    let (_, commands) = world.book.submit(world.now_ms, vec![changed], "new", true).expect("it is stopped");
+    let (_, commands) = world.book.submit(world.now_ms, vec![changed], "new", Resume::Latest).expect("it is stopped");
     world.carry(commands);
     assert!(!world.seen().iter().any(|command| matches!(command, Command::Forget(_))), "its folder stays");
     let launched = world.placed("s", Some(manifest(9)));
     let Payload::Plan(plan) = &launched[0].payload else { panic!("{launched:?}") };
     assert_eq!((plan.submission.as_str(), plan.generation, plan.restore_epoch), ("sub", 2, Some(9)));
+}
+
+#[test]
+fn a_stopped_stream_goes_back_to_a_savepoint_once() {
+    let mut world = World::new();
+    world.submit(vec![spec("s", stream())]);
+    let tasks = world.running("s");
+    let (_, commands) = world.book.stop(world.now_ms, "g").expect("it runs");
+    world.carry(commands);
+    for task in &tasks {
+        world.update(task, TaskState::Finished);
+    }
+    world.seen();
+    let resume = Resume::From("before".to_string());
+    let (_, commands) =
+        world.book.submit(world.now_ms, vec![spec("s", stream())], "new", resume).expect("it is stopped");
+    world.carry(commands);
+    let from = world.seen().into_iter().find_map(|command| match command {
+        Command::Prepare { from, .. } => from,
+        _ => None,
+    });
+    assert_eq!(from.as_deref(), Some("before"));
+    world.placed("s", Some(manifest(9)));
+    // The next generation goes on from what this one leaves.
+    assert_eq!(world.book.jobs[&JobId::of("g", "s")].record.resume_from, None);
+}
+
+#[test]
+fn checkpoints_on_s3_have_a_place_for_each_submission() {
+    let JobBody::Stream(body) = stream() else { panic!("a stream") };
+    let place = |dir: Option<&str>| {
+        let body = StreamBody { checkpoint_dir: dir.map(str::to_string), ..body.clone() };
+        let record = Record::new(spec("s", JobBody::Stream(body)), "sub", 0);
+        super::checkpoint_folder(&config(), &record)
+    };
+    assert_eq!(place(Some("s3://bucket/a/")), "s3://bucket/a/g/s/sub");
+    assert_eq!(place(Some("s3://bucket")), "s3://bucket/g/s/sub");
+    assert_eq!(place(Some("/kept")), "/kept/g/s/sub");
+    assert!(place(None).ends_with("jobs/g/s/sub/checkpoints"), "{}", place(None));
 }

@@ -2,7 +2,7 @@
 
 use super::job::{Job, Phase};
 use super::{Book, Framework};
-use crate::view::{JobMetrics, JobView, OperatorView, TaskView, WhyView};
+use crate::view::{JobMetrics, JobView, OperatorView, TaskView, WhyView, text_of_bytes};
 use jobs::{JobBody, TaskState};
 use streaming::control::OperatorMetrics;
 
@@ -190,7 +190,12 @@ fn running(now_ms: u64, job: &Job) -> String {
         let totals = job.totals();
         let checkpoint = match job.checkpoint {
             Some((epoch, at_ms)) => {
-                format!("checkpoint {epoch} is {:.1} s old", now_ms.saturating_sub(at_ms) as f64 / 1000.0)
+                let age = now_ms.saturating_sub(at_ms) as f64 / 1000.0;
+                let (bytes, written) = checkpoint_bytes(now_ms, job);
+                let size = bytes.zip(written).map_or(String::new(), |(bytes, written)| {
+                    format!(" and holds {}, {} of it new", text_of_bytes(bytes), text_of_bytes(written))
+                });
+                format!("checkpoint {epoch} is {age:.1} s old{size}")
             }
             None => "no checkpoint yet".to_string(),
         };
@@ -223,6 +228,8 @@ fn metrics(now_ms: u64, job: &Job) -> JobMetrics {
         state_bytes: job.live.iter().map(|task| task.metrics.state_bytes).sum(),
         checkpoint_epoch: job.checkpoint.map(|(epoch, _)| epoch),
         checkpoint_age_ms: job.checkpoint.map(|(_, at_ms)| now_ms.saturating_sub(at_ms)),
+        checkpoint_bytes: checkpoint_bytes(now_ms, job).0,
+        checkpoint_bytes_written: checkpoint_bytes(now_ms, job).1,
         step: job.record.training.step,
         steps_total: job.record.training.steps_total,
         loss: job.record.training.loss,
@@ -285,4 +292,10 @@ fn task_views(job: &Job) -> Vec<TaskView> {
             rows_out: live.metrics.rows_out,
         })
         .collect()
+}
+
+/// Of all that a restart from the last durable checkpoint needs, and of what was written for it.
+fn checkpoint_bytes(now_ms: u64, job: &Job) -> (Option<u64>, Option<u64>) {
+    let view = job.coordinator.as_ref().map(|coordinator| coordinator.view(now_ms));
+    view.map_or((None, None), |view| (view.bytes, view.bytes_written))
 }

@@ -17,7 +17,7 @@ pub fn read_file(path: &Path) -> Result<SubmitRequest> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let base_dir = std::path::absolute(folder)
         .map_err(|error| Fail::new(BAD_INPUT, format!("failed to find the folder of {file}: {error}")))?;
-    Ok(SubmitRequest { text, file, base_dir: base_dir.display().to_string(), resume: false })
+    Ok(SubmitRequest { text, file, base_dir: base_dir.display().to_string(), ..SubmitRequest::default() })
 }
 
 /// A refusal, with the mistakes shown in the file that was sent.
@@ -30,8 +30,15 @@ pub fn refused(request: &SubmitRequest, error: client::Error) -> Fail {
     }
 }
 
-pub async fn submit(client: &Client, output: Output, path: &Path, wait: bool, resume: bool) -> Result<()> {
-    let request = SubmitRequest { resume, ..read_file(path)? };
+/// `resume`: whether, and from where if not from the last checkpoints.
+pub async fn submit(
+    client: &Client,
+    output: Output,
+    path: &Path,
+    wait: bool,
+    resume: Option<Option<String>>,
+) -> Result<()> {
+    let request = SubmitRequest { resume: resume.is_some(), resume_from: resume.flatten(), ..read_file(path)? };
     let submitted = client.submit(&request).await.map_err(|error| refused(&request, error))?;
     if !wait {
         output.either(&submitted, show_submitted)?;

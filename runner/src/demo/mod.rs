@@ -119,6 +119,7 @@ async fn watched(config: &DemoConfig, data_dir: PathBuf) -> anyhow::Result<i32> 
         file: "fraud.sql".to_string(),
         base_dir: data_dir.display().to_string(),
         resume: false,
+        resume_from: None,
     };
     let submitted = client.submit(&request).await.context("failed to submit fraud.sql")?;
     screen.say(&format!("submitted fraud.sql (see it with `smack demo fraud --print`): {}", submitted.jobs.join(", ")));

@@ -4,8 +4,12 @@
 use super::convert;
 use super::frameworks::Master;
 use super::owner::Owner;
+use crate::book::Resume;
 use crate::settle::{self, Settled};
-use crate::view::{Failure, JobsView, PlanView, ScaleRequest, Stopped, SubmitRequest, Submitted, VersionView};
+use crate::view::{
+    CheckpointsView, Failure, JobsView, PlanView, SavepointRequest, ScaleRequest, Stopped, SubmitRequest, Submitted,
+    VersionView,
+};
 use axum::body::Body;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, Request, State};
@@ -36,6 +40,7 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/plan", post(plan))
         .route("/api/v1/stop/{*subject}", post(stop))
         .route("/api/v1/checkpoint/{*subject}", post(checkpoint))
+        .route("/api/v1/savepoints/{*subject}", get(kept).post(keep).delete(drop_kept))
         .route("/api/v1/scale/{*subject}", post(scale))
         .route("/api/v1/why/{*subject}", get(why))
         .route("/api/v1/cluster", get(cluster))
@@ -121,7 +126,17 @@ async fn submit(State(api): State<Api>, request: Requested) -> Response {
         ]);
     }
     let submission = uuid::Uuid::new_v4().simple().to_string()[..8].to_string();
-    match api.owner.submit(settled.jobs, submission, request.resume).await {
+    let resume = match (request.resume, request.resume_from) {
+        (false, _) => Resume::Anew,
+        (true, None) => Resume::Latest,
+        (true, Some(from)) => {
+            if let Err(error) = super::savepoints::check(&api.owner, &settled.jobs, &from).await {
+                return failure(StatusCode::CONFLICT, error);
+            }
+            Resume::From(from)
+        }
+    };
+    match api.owner.submit(settled.jobs, submission, resume).await {
         Ok(jobs) => (StatusCode::CREATED, Json(Submitted { group: settled.group, jobs })).into_response(),
         Err(error) => failure(StatusCode::CONFLICT, error),
     }
@@ -146,6 +161,49 @@ async fn checkpoint(State(api): State<Api>, Path(subject): Path<String>) -> Resp
     match api.owner.checkpoint(subject).await {
         Ok(jobs) => Json(Stopped { jobs }).into_response(),
         Err(error) => failure(StatusCode::CONFLICT, error),
+    }
+}
+
+/// The checkpoints of some streams that are kept.
+async fn kept(State(api): State<Api>, Path(subject): Path<String>) -> Response {
+    match super::savepoints::list(&api.owner, subject).await {
+        Ok(checkpoints) => Json(CheckpointsView { checkpoints }).into_response(),
+        Err(error) => failure(StatusCode::CONFLICT, error),
+    }
+}
+
+/// Keeps the last checkpoint of some streams under a name.
+async fn keep(
+    State(api): State<Api>,
+    Path(subject): Path<String>,
+    request: Result<Json<SavepointRequest>, JsonRejection>,
+) -> Response {
+    let name = match request {
+        Ok(Json(SavepointRequest { name })) => name,
+        Err(rejection) => return failure(StatusCode::BAD_REQUEST, rejection.body_text()),
+    };
+    if let Some(refusal) = streaming::coordinator::savepoints::refuse_name(&name) {
+        return failure(StatusCode::BAD_REQUEST, refusal);
+    }
+    match super::savepoints::make(&api.owner, subject, &name).await {
+        Ok(checkpoints) => Json(CheckpointsView { checkpoints }).into_response(),
+        Err(error) => failure(StatusCode::CONFLICT, error),
+    }
+}
+
+/// Keeps it no longer.
+async fn drop_kept(
+    State(api): State<Api>,
+    Path(subject): Path<String>,
+    request: Result<Json<SavepointRequest>, JsonRejection>,
+) -> Response {
+    let name = match request {
+        Ok(Json(SavepointRequest { name })) => name,
+        Err(rejection) => return failure(StatusCode::BAD_REQUEST, rejection.body_text()),
+    };
+    match super::savepoints::remove(&api.owner, subject, &name).await {
+        Ok(jobs) => Json(Stopped { jobs }).into_response(),
+        Err(error) => failure(StatusCode::NOT_FOUND, error),
     }
 }
 

@@ -5,6 +5,7 @@ pub mod control;
 pub mod convert;
 pub mod frameworks;
 pub mod owner;
+pub mod savepoints;
 pub mod store;
 pub mod upgrade;
 
@@ -113,7 +114,7 @@ pub async fn serve(config: RunnerConfig) -> anyhow::Result<()> {
 async fn with_manifests(config: &book::Config, records: Vec<Record>) -> Vec<(Record, Option<Manifest>)> {
     let mut with = Vec::with_capacity(records.len());
     for record in records {
-        let latest = match (&record.spec.body, Folder::local(&book::checkpoint_folder(config, &record))) {
+        let latest = match (&record.spec.body, Folder::open(&book::checkpoint_folder(config, &record))) {
             (JobBody::Stream(_), Ok(checkpoints)) => manifest::latest(&checkpoints).await.ok().flatten(),
             _ => None,
         };

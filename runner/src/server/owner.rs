@@ -5,14 +5,14 @@
 use super::control::Streams;
 use super::frameworks::Link;
 use super::store::Store;
-use crate::book::{self, Book, Command, Event, Framework, Prepared};
+use crate::book::{self, Book, Command, Event, Framework, Prepared, Resume};
 use crate::view::{JobView, WhyView};
 pub use daemon::client::chain;
 use jobs::{JobId, JobSpec};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
-use streaming::coordinator::manifest;
+use streaming::coordinator::{garbage, manifest, savepoints};
 use streaming::runtime::Folder;
 use tokio::sync::{mpsc, oneshot};
 
@@ -25,7 +25,7 @@ enum Message {
     Submit {
         specs: Vec<JobSpec>,
         submission: String,
-        resume: bool,
+        resume: Resume,
         reply: oneshot::Sender<Result<Vec<String>, String>>,
     },
     Checkpoint {
@@ -38,7 +38,11 @@ enum Message {
         reply: oneshot::Sender<Result<Vec<String>, String>>,
     },
     Folders {
-        reply: oneshot::Sender<BTreeMap<JobId, PathBuf>>,
+        reply: oneshot::Sender<BTreeMap<JobId, String>>,
+    },
+    FoldersOf {
+        subject: String,
+        reply: oneshot::Sender<Result<BTreeMap<JobId, String>, String>>,
     },
     Stop {
         subject: String,
@@ -65,7 +69,7 @@ impl Owner {
         let _ = self.sender.send(Message::Event(event)).await;
     }
 
-    pub async fn submit(&self, specs: Vec<JobSpec>, submission: String, resume: bool) -> Result<Vec<String>, String> {
+    pub async fn submit(&self, specs: Vec<JobSpec>, submission: String, resume: Resume) -> Result<Vec<String>, String> {
         self.ask(|reply| Message::Submit { specs, submission, resume, reply }).await.and_then(|answer| answer)
     }
 
@@ -78,8 +82,13 @@ impl Owner {
     }
 
     /// Where each stream that is known keeps its checkpoints.
-    pub async fn checkpoint_folders(&self) -> Result<BTreeMap<JobId, PathBuf>, String> {
+    pub async fn checkpoint_folders(&self) -> Result<BTreeMap<JobId, String>, String> {
         self.ask(|reply| Message::Folders { reply }).await
+    }
+
+    /// Where each stream that `subject` means keeps its checkpoints.
+    pub async fn checkpoint_folders_of(&self, subject: String) -> Result<BTreeMap<JobId, String>, String> {
+        self.ask(|reply| Message::FoldersOf { subject, reply }).await.and_then(|answer| answer)
     }
 
     pub async fn stop(&self, subject: String) -> Result<Vec<String>, String> {
@@ -142,6 +151,10 @@ fn run(owner: &Owner, mut inbox: Inbox, mut book: Book, hands: &Hands) {
                 let _ = reply.send(book.checkpoint_folders());
                 Vec::new()
             }
+            Message::FoldersOf { subject, reply } => {
+                let _ = reply.send(book.checkpoint_folders_of(&subject));
+                Vec::new()
+            }
             Message::Stop { subject, reply } => answer(reply, book.stop(now_ms, &subject)),
             Message::Jobs { reply } => {
                 let _ = reply.send(book.job_views(now_ms));
@@ -193,10 +206,10 @@ impl Hands {
             Command::Kill { framework, task, grace_ms } => self.links[&framework].kill(task, grace_ms),
             Command::Reconcile { framework, tasks } => self.links[&framework].reconcile(tasks),
             Command::Order { task, order } => self.streams.send(&task, &order),
-            Command::Prepare { job, folder, generation, claimed_us } => {
+            Command::Prepare { job, folder, generation, claimed_us, from } => {
                 let owner = owner.clone();
                 self.runtime.spawn(async move {
-                    let result = prepare(&folder, job.as_str(), generation, claimed_us).await;
+                    let result = prepare(&folder, job.as_str(), generation, claimed_us, from.as_deref()).await;
                     owner.tell(Event::Prepared { job, generation, result }).await;
                 });
             }
@@ -208,14 +221,16 @@ impl Hands {
                     owner.tell(Event::ManifestWritten { job, generation, epoch, result }).await;
                 });
             }
-            Command::CollectGarbage { folder } => {
+            Command::CollectGarbage { folder, retain } => {
                 self.runtime.spawn(async move {
-                    let collected = match Folder::local(&folder) {
-                        Ok(checkpoints) => manifest::collect_garbage(&checkpoints).await.map_err(|error| chain(&error)),
+                    let collected = match Folder::open(&folder) {
+                        Ok(checkpoints) => {
+                            garbage::collect(&checkpoints, retain as usize).await.map_err(|error| chain(&error))
+                        }
                         Err(error) => Err(chain(&error)),
                     };
                     if let Err(error) = collected {
-                        tracing::warn!(folder = %folder.display(), error, "old checkpoints were not removed");
+                        tracing::warn!(folder, error, "old checkpoints were not removed");
                     }
                 });
             }
@@ -231,19 +246,30 @@ fn durable(result: Result<(), super::store::Error>) {
     }
 }
 
-async fn prepare(folder: &Path, job: &str, generation: u64, claimed_us: i64) -> Result<Prepared, String> {
-    let checkpoints = Folder::local(folder).map_err(|error| chain(&error))?;
+async fn prepare(
+    folder: &str,
+    job: &str,
+    generation: u64,
+    claimed_us: i64,
+    from: Option<&str>,
+) -> Result<Prepared, String> {
+    let checkpoints = Folder::open(folder).map_err(|error| chain(&error))?;
     let claimed_us = manifest::claim_generation(&checkpoints, generation, claimed_us)
         .await
         .map_err(|error| format!("failed to claim generation {generation} of {job}: {}", chain(&error)))?;
-    let latest = manifest::latest(&checkpoints).await.map_err(|error| {
-        format!("failed to read the last checkpoint of {job} in {}: {}", folder.display(), chain(&error))
+    let latest = match from {
+        None => manifest::latest(&checkpoints).await,
+        Some(from) => savepoints::go_back(&checkpoints, from).await.map(Some),
+    };
+    let latest = latest.map_err(|error| {
+        let which = from.map_or("the last checkpoint".to_string(), |from| format!("checkpoint {from}"));
+        format!("failed to read {which} of {job} in {folder}: {}", chain(&error))
     })?;
     Ok(Prepared { claimed_us, latest })
 }
 
-async fn write_manifest(folder: &Path, manifest: &streaming::control::Manifest) -> Result<(), (String, bool)> {
-    let checkpoints = Folder::local(folder).map_err(|error| (chain(&error), true))?;
+async fn write_manifest(folder: &str, manifest: &streaming::control::Manifest) -> Result<(), (String, bool)> {
+    let checkpoints = Folder::open(folder).map_err(|error| (chain(&error), true))?;
     manifest::write(&checkpoints, manifest).await.map_err(|error| (chain(&error), error.retry()))
 }
 

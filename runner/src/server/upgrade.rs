@@ -3,21 +3,20 @@
 use super::owner::chain;
 use crate::view::{JobPlanView, OperatorPlanView};
 use jobs::{JobBody, JobSpec};
-use std::path::PathBuf;
 use streaming::coordinator::manifest;
 use streaming::functions::{Functions, declared_predict};
 use streaming::runtime::{Fate, Folder, fates};
 
 /// Operator by operator; nothing for what is no stream. `folder`: where the stream of this name keeps its checkpoints, if
 /// there is one.
-pub async fn plan(spec: &JobSpec, folder: Option<&PathBuf>) -> Result<Option<JobPlanView>, String> {
+pub async fn plan(spec: &JobSpec, folder: Option<&String>) -> Result<Option<JobPlanView>, String> {
     let JobBody::Stream(body) = &spec.body else { return Ok(None) };
     let latest = match folder {
         Some(folder) => {
             let failed = |error: &dyn std::error::Error| {
-                format!("failed to read the last checkpoint of {} in {}: {}", spec.id, folder.display(), chain(error))
+                format!("failed to read the last checkpoint of {} in {folder}: {}", spec.id, chain(error))
             };
-            let checkpoints = Folder::local(folder).map_err(|error| failed(&error))?;
+            let checkpoints = Folder::open(folder).map_err(|error| failed(&error))?;
             manifest::latest(&checkpoints).await.map_err(|error| failed(&error))?
         }
         None => None,

@@ -5,6 +5,7 @@ use super::document::{Entry, Node, Span, Value};
 use super::reader::Reader;
 use super::shape;
 use jobs::{Diagnostic, Resources, Restart};
+use streaming::runtime::store::refuse_location;
 
 /// What `[job]` says. Keys that a shape lacks have their usual default.
 #[derive(Clone, Debug)]
@@ -20,6 +21,7 @@ pub struct JobSettings {
 pub struct CheckpointSettings {
     pub interval_ms: u64,
     pub dir: Option<String>,
+    pub retain: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -49,7 +51,17 @@ impl JobSettings {
 
 impl CheckpointSettings {
     pub fn read(reader: &mut Reader<'_>) -> Self {
-        Self { interval_ms: reader.duration_ms("interval").unwrap_or(10_000), dir: reader.text("dir") }
+        let dir = reader.text("dir");
+        if let Some(refusal) = dir.as_deref().and_then(refuse_location) {
+            let diagnostic = Diagnostic::new(refusal);
+            let span = reader.span("dir");
+            reader.complain(match span {
+                Some(span) => diagnostic.at(span),
+                None => diagnostic,
+            });
+        }
+        let retain = reader.whole("retain").and_then(|retain| u32::try_from(retain).ok()).unwrap_or(3);
+        Self { interval_ms: reader.duration_ms("interval").unwrap_or(10_000), dir, retain }
     }
 }
 

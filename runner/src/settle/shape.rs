@@ -85,7 +85,8 @@ pub static CHECKPOINT: Shape = Shape { place: "[checkpoint]", fields: CHECKPOINT
 pub static SQL_CHECKPOINT: Shape = Shape { place: "SET checkpoint.…", fields: CHECKPOINT_FIELDS };
 const CHECKPOINT_FIELDS: &[Field] = &[
     field("interval", Kind::Duration(10), Some("10s"), "time between two checkpoints"),
-    field("dir", Kind::Text, None, "folder of the checkpoints; the runner's own by default"),
+    field("dir", Kind::Text, None, "folder of the checkpoints, or s3://bucket/prefix; the runner's own by default"),
+    field("retain", Kind::Whole(1, 1000), Some("3"), "number of checkpoints that are kept"),
 ];
 
 /// `[state]` of a stream, and `SET state.…` in SQL.

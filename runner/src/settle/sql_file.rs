@@ -194,6 +194,7 @@ async fn stream(
         checkpoint_interval_ms: shared.checkpoint.interval_ms,
         state_memory_bytes: shared.state.memory_bytes,
         checkpoint_dir: shared.checkpoint.dir.as_deref().map(|dir| absolute(dir, shared.base_dir)),
+        checkpoint_retain: shared.checkpoint.retain,
         models: models.to_vec(),
         fingerprint: dataflow.as_ref().map(Dataflow::fingerprint).unwrap_or_default(),
         bounded: dataflow.as_ref().is_some_and(Dataflow::bounded),

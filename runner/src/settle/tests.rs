@@ -207,6 +207,33 @@ async fn a_stream_in_toml_has_sql_inline_or_in_a_file() {
 }
 
 #[tokio::test]
+async fn where_checkpoints_go_and_how_many_are_kept() {
+    let file = |settings: &str| {
+        format!(
+            "{settings};\nCREATE TABLE s (id BIGINT) WITH (connector = 'cards');\n\
+             CREATE TABLE t (id BIGINT, PRIMARY KEY (id) NOT ENFORCED);\nINSERT INTO t SELECT id FROM s;\n"
+        )
+    };
+    let found = settled(&file("SET checkpoint.dir = 's3://bucket/a/b'; SET checkpoint.retain = 7"), "a.sql").await;
+    let JobBody::Stream(body) = &found.jobs[0].body else { panic!("{found:?}") };
+    assert_eq!((body.checkpoint_dir.as_deref(), body.checkpoint_retain), (Some("s3://bucket/a/b"), 7));
+    let found = settled(&file("SET checkpoint.dir = 'kept'"), "a.sql").await;
+    let JobBody::Stream(body) = &found.jobs[0].body else { panic!("{found:?}") };
+    assert_eq!((body.checkpoint_dir.as_deref(), body.checkpoint_retain), (Some("/data/kept"), 3));
+    for (setting, word, text) in [
+        ("SET checkpoint.dir = 'gs://bucket/a'", "'gs://bucket/a'", "there is no store 'gs://'"),
+        ("SET checkpoint.dir = 's3://'", "'s3://'", "names no bucket"),
+        ("SET checkpoint.retain = 0", "0", "not a number of checkpoints"),
+    ] {
+        let found = mistakes(&file(setting), "a.sql").await;
+        assert!(found[0].0 == word && found[0].1.contains(text), "{found:?}");
+    }
+    let toml = "kind = \"stream\"\nsql = 'SELECT 1'\n[checkpoint]\ndir = \"gs://x\"\n";
+    let found = mistakes(toml, "a.toml").await;
+    assert!(found.iter().any(|mistake| mistake.1.contains("there is no store 'gs://'")), "{found:?}");
+}
+
+#[tokio::test]
 async fn commands_and_services() {
     let command = "kind = \"command\"\nargv = [\"echo\", \"hi\"]\n[env]\nA = 1\n[job]\nparallelism = 3\n";
     let command = settled(command, "say hi.toml").await;

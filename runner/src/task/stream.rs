@@ -24,8 +24,7 @@ pub fn run(
     link: &Link,
 ) -> Result<(), Failure> {
     let dataflow = dataflow(body, Path::new(&plan.model_dir))?;
-    let checkpoints =
-        Folder::local(Path::new(&plan.checkpoint_dir)).map_err(|error| Failure::Passing(chain(&error)))?;
+    let checkpoints = Folder::open(&plan.checkpoint_dir).map_err(|error| Failure::Passing(chain(&error)))?;
     // A task runs in its sandbox.
     let sandbox = std::env::current_dir()
         .map_err(|error| Failure::Passing(format!("find the folder that the task runs in: {error}")))?;

@@ -3,22 +3,24 @@
 //! ```text
 //! generations/0000000003.json        claimed by generation 3
 //! manifests/0000000041.json          publishes epoch 41
-//! epochs/0000000041/3/…              files that it names
+//! epochs/0000000041/3/…, folds/…     files that it and later ones name
+//! savepoints/NAME.json               a manifest that is kept under a name
 //! ```
 //!
 //! Invariant: claims and manifests are created if absent and never changed. A generation that sees a higher claim, before
 //! or after it created a manifest, does not commit it. So of two generations that run at the same time for a moment, at
 //! most one commits an epoch, and the next restart finds either all of it or none of it.
 
-use crate::control::Manifest;
+use crate::control::{Chain, Manifest, StateFile, TaskSnapshot};
 use crate::runtime::store::{self, Folder};
 use object_store::{ObjectStore, PutMode};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Rises when the meaning of a field of [`Manifest`] changes.
-pub const FORMAT: u32 = 1;
-/// Manifests kept: the newest to restart from, and some to go back to by hand.
-const KEPT: usize = 3;
+pub const FORMAT: u32 = 2;
+/// Manifests of whole state files by operator, not of chains.
+const FORMAT_OF_FILES: u32 = 1;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -31,11 +33,17 @@ pub enum Error {
         source: serde_json::Error,
     },
     #[error(
-        "read {file} of the checkpoint folder: it has format {found} and this version reads format {FORMAT}; use the version that wrote it, or another folder"
+        "read {file} of the checkpoint folder: it has format {found} and this version reads formats {FORMAT_OF_FILES} and {FORMAT}; use the version that wrote it, or another folder"
     )]
     Format { file: String, found: u32 },
     #[error("write a checkpoint as generation {ours}: generation {newest} has taken over")]
     Superseded { ours: u64, newest: u64 },
+    #[error("make savepoint {name}: there is one of this name, of epoch {epoch}; drop it first, or take another name")]
+    Named { name: String, epoch: u64 },
+    #[error(
+        "find checkpoint '{name}': no savepoint and no epoch that is kept is called so; `smack checkpoint JOB --ls` lists them"
+    )]
+    Unknown { name: String },
     #[error("publish epoch {epoch}: generation {by} has published another one under this number")]
     Taken { epoch: u64, by: u64 },
 }
@@ -99,38 +107,78 @@ pub async fn latest(folder: &Folder) -> Result<Option<Manifest>, Error> {
 }
 
 pub async fn read(folder: &Folder, epoch: u64) -> Result<Manifest, Error> {
+    read_file(folder, &manifest_file(epoch)).await
+}
+
+pub(super) async fn read_file(folder: &Folder, file: &str) -> Result<Manifest, Error> {
     #[derive(Deserialize)]
     struct Format {
         format: u32,
     }
-    let file = manifest_file(epoch);
-    let bytes = folder.get(&file).await?;
-    let damaged = |source| Error::Damaged { file: file.clone(), source };
+    let bytes = folder.get(file).await?;
+    let damaged = |source| Error::Damaged { file: file.to_string(), source };
     let Format { format } = serde_json::from_slice(&bytes).map_err(damaged)?;
-    if format != FORMAT {
-        return Err(Error::Format { file, found: format });
+    match format {
+        FORMAT => serde_json::from_slice(&bytes).map_err(damaged),
+        FORMAT_OF_FILES => serde_json::from_slice::<OfFiles>(&bytes).map(Manifest::from).map_err(damaged),
+        found => Err(Error::Format { file: file.to_string(), found }),
     }
-    serde_json::from_slice(&bytes).map_err(damaged)
 }
 
-/// Removes manifests but the last few, and the files of epochs before those.
-pub async fn collect_garbage(folder: &Folder) -> Result<(), Error> {
-    let epochs = epochs(folder).await?;
-    let Some(oldest_kept) = epochs.iter().rev().nth(KEPT - 1) else { return Ok(()) };
-    // Manifests first: one without its files would look like a loss.
-    for epoch in epochs.iter().filter(|epoch| *epoch < oldest_kept) {
-        folder.delete(&manifest_file(*epoch)).await?;
-    }
-    for file in folder.list("epochs").await? {
-        let epoch = file.split('/').nth(1).and_then(|epoch| epoch.parse::<u64>().ok());
-        if epoch.is_some_and(|epoch| epoch < *oldest_kept) {
-            folder.delete(&file).await?;
+/// A manifest of the first format.
+#[derive(Deserialize)]
+struct OfFiles {
+    job: String,
+    generation: u64,
+    epoch: u64,
+    fingerprint: String,
+    claimed_us: i64,
+    finished: bool,
+    tasks: Vec<TaskOfFiles>,
+}
+
+#[derive(Deserialize)]
+struct TaskOfFiles {
+    index: u32,
+    state: BTreeMap<String, Vec<String>>,
+    positions: BTreeMap<String, BTreeMap<String, u64>>,
+    prepared: BTreeMap<String, Vec<String>>,
+    watermarks: BTreeMap<String, BTreeMap<String, i64>>,
+}
+
+impl From<OfFiles> for Manifest {
+    fn from(manifest: OfFiles) -> Self {
+        // Every file was a whole table of a slice; which one, the files say themselves.
+        let chain = |name: String| Chain {
+            slot: 0,
+            n_slots: 0,
+            watermark_us: i64::MIN,
+            files: vec![StateFile { name, bytes: 0 }],
+        };
+        let chains = |(operator, files): (String, Vec<String>)| (operator, files.into_iter().map(chain).collect());
+        let task = |task: TaskOfFiles| TaskSnapshot {
+            index: task.index,
+            state: task.state.into_iter().map(chains).collect(),
+            positions: task.positions,
+            prepared: task.prepared,
+            watermarks: task.watermarks,
+            ..TaskSnapshot::default()
+        };
+        Self {
+            format: FORMAT,
+            job: manifest.job,
+            generation: manifest.generation,
+            epoch: manifest.epoch,
+            fingerprint: manifest.fingerprint,
+            claimed_us: manifest.claimed_us,
+            finished: manifest.finished,
+            tasks: manifest.tasks.into_iter().map(task).collect(),
         }
     }
-    Ok(())
 }
 
-async fn epochs(folder: &Folder) -> Result<Vec<u64>, Error> {
+/// The epochs that are published, rising.
+pub async fn epochs(folder: &Folder) -> Result<Vec<u64>, Error> {
     Ok(numbers(&folder.list("manifests").await?))
 }
 
@@ -155,7 +203,7 @@ async fn check_claim(folder: &Folder, ours: u64) -> Result<(), Error> {
 }
 
 /// Gives false if the file exists already.
-async fn create(folder: &Folder, file: &str, content: &impl Serialize) -> Result<bool, Error> {
+pub(super) async fn create(folder: &Folder, file: &str, content: &impl Serialize) -> Result<bool, Error> {
     let bytes =
         serde_json::to_vec_pretty(content).map_err(|source| Error::Damaged { file: file.to_string(), source })?;
     match folder.store.put_opts(&folder.path(file), bytes.into(), PutMode::Create.into()).await {
@@ -165,7 +213,7 @@ async fn create(folder: &Folder, file: &str, content: &impl Serialize) -> Result
     }
 }
 
-fn manifest_file(epoch: u64) -> String {
+pub(super) fn manifest_file(epoch: u64) -> String {
     format!("manifests/{epoch:010}.json")
 }
 
@@ -208,20 +256,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keeps_the_last_three() {
-        let dir = tempfile::tempdir().expect("temporary folder");
-        let folder = Folder::local(dir.path()).expect("folder");
-        for epoch in 1..=6 {
-            folder.put(&format!("epochs/{epoch:010}/1/window-0.state"), vec![1]).await.expect("put");
-            if epoch != 4 {
-                write(&folder, &manifest(1, epoch)).await.expect("write");
-            }
-            collect_garbage(&folder).await.expect("collect");
-        }
-        assert_eq!(epochs(&folder).await.expect("list"), [3, 5, 6]);
-        let files = folder.list("epochs").await.expect("list");
-        assert_eq!(files.len(), 4, "{files:?}");
-        assert!(files[0].starts_with("epochs/0000000003/"), "{files:?}");
+    async fn a_manifest_of_the_first_format_is_read() {
+        let folder = Folder::memory();
+        let text = r#"{"format": 1, "job": "demo/count", "generation": 1, "epoch": 7, "fingerprint": "f", "claimed_us": 1,
+            "finished": false, "tasks": [{"index": 0, "state": {"window-1": ["a.state", "b.state"]},
+            "positions": {"source": {"split": 4}}, "prepared": {"sink": ["c.sink"]}, "watermarks": {}}]}"#;
+        folder.put("manifests/0000000007.json", text.as_bytes().to_vec()).await.expect("put");
+        let found = latest(&folder).await.expect("read").expect("a manifest");
+        assert_eq!(found.files().collect::<Vec<_>>(), ["a.state", "b.state", "c.sink"]);
+        assert_eq!(found.tasks[0].positions["source"]["split"], 4);
     }
 
     #[tokio::test]

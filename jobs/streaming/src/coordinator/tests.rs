@@ -1,6 +1,10 @@
 //! The coordinator among tasks, a store and a network that fail at every point, then stop failing.
 
+mod folder;
+
 use super::*;
+use folder::{Folder, State, state_at};
+use std::collections::VecDeque;
 
 /// Small, seeded, and the same everywhere.
 struct Random(u64);
@@ -23,16 +27,32 @@ impl Random {
     }
 }
 
-/// What a real task does with orders, without rows.
+/// What a real task does with orders, with numbers for rows.
 #[derive(Default)]
 struct Task {
     rows_done: u64,
     barrier: u64,
-    snapshot: Option<(u64, u64, bool)>,
+    /// The epoch of the latest barrier, and whether it was a last one.
+    snapshot: Option<(u64, bool)>,
+    /// A part that not all of the task's operators have given to yet.
+    incomplete: Option<Part>,
+    /// Parts on their way to the store, and whether all that the first one holds is owed already.
+    parts: VecDeque<Part>,
+    is_owed: bool,
+    /// What was told last.
+    told: Option<Event>,
+    state: State,
     committed: u64,
     ended: bool,
     orders: Vec<Order>,
     events: Vec<Event>,
+}
+
+#[derive(Clone, Debug)]
+struct Part {
+    epoch: u64,
+    rows_done: u64,
+    last: bool,
 }
 
 struct World {
@@ -44,6 +64,7 @@ struct World {
     tasks: Vec<Task>,
     coordinator: Coordinator,
     manifests: Vec<Manifest>,
+    folder: Folder,
     /// Answers of the store that are on their way.
     answers: Vec<Event>,
     harm: bool,
@@ -67,7 +88,7 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed);
         let n_tasks = 1 + random.below(4) as u32;
-        let rows = 20 + random.below(200);
+        let rows = 20 + random.below(600);
         let coordinator = Coordinator::new(config(n_tasks, 1), None);
         let tasks = Vec::new();
         let (manifests, answers) = (Vec::new(), Vec::new());
@@ -80,6 +101,7 @@ impl World {
             tasks,
             coordinator,
             manifests,
+            folder: Folder::default(),
             answers,
             harm: true,
             stop_requested: false,
@@ -95,13 +117,21 @@ impl World {
         let latest = self.manifests.last().cloned();
         self.coordinator = Coordinator::new(config(self.n_tasks, self.generation), latest.as_ref());
         self.answers.clear();
+        for task in std::mem::take(&mut self.tasks) {
+            self.folder.orphan(task.state);
+        }
+        // With another number of slices chains begin anew.
+        let goes_on = !self.random.one_in(3);
         self.tasks = (0..self.n_tasks)
             .map(|index| {
-                let mut task = Task::default();
+                let mut task = Task { state: State::new(index, self.generation), ..Task::default() };
                 if let Some(manifest) = &latest {
                     let snapshot = manifest.tasks.iter().find(|task| task.index == index).expect("a share per task");
                     task.rows_done = snapshot.positions["source"]["split"];
                     (task.barrier, task.committed) = (manifest.epoch, manifest.epoch);
+                    let chain = &snapshot.state["operator"][0];
+                    task.state.restore(&self.folder, chain, goes_on);
+                    assert_eq!(task.state.rows(), &state_at(task.rows_done), "restored from epoch {}", manifest.epoch);
                 }
                 task.events.push(Event::TaskReady { index });
                 task
@@ -125,6 +155,7 @@ impl World {
                 }
                 Command::WriteManifest(manifest) => self.write(*manifest),
                 Command::Completed { epoch } => {
+                    self.folder.begin_collecting();
                     let waits = self.tasks.iter().find(|task| task.committed < epoch);
                     assert!(waits.is_none(), "epoch {epoch} is complete and a task has not committed it");
                 }
@@ -150,6 +181,7 @@ impl World {
         match self.manifests.iter().find(|published| published.epoch == epoch) {
             Some(published) => assert_eq!(*published, manifest, "an epoch is published once"),
             None => {
+                self.folder.check(&manifest);
                 let newest = self.manifests.last().map_or(0, |manifest| manifest.epoch);
                 assert!(epoch > newest, "epoch {epoch} after {newest}");
                 self.manifests.push(manifest);
@@ -166,8 +198,10 @@ impl World {
             return;
         }
         // After a last barrier the sources are not read any more.
-        if !task.snapshot.is_some_and(|(_, _, last)| last) {
-            task.rows_done = (task.rows_done + self.random.below(8)).min(self.rows);
+        if !task.snapshot.is_some_and(|(_, last)| last) {
+            let to = (task.rows_done + self.random.below(8)).min(self.rows);
+            (task.rows_done..to).for_each(|row| task.state.process(row));
+            task.rows_done = to;
         }
         if task.rows_done == self.rows && self.random.one_in(3) {
             task.events.push(Event::InputEnded { index });
@@ -179,24 +213,59 @@ impl World {
             Order::Barrier { epoch, last } => {
                 if epoch > task.barrier {
                     task.barrier = epoch;
-                    task.snapshot = Some((epoch, task.rows_done, last));
+                    task.snapshot = Some((epoch, last));
+                    task.state.take(epoch);
+                    // One of a lower epoch is abandoned, and what it took goes with this one.
+                    task.incomplete = Some(Part { epoch, rows_done: task.rows_done, last });
                 }
-                if let Some((known, rows_done, last)) = task.snapshot.filter(|(known, _, _)| *known == epoch) {
-                    let positions = BTreeMap::from([("split".to_string(), rows_done)]);
-                    let positions = BTreeMap::from([("source".to_string(), positions)]);
-                    let snapshot = TaskSnapshot { index, positions, ..TaskSnapshot::default() };
-                    task.events.push(Event::Snapshotted { index, epoch: known, snapshot, last });
+                if let Some(told @ Event::Snapshotted { epoch: known, .. }) = &task.told
+                    && *known == epoch
+                {
+                    task.events.push(told.clone());
                 }
             }
             Order::Commit { epoch } => {
                 task.committed = task.committed.max(epoch);
                 task.events.push(Event::Committed { index, epoch });
-                if task.snapshot.is_some_and(|(known, _, last)| last && epoch >= known) {
+                if task.snapshot.is_some_and(|(known, last)| last && epoch >= known) {
                     task.ended = true;
                     task.events.push(Event::TaskEnded { index });
                 }
             }
             Order::Stop => panic!("nobody asked to stop at once"),
+        }
+    }
+
+    /// Goes on with what a task has on its way to the store.
+    fn store_part(&mut self, index: u32) {
+        let task = &mut self.tasks[index as usize];
+        if task.incomplete.is_some() && !(self.harm && self.random.one_in(3)) {
+            task.state.hand_over();
+            task.parts.extend(task.incomplete.take());
+        }
+        task.state.fold(&mut self.folder, self.random.one_in(4));
+        let Some(part) = task.parts.front().cloned() else { return };
+        if !std::mem::replace(&mut task.is_owed, true) && self.harm && self.random.one_in(30) {
+            task.state.lose();
+        }
+        let fails = self.harm && self.random.one_in(5);
+        match task.state.pay(&mut self.folder, part.epoch, fails, self.random.one_in(2)) {
+            folder::Paid::More => {}
+            folder::Paid::Failed => {
+                task.parts.pop_front();
+                task.is_owed = false;
+            }
+            folder::Paid::All(chain) => {
+                let positions = BTreeMap::from([("split".to_string(), part.rows_done)]);
+                let positions = BTreeMap::from([("source".to_string(), positions)]);
+                let state = BTreeMap::from([("operator".to_string(), vec![chain])]);
+                let snapshot = TaskSnapshot { index, positions, state, ..TaskSnapshot::default() };
+                let told = Event::Snapshotted { index, epoch: part.epoch, snapshot, last: part.last };
+                task.events.push(told.clone());
+                task.told = Some(told);
+                task.parts.pop_front();
+                task.is_owed = false;
+            }
         }
     }
 
@@ -232,6 +301,7 @@ impl World {
             // A task dies, and with it this generation.
             3 if !self.tasks[index as usize].ended => self.start_generation(),
             4 => self.tell(Event::CheckpointRequested),
+            5 => self.folder.savepoints.extend(self.manifests.last().cloned()),
             _ => {}
         }
     }
@@ -243,6 +313,12 @@ impl World {
         }
         let index = self.random.below(u64::from(self.n_tasks)) as u32;
         self.step_task(index);
+        let index = self.random.below(u64::from(self.n_tasks)) as u32;
+        self.store_part(index);
+        if self.random.one_in(5) {
+            self.folder.land_orphan();
+            self.folder.collect(&self.manifests);
+        }
         let index = self.random.below(u64::from(self.n_tasks)) as usize;
         if !self.tasks[index].events.is_empty() {
             let event = self.tasks[index].events.remove(0);
@@ -285,6 +361,8 @@ fn simulate(seed: u64) {
     if !stops {
         assert!(last.finished, "seed {seed}: the last manifest says that all is done");
     }
+    world.folder.begin_collecting();
+    world.folder.collect(&world.manifests);
     assert!(world.manifests.windows(2).all(|pair| pair[0].epoch < pair[1].epoch), "seed {seed}");
 }
 

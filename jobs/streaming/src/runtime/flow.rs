@@ -13,7 +13,7 @@ use crate::runtime::graph::Graph;
 use crate::runtime::meter::Meter;
 use crate::runtime::operators::changes;
 use crate::runtime::operators::lookup::{GATHER_ROWS, LookupJoin};
-use crate::runtime::operators::stateful::{Output, Stateful, encode};
+use crate::runtime::operators::stateful::{Output, Scope, Stateful};
 use crate::runtime::operators::window::BATCH_ROWS;
 use crate::runtime::operators::{filter, project, relabel, weighted};
 use crate::runtime::shared::Shared;
@@ -56,6 +56,8 @@ pub struct Flow {
     graph: Graph,
     slot: u32,
     operators: Vec<Running>,
+    /// By node: what of its state the next snapshot is to give.
+    scopes: Vec<Scope>,
     /// By node: how far its output has come. For an exchange: of the receiving half.
     outputs: Vec<Progress>,
     /// By node: how far its input has come.
@@ -79,9 +81,13 @@ impl Flow {
         let graph = shared.graph.clone();
         let n_nodes = shared.dataflow.nodes.len();
         let mut operators = Vec::with_capacity(n_nodes);
+        let mut scopes = vec![Scope::All; n_nodes];
         let mut edges_in = BTreeMap::new();
         for (at, node) in shared.dataflow.nodes.iter().enumerate() {
             if let Some(operator) = state::open(shared, at, slot)? {
+                if shared.restored.goes_on(&node.id, slot, shared.n_slots()).is_some() {
+                    scopes[at] = Scope::Touched;
+                }
                 operators.push(Running::Stateful(operator));
                 continue;
             }
@@ -130,6 +136,7 @@ impl Flow {
             graph,
             slot,
             operators,
+            scopes,
             outputs: vec![Progress::START; n_nodes],
             inputs: vec![Progress::START; n_nodes],
             edges_in,
@@ -441,11 +448,15 @@ impl Flow {
                 if self.output_moved(node) {
                     self.propagate()?;
                 }
-                let (watermark_us, owner) = (self.inputs[node].watermark_us, (self.slot, self.shared.n_slots()));
-                if let Running::Stateful(operator) = &mut self.operators[node] {
-                    let files = operator.snapshot().and_then(|tables| encode(&id, watermark_us, &tables, owner));
-                    part.state.insert(id, files.map_err(self.shared.operator_error(node))?);
+                let watermark_us = self.inputs[node].watermark_us;
+                if self.shared.take_wanted_base(self.slot, &id) {
+                    self.scopes[node] = Scope::All;
                 }
+                if let Running::Stateful(operator) = &mut self.operators[node] {
+                    let snapshot = operator.snapshot(self.scopes[node]).map_err(self.shared.operator_error(node))?;
+                    part.take(id, watermark_us, snapshot);
+                }
+                self.scopes[node] = Scope::Touched;
             }
             Running::Lookup { .. } => {
                 self.look_up(node)?;

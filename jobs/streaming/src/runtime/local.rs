@@ -4,8 +4,8 @@
 //! with a checkpoint folder goes on where the last one ended, however it ended.
 
 use crate::control::{Level, Metrics, OperatorMetrics, Order, Report};
-use crate::coordinator::manifest;
 use crate::coordinator::{self, Command, Coordinator, Event, View};
+use crate::coordinator::{garbage, manifest};
 use crate::dataflow::Dataflow;
 use crate::runtime::store::{self, Folder};
 use crate::runtime::{self, Finder, Outcome, TaskConfig, run_task};
@@ -41,6 +41,8 @@ pub struct LocalConfig {
     /// 0: only a last one.
     pub checkpoint_interval_ms: u64,
     pub checkpoint_timeout_ms: u64,
+    /// Checkpoints that are kept.
+    pub checkpoint_retain: usize,
     pub base_dir: PathBuf,
     pub dead_letter_dir: PathBuf,
     pub tables_endpoint: Option<String>,
@@ -64,6 +66,7 @@ impl LocalConfig {
             checkpoints: None,
             checkpoint_interval_ms: 1_000,
             checkpoint_timeout_ms: 60_000,
+            checkpoint_retain: 3,
             base_dir,
             dead_letter_dir,
             tables_endpoint: None,
@@ -219,6 +222,7 @@ pub fn run(dataflow: Dataflow, config: LocalConfig) -> Result<LocalRun, Error> {
         job: config.job.clone(),
         io,
         checkpoints,
+        retain: config.checkpoint_retain,
         coordinator,
         tasks,
         requests: take_requests,
@@ -242,6 +246,7 @@ struct Driver {
     job: String,
     io: Runtime,
     checkpoints: Folder,
+    retain: usize,
     coordinator: Coordinator,
     tasks: Vec<Task>,
     requests: Receiver<Request>,
@@ -375,7 +380,7 @@ impl Driver {
                         });
                     }
                     Command::Completed { .. } => {
-                        if let Err(error) = self.io.block_on(manifest::collect_garbage(&self.checkpoints)) {
+                        if let Err(error) = self.io.block_on(garbage::collect(&self.checkpoints, self.retain)) {
                             let text = format!("old checkpoints cannot be removed: {error}");
                             let _ = self.notices.try_send((Level::Warning, text));
                         }

@@ -16,6 +16,7 @@ pub mod temporal;
 #[cfg(test)]
 pub mod testing;
 pub mod top_n;
+pub mod touched;
 pub mod upsert;
 pub mod window;
 

@@ -3,7 +3,7 @@
 //! Invariant: nothing that a checkpoint holds is dropped without a word: what a sink prepared must find its sink again,
 //! and state that no operator asks for is told.
 
-use crate::control::Manifest;
+use crate::control::{Chain, Manifest};
 use crate::dataflow::{Dataflow, Operator};
 use crate::runtime::Error;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,8 +16,10 @@ pub struct Restored {
     pub from_manifest: bool,
     pub positions: BTreeMap<String, BTreeMap<String, u64>>,
     pub watermarks: BTreeMap<String, BTreeMap<String, i64>>,
+    pub state: BTreeMap<String, Vec<Chain>>,
+    /// Whether the state is of this very query.
+    pub same_query: bool,
     /// Files relative to the checkpoint folder.
-    pub state: BTreeMap<String, Vec<String>>,
     pub prepared: BTreeMap<String, Vec<String>>,
 }
 
@@ -34,7 +36,8 @@ impl Restored {
                 manifest.job
             )));
         }
-        let mut restored = Self { epoch: manifest.epoch, from_manifest: true, ..Self::default() };
+        let same_query = manifest.fingerprint == dataflow.fingerprint();
+        let mut restored = Self { epoch: manifest.epoch, from_manifest: true, same_query, ..Self::default() };
         for task in &manifest.tasks {
             for (operator, positions) in &task.positions {
                 restored.positions.entry(operator.clone()).or_default().extend(positions.clone());
@@ -42,8 +45,8 @@ impl Restored {
             for (operator, watermarks) in &task.watermarks {
                 restored.watermarks.entry(operator.clone()).or_default().extend(watermarks.clone());
             }
-            for (operator, files) in &task.state {
-                restored.state.entry(operator.clone()).or_default().extend(files.iter().cloned());
+            for (operator, chains) in &task.state {
+                restored.state.entry(operator.clone()).or_default().extend(chains.iter().cloned());
             }
             for (operator, files) in &task.prepared {
                 restored.prepared.entry(operator.clone()).or_default().extend(files.iter().cloned());
@@ -57,7 +60,7 @@ impl Restored {
                  query until it has stopped with its last checkpoint, or start without this one"
             )));
         }
-        if manifest.fingerprint != dataflow.fingerprint() {
+        if !same_query {
             notices.extend(fates(dataflow, Some(manifest)).into_iter().filter_map(|(id, fate)| match fate {
                 Fate::Reuse => None,
                 Fate::Rebuild => Some(format!("operator {id} is not in the checkpoint and starts empty")),
@@ -65,6 +68,13 @@ impl Restored {
             }));
         }
         Ok((restored, notices))
+    }
+
+    /// The chain that this slice goes on with: its own, if there are as many slices as there were. Others begin with a
+    /// base.
+    pub fn goes_on(&self, operator: &str, slot: u32, n_slots: u32) -> Option<&Chain> {
+        let chains = self.state.get(operator).filter(|_| self.same_query)?;
+        chains.iter().find(|chain| (chain.slot, chain.n_slots) == (slot, n_slots))
     }
 }
 

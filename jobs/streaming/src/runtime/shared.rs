@@ -11,7 +11,7 @@ use crate::runtime::{Error, TaskConfig};
 use crossbeam_channel::Sender;
 use datafusion::error::DataFusionError;
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,6 +33,8 @@ pub struct Shared {
     pub io: Handle,
     /// By source node: its splits, asked for once per task.
     pub splits: Mutex<HashMap<usize, Vec<String>>>,
+    /// Slots and operators whose next snapshot is to give all.
+    pub bases: Mutex<BTreeSet<(u32, String)>>,
 }
 
 /// From the threads of a task to the one that speaks with the outside.
@@ -60,6 +62,16 @@ pub enum Event {
 impl Shared {
     pub fn n_slots(&self) -> u32 {
         self.config.slices * self.config.peers.len() as u32
+    }
+
+    /// The next snapshot of this operator on this slice is to give all.
+    pub fn want_base(&self, slot: u32, operator: &str) {
+        self.bases.lock().unwrap_or_else(PoisonError::into_inner).insert((slot, operator.to_string()));
+    }
+
+    /// Whether that was asked for; it need not be asked again then.
+    pub fn take_wanted_base(&self, slot: u32, operator: &str) -> bool {
+        self.bases.lock().unwrap_or_else(PoisonError::into_inner).remove(&(slot, operator.to_string()))
     }
 
     pub fn stopped(&self) -> bool {

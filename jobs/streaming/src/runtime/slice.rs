@@ -272,7 +272,7 @@ impl Slice {
     fn barrier(&mut self, channel: usize, epoch: u64, last: bool) -> Result<(), Error> {
         let nodes = self.alignment.deliver(channel, epoch);
         if epoch > self.part.epoch {
-            self.part = Part { slot: self.part.slot, epoch, last, ..Part::default() };
+            self.part = std::mem::take(&mut self.part).next(epoch, last);
         }
         let completes = !nodes.is_empty();
         for node in nodes {

@@ -1,13 +1,12 @@
-//! A task's share of a checkpoint: gathered from its slices, written, and put together.
+//! A task's share of a checkpoint: gathered from its slices and put together.
 //!
 //! Invariant: a share is complete only when the part of every slice is written. A part that could not be written costs
-//! its epoch and nothing else; the coordinator tries a higher one.
+//! its epoch and nothing else; the coordinator tries a higher one, and what the part held goes with the next one of its
+//! slice ([`crate::runtime::archive`]).
 
 use crate::control::TaskSnapshot;
-use crate::runtime::shared::{Event, Shared};
+use crate::runtime::operators::stateful::Snapshot;
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
 /// What one slice gives to an epoch.
 #[derive(Debug, Default)]
@@ -15,60 +14,36 @@ pub struct Part {
     pub slot: u32,
     pub epoch: u64,
     pub last: bool,
-    /// By operator id, by table: the bytes of the state file.
-    pub state: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
+    /// By operator id: what was taken of its state since the last part that was handed on, in order.
+    pub state: BTreeMap<String, Vec<Taken>>,
     /// By operator id: what the sink prepared.
     pub prepared: BTreeMap<String, Vec<u8>>,
     pub positions: BTreeMap<String, BTreeMap<String, u64>>,
     pub watermarks: BTreeMap<String, BTreeMap<String, i64>>,
 }
 
-const PUT_ATTEMPTS: u32 = 3;
-const PUT_WAIT: Duration = Duration::from_millis(300);
-
-/// Writes a part in the background and tells when it is done.
-pub fn store(shared: &Arc<Shared>, part: Part) {
-    let shared = Arc::clone(shared);
-    let io = shared.io.clone();
-    io.spawn(async move {
-        let epoch = part.epoch;
-        let result = write(&shared, part).await.map(Box::new);
-        shared.tell(Event::Stored { epoch, result });
-    });
+/// The state of one operator, or what was changed of it, at the barrier of an epoch.
+#[derive(Debug)]
+pub struct Taken {
+    pub epoch: u64,
+    pub watermark_us: i64,
+    pub snapshot: Snapshot,
 }
 
-async fn write(shared: &Shared, part: Part) -> Result<TaskSnapshot, String> {
-    let folder = format!("epochs/{:010}/{}", part.epoch, shared.config.generation);
-    let mut snapshot = TaskSnapshot {
-        index: shared.config.index,
-        positions: part.positions,
-        watermarks: part.watermarks,
-        ..TaskSnapshot::default()
-    };
-    for (operator, tables) in part.state {
-        for (table, bytes) in tables {
-            let name = format!("{folder}/{operator}-{}.{table}.state", part.slot);
-            put(shared, &name, bytes).await?;
-            snapshot.state.entry(operator.clone()).or_default().push(name);
-        }
+impl Part {
+    /// The part of a higher epoch. What was taken for an epoch that was abandoned goes with it: the next changes of these
+    /// operators are told from there on.
+    pub fn next(self, epoch: u64, last: bool) -> Self {
+        Self { slot: self.slot, epoch, last, state: self.state, ..Self::default() }
     }
-    for (operator, bytes) in part.prepared {
-        let name = format!("{folder}/{operator}-{}.sink", part.slot);
-        put(shared, &name, bytes).await?;
-        snapshot.prepared.entry(operator).or_default().push(name);
-    }
-    Ok(snapshot)
-}
 
-async fn put(shared: &Shared, name: &str, bytes: Vec<u8>) -> Result<(), String> {
-    for attempt in 1.. {
-        match shared.config.checkpoints.put(name, bytes.clone()).await {
-            Ok(()) => break,
-            Err(error) if attempt == PUT_ATTEMPTS => return Err(format!("{error}: {}", error.source)),
-            Err(_) => tokio::time::sleep(PUT_WAIT).await,
+    pub fn take(&mut self, operator: String, watermark_us: i64, snapshot: Snapshot) {
+        let taken = self.state.entry(operator).or_default();
+        if snapshot.touched.is_none() {
+            taken.clear();
         }
+        taken.push(Taken { epoch: self.epoch, watermark_us, snapshot });
     }
-    Ok(())
 }
 
 /// Puts the parts of a task's slices together.
@@ -95,8 +70,8 @@ impl Gathering {
             (self.epoch, self.n_parts) = (epoch, 0);
             self.snapshot = TaskSnapshot { index: part.index, ..TaskSnapshot::default() };
         }
-        for (operator, files) in part.state {
-            self.snapshot.state.entry(operator).or_default().extend(files);
+        for (operator, chains) in part.state {
+            self.snapshot.state.entry(operator).or_default().extend(chains);
         }
         for (operator, files) in part.prepared {
             self.snapshot.prepared.entry(operator).or_default().extend(files);
@@ -107,6 +82,8 @@ impl Gathering {
         for (operator, watermarks) in part.watermarks {
             self.snapshot.watermarks.entry(operator).or_default().extend(watermarks);
         }
+        self.snapshot.prepared_bytes += part.prepared_bytes;
+        self.snapshot.bytes_written += part.bytes_written;
         self.n_parts += 1;
         (self.n_parts == self.slices).then(|| self.snapshot.clone())
     }

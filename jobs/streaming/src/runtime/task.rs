@@ -6,6 +6,7 @@
 
 use crate::control::{Level, Order, Report};
 use crate::dataflow::{Dataflow, Operator};
+use crate::runtime::archive::Archive;
 use crate::runtime::dead_letters::DeadLetters;
 use crate::runtime::exchange::connect::{self, Connections, Plan};
 use crate::runtime::exchange::wire::{self, Identity};
@@ -14,7 +15,7 @@ use crate::runtime::graph::Graph;
 use crate::runtime::restore::Restored;
 use crate::runtime::shared::{Counters, Event, Shared};
 use crate::runtime::slice::{self, Ends};
-use crate::runtime::snapshot::{self, Gathering};
+use crate::runtime::snapshot::Gathering;
 use crate::runtime::{Error, Outcome, TaskConfig};
 use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded, select};
@@ -64,6 +65,7 @@ pub fn run_task(
         events,
         io: io.handle().clone(),
         splits: Default::default(),
+        bases: Default::default(),
         dataflow,
         config,
     });
@@ -91,6 +93,8 @@ struct Task<'a> {
     threads: Vec<JoinHandle<()>>,
     writers: Vec<JoinHandle<()>>,
     sockets: Vec<TcpStream>,
+    /// By slot.
+    archives: BTreeMap<u32, Archive>,
     gathering: Gathering,
     n_ready: u32,
     n_input_ended: u32,
@@ -113,6 +117,7 @@ impl<'a> Task<'a> {
             threads: Vec::new(),
             writers: Vec::new(),
             sockets: Vec::new(),
+            archives: BTreeMap::new(),
             gathering: Gathering::new(shared.config.slices),
             n_ready: 0,
             n_input_ended: 0,
@@ -335,7 +340,10 @@ impl<'a> Task<'a> {
                 self.n_input_ended += 1;
                 self.report_input_ended();
             }
-            Event::Snapshot(part) => snapshot::store(self.shared, *part),
+            Event::Snapshot(part) => {
+                let archive = self.archives.entry(part.slot);
+                archive.or_insert_with(|| Archive::open(self.shared, part.slot)).store(*part);
+            }
             Event::Stored { epoch, result: Err(text) } => {
                 let text = format!("epoch {epoch} cannot be kept: {text}");
                 self.report(Report::Notice { level: Level::Error, text });

@@ -1,5 +1,6 @@
 //! Whole jobs in this process: several tasks over loopback, several slices, kills, restarts at another parallelism.
 
+mod flaky;
 mod world;
 
 use super::*;
@@ -303,6 +304,47 @@ fn bad_records_are_kept_and_refusals_are_told() {
     let notices: Vec<(Level, String)> = notices.try_iter().collect();
     assert!(notices[0].1.contains("10.0.0.1:9") && notices[0].1.contains("attempt 1"), "{notices:?}");
     assert!(notices.iter().any(|(level, text)| *level == Level::Info && text.contains("answers again")), "{notices:?}");
+}
+
+/// Epochs fail because state cannot be written, some of it after it was written; the job is killed amid that and goes on.
+#[test]
+fn what_could_not_be_written_breaks_no_chain() {
+    for seed in 0..2 {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let rows = rows(6_000);
+        let name = format!("flaky_{seed}");
+        let world = world::create(&name, World { gate: AtomicU64::new(100), ..world(rows.clone()) });
+        let flaky = flaky::Flaky::new(seed, 2);
+        let store: Arc<dyn object_store::ObjectStore> = Arc::clone(&flaky) as _;
+        let folder = Folder { store, prefix: object_store::path::Path::default() };
+        let start = |tasks, slices| {
+            let checkpoints = Some(folder.clone());
+            let quick = LocalConfig {
+                checkpoints,
+                checkpoint_interval_ms: 5,
+                checkpoint_timeout_ms: 100,
+                ..config(dir.path(), tasks, slices)
+            };
+            run(dataflow(&name, None, false), quick).expect("start")
+        };
+        // The second life goes on with the chains of the first, the third begins others.
+        for (life, (tasks, slices)) in [(1, 2), (2, 1), (1, 3)].into_iter().enumerate() {
+            let job = start(tasks, slices);
+            let end = 500 * (life as u64 + 1);
+            let epochs = |status: &Status| status.view.epoch.unwrap_or(0);
+            for gate in (end - 400..=end).step_by(100) {
+                world.gate.store(gate, SeqCst);
+                let before = epochs(&job.status());
+                until(&job, "two checkpoints", |status| status.ready && epochs(status) >= before + 2);
+            }
+            job.stop();
+            assert_eq!(job.wait().expect("run"), Outcome::Stopped);
+        }
+        world.gate.store(u64::MAX, SeqCst);
+        assert_eq!(start(1, 3).wait().expect("run"), Outcome::Finished);
+        assert_eq!(world.visible(), expected(&rows), "seed {seed}");
+        assert!(flaky.failures.load(SeqCst) < 6, "nothing failed");
+    }
 }
 
 #[test]

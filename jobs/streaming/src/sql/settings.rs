@@ -2,11 +2,15 @@
 
 use super::cursor::{Cursor, Parsed};
 use super::statements::Setting;
+use crate::runtime::store::refuse_location;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use jobs::Diagnostic;
 
+/// All of their manifests are read whenever files that nobody needs are looked for.
+pub const RETAIN_MAX: u32 = 1000;
+
 /// Every key, with what its value is.
-pub const SETTINGS: [(&str, &str); 9] = [
+pub const SETTINGS: [(&str, &str); 10] = [
     ("job.name", "name of the group of jobs in this file"),
     ("job.role", "role whose share the jobs use"),
     ("job.parallelism", "number of tasks of each stream job"),
@@ -14,7 +18,8 @@ pub const SETTINGS: [(&str, &str); 9] = [
     ("job.mem", "memory of each task, for example 512MiB"),
     ("job.restart", "never, on-failure or always"),
     ("checkpoint.interval", "time between checkpoints, for example 1s"),
-    ("checkpoint.dir", "folder of the checkpoints"),
+    ("checkpoint.dir", "folder of the checkpoints, or s3://bucket/prefix"),
+    ("checkpoint.retain", "number of checkpoints that are kept"),
     ("state.memory", "memory that the state of each task may take, for example 128MiB"),
 ];
 
@@ -98,8 +103,13 @@ fn check(setting: &Setting) -> Parsed<()> {
             }
         }
         "checkpoint.dir" => {
-            if value.is_empty() {
-                return at_value("the folder has no name".into());
+            if let Some(error) = refuse_location(value) {
+                return at_value(error);
+            }
+        }
+        "checkpoint.retain" => {
+            if !value.parse::<u32>().is_ok_and(|n| (1..=RETAIN_MAX).contains(&n)) {
+                return at_value(format!("'{value}' is not a number of checkpoints between 1 and {RETAIN_MAX}"));
             }
         }
         key => {

@@ -1,5 +1,6 @@
 //! The connector `files` with its batches cut at other places, its splits read in another order, and, for the first
-//! life of a job that is to go on from a checkpoint, with an end in the middle.
+//! life of a job that is to go on from a checkpoint, with an end in the middle and a pause before it, which lasts until a
+//! checkpoint is taken: so what the next life goes on from is a base and changes.
 //!
 //! A position of `files` is the number of a record, so each part of a batch has its own.
 
@@ -35,6 +36,10 @@ pub fn find(name: &str) -> Option<&'static dyn Connector> {
 pub struct Reading {
     /// Splits of the first generation that give nothing more, because they are in the middle or at their end.
     pub n_resting: usize,
+    /// Splits of the first generation that have come to their pause.
+    pub n_paused: usize,
+    /// Whether the pause is over.
+    pub goes_on: bool,
     /// Rows of all splits before the place where the second generation went on.
     pub n_before: u64,
 }
@@ -43,6 +48,11 @@ static READING: Mutex<BTreeMap<String, Reading>> = Mutex::new(BTreeMap::new());
 
 fn lock() -> MutexGuard<'static, BTreeMap<String, Reading>> {
     READING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The first checkpoint is taken.
+pub fn go_on(job: &str) {
+    lock().entry(job.to_string()).or_default().goes_on = true;
 }
 
 pub fn reading(job: &str) -> Reading {
@@ -106,7 +116,7 @@ impl Connector for Cut {
         }
         let open = |start: &SplitStart| {
             let reader = files()?.open_source(table, projection, std::slice::from_ref(start), context)?;
-            Ok(Split { reader, next: start.from.unwrap_or(0), rows: None, rest: None, state: State::Open })
+            Ok(Split { reader, next: start.from.unwrap_or(0), rows: None, rest: None, pause: 0, state: State::Open })
         };
         let splits = splits.iter().map(open).collect::<Result<Vec<Split>>>()?;
         // The job's name holds its seed.
@@ -126,6 +136,8 @@ impl Connector for Cut {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
+    /// Before the middle, until a checkpoint is taken.
+    Paused,
     /// In the middle, where it stays.
     Held,
     Ended,
@@ -138,6 +150,8 @@ struct Split {
     next: Position,
     /// Rows up to the middle; unknown before the first are read.
     rest: Option<usize>,
+    /// How many of them are left when the split pauses.
+    pause: usize,
     state: State,
 }
 
@@ -157,6 +171,12 @@ impl SourceReader for CutReader {
     fn poll(&mut self, wait: Duration) -> Result<Polled> {
         if let (Some(job), true) = (&self.halved, self.n_unsaid > 0) {
             lock().entry(job.clone()).or_default().n_resting += std::mem::take(&mut self.n_unsaid);
+        }
+        if let Some(job) = &self.halved
+            && lock().get(job).is_some_and(|reading| reading.goes_on)
+        {
+            let paused = self.splits.iter_mut().filter(|split| split.state == State::Paused);
+            paused.for_each(|split| split.state = State::Open);
         }
         let open: Vec<usize> = (0..self.splits.len()).filter(|at| self.splits[*at].state == State::Open).collect();
         if open.is_empty() {
@@ -190,7 +210,8 @@ impl CutReader {
                 }
                 if self.halved.is_some() && split.rest.is_none() {
                     let third = batch.num_rows() / 3;
-                    split.rest = Some((third + self.random.below(third + 1)).max(1));
+                    let rest = (third + self.random.below(third + 1)).max(1);
+                    (split.rest, split.pause) = (Some(rest), rest / 2);
                 }
                 split.rows = Some(batch);
                 Ok(true)
@@ -221,10 +242,20 @@ impl CutReader {
         }
         split.next += n as u64;
         if let Some(rest) = &mut split.rest {
+            let before = *rest;
             *rest -= n;
             if *rest == 0 {
                 split.state = State::Held;
                 self.n_unsaid += 1;
+            } else if let Some(job) = &self.halved
+                && (*rest..before).contains(&split.pause)
+            {
+                let mut reading = lock();
+                let reading = reading.entry(job.clone()).or_default();
+                reading.n_paused += 1;
+                if !reading.goes_on {
+                    split.state = State::Paused;
+                }
             }
         }
         Ok(Polled::Batch { split: at, batch, next: split.next, bad: Vec::new() })

@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 
 const FEWEST_CASES: usize = 300;
+const FEWEST_CHAINS: u64 = 100;
 
 /// Cases that ran, parallel to [`MODES`].
 static RAN: LazyLock<Vec<AtomicUsize>> = LazyLock::new(|| MODES.iter().map(|_| AtomicUsize::new(0)).collect());
@@ -54,6 +55,11 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     }
     if let Some((mode, ran)) = MODES.iter().zip(RAN.iter()).find(|(_, ran)| whole && ran.load(Relaxed) < FEWEST_CASES) {
         return Err(format!("{} cases of {}, and {FEWEST_CASES} are the least", ran.load(Relaxed), mode.name()).into());
+    }
+    let n_chains = world.n_chains.load(Relaxed);
+    println!("{n_chains:>5} states were a base and changes");
+    if whole && n_chains < FEWEST_CHAINS {
+        return Err(format!("{n_chains} states were a base and changes, and {FEWEST_CHAINS} are the least").into());
     }
     Ok(conclusion.exit_code())
 }

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use streaming::batch::{self, BatchContext};
+use streaming::coordinator::manifest;
 use streaming::dataflow::{Dataflow, Operator};
 use streaming::functions::Functions;
 use streaming::runtime::local::{LocalConfig, STATE_MEMORY, run};
@@ -104,6 +105,8 @@ pub struct World {
     plans: Mutex<BTreeMap<String, Result<Dataflow, Failure>>>,
     /// Each run is a job of its own.
     n_jobs: AtomicU64,
+    /// Chains of more than one file that jobs went on from.
+    pub n_chains: AtomicU64,
     /// Changes where batches are cut.
     seed: u64,
 }
@@ -117,6 +120,7 @@ impl World {
             runtime: tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?,
             plans: Mutex::default(),
             n_jobs: AtomicU64::new(0),
+            n_chains: AtomicU64::new(0),
             seed,
         })
     }
@@ -227,7 +231,8 @@ impl Database {
             Mode::Batch => return Err(failure("a batch is no stream")),
             Mode::Stream(tasks, slices) => {
                 let job = format!("slt/{:03}-{seed:016x}", self.world.n_jobs.fetch_add(1, Relaxed));
-                let (batches, outcome) = self.live(&dataflow, &job, (tasks, slices), &Folder::memory(), || false)?;
+                let (batches, outcome) =
+                    self.live(&dataflow, &job, (tasks, slices), &Folder::memory(), || false, || false)?;
                 expect(outcome, Outcome::Finished)?;
                 batches
             }
@@ -242,13 +247,21 @@ impl Database {
         let (n_splits, n_rows) = self.world.input(dataflow)?;
         let checkpoints = Folder::memory();
         let in_the_middle = || cut::reading(&job).n_resting >= n_splits;
-        let (mut batches, outcome) = self.live(dataflow, &job, first, &checkpoints, in_the_middle)?;
+        let paused = || {
+            let reading = cut::reading(&job);
+            reading.n_paused + reading.n_resting >= n_splits
+        };
+        let (mut batches, outcome) = self.live(dataflow, &job, first, &checkpoints, paused, in_the_middle)?;
         if n_rows == 0 {
             // Nothing has no middle: it is at its end before anybody can say stop.
             return Ok(batches);
         }
         expect(outcome, Outcome::Drained)?;
-        let (rest, outcome) = self.live(dataflow, &job, second, &checkpoints, || false)?;
+        let latest = self.world.runtime.block_on(manifest::latest(&checkpoints)).map_err(failure)?;
+        let tasks = latest.iter().flat_map(|manifest| &manifest.tasks);
+        let chains = tasks.flat_map(|task| task.state.values().flatten());
+        self.world.n_chains.fetch_add(chains.filter(|chain| chain.files.len() > 1).count() as u64, Relaxed);
+        let (rest, outcome) = self.live(dataflow, &job, second, &checkpoints, || false, || false)?;
         expect(outcome, Outcome::Finished)?;
         batches.extend(rest);
         let n_before = cut::reading(&job).n_before;
@@ -258,13 +271,15 @@ impl Database {
         Ok(batches)
     }
 
-    /// One run of a job, to its end, or to its last checkpoint once `drain` says so.
+    /// One run of a job, to its end, or to its last checkpoint once `drain` says so; with another checkpoint once
+    /// `pauses`.
     fn live(
         &self,
         dataflow: &Dataflow,
         job: &str,
         (tasks, slices): (u32, u32),
         checkpoints: &Folder,
+        pauses: impl Fn() -> bool,
         drain: impl Fn() -> bool,
     ) -> Result<(Vec<RecordBatch>, Outcome), Failure> {
         let folder = self.world.folder.path();
@@ -278,13 +293,21 @@ impl Database {
             ..LocalConfig::new(job, folder.to_path_buf(), folder.join("dead"))
         };
         let began = Instant::now();
+        let name = job;
         let job = run(dataflow.clone(), config).map_err(|error| chain(&error))?;
-        let (mut batches, mut asked) = (Vec::new(), false);
+        let (mut batches, mut asked, mut paused) = (Vec::new(), false, false);
         loop {
             match job.results.recv_timeout(Duration::from_millis(2)) {
                 Ok(batch) => batches.push(batch),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if !paused && pauses() {
+                job.checkpoint();
+                paused = true;
+            }
+            if paused && job.status().view.epoch.is_some() {
+                cut::go_on(name);
             }
             if !asked && drain() {
                 job.drain();

@@ -1,13 +1,15 @@
 //! The state of a slice's operators: made and restored within the slice's memory, kept within it, and measured.
 
 use super::{Flow, Running};
+use crate::control::StateFile;
 use crate::runtime::Error;
 use crate::runtime::budget::Held;
 use crate::runtime::operators::paged::{self, Paged};
 use crate::runtime::operators::plan;
-use crate::runtime::operators::stateful::{Gathered, Output, Stateful, When};
+use crate::runtime::operators::stateful::{Gathered, Output, Stateful, When, external};
 use crate::runtime::shared::Shared;
 use crate::runtime::watermark::Progress;
+use crate::state::file;
 use datafusion::error::DataFusionError;
 use std::sync::Arc;
 
@@ -47,19 +49,29 @@ fn restored(
     mut operator: Box<dyn Stateful>,
 ) -> Result<Box<dyn Stateful>, Error> {
     let id = &shared.node(node).id;
-    let Some(names) = shared.restored.state.get(id) else { return Ok(operator) };
+    let Some(chains) = shared.restored.state.get(id) else { return Ok(operator) };
     let mut gathered = Gathered::new(id, (slot, shared.n_slots()));
-    for name in names {
-        let bytes = shared.config.checkpoints.get_blocking(&shared.io, name).map_err(|source| Error::Restore {
-            job: shared.config.job.clone(),
-            operator: id.clone(),
-            epoch: shared.restored.epoch,
-            source: Box::new(source),
-        })?;
-        gathered.add(&bytes).and_then(|()| gathered.hand_over(operator.as_mut())).map_err(|source| {
-            let source = source.context(format!("state file {name}"));
-            shared.operator_error(node)(source)
-        })?;
+    for chain in chains.iter().filter(|chain| gathered.overlaps(chain.slot, chain.n_slots)).collect::<Vec<_>>() {
+        let mut files = Vec::with_capacity(chain.files.len());
+        for StateFile { name, .. } in &chain.files {
+            let bytes = shared.config.checkpoints.get_blocking(&shared.io, name).map_err(|source| Error::Restore {
+                job: shared.config.job.clone(),
+                operator: id.clone(),
+                epoch: shared.restored.epoch,
+                source: Box::new(source),
+            })?;
+            files.push(file::decode(&bytes).map_err(|source| {
+                let source = external(source).context(format!("state file {name}"));
+                shared.operator_error(node)(source)
+            })?);
+        }
+        // A checkpoint of an earlier version says in its files how far event time had come.
+        let watermark_us = match chain.n_slots {
+            0 => files.iter().map(|file| file.watermark_us).min().unwrap_or(chain.watermark_us),
+            _ => chain.watermark_us,
+        };
+        let added = gathered.add(files, watermark_us).and_then(|()| gathered.hand_over(operator.as_mut()));
+        added.map_err(shared.operator_error(node))?;
     }
     gathered.restore(operator.as_mut()).map_err(shared.operator_error(node))?;
     Ok(operator)

@@ -11,6 +11,8 @@
 //! Invariants: what is out, in sum, after a flush is one row for each key that has rows, with the result that DataFusion's
 //! engine gives over these rows. A group whose rows cancel out leaves nothing behind: when more than half of all groups are
 //! such, the others are moved together. Without keys there is one group, on one slice, which always has a row.
+//!
+//! Snapshots: a flush knows which groups rows came for; these are the touched ones. Nothing goes with event time.
 
 mod aggregates;
 mod coding;
@@ -28,7 +30,8 @@ mod state;
 mod sum;
 
 use crate::runtime::operators::changes;
-use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing};
+use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Timing};
+use crate::runtime::operators::touched::{Selection, Touched};
 use crate::runtime::operators::window::BATCH_ROWS;
 use aggregates::Aggregates;
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
@@ -74,6 +77,8 @@ pub struct GroupAggregate {
     /// By group: whether its rows had cancelled out at the last flush.
     dead: Vec<bool>,
     n_dead: usize,
+    /// Since the last snapshot, up to the last flush.
+    touched: Touched,
     watermark_us: i64,
 }
 
@@ -105,6 +110,7 @@ impl GroupAggregate {
             pending: Pending::default(),
             dead: Vec::new(),
             n_dead: 0,
+            touched: Touched::default(),
             watermark_us: i64::MIN,
         };
         if operator.has_only_group() {
@@ -176,7 +182,9 @@ impl GroupAggregate {
             return Ok(());
         }
         let alive = (0..self.keys.len()).filter(|group| !self.dead[*group]).collect();
+        let hashes = self.keys.hashes().to_vec();
         let alive = self.keys.keep(alive)?;
+        self.touched.renumber(&alive, &hashes);
         self.rows = alive.iter().map(|group| self.rows[*group]).collect();
         self.aggregates.keep(&alive);
         self.dead = vec![false; alive.len()];
@@ -227,6 +235,7 @@ impl Stateful for GroupAggregate {
             return Ok(());
         }
         let (fresh, Known { groups: known, results: before }) = self.pending.take()?;
+        self.touched.mark_each(fresh.iter().chain(&known).copied(), self.keys.len());
         // Of what is there now, first what was there before.
         let stays: BooleanArray = known.iter().map(|group| Some(self.is_there(*group))).collect();
         let mut now: Vec<usize> = known.iter().copied().filter(|group| self.is_there(*group)).collect();
@@ -266,8 +275,10 @@ impl Stateful for GroupAggregate {
         self.watermark_us
     }
 
-    fn snapshot(&mut self) -> Result<Vec<Table>> {
-        self.save()
+    fn snapshot(&mut self, scope: Scope) -> Result<Snapshot> {
+        let selection = self.touched.take(scope, self.keys.hashes(), self.keys.len() - self.n_dead);
+        let tables = self.save(selection.as_ref())?;
+        Ok(Snapshot { touched: selection.map(Selection::into_sorted), tables })
     }
 
     fn restore(&mut self, watermark_us: i64, tables: BTreeMap<String, RecordBatch>) -> Result<()> {
@@ -277,6 +288,7 @@ impl Stateful for GroupAggregate {
             // What was written down had been said; that holds for the only group too.
             self.pending.take()?;
         }
+        self.touched.clear();
         Ok(())
     }
 
@@ -284,6 +296,7 @@ impl Stateful for GroupAggregate {
         self.keys.memory_bytes()
             + self.rows.capacity() * size_of::<i64>()
             + self.dead.capacity()
+            + self.touched.memory_bytes()
             + self.aggregates.memory_bytes()
             + self.pending.memory_bytes()
     }

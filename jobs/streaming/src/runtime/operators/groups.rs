@@ -124,6 +124,15 @@ impl Live {
         Ok(())
     }
 
+    /// By row of what came last: its group, counted from 0 in the order in which groups were first seen.
+    pub fn groups(&self) -> &[usize] {
+        &self.groups
+    }
+
+    pub fn n_groups(&self) -> usize {
+        self.n_groups
+    }
+
     pub fn merge(&mut self, frozen: &Frozen) -> Result<()> {
         if frozen.n_groups == 0 {
             return Ok(());

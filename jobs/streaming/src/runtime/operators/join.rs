@@ -14,6 +14,10 @@
 //!
 //! Invariant: after every batch the sum of what was given is the join of the sums of what came in and was not late;
 //! where rows wait for their expiry, that holds once they have expired.
+//!
+//! Snapshots: a key is touched when a row of it is kept, and, where matches are counted, when a row of the other side
+//! comes. A row that expires goes only because event time passes: it says until when it counts. A side that is no longer
+//! kept, because the other input has ended, is told by giving all.
 
 mod arrival;
 mod emit;
@@ -26,7 +30,8 @@ mod shape;
 mod state;
 mod store;
 
-use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing};
+use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Timing};
+use crate::runtime::operators::touched::{Selection, Touched, hash_new};
 use crate::state::hash;
 use arrival::Arrival;
 use arrow::array::RecordBatch;
@@ -117,6 +122,10 @@ pub struct Join {
     residual: Option<Residual>,
     emitter: Emitter,
     keys: Keys,
+    /// By group: the hash of its key.
+    hashes: Vec<u64>,
+    /// By group, since the last snapshot.
+    touched: Touched,
     /// By side.
     stores: [Store; 2],
     /// By side: whether its input has ended.
@@ -150,6 +159,8 @@ impl Join {
             residual,
             emitter: Emitter::new(&spec, shape.pairs),
             keys: Keys::new(spec.key_schema()?)?,
+            hashes: Vec::new(),
+            touched: Touched::default(),
             stores: [store(LEFT, &left, spec.left.changes)?, store(RIGHT, &right, spec.right.changes)?],
             ended: [false; 2],
             watermark_us: i64::MIN,
@@ -177,6 +188,11 @@ impl Stateful for Join {
         let crossed = meeting.run(out)?;
         let kept = self.give_alone(side, &arrival, out)?;
         self.give_crossed(1 - side, crossed, out)?;
+        let n_groups = self.keys.n_groups();
+        match self.shape.counts(1 - side) {
+            true => self.touched.mark_each(arrival.groups.iter().copied(), n_groups),
+            false => self.touched.mark_each(kept.iter().map(|row| arrival.groups[*row as usize]), n_groups),
+        }
         self.stores[side].insert(&arrival, kept)?;
         self.tidy()
     }
@@ -206,7 +222,8 @@ impl Stateful for Join {
     fn input_ended(&mut self, input: usize) -> Result<()> {
         self.ended[input] = true;
         // Whether a row of the other side has matches is settled now: nothing comes that could find it.
-        if self.is_settled_at_once(1 - input) {
+        if self.is_settled_at_once(1 - input) && self.stores[1 - input].n_rows() > 0 {
+            self.touched.mark_all();
             self.stores[1 - input] = self.stores[1 - input].fresh()?;
             self.tidy()?;
         }
@@ -220,8 +237,10 @@ impl Stateful for Join {
         }
     }
 
-    fn snapshot(&mut self) -> Result<Vec<Table>> {
-        self.tables()
+    fn snapshot(&mut self, scope: Scope) -> Result<Snapshot> {
+        let selection = self.touched.take(scope, &self.hashes, self.keys.n_groups());
+        let tables = self.tables(selection.as_ref())?;
+        Ok(Snapshot { touched: selection.map(Selection::into_sorted), tables })
     }
 
     fn restore(&mut self, watermark_us: i64, tables: BTreeMap<String, RecordBatch>) -> Result<()> {
@@ -230,7 +249,8 @@ impl Stateful for Join {
     }
 
     fn memory_bytes(&self) -> usize {
-        self.keys.memory_bytes() + self.stores.iter().map(Store::memory_bytes).sum::<usize>()
+        let touched = self.touched.memory_bytes() + self.hashes.capacity() * size_of::<u64>();
+        self.keys.memory_bytes() + touched + self.stores.iter().map(Store::memory_bytes).sum::<usize>()
     }
 
     fn is_timeless(&self) -> bool {
@@ -254,6 +274,7 @@ impl Join {
         let columns = arrival.columns(self.spec.keys(side));
         self.keys.intern(&columns, arrival.n_rows, &mut arrival.groups)?;
         let n_groups = self.keys.n_groups();
+        hash_new(&mut self.hashes, &columns, &arrival.groups, n_groups)?;
         self.stores.iter_mut().for_each(|store| store.grow(n_groups));
         Ok(())
     }
@@ -312,6 +333,8 @@ impl Join {
                 *store = store.fresh()?;
             }
             self.keys = self.keys.fresh()?;
+            self.touched.renumber(&[], &self.hashes);
+            self.hashes = Vec::new();
             return Ok(());
         }
         self.stores.iter_mut().try_for_each(Store::tidy)?;
@@ -337,6 +360,11 @@ impl Join {
                 numbers[group] = *found as u32;
             }
         }
+        let mut kept = vec![0; keys.n_groups()];
+        let numbered = numbers.iter().enumerate().filter(|(_, number)| **number != NONE);
+        numbered.for_each(|(group, number)| kept[*number as usize] = group);
+        self.touched.renumber(&kept, &self.hashes);
+        self.hashes = kept.iter().map(|group| self.hashes[*group]).collect();
         for store in &mut self.stores {
             store.regroup(&numbers, keys.n_groups());
         }

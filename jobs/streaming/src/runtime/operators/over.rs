@@ -12,7 +12,7 @@
 
 use crate::dataflow::Order;
 use crate::runtime::operators::encoding::Encoding;
-use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing};
+use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Timing};
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -75,8 +75,8 @@ impl Stateful for Over {
         self.0.output_watermark_us()
     }
 
-    fn snapshot(&mut self) -> Result<Vec<Table>> {
-        self.0.snapshot()
+    fn snapshot(&mut self, scope: Scope) -> Result<Snapshot> {
+        self.0.snapshot(scope)
     }
 
     fn restore(&mut self, watermark_us: i64, tables: BTreeMap<String, RecordBatch>) -> Result<()> {

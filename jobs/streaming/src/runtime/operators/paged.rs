@@ -8,9 +8,11 @@
 //! Invariant: what is said in sum, and what is late, is what the operator would have said in memory; only when it is said
 //! differs. The watermark that goes on is that of the page that is furthest behind.
 //!
+//! Snapshots: in pages, all of the state is given, since what was touched of a page that went to disk is not known any more.
+//!
 //! Invariant: an operator of a single key is not to be wrapped: a page never holds less than a key.
 
-use crate::runtime::operators::stateful::{Output, Stateful, Table, When, external};
+use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, When, external};
 use crate::state::spill::{Extent, Spill};
 use arrow::array::RecordBatch;
 use bytes::Parts;
@@ -117,7 +119,7 @@ impl Paged {
         operator.flush(out)?;
         let (timing, output_us) = (operator.timing(), operator.output_watermark_us());
         let mut tables = Parts::new();
-        for table in operator.snapshot()? {
+        for table in operator.snapshot(Scope::All)?.tables {
             tables.entry(table.name.to_string()).or_default().extend(table.batches);
         }
         // The operator goes before its pages come.
@@ -189,10 +191,10 @@ impl Stateful for Paged {
         }
     }
 
-    fn snapshot(&mut self) -> Result<Vec<Table>> {
+    fn snapshot(&mut self, scope: Scope) -> Result<Snapshot> {
         match &mut self.state {
-            State::Whole(operator) => operator.snapshot(),
-            State::Pages(pages) => pages.snapshot(&self.base),
+            State::Whole(operator) => operator.snapshot(scope),
+            State::Pages(pages) => Ok(Snapshot { touched: None, tables: pages.snapshot(&self.base)? }),
         }
     }
 

@@ -1,10 +1,13 @@
-//! What an operator holds for each key: states found by key, and which of them have something to say at the next flush.
+//! What an operator holds for each key: states found by key, which of them have something to say at the next flush, and
+//! which of them were touched since the last snapshot.
 //!
 //! Keys are numbered by DataFusion's group tables, which take whole columns at once but cannot forget a single key. So
 //! states that hold nothing stay where they are until they are the greater part; then all others are numbered anew.
 //!
 //! Invariant: a number is good until the next [`Partitions::settle`].
 
+use super::stateful::Scope;
+use super::touched::{Selection, Touched, hash_new, selects};
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -83,8 +86,11 @@ struct Slot<P> {
 pub struct Partitions<P> {
     keys: Keys,
     slots: Vec<Slot<P>>,
+    /// By number: the hash of the key.
+    hashes: Vec<u64>,
     dirty: Vec<usize>,
     n_full: usize,
+    touched: Touched,
 }
 
 impl<P> std::fmt::Debug for Partitions<P> {
@@ -95,7 +101,14 @@ impl<P> std::fmt::Debug for Partitions<P> {
 
 impl<P: Partition> Partitions<P> {
     pub fn new(input: &Schema, keys: &[usize]) -> Result<Self> {
-        Ok(Self { keys: Keys::new(input, keys)?, slots: Vec::new(), dirty: Vec::new(), n_full: 0 })
+        Ok(Self {
+            keys: Keys::new(input, keys)?,
+            slots: Vec::new(),
+            hashes: Vec::new(),
+            dirty: Vec::new(),
+            n_full: 0,
+            touched: Touched::default(),
+        })
     }
 
     /// By row: the number of its state.
@@ -105,6 +118,7 @@ impl<P: Partition> Partitions<P> {
             && *last >= self.slots.len()
         {
             self.slots.resize_with(last + 1, Slot::default);
+            hash_new(&mut self.hashes, keys, &numbers, last + 1)?;
         }
         Ok(numbers)
     }
@@ -118,12 +132,13 @@ impl<P: Partition> Partitions<P> {
         &mut self.slots[number].state
     }
 
-    /// The state, to be changed: it has something to say at the next flush.
+    /// The state, to be changed: it has something to say at the next flush, and goes to the next snapshot.
     pub fn touch(&mut self, number: usize) -> &mut P {
         let slot = &mut self.slots[number];
         if !slot.dirty {
             slot.dirty = true;
             self.dirty.push(number);
+            self.touched.mark(number);
         }
         &mut slot.state
     }
@@ -158,6 +173,10 @@ impl<P: Partition> Partitions<P> {
         let kept: Vec<u32> =
             self.slots.iter().enumerate().filter(|(_, slot)| worth(slot)).map(|(number, _)| number as u32).collect();
         let numbers = self.keys.keep(&kept)?;
+        let mut kept_now = vec![0; kept.len()];
+        kept.iter().zip(&numbers).for_each(|(old, new)| kept_now[*new] = *old as usize);
+        self.touched.renumber(&kept_now, &self.hashes);
+        self.hashes = kept_now.iter().map(|old| self.hashes[*old]).collect();
         let mut before = std::mem::take(&mut self.slots);
         self.slots.resize_with(kept.len(), Slot::default);
         self.dirty.clear();
@@ -174,9 +193,30 @@ impl<P: Partition> Partitions<P> {
         Ok(())
     }
 
-    /// All states that hold something.
-    pub fn full(&self) -> impl Iterator<Item = &P> {
-        self.slots.iter().map(|slot| &slot.state).filter(|state| !state.is_empty())
+    /// The state has changed without having anything to say.
+    pub fn mark_touched(&mut self, number: usize) {
+        self.touched.mark(number);
+    }
+
+    /// A key with this hash is touched that may have no state yet.
+    pub fn note_touched(&mut self, hash: u64) {
+        self.touched.note(hash);
+    }
+
+    /// The states are as files say.
+    pub fn forget_touched(&mut self) {
+        self.touched.clear();
+    }
+
+    /// What a snapshot of this scope selects; see [`Touched::take`]. `n_others`: keys with something that is not held here.
+    pub fn take_touched(&mut self, scope: Scope, n_others: usize) -> Option<Selection> {
+        self.touched.take(scope, &self.hashes, self.n_full + n_others)
+    }
+
+    /// The states that hold something and are selected.
+    pub fn selected<'a>(&'a self, selection: Option<&'a Selection>) -> impl Iterator<Item = &'a P> {
+        let slots = self.slots.iter().zip(&self.hashes).filter(move |(_, hash)| selects(selection, **hash));
+        slots.map(|(slot, _)| &slot.state).filter(|state| !state.is_empty())
     }
 
     /// All numbers in use.
@@ -186,7 +226,10 @@ impl<P: Partition> Partitions<P> {
 
     /// Of keys and the table of states; what the states point to is for the operator to count.
     pub fn memory_bytes(&self) -> usize {
-        self.keys.memory_bytes() + self.slots.capacity() * size_of::<Slot<P>>()
+        self.keys.memory_bytes()
+            + self.slots.capacity() * size_of::<Slot<P>>()
+            + self.hashes.capacity() * size_of::<u64>()
+            + self.touched.memory_bytes()
     }
 }
 

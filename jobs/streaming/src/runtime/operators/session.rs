@@ -12,22 +12,27 @@
 //!
 //! Invariant: what is emitted depends on the rows and the watermarks alone, not on how rows were cut into batches, on
 //! the number of slices, or on a checkpoint and restore in between.
+//!
+//! Snapshots: a key is touched when a row comes for it. A session that is over goes only because event time passes: its
+//! rows say until when they count, those written before it grew or became part of another one no longer than the last.
 
-use crate::runtime::operators::encoding::{Encoding, RowBytes};
-use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing, expect_schema, external};
+use crate::runtime::operators::encoding::Encoding;
+use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema, external};
+use crate::runtime::operators::touched::Selection;
 use crate::runtime::operators::window::{BATCH_ROWS, TIME_LIMIT_US};
 use crate::runtime::operators::{evaluate, evaluate_predicate};
+use crate::state::chain::with_until;
 use crate::state::hash;
 use arrow::array::{
     Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array, UInt64Array,
 };
 use arrow::compute::take;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType, UInt64Type};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use layers::Layers;
-use open::{Closed, Open};
+use open::{Closed, Listed, Open};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -119,7 +124,7 @@ impl Stateful for SessionAggregate {
             out.batches.push(self.output(closed, results)?);
         }
         if !closed.is_empty() && self.layers.worth_compacting(self.open.n_sessions()) {
-            self.layers.compact(self.open.fragments_mut())?;
+            self.layers.compact(self.open.fragments_mut(None))?;
         }
         Ok(())
     }
@@ -136,38 +141,53 @@ impl Stateful for SessionAggregate {
         }
     }
 
-    fn snapshot(&mut self) -> Result<Vec<Table>> {
-        let schema = self.state_schema();
-        let n_sessions = self.open.n_sessions();
-        if n_sessions == 0 {
-            return Ok(vec![Table { name: SESSIONS, schema, batches: Vec::new() }]);
+    fn snapshot(&mut self, scope: Scope) -> Result<Snapshot> {
+        let touched = self.open.touched_keys();
+        let keys = self.key_columns(touched.iter().map(|key| &**key))?;
+        let hashes = hash::hash_rows(&keys, touched.len()).map_err(external)?;
+        self.open.settle(&touched, &hashes);
+        let selection = Selection::new(scope, hashes, self.open.n_keys());
+        let schema = with_until(&self.state_schema());
+        let listed = self.open.list(selection.as_ref());
+        let mut tables = Vec::new();
+        if !listed.is_empty() {
+            let column = |of: fn(&Listed, i64) -> i64| -> ArrayRef {
+                Arc::new(listed.iter().map(|listed| Some(of(listed, self.spec.gap_us))).collect::<Int64Array>())
+            };
+            let mut columns: Vec<ArrayRef> = vec![
+                Arc::new(listed.iter().map(|listed| Some(listed.hash)).collect::<UInt64Array>()),
+                column(|listed, gap_us| listed.last + gap_us),
+            ];
+            columns.extend(self.key_columns(listed.iter().map(|listed| &*listed.key))?);
+            columns.extend([column(|listed, _| listed.first), column(|listed, _| listed.last)]);
+            // Afterwards there is one fragment per session, in the order in which sessions are listed.
+            let fragments = self.open.fragments_mut(selection.as_ref());
+            columns.extend(match &selection {
+                None => self.layers.compact(fragments)?,
+                Some(_) => self.layers.gather(fragments)?,
+            });
+            let batches = vec![RecordBatch::try_new(Arc::clone(&schema), columns)?];
+            tables.push(Table { name: SESSIONS, schema, batches });
         }
-        // Afterwards there is one fragment per session, in the order in which sessions are listed.
-        let states = self.layers.compact(self.open.fragments_mut())?;
-        let listed: Vec<(&RowBytes, i64, i64)> = self.open.list().collect();
-        let keys = self.key_columns(listed.iter().map(|(key, _, _)| &***key))?;
-        let mut columns: Vec<ArrayRef> =
-            vec![Arc::new(UInt64Array::from(hash::hash_rows(&keys, n_sessions).map_err(external)?))];
-        columns.extend(keys);
-        columns.push(Arc::new(listed.iter().map(|(_, first, _)| Some(*first)).collect::<Int64Array>()));
-        columns.push(Arc::new(listed.iter().map(|(_, _, last)| Some(*last)).collect::<Int64Array>()));
-        columns.extend(states);
-        let batches = vec![RecordBatch::try_new(Arc::clone(&schema), columns)?];
-        Ok(vec![Table { name: SESSIONS, schema, batches }])
+        if self.layers.worth_compacting(self.open.n_sessions()) {
+            self.layers.compact(self.open.fragments_mut(None))?;
+        }
+        Ok(Snapshot { touched: selection.map(Selection::into_sorted), tables })
     }
 
     fn restore(&mut self, watermark_us: i64, mut tables: BTreeMap<String, RecordBatch>) -> Result<()> {
         self.watermark_us = watermark_us;
         let Some(own) = tables.remove(SESSIONS) else { return Ok(()) };
-        expect_schema(&own, &self.state_schema())?;
-        let (keys, rest) = own.columns()[1..].split_at(self.key_types.len());
+        expect_schema(&own, &with_until(&self.state_schema()))?;
+        let hashes = own.column(0).as_primitive::<UInt64Type>().values();
+        let (keys, rest) = own.columns()[2..].split_at(self.key_types.len());
         let (times, states) = rest.split_at(2);
         let (first, last) = (times[0].as_primitive::<Int64Type>(), times[1].as_primitive::<Int64Type>());
         let keys = self.keys.as_ref().map(|encoding| encoding.encode(keys)).transpose()?;
         let fragments = self.layers.restore(states.to_vec(), own.num_rows());
         for (row, fragment) in fragments.into_iter().enumerate() {
             let key = keys.as_ref().map_or(&[][..], |keys| keys.row(row).data());
-            self.open.restore(key, first.value(row), last.value(row), fragment);
+            self.open.restore(key, hashes[row], (first.value(row), last.value(row)), fragment);
         }
         Ok(())
     }

@@ -4,17 +4,21 @@
 //! Invariant: what an operator says in sum, once it is flushed, depends on its rows and watermarks alone: not on how
 //! rows were cut into batches, when it was flushed, the number of slices, or a checkpoint and restore in between.
 
-use crate::state::{file, hash};
-use arrow::array::{AsArray, BooleanArray, RecordBatch};
-use arrow::compute::{concat_batches, filter_record_batch};
-use arrow::datatypes::{SchemaRef, UInt64Type};
+use crate::state::chain;
+use crate::state::file::{Contents, Rows};
+use crate::state::hash;
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
 use datafusion::error::{DataFusionError, Result};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::ops::RangeInclusive;
 
 /// An operator with state, on one slice. The slice calls `restore` at most once, before anything else; then `process`
 /// and `advance` as rows and event time come; `flush` when no more input is at hand, when a lot is pending, before each
-/// barrier and at the end of the input; `catch_up` after a flush; `snapshot` right after both, when nothing was left to do.
+/// barrier and at the end of the input; `catch_up` after a flush; `snapshot` right after both, when nothing was left to do,
+/// on the slice's thread: it gathers columns, and writing them down is done elsewhere.
 pub trait Stateful: Debug + Send {
     /// Takes rows of the input with this number. What can be said at once goes to `out`; what later rows would only
     /// take back again is kept until [`Stateful::flush`].
@@ -41,11 +45,11 @@ pub trait Stateful: Debug + Send {
     /// What the rows that are still to come out cannot be earlier than, given how far the input has come.
     fn output_watermark_us(&self) -> i64;
 
-    /// The state, as tables. Nothing is pending.
-    fn snapshot(&mut self) -> Result<Vec<Table>>;
+    /// The state, or what of it has changed since the last snapshot, or since it was restored. Nothing is pending.
+    fn snapshot(&mut self, scope: Scope) -> Result<Snapshot>;
 
-    /// Takes the state back: the rows of each table, by name, that belong to this slice. A table without rows for this
-    /// slice may be absent.
+    /// Takes the state back: the rows of each table, by name, that belong to this slice, without those that event time
+    /// has made void. A table without rows for this slice may be absent.
     fn restore(&mut self, watermark_us: i64, tables: BTreeMap<String, RecordBatch>) -> Result<()>;
 
     fn memory_bytes(&self) -> usize;
@@ -122,97 +126,122 @@ pub struct Output {
     pub n_timeless: u64,
 }
 
+/// How much of its state an operator is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    All,
+    /// Of the keys that were touched; an operator may give all where that is not much more.
+    Touched,
+}
+
+/// The state of an operator at a barrier.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The hashes of the touched keys, sorted; some of them may have no rows any more. Absent where all is given.
+    pub touched: Option<Vec<u64>>,
+    /// All rows; or all rows of the touched keys, in all tables: what was given of these keys before no longer counts.
+    pub tables: Vec<Table>,
+}
+
 /// Part of an operator's state: rows of its own columns.
 #[derive(Clone, Debug)]
 pub struct Table {
     pub name: &'static str,
     /// The first column is the hash of the row's key (see [`hash::hash_rows`]), UInt64; the others are the operator's. Names
-    /// are positions: a checkpoint must not depend on how the query calls them.
+    /// are positions: a checkpoint must not depend on how the query calls them. Where rows go with event time, the second
+    /// column is [`chain::UNTIL`].
     pub schema: SchemaRef,
     pub batches: Vec<RecordBatch>,
 }
 
-/// One file for each table, by table name.
-pub fn encode(
-    operator: &str,
-    watermark_us: i64,
-    tables: &[Table],
-    (slot, n_slots): (u32, u32),
-) -> Result<BTreeMap<String, Vec<u8>>> {
-    let (hash_low, hash_high) = hash::range_of(slot, n_slots);
-    let mut files = BTreeMap::new();
-    for Table { name, schema, batches } in tables {
-        let header = file::Header {
-            operator: operator.to_string(),
-            table: (*name).to_string(),
-            hash_low,
-            hash_high,
-            watermark_us,
-        };
-        files.insert((*name).to_string(), file::encode(&header, schema, batches).map_err(external)?);
+impl Snapshot {
+    /// What a state file holds.
+    pub fn into_contents(self, operator: &str, watermark_us: i64, (slot, n_slots): (u32, u32)) -> Contents {
+        let (hash_low, hash_high) = hash::range_of(slot, n_slots);
+        let mut tables: BTreeMap<String, Rows> = BTreeMap::new();
+        for Table { name, schema, mut batches } in self.tables {
+            batches.retain(|batch| batch.num_rows() > 0);
+            if !batches.is_empty() {
+                tables.insert(name.to_string(), Rows { schema, batches });
+            }
+        }
+        Contents { operator: operator.to_string(), hash_low, hash_high, watermark_us, touched: self.touched, tables }
     }
-    Ok(files)
 }
 
-/// Gathers, from all files of an operator, the rows that belong to one slice.
+/// Gathers, from the chains of an operator, the rows that belong to one slice.
 #[derive(Debug)]
 pub struct Gathered {
     operator: String,
-    range: (u64, u64),
-    watermark_us: i64,
-    rows: BTreeMap<String, Vec<RecordBatch>>,
+    range: RangeInclusive<u64>,
+    /// The lowest of all chains.
+    watermark_us: Option<i64>,
+    rows: BTreeMap<String, Rows>,
 }
 
 impl Gathered {
     pub fn new(operator: &str, (slot, n_slots): (u32, u32)) -> Self {
-        let range = hash::range_of(slot, n_slots);
-        Self { operator: operator.to_string(), range, watermark_us: i64::MIN, rows: BTreeMap::new() }
+        let (low, high) = hash::range_of(slot, n_slots);
+        Self { operator: operator.to_string(), range: low..=high, watermark_us: None, rows: BTreeMap::new() }
     }
 
-    pub fn add(&mut self, bytes: &[u8]) -> Result<()> {
-        let (header, schema, batches) = file::decode(bytes).map_err(external)?;
-        if header.operator != self.operator {
+    /// Whether a writer with this slot may have left anything for this slice.
+    pub fn overlaps(&self, slot: u32, n_slots: u32) -> bool {
+        if slot >= n_slots {
+            // A checkpoint of an earlier version does not say.
+            return true;
+        }
+        let (low, high) = hash::range_of(slot, n_slots);
+        high >= *self.range.start() && low <= *self.range.end()
+    }
+
+    /// Takes a chain in. All slices of one barrier saw the same watermarks before it, so those of all chains are equal; of
+    /// two that differ the lower one loses no rows.
+    pub fn add(&mut self, files: Vec<Contents>, watermark_us: i64) -> Result<()> {
+        self.watermark_us = Some(self.watermark_us.map_or(watermark_us, |lowest| lowest.min(watermark_us)));
+        if let Some(other) = files.iter().find(|file| file.operator != self.operator) {
             return Err(DataFusionError::Execution(format!(
                 "the state is of operator {}, not of {}",
-                header.operator, self.operator
+                other.operator, self.operator
             )));
         }
-        // All slices of one barrier saw the same watermarks before it, so these are equal; of two that differ the
-        // lower one loses no rows.
-        self.watermark_us = match self.watermark_us {
-            i64::MIN => header.watermark_us,
-            watermark_us => watermark_us.min(header.watermark_us),
-        };
-        let (low, high) = self.range;
-        if header.hash_high < low || header.hash_low > high {
-            return Ok(());
+        let Some(first) = files.first() else { return Ok(()) };
+        if first.touched.is_some() {
+            return Err(DataFusionError::Execution("a chain of state files does not begin with a base".to_string()));
         }
-        let all = concat_batches(&schema, &batches)?;
-        let own = all.column(0).as_primitive::<UInt64Type>().iter();
-        let own: BooleanArray = own.map(|hash| hash.map(|hash| (low..=high).contains(&hash))).collect();
-        self.rows.entry(header.table).or_default().push(filter_record_batch(&all, &own)?);
+        let whole = chain::fold(files, watermark_us, &self.range)?;
+        for (name, mut rows) in whole.tables {
+            match self.rows.get_mut(&name) {
+                None => {
+                    self.rows.insert(name, rows);
+                }
+                Some(known) if known.schema == rows.schema => known.batches.append(&mut rows.batches),
+                Some(known) => {
+                    return Err(DataFusionError::Execution(format!(
+                        "the files of one checkpoint have different columns: {} and {}",
+                        known.schema, rows.schema
+                    )));
+                }
+            }
+        }
         Ok(())
     }
 
     /// Gives what was gathered so far to an operator that takes state in parts, so that it need not be in memory as a whole.
     pub fn hand_over(&mut self, operator: &mut dyn Stateful) -> Result<()> {
-        for (name, batches) in &mut self.rows {
+        for (name, Rows { batches, .. }) in &mut self.rows {
             for batch in std::mem::take(batches) {
                 batches.extend(operator.restore_part(name, batch)?);
             }
         }
-        self.rows.retain(|_, batches| !batches.is_empty());
+        self.rows.retain(|_, rows| !rows.batches.is_empty());
         Ok(())
     }
 
     pub fn restore(self, operator: &mut dyn Stateful) -> Result<()> {
-        let mut tables = BTreeMap::new();
-        for (name, batches) in self.rows {
-            if let Some(whole) = joined(&batches)? {
-                tables.insert(name, whole);
-            }
-        }
-        operator.restore(self.watermark_us, tables)
+        let whole = |(name, rows): (String, Rows)| Ok((name, concat_batches(&rows.schema, &rows.batches)?));
+        let tables = self.rows.into_iter().map(whole).collect::<Result<_>>()?;
+        operator.restore(self.watermark_us.unwrap_or(i64::MIN), tables)
     }
 }
 

@@ -18,7 +18,7 @@ mod versions;
 use crate::dataflow::Temporal;
 use crate::runtime::operators::encoding::{Encoding, ROW_OVERHEAD_BYTES, RowBytes};
 use crate::runtime::operators::join::residual::Residual;
-use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing, expect_schema};
+use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema};
 use crate::runtime::operators::window::{BATCH_ROWS, TIME_LIMIT_US};
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::take;
@@ -116,14 +116,16 @@ impl Stateful for TemporalJoin {
         self.watermark_us
     }
 
-    fn snapshot(&mut self) -> Result<Vec<Table>> {
+    /// All of it: most of the rows that wait are others each time.
+    fn snapshot(&mut self, _scope: Scope) -> Result<Snapshot> {
         self.versions.free(self.watermark_us)?;
         let waiting: Vec<&RowBytes> = self.waiting.values().flatten().collect();
         let versions: Vec<&RowBytes> = self.versions.all().collect();
-        Ok(vec![
+        let tables = vec![
             table(WAITING, &self.left, &self.spec.join.left_keys, &waiting)?,
             table(VERSIONS, &self.right, &self.spec.join.right_keys, &versions)?,
-        ])
+        ];
+        Ok(Snapshot { touched: None, tables })
     }
 
     fn restore(&mut self, watermark_us: i64, mut tables: BTreeMap<String, RecordBatch>) -> Result<()> {

@@ -1,7 +1,8 @@
-//! What the tests of operators share: snapshots as files, and the sum of a changelog.
+//! What the tests of operators share: snapshots as chains of files, and the sum of a changelog.
 
 use crate::runtime::operators::changes;
-use crate::runtime::operators::stateful::{Gathered, Output, Stateful, When, encode};
+use crate::runtime::operators::stateful::{Gathered, Output, Scope, Stateful, When};
+use crate::state::{chain, file, hash};
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::error::Result;
@@ -11,7 +12,63 @@ pub mod slices;
 
 const OPERATOR: &str = "operator-1";
 
-/// Flushes into `out` and gives the state files of this slice.
+/// The state files that a slice has written so far, and which count: a base and what was changed since.
+#[derive(Clone, Debug, Default)]
+pub struct Chain {
+    files: Vec<Vec<u8>>,
+    watermark_us: i64,
+    n_saved: usize,
+}
+
+impl Chain {
+    /// Flushes into `out` and takes a snapshot: of what was touched, where there is a base, but for every seventh; now and
+    /// then some files are folded into one.
+    pub fn save(
+        &mut self,
+        operator: &mut dyn Stateful,
+        watermark_us: i64,
+        (slot, n_slots): (u32, u32),
+        out: &mut Output,
+    ) -> Result<()> {
+        operator.flush(out)?;
+        while !operator.catch_up(When::Now, out)? {}
+        let scope = if self.n_saved.is_multiple_of(7) { Scope::All } else { Scope::Touched };
+        self.n_saved += 1;
+        let contents = operator.snapshot(scope)?.into_contents(OPERATOR, watermark_us, (slot, n_slots));
+        assert!(scope == Scope::Touched || contents.touched.is_none(), "all was asked for");
+        let (low, high) = hash::range_of(slot, n_slots);
+        let touched = contents.touched.as_deref().unwrap_or_default();
+        assert!(touched.is_sorted_by(|one, other| one < other), "in order, each once");
+        assert!(touched.iter().all(|hash| (low..=high).contains(hash)), "keys of other slices");
+        if contents.touched.is_none() {
+            self.files.clear();
+        }
+        self.watermark_us = watermark_us;
+        if !contents.says_nothing() {
+            self.files.push(file::encode(&contents).expect("encoded"));
+        }
+        if self.files.len() > 3 {
+            let from = self.n_saved % 3;
+            let part: Vec<_> = self.files.drain(from..).map(|bytes| file::decode(&bytes).expect("decoded")).collect();
+            let folded = chain::fold(part, watermark_us, &(0..=u64::MAX))?;
+            self.files.push(file::encode(&folded).expect("encoded"));
+        }
+        Ok(())
+    }
+}
+
+/// Restores one slice from the chains of all slices of an earlier life.
+pub fn restore_chains(operator: &mut dyn Stateful, chains: &[Chain], slot: u32, n_slots: u32) -> Result<()> {
+    let mut gathered = Gathered::new(OPERATOR, (slot, n_slots));
+    for chain in chains {
+        let files = chain.files.iter().map(|bytes| file::decode(bytes).expect("decoded")).collect();
+        gathered.add(files, chain.watermark_us)?;
+        gathered.hand_over(operator)?;
+    }
+    gathered.restore(operator)
+}
+
+/// Flushes into `out` and gives the whole state as a file, if there is any.
 pub fn snapshot(
     operator: &mut dyn Stateful,
     watermark_us: i64,
@@ -21,15 +78,20 @@ pub fn snapshot(
 ) -> Result<Vec<Vec<u8>>> {
     operator.flush(out)?;
     while !operator.catch_up(When::Now, out)? {}
-    let tables = operator.snapshot()?;
-    Ok(encode(OPERATOR, watermark_us, &tables, (slot, n_slots))?.into_values().collect())
+    let contents = operator.snapshot(Scope::All)?.into_contents(OPERATOR, watermark_us, (slot, n_slots));
+    Ok(match contents.n_rows() {
+        0 => Vec::new(),
+        _ => vec![file::encode(&contents).expect("encoded")],
+    })
 }
 
-/// Restores one slice from the files of all slices of an earlier life.
+/// Restores one slice from such files of all slices of an earlier life.
 pub fn restore(operator: &mut dyn Stateful, files: &[Vec<u8>], slot: u32, n_slots: u32) -> Result<()> {
     let mut gathered = Gathered::new(OPERATOR, (slot, n_slots));
-    for file in files {
-        gathered.add(file)?;
+    for bytes in files {
+        let contents = file::decode(bytes).expect("decoded");
+        let watermark_us = contents.watermark_us;
+        gathered.add(vec![contents], watermark_us)?;
         gathered.hand_over(operator)?;
     }
     gathered.restore(operator)

@@ -9,12 +9,16 @@
 //!
 //! Invariant: what is said, in sum, depends on the rows alone, not on the order in which they came, on batches, flushes,
 //! the number of slices, or a checkpoint and restore in between.
+//!
+//! Snapshots: a key is touched when a row comes to it, goes from it or displaces another one; a row that is worse than the
+//! kept ones touches nothing. Nothing goes with event time.
 
 use crate::dataflow::Order;
 use crate::runtime::operators::changes;
 use crate::runtime::operators::encoding::{Encoding, RowBytes};
 use crate::runtime::operators::partitions::Partitions;
-use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing, expect_schema};
+use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema};
+use crate::runtime::operators::touched::Selection;
 use crate::runtime::operators::window::BATCH_ROWS;
 use all::All;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
@@ -180,18 +184,24 @@ impl Stateful for TopN {
         if self.n_pending > 0 { self.said_us } else { self.watermark_us }
     }
 
-    fn snapshot(&mut self) -> Result<Vec<Table>> {
+    fn snapshot(&mut self, scope: Scope) -> Result<Snapshot> {
         let schema = self.state_schema();
+        let selection = match &mut self.kept {
+            Kept::Best(partitions) => partitions.take_touched(scope, 0),
+            Kept::All(partitions) => partitions.take_touched(scope, 0),
+        };
+        let selected = selection.as_ref();
         let rows: Vec<(&[u8], i64)> = match &self.kept {
-            Kept::Best(partitions) => partitions.full().flat_map(|best| best.rows()).collect(),
-            Kept::All(partitions) => partitions.full().flat_map(|all| all.rows()).collect(),
+            Kept::Best(partitions) => partitions.selected(selected).flat_map(|best| best.rows()).collect(),
+            Kept::All(partitions) => partitions.selected(selected).flat_map(|all| all.rows()).collect(),
         };
         let batch = |rows: &[(&[u8], i64)]| {
             let counts: ArrayRef = Arc::new(rows.iter().map(|(_, count)| Some(*count)).collect::<Int64Array>());
             self.encoding.stored(&schema, &self.spec.keys, rows.iter().map(|(row, _)| *row), vec![counts])
         };
         let batches = rows.chunks(BATCH_ROWS).map(batch).collect::<Result<_>>()?;
-        Ok(vec![Table { name: ROWS, schema, batches }])
+        let tables = vec![Table { name: ROWS, schema, batches }];
+        Ok(Snapshot { touched: selection.map(Selection::into_sorted), tables })
     }
 
     /// What was said before the checkpoint are the first rows of what was there.
@@ -217,6 +227,7 @@ impl Stateful for TopN {
                 }
                 let dirty = partitions.take_dirty();
                 dirty.iter().for_each(|number| partitions.get_mut(*number).say(rank, &mut said));
+                partitions.forget_touched();
                 partitions.settle(&dirty)
             }
             Kept::All(partitions) => {
@@ -226,6 +237,7 @@ impl Stateful for TopN {
                 }
                 let dirty = partitions.take_dirty();
                 dirty.iter().for_each(|number| partitions.get_mut(*number).say(limit, rank, &mut said));
+                partitions.forget_touched();
                 partitions.settle(&dirty)
             }
         }

@@ -12,11 +12,14 @@
 //!
 //! A row that comes again counts as new, so it is the older one of two equal rows that is taken back. Where rows are
 //! never taken back nothing is held at all ([`Latest`]).
+//!
+//! Snapshots: a key is touched when a row comes to it or goes from it. Nothing goes with event time.
 
 use crate::runtime::operators::changes;
 use crate::runtime::operators::encoding::{Encoding, ROW_OVERHEAD_BYTES, RowBytes};
 use crate::runtime::operators::partitions::{Partition, Partitions};
-use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing, expect_schema};
+use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema};
+use crate::runtime::operators::touched::Selection;
 use crate::runtime::operators::window::BATCH_ROWS;
 use arrow::array::{ArrayRef, AsArray, Int8Array, Int64Array, RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
@@ -102,10 +105,10 @@ impl Stateful for Upsert {
         if self.n_pending > 0 { self.said_us } else { self.watermark_us }
     }
 
-    fn snapshot(&mut self) -> Result<Vec<Table>> {
-        match &self.rows {
-            Rows::Latest(_) => Ok(Vec::new()),
-            Rows::Counted(counted) => Ok(vec![counted.snapshot(&self.spec)?]),
+    fn snapshot(&mut self, scope: Scope) -> Result<Snapshot> {
+        match &mut self.rows {
+            Rows::Latest(_) => Ok(Snapshot { touched: (scope == Scope::Touched).then(Vec::new), tables: Vec::new() }),
+            Rows::Counted(counted) => counted.snapshot(&self.spec, scope),
         }
     }
 
@@ -146,6 +149,8 @@ struct Count {
 struct OfKey {
     /// The order in which rows came. A place counts only if the row is there and did not come again later.
     order: Vec<(u64, RowBytes)>,
+    /// Rows that were taken back before they came; those that have come since go with the next flush.
+    owed: Vec<RowBytes>,
     /// Different rows that have a count.
     n_rows: usize,
     /// What was said last.
@@ -203,8 +208,9 @@ impl Counted {
             let row = RowBytes::from(row);
             self.rows_bytes += bytes_of(&row);
             of_key.n_rows += 1;
-            if weight > 0 {
-                of_key.order.push((sequence, RowBytes::clone(&row)));
+            match weight > 0 {
+                true => of_key.order.push((sequence, RowBytes::clone(&row))),
+                false => of_key.owed.push(RowBytes::clone(&row)),
             }
             self.counts.insert(row, Count { n: weight, sequence });
             return;
@@ -248,9 +254,11 @@ impl Counted {
         Ok(())
     }
 
-    fn snapshot(&self, spec: &Spec) -> Result<Table> {
+    fn snapshot(&mut self, spec: &Spec, scope: Scope) -> Result<Snapshot> {
         let schema = self.state_schema();
-        let rows: Vec<(&RowBytes, &Count)> = self.counts.iter().collect();
+        let selection = self.partitions.take_touched(scope, 0);
+        let of_keys = self.partitions.selected(selection.as_ref());
+        let rows: Vec<(&RowBytes, &Count)> = of_keys.flat_map(|of_key| of_key.rows(&self.counts)).collect();
         let batch = |rows: &[(&RowBytes, &Count)]| {
             let counts: Int64Array = rows.iter().map(|(_, count)| Some(count.n)).collect();
             let sequences: UInt64Array = rows.iter().map(|(_, count)| Some(count.sequence)).collect();
@@ -258,7 +266,8 @@ impl Counted {
             self.encoding.stored(&schema, &spec.keys, rows.iter().map(|(row, _)| &***row), extra)
         };
         let batches = rows.chunks(BATCH_ROWS).map(batch).collect::<Result<_>>()?;
-        Ok(Table { name: ROWS, schema, batches })
+        let tables = vec![Table { name: ROWS, schema, batches }];
+        Ok(Snapshot { touched: selection.map(Selection::into_sorted), tables })
     }
 
     /// What was said before the checkpoint is the latest row that was there.
@@ -282,11 +291,14 @@ impl Counted {
             if counts[at] > 0 {
                 of_key.order.push((sequences[at], RowBytes::clone(&row)));
                 of_key.said = Some(RowBytes::clone(&row));
+            } else {
+                of_key.owed.push(RowBytes::clone(&row));
             }
             self.counts.insert(row, Count { n: counts[at], sequence: sequences[at] });
             self.next_sequence = self.next_sequence.max(sequences[at] + 1);
         }
         let dirty = self.partitions.take_dirty();
+        self.partitions.forget_touched();
         self.partitions.settle(&dirty)
     }
 
@@ -302,11 +314,25 @@ impl Counted {
 }
 
 impl OfKey {
+    /// All rows that have a count, each once.
+    fn rows<'a>(&'a self, counts: &'a HashMap<RowBytes, Count>) -> impl Iterator<Item = (&'a RowBytes, &'a Count)> {
+        let order = self.order.iter().filter_map(|(sequence, row)| {
+            counts.get_key_value(row).filter(|(_, count)| count.n > 0 && count.sequence == *sequence)
+        });
+        order.chain(self.owed.iter().filter_map(|row| counts.get_key_value(row).filter(|(_, count)| count.n < 0)))
+    }
+
     /// Afterwards the last place, if there is one, is the latest row that is there.
     fn forget_stale(&mut self, counts: &HashMap<RowBytes, Count>) {
         let counts_now = |(sequence, row): &(u64, RowBytes)| {
             counts.get(row).is_some_and(|count| count.n > 0 && count.sequence == *sequence)
         };
+        self.owed.retain(|row| counts.get(row).is_some_and(|count| count.n < 0));
+        self.owed.sort_unstable();
+        self.owed.dedup();
+        if self.owed.is_empty() {
+            self.owed = Vec::new();
+        }
         while self.order.pop_if(|place| !counts_now(place)).is_some() {}
         if self.order.len() > 2 * self.n_rows + STALE_ENOUGH {
             self.order.retain(counts_now);

@@ -6,14 +6,19 @@
 //!
 //! Invariant: what is emitted depends on the rows and the watermarks alone, not on how rows were cut into batches, on
 //! the number of slices, or on a checkpoint and restore in between.
+//!
+//! Snapshots: a key is touched when a row comes for it. A pane that goes with its last window goes only because event time
+//! passes: its rows say until when they count.
 
+mod pane;
 mod shape;
 
 use crate::dataflow::Window;
 use crate::runtime::operators::groups::{Aggregation, Frozen, Live};
-use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing, expect_schema, external};
+use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema};
+use crate::runtime::operators::touched::{Selection, selects};
 use crate::runtime::operators::{evaluate, evaluate_predicate};
-use crate::state::hash;
+use crate::state::chain::with_until;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array,
     UInt64Array,
@@ -23,6 +28,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampM
 use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use pane::Pane;
 use shape::Shape;
 pub use shape::TIME_LIMIT_US;
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,12 +51,6 @@ pub struct Spec {
     pub filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
     pub input: SchemaRef,
     pub output: SchemaRef,
-}
-
-#[derive(Debug)]
-enum Pane {
-    Live(Live),
-    Frozen(Frozen),
 }
 
 #[derive(Debug)]
@@ -94,9 +94,9 @@ impl Stateful for WindowAggregate {
         };
         let filters = self.spec.filters.iter().map(filter).collect::<Result<Vec<_>>>()?;
         for (start, rows) in rows_by_pane {
-            let pane = self.live_pane(start)?;
+            let pane = self.panes.entry(start).or_default();
             if rows.len() == batch.num_rows() {
-                pane.update(&keys, rows.len(), &arguments, &filters)?;
+                pane.update(&self.aggregation, &keys, rows.len(), &arguments, &filters)?;
                 continue;
             }
             let n_rows = rows.len();
@@ -111,7 +111,7 @@ impl Stateful for WindowAggregate {
                 .iter()
                 .map(|mask| mask.as_ref().map(|mask| Ok(take(mask, &rows, None)?.as_boolean().clone())).transpose())
                 .collect::<Result<Vec<Option<BooleanArray>>>>()?;
-            pane.update(&keys, n_rows, &arguments, &filters)?;
+            pane.update(&self.aggregation, &keys, n_rows, &arguments, &filters)?;
         }
         Ok(())
     }
@@ -155,47 +155,56 @@ impl Stateful for WindowAggregate {
         }
     }
 
-    fn snapshot(&mut self) -> Result<Vec<Table>> {
-        let schema = self.state_schema();
+    fn snapshot(&mut self, scope: Scope) -> Result<Snapshot> {
+        let (mut touched, mut n_groups) = (Vec::new(), 0);
+        for pane in self.panes.values_mut() {
+            n_groups += pane.settle(&self.aggregation, &mut touched)?;
+        }
+        let selection = Selection::new(scope, touched, n_groups);
+        let schema = with_until(&self.state_schema());
         let mut batches = Vec::with_capacity(self.panes.len());
-        for (start, frozen) in self.freeze()? {
-            if frozen.n_groups == 0 {
+        for (start, pane) in &mut self.panes {
+            let hashes = pane.hashes();
+            let selected = hashes.iter().enumerate().filter(|(_, hash)| selects(selection.as_ref(), **hash));
+            let rows: Vec<u32> = selected.map(|(row, _)| row as u32).collect();
+            if rows.is_empty() {
                 continue;
             }
-            let keys = &frozen.columns[..self.aggregation.n_keys()];
-            let hashes = hash::hash_rows(keys, frozen.n_groups).map_err(external)?;
-            let mut columns: Vec<ArrayRef> =
-                vec![Arc::new(UInt64Array::from(hashes)), Arc::new(Int64Array::from(vec![start; frozen.n_groups]))];
-            columns.extend(frozen.columns.iter().cloned());
+            let n_rows = rows.len();
+            let own: UInt64Array = rows.iter().map(|row| Some(hashes[*row as usize])).collect();
+            let is_whole = n_rows == hashes.len();
+            let of_row = |value: i64| -> ArrayRef { Arc::new(Int64Array::from(vec![value; n_rows])) };
+            let mut columns: Vec<ArrayRef> = vec![Arc::new(own), of_row(self.shape.last_end(*start)), of_row(*start)];
+            let rows = UInt32Array::from(rows);
+            for column in &pane.frozen(&self.aggregation)?.columns {
+                columns.push(if is_whole { Arc::clone(column) } else { take(column, &rows, None)? });
+            }
             batches.push(RecordBatch::try_new(Arc::clone(&schema), columns)?);
         }
-        Ok(vec![Table { name: PANES, schema, batches }])
+        let tables = vec![Table { name: PANES, schema, batches }];
+        Ok(Snapshot { touched: selection.map(Selection::into_sorted), tables })
     }
 
     fn restore(&mut self, watermark_us: i64, mut tables: BTreeMap<String, RecordBatch>) -> Result<()> {
         self.watermark_us = watermark_us;
         let Some(own) = tables.remove(PANES) else { return Ok(()) };
-        expect_schema(&own, &self.state_schema())?;
+        expect_schema(&own, &with_until(&self.state_schema()))?;
         let mut rows_by_pane: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
-        for (row, start) in own.column(1).as_primitive::<Int64Type>().values().iter().enumerate() {
+        for (row, start) in own.column(2).as_primitive::<Int64Type>().values().iter().enumerate() {
             rows_by_pane.entry(*start).or_default().push(row as u32);
         }
         for (start, rows) in rows_by_pane {
             let n_groups = rows.len();
             let rows = UInt32Array::from(rows);
-            let columns = &own.columns()[2..];
+            let columns = &own.columns()[3..];
             let columns = columns.iter().map(|column| Ok(take(column, &rows, None)?)).collect::<Result<_>>()?;
-            self.live_pane(start)?.merge(&Frozen { columns, n_groups })?;
+            self.panes.insert(start, Pane::restored(&self.aggregation, &Frozen { columns, n_groups })?);
         }
         Ok(())
     }
 
     fn memory_bytes(&self) -> usize {
-        let of = |pane: &Pane| match pane {
-            Pane::Live(live) => live.memory_bytes(),
-            Pane::Frozen(frozen) => frozen.memory_bytes(),
-        };
-        self.panes.values().map(of).sum()
+        self.panes.values().map(Pane::memory_bytes).sum()
     }
 
     fn timing(&self) -> Timing {
@@ -244,51 +253,20 @@ impl WindowAggregate {
         Ok(rows_by_pane)
     }
 
-    fn live_pane(&mut self, start: i64) -> Result<&mut Live> {
-        let pane = match self.panes.remove(&start) {
-            None => Live::new(&self.aggregation)?,
-            Some(Pane::Live(live)) => live,
-            Some(Pane::Frozen(frozen)) => Live::thaw(&self.aggregation, &frozen)?,
-        };
-        match self.panes.entry(start).insert_entry(Pane::Live(pane)).into_mut() {
-            Pane::Live(live) => Ok(live),
-            Pane::Frozen(_) => unreachable!("pane {start} was just made live"),
-        }
-    }
-
     /// All groups of one window, ready to be finished.
     fn groups_of(&mut self, start: i64, end: i64) -> Result<Live> {
         if self.shape.panes_are_windows() {
             // No other window needs this pane.
             return match self.panes.remove(&start) {
-                Some(Pane::Live(live)) => Ok(live),
-                Some(Pane::Frozen(frozen)) => Live::thaw(&self.aggregation, &frozen),
+                Some(pane) => pane.into_live(&self.aggregation),
                 None => Live::new(&self.aggregation),
             };
         }
         let mut merged = Live::new(&self.aggregation)?;
-        let starts: Vec<i64> = self.panes.range(start..end).map(|(start, _)| *start).collect();
-        for start in starts {
-            merged.merge(self.frozen_pane(start)?)?;
+        for (_, pane) in self.panes.range_mut(start..end) {
+            merged.merge(pane.frozen(&self.aggregation)?)?;
         }
         Ok(merged)
-    }
-
-    fn frozen_pane(&mut self, start: i64) -> Result<&Frozen> {
-        let frozen = match self.panes.remove(&start) {
-            None => Live::new(&self.aggregation)?.freeze()?,
-            Some(Pane::Live(live)) => live.freeze()?,
-            Some(Pane::Frozen(frozen)) => frozen,
-        };
-        match self.panes.entry(start).insert_entry(Pane::Frozen(frozen)).into_mut() {
-            Pane::Frozen(frozen) => Ok(frozen),
-            Pane::Live(_) => unreachable!("pane {start} was just frozen"),
-        }
-    }
-
-    fn freeze(&mut self) -> Result<Vec<(i64, Frozen)>> {
-        let starts: Vec<i64> = self.panes.keys().copied().collect();
-        starts.into_iter().map(|start| Ok((start, self.frozen_pane(start)?.clone()))).collect()
     }
 
     fn output(

@@ -5,7 +5,7 @@
 
 use crate::runtime::operators::stateful::external;
 use crate::state::hash;
-use arrow::array::{Array, ArrayRef, UInt32Array, UInt64Array};
+use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::row::{RowConverter, Rows, SortField};
@@ -19,6 +19,8 @@ pub struct Keys {
     /// Absent without keys: there is one group then.
     table: Option<Table>,
     n_groups: usize,
+    /// By group: the hash that says which slice owns the key.
+    hashes: Vec<u64>,
     /// By row of the batch at hand: its group.
     groups: Vec<usize>,
 }
@@ -45,11 +47,11 @@ impl Table {
         Ok(Self { numbers, converter, rows })
     }
 
-    /// Keeps the keys of groups from `n_known` on, whose first rows are in these columns.
-    fn add(&mut self, columns: &[ArrayRef], groups: &[usize], n_known: usize) -> Result<()> {
+    /// Keeps the keys of groups from `n_known` on, whose first rows are in these columns; gives their hashes.
+    fn add(&mut self, columns: &[ArrayRef], groups: &[usize], n_known: usize) -> Result<Vec<u64>> {
         let n_new = self.numbers.len() - n_known;
         if n_new == 0 {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let mut firsts = vec![None; n_new];
         for (row, group) in groups.iter().enumerate() {
@@ -62,7 +64,8 @@ impl Table {
             return Err(DataFusionError::Internal("a group without a row".into()));
         }
         let columns = columns.iter().map(|column| Ok(take(column, &firsts, None)?)).collect::<Result<Vec<_>>>()?;
-        Ok(self.converter.append(&mut self.rows, &columns)?)
+        self.converter.append(&mut self.rows, &columns)?;
+        hash::hash_rows(&columns, n_new).map_err(external)
     }
 }
 
@@ -71,7 +74,7 @@ impl Keys {
         let fields = types.enumerate().map(|(at, data_type)| Field::new(format!("key_{at}"), plain(&data_type), true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let table = if schema.fields().is_empty() { None } else { Some(Table::new(&schema)?) };
-        Ok(Self { schema, table, n_groups: 0, groups: Vec::new() })
+        Ok(Self { schema, table, n_groups: 0, hashes: Vec::new(), groups: Vec::new() })
     }
 
     pub fn schema(&self) -> &SchemaRef {
@@ -92,14 +95,17 @@ impl Keys {
         let Some(table) = &mut self.table else {
             self.groups.clear();
             self.groups.resize(n_rows, 0);
-            self.n_groups = 1;
+            if self.n_groups == 0 {
+                self.hashes = hash::hash_rows(&[], 1).map_err(external)?;
+                self.n_groups = 1;
+            }
             return Ok(());
         };
         let fields = self.schema.fields().iter();
         let columns = columns.iter().zip(fields).map(|(column, field)| typed(column, field.data_type()));
         let columns = columns.collect::<Result<Vec<_>>>()?;
         table.numbers.intern(&columns, &mut self.groups)?;
-        table.add(&columns, &self.groups, self.n_groups)?;
+        self.hashes.extend(table.add(&columns, &self.groups, self.n_groups)?);
         self.n_groups = table.numbers.len();
         if u32::try_from(self.n_groups).is_err() {
             return Err(DataFusionError::ResourcesExhausted(format!("{} groups on one slice", self.n_groups)));
@@ -115,9 +121,9 @@ impl Keys {
         }
     }
 
-    /// The hashes that say which slice owns a key.
-    pub fn hashes(columns: &[ArrayRef], n_rows: usize) -> Result<ArrayRef> {
-        Ok(Arc::new(UInt64Array::from(hash::hash_rows(columns, n_rows).map_err(external)?)))
+    /// By group: the hash that says which slice owns the key.
+    pub fn hashes(&self) -> &[u64] {
+        &self.hashes
     }
 
     /// Keeps these groups and gives their old numbers in the order of their new ones.
@@ -129,7 +135,7 @@ impl Keys {
         if table.numbers.len() != groups.len() {
             return Err(DataFusionError::Internal("two groups with the same key".into()));
         }
-        table.add(&columns, &self.groups, 0)?;
+        self.hashes = table.add(&columns, &self.groups, 0)?;
         drop(before);
         let mut old = vec![0; groups.len()];
         self.groups.iter().zip(groups).for_each(|(now, group)| old[*now] = group);
@@ -142,7 +148,7 @@ impl Keys {
     pub fn memory_bytes(&self) -> usize {
         let table =
             self.table.as_ref().map_or(0, |table| table.numbers.size() + table.converter.size() + table.rows.size());
-        table + self.groups.capacity() * size_of::<usize>()
+        table + self.groups.capacity() * size_of::<usize>() + self.hashes.capacity() * size_of::<u64>()
     }
 }
 

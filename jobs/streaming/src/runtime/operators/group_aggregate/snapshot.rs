@@ -1,10 +1,10 @@
 //! The operator's state as tables: one with a row per group, and one per aggregate that keeps any number of values in a group.
 
 use super::GroupAggregate;
-use super::keys::Keys;
 use super::state::{PART_ENTRIES, primitive};
 use crate::runtime::operators::stateful::{Table, expect_schema};
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt32Array};
+use crate::runtime::operators::touched::{Selection, selects};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion::error::Result;
@@ -27,10 +27,14 @@ fn entries_table(slot: usize) -> &'static str {
 }
 
 impl GroupAggregate {
-    pub(super) fn save(&self) -> Result<Vec<Table>> {
-        let groups: Vec<usize> = (0..self.keys.len()).filter(|group| self.is_kept(*group)).collect();
+    /// Of all groups, or of those that are selected.
+    pub(super) fn save(&self, selection: Option<&Selection>) -> Result<Vec<Table>> {
+        let hashes = self.keys.hashes().iter().enumerate();
+        let selected = hashes.filter(|(_, hash)| selects(selection, **hash)).map(|(group, _)| group);
+        let groups: Vec<usize> = selected.filter(|group| self.is_kept(*group)).collect();
         let keys = self.keys.columns(&groups)?;
-        let mut own: Vec<ArrayRef> = vec![Keys::hashes(&keys, groups.len())?];
+        let hashes: UInt64Array = groups.iter().map(|group| Some(self.keys.hashes()[*group])).collect();
+        let mut own: Vec<ArrayRef> = vec![Arc::new(hashes)];
         own.extend(keys);
         let rows = groups.iter().map(|group| Some(self.rows[*group])).collect::<Int64Array>();
         let mut columns = own.clone();

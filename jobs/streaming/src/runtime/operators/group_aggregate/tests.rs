@@ -8,7 +8,7 @@ use crate::runtime::exchange::partition::partition;
 use crate::runtime::operators::evaluate;
 use crate::runtime::operators::evaluate_predicate;
 use crate::runtime::operators::groups::{Aggregation, Live};
-use crate::runtime::operators::testing::{add_up, restore, snapshot};
+use crate::runtime::operators::testing::{Chain, add_up, restore_chains};
 use arrow::array::{AsArray, Float64Array, Int8Array, Int64Array, StringArray};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{Field, Float64Type, Schema, TimeUnit};
@@ -52,6 +52,8 @@ enum Change {
 enum Step {
     Rows(Vec<Change>),
     Flush,
+    /// Snapshot, and go on as before.
+    Snapshot,
     /// Snapshot, and go on from it with this many slices.
     Rescale(u32),
 }
@@ -250,9 +252,16 @@ fn naive(keys: &[usize], rows: &[Row]) -> BTreeMap<String, i64> {
     sum
 }
 
+fn save(slices: &mut [GroupAggregate], chains: &mut [Chain], out: &mut Output) {
+    let n_slots = slices.len() as u32;
+    for (slot, (slice, chain)) in slices.iter_mut().zip(chains).enumerate() {
+        chain.save(slice, 0, (slot as u32, n_slots), out).expect("snapshot");
+    }
+}
+
 /// Runs the steps and checks what is out after each flush.
 fn check(keys: &[usize], changes: bool, steps: &[Step]) {
-    let mut slices = vec![operator(keys, changes, 0)];
+    let (mut slices, mut chains) = (vec![operator(keys, changes, 0)], vec![Chain::default()]);
     let (mut rows, mut owed): (Vec<Row>, Vec<Row>) = (Vec::new(), Vec::new());
     let (mut exact, mut about) = (BTreeMap::new(), BTreeMap::new());
     let end = [Step::Rows(vec![Change::Pay]), Step::Rescale(2), Step::Flush];
@@ -294,14 +303,16 @@ fn check(keys: &[usize], changes: bool, steps: &[Step]) {
                 continue;
             }
             Step::Flush => slices.iter_mut().for_each(|slice| slice.flush(&mut out).expect("flush")),
+            Step::Snapshot => save(&mut slices, &mut chains, &mut out),
             Step::Rescale(n_after) => {
-                let slots = slices.iter_mut().enumerate();
-                let files = slots.map(|(slot, slice)| snapshot(slice, 0, slot as u32, n_slots, &mut out));
-                let files: Vec<Vec<u8>> = files.collect::<Result<Vec<_>>>().expect("snapshot").concat();
+                save(&mut slices, &mut chains, &mut out);
                 slices = (0..*n_after).map(|slot| operator(keys, changes, slot)).collect();
                 for (slot, slice) in slices.iter_mut().enumerate() {
-                    restore(slice, &files, slot as u32, *n_after).expect("restore");
+                    restore_chains(slice, &chains, slot as u32, *n_after).expect("restore");
                     assert_eq!(slice.n_pending(), 0, "all had been said");
+                }
+                if *n_after != n_slots {
+                    chains = vec![Chain::default(); *n_after as usize];
                 }
             }
         }
@@ -335,6 +346,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         5 => proptest::collection::vec(change, 1..12).prop_map(Step::Rows),
         3 => Just(Step::Flush),
+        2 => Just(Step::Snapshot),
         1 => (1_u32..4).prop_map(Step::Rescale),
     ];
     proptest::collection::vec(step, 1..20)

@@ -1,15 +1,17 @@
 //! A side's rows as a table, and back.
 //!
 //! ```text
-//! key_hash UInt64 | weight Int64, of a changelog | matches Int64, where they are counted | column_0 | column_1 | …
+//! key_hash UInt64 | until_us Int64, where rows expire | weight Int64, of a changelog | matches Int64, where they are counted
+//!   | column_0 | column_1 | …
 //! ```
 
 use super::arrival::Arrival;
 use super::rows::NONE;
 use super::{Join, SIDES};
-use crate::runtime::operators::stateful::{Table, expect_schema, external};
+use crate::runtime::operators::stateful::{Table, expect_schema};
+use crate::runtime::operators::touched::{Selection, selects};
 use crate::runtime::operators::window::BATCH_ROWS;
-use crate::state::hash;
+use crate::state::chain::with_until;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
@@ -21,15 +23,22 @@ use std::sync::Arc;
 const TABLES: [&str; 2] = ["left", "right"];
 
 impl Join {
-    pub(super) fn tables(&self) -> Result<Vec<Table>> {
-        SIDES.into_iter().map(|side| self.table(side)).collect()
+    /// Of all keys, or of those that are selected.
+    pub(super) fn tables(&self, selection: Option<&Selection>) -> Result<Vec<Table>> {
+        SIDES.into_iter().map(|side| self.table(side, selection)).collect()
     }
 
-    fn table(&self, side: usize) -> Result<Table> {
+    fn table(&self, side: usize, selection: Option<&Selection>) -> Result<Table> {
         let (store, schema) = (&self.stores[side], self.state_schema(side));
+        let horizon = &store.layout().horizon;
+        let hash_of = |slot: u32| self.hashes[store.group(slot)];
+        let is_selected = |slot: u32| slot != NONE && selects(selection, hash_of(slot));
         let mut batches = Vec::new();
         for (columns, slots) in store.parts() {
-            let rows: Vec<u32> = (0..slots.len() as u32).filter(|row| slots[*row as usize] != NONE).collect();
+            let rows: Vec<u32> = (0..slots.len() as u32).filter(|row| is_selected(slots[*row as usize])).collect();
+            if rows.is_empty() {
+                continue;
+            }
             let slots: Vec<u32> = rows.iter().map(|row| slots[*row as usize]).collect();
             let columns: Vec<ArrayRef> = match columns.first().is_none_or(|column| column.len() == rows.len()) {
                 true => columns.to_vec(),
@@ -38,9 +47,13 @@ impl Join {
                     columns.iter().map(|column| Ok(take(column, &rows, None)?)).collect::<Result<_>>()?
                 }
             };
-            let keys: Vec<ArrayRef> = self.spec.keys(side).iter().map(|key| ArrayRef::clone(&columns[*key])).collect();
-            let hashes = hash::hash_rows(&keys, slots.len()).map_err(external)?;
-            let mut all: Vec<ArrayRef> = vec![Arc::new(UInt64Array::from(hashes))];
+            let hashes = UInt64Array::from_iter_values(slots.iter().map(|slot| hash_of(*slot)));
+            let mut all: Vec<ArrayRef> = vec![Arc::new(hashes)];
+            if let Some(horizon) = horizon {
+                // A row goes once the watermark has passed its deadline.
+                let until = slots.iter().map(|slot| horizon.deadline_us(side, store.time_us(*slot)).saturating_add(1));
+                all.push(Arc::new(Int64Array::from_iter_values(until)));
+            }
             if store.layout().changes {
                 all.push(Arc::new(Int64Array::from_iter_values(slots.iter().map(|slot| store.weight(*slot)))));
             }
@@ -66,7 +79,7 @@ impl Join {
 
     fn take_back_part(&mut self, side: usize, part: &RecordBatch) -> Result<()> {
         let layout = self.stores[side].layout();
-        let mut columns = part.columns()[1..].iter().cloned();
+        let mut columns = part.columns()[1 + usize::from(layout.horizon.is_some())..].iter().cloned();
         let mut numbers = |there: bool| match there {
             true => {
                 columns.next().map(|column| column.as_primitive::<Int64Type>().values().to_vec()).unwrap_or_default()
@@ -100,6 +113,7 @@ impl Join {
         }
         let columns = layout.types.iter().enumerate();
         fields.extend(columns.map(|(at, data_type)| Field::new(format!("column_{at}"), data_type.clone(), true)));
-        Arc::new(Schema::new(fields))
+        let schema = Arc::new(Schema::new(fields));
+        if layout.horizon.is_some() { with_until(&schema) } else { schema }
     }
 }

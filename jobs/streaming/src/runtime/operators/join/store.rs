@@ -113,6 +113,10 @@ impl Store {
         self.slots[slot as usize].next
     }
 
+    pub fn group(&self, slot: u32) -> usize {
+        self.slots[slot as usize].group as usize
+    }
+
     pub fn weight(&self, slot: u32) -> i64 {
         if self.layout.changes { self.weights[slot as usize] } else { 1 }
     }

@@ -5,7 +5,7 @@ use super::*;
 use crate::dataflow;
 use crate::runtime::exchange::partition::partition;
 use crate::runtime::operators::changes::weight_field;
-use crate::runtime::operators::testing::{add_up, restore, snapshot};
+use crate::runtime::operators::testing::{Chain, add_up, restore, restore_chains, snapshot};
 use crate::runtime::operators::window::BATCH_ROWS;
 use arrow::array::{Array, ArrayRef, AsArray, Int8Array, Int64Array, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Int8Type, Int64Type, TimeUnit, TimestampMicrosecondType};
@@ -204,6 +204,8 @@ fn columns(batch: &RecordBatch, row: usize) -> Vec<Option<i64>> {
 struct Run {
     config: Config,
     slices: Vec<Join>,
+    /// By slice.
+    chains: Vec<Chain>,
     out: Output,
     said: Said,
     /// By side: the rows that were not late.
@@ -217,6 +219,7 @@ impl Run {
         Self {
             config,
             slices: vec![config.operator()],
+            chains: vec![Chain::default()],
             out: Output::default(),
             said: Said::new(),
             rows: [Rows::new(), Rows::new()],
@@ -275,12 +278,15 @@ impl Run {
                     self.hear(promised);
                 }
             }
-            Step::Snapshot => drop(self.snapshot()),
+            Step::Snapshot => self.snapshot(),
             Step::Rescale(n_after) => {
-                let files = self.snapshot();
+                self.snapshot();
                 self.slices = (0..*n_after).map(|_| self.config.operator()).collect();
                 for (slot, slice) in self.slices.iter_mut().enumerate() {
-                    restore(slice, &files, slot as u32, *n_after).expect("restore");
+                    restore_chains(slice, &self.chains, slot as u32, *n_after).expect("restore");
+                }
+                if *n_after != n_slots {
+                    self.chains = vec![Chain::default(); *n_after as usize];
                 }
             }
         }
@@ -289,15 +295,12 @@ impl Run {
         }
     }
 
-    fn snapshot(&mut self) -> Vec<Vec<u8>> {
+    fn snapshot(&mut self) {
         let n_slots = self.slices.len() as u32;
-        let slices = self.slices.iter_mut().enumerate();
-        let files = slices.flat_map(|(slot, slice)| {
-            snapshot(slice, self.watermark, slot as u32, n_slots, &mut self.out).expect("snapshot")
-        });
-        let files = files.collect();
+        for (slot, (slice, chain)) in self.slices.iter_mut().zip(&mut self.chains).enumerate() {
+            chain.save(slice, self.watermark, (slot as u32, n_slots), &mut self.out).expect("snapshot");
+        }
         assert!(self.out.batches.is_empty(), "something was pending");
-        files
     }
 
     fn end(mut self) {
@@ -305,7 +308,9 @@ impl Run {
         assert_eq!(self.said, naive(&self.config, &self.rows));
         assert_eq!((self.out.n_late, self.out.n_timeless), (self.n_late, 0));
         if self.config.bounds.is_some() {
-            for slice in &self.slices {
+            for slice in &mut self.slices {
+                // What was touched is told once more, then it is forgotten.
+                slice.snapshot(Scope::All).expect("snapshot");
                 assert_eq!(slice.stores.iter().map(Store::n_rows).sum::<usize>(), 0);
                 assert_eq!(slice.memory_bytes(), self.config.operator().memory_bytes());
             }
@@ -396,7 +401,7 @@ fn steps(config: &Config, lives: &[Life], controls: &[(i64, Step)]) -> Vec<Step>
 fn controls() -> impl Strategy<Value = Vec<(i64, Step)>> {
     let control = prop_oneof![
         8 => (-3_i64..6).prop_map(Step::Watermark),
-        1 => Just(Step::Snapshot),
+        2 => Just(Step::Snapshot),
         2 => (1_u32..4).prop_map(Step::Rescale),
     ];
     proptest::collection::vec((0_i64..100, control), 0..24)

@@ -291,7 +291,7 @@ fn only_what_a_frame_can_reach_is_kept() {
             }
         }
         operator.advance(1000, &mut out).expect("advance");
-        let tables = operator.snapshot().expect("snapshot");
+        let tables = operator.snapshot(Scope::All).expect("snapshot").tables;
         tables[0].batches.iter().map(RecordBatch::num_rows).sum::<usize>()
     };
     assert_eq!(n_kept(&[Lag]), 4);

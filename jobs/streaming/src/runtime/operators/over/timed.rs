@@ -4,17 +4,23 @@
 //! Rows wait by time. When they are due they are appended to what is kept of their key, and the functions are given both;
 //! of the rows before, only those are kept that a frame can still reach. Where that is all of them, the functions of a key
 //! with a long past are carried on ([`running`](super::running)), and its rows are kept for checkpoints.
+//!
+//! Snapshots: a key is touched when a row comes for it, when a row of it is said, and when rows of it are forgotten because
+//! no frame reaches them. The last two happen only because event time passes, but a restore could not tell which of a
+//! key's last rows that concerns.
 
 use super::reach::Reach;
 use super::running::{FUNCTION_BYTES, Running};
 use super::{Evaluation, Spec};
 use crate::runtime::operators::encoding::{ROW_OVERHEAD_BYTES, RowBytes};
 use crate::runtime::operators::partitions::{Partition, Partitions};
-use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing, expect_schema};
+use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema, external};
+use crate::runtime::operators::touched::{Selection, selects};
 use crate::runtime::operators::window::{BATCH_ROWS, TIME_LIMIT_US};
+use crate::state::hash;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{interleave, take};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType, UInt64Type};
 use datafusion::error::{DataFusionError, Result};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,13 +52,23 @@ pub struct Timed {
     time: usize,
     reach: Reach,
     /// Rows that the watermark has not passed, by time.
-    waiting: BTreeMap<i64, Vec<RowBytes>>,
+    waiting: BTreeMap<i64, Vec<Waiting>>,
     partitions: Partitions<OfKey>,
     rows_bytes: usize,
     n_running: usize,
     watermark_us: i64,
     /// What the watermark was when all keys were looked through for rows that are out of reach.
     swept_us: i64,
+}
+
+/// A row that the watermark has not passed.
+#[derive(Debug)]
+struct Waiting {
+    /// Of the key.
+    hash: u64,
+    /// Whether it is in a snapshot.
+    saved: bool,
+    row: RowBytes,
 }
 
 /// Rows whose time has come, ordered by key and within it.
@@ -93,8 +109,10 @@ impl Stateful for Timed {
         let Some(times) = column.as_primitive_opt::<TimestampMicrosecondType>() else {
             return Err(DataFusionError::Execution(format!("event time is of type {}", column.data_type())));
         };
+        let keys: Vec<ArrayRef> = self.spec.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
+        let hashes = hash::hash_rows(&keys, batch.num_rows()).map_err(external)?;
         let rows = self.evaluation.rows.encode(batch.columns())?;
-        for row in 0..batch.num_rows() {
+        for (row, hash) in hashes.into_iter().enumerate() {
             let time = times.value(row);
             if times.is_null(row) || !(-TIME_LIMIT_US..TIME_LIMIT_US).contains(&time) {
                 out.n_timeless += 1;
@@ -103,7 +121,7 @@ impl Stateful for Timed {
             } else {
                 let row = RowBytes::from(rows.row(row).data());
                 self.rows_bytes += bytes_of(&row);
-                self.waiting.entry(time).or_default().push(row);
+                self.waiting.entry(time).or_default().push(Waiting { hash, saved: false, row });
             }
         }
         Ok(())
@@ -117,7 +135,7 @@ impl Stateful for Timed {
         let later = self.waiting.split_off(&watermark_us);
         let due = std::mem::replace(&mut self.waiting, later);
         let due: Vec<(i64, RowBytes)> =
-            due.into_iter().flat_map(|(time, rows)| rows.into_iter().map(move |row| (time, row))).collect();
+            due.into_iter().flat_map(|(time, rows)| rows.into_iter().map(move |waiting| (time, waiting.row))).collect();
         let since_us = self.reach.since_us(watermark_us);
         if !due.is_empty() {
             let due = self.by_key(due)?;
@@ -141,10 +159,21 @@ impl Stateful for Timed {
         self.watermark_us
     }
 
-    fn snapshot(&mut self) -> Result<Vec<Table>> {
+    fn snapshot(&mut self, scope: Scope) -> Result<Snapshot> {
         let schema = self.state_schema();
-        let before = self.partitions.full().flat_map(|of_key| of_key.before.iter().map(|(_, row)| (row, true)));
-        let waiting = self.waiting.values().flatten().map(|row| (row, false));
+        let mut n_waiting = 0;
+        for waiting in self.waiting.values_mut().flatten() {
+            n_waiting += 1;
+            if !std::mem::replace(&mut waiting.saved, true) {
+                self.partitions.note_touched(waiting.hash);
+            }
+        }
+        let selection = self.partitions.take_touched(scope, n_waiting);
+        let selected = selection.as_ref();
+        let of_keys = self.partitions.selected(selected);
+        let before = of_keys.flat_map(|of_key| of_key.before.iter().map(|(_, row)| (row, true)));
+        let waiting = self.waiting.values().flatten().filter(|waiting| selects(selected, waiting.hash));
+        let waiting = waiting.map(|waiting| (&waiting.row, false));
         let rows: Vec<(&RowBytes, bool)> = before.chain(waiting).collect();
         let batch = |rows: &[(&RowBytes, bool)]| {
             let said: BooleanArray = rows.iter().map(|(_, said)| Some(*said)).collect();
@@ -152,7 +181,8 @@ impl Stateful for Timed {
             self.evaluation.rows.stored(&schema, &self.spec.keys, own, vec![Arc::new(said)])
         };
         let batches = rows.chunks(BATCH_ROWS).map(batch).collect::<Result<_>>()?;
-        Ok(vec![Table { name: ROWS, schema, batches }])
+        let tables = vec![Table { name: ROWS, schema, batches }];
+        Ok(Snapshot { touched: selection.map(Selection::into_sorted), tables })
     }
 
     fn restore(&mut self, watermark_us: i64, mut tables: BTreeMap<String, RecordBatch>) -> Result<()> {
@@ -161,6 +191,7 @@ impl Stateful for Timed {
         expect_schema(&own, &self.state_schema())?;
         let n_columns = self.evaluation.rows.n_columns();
         let columns = &own.columns()[1..=n_columns];
+        let hashes = own.column(0).as_primitive::<UInt64Type>().values();
         let said = own.column(n_columns + 1).as_boolean();
         let times = columns[self.time].as_primitive::<TimestampMicrosecondType>();
         let keys: Vec<ArrayRef> = self.spec.keys.iter().map(|key| Arc::clone(&columns[*key])).collect();
@@ -171,11 +202,15 @@ impl Stateful for Timed {
             self.rows_bytes += bytes_of(&row);
             match said.value(at) {
                 true => self.partitions.touch(number).before.push((times.value(at), row)),
-                false => self.waiting.entry(times.value(at)).or_default().push(row),
+                false => {
+                    let waiting = Waiting { hash: hashes[at], saved: true, row };
+                    self.waiting.entry(times.value(at)).or_default().push(waiting);
+                }
             }
         }
         let dirty = self.partitions.take_dirty();
         dirty.iter().for_each(|number| self.partitions.get_mut(*number).before.sort());
+        self.partitions.forget_touched();
         self.partitions.settle(&dirty)
     }
 
@@ -275,7 +310,11 @@ impl Timed {
     fn sweep(&mut self, since_us: i64) -> Result<()> {
         let all: Vec<usize> = (0..self.partitions.n_slots()).collect();
         for number in &all {
-            self.rows_bytes -= self.partitions.get_mut(*number).forget(&self.reach, since_us);
+            let forgotten = self.partitions.get_mut(*number).forget(&self.reach, since_us);
+            if forgotten > 0 {
+                self.rows_bytes -= forgotten;
+                self.partitions.mark_touched(*number);
+            }
         }
         self.partitions.settle(&all)
     }
@@ -301,5 +340,5 @@ impl OfKey {
 }
 
 fn bytes_of(row: &[u8]) -> usize {
-    row.len() + ROW_OVERHEAD_BYTES + size_of::<(i64, RowBytes)>()
+    row.len() + ROW_OVERHEAD_BYTES + size_of::<Waiting>()
 }

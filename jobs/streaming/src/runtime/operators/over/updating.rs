@@ -1,10 +1,13 @@
 //! Rows of any order that may be taken back: each key that has changed is computed anew.
+//!
+//! Snapshots: a key is touched when a row comes to it or goes from it. Nothing goes with event time.
 
 use super::{Evaluation, Spec};
 use crate::runtime::operators::changes;
 use crate::runtime::operators::encoding::{Encoding, ROW_OVERHEAD_BYTES, RowBytes};
 use crate::runtime::operators::partitions::{Partition, Partitions};
-use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing, expect_schema};
+use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema};
+use crate::runtime::operators::touched::Selection;
 use crate::runtime::operators::window::BATCH_ROWS;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, new_null_array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
@@ -119,10 +122,12 @@ impl Stateful for Updating {
     }
 
     /// What was said is written and not computed anew later: it must be taken back as it was.
-    fn snapshot(&mut self) -> Result<Vec<Table>> {
+    fn snapshot(&mut self, scope: Scope) -> Result<Snapshot> {
         let schema = self.state_schema();
-        let said: Vec<&Said> = self.partitions.full().flat_map(|of_key| &of_key.said).collect();
-        let owed = self.partitions.full().flat_map(|of_key| &of_key.rows).filter(|(_, count)| **count < 0);
+        let selection = self.partitions.take_touched(scope, 0);
+        let keys = || self.partitions.selected(selection.as_ref());
+        let said: Vec<&Said> = keys().flat_map(|of_key| &of_key.said).collect();
+        let owed = keys().flat_map(|of_key| &of_key.rows).filter(|(_, count)| **count < 0);
         let owed: Vec<(&RowBytes, i64)> = owed.map(|(row, count)| (row, *count)).collect();
         let mut batches = Vec::new();
         for said in said.chunks(BATCH_ROWS) {
@@ -138,7 +143,8 @@ impl Stateful for Updating {
             let rows = owed.iter().map(|(row, _)| &***row);
             batches.push(self.evaluation.rows.stored(&schema, &self.spec.keys, rows, extra)?);
         }
-        Ok(vec![Table { name: ROWS, schema, batches }])
+        let tables = vec![Table { name: ROWS, schema, batches }];
+        Ok(Snapshot { touched: selection.map(Selection::into_sorted), tables })
     }
 
     fn restore(&mut self, watermark_us: i64, mut tables: BTreeMap<String, RecordBatch>) -> Result<()> {
@@ -162,6 +168,7 @@ impl Stateful for Updating {
         }
         let dirty = self.partitions.take_dirty();
         dirty.iter().for_each(|number| self.partitions.get_mut(*number).said.sort());
+        self.partitions.forget_touched();
         self.partitions.settle(&dirty)
     }
 

@@ -7,7 +7,7 @@ use super::bytes::{Parts, decode_tables, encode_tables};
 use super::directory::Directory;
 use super::log::Log;
 use super::{Base, MAX_BITS};
-use crate::runtime::operators::stateful::{Output, Stateful, Timing, external, joined};
+use crate::runtime::operators::stateful::{Output, Scope, Stateful, Timing, external, joined};
 use crate::state::spill::Extent;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::UInt64Type;
@@ -178,7 +178,7 @@ impl Page {
         let is_large = *bytes > most_bytes && self.ending.1 < MAX_BITS && self.log.is_empty();
         let (timing, output_us) = (operator.timing(), operator.output_watermark_us());
         let tables: Vec<(&str, Vec<RecordBatch>)> =
-            operator.snapshot()?.into_iter().map(|table| (table.name, table.batches)).collect();
+            operator.snapshot(Scope::All)?.tables.into_iter().map(|table| (table.name, table.batches)).collect();
         if !is_large {
             let bytes = encode_tables(tables.iter().map(|(name, batches)| (*name, batches.as_slice())))?;
             self.hold = Hold::Disk(Kept { pieces: base.write(&bytes)?, timing, output_us });
@@ -226,7 +226,7 @@ impl Page {
     pub fn tables(&mut self, base: &Base, parts: &mut Parts) -> Result<()> {
         match &mut self.hold {
             Hold::Memory { operator, .. } => {
-                for table in operator.snapshot()? {
+                for table in operator.snapshot(Scope::All)?.tables {
                     parts.entry(table.name.to_string()).or_default().extend(table.batches);
                 }
             }

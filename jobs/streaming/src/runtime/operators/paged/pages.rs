@@ -8,7 +8,7 @@ use super::bytes::{Parts, encode_tables};
 use super::directory::Directory;
 use super::page::{Hold, Kept, Page, hashes_of};
 use super::{Base, FIRST_BITS};
-use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing, When};
+use crate::runtime::operators::stateful::{Output, Scope, Stateful, Table, Timing, When};
 use crate::state::hash;
 use arrow::array::{ArrayRef, RecordBatch};
 use datafusion::error::{DataFusionError, Result};
@@ -253,7 +253,7 @@ impl Pages {
         let mut parts = Parts::new();
         self.pages.iter_mut().try_for_each(|page| page.tables(base, &mut parts))?;
         // A table without rows says how far event time has come.
-        let mut tables = self.without_state.snapshot()?;
+        let mut tables = self.without_state.snapshot(Scope::All)?.tables;
         for (name, batches) in parts {
             let Some(first) = batches.first() else { continue };
             match tables.iter_mut().find(|table| table.name == name) {

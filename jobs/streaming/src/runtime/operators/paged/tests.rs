@@ -7,7 +7,7 @@ use crate::functions::Functions;
 use crate::runtime::exchange::partition::partition;
 use crate::runtime::operators::plan;
 use crate::runtime::operators::stateful::{Output, Stateful, When};
-use crate::runtime::operators::testing::{add_up, restore, snapshot};
+use crate::runtime::operators::testing::{Chain, add_up, restore_chains};
 use crate::sql::{self, StatementBody};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
@@ -91,6 +91,8 @@ struct Slices {
     folder: Option<PathBuf>,
     budget: usize,
     slices: Vec<Box<dyn Stateful>>,
+    /// By slice.
+    chains: Vec<Chain>,
     watermark_us: i64,
     ended: Vec<usize>,
     told: BTreeMap<String, i64>,
@@ -106,6 +108,7 @@ impl Slices {
             folder: folder.map(Path::to_path_buf),
             budget,
             slices: Vec::new(),
+            chains: vec![Chain::default()],
             watermark_us: i64::MIN,
             ended: Vec::new(),
             told: BTreeMap::new(),
@@ -179,13 +182,17 @@ impl Slices {
                 slice.catch_up(When::Worthwhile, out).expect("caught up");
             }),
             Step::Settled => self.settle(),
-            Step::Snapshot => drop(self.snapshot()),
+            Step::Snapshot => self.snapshot(),
             Step::Rescale(n_slots) => {
-                let files = self.snapshot();
+                self.snapshot();
+                let n_before = self.slices.len();
                 self.slices = self.made(*n_slots);
                 for (slot, slice) in self.slices.iter_mut().enumerate() {
-                    restore(slice.as_mut(), &files, slot as u32, *n_slots).expect("restored");
+                    restore_chains(slice.as_mut(), &self.chains, slot as u32, *n_slots).expect("restored");
                     self.ended.iter().for_each(|input| slice.input_ended(*input).expect("ended"));
+                }
+                if self.slices.len() != n_before {
+                    self.chains = vec![Chain::default(); self.slices.len()];
                 }
             }
         }
@@ -198,14 +205,13 @@ impl Slices {
         });
     }
 
-    fn snapshot(&mut self) -> Vec<Vec<u8>> {
+    fn snapshot(&mut self) {
         let (n_slots, watermark_us) = (self.slices.len() as u32, self.watermark_us);
-        let (mut out, mut files) = (Output::default(), Vec::new());
-        for (slot, slice) in self.slices.iter_mut().enumerate() {
-            files.extend(snapshot(slice.as_mut(), watermark_us, slot as u32, n_slots, &mut out).expect("a snapshot"));
+        let mut out = Output::default();
+        for (slot, (slice, chain)) in self.slices.iter_mut().zip(&mut self.chains).enumerate() {
+            chain.save(slice.as_mut(), watermark_us, (slot as u32, n_slots), &mut out).expect("a snapshot");
         }
         self.hear(&out);
-        files
     }
 
     fn end(&mut self) {

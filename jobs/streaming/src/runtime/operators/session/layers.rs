@@ -113,6 +113,24 @@ impl Layers {
         Ok(states)
     }
 
+    /// Makes one fragment of each of these sessions' fragments and gives their states, as [`Layers::compact`] does, but
+    /// leaves the other sessions alone.
+    pub fn gather(&mut self, sessions: Vec<&mut Vec<Fragment>>) -> Result<Vec<ArrayRef>> {
+        let n_groups = sessions.len();
+        self.freeze()?;
+        let merged = self.merged(sessions.iter().map(|fragments| fragments.as_slice()))?;
+        let mut numbers = merged.freeze()?.columns;
+        let states = numbers.split_off(1);
+        let states = in_order(&numbers[0], states)?;
+        let n_before = self.n_frozen;
+        let fragments = self.restore(states.clone(), n_groups);
+        self.n_frozen += n_before;
+        for (session, fragment) in sessions.into_iter().zip(fragments) {
+            *session = vec![fragment];
+        }
+        Ok(states)
+    }
+
     /// Takes states as a layer of their own, where the live one is empty; gives its fragments.
     pub fn restore(&mut self, states: Vec<ArrayRef>, n_groups: usize) -> Vec<Fragment> {
         let layer = self.live_layer;

@@ -4,6 +4,7 @@
 
 use super::layers::{Fragment, Layers};
 use crate::runtime::operators::encoding::{ROW_OVERHEAD_BYTES, RowBytes};
+use crate::runtime::operators::touched::{Selection, selects};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 #[derive(Debug)]
@@ -21,10 +22,23 @@ pub struct Closed {
     pub session: Session,
 }
 
+/// A session that is open.
+#[derive(Debug)]
+pub struct Listed {
+    pub key: RowBytes,
+    pub hash: u64,
+    pub first: i64,
+    pub last: i64,
+}
+
 #[derive(Debug, Default)]
 struct OfKey {
     /// In order of time; mostly one.
     sessions: Vec<Session>,
+    /// Of the key; known once it was in a snapshot.
+    hash: u64,
+    /// Whether a row has come since the last snapshot.
+    touched: bool,
     /// When the key is looked at next: not after the end of any of its sessions.
     check_us: i64,
 }
@@ -71,8 +85,10 @@ impl Open {
     pub fn place(&mut self, key: &[u8], time: i64, watermark_us: i64, layers: &mut Layers) -> Option<u32> {
         let gap_us = self.gap_us;
         if time + gap_us <= watermark_us {
-            let sessions = &mut self.by_key.get_mut(key)?.sessions;
-            let within = sessions.iter_mut().find(|session| session.first <= time && time <= session.last)?;
+            let of_key = self.by_key.get_mut(key)?;
+            let mut sessions = of_key.sessions.iter_mut();
+            let within = sessions.find(|session| session.first <= time && time <= session.last)?;
+            of_key.touched = true;
             return Some(layers.live_fragment(&mut within.fragments));
         }
         let of_key = match self.by_key.get_mut(key) {
@@ -82,9 +98,11 @@ impl Open {
                 self.keys_bytes += key.len();
                 let check_us = time + gap_us;
                 self.checks.insert((check_us, RowBytes::clone(&key)));
-                self.by_key.entry(key).or_insert(OfKey { sessions: Vec::with_capacity(1), check_us })
+                let sessions = Vec::with_capacity(1);
+                self.by_key.entry(key).or_insert(OfKey { sessions, check_us, ..OfKey::default() })
             }
         };
+        of_key.touched = true;
         let sessions = &mut of_key.sessions;
         let at = sessions.partition_point(|session| session.last + gap_us <= time);
         let mut check_us = of_key.check_us;
@@ -149,7 +167,7 @@ impl Open {
         closed
     }
 
-    pub fn restore(&mut self, key: &[u8], first: i64, last: i64, fragment: Fragment) {
+    pub fn restore(&mut self, key: &[u8], hash: u64, (first, last): (i64, i64), fragment: Fragment) {
         let session = Session { first, last, fragments: vec![fragment] };
         let end = last + self.gap_us;
         match self.by_key.get_mut(key) {
@@ -164,23 +182,50 @@ impl Open {
                 let key = RowBytes::from(key);
                 self.keys_bytes += key.len();
                 self.checks.insert((end, RowBytes::clone(&key)));
-                self.by_key.insert(key, OfKey { sessions: vec![session], check_us: end });
+                self.by_key.insert(key, OfKey { sessions: vec![session], hash, touched: false, check_us: end });
             }
         }
         *self.starts.entry(first).or_default() += 1;
         self.n_sessions += 1;
     }
 
-    /// All sessions: key, first and last.
-    pub fn list(&self) -> impl Iterator<Item = (&RowBytes, i64, i64)> {
-        let by_key = self.by_key.iter();
-        by_key.flat_map(|(key, of_key)| of_key.sessions.iter().map(move |session| (key, session.first, session.last)))
+    pub fn n_keys(&self) -> usize {
+        self.by_key.len()
     }
 
-    /// The fragments of all sessions, in the same order as they are listed.
-    pub fn fragments_mut(&mut self) -> Vec<&mut Vec<Fragment>> {
-        let sessions = self.by_key.values_mut().flat_map(|of_key| &mut of_key.sessions);
-        sessions.map(|session| &mut session.fragments).collect()
+    /// Keys that rows have come for since the last snapshot.
+    pub fn touched_keys(&self) -> Vec<RowBytes> {
+        let touched = self.by_key.iter().filter(|(_, of_key)| of_key.touched);
+        touched.map(|(key, _)| RowBytes::clone(key)).collect()
+    }
+
+    /// These keys have these hashes, and are not touched any more.
+    pub fn settle(&mut self, keys: &[RowBytes], hashes: &[u64]) {
+        for (key, hash) in keys.iter().zip(hashes) {
+            if let Some(of_key) = self.by_key.get_mut(key) {
+                (of_key.hash, of_key.touched) = (*hash, false);
+            }
+        }
+    }
+
+    /// The sessions of the selected keys. No key is touched.
+    pub fn list(&self, selection: Option<&Selection>) -> Vec<Listed> {
+        let by_key = self.by_key.iter().filter(|(_, of_key)| selects(selection, of_key.hash));
+        let sessions =
+            by_key.flat_map(|(key, of_key)| of_key.sessions.iter().map(move |session| (key, of_key, session)));
+        let listed = |(key, of_key, session): (&RowBytes, &OfKey, &Session)| Listed {
+            key: RowBytes::clone(key),
+            hash: of_key.hash,
+            first: session.first,
+            last: session.last,
+        };
+        sessions.map(listed).collect()
+    }
+
+    /// The fragments of all sessions, or of those of the selected keys, in the same order as they are listed.
+    pub fn fragments_mut(&mut self, selection: Option<&Selection>) -> Vec<&mut Vec<Fragment>> {
+        let by_key = self.by_key.values_mut().filter(|of_key| selects(selection, of_key.hash));
+        by_key.flat_map(|of_key| &mut of_key.sessions).map(|session| &mut session.fragments).collect()
     }
 
     pub fn memory_bytes(&self) -> usize {

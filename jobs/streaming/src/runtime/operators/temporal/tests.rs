@@ -119,7 +119,7 @@ proptest! {
             (naive.n_late, naive.n_timeless) = (0, 0);
         }
         for slice in &mut slices.slices {
-            let tables = slice.snapshot().expect("a snapshot");
+            let tables = slice.snapshot(Scope::All).expect("a snapshot").tables;
             prop_assert!(tables[0].batches.is_empty(), "rows wait after the end");
             // One version of each key is left, at most.
             prop_assert!(tables[1].batches.iter().map(RecordBatch::num_rows).sum::<usize>() <= 4);

@@ -107,8 +107,10 @@ impl Versions {
         self.bytes -= bytes;
     }
 
-    pub fn all(&self) -> impl Iterator<Item = &RowBytes> {
-        self.keys.full().flat_map(|of_key| of_key.versions.iter().map(|(_, row)| row))
+    pub fn all(&mut self) -> impl Iterator<Item = &RowBytes> {
+        // Which keys were touched is of no interest where all are given.
+        self.keys.forget_touched();
+        self.keys.selected(None).flat_map(|of_key| of_key.versions.iter().map(|(_, row)| row))
     }
 
     pub fn memory_bytes(&self) -> usize {

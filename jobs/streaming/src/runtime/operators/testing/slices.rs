@@ -1,7 +1,7 @@
 //! An operator on several slices, and random histories for it: batches of rows that come and go, flushes, watermarks,
 //! snapshots, and restores at another number of slices.
 
-use super::{restore, snapshot};
+use super::{Chain, restore_chains};
 use crate::runtime::exchange::partition::partition;
 use crate::runtime::operators::changes;
 use crate::runtime::operators::stateful::{Output, Stateful};
@@ -80,6 +80,8 @@ pub fn text(row: &Row) -> String {
 pub struct Slices<O> {
     make: Box<dyn Fn() -> O>,
     pub slices: Vec<O>,
+    /// By slice.
+    chains: Vec<Chain>,
     keys: Vec<usize>,
     pub watermark_us: i64,
     pub out: Output,
@@ -88,7 +90,8 @@ pub struct Slices<O> {
 impl<O: Stateful> Slices<O> {
     /// Rows are dealt out by these keys.
     pub fn new(keys: Vec<usize>, make: impl Fn() -> O + 'static) -> Self {
-        Self { slices: vec![make()], make: Box::new(make), keys, watermark_us: i64::MIN, out: Output::default() }
+        let (slices, chains) = (vec![make()], vec![Chain::default()]);
+        Self { make: Box::new(make), slices, chains, keys, watermark_us: i64::MIN, out: Output::default() }
     }
 
     pub fn process(&mut self, batch: &RecordBatch) {
@@ -106,21 +109,22 @@ impl<O: Stateful> Slices<O> {
         self.slices.iter_mut().for_each(|slice| slice.advance(watermark_us, &mut self.out).expect("advance"));
     }
 
-    pub fn snapshot(&mut self) -> Vec<Vec<u8>> {
+    pub fn snapshot(&mut self) {
         let n_slots = self.slices.len() as u32;
-        let mut files = Vec::new();
-        for (slot, slice) in self.slices.iter_mut().enumerate() {
-            let of_slice = snapshot(slice, self.watermark_us, slot as u32, n_slots, &mut self.out);
-            files.extend(of_slice.expect("snapshot"));
+        for (slot, (slice, chain)) in self.slices.iter_mut().zip(&mut self.chains).enumerate() {
+            chain.save(slice, self.watermark_us, (slot as u32, n_slots), &mut self.out).expect("snapshot");
         }
-        files
     }
 
+    /// At another number of slices chains begin anew; at the same one they go on.
     pub fn rescale(&mut self, n_slots: u32) {
-        let files = self.snapshot();
+        self.snapshot();
         self.slices = (0..n_slots).map(|_| (self.make)()).collect();
         for (slot, slice) in self.slices.iter_mut().enumerate() {
-            restore(slice, &files, slot as u32, n_slots).expect("restore");
+            restore_chains(slice, &self.chains, slot as u32, n_slots).expect("restore");
+        }
+        if self.chains.len() != self.slices.len() {
+            self.chains = vec![Chain::default(); self.slices.len()];
         }
     }
 
@@ -130,7 +134,7 @@ impl<O: Stateful> Slices<O> {
             Step::Rows(rows) => self.process(&batch(rows, changes)),
             Step::Flush => self.flush(),
             Step::Watermark(watermark_us) => self.advance(*watermark_us),
-            Step::Snapshot => drop(self.snapshot()),
+            Step::Snapshot => self.snapshot(),
             Step::Rescale(n_slots) => self.rescale(*n_slots),
         }
     }
@@ -166,7 +170,7 @@ pub fn histories(changes: bool) -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => rows(changes).prop_map(Step::Rows),
         3 => Just(Step::Flush),
-        1 => Just(Step::Snapshot),
+        2 => Just(Step::Snapshot),
         1 => (1_u32..5).prop_map(Step::Rescale),
     ];
     proptest::collection::vec(step, 1..25)
@@ -177,7 +181,7 @@ pub fn timed_histories() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => rows(false).prop_map(Step::Rows),
         3 => (0_i64..12).prop_map(Step::Watermark),
-        1 => Just(Step::Snapshot),
+        2 => Just(Step::Snapshot),
         1 => (1_u32..5).prop_map(Step::Rescale),
     ];
     // Times are relative to a clock that goes on with every watermark.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::runtime::exchange::partition::partition;
-use crate::runtime::operators::testing::{restore, snapshot};
+use crate::runtime::operators::testing::{Chain, restore, restore_chains, snapshot};
 use arrow::datatypes::TimeUnit;
 use datafusion::functions_aggregate::average::avg_udaf;
 use datafusion::functions_aggregate::count::count_udaf;
@@ -158,7 +158,7 @@ fn naive(window: Window, keyed: bool, steps: &[Step]) -> (BTreeSet<Out>, u64) {
 /// Runs the steps on real operators, checking that each window comes once and not before its time.
 fn run(window: Window, keyed: bool, steps: &[Step]) -> (BTreeSet<Out>, u64) {
     let keys = if keyed { vec![1] } else { vec![] };
-    let mut slices = vec![operator(window, keys.clone())];
+    let (mut slices, mut chains) = (vec![operator(window, keys.clone())], vec![Chain::default()]);
     let (mut emitted, mut late, mut watermark) = (BTreeSet::new(), 0, i64::MIN);
     let mut out = Output::default();
     let end = Step::Watermark(i64::MAX);
@@ -185,21 +185,20 @@ fn run(window: Window, keyed: bool, steps: &[Step]) -> (BTreeSet<Out>, u64) {
                 }
             }
             Step::Snapshot => {
-                for (slot, slice) in slices.iter_mut().enumerate() {
-                    snapshot(slice, watermark, slot as u32, n_slots, &mut out).expect("snapshot");
+                for (slot, (slice, chain)) in slices.iter_mut().zip(&mut chains).enumerate() {
+                    chain.save(slice, watermark, (slot as u32, n_slots), &mut out).expect("snapshot");
                 }
             }
             Step::Rescale(n_after) => {
-                let files: Vec<Vec<u8>> = slices
-                    .iter_mut()
-                    .enumerate()
-                    .flat_map(|(slot, slice)| {
-                        snapshot(slice, watermark, slot as u32, n_slots, &mut out).expect("snapshot")
-                    })
-                    .collect();
+                for (slot, (slice, chain)) in slices.iter_mut().zip(&mut chains).enumerate() {
+                    chain.save(slice, watermark, (slot as u32, n_slots), &mut out).expect("snapshot");
+                }
                 slices = (0..*n_after).map(|_| operator(window, keys.clone())).collect();
                 for (slot, slice) in slices.iter_mut().enumerate() {
-                    restore(slice, &files, slot as u32, *n_after).expect("restore");
+                    restore_chains(slice, &chains, slot as u32, *n_after).expect("restore");
+                }
+                if *n_after != n_slots {
+                    chains = vec![Chain::default(); *n_after as usize];
                 }
             }
         }
@@ -214,7 +213,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => proptest::collection::vec(row, 1..12).prop_map(Step::Rows),
         3 => (0_i64..12).prop_map(Step::Watermark),
-        1 => Just(Step::Snapshot),
+        2 => Just(Step::Snapshot),
         1 => (1_u32..5).prop_map(Step::Rescale),
     ];
     // Times are relative to a clock that goes on with every watermark, so that rows come early, in time and late.

@@ -1,6 +1,7 @@
 //! What random rows seldom meet.
 
 use super::*;
+use crate::runtime::operators::testing::{restore, snapshot};
 use arrow::datatypes::{Int8Type, Int64Type};
 
 const NO_ROW: Row = (None, None, None, None, None, None);

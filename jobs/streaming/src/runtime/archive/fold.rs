@@ -1,0 +1,126 @@
+//! When and how the files of a chain become one, in the background.
+//!
+//! Changes that together outweigh their base are folded with it: what is written that way is paid for by what was
+//! written since. Light changes are folded among themselves, from the end of the chain on, as soon as some of about one
+//! size have come together. So files grow with each fold, and both their number and how often a byte is written again go
+//! with the logarithm of what the base is heavier than a change.
+
+use crate::control::StateFile;
+use crate::runtime::shared::Shared;
+use crate::state::{chain, file};
+use bytes::Bytes;
+
+/// So many files of about one size are folded into one.
+const ALIKE: usize = 4;
+/// Bases smaller than this are no reason to fold.
+const BASE_BYTES_MIN: u64 = 64 * 1024;
+
+/// What came of folding.
+#[derive(Debug)]
+pub struct Folded {
+    pub operator: String,
+    /// The place in the chain of the first file.
+    pub from: usize,
+    /// The files that were folded.
+    pub names: Vec<String>,
+    pub result: Result<StateFile, String>,
+}
+
+/// From which file on a chain is to be folded, if it is.
+pub fn due(files: &[StateFile]) -> Option<usize> {
+    let (base, changes) = files.split_first()?;
+    let last = changes.last()?;
+    let changed: u64 = changes.iter().map(|file| file.bytes).sum();
+    if changed > base.bytes.max(BASE_BYTES_MIN) {
+        return Some(0);
+    }
+    let (mut from, mut bytes) = (files.len() - 1, last.bytes);
+    while from > 0 && files[from - 1].bytes <= 2 * bytes {
+        from -= 1;
+        bytes += files[from].bytes;
+    }
+    (files.len() - from >= ALIKE).then_some(from)
+}
+
+/// Reads these files, writes one in their place. `writer`: the end of its name.
+pub async fn run(
+    shared: &Shared,
+    writer: &str,
+    operator: String,
+    from: usize,
+    files: Vec<StateFile>,
+    watermark_us: i64,
+) -> Folded {
+    let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
+    let result = one_of(shared, writer, &names, watermark_us).await;
+    Folded { operator, from, names, result }
+}
+
+async fn one_of(shared: &Shared, writer: &str, names: &[String], watermark_us: i64) -> Result<StateFile, String> {
+    let mut all = Vec::with_capacity(names.len());
+    for name in names {
+        let bytes = shared.config.checkpoints.get(name).await.map_err(|error| format!("{error}: {}", error.source))?;
+        all.push(bytes);
+    }
+    let fold = move || {
+        let files = all.iter().map(|bytes| file::decode(bytes)).collect::<Result<Vec<_>, file::Error>>()?;
+        let folded = chain::fold(files, watermark_us, &(0..=u64::MAX))?;
+        file::encode(&folded)
+    };
+    let folded = tokio::task::spawn_blocking(fold).await.map_err(|error| error.to_string())?;
+    let bytes = Bytes::from(folded.map_err(|error| error.to_string())?);
+    let last = names.last().map(String::as_str).unwrap_or_default();
+    let name = name(last, shared.config.generation, writer).ok_or_else(|| format!("{last} is no state file"))?;
+    super::put(shared, &name, &bytes).await?;
+    Ok(StateFile { name, bytes: bytes.len() as u64 })
+}
+
+/// The number in the name is that of the last epoch whose changes are in it; garbage collection goes by it (see
+/// [`crate::coordinator::garbage`]).
+fn name(last: &str, generation: u64, writer: &str) -> Option<String> {
+    let epoch = last.split('/').nth(1)?;
+    Some(format!("folds/{epoch}/{generation}/{writer}.state"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(bytes: &[u64]) -> Vec<StateFile> {
+        bytes.iter().map(|bytes| StateFile { name: String::new(), bytes: *bytes }).collect()
+    }
+
+    #[test]
+    fn heavy_changes_are_folded_with_their_base_and_light_ones_among_themselves() {
+        const M: u64 = 1_000_000;
+        assert_eq!(due(&files(&[])), None);
+        assert_eq!(due(&files(&[M])), None);
+        assert_eq!(due(&files(&[M, M / 2, M / 2])), None);
+        assert_eq!(due(&files(&[M, M / 2, M / 2, 1])), Some(0));
+        assert_eq!(due(&files(&[10, 20, 30])), None, "too small to matter");
+        assert_eq!(due(&files(&[10, 20, 30, 20])), Some(0));
+        assert_eq!(due(&files(&[M, 9, 9, 9])), None);
+        assert_eq!(due(&files(&[M, 9, 9, 9, 9])), Some(1));
+        assert_eq!(due(&files(&[M, 60, 9, 9, 9, 9])), Some(1));
+        assert_eq!(due(&files(&[M, 900, 9, 9, 9, 9])), Some(2));
+        assert_eq!(due(&files(&[9 * M, M, 90_000, 9_000, 900, 90, 30, 10, 1])), None, "each outweighs all after it");
+    }
+
+    /// However long a stream runs, chains stay short and files are not written again and again.
+    #[test]
+    fn chains_stay_short_at_a_small_price() {
+        const BASE: u64 = 50_000_000;
+        let (mut chain, mut rewritten, n_epochs) = (files(&[BASE]), 0, 20_000_u64);
+        for _ in 0..n_epochs {
+            chain.extend(files(&[1_000]));
+            if let Some(from) = due(&chain) {
+                let bytes: u64 = chain.drain(from..).map(|file| file.bytes).sum();
+                rewritten += bytes;
+                chain.extend(files(&[bytes]));
+            }
+            assert!(chain.len() <= 16, "{chain:?}");
+        }
+        let written = n_epochs * 1_000;
+        assert!(rewritten < 12 * written, "{rewritten} for {written}");
+    }
+}

@@ -1,0 +1,181 @@
+//! Which keys an operator has changed anything of since its last snapshot.
+//!
+//! The operators number their keys; here is a mark for each number, set for whole batches at a time. Hashes are those of
+//! the keys, known once for each key since it was first seen, so that marking hashes nothing.
+//!
+//! A snapshot selects keys by hash and not by mark: of two keys that hash alike both are given when one was touched,
+//! since what is given of a hash replaces what was given of it before.
+
+use super::stateful::{Scope, external};
+use crate::state::hash;
+use crate::state::hashes::Hashes;
+use arrow::array::{Array, ArrayRef, UInt32Array};
+use arrow::compute::take;
+use datafusion::error::{DataFusionError, Result};
+
+/// With fewer touched keys than this nothing is saved by giving all.
+const FEW: usize = 1024;
+
+#[derive(Debug, Default)]
+pub struct Touched {
+    /// By number; short where nothing was touched.
+    marks: Vec<bool>,
+    /// The hashes of touched keys that have no number any more.
+    gone: Vec<u64>,
+    /// More was changed than could be told key by key.
+    all: bool,
+}
+
+impl Touched {
+    pub fn mark(&mut self, number: usize) {
+        if number >= self.marks.len() {
+            self.marks.resize(number + 1, false);
+        }
+        self.marks[number] = true;
+    }
+
+    /// `n_keys`: how many there are now.
+    pub fn mark_each(&mut self, numbers: impl IntoIterator<Item = usize>, n_keys: usize) {
+        if n_keys > self.marks.len() {
+            self.marks.resize(n_keys, false);
+        }
+        numbers.into_iter().for_each(|number| self.marks[number] = true);
+    }
+
+    /// A key that has no number is touched.
+    pub fn note(&mut self, hash: u64) {
+        self.gone.push(hash);
+    }
+
+    /// The next snapshot is to give all.
+    pub fn mark_all(&mut self) {
+        self.all = true;
+    }
+
+    /// Keys have new numbers: by the new one, the old one. Others are forgotten; `hashes` by old number.
+    pub fn renumber(&mut self, kept: &[usize], hashes: &[u64]) {
+        let mut before = std::mem::take(&mut self.marks);
+        self.marks = kept.iter().map(|old| before.get_mut(*old).is_some_and(std::mem::take)).collect();
+        let gone = before.iter().enumerate().filter(|(_, mark)| **mark);
+        self.gone.extend(gone.map(|(number, _)| hashes[number]));
+        if self.gone.len() > kept.len().max(FEW) {
+            // All that is left is less to say than what went.
+            self.gone = Vec::new();
+            self.all = true;
+        }
+    }
+
+    /// What a snapshot of this scope selects; nothing where it gives all. Afterwards nothing is touched. `n_held`: about
+    /// how many keys have anything.
+    pub fn take(&mut self, scope: Scope, hashes: &[u64], n_held: usize) -> Option<Selection> {
+        let scope = if self.all { Scope::All } else { scope };
+        let mut touched = Vec::new();
+        self.drain(hashes, &mut touched);
+        Selection::new(scope, touched, n_held)
+    }
+
+    /// Adds the hashes of what is touched; afterwards nothing is.
+    pub fn drain(&mut self, hashes: &[u64], touched: &mut Vec<u64>) {
+        let Self { marks, mut gone, .. } = std::mem::take(self);
+        touched.append(&mut gone);
+        let marked = marks.iter().enumerate().filter(|(_, mark)| **mark);
+        touched.extend(marked.map(|(number, _)| hashes[number]));
+    }
+
+    /// The state is what files say.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        self.marks.capacity() + self.gone.capacity() * size_of::<u64>()
+    }
+}
+
+/// The keys that a snapshot gives.
+#[derive(Debug)]
+pub struct Selection(Hashes);
+
+impl Selection {
+    /// Of these keys, unless all is wanted, or about as cheap.
+    pub fn new(scope: Scope, touched: Vec<u64>, n_held: usize) -> Option<Self> {
+        let much = |n_touched: usize| n_touched > FEW && n_touched > n_held / 2;
+        if scope == Scope::All {
+            return None;
+        }
+        let touched: Hashes = touched.into_iter().collect();
+        (!much(touched.len())).then_some(Self(touched))
+    }
+
+    pub fn contains(&self, hash: u64) -> bool {
+        self.0.contains(hash)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn into_sorted(self) -> Vec<u64> {
+        self.0.into_sorted()
+    }
+}
+
+/// Whether a snapshot that selects these keys, or all, gives this one.
+pub fn selects(selection: Option<&Selection>, hash: u64) -> bool {
+    selection.is_none_or(|selection| selection.contains(hash))
+}
+
+/// Adds the hashes of keys that are numbered from `hashes.len()` on: rows that hold them are in these columns, their
+/// numbers are `numbers`, and now there are `n_keys`.
+pub fn hash_new(hashes: &mut Vec<u64>, columns: &[ArrayRef], numbers: &[usize], n_keys: usize) -> Result<()> {
+    let n_known = hashes.len();
+    let Some(n_new) = n_keys.checked_sub(n_known).filter(|n_new| *n_new > 0) else { return Ok(()) };
+    let mut firsts = vec![None; n_new];
+    for (row, number) in numbers.iter().enumerate() {
+        if let Some(first) = number.checked_sub(n_known).and_then(|at| firsts.get_mut(at)) {
+            first.get_or_insert(row as u32);
+        }
+    }
+    let firsts = UInt32Array::from(firsts);
+    if firsts.null_count() > 0 {
+        return Err(DataFusionError::Internal("a key without a row".into()));
+    }
+    let columns = columns.iter().map(|column| Ok(take(column, &firsts, None)?)).collect::<Result<Vec<_>>>()?;
+    hashes.extend(hash::hash_rows(&columns, n_new).map_err(external)?);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_lose_their_number_are_told() {
+        let mut touched = Touched::default();
+        touched.mark_each([1, 3], 4);
+        touched.mark(5);
+        // 0, 4 and 5 stay, in another order.
+        touched.renumber(&[5, 0, 4], &[10, 11, 12, 13, 14, 15]);
+        touched.note(99);
+        let selection = touched.take(Scope::Touched, &[15, 10, 14], 3).expect("not all");
+        assert!(selection.contains(15) && !selection.contains(10));
+        assert_eq!(selection.into_sorted(), [11, 13, 15, 99]);
+        assert!(touched.take(Scope::Touched, &[15, 10, 14], 3).expect("not all").is_empty());
+    }
+
+    #[test]
+    fn most_of_many_keys_are_all() {
+        let n_keys = 2 * FEW + 2;
+        let hashes: Vec<u64> = (0..n_keys as u64).collect();
+        let mut touched = Touched::default();
+        touched.mark_each(0..FEW + 1, n_keys);
+        assert!(touched.take(Scope::Touched, &hashes, n_keys).is_some(), "a half");
+        touched.mark_each(0..FEW + 2, n_keys);
+        assert!(touched.take(Scope::Touched, &hashes, n_keys).is_none(), "more than a half");
+        touched.mark_each(0..FEW, n_keys);
+        assert!(touched.take(Scope::Touched, &hashes, FEW).is_some(), "few keys");
+        touched.mark_all();
+        assert!(touched.take(Scope::Touched, &hashes, n_keys).is_none());
+        assert!(touched.take(Scope::All, &hashes, n_keys).is_none());
+    }
+}
