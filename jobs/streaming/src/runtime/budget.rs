@@ -3,20 +3,26 @@
 //! Nothing is divided beforehand: an operator takes what it needs as long as all of them fit. When they no longer do, the
 //! largest of those that can put state on disk lets go of enough that a quarter of the memory is free again.
 //!
-//! Invariant: measuring costs nothing per row. Between two measurements the slice takes a bounded number of rows, and
-//! bytes in proportion to the memory; so much may be held beyond it, and one copy of what is being moved.
+//! Invariant: measuring costs nothing per row, and is the rarer the more is free. Between two measurements the slice takes
+//! bytes in proportion to what is free, or to the memory; so much may be held beyond it, and one copy of what is being
+//! moved.
 
 use arrow::array::RecordBatch;
 
-/// Between two measurements.
-const ROWS: usize = 8192;
-const BYTES_SHARE: usize = 32;
+/// What is taken between two measurements is this part of the memory, or this part of what was free, if that is more.
+const MEMORY_SHARE: usize = 32;
+const FREE_SHARE: usize = 8;
+
+/// A row costs an operator this much at least, however few bytes it has.
+const ROW_BYTES: usize = 64;
 
 #[derive(Debug)]
 pub struct Budget {
     limit: usize,
-    rows: usize,
-    bytes: usize,
+    /// Taken since the last measurement.
+    taken: usize,
+    /// With how much it is time for the next.
+    due: usize,
 }
 
 /// What an operator holds.
@@ -28,27 +34,25 @@ pub struct Held {
 
 impl Budget {
     pub fn new(limit: usize) -> Self {
-        Self { limit, rows: 0, bytes: 0 }
+        Self { limit, taken: 0, due: limit / MEMORY_SHARE }
     }
 
     /// An operator with state took these rows.
     pub fn took(&mut self, batch: &RecordBatch) {
-        self.rows += batch.num_rows();
-        self.bytes = self.bytes.saturating_add(batch.get_array_memory_size());
+        let bytes = batch.get_array_memory_size().max(batch.num_rows() * ROW_BYTES);
+        self.taken = self.taken.saturating_add(bytes);
     }
 
-    /// Whether it is time to measure; asked again, it is not.
-    pub fn is_due(&mut self) -> bool {
-        let is_due = self.rows >= ROWS || self.bytes > self.limit / BYTES_SHARE;
-        if is_due {
-            (self.rows, self.bytes) = (0, 0);
-        }
-        is_due
+    /// Whether it is time to measure.
+    pub fn is_due(&self) -> bool {
+        self.taken > self.due
     }
 
     /// What each operator may hold from now on: what it has and all that is free, or less where too much is taken.
-    pub fn allot(&self, held: &[Held]) -> Vec<usize> {
+    pub fn allot(&mut self, held: &[Held]) -> Vec<usize> {
         let total: usize = held.iter().map(|held| held.bytes).sum();
+        self.taken = 0;
+        self.due = (self.limit.saturating_sub(total) / FREE_SHARE).max(self.limit / MEMORY_SHARE);
         let target = self.limit - self.limit / 4;
         let free = target.saturating_sub(total);
         let mut allowed: Vec<usize> = held.iter().map(|held| held.bytes + free).collect();
@@ -73,7 +77,7 @@ mod tests {
 
     #[test]
     fn the_largest_that_can_lets_go_first() {
-        let budget = Budget::new(1000);
+        let mut budget = Budget::new(1000);
         let held = |bytes: usize| Held { bytes, can_spill: true };
         let fixed = |bytes: usize| Held { bytes, can_spill: false };
         assert_eq!(budget.allot(&[held(100), fixed(200)]), [550, 650]);

@@ -86,7 +86,8 @@ impl Flow {
         let nodes: Vec<usize> = (0..self.operators.len()).filter(|node| self.stateful(*node).is_some()).collect();
         let held = nodes.iter().filter_map(|node| self.stateful(*node));
         let held = held.map(|operator| Held { bytes: operator.memory_bytes(), can_spill: operator.can_spill() });
-        let allowed = self.budget.allot(&held.collect::<Vec<_>>());
+        let held: Vec<Held> = held.collect();
+        let allowed = self.budget.allot(&held);
         for (node, bytes) in nodes.into_iter().zip(allowed) {
             if let Running::Stateful(operator) = &mut self.operators[node] {
                 let mut out = Output::default();

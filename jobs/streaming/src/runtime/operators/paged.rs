@@ -8,7 +8,8 @@
 //! Invariant: what is said in sum, and what is late, is what the operator would have said in memory; only when it is said
 //! differs. The watermark that goes on is that of the page that is furthest behind.
 //!
-//! Snapshots: in pages, all of the state is given, since what was touched of a page that went to disk is not known any more.
+//! Snapshots: what an operator has touched is asked before its page goes to disk, and kept for the next checkpoint
+//! ([`changed`]). A page that nothing was changed of is not read for one.
 //!
 //! Invariant: an operator of a single key is not to be wrapped: a page never holds less than a key.
 
@@ -16,13 +17,15 @@ use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Whe
 use crate::state::spill::{Extent, Spill};
 use arrow::array::RecordBatch;
 use bytes::Parts;
+use changed::Changed;
 use datafusion::error::{DataFusionError, Result};
-use page::whole;
+use page::{taken, whole};
 use pages::Pages;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 mod bytes;
+mod changed;
 mod directory;
 mod log;
 mod page;
@@ -118,12 +121,10 @@ impl Paged {
         let State::Whole(operator) = &mut self.state else { return Ok(()) };
         operator.flush(out)?;
         let (timing, output_us) = (operator.timing(), operator.output_watermark_us());
-        let mut tables = Parts::new();
-        for table in operator.snapshot(Scope::All)?.tables {
-            tables.entry(table.name.to_string()).or_default().extend(table.batches);
-        }
+        let mut changed = Changed::default();
+        let tables = taken(operator.as_mut(), &mut changed)?;
         // The operator goes before its pages come.
-        self.state = State::Pages(Pages::new(&self.base, timing, output_us)?);
+        self.state = State::Pages(Pages::new(&self.base, timing, output_us, changed)?);
         self.take_in(tables, true)
     }
 
@@ -194,7 +195,7 @@ impl Stateful for Paged {
     fn snapshot(&mut self, scope: Scope) -> Result<Snapshot> {
         match &mut self.state {
             State::Whole(operator) => operator.snapshot(scope),
-            State::Pages(pages) => Ok(Snapshot { touched: None, tables: pages.snapshot(&self.base)? }),
+            State::Pages(pages) => pages.snapshot(&self.base, scope),
         }
     }
 
@@ -204,7 +205,8 @@ impl Stateful for Paged {
         if self.is_too_much() {
             if let State::Whole(_) = self.state {
                 let unknown = page::Kept::unknown(&self.base);
-                self.state = State::Pages(Pages::new(&self.base, unknown.timing, unknown.output_us)?);
+                self.state =
+                    State::Pages(Pages::new(&self.base, unknown.timing, unknown.output_us, Changed::default())?);
             }
             let tables = std::mem::take(&mut self.restoring);
             self.restoring_bytes = 0;

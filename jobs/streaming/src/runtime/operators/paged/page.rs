@@ -4,10 +4,11 @@
 //! read back, or cut into smaller pages, as it is after a restart at another number of slices.
 
 use super::bytes::{Parts, decode_tables, encode_tables};
+use super::changed::Changed;
 use super::directory::Directory;
 use super::log::Log;
 use super::{Base, MAX_BITS};
-use crate::runtime::operators::stateful::{Output, Scope, Stateful, Timing, external, joined};
+use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, Timing, external, joined};
 use crate::state::spill::Extent;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::UInt64Type;
@@ -26,6 +27,8 @@ pub struct Page {
     ended: Vec<usize>,
     /// The hashes that lead here end in these bits.
     pub ending: (u64, u32),
+    /// Since the last checkpoint.
+    pub changed: Changed,
 }
 
 #[derive(Debug)]
@@ -45,6 +48,13 @@ pub struct Kept {
 }
 
 impl Kept {
+    fn read(&self, base: &Base, parts: &mut Parts) -> Result<()> {
+        for piece in &self.pieces {
+            decode_tables(&base.spill.read(piece).map_err(external)?, parts)?;
+        }
+        Ok(())
+    }
+
     /// Of no state, or of a restored one that no operator has seen yet.
     pub fn unknown(base: &Base) -> Self {
         let timing = if base.is_timeless { Timing::NONE } else { Timing::UNKNOWN };
@@ -62,6 +72,7 @@ impl Page {
             watermark_us: base.watermark_us,
             ended: base.ended.clone(),
             ending,
+            changed: Changed::default(),
         }
     }
 
@@ -75,7 +86,7 @@ impl Page {
 
     /// What the state and the rows that wait take in memory.
     pub fn memory_bytes(&self) -> usize {
-        self.state_bytes() + self.log.memory_bytes()
+        self.state_bytes() + self.log.memory_bytes() + self.changed.memory_bytes()
     }
 
     pub fn state_bytes(&self) -> usize {
@@ -177,10 +188,9 @@ impl Page {
         operator.flush(out)?;
         let is_large = *bytes > most_bytes && self.ending.1 < MAX_BITS && self.log.is_empty();
         let (timing, output_us) = (operator.timing(), operator.output_watermark_us());
-        let tables: Vec<(&str, Vec<RecordBatch>)> =
-            operator.snapshot(Scope::All)?.tables.into_iter().map(|table| (table.name, table.batches)).collect();
+        let tables = taken(operator.as_mut(), &mut self.changed)?;
         if !is_large {
-            let bytes = encode_tables(tables.iter().map(|(name, batches)| (*name, batches.as_slice())))?;
+            let bytes = encode_tables(tables.iter().map(|(name, batches)| (name.as_str(), batches.as_slice())))?;
             self.hold = Hold::Disk(Kept { pieces: base.write(&bytes)?, timing, output_us });
             return Ok(Vec::new());
         }
@@ -194,20 +204,21 @@ impl Page {
                 let (rows, parts) = by_bits.deal(&batch, &hashes, shares.len())?;
                 for part in parts {
                     let rows = rows.slice(part.offset, part.n_rows);
-                    shares[part.page].entry(name.to_string()).or_default().push(rows);
+                    shares[part.page].entry(name.clone()).or_default().push(rows);
                 }
             }
         }
+        let changed = std::mem::take(&mut self.changed).dealt(&by_bits, bits, shares.len());
         directory.cut((low, bits), more, next);
         let mut others = Vec::new();
-        for (place, share) in shares.into_iter().enumerate() {
+        for (place, (share, changed)) in shares.into_iter().zip(changed).enumerate() {
             let bytes = encode_tables(share.iter().map(|(name, batches)| (name.as_str(), batches.as_slice())))?;
             drop(share);
             // What bounds the whole bounds each part.
             let hold = Hold::Disk(Kept { pieces: base.write(&bytes)?, timing, output_us });
             let ending = (low | (place as u64) << bits, bits + more);
             if place == 0 {
-                (self.hold, self.ending) = (hold, ending);
+                (self.hold, self.ending, self.changed) = (hold, ending, changed);
                 continue;
             }
             others.push(Self {
@@ -217,26 +228,61 @@ impl Page {
                 watermark_us: self.watermark_us,
                 ended: self.ended.clone(),
                 ending,
+                changed,
             });
         }
         Ok(others)
     }
 
-    /// The state's tables, added to `parts`.
+    /// All of the state, added to `parts`; nothing has changed since then.
     pub fn tables(&mut self, base: &Base, parts: &mut Parts) -> Result<()> {
+        self.changed = Changed::default();
         match &mut self.hold {
-            Hold::Memory { operator, .. } => {
-                for table in operator.snapshot(Scope::All)?.tables {
-                    parts.entry(table.name.to_string()).or_default().extend(table.batches);
-                }
-            }
-            Hold::Disk(kept) => {
-                for piece in &kept.pieces {
-                    decode_tables(&base.spill.read(piece).map_err(external)?, parts)?;
-                }
-            }
+            Hold::Memory { operator, .. } => add_tables(operator.snapshot(Scope::All)?.tables, parts),
+            Hold::Disk(kept) => kept.read(base, parts)?,
         }
         Ok(())
+    }
+
+    /// What has changed since the last checkpoint, added to `parts`, and the hashes of its keys; nothing where it is more
+    /// than is told by key.
+    pub fn changes(&mut self, base: &Base, parts: &mut Parts) -> Result<Option<Vec<u64>>> {
+        let mut changed = std::mem::take(&mut self.changed);
+        let mut tables = Parts::new();
+        match &mut self.hold {
+            _ if changed.is_all() => return Ok(None),
+            Hold::Memory { operator, .. } if changed.is_empty() => {
+                let Snapshot { touched, tables } = operator.snapshot(Scope::Touched)?;
+                add_tables(tables, parts);
+                return Ok(touched);
+            }
+            Hold::Memory { operator, .. } => tables = taken(operator.as_mut(), &mut changed)?,
+            Hold::Disk(_) if changed.is_empty() => {}
+            Hold::Disk(kept) => kept.read(base, &mut tables)?,
+        }
+        if changed.is_all() {
+            return Ok(None);
+        }
+        changed.select(tables, parts)?;
+        Ok(Some(changed.into_sorted()))
+    }
+}
+
+/// The whole state of an operator; what was touched of it is noted.
+pub fn taken(operator: &mut dyn Stateful, changed: &mut Changed) -> Result<Parts> {
+    let Snapshot { touched, mut tables } = operator.snapshot(Scope::Touched)?;
+    if touched.is_some() {
+        tables = operator.snapshot(Scope::All)?.tables;
+    }
+    changed.add(touched);
+    let mut parts = Parts::new();
+    add_tables(tables, &mut parts);
+    Ok(parts)
+}
+
+fn add_tables(tables: Vec<Table>, parts: &mut Parts) {
+    for Table { name, batches, .. } in tables {
+        parts.entry(name.to_string()).or_default().extend(batches);
     }
 }
 

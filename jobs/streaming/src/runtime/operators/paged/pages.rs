@@ -5,10 +5,11 @@
 //! goes over all pages that are behind: each is read, takes what waits for it, and goes back if others are used more.
 
 use super::bytes::{Parts, encode_tables};
+use super::changed::Changed;
 use super::directory::Directory;
 use super::page::{Hold, Kept, Page, hashes_of};
 use super::{Base, FIRST_BITS};
-use crate::runtime::operators::stateful::{Output, Scope, Stateful, Table, Timing, When};
+use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, Timing, When};
 use crate::state::hash;
 use arrow::array::{ArrayRef, RecordBatch};
 use datafusion::error::{DataFusionError, Result};
@@ -56,21 +57,24 @@ struct Pass {
 }
 
 impl Pages {
-    /// Empty pages; `timing` and `output_us` bound what comes out of the state that they are about to get.
-    pub fn new(base: &Base, timing: Timing, output_us: i64) -> Result<Self> {
+    /// Empty pages; `timing` and `output_us` bound what comes out of the state that they are about to get, `changed` are the
+    /// keys in it that have changed since the last checkpoint.
+    pub fn new(base: &Base, timing: Timing, output_us: i64, changed: Changed) -> Result<Self> {
         let mut without_state = (base.make)()?;
         without_state.restore(base.watermark_us, BTreeMap::new())?;
         for input in &base.ended {
             without_state.input_ended(*input)?;
         }
-        let page = |low: u64| {
+        let directory = Directory::new(FIRST_BITS);
+        let page = |(low, changed): (u64, Changed)| {
             let mut page = Page::new(base, (low, FIRST_BITS));
             page.hold = Hold::Disk(Kept { pieces: Vec::new(), timing, output_us });
+            page.changed = changed;
             page
         };
         Ok(Self {
-            pages: (0..1 << FIRST_BITS).map(page).collect(),
-            directory: Directory::new(FIRST_BITS),
+            pages: (0..).zip(changed.dealt(&directory, 0, 1 << FIRST_BITS)).map(page).collect(),
+            directory,
             without_state,
             n_batches: 0,
             pass: Pass { next: None, ended: Instant::now(), took: Duration::ZERO },
@@ -246,22 +250,29 @@ impl Pages {
         on_disk.try_for_each(|page| page.log.write_out(&mut base.spill))
     }
 
-    pub fn snapshot(&mut self, base: &Base) -> Result<Vec<Table>> {
+    pub fn snapshot(&mut self, base: &Base, scope: Scope) -> Result<Snapshot> {
         if self.n_pending() > 0 || self.pages.iter().any(Page::is_behind) {
             return Err(DataFusionError::Internal("a snapshot of pages that are behind".to_string()));
         }
+        if scope == Scope::Touched
+            && let Some(changes) = self.changes(base)?
+        {
+            return Ok(changes);
+        }
         let mut parts = Parts::new();
         self.pages.iter_mut().try_for_each(|page| page.tables(base, &mut parts))?;
-        // A table without rows says how far event time has come.
-        let mut tables = self.without_state.snapshot(Scope::All)?.tables;
-        for (name, batches) in parts {
-            let Some(first) = batches.first() else { continue };
-            match tables.iter_mut().find(|table| table.name == name) {
-                Some(table) => table.batches = batches,
-                None => tables.push(Table { name: lasting(&name), schema: first.schema(), batches }),
-            }
+        Ok(Snapshot { touched: None, tables: tables_of(parts) })
+    }
+
+    /// Nothing where all is to be given, since the changes of some page are more than is told by key.
+    fn changes(&mut self, base: &Base) -> Result<Option<Snapshot>> {
+        let (mut parts, mut all) = (Parts::new(), Vec::new());
+        for page in &mut self.pages {
+            let Some(touched) = page.changes(base, &mut parts)? else { return Ok(None) };
+            all.extend(touched);
         }
-        Ok(tables)
+        all.sort_unstable();
+        Ok(Some(Snapshot { touched: Some(all), tables: tables_of(parts) }))
     }
 
     pub fn memory_bytes(&self) -> usize {
@@ -275,6 +286,14 @@ impl Pages {
     pub fn n_pages(&self) -> usize {
         self.pages.len()
     }
+}
+
+fn tables_of(parts: Parts) -> Vec<Table> {
+    let table = |(name, batches): (String, Vec<RecordBatch>)| {
+        let schema = batches.first()?.schema();
+        Some(Table { name: lasting(&name), schema, batches })
+    };
+    parts.into_iter().filter_map(table).collect()
 }
 
 /// Names of tables last as long as the process; there are few of them.
