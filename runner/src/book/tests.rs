@@ -489,7 +489,7 @@ fn a_stopped_stream_goes_back_to_a_savepoint_once() {
 fn checkpoints_on_s3_have_a_place_for_each_submission() {
     let JobBody::Stream(body) = stream() else { panic!("a stream") };
     let place = |dir: Option<&str>| {
-        let body = jobs::StreamBody { checkpoint_dir: dir.map(str::to_string), ..body.clone() };
+        let body = StreamBody { checkpoint_dir: dir.map(str::to_string), ..body.clone() };
         let record = Record::new(spec("s", JobBody::Stream(body)), "sub", 0);
         super::checkpoint_folder(&config(), &record)
     };
