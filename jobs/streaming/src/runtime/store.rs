@@ -44,20 +44,25 @@ const S3_PATIENCE: Duration = Duration::from_secs(20);
 
 /// One client for each bucket, and the runtime of their connections: whoever asks may be on a runtime that ends soon, or
 /// that is driven only while it waits for something, and a connection must not stand still with it.
-static S3_CLIENTS: Mutex<Option<(Runtime, BTreeMap<String, Arc<dyn ObjectStore>>)>> = Mutex::new(None);
+static S3_CLIENTS: Mutex<Option<S3Clients>> = Mutex::new(None);
+
+struct S3Clients {
+    runtime: Runtime,
+    buckets: BTreeMap<String, Arc<dyn ObjectStore>>,
+}
 
 fn s3_bucket(bucket: &str) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
     let mut clients = S3_CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
-    let (runtime, buckets) = match clients.take() {
-        Some(clients) => clients,
+    let taken = match clients.take() {
+        Some(taken) => taken,
         None => {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("s3").enable_all().build();
             let failed = |error: std::io::Error| object_store::Error::Generic { store: "S3", source: Box::new(error) };
-            (runtime.map_err(failed)?, BTreeMap::new())
+            S3Clients { runtime: runtime.map_err(failed)?, buckets: BTreeMap::new() }
         }
     };
-    let (runtime, buckets) = clients.insert((runtime, buckets));
+    let S3Clients { runtime, buckets } = clients.insert(taken);
     if let Some(known) = buckets.get(bucket) {
         return Ok(Arc::clone(known));
     }
