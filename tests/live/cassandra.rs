@@ -359,7 +359,7 @@ fn a_node_that_is_not_there_is_transient_and_named() {
 }
 
 /// One statement by a session of our own.
-fn cql(statement: &str) {
+pub fn cql(statement: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let builder = scylla::client::session_builder::SessionBuilder::new().known_node(address("SMACK_CASSANDRA"));

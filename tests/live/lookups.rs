@@ -1,5 +1,6 @@
 //! Looking rows of Cassandra up by key.
 
+use crate::cassandra::cql;
 use crate::support::{address, connector, context, fresh, table};
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Int64Type};
@@ -121,4 +122,42 @@ fn texts_that_cannot_be_there_have_no_rows() {
     let asked = RecordBatch::try_from_iter([("name", texts(&["", "b", "zz"]))]).expect("keys");
     let found = lookup.get(&asked).expect("found");
     assert_eq!((found.keys, found.rows.column(0).as_primitive::<Int64Type>().value(0)), (vec![1], 2));
+}
+
+#[test]
+fn rows_are_found_by_a_uuid_or_by_a_column_with_an_index() {
+    let points = address("SMACK_CASSANDRA");
+    let name = fresh("indexed");
+    fill(&sales(&points, &fresh("keyspace")), 2);
+    cql(&format!("CREATE TABLE smack_live.{name} (id uuid PRIMARY KEY, \"City\" text, n bigint)"));
+    cql(&format!("CREATE INDEX ON smack_live.{name} (\"City\")"));
+    let id = |n: u32| format!("6f2c1e9a-8f04-4a5d-9a53-0d6c1b1f3a{n:02x}");
+    for n in 0..4 {
+        let city = if n % 2 == 0 { "even" } else { "odd" };
+        cql(&format!("INSERT INTO smack_live.{name} (id, \"City\", n) VALUES ({}, '{city}', {n})", id(n)));
+    }
+    let options = [
+        ("connector", "cassandra"),
+        ("contact_points", points.as_str()),
+        ("keyspace", "smack_live"),
+        ("table", name.as_str()),
+    ];
+    let columns = [("id", DataType::Utf8), ("City", DataType::Utf8), ("n", DataType::Int64)];
+    let table = table("indexed", &columns, 1, &options);
+    let numbers = |found: &Found| {
+        let numbers = found.rows.column(0).as_primitive::<Int64Type>().values().to_vec();
+        let mut all: Vec<(u32, i64)> = found.keys.iter().copied().zip(numbers).collect();
+        all.sort_unstable();
+        all
+    };
+    let texts = |texts: Vec<String>| {
+        let column: ArrayRef = Arc::new(StringArray::from(texts));
+        RecordBatch::try_from_iter([("key", column)]).expect("keys")
+    };
+    let mut by_id = open(&table, &[0], &[2]).expect("a lookup");
+    let found = by_id.get(&texts(vec![id(3), "no-uuid".to_owned(), id(9), id(1)])).expect("found");
+    assert_eq!(numbers(&found), [(0, 3), (3, 1)]);
+    let mut by_city = open(&table, &[1], &[2]).expect("a lookup");
+    let found = by_city.get(&texts(vec!["none".to_owned(), "even".to_owned()])).expect("found");
+    assert_eq!(numbers(&found), [(1, 0), (1, 2)]);
 }
