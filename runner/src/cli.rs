@@ -164,7 +164,7 @@ enum Verb {
         /// Also run the peers, on the same inputs.
         #[arg(long)]
         peers: bool,
-        /// How many events the queries of suite nexmark read; 1000000 by default.
+        /// How many events the queries of suite nexmark read, 1000000 by default, and rows those of spill, 4000000.
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         events: Option<u64>,
         /// How many keys suite state holds; 10000000 by default.

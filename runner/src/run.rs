@@ -217,6 +217,7 @@ async fn start_stream(job: &JobSpec, body: &StreamBody, here: &Here) -> anyhow::
     );
     local.slices = here.slices;
     local.checkpoint_interval_ms = body.checkpoint_interval_ms;
+    local.state_memory = body.state_memory_bytes.unwrap_or(local.state_memory);
     local.tables_endpoint = here.tables.as_ref().map(|(endpoint, _)| endpoint.clone());
     let id = job.id.clone();
     tokio::task::spawn_blocking(move || local::run(dataflow, local))

@@ -11,6 +11,7 @@ mod demo;
 mod doors;
 mod framework;
 mod kills;
+mod lookups;
 mod mistakes;
 mod nexmark;
 mod notebook;

@@ -7,6 +7,7 @@
 //! Invariant: what the streaming operators cannot do is refused here, with the construct's name and place.
 
 mod aggregate;
+mod as_of;
 mod catalog;
 mod create;
 mod cursor;
@@ -17,6 +18,7 @@ mod explain;
 mod graph;
 mod group_window;
 mod join;
+mod lookup;
 mod lower;
 mod nested;
 mod over;
@@ -29,6 +31,7 @@ mod shared;
 mod split;
 mod statements;
 mod table_as;
+mod temporal;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -36,6 +39,7 @@ mod time;
 mod types;
 mod unique;
 mod uses;
+mod version;
 mod window;
 
 pub use describe::describe;
@@ -50,6 +54,7 @@ pub use statements::{
 };
 pub use text::{Name, Span};
 
+pub(crate) use as_of::place_of as as_of_place;
 pub(crate) use catalog::Catalog;
 pub(crate) use errors::Place;
 pub(crate) use lower::interval_us;

@@ -8,6 +8,7 @@ mod decode;
 mod latency;
 mod nexmark;
 mod peers;
+mod spill;
 mod start;
 mod state;
 mod train;
@@ -20,7 +21,7 @@ pub struct BenchConfig {
     pub suite: Option<String>,
     /// Also run the peers.
     pub peers: bool,
-    /// How many events the Nexmark queries read.
+    /// How many events the Nexmark queries read, and rows those of `spill`.
     pub events: Option<u64>,
     /// How many keys suite state holds.
     pub keys: Option<u64>,
@@ -75,7 +76,7 @@ impl Figure {
     }
 }
 
-pub const SUITES: [&str; 7] = ["start", "train", "decode", "nexmark", "latency", "state", "broker"];
+pub const SUITES: [&str; 8] = ["start", "train", "decode", "nexmark", "latency", "state", "spill", "broker"];
 
 pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
     let suites: Vec<&str> = match &config.suite {
@@ -95,6 +96,7 @@ pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
             "nexmark" => nexmark::measure(config.events.unwrap_or(nexmark::EVENTS)).await?,
             "latency" => latency::measure().await?,
             "state" => state::measure(config.keys.unwrap_or(state::KEYS)).await?,
+            "spill" => spill::measure(config.events.unwrap_or(spill::ROWS)).await?,
             "broker" => broker::measure(config.beside.clone()).await?,
             other => unreachable!("suite {other} is listed and not measured"),
         });

@@ -4,15 +4,16 @@
 //! results; the slice's loop ([`crate::runtime::slice`]) decides what comes next.
 
 use crate::control::OperatorMetrics;
-use crate::dataflow::Operator;
+use crate::dataflow::{self, Operator};
+use crate::runtime::budget::Budget;
 use crate::runtime::edges::Edges;
 use crate::runtime::exchange::Message;
 use crate::runtime::exchange::partition::partition;
 use crate::runtime::graph::Graph;
 use crate::runtime::meter::Meter;
 use crate::runtime::operators::changes;
-use crate::runtime::operators::plan;
-use crate::runtime::operators::stateful::{Gathered, Output, Stateful, encode};
+use crate::runtime::operators::lookup::{GATHER_ROWS, LookupJoin};
+use crate::runtime::operators::stateful::{Output, Stateful, encode};
 use crate::runtime::operators::window::BATCH_ROWS;
 use crate::runtime::operators::{filter, project, relabel, weighted};
 use crate::runtime::shared::Shared;
@@ -22,7 +23,7 @@ use crate::runtime::watermark::Progress;
 use crate::runtime::{Error, retry};
 use arrow::array::{Int8Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
-use connectors::{Connector, Sink};
+use connectors::{Connector, Lookup, Sink};
 use crossbeam_channel::{SendTimeoutError, Sender};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::physical_expr::PhysicalExpr;
@@ -30,6 +31,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
+
+mod state;
 
 /// Rows that an operator takes before it says what it kept back, if input never pauses.
 const PENDING_ROWS: usize = 50_000;
@@ -42,6 +45,7 @@ enum Running {
     Filter { predicate: Arc<dyn PhysicalExpr> },
     Exchange { keys: Vec<usize>, edges: Edges, sent: Progress },
     Stateful(Box<dyn Stateful>),
+    Lookup { join: Box<LookupJoin>, table: String, outside: Box<dyn Lookup> },
     Union,
     Sink { table: String, schema: SchemaRef, sink: Box<dyn Sink> },
     Collect { results: Sender<RecordBatch> },
@@ -60,6 +64,7 @@ pub struct Flow {
     edges_in: BTreeMap<usize, Vec<Progress>>,
     /// The last epoch that the sinks committed.
     committed: u64,
+    budget: Budget,
     pub meter: Meter,
 }
 
@@ -76,8 +81,8 @@ impl Flow {
         let mut operators = Vec::with_capacity(n_nodes);
         let mut edges_in = BTreeMap::new();
         for (at, node) in shared.dataflow.nodes.iter().enumerate() {
-            if let Some(operator) = plan::make(&shared.dataflow, at, slot).map_err(shared.operator_error(at))? {
-                operators.push(Running::Stateful(restored(shared, at, slot, operator)?));
+            if let Some(operator) = state::open(shared, at, slot)? {
+                operators.push(Running::Stateful(operator));
                 continue;
             }
             operators.push(match &node.operator {
@@ -94,6 +99,13 @@ impl Flow {
                     edges_in.insert(at, vec![Progress::START; queues.len()]);
                     Running::Exchange { keys: keys.clone(), edges: Edges::new(queues), sent: Progress::START }
                 }
+                Operator::Lookup(lookup) => {
+                    let input = Arc::clone(&shared.node(node.inputs[0]).schema);
+                    let join = LookupJoin::new(lookup.as_ref().clone(), input, Arc::clone(&node.schema));
+                    let join = Box::new(join.map_err(shared.operator_error(at))?);
+                    let table = lookup.table.name.clone();
+                    Running::Lookup { join, outside: open_lookup(shared, slot, lookup)?, table }
+                }
                 Operator::Union => Running::Union,
                 Operator::Sink { table } => {
                     let sink = open_sink(shared, at, slot, table)?;
@@ -102,6 +114,7 @@ impl Flow {
                 Operator::WindowAggregate { .. }
                 | Operator::GroupAggregate { .. }
                 | Operator::Join(_)
+                | Operator::Temporal(_)
                 | Operator::TopN { .. }
                 | Operator::Over { .. }
                 | Operator::Upsert { .. } => unreachable!("node {at} has state and was made before"),
@@ -121,6 +134,7 @@ impl Flow {
             inputs: vec![Progress::START; n_nodes],
             edges_in,
             committed: shared.restored.epoch,
+            budget: Budget::new(state::memory_of_slice(shared)),
             meter: Meter::new(n_nodes),
         })
     }
@@ -198,9 +212,34 @@ impl Flow {
         batches.iter().try_for_each(|batch| self.push(node, batch))
     }
 
+    /// Asks the table outside for the rows that wait, and lets them go on.
+    fn look_up(&mut self, node: usize) -> Result<(), Error> {
+        let failed = self.shared.operator_error(node);
+        let Running::Lookup { join, table, outside } = &mut self.operators[node] else {
+            unreachable!("node {node} looks nothing up");
+        };
+        if join.n_waiting() == 0 {
+            return Ok(());
+        }
+        let outer = self.meter.enter(node);
+        let keys = join.ask(Instant::now()).map_err(&failed)?;
+        let found = match keys.num_rows() {
+            0 => None,
+            _ => Some(retry::until_done(&self.shared, table, "look up in", || outside.get(&keys))?),
+        };
+        let batches = join.answer(found, Instant::now()).map_err(failed)?;
+        self.meter.leave(outer);
+        batches.iter().try_for_each(|batch| self.push(node, batch))
+    }
+
     /// Lets every operator say what it kept back, those nearer to the sources first.
     pub fn flush_pending(&mut self) -> Result<(), Error> {
+        let mut moved = false;
         for node in 0..self.operators.len() {
+            if matches!(self.operators[node], Running::Lookup { .. }) {
+                self.look_up(node)?;
+                moved |= self.outputs[node] != self.inputs[node];
+            }
             if let Running::Stateful(operator) = &mut self.operators[node]
                 && operator.n_pending() > 0
             {
@@ -209,9 +248,10 @@ impl Flow {
                 operator.flush(&mut out).map_err(self.shared.operator_error(node))?;
                 self.meter.leave(outer);
                 self.emit(node, out)?;
+                moved |= self.output_moved(node);
             }
         }
-        Ok(())
+        if moved { self.propagate() } else { Ok(()) }
     }
 
     pub fn any_full(&self) -> bool {
@@ -253,11 +293,16 @@ impl Flow {
             }
             Running::Stateful(operator) => {
                 let mut out = Output::default();
+                self.budget.took(batch);
                 operator.process(input, batch, &mut out).map_err(failed)?;
                 if operator.n_pending() >= PENDING_ROWS {
                     operator.flush(&mut out).map_err(self.shared.operator_error(node))?;
                 }
                 self.emit(node, out)
+            }
+            Running::Lookup { join, .. } => {
+                join.push(relabel(&self.shared.node(from).schema, batch.clone()).map_err(failed)?);
+                if join.n_waiting() >= GATHER_ROWS { self.look_up(node) } else { Ok(()) }
             }
             Running::Sink { table, schema, sink } => {
                 let changes = self.shared.node(self.shared.node(node).inputs[0]).changes;
@@ -336,17 +381,24 @@ impl Flow {
                     }
                     let mut out = Output::default();
                     let outer = self.meter.enter(node);
-                    let mut advanced = operator.advance(input.watermark_us, &mut out);
-                    if advanced.is_ok() && input.ended() {
-                        advanced = operator.flush(&mut out);
-                    }
-                    advanced.map_err(self.shared.operator_error(node))?;
+                    operator.advance(input.watermark_us, &mut out).map_err(self.shared.operator_error(node))?;
                     self.meter.leave(outer);
-                    let watermark_us = operator.output_watermark_us();
-                    self.outputs[node] = self.outputs[node].advanced(Progress { watermark_us, idle: input.idle });
                     self.emit(node, out)?;
+                    if input.ended() {
+                        self.settle(node)?;
+                    }
+                    self.output_moved(node);
                 }
                 Running::Stateful(_) => {}
+                Running::Lookup { join, .. } => {
+                    // Event time waits behind rows that wait; it goes on when they do, at the latest in `flush_pending`.
+                    if input.ended() {
+                        self.look_up(node)?;
+                    } else if join.n_waiting() > 0 {
+                        continue;
+                    }
+                    self.outputs[node] = input;
+                }
                 Running::Project { .. }
                 | Running::Filter { .. }
                 | Running::Union
@@ -384,15 +436,22 @@ impl Flow {
             Running::Exchange { edges, .. } => {
                 edges.send_all(&Message::Barrier { epoch: part.epoch, last: part.last });
             }
-            Running::Stateful(operator) => {
-                let mut out = Output::default();
+            Running::Stateful(_) => {
+                self.settle(node)?;
+                if self.output_moved(node) {
+                    self.propagate()?;
+                }
                 let (watermark_us, owner) = (self.inputs[node].watermark_us, (self.slot, self.shared.n_slots()));
-                let files = operator
-                    .flush(&mut out)
-                    .and_then(|()| operator.snapshot())
-                    .and_then(|tables| encode(&id, watermark_us, &tables, owner));
-                part.state.insert(id, files.map_err(self.shared.operator_error(node))?);
-                self.emit(node, out)?;
+                if let Running::Stateful(operator) = &mut self.operators[node] {
+                    let files = operator.snapshot().and_then(|tables| encode(&id, watermark_us, &tables, owner));
+                    part.state.insert(id, files.map_err(self.shared.operator_error(node))?);
+                }
+            }
+            Running::Lookup { .. } => {
+                self.look_up(node)?;
+                if self.outputs[node] != self.inputs[node] {
+                    self.propagate()?;
+                }
             }
             Running::Sink { table, sink, .. } => {
                 let bytes = retry::until_done(&self.shared, table, "prepare", || sink.prepare(part.epoch))?;
@@ -444,9 +503,14 @@ impl Flow {
                 rows_in: spent.rows_in,
                 rows_out: spent.rows_out,
                 state_bytes: 0,
+                spilled_bytes: 0,
             };
             match operator {
-                Running::Stateful(operator) => metrics.state_bytes = operator.memory_bytes() as u64,
+                Running::Stateful(operator) => {
+                    metrics.state_bytes = operator.memory_bytes() as u64;
+                    metrics.spilled_bytes = operator.spilled_bytes();
+                }
+                Running::Lookup { join, .. } => metrics.state_bytes = join.memory_bytes() as u64,
                 Running::Source(source) => source.times.measure(&mut metrics),
                 _ => {}
             }
@@ -458,6 +522,9 @@ impl Flow {
 
     pub fn close(&mut self) {
         for operator in &mut self.operators {
+            if let Running::Lookup { join, table, .. } = operator {
+                tracing::debug!(%table, keys = join.n_keys, remembered = join.n_remembered, "lookups");
+            }
             if let Running::Source(source) = operator {
                 source.close();
             }
@@ -485,30 +552,11 @@ fn find(shared: &Shared, connector: &str, table: &str) -> Result<&'static dyn Co
     })
 }
 
-/// The operator with the state that the checkpoint holds for this slice.
-fn restored(
-    shared: &Shared,
-    node: usize,
-    slot: u32,
-    mut operator: Box<dyn Stateful>,
-) -> Result<Box<dyn Stateful>, Error> {
-    let id = &shared.node(node).id;
-    let Some(names) = shared.restored.state.get(id) else { return Ok(operator) };
-    let mut gathered = Gathered::new(id, (slot, shared.n_slots()));
-    for name in names {
-        let bytes = shared.config.checkpoints.get_blocking(&shared.io, name).map_err(|source| Error::Restore {
-            job: shared.config.job.clone(),
-            operator: id.clone(),
-            epoch: shared.restored.epoch,
-            source: Box::new(source),
-        })?;
-        gathered.add(&bytes).map_err(|source| {
-            let source = source.context(format!("state file {name}"));
-            shared.operator_error(node)(source)
-        })?;
-    }
-    gathered.restore(operator.as_mut()).map_err(shared.operator_error(node))?;
-    Ok(operator)
+fn open_lookup(shared: &Shared, slot: u32, lookup: &dataflow::Lookup) -> Result<Box<dyn Lookup>, Error> {
+    let dataflow::Lookup { table, table_keys, projection, .. } = lookup;
+    let connector = find(shared, table.connector(), &table.name)?;
+    let context = shared.context(slot);
+    retry::until_done(shared, &table.name, "open", || connector.open_lookup(table, table_keys, projection, &context))
 }
 
 fn open_sink(shared: &Shared, node: usize, slot: u32, table: &connectors::TableDef) -> Result<Box<dyn Sink>, Error> {

@@ -98,12 +98,14 @@ fn holds_state(operator: &Operator) -> bool {
         | Operator::WindowAggregate { .. }
         | Operator::GroupAggregate { .. }
         | Operator::Join(_)
+        | Operator::Temporal(_)
         | Operator::TopN { .. }
         | Operator::Over { .. }
         | Operator::Upsert { .. } => true,
         Operator::Project { .. }
         | Operator::Filter { .. }
         | Operator::Exchange { .. }
+        | Operator::Lookup(_)
         | Operator::Union
         | Operator::Sink { .. }
         | Operator::Collect => false,

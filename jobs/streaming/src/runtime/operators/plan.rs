@@ -6,6 +6,7 @@ use super::join::{self, Join};
 use super::over::{self, Over};
 use super::session::{self, SessionAggregate};
 use super::stateful::Stateful;
+use super::temporal::{self, TemporalJoin};
 use super::top_n::{self, TopN};
 use super::upsert::{self, Upsert};
 use super::window::{self, WindowAggregate};
@@ -64,6 +65,12 @@ pub fn make(dataflow: &Dataflow, at: usize, slot: u32) -> Result<Option<Box<dyn 
                 changes: node.changes,
             })?)
         }
+        Operator::Temporal(planned) => Box::new(TemporalJoin::new(temporal::Spec {
+            join: planned.clone(),
+            left: Arc::clone(&from(0).schema),
+            right: Arc::clone(&from(1).schema),
+            output: output(),
+        })?),
         Operator::TopN { keys, order, limit, rank } => Box::new(TopN::new(top_n::Spec {
             keys: keys.clone(),
             order: order.clone(),
@@ -92,11 +99,37 @@ pub fn make(dataflow: &Dataflow, at: usize, slot: u32) -> Result<Option<Box<dyn 
         | Operator::Project { .. }
         | Operator::Filter { .. }
         | Operator::Exchange { .. }
+        | Operator::Lookup(_)
         | Operator::Union
         | Operator::Sink { .. }
         | Operator::Collect => return Ok(None),
     };
     Ok(Some(operator))
+}
+
+/// By input: the key columns of node `at`, if its state can be told apart by key; nothing where the node holds no state
+/// beyond a flush, or all of it belongs to one key.
+pub fn keys(dataflow: &Dataflow, at: usize) -> Option<Vec<Vec<usize>>> {
+    let node = &dataflow.nodes[at];
+    let keys = match &node.operator {
+        Operator::WindowAggregate { keys, .. }
+        | Operator::GroupAggregate { keys, .. }
+        | Operator::TopN { keys, .. }
+        | Operator::Over { keys, .. } => vec![keys.clone()],
+        Operator::Join(join) => vec![join.left_keys.clone(), join.right_keys.clone()],
+        Operator::Temporal(join) => vec![join.left_keys.clone(), join.right_keys.clone()],
+        Operator::Upsert { keys } if dataflow.nodes[node.inputs[0]].changes => vec![keys.clone()],
+        Operator::Upsert { .. }
+        | Operator::Source { .. }
+        | Operator::Project { .. }
+        | Operator::Filter { .. }
+        | Operator::Exchange { .. }
+        | Operator::Lookup(_)
+        | Operator::Union
+        | Operator::Sink { .. }
+        | Operator::Collect => return None,
+    };
+    keys.iter().all(|keys| !keys.is_empty()).then_some(keys)
 }
 
 /// The columns of a node whose operator always tells weights.
