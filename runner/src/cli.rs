@@ -167,7 +167,7 @@ enum Verb {
     Topics(topics::TopicsArgs),
     /// List connectors, or the options of one.
     Connectors { name: Option<String> },
-    /// Measure this build on this machine; suites: start, train, decode, nexmark, latency, state, broker.
+    /// Measure this build on this machine; suites: start, train, decode, nexmark, latency, state, spill, broker.
     Bench {
         /// One suite; all by default.
         suite: Option<String>,

@@ -43,10 +43,16 @@ fn an_open_transaction_holds_committed_readers_back() {
     send(&world.producer(&[]), "t", 0, &["plain"]);
     assert!(world.values("t", 0, "read_committed").is_empty());
     assert_eq!(world.values("t", 0, "read_uncommitted"), ["open", "plain"]);
-    let consumer = world.consumer(&[("isolation.level", "read_committed"), ("fetch.wait.max.ms", "10000")]);
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset("t", 0, Offset::Beginning).expect("an offset");
-    consumer.assign(&list).expect("assigned");
+    let reader = |wait: &str| {
+        let consumer = world.consumer(&[("isolation.level", "read_committed"), ("fetch.wait.max.ms", wait)]);
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset("t", 0, Offset::Beginning).expect("an offset");
+        consumer.assign(&list).expect("assigned");
+        consumer
+    };
+    // One that is answered though there is nothing for it, and one that still waits when the transaction ends.
+    assert!(reader("50").poll(Duration::from_millis(1000)).is_none());
+    let consumer = reader("10000");
     assert!(consumer.poll(Duration::from_millis(500)).is_none());
     producer.commit_transaction(PATIENCE).expect("committed");
     wait_for("record after the commit", || consumer.poll(Duration::from_millis(100))).expect("a record");
