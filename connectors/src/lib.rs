@@ -21,6 +21,6 @@ mod table;
 mod testing;
 
 pub use api::*;
-pub use changes::refuses_changes;
+pub use changes::{gives, refuses_changes};
 pub use options::Options;
 pub use registry::{check_table, find, registry};
