@@ -5,6 +5,7 @@ pub mod encoding;
 pub mod group_aggregate;
 pub mod groups;
 pub mod join;
+pub mod normalize;
 pub mod over;
 pub mod partitions;
 pub mod plan;
@@ -13,6 +14,7 @@ pub mod stateful;
 #[cfg(test)]
 pub mod testing;
 pub mod top_n;
+pub mod unnest;
 pub mod upsert;
 pub mod window;
 

@@ -100,9 +100,11 @@ fn holds_state(operator: &Operator) -> bool {
         | Operator::Join(_)
         | Operator::TopN { .. }
         | Operator::Over { .. }
-        | Operator::Upsert { .. } => true,
+        | Operator::Upsert { .. }
+        | Operator::Normalize { .. } => true,
         Operator::Project { .. }
         | Operator::Filter { .. }
+        | Operator::Unnest { .. }
         | Operator::Exchange { .. }
         | Operator::Union
         | Operator::Sink { .. }

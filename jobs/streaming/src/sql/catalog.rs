@@ -8,7 +8,9 @@ use super::group_window::grouping_functions;
 use super::nested::{NestedNames, lowered_field};
 use super::shared::SharedNode;
 use super::statements::{ColumnKind, Script, SelectQuery, StatementBody, TableStatement, ViewStatement};
+use super::text::Positions;
 use super::types::{ScriptTypes, canonical_expr, event_time};
+use super::unnest::UnnestPlanner;
 use super::window::WindowPlanner;
 use crate::batch::BatchContext;
 use crate::functions::{
@@ -120,6 +122,10 @@ pub(crate) struct TableTime {
 /// All that is needed to plan the queries of a file.
 pub(crate) struct Catalog {
     pub(crate) state: SessionState,
+    /// Whether plans are for streams.
+    pub(crate) stream: bool,
+    /// Names of functions that give the same for the same, each time they are called.
+    pub(crate) repeatable: BTreeSet<String>,
     relations: BTreeMap<String, Arc<dyn TableSource>>,
     pub(crate) times: BTreeMap<String, TableTime>,
     relation_planners: Vec<Arc<dyn RelationPlanner>>,
@@ -137,9 +143,11 @@ impl Catalog {
         let stream = rules.is_some();
         let mut catalog = Self {
             state: session(functions, rules, open.as_deref()),
+            stream,
+            repeatable: functions.repeatable().clone(),
             relations: BTreeMap::new(),
             times: BTreeMap::new(),
-            relation_planners: vec![Arc::new(WindowPlanner { positions: Arc::new(script.positions.clone()) })],
+            relation_planners: relation_planners(Arc::new(script.positions.clone())),
             type_planner: Arc::new(ScriptTypes),
         };
         let mut errors = Vec::new();
@@ -187,7 +195,7 @@ impl Catalog {
     /// The plan of a query as it is written.
     pub(crate) fn query(&self, query: &SelectQuery) -> Result<LogicalPlan> {
         let plan = self.planner().sql_statement_to_plan(ast::Statement::Query(query.ast.clone()))?;
-        super::group_window::expand(plan)
+        super::group_window::expand(super::unnest::expand(plan)?)
     }
 
     fn add_table(
@@ -343,6 +351,10 @@ fn table_time(plan: &LogicalPlan, table: &str, column: String, watermark: Expr) 
     Ok(TableTime { time: physical(Expr::Column(Column::new(Some(table), column)))?, watermark: physical(watermark)? })
 }
 
+fn relation_planners(positions: Arc<Positions>) -> Vec<Arc<dyn RelationPlanner>> {
+    vec![Arc::new(WindowPlanner { positions: Arc::clone(&positions) }), Arc::new(UnnestPlanner { positions })]
+}
+
 fn session(
     functions: &Functions,
     rules: Option<Vec<Arc<dyn OptimizerRule + Send + Sync>>>,
@@ -373,6 +385,11 @@ fn session(
         // Replacing a function of the same name is what `Functions` promises; the registry of a fresh session refuses nothing.
         if let Err(error) = datafusion::execution::registry::FunctionRegistry::register_udf(&mut state, function) {
             tracing::warn!(%error, "function not registered");
+        }
+    }
+    for function in functions.aggregates().cloned() {
+        if let Err(error) = datafusion::execution::registry::FunctionRegistry::register_udaf(&mut state, function) {
+            tracing::warn!(%error, "aggregate not registered");
         }
     }
     state

@@ -17,6 +17,7 @@ use super::window::WindowNode;
 use crate::dataflow::{Dataflow, Operator, Watermark, Window};
 use crate::functions::tumble_start;
 use arrow::datatypes::{DataType, Field, Fields, IntervalMonthDayNano};
+use connectors::Gives;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchemaRef, Result as PlanResult, ScalarValue};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, cast, lit};
@@ -56,7 +57,7 @@ pub(crate) struct Stream {
 
 pub(crate) struct Lowering<'a> {
     script: &'a Script,
-    catalog: &'a Catalog,
+    pub(crate) catalog: &'a Catalog,
     /// By table, what all statements together read of it.
     columns: BTreeMap<String, BTreeSet<usize>>,
     /// And of struct columns.
@@ -130,6 +131,7 @@ impl<'a> Lowering<'a> {
                 Ok(Stream { node, schema: Arc::clone(&union.schema), slots, open: None })
             }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate, places),
+            LogicalPlan::Unnest(unnest) => self.unnest(unnest, places),
             LogicalPlan::Extension(_) => match (WindowNode::of(plan), SharedNode::of(plan)) {
                 (Some(window), _) => self.window(window, Arc::clone(plan.schema()), places),
                 (None, Some(shared)) => self.lower(&shared.input, places),
@@ -141,6 +143,7 @@ impl<'a> Lowering<'a> {
 
     pub(crate) fn filter(&mut self, input: Stream, predicate: &Expr, places: &[Place<'_>]) -> Lowered<Stream> {
         let predicate = self.resolve(predicate, &input, places)?;
+        self.repeatable(input.node, std::slice::from_ref(&predicate), places)?;
         let does = self.graph.text(input.node, &predicate);
         let physical = self.graph.physical(input.node, &predicate);
         let predicate = physical.map_err(|error| planner(&error, places))?;
@@ -171,6 +174,10 @@ impl<'a> Lowering<'a> {
                 read.extend(physical.iter().position(|field| field.name().to_lowercase() == column.name));
             }
         }
+        let gives = connectors::gives(&def);
+        if gives == Gives::Upserts {
+            read.extend(&def.primary_key);
+        }
         if read.is_empty() {
             // Rows are counted by a column.
             read.insert(0);
@@ -181,6 +188,7 @@ impl<'a> Lowering<'a> {
         // Names within structs are in lower case from here on; those of columns stay as they are written.
         let inner = |field: &Field| field.clone().with_data_type(lowered(field.data_type()));
         let fields: Vec<Field> = projection.iter().map(|column| inner(&physical[*column])).collect();
+        let keys: Vec<usize> = def.primary_key.iter().filter_map(position).collect();
         let operator = Operator::Source { table: def, projection: projection.clone(), watermark: None };
         let id = format!("source-{key}");
         let known = self.graph.has(&id);
@@ -192,7 +200,22 @@ impl<'a> Lowering<'a> {
             let watermark = watermark.map_err(|error| planner(&error, places))?;
             self.graph.set_watermark(node, watermark);
         }
+        let node = match gives {
+            Gives::Upserts => self.normalize(node, keys, places)?,
+            Gives::Rows | Gives::Changes => node,
+        };
         Ok(Stream { node, schema, slots, open: None })
+    }
+
+    /// Upserts by key as a changelog. What it does is told by the names of columns: the places of a source's columns are
+    /// those of all that the file reads.
+    fn normalize(&mut self, source: usize, keys: Vec<usize>, places: &[Place<'_>]) -> Lowered<usize> {
+        let node = self.exchange(source, keys.clone(), places)?;
+        let fields = self.graph.fields(node);
+        let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+        let does = format!("{} by {keys:?}", names.join(","));
+        let node = self.graph.add("normalize", &does, vec![node], fields, Operator::Normalize { keys });
+        node.map_err(|error| planner(&error, places))
     }
 
     fn window(&mut self, window: &WindowNode, schema: DFSchemaRef, places: &[Place<'_>]) -> Lowered<Stream> {
@@ -344,6 +367,7 @@ impl<'a> Lowering<'a> {
         if let Some((below, exprs)) = self.graph.through_projection(input, exprs) {
             return self.emit(below, &exprs, columns, places);
         }
+        self.repeatable(input, exprs, places)?;
         let mut does: Vec<String> = exprs.iter().map(|expr| self.graph.text(input, expr)).collect();
         if *named {
             does.extend(fields.iter().map(|field| field.name().clone()));
@@ -446,11 +470,14 @@ impl Outputs {
     pub(crate) fn push(&mut self, expr: Expr, name: &str) -> usize {
         // What may differ from call to call is never shared.
         let shared = if expr.is_volatile() { None } else { self.exprs.iter().position(|earlier| *earlier == expr) };
-        shared.unwrap_or_else(|| {
-            self.exprs.push(expr);
-            self.names.push(name.to_string());
-            self.exprs.len() - 1
-        })
+        shared.unwrap_or_else(|| self.push_apart(expr, name))
+    }
+
+    /// A place of its own for `expr`.
+    pub(crate) fn push_apart(&mut self, expr: Expr, name: &str) -> usize {
+        self.exprs.push(expr);
+        self.names.push(name.to_string());
+        self.exprs.len() - 1
     }
 }
 

@@ -1,6 +1,7 @@
 //! Files in, messages and plans out.
 
 mod describing;
+mod functions;
 mod json;
 mod lives;
 mod nested;

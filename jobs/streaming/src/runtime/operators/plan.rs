@@ -3,6 +3,7 @@
 use super::changes;
 use super::group_aggregate::{self, GroupAggregate};
 use super::join::{self, Join};
+use super::normalize::{self, Normalize};
 use super::over::{self, Over};
 use super::session::{self, SessionAggregate};
 use super::stateful::Stateful;
@@ -88,9 +89,15 @@ pub fn make(dataflow: &Dataflow, at: usize, slot: u32) -> Result<Option<Box<dyn 
             changes: from(0).changes,
             output: output(),
         })?),
+        Operator::Normalize { keys } => Box::new(Normalize::new(normalize::Spec {
+            keys: keys.clone(),
+            input: Arc::clone(&from(0).schema),
+            output: output(),
+        })?),
         Operator::Source { .. }
         | Operator::Project { .. }
         | Operator::Filter { .. }
+        | Operator::Unnest { .. }
         | Operator::Exchange { .. }
         | Operator::Union
         | Operator::Sink { .. }
