@@ -3,12 +3,14 @@
 mod asynchronous;
 mod json;
 mod registered;
+mod spelled;
 mod text;
 
 pub use asynchronous::{AsyncError, AsyncFunction, AsyncScalar, OnError};
 pub use registered::Functions;
 
-pub(crate) use json::{JsonOperators, json_functions};
+pub(crate) use json::{JsonOperators, json_array_elements, json_functions};
+pub(crate) use spelled::spelled_functions;
 pub(crate) use text::text_functions;
 
 use arrow::array::{ArrayRef, AsArray, ListArray, TimestampMicrosecondArray, TimestampMicrosecondBuilder};

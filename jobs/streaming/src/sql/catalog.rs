@@ -14,7 +14,8 @@ use super::unnest::UnnestPlanner;
 use super::window::WindowPlanner;
 use crate::batch::BatchContext;
 use crate::functions::{
-    Functions, JsonOperators, cumulate_ends, hop_starts, json_functions, proctime, text_functions, tumble_start,
+    Functions, JsonOperators, cumulate_ends, hop_starts, json_array_elements, json_functions, proctime,
+    spelled_functions, text_functions, tumble_start,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
@@ -379,6 +380,8 @@ fn session(
         .into_iter()
         .chain(text_functions())
         .chain(json_functions())
+        .chain(spelled_functions())
+        .chain([json_array_elements()])
         .chain(grouping_functions())
         .map(Arc::new);
     for function in own.chain(functions.scalars().cloned()) {

@@ -32,7 +32,9 @@ pub fn write(folder: &Path) -> io::Result<BTreeMap<String, u64>> {
         counts.insert(name.to_string(), write_table(folder, name, files)?);
     }
     // What is said of a row is in one file, in its order.
-    for (name, files) in [("accounts", accounts()), ("stock", stock()), ("baskets", baskets())] {
+    for (name, files) in
+        [("accounts", accounts()), ("stock", stock()), ("baskets", baskets()), ("readings", readings())]
+    {
         counts.insert(name.to_string(), write_table(folder, name, files)?);
     }
     Ok(counts)
@@ -312,5 +314,45 @@ fn baskets() -> Vec<Vec<Value>> {
         })
     };
     let rows: Vec<Value> = (1..=60).map(|at| row(at, &mut random)).collect();
+    (0..2).map(|file| rows.iter().skip(file).step_by(2).cloned().collect()).collect()
+}
+
+/// Devices with labels, and values of all types that are written as text.
+fn readings() -> Vec<Vec<Value>> {
+    let mut random = Random::new(10);
+    let row = |random: &mut Random| {
+        let day =
+            |random: &mut Random| json!(format!("2026-{:02}-{:02}", random.between(1, 12), random.between(1, 28)));
+        let mut labels = serde_json::Map::new();
+        for name in ["site", "kind", "Kind"] {
+            if !random.one_in(3) {
+                let label = json!(random.of(&["a", "b", ""]));
+                labels.insert(name.to_owned(), or_null(random, 6, label));
+            }
+        }
+        let mut levels = serde_json::Map::new();
+        for name in ["low", "high"].iter().take(random.below(3)) {
+            let values: Vec<i64> = (0..random.below(3)).map(|_| random.between(0, 9)).collect();
+            levels.insert((*name).to_owned(), json!(values));
+        }
+        let seen: Vec<Value> = (0..random.below(3))
+            .map(|_| json!({"day": day(random), "price": format!("{}.{}", random.below(100), random.below(9))}))
+            .collect();
+        let at = json!(format!("{:02}:{:02}:{:02}", random.below(24), random.below(60), random.below(60)));
+        let raw = json!(format!("{:02x}{:02X}", random.below(256), random.below(256)));
+        let price = json!(random.between(-9000, 9000) as f64 / 8.0);
+        let first = day(random);
+        json!({
+            "device": random.of(&["d1", "d2", "d3"]),
+            "labels": or_null(random, 8, Value::Object(labels)),
+            "levels": Value::Object(levels),
+            "at": or_null(random, 8, at),
+            "day": or_null(random, 8, first),
+            "raw": or_null(random, 8, raw),
+            "price": or_null(random, 8, price),
+            "seen": seen,
+        })
+    };
+    let rows: Vec<Value> = (0..40).map(|_| row(&mut random)).collect();
     (0..2).map(|file| rows.iter().skip(file).step_by(2).cloned().collect()).collect()
 }

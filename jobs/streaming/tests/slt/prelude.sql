@@ -49,6 +49,11 @@ CREATE TABLE baskets (
   WATERMARK FOR ts AS ts - INTERVAL '1 second'
 ) WITH (connector = 'files', path = 'baskets');
 
+CREATE TABLE readings (
+  device VARCHAR, labels MAP<VARCHAR, VARCHAR>, levels MAP<VARCHAR, ARRAY<BIGINT>>, at TIME, day DATE, raw BYTES,
+  price DECIMAL(10, 3), seen ARRAY<STRUCT<day DATE, price DECIMAL(6, 1)>>
+) WITH (connector = 'files', path = 'readings');
+
 -- Written by the cases that are refused, and by nothing else.
 CREATE TABLE forgotten (k BIGINT, n BIGINT) WITH (connector = 'blackhole');
 CREATE TABLE kept (k BIGINT, n BIGINT) WITH (connector = 'files', path = 'kept');
