@@ -3,14 +3,16 @@
 //! Everything here runs to its end without waiting, except for the outside behind a sink and for whoever takes the
 //! results; the slice's loop ([`crate::runtime::slice`]) decides what comes next.
 
+use crate::control::OperatorMetrics;
 use crate::dataflow::Operator;
+use crate::runtime::budget::Budget;
 use crate::runtime::edges::Edges;
 use crate::runtime::exchange::Message;
 use crate::runtime::exchange::partition::partition;
 use crate::runtime::graph::Graph;
+use crate::runtime::meter::Meter;
 use crate::runtime::operators::changes;
-use crate::runtime::operators::plan;
-use crate::runtime::operators::stateful::{Gathered, Output, Stateful, encode};
+use crate::runtime::operators::stateful::{Output, Stateful, encode};
 use crate::runtime::operators::unnest::unnest;
 use crate::runtime::operators::window::BATCH_ROWS;
 use crate::runtime::operators::{filter, project, relabel, weighted};
@@ -28,7 +30,9 @@ use datafusion::physical_expr::PhysicalExpr;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+mod state;
 
 /// Rows that an operator takes before it says what it kept back, if input never pauses.
 const PENDING_ROWS: usize = 50_000;
@@ -60,6 +64,8 @@ pub struct Flow {
     edges_in: BTreeMap<usize, Vec<Progress>>,
     /// The last epoch that the sinks committed.
     committed: u64,
+    budget: Budget,
+    pub meter: Meter,
 }
 
 impl Flow {
@@ -75,8 +81,8 @@ impl Flow {
         let mut operators = Vec::with_capacity(n_nodes);
         let mut edges_in = BTreeMap::new();
         for (at, node) in shared.dataflow.nodes.iter().enumerate() {
-            if let Some(operator) = plan::make(&shared.dataflow, at, slot).map_err(shared.operator_error(at))? {
-                operators.push(Running::Stateful(restored(shared, at, slot, operator)?));
+            if let Some(operator) = state::open(shared, at, slot)? {
+                operators.push(Running::Stateful(operator));
                 continue;
             }
             operators.push(match &node.operator {
@@ -122,6 +128,8 @@ impl Flow {
             inputs: vec![Progress::START; n_nodes],
             edges_in,
             committed: shared.restored.epoch,
+            budget: Budget::new(state::memory_of_slice(shared)),
+            meter: Meter::new(n_nodes),
         })
     }
 
@@ -165,9 +173,13 @@ impl Flow {
         if batch.num_rows() == 0 {
             return Ok(());
         }
+        self.meter.gave(node, batch.num_rows());
         for at in 0..self.graph.readers[node].len() {
             let (reader, input) = self.graph.readers[node][at];
+            self.meter.took(reader, batch.num_rows());
+            let outer = self.meter.enter(reader);
             self.process(reader, input, batch)?;
+            self.meter.leave(outer);
         }
         Ok(())
     }
@@ -196,16 +208,20 @@ impl Flow {
 
     /// Lets every operator say what it kept back, those nearer to the sources first.
     pub fn flush_pending(&mut self) -> Result<(), Error> {
+        let mut moved = false;
         for node in 0..self.operators.len() {
             if let Running::Stateful(operator) = &mut self.operators[node]
                 && operator.n_pending() > 0
             {
                 let mut out = Output::default();
+                let outer = self.meter.enter(node);
                 operator.flush(&mut out).map_err(self.shared.operator_error(node))?;
+                self.meter.leave(outer);
                 self.emit(node, out)?;
+                moved |= self.output_moved(node);
             }
         }
-        Ok(())
+        if moved { self.propagate() } else { Ok(()) }
     }
 
     pub fn any_full(&self) -> bool {
@@ -252,6 +268,7 @@ impl Flow {
             }
             Running::Stateful(operator) => {
                 let mut out = Output::default();
+                self.budget.took(batch);
                 operator.process(input, batch, &mut out).map_err(failed)?;
                 if operator.n_pending() >= PENDING_ROWS {
                     operator.flush(&mut out).map_err(self.shared.operator_error(node))?;
@@ -334,14 +351,14 @@ impl Flow {
                         continue;
                     }
                     let mut out = Output::default();
-                    let mut advanced = operator.advance(input.watermark_us, &mut out);
-                    if advanced.is_ok() && input.ended() {
-                        advanced = operator.flush(&mut out);
-                    }
-                    advanced.map_err(self.shared.operator_error(node))?;
-                    let watermark_us = operator.output_watermark_us();
-                    self.outputs[node] = self.outputs[node].advanced(Progress { watermark_us, idle: input.idle });
+                    let outer = self.meter.enter(node);
+                    operator.advance(input.watermark_us, &mut out).map_err(self.shared.operator_error(node))?;
+                    self.meter.leave(outer);
                     self.emit(node, out)?;
+                    if input.ended() {
+                        self.settle(node)?;
+                    }
+                    self.output_moved(node);
                 }
                 Running::Stateful(_) => {}
                 Running::Project { .. }
@@ -357,6 +374,13 @@ impl Flow {
 
     /// All barriers of an epoch have reached `node`: its share goes into `part`, the barrier goes on.
     pub fn snapshot(&mut self, node: usize, part: &mut Part) -> Result<(), Error> {
+        let outer = self.meter.enter(node);
+        self.take_snapshot(node, part)?;
+        self.meter.leave(outer);
+        Ok(())
+    }
+
+    fn take_snapshot(&mut self, node: usize, part: &mut Part) -> Result<(), Error> {
         let id = self.shared.node(node).id.clone();
         match &mut self.operators[node] {
             Running::Source(source) => {
@@ -375,15 +399,16 @@ impl Flow {
             Running::Exchange { edges, .. } => {
                 edges.send_all(&Message::Barrier { epoch: part.epoch, last: part.last });
             }
-            Running::Stateful(operator) => {
-                let mut out = Output::default();
+            Running::Stateful(_) => {
+                self.settle(node)?;
+                if self.output_moved(node) {
+                    self.propagate()?;
+                }
                 let (watermark_us, owner) = (self.inputs[node].watermark_us, (self.slot, self.shared.n_slots()));
-                let files = operator
-                    .flush(&mut out)
-                    .and_then(|()| operator.snapshot())
-                    .and_then(|tables| encode(&id, watermark_us, &tables, owner));
-                part.state.insert(id, files.map_err(self.shared.operator_error(node))?);
-                self.emit(node, out)?;
+                if let Running::Stateful(operator) = &mut self.operators[node] {
+                    let files = operator.snapshot().and_then(|tables| encode(&id, watermark_us, &tables, owner));
+                    part.state.insert(id, files.map_err(self.shared.operator_error(node))?);
+                }
             }
             Running::Sink { table, sink, .. } => {
                 let bytes = retry::until_done(&self.shared, table, "prepare", || sink.prepare(part.epoch))?;
@@ -417,13 +442,42 @@ impl Flow {
         Ok(())
     }
 
+    /// The slice has slept since `from`.
+    pub fn waited(&mut self, from: Instant) {
+        let full =
+            |(_, operator): &(usize, &Running)| matches!(operator, Running::Exchange { edges, .. } if edges.is_full());
+        let full: Vec<usize> = self.operators.iter().enumerate().filter(full).map(|(node, _)| node).collect();
+        self.meter.waited(from, &full);
+    }
+
+    /// Tells what each operator has done so far.
     pub fn measure(&self) {
-        let bytes = |operator: &Running| match operator {
-            Running::Stateful(operator) => operator.memory_bytes() as u64,
-            _ => 0,
+        let micros = |time: Duration| time.as_micros() as u64;
+        let measured = |(node, operator): (usize, &Running)| {
+            let spent = self.meter.spent(node);
+            let mut metrics = OperatorMetrics {
+                id: self.shared.node(node).id.clone(),
+                total_us: micros(self.meter.elapsed()),
+                busy_us: micros(spent.busy),
+                blocked_us: micros(spent.blocked),
+                idle_us: micros(self.meter.idle()),
+                rows_in: spent.rows_in,
+                rows_out: spent.rows_out,
+                state_bytes: 0,
+                spilled_bytes: 0,
+            };
+            match operator {
+                Running::Stateful(operator) => {
+                    metrics.state_bytes = operator.memory_bytes() as u64;
+                    metrics.spilled_bytes = operator.spilled_bytes();
+                }
+                Running::Source(source) => source.times.measure(&mut metrics),
+                _ => {}
+            }
+            metrics
         };
         let slice = (self.slot % self.shared.config.slices) as usize;
-        self.shared.counters.saw_state(slice, self.operators.iter().map(bytes).sum());
+        self.shared.counters.saw_operators(slice, self.operators.iter().enumerate().map(measured).collect());
     }
 
     pub fn close(&mut self) {
@@ -453,32 +507,6 @@ fn find(shared: &Shared, connector: &str, table: &str) -> Result<&'static dyn Co
         doing: "open",
         text: format!("there is no connector '{connector}'"),
     })
-}
-
-/// The operator with the state that the checkpoint holds for this slice.
-fn restored(
-    shared: &Shared,
-    node: usize,
-    slot: u32,
-    mut operator: Box<dyn Stateful>,
-) -> Result<Box<dyn Stateful>, Error> {
-    let id = &shared.node(node).id;
-    let Some(names) = shared.restored.state.get(id) else { return Ok(operator) };
-    let mut gathered = Gathered::new(id, (slot, shared.n_slots()));
-    for name in names {
-        let bytes = shared.config.checkpoints.get_blocking(&shared.io, name).map_err(|source| Error::Restore {
-            job: shared.config.job.clone(),
-            operator: id.clone(),
-            epoch: shared.restored.epoch,
-            source: Box::new(source),
-        })?;
-        gathered.add(&bytes).map_err(|source| {
-            let source = source.context(format!("state file {name}"));
-            shared.operator_error(node)(source)
-        })?;
-    }
-    gathered.restore(operator.as_mut()).map_err(shared.operator_error(node))?;
-    Ok(operator)
 }
 
 fn open_sink(shared: &Shared, node: usize, slot: u32, table: &connectors::TableDef) -> Result<Box<dyn Sink>, Error> {

@@ -100,6 +100,7 @@ pub fn run(shared: &Arc<Shared>, ends: Ends) -> Result<(), Error> {
     shared.tell(Event::Ready);
     slice.report_end_of_input();
     let result = slice.work(&orders);
+    slice.flow.measure();
     slice.channels.clear();
     slice.flow.close();
     result?;
@@ -134,6 +135,10 @@ impl Slice {
             if due {
                 self.measured = Instant::now();
                 self.flow.measure();
+            }
+            self.flow.make_room()?;
+            if !self.flow.any_full() {
+                idle &= self.flow.catch_up()?;
             }
             // While an exchange is full, more output would only wait.
             if due || (idle && !self.flow.any_full()) {
@@ -285,7 +290,7 @@ impl Slice {
     }
 
     /// Sleeps until there is something to read, or room in a queue that was full.
-    fn wait(&self, orders: &Receiver<Order>) {
+    fn wait(&mut self, orders: &Receiver<Order>) {
         let mut select = Select::new();
         select.recv(orders);
         for (at, channel) in self.channels.iter().enumerate() {
@@ -301,6 +306,9 @@ impl Slice {
         for queue in self.flow.waiting_edges() {
             select.send(queue);
         }
+        let from = Instant::now();
         let _ = select.ready_timeout(LOOK_UP_EVERY);
+        drop(select);
+        self.flow.waited(from);
     }
 }

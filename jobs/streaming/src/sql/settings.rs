@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use jobs::Diagnostic;
 
 /// Every key, with what its value is.
-pub const SETTINGS: [(&str, &str); 8] = [
+pub const SETTINGS: [(&str, &str); 9] = [
     ("job.name", "name of the group of jobs in this file"),
     ("job.role", "role whose share the jobs use"),
     ("job.parallelism", "number of tasks of each stream job"),
@@ -15,6 +15,7 @@ pub const SETTINGS: [(&str, &str); 8] = [
     ("job.restart", "never, on-failure or always"),
     ("checkpoint.interval", "time between checkpoints, for example 1s"),
     ("checkpoint.dir", "folder of the checkpoints"),
+    ("state.memory", "memory that the state of each task may take, for example 128MiB"),
 ];
 
 /// After `SET`.
@@ -77,7 +78,7 @@ fn check(setting: &Setting) -> Parsed<()> {
                 return at_value(format!("'{value}' is not a number of processors"));
             }
         }
-        "job.mem" => {
+        "job.mem" | "state.memory" => {
             if let Err(error) = jobs::text::parse_mem_mib(value) {
                 return at_value(error);
             }

@@ -9,7 +9,7 @@
 use crate::runtime::operators::changes;
 use crate::runtime::operators::encoding::{Encoding, ROW_OVERHEAD_BYTES, RowBytes};
 use crate::runtime::operators::partitions::{Partition, Partitions};
-use crate::runtime::operators::stateful::{Output, Stateful, Table, expect_schema};
+use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing, expect_schema};
 use crate::runtime::operators::window::BATCH_ROWS;
 use arrow::array::{ArrayRef, Int8Array, RecordBatch};
 use arrow::datatypes::{Schema, SchemaRef};
@@ -159,6 +159,14 @@ impl Stateful for Normalize {
 
     fn memory_bytes(&self) -> usize {
         self.partitions.memory_bytes() + self.rows_bytes
+    }
+
+    fn is_timeless(&self) -> bool {
+        true
+    }
+
+    fn timing(&self) -> Timing {
+        Timing::NONE
     }
 }
 

@@ -14,7 +14,7 @@
 //! the number of slices, or on a checkpoint and restore in between.
 
 use crate::runtime::operators::encoding::{Encoding, RowBytes};
-use crate::runtime::operators::stateful::{Output, Stateful, Table, expect_schema, external};
+use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing, expect_schema, external};
 use crate::runtime::operators::window::{BATCH_ROWS, TIME_LIMIT_US};
 use crate::runtime::operators::{evaluate, evaluate_predicate};
 use crate::state::hash;
@@ -174,6 +174,10 @@ impl Stateful for SessionAggregate {
 
     fn memory_bytes(&self) -> usize {
         self.open.memory_bytes() + self.layers.memory_bytes()
+    }
+
+    fn timing(&self) -> Timing {
+        Timing { due_us: self.open.next_check(), from_us: self.open.first_start().unwrap_or(i64::MAX) }
     }
 }
 

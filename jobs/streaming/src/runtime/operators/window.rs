@@ -11,7 +11,7 @@ mod shape;
 
 use crate::dataflow::Window;
 use crate::runtime::operators::groups::{Aggregation, Frozen, Live};
-use crate::runtime::operators::stateful::{Output, Stateful, Table, expect_schema, external};
+use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing, expect_schema, external};
 use crate::runtime::operators::{evaluate, evaluate_predicate};
 use crate::state::hash;
 use arrow::array::{
@@ -196,6 +196,11 @@ impl Stateful for WindowAggregate {
             Pane::Frozen(frozen) => frozen.memory_bytes(),
         };
         self.panes.values().map(of).sum()
+    }
+
+    fn timing(&self) -> Timing {
+        let due_us = self.panes.keys().filter_map(|pane| self.shape.next_end(*pane, self.watermark_us)).min();
+        Timing { due_us, from_us: i64::MAX }
     }
 }
 

@@ -62,6 +62,11 @@ impl Open {
         self.starts.first_key_value().map(|(start, _)| *start)
     }
 
+    /// Not after the end of any session.
+    pub fn next_check(&self) -> Option<i64> {
+        self.checks.first().map(|(check_us, _)| *check_us)
+    }
+
     /// The live fragment of the session that a row belongs to. None if the row is late.
     pub fn place(&mut self, key: &[u8], time: i64, watermark_us: i64, layers: &mut Layers) -> Option<u32> {
         let gap_us = self.gap_us;
