@@ -297,4 +297,15 @@ impl Lowering<'_> {
         let upsert = self.graph.add("upsert", &format!("{keys:?}"), vec![node], fields, operator);
         upsert.map_err(|error| planner(&error, places))
     }
+
+    /// Upserts by key as a changelog. What it does is told by the names of columns: the places of a source's columns are
+    /// those of all that the file reads.
+    pub(crate) fn normalize(&mut self, source: usize, keys: Vec<usize>, places: &[Place<'_>]) -> Lowered<usize> {
+        let node = self.exchange(source, keys.clone(), places)?;
+        let fields = self.graph.fields(node);
+        let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+        let does = format!("{} by {keys:?}", names.join(","));
+        let node = self.graph.add("normalize", &does, vec![node], fields, Operator::Normalize { keys });
+        node.map_err(|error| planner(&error, places))
+    }
 }
