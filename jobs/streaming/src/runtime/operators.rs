@@ -5,6 +5,7 @@ pub mod encoding;
 pub mod group_aggregate;
 pub mod groups;
 pub mod join;
+pub mod lookup;
 pub mod normalize;
 pub mod over;
 pub mod paged;
@@ -12,6 +13,7 @@ pub mod partitions;
 pub mod plan;
 pub mod session;
 pub mod stateful;
+pub mod temporal;
 #[cfg(test)]
 pub mod testing;
 pub mod top_n;

@@ -98,6 +98,7 @@ fn holds_state(operator: &Operator) -> bool {
         | Operator::WindowAggregate { .. }
         | Operator::GroupAggregate { .. }
         | Operator::Join(_)
+        | Operator::Temporal(_)
         | Operator::TopN { .. }
         | Operator::Over { .. }
         | Operator::Upsert { .. }
@@ -106,6 +107,7 @@ fn holds_state(operator: &Operator) -> bool {
         | Operator::Filter { .. }
         | Operator::Unnest { .. }
         | Operator::Exchange { .. }
+        | Operator::Lookup(_)
         | Operator::Union
         | Operator::Sink { .. }
         | Operator::Collect => false,

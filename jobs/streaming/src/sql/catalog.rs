@@ -11,6 +11,7 @@ use super::statements::{ColumnKind, Script, SelectQuery, StatementBody, TableSta
 use super::text::Positions;
 use super::types::{ScriptTypes, canonical_expr, event_time};
 use super::unnest::UnnestPlanner;
+use super::version::VersionPlanner;
 use super::window::WindowPlanner;
 use crate::batch::BatchContext;
 use crate::functions::{
@@ -196,7 +197,7 @@ impl Catalog {
     /// The plan of a query as it is written.
     pub(crate) fn query(&self, query: &SelectQuery) -> Result<LogicalPlan> {
         let plan = self.planner().sql_statement_to_plan(ast::Statement::Query(query.ast.clone()))?;
-        super::group_window::expand(super::unnest::expand(plan)?)
+        super::group_window::expand(super::unnest::expand(super::as_of::convert(plan)?)?)
     }
 
     fn add_table(
@@ -353,7 +354,11 @@ fn table_time(plan: &LogicalPlan, table: &str, column: String, watermark: Expr) 
 }
 
 fn relation_planners(positions: Arc<Positions>) -> Vec<Arc<dyn RelationPlanner>> {
-    vec![Arc::new(WindowPlanner { positions: Arc::clone(&positions) }), Arc::new(UnnestPlanner { positions })]
+    vec![
+        Arc::new(VersionPlanner { positions: Arc::clone(&positions) }),
+        Arc::new(WindowPlanner { positions: Arc::clone(&positions) }),
+        Arc::new(UnnestPlanner { positions }),
+    ]
 }
 
 fn session(

@@ -4,6 +4,7 @@
 //! whether its queries fit its tables is found out by planning.
 
 use super::text::{Name, Positions, Span, Tok};
+use crate::dataflow::LookupCache;
 use arrow::datatypes::DataType;
 use connectors::{OptionEntry, TableDef};
 use datafusion::sql::sqlparser::ast;
@@ -73,6 +74,8 @@ pub struct TableStatement {
     pub def: TableDef,
     /// From the option `watermark.idle`, which is the engine's and not the connector's.
     pub idle_ms: Option<u64>,
+    /// From the options `lookup.cache.*`, which are the engine's too.
+    pub lookup_cache: Option<LookupCache>,
 }
 
 #[derive(Clone, Debug)]
@@ -144,6 +147,8 @@ pub struct SelectQuery {
     pub(crate) relations: BTreeSet<String>,
     /// Models that it names in `predict('model', …)`.
     pub(crate) models: BTreeSet<String>,
+    /// Whether it says `FOR SYSTEM_TIME AS OF`.
+    pub(crate) as_of: bool,
 }
 
 impl StatementBody {

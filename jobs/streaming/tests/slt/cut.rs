@@ -4,6 +4,7 @@
 //! A position of `files` is the number of a record, so each part of a batch has its own. Where records are changes, a record
 //! is some rows; how many is found by reading from every record on.
 
+use crate::looked::Looked;
 use crate::random::Random;
 use arrow::array::RecordBatch;
 use connectors::{
@@ -26,6 +27,7 @@ const PARTS_OF_HALF: usize = 12;
 pub fn find(name: &str) -> Option<&'static dyn Connector> {
     match name {
         "files" => Some(&Cut),
+        "table" => Some(&Looked),
         name => connectors::find(name),
     }
 }
