@@ -4,7 +4,7 @@
 //! the runtime calls [`Sink::write`]. A query that takes rows back gives a *changelog*: every row has a weight, +1 for a
 //! row that is there now and -1 for one that is there no longer, and the runtime calls [`Sink::change`]. What a table does
 //! with a changelog is [`Connector::takes`]; a table that appends only is refused for such a query before the job runs
-//! ([`crate::refuses_changes`]). Sources append only.
+//! ([`crate::refuses_changes`]). What a source gives is [`Connector::gives`], in the same two ways.
 
 use arrow::array::{Int8Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
@@ -93,7 +93,8 @@ pub struct BadRecord {
 #[derive(Debug)]
 pub enum Polled {
     /// Rows of one split, in its order. `next` is where to go on after them: it rides with the rows, so that a
-    /// checkpoint never runs ahead of what was processed. A batch may be empty when all its records were bad.
+    /// checkpoint never runs ahead of what was processed. A batch may be empty when all its records were bad. The batch
+    /// of a table that gives more than [`Gives::Rows`] has one column more, the last one: the weights.
     Batch { split: usize, batch: RecordBatch, next: Position, bad: Vec<BadRecord> },
     /// This split has ended and gives nothing more.
     SplitEnd { split: usize },
@@ -198,6 +199,20 @@ pub enum Takes {
     Changes,
 }
 
+/// What a source gives; it is said of the table's declaration, before anything is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gives {
+    /// Rows that stay.
+    Rows,
+    /// Changes of rows, as [`Takes::Changes`] takes them: +1 for a row that is there now, -1 for one that is there no
+    /// longer, with all of its columns.
+    Changes,
+    /// One row per primary key, which is not empty and never null: +1 replaces whatever was under its key, -1 says that
+    /// nothing is, and then only the columns of the key mean anything. All that is said of a key is in one split, in its
+    /// order. A reader is always asked for the columns of the key, too.
+    Upserts,
+}
+
 /// One option that a connector understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OptionInfo {
@@ -250,6 +265,11 @@ pub trait Connector: Send + Sync {
         None
     }
 
+    /// What the rows of the table are when it is read.
+    fn gives(&self, _table: &TableDef) -> Gives {
+        Gives::Rows
+    }
+
     /// Whether a table may be opened for reading with struct columns that have lost some of their fields: those are then
     /// not decoded.
     fn reads_fields(&self, _table: &TableDef) -> bool {
@@ -259,7 +279,8 @@ pub trait Connector: Send + Sync {
     /// The names of all splits, in an order that every task sees alike. May ask the other end.
     fn splits(&self, table: &TableDef, context: &Context) -> Result<Vec<String>>;
 
-    /// `projection`: the columns wanted, as indices into the table's schema; batches hold exactly these.
+    /// `projection`: the columns wanted, as indices into the table's schema; batches hold exactly these, and a weight
+    /// where the table gives changes.
     fn open_source(
         &self,
         table: &TableDef,

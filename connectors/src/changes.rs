@@ -1,11 +1,22 @@
-//! What sinks share about changelogs: who takes them, and reading weights.
+//! What connectors share about changelogs: who takes and gives them, and reading weights.
 //!
 //! Invariant: a weight is +1 or -1; anything else is an error of whoever gave it, never rounded to one of the two.
 
-use crate::{Error, Result, TableDef, Takes, find, registry};
+use crate::{Error, Gives, Result, TableDef, Takes, find, registry};
 use arrow::array::{Array, BooleanArray, Int8Array, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{filter_record_batch, not};
+use arrow::datatypes::{DataType, Field};
+
+/// The last column of what a source of changes gives.
+pub(crate) fn weight_field() -> Field {
+    Field::new("weight", DataType::Int8, false)
+}
+
+/// What the rows of a table are when it is read; rows, where the connector does not exist, which is told elsewhere.
+pub fn gives(table: &TableDef) -> Gives {
+    find(table.connector()).map_or(Gives::Rows, |connector| connector.gives(table))
+}
 
 /// Why this table cannot be written by a query that takes rows back, with the way out, in one sentence; `None` where it
 /// can, and for a connector that does not exist, which is told elsewhere.

@@ -3,15 +3,18 @@
 //! Invariant: a record that does not decode is set aside with its position, its bytes and the reason; it never takes a
 //! neighbour with it and never disappears.
 //! Invariant: batches hold exactly the wanted columns in their order, bound by written case; what a record has beyond
-//! them is ignored and what it lacks is null.
+//! them is ignored and what it lacks is null. Where records are changes, a last column holds their weights.
 
 mod csv;
 mod encode;
+mod envelope;
 mod json;
+mod plain_key;
 mod raw;
 mod records;
 mod split;
 pub(crate) mod timestamp;
+mod upserts;
 
 pub use encode::Encoder;
 pub use split::{LineSplitter, Lines};
@@ -22,6 +25,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use jobs::Diagnostic;
 use records::{Engine, Records};
 use timestamp::TimestampForm;
+use upserts::Upserts;
 
 pub const FORMAT: OptionInfo = OptionInfo {
     name: "format",
@@ -50,6 +54,16 @@ pub const CSV_HEADER: OptionInfo = OptionInfo {
     default: Some("true"),
     required: false,
     doc: "whether a file begins with a line of column names, by which columns are then bound",
+};
+
+/// How the keys of records are written, where a record without a value is told by its key.
+pub const KEY_FORMAT: OptionInfo = OptionInfo {
+    name: "key.format",
+    kind: "plain|json",
+    default: None,
+    required: false,
+    doc: "source, changelog = 'upsert': how a record's key is written: plain, the text of a key of one column, or json, an \
+          object; default plain for one column, and the table's format for several",
 };
 
 /// How the records of a table are written.
@@ -92,6 +106,8 @@ pub type Rejected = (u64, Vec<u8>, String);
 pub struct Decoder {
     records: Records,
     engine: Box<dyn Engine>,
+    /// Where records are upserts.
+    upserts: Option<Upserts>,
 }
 
 impl Decoder {
@@ -103,21 +119,38 @@ impl Decoder {
 
     /// Like [`Decoder::new`], for CSV whose fields come in the order of `names`, for example of a header line.
     pub fn with_csv_columns(schema: SchemaRef, table: &TableDef, names: &[String]) -> Result<Self, Diagnostic> {
-        let engine: Box<dyn Engine> = match Format::of(table)? {
-            Format::Json => json::engine(schema, TimestampForm::of(table)?)?,
-            Format::Csv => Box::new(csv::CsvEngine::new(schema, csv::delimiter(table)?, names)?),
-            Format::Raw => Box::new(raw::RawEngine::new(schema, table)?),
-        };
-        Ok(Self { records: Records::default(), engine })
+        Ok(Self { records: Records::default(), engine: engine(schema, table, names)?, upserts: None })
+    }
+
+    /// For records that are changes in Debezium's envelope; a last column holds their weights. With a primary key they are
+    /// upserts, see [`crate::Gives::Upserts`], and its columns are among those of `schema`.
+    pub fn for_envelopes(schema: SchemaRef, table: &TableDef) -> Result<Self, Diagnostic> {
+        let keys = upserts::key_places(&schema, table)?;
+        let engine = envelope::EnvelopeEngine::new(schema, keys, TimestampForm::of(table)?)?;
+        Ok(Self { records: Records::default(), engine: Box::new(engine), upserts: None })
+    }
+
+    /// For records that are upserts by primary key, whose columns are among those of `schema`; a last column holds their
+    /// weights. `key_columns`: the table's columns that records' keys hold, in that order.
+    pub fn for_upserts(schema: SchemaRef, table: &TableDef, key_columns: &[usize]) -> Result<Self, Diagnostic> {
+        let upserts = Upserts::new(&schema, table, key_columns)?;
+        Ok(Self { upserts: Some(upserts), ..Self::new(schema, table)? })
     }
 
     pub fn push(&mut self, record: &[u8], position: u64) {
         self.records.push(record, position);
     }
 
+    /// A record with a key and without a value, where records are upserts.
+    pub fn push_removal(&mut self, key: &[u8], position: u64) {
+        if let Some(upserts) = &mut self.upserts {
+            upserts.removals.push(key, position);
+        }
+    }
+
     /// Records pushed since the last flush, good and bad.
     pub fn len(&self) -> usize {
-        self.records.len()
+        self.records.len() + self.upserts.as_ref().map_or(0, |upserts| upserts.removals.len())
     }
 
     pub fn is_empty(&self) -> bool {
@@ -132,9 +165,22 @@ impl Decoder {
     /// The good records as one batch, in order, and the bad ones, in order.
     pub fn flush(&mut self) -> (RecordBatch, Vec<Rejected>) {
         let decoded = records::decode_all(&self.records, self.engine.as_mut());
+        let decoded = match &mut self.upserts {
+            Some(upserts) => upserts.merged(&self.records, decoded),
+            None => decoded,
+        };
         self.records.clear();
         decoded
     }
+}
+
+/// What reads the values of a table's records.
+fn engine(schema: SchemaRef, table: &TableDef, names: &[String]) -> Result<Box<dyn Engine>, Diagnostic> {
+    Ok(match Format::of(table)? {
+        Format::Json => json::engine(schema, TimestampForm::of(table)?)?,
+        Format::Csv => Box::new(csv::CsvEngine::new(schema, csv::delimiter(table)?, names)?),
+        Format::Raw => Box::new(raw::RawEngine::new(schema, table)?),
+    })
 }
 
 impl std::fmt::Debug for Decoder {

@@ -24,11 +24,10 @@ pub mod usual;
 mod values;
 
 use crate::api::{
-    Connector, Context, Delivery, Error, OptionInfo, Result, Sink, SourceReader, SplitStart, TableDef, Takes,
+    Connector, Context, Delivery, Gives, OptionInfo, Result, Sink, SourceReader, SplitStart, TableDef, Takes,
 };
 use crate::formats;
 use at_least_once::AtLeastOnceSink;
-use changelog::Changelog;
 use exactly_once::ExactlyOnceSink;
 use jobs::Diagnostic;
 use settings::Settings;
@@ -89,7 +88,8 @@ static OPTIONS: &[OptionInfo] = &[
         "dead_letter|drop|fail",
         Some("dead_letter"),
         false,
-        "source: what becomes of a record that does not decode; a record without a value (a tombstone) is one",
+        "source: what becomes of a record that does not decode; without option 'changelog' a record without a value (a \
+         tombstone) is one",
     ),
     option(
         "group.id",
@@ -110,10 +110,11 @@ static OPTIONS: &[OptionInfo] = &[
         "upsert|debezium",
         None,
         false,
-        "sink: what becomes of rows that a query takes back: upsert, records by primary key, and a record without a value \
-         (a tombstone) for a row that is gone; debezium, every change as Debezium's JSON envelope with before, after and \
-         op; without it such a query is refused",
+        "that records are changes of rows: upsert, a record is the row of its primary key, and one without a value (a \
+         tombstone) says that the row is gone; debezium, every change is in Debezium's JSON envelope with before, after \
+         and op; without it a query that takes rows back cannot be written, and every record that is read is a row",
     ),
+    formats::KEY_FORMAT,
     option(
         "delivery",
         "exactly_once|at_least_once",
@@ -189,12 +190,16 @@ impl Connector for Kafka {
         Settings::of(table).map_or(Takes::Append, |settings| settings.changelog.takes())
     }
 
+    fn gives(&self, table: &TableDef) -> Gives {
+        Settings::of(table).map_or(Gives::Rows, |settings| settings.changelog.gives(table))
+    }
+
     fn to_take_changes(&self, _table: &TableDef) -> Option<&'static str> {
         Some("add changelog = 'upsert' with PRIMARY KEY (…) NOT ENFORCED, or changelog = 'debezium'")
     }
 
     fn splits(&self, table: &TableDef, context: &Context) -> Result<Vec<String>> {
-        let settings = to_read(table, context)?;
+        let settings = Settings::open(table, context)?;
         let partitions = cluster::partitions(&settings)?;
         Ok(partitions.iter().map(i32::to_string).collect())
     }
@@ -206,7 +211,7 @@ impl Connector for Kafka {
         splits: &[SplitStart],
         context: &Context,
     ) -> Result<Box<dyn SourceReader>> {
-        let settings = to_read(table, context)?;
+        let settings = Settings::open(table, context)?;
         Ok(Box::new(Source::open(settings, table, projection, splits)?))
     }
 
@@ -218,17 +223,4 @@ impl Connector for Kafka {
             _ => Box::new(AtLeastOnceSink::open(settings, table)?),
         })
     }
-}
-
-/// The settings of a table that is read. A changelog's records are no rows, and taken for rows they would give wrong ones.
-fn to_read(table: &TableDef, context: &Context) -> Result<Settings> {
-    let settings = Settings::open(table, context)?;
-    if settings.changelog == Changelog::None {
-        return Ok(settings);
-    }
-    Err(Error::Fatal(format!(
-        "table '{}' has option 'changelog', and changelogs are only written yet; to read the records of topic '{}' as they \
-         are, declare it as another table without that option",
-        table.name, settings.topic
-    )))
 }

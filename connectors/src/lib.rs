@@ -21,7 +21,7 @@ mod table;
 mod testing;
 
 pub use api::*;
-pub use changes::refuses_changes;
+pub use changes::{gives, refuses_changes};
 pub use kafka::usual as usual_brokers;
 pub use options::Options;
 pub use registry::{check_table, find, registry};

@@ -7,6 +7,7 @@ mod cli;
 mod client;
 mod demo;
 mod dev;
+mod functions;
 mod models;
 mod predict;
 mod run;

@@ -7,7 +7,7 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, Sca
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use streaming::functions::{Functions, declared_predict};
+use streaming::functions::Functions;
 use training::predictor::Predictor;
 
 /// The models that a job's SQL names, loaded once per task.
@@ -37,13 +37,14 @@ fn load(model_dir: &Path, models: &[String]) -> std::result::Result<BTreeMap<Str
 /// none still has to understand its whole file.
 pub fn functions(model_dir: &Path, models: &[String]) -> std::result::Result<Functions, String> {
     if models.is_empty() {
-        return Ok(Functions::new().with(declared_predict()));
+        return Ok(crate::functions::declared());
     }
-    Ok(Functions::new().with(ScalarUDF::new_from_impl(Predict {
+    let predict = ScalarUDF::new_from_impl(Predict {
         signature: Signature::variadic_any(Volatility::Volatile),
         aliases: vec!["ml_predict".to_string()],
         models: load(model_dir, models)?,
-    })))
+    });
+    Ok(Functions::new().with(predict).and(&crate::functions::own()))
 }
 
 impl std::fmt::Debug for Predict {

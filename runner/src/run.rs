@@ -205,7 +205,7 @@ async fn start(job: &JobSpec, here: &Here, stop: &Arc<AtomicBool>) -> anyhow::Re
 }
 
 async fn start_stream(job: &JobSpec, body: &StreamBody, here: &Here) -> anyhow::Result<LocalRun> {
-    let script = streaming::sql::parse(&body.sql).map_err(|wrong| anyhow!("{wrong:?}"))?;
+    let script = crate::functions::parse(&body.sql).map_err(|wrong| anyhow!("{wrong:?}"))?;
     let functions =
         crate::predict::functions(&here.model_dir(), &body.models).map_err(|error| anyhow!("failed to {error}"))?;
     let dataflow =
@@ -336,10 +336,10 @@ async fn look_at(id: &JobId, working: &mut BTreeMap<JobId, Work>, here: &Here) -
 /// by Ctrl-C.
 async fn select(config: &RunConfig, here: &Here, statement: usize, mut ended: Ended<'_>) -> anyhow::Result<bool> {
     use futures::{FutureExt, StreamExt};
-    let script = streaming::sql::parse(&config.text).map_err(|wrong| anyhow!("{wrong:?}"))?;
+    let script = crate::functions::parse(&config.text).map_err(|wrong| anyhow!("{wrong:?}"))?;
     let body = script.statements.get(statement).map(|statement| &statement.body);
     if matches!(body, Some(StatementBody::Describe(_) | StatementBody::Show(_))) {
-        let functions = streaming::functions::Functions::new().with(streaming::functions::declared_predict());
+        let functions = crate::functions::declared();
         let rows = streaming::sql::describe(&script, statement, &functions).map_err(|wrong| anyhow!("{wrong:?}"))?;
         Printer::new(config.json).print(&rows)?;
         return Ok(true);

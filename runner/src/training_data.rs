@@ -14,7 +14,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use streaming::batch::BatchContext;
-use streaming::functions::{Functions, declared_predict};
 use training::Data;
 
 /// Between looks at a table that has too few rows yet, or for the rows that the chief writes.
@@ -31,9 +30,9 @@ pub async fn read(body: &TrainBody, context: &Context) -> Result<Data, String> {
 }
 
 async fn query(body: &TrainBody, query: &str, context: &Context) -> Result<Vec<RecordBatch>, String> {
-    let script = streaming::sql::parse(&body.sql).map_err(told)?;
+    let script = crate::functions::parse(&body.sql).map_err(told)?;
     // The file may score in other statements than this; here nothing does.
-    let functions = Functions::new().with(declared_predict());
+    let functions = crate::functions::declared();
     streaming::batch::collect(&script, query, &functions, BatchContext::new(context.clone()))
         .await
         .map_err(|error| format!("read the training rows of model '{}': {}", body.model, chain(&error)))

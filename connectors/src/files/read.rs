@@ -1,6 +1,6 @@
 //! Reads files one after another.
 
-use super::has_header;
+use super::{has_header, is_changelog};
 use crate::formats::{Decoder, Format, LineSplitter, Lines};
 use crate::{BadRecord, Context, Error, Polled, Position, Result, SourceReader, SplitStart, TableDef};
 use arrow::datatypes::SchemaRef;
@@ -77,6 +77,8 @@ impl FilesReader {
                 Decoder::with_csv_columns(self.wanted.clone(), &self.table, &names)
                     .map_err(|wrong| Error::Fatal(format!("'{}' does not fit: {wrong}", path.display())))?
             }
+        } else if is_changelog(&self.table)? {
+            Decoder::for_envelopes(self.wanted.clone(), &self.table)?
         } else {
             Decoder::new(self.wanted.clone(), &self.table)?
         };

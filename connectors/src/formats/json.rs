@@ -1,8 +1,7 @@
 //! JSON objects, one per record, read in one pass straight into the columns that are wanted.
 //!
 //! A record's bytes are walked once: fields that are wanted are appended to their columns, all others are skipped
-//! without being built. Wanting only some fields of a STRUCT is a schema whose struct has only those. Tables with a
-//! column of a rarer type (maps, decimals, dates, …) go through Arrow's own decoder as a whole.
+//! without being built. Wanting only some fields of a STRUCT is a schema whose struct has only those.
 //!
 //! Invariant: no record can reach into another: what a bad one has left in the columns is cut off before the next.
 //! Invariant: nesting is bounded, so that a hostile record cannot exhaust the stack.
@@ -10,28 +9,32 @@
 //! in text, and that escapes in skipped text are not looked into.
 
 mod column;
+mod map;
 mod object;
-mod tape;
+mod scalar;
 mod walk;
-
-pub use tape::plain;
 
 use super::records::{Engine, Failure, Records, without_columns};
 use super::timestamp::TimestampForm;
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use arrow::error::ArrowError;
 use jobs::Diagnostic;
 use object::Object;
 use std::ops::Range;
-use tape::TapeEngine;
 use walk::Walk;
 
 /// The engine for JSON records whose wanted columns are `schema`.
 pub fn engine(schema: SchemaRef, form: TimestampForm) -> Result<Box<dyn Engine>, Diagnostic> {
-    Ok(match JsonEngine::new(schema.clone(), form) {
-        Some(engine) => Box::new(engine),
-        None => Box::new(TapeEngine::new(schema, form)?),
-    })
+    match JsonEngine::new(schema.clone(), form) {
+        Some(engine) => Ok(Box::new(engine)),
+        None => {
+            let unread = |field: &&FieldRef| column::Column::new(field, form).is_none();
+            let found = schema.fields().iter().find(unread);
+            let (name, kind) = found.map_or(("?", &DataType::Null), |field| (field.name().as_str(), field.data_type()));
+            Err(Diagnostic::new(format!("column '{name}' cannot be read from JSON: {kind} has no form there")))
+        }
+    }
 }
 
 pub struct JsonEngine {
@@ -40,7 +43,7 @@ pub struct JsonEngine {
 }
 
 impl JsonEngine {
-    /// None when a column is of a type that only Arrow's decoder reads.
+    /// None when a column is of a type that has no form in JSON.
     pub fn new(schema: SchemaRef, form: TimestampForm) -> Option<Self> {
         let root = Object::new(schema.fields(), form)?;
         Some(Self { schema, root })
@@ -109,6 +112,14 @@ impl Engine for JsonEngine {
         };
         rejected.append(&mut bad);
         Ok(batch)
+    }
+}
+
+/// Arrow's message without its "Json error: ".
+pub fn plain(why: &ArrowError) -> String {
+    match why {
+        ArrowError::JsonError(text) | ArrowError::CsvError(text) | ArrowError::ParseError(text) => text.clone(),
+        other => other.to_string(),
     }
 }
 

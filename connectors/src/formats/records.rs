@@ -1,6 +1,7 @@
 //! Buffered records, and the search for the bad ones among them.
 //!
-//! Invariant: every pushed record ends up either as one row or as one rejection, in order. An engine decodes a whole
+//! Invariant: every pushed record ends up either as one row (as some, where records are changes) or as one rejection, in
+//! order. An engine decodes a whole
 //! range at once. Bad records that it finds by themselves it sets aside on the way; otherwise it gives up as a whole, and
 //! only a range that fails is taken apart, so that good input pays nothing and `k` bad records among `n` cost about
 //! `n log k` more.
@@ -54,6 +55,17 @@ impl Records {
         &self.bytes[self.start(at)..self.ends[at]]
     }
 
+    /// The record at a position.
+    pub fn at_position(&self, position: u64) -> Option<usize> {
+        self.positions.binary_search(&position).ok()
+    }
+
+    /// The positions of those that were not rejected.
+    pub fn good_positions(&self, rejected: &[Rejected]) -> Vec<u64> {
+        let mut rejected = rejected.iter().map(|(position, ..)| *position).peekable();
+        self.positions.iter().copied().filter(|position| rejected.next_if_eq(position).is_none()).collect()
+    }
+
     fn start(&self, at: usize) -> usize {
         if at == 0 { 0 } else { self.ends[at - 1] }
     }
@@ -78,7 +90,7 @@ pub struct Failure {
 pub trait Engine: Send {
     fn schema(&self) -> &SchemaRef;
 
-    /// All of the range as rows, less the records that it adds to `rejected` in their order; or nothing, and nothing is
+    /// All of the range as rows, one for each record unless records are changes, less the records that it adds to `rejected` in their order; or nothing, and nothing is
     /// added then. Must not be confused by an earlier failure.
     fn decode(
         &mut self,

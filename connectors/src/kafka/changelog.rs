@@ -1,4 +1,4 @@
-//! What a changelog becomes in a topic, and rows and changes as records.
+//! What a changelog is in a topic, and rows and changes as records.
 //!
 //! - none: rows are appended; changes are refused.
 //! - `upsert`: a row is a record under its primary key, a row that is there no longer a tombstone: the same key without a
@@ -11,7 +11,7 @@ use super::debezium::Envelopes;
 use super::keys::{KeyEncoder, Keys};
 use super::settings::Settings;
 use super::values::ValueEncoder;
-use crate::api::{Error, Result, TableDef, Takes};
+use crate::api::{Error, Gives, Result, TableDef, Takes};
 use crate::changes;
 use arrow::array::{Int8Array, RecordBatch};
 
@@ -28,6 +28,15 @@ impl Changelog {
             Self::None => Takes::Append,
             Self::Upsert => Takes::Upsert,
             Self::Debezium => Takes::Changes,
+        }
+    }
+
+    /// With a primary key an envelope need not hold all of the row that went.
+    pub fn gives(self, table: &TableDef) -> Gives {
+        match self {
+            Self::None => Gives::Rows,
+            Self::Debezium if table.primary_key.is_empty() => Gives::Changes,
+            Self::Upsert | Self::Debezium => Gives::Upserts,
         }
     }
 }

@@ -172,6 +172,7 @@ impl Settings {
             None => BUFFER_MIB,
         };
         wrong.extend(unfit_changelog(table, changelog, &key_columns));
+        wrong.extend(unfit_key_format(table, changelog, &key_columns));
         let settings = Self {
             table: table.name.clone(),
             topic,
@@ -324,6 +325,25 @@ fn unfit_changelog(table: &TableDef, changelog: Changelog, key_columns: &[usize]
                 .wrong(formats::FORMAT.name, "changelog = 'debezium' is written as JSON")
                 .help("leave out option 'format'")
         }),
+    }
+}
+
+/// A form of keys that is chosen for nothing, or that does not fit.
+fn unfit_key_format(table: &TableDef, changelog: Changelog, key_columns: &[usize]) -> Option<Diagnostic> {
+    let options = Options::new(table);
+    let key = formats::KEY_FORMAT.name;
+    match (options.one_of(key, &["plain", "json"]), changelog) {
+        (Err(wrong), _) => Some(wrong),
+        (Ok(None), _) => None,
+        (Ok(Some("plain")), Changelog::Upsert) if key_columns.len() > 1 => Some(
+            options
+                .wrong(key, format!("a key of {} columns has no plain text", key_columns.len()))
+                .help("use key.format = 'json'"),
+        ),
+        (Ok(Some(_)), Changelog::Upsert) => None,
+        (Ok(Some(_)), _) => {
+            Some(options.wrong(key, "option 'key.format' is for changelog = 'upsert'").help("leave it out"))
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! A bounded partition ends at what was in it, committed, when it was opened; control records and compacted gaps at its
 //! end are passed by Kafka's own end-of-partition event.
 
+use super::changelog::Changelog;
 use super::cluster::{self, Watch};
 use super::settings::{BadData, Settings, Startup};
 use crate::api::{BadRecord, Error, Polled, Position, Result, SourceReader, SplitStart, TableDef};
@@ -57,7 +58,7 @@ struct Split {
     name: String,
     partition: i32,
     decoder: Decoder,
-    /// Records without a value, which no decoder sees.
+    /// Records without a value that no decoder sees.
     valueless: Vec<BadRecord>,
     /// When the first record of the batch came.
     since: Option<Instant>,
@@ -90,7 +91,7 @@ impl Source {
             let mut split = Split {
                 name: start.split.clone(),
                 partition,
-                decoder: Decoder::new(Arc::clone(&wanted), table)?,
+                decoder: source.decoder(&wanted, table)?,
                 valueless: Vec::new(),
                 since: None,
                 next: 0,
@@ -123,6 +124,15 @@ impl Source {
         }
         source.consumer.assign(&assignment).map_err(|error| source.failed("begin to read", &error))?;
         Ok(source)
+    }
+
+    fn decoder(&self, wanted: &SchemaRef, table: &TableDef) -> Result<Decoder> {
+        let wanted = Arc::clone(wanted);
+        Ok(match self.settings.changelog {
+            Changelog::None => Decoder::new(wanted, table)?,
+            Changelog::Upsert => Decoder::for_upserts(wanted, table, &self.settings.key_columns)?,
+            Changelog::Debezium => Decoder::for_envelopes(wanted, table)?,
+        })
     }
 
     fn failed(&self, doing: &str, error: &KafkaError) -> Error {
@@ -273,15 +283,26 @@ impl Source {
         if split.end.is_some_and(|end| offset >= end) {
             return Step::Finish(at);
         }
-        match message.payload() {
-            Some(payload) => split.decoder.push(payload, offset),
-            None => split.valueless.push(BadRecord {
-                split: split.name.clone(),
-                position: offset,
-                bytes: Vec::new(),
-                error: "the record has no value (a tombstone), which is no row".to_owned(),
-            }),
-        }
+        let valueless = match (message.payload(), self.settings.changelog, message.key()) {
+            (Some(payload), ..) => {
+                split.decoder.push(payload, offset);
+                None
+            }
+            (None, Changelog::Upsert, Some(key)) => {
+                split.decoder.push_removal(key, offset);
+                None
+            }
+            // The deletion was told by the envelope before it; this one is for whoever compacts the topic.
+            (None, Changelog::Debezium, _) => None,
+            (None, Changelog::Upsert, None) => Some("the record has neither key nor value"),
+            (None, Changelog::None, _) => Some("the record has no value (a tombstone), which is no row"),
+        };
+        split.valueless.extend(valueless.map(|error| BadRecord {
+            split: split.name.clone(),
+            position: offset,
+            bytes: Vec::new(),
+            error: error.to_owned(),
+        }));
         split.next = offset + 1;
         if split.since.is_none() {
             split.since = Some(Instant::now());

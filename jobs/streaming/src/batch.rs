@@ -1,18 +1,21 @@
 //! SQL over input that ends, through DataFusion's own engine: bare SELECTs, training rows, and the answer that the
 //! streaming operators are held against.
 //!
-//! Invariant: a table that never ends is refused before anything is read; a record that does not decode is counted.
+//! Invariant: a table that never ends is refused before anything is read; a record that does not decode is counted. Of a
+//! table that gives changes a query sees the rows that are left.
+
+mod settled;
 
 use crate::dataflow::Window;
 use crate::functions::{Functions, cumulate_ends, hop_starts, tumble_start};
 use crate::runtime::operators::relabel;
 use crate::sql::{
     Catalog, Place, Script, SelectQuery, Statement, StatementBody, WINDOW_COLUMNS, WindowNode, as_of_place,
-    for_each_scan, interval_us, parse, settle, spelled_field,
+    for_each_scan, interval_us, parse_with, settle, spelled_field,
 };
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use connectors::{Polled, SplitStart, TableDef};
+use connectors::{Gives, Polled, SplitStart, TableDef};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DataFusionError, NullHandling, Result as PlanResult, ScalarValue, UnnestOptions};
 use datafusion::execution::TaskContext;
@@ -30,6 +33,7 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use futures::{StreamExt, TryStreamExt};
 use jobs::Diagnostic;
+use settled::Settled;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -143,7 +147,7 @@ impl Planned {
             let moved = |error: Diagnostic| Diagnostic { span: error.span.map(|(a, b)| (moved(a), moved(b))), ..error };
             errors.into_iter().map(moved).collect()
         };
-        let whole = parse(&format!("{before}{query}")).map_err(shift)?;
+        let whole = parse_with(&format!("{before}{query}"), functions).map_err(shift)?;
         let [.., Statement { body: StatementBody::Query(select), tokens, .. }] = whole.statements.as_slice() else {
             return Err(vec![Diagnostic::new("this is not a SELECT")]);
         };
@@ -312,7 +316,11 @@ pub(crate) async fn scan(
     if splits.is_empty() {
         return Ok(Arc::new(EmptyExec::new(schema)));
     }
-    let n_partitions = open.target_partitions.clamp(1, splits.len());
+    // What one split says may be taken back by another.
+    let n_partitions = match connectors::gives(def) {
+        Gives::Rows => open.target_partitions.clamp(1, splits.len()),
+        Gives::Changes | Gives::Upserts => 1,
+    };
     let partitions = (0..n_partitions).map(|partition| {
         let splits = splits.iter().skip(partition).step_by(n_partitions);
         let splits = splits.map(|split| SplitStart { split: split.clone(), from: None }).collect();
@@ -356,7 +364,23 @@ impl Splits {
     /// Gives batches to `give` until the splits end or nobody wants more.
     fn read(&self, mut give: impl FnMut(PlanResult<RecordBatch>) -> bool, closed: impl Fn() -> bool) -> PlanResult<()> {
         // Rows are counted by a column even when none is wanted.
-        let read = if self.wanted.is_empty() { vec![0] } else { self.wanted.clone() };
+        let mut read = if self.wanted.is_empty() { vec![0] } else { self.wanted.clone() };
+        let gives = connectors::gives(&self.def);
+        if gives == Gives::Upserts {
+            let missing: Vec<usize> = self.def.primary_key.iter().filter(|key| !read.contains(key)).copied().collect();
+            read.extend(missing);
+        }
+        let mut settled = match gives {
+            Gives::Rows => None,
+            Gives::Changes | Gives::Upserts => Some(Settled::new(&self.def, &read, gives)?),
+        };
+        let named = |batch: RecordBatch| match self.wanted.is_empty() {
+            true => batch.project(&[]).map_err(DataFusionError::from),
+            false => {
+                let wanted: Vec<usize> = (0..self.wanted.len()).collect();
+                relabel(&self.schema, batch.project(&wanted)?)
+            }
+        };
         let connector = find(&self.def).map_err(|error| outside(&error))?;
         let opened = patiently(|| connector.open_source(&self.def, &read, &self.splits, &self.open.context));
         let mut reader = opened.map_err(|error| outside(&error))?;
@@ -368,20 +392,24 @@ impl Splits {
                         self.open.rows_bad.fetch_add(n, Ordering::Relaxed);
                         tracing::warn!(table = %self.def.name, n, error = %first.error, "records did not decode");
                     }
-                    let batch = match self.wanted.is_empty() {
-                        true => batch.project(&[]).map_err(DataFusionError::from),
-                        false => relabel(&self.schema, batch),
-                    };
-                    if !give(batch) {
-                        return Ok(());
+                    match &mut settled {
+                        Some(settled) => settled.add(batch)?,
+                        None if !give(named(batch)) => return Ok(()),
+                        None => {}
                     }
                 }
                 Polled::SplitEnd { .. } => {}
                 Polled::Idle if closed() => return Ok(()),
                 Polled::Idle => {}
-                Polled::End => return Ok(()),
+                Polled::End => break,
             }
         }
+        for batch in settled.map(Settled::finish).transpose()?.unwrap_or_default() {
+            if !give(named(batch)) {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@
 
 use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
-use connectors::TableDef;
+use connectors::{Gives, TableDef};
 use datafusion::common::JoinType;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
@@ -34,7 +34,8 @@ pub struct Node {
 
 #[derive(Clone, Debug)]
 pub enum Operator {
-    /// Reads a table. The emitted schema is the projected physical columns.
+    /// Reads a table. The emitted schema is the projected physical columns, and the weight where the table gives changes;
+    /// of [`Gives::Upserts`] it is an [`Operator::Normalize`] alone that understands them.
     Source {
         table: TableDef,
         /// Indices into the table's schema.
@@ -46,6 +47,12 @@ pub enum Operator {
     Project { exprs: Vec<Arc<dyn PhysicalExpr>> },
     /// Keeps rows for which the predicate is true.
     Filter { predicate: Arc<dyn PhysicalExpr> },
+    /// A row for each item of the lists in the last columns, side by side; those columns then hold the items.
+    Unnest {
+        n_lists: usize,
+        /// A row without items stays, once.
+        outer: bool,
+    },
     /// Sends each row to the slice that owns the hash of these columns.
     Exchange { keys: Vec<usize> },
     /// Event-time windows; rows come already on the slice that owns their key. Emits key columns, then window start and
@@ -97,6 +104,8 @@ pub enum Operator {
     },
     /// Before a table that is written by key: at most one row per key, the latest that is still there, as a changelog.
     Upsert { keys: Vec<usize> },
+    /// Behind a table that is read by key: its upserts as a changelog; rows come already on the slice that owns their key.
+    Normalize { keys: Vec<usize> },
     /// Rows of all inputs, in any order.
     Union,
     /// Writes a table. The input's columns are the table's, in order.
@@ -111,7 +120,8 @@ impl Operator {
         match self {
             // Keys alone, once there, stay.
             Self::GroupAggregate { aggregates, .. } => !aggregates.is_empty() || inputs[0],
-            Self::TopN { .. } | Self::Upsert { .. } => true,
+            Self::TopN { .. } | Self::Upsert { .. } | Self::Normalize { .. } => true,
+            Self::Source { table, .. } => connectors::gives(table) != Gives::Rows,
             Self::Over { time, .. } => time.is_none(),
             Self::Join(join) => join.gives_changes(inputs[0], inputs[1]),
             _ => inputs.iter().any(|changes| *changes),

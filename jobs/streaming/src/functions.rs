@@ -1,11 +1,16 @@
-//! Scalar functions that SQL may call besides DataFusion's own.
-//!
-//! Invariant: what is registered here is called with whole Arrow columns, from many threads at once.
+//! Functions that SQL may call besides DataFusion's own: those of this crate, and those that a program registers.
 
+mod asynchronous;
 mod json;
+mod registered;
+mod spelled;
 mod text;
 
-pub(crate) use json::{JsonOperators, json_functions};
+pub use asynchronous::{AsyncError, AsyncFunction, AsyncScalar, OnError};
+pub use registered::Functions;
+
+pub(crate) use json::{JsonOperators, json_array_elements, json_functions};
+pub(crate) use spelled::spelled_functions;
 pub(crate) use text::text_functions;
 
 use arrow::array::{ArrayRef, AsArray, ListArray, TimestampMicrosecondArray, TimestampMicrosecondBuilder};
@@ -15,31 +20,6 @@ use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// The functions that a job's SQL may call, besides those that DataFusion has. A later one of the same name wins.
-#[derive(Clone, Debug, Default)]
-pub struct Functions {
-    scalars: Vec<Arc<ScalarUDF>>,
-}
-
-impl Functions {
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    pub fn register(&mut self, function: ScalarUDF) {
-        self.scalars.push(Arc::new(function));
-    }
-
-    pub fn with(mut self, function: ScalarUDF) -> Self {
-        self.register(function);
-        self
-    }
-
-    pub fn scalars(&self) -> impl Iterator<Item = &Arc<ScalarUDF>> {
-        self.scalars.iter()
-    }
-}
 
 /// `predict('model', feature, …)` for checking a file where no model is at hand: it has the right shape and fails when a
 /// row reaches it.

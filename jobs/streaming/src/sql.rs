@@ -17,6 +17,7 @@ mod errors;
 mod explain;
 mod graph;
 mod group_window;
+mod grouping_sets;
 mod join;
 mod lookup;
 mod lower;
@@ -26,10 +27,12 @@ mod parse;
 mod plan;
 mod prune;
 mod refuse;
+mod repeatable;
 mod settings;
 mod shared;
 mod split;
 mod statements;
+mod subqueries;
 mod table_as;
 mod temporal;
 #[cfg(test)]
@@ -38,13 +41,14 @@ mod text;
 mod time;
 mod types;
 mod unique;
+mod unnest;
 mod uses;
 mod version;
 mod window;
 
 pub use describe::describe;
 pub use explain::{explain, explain_dot, explain_json};
-pub use parse::parse;
+pub use parse::{parse, parse_with};
 pub use plan::plan;
 pub use settings::SETTINGS;
 pub use split::ScriptJob;
@@ -67,8 +71,13 @@ use jobs::Diagnostic;
 
 /// Reads a file and plans all of it, as it would be at submission, with no model at hand.
 pub fn check(text: &str) -> Result<Script, Vec<Diagnostic>> {
-    let script = parse(text)?;
-    let functions = Functions::new().with(declared_predict());
+    check_with(text, &Functions::new())
+}
+
+/// The same, for a program that has functions of its own.
+pub fn check_with(text: &str, functions: &Functions) -> Result<Script, Vec<Diagnostic>> {
+    let script = parse_with(text, functions)?;
+    let functions = Functions::new().with(declared_predict()).and(functions);
     let mut errors = Vec::new();
     let mut checked = Vec::new();
     for (at, statement) in script.statements.iter().enumerate() {

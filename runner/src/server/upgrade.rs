@@ -4,7 +4,6 @@ use super::owner::chain;
 use crate::view::{JobPlanView, OperatorPlanView};
 use jobs::{JobBody, JobSpec};
 use streaming::coordinator::manifest;
-use streaming::functions::{Functions, declared_predict};
 use streaming::runtime::{Fate, Folder, fates};
 
 /// Operator by operator; nothing for what is no stream. `folder`: where the stream of this name keeps its checkpoints, if
@@ -22,8 +21,8 @@ pub async fn plan(spec: &JobSpec, folder: Option<&String>) -> Result<Option<JobP
         None => None,
     };
     let told = |mistakes: Vec<jobs::Diagnostic>| mistakes.first().map(ToString::to_string).unwrap_or_default();
-    let script = streaming::sql::parse(&body.sql).map_err(told)?;
-    let functions = Functions::new().with(declared_predict());
+    let script = crate::functions::parse(&body.sql).map_err(told)?;
+    let functions = crate::functions::declared();
     let dataflow = streaming::sql::plan(&script, &body.statements, &functions).await.map_err(told)?;
     let operators = fates(&dataflow, latest.as_ref()).into_iter().map(|(id, fate)| {
         let state = match fate {

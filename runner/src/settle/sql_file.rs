@@ -11,7 +11,7 @@ use jobs::{Diagnostic, JobBody, JobId, JobSpec, StreamBody, TrainBody};
 use std::path::Path;
 use streaming::batch;
 use streaming::dataflow::Dataflow;
-use streaming::functions::{Functions, declared_predict};
+use streaming::functions::Functions;
 use streaming::sql::{self, Script, ScriptJob, StatementBody};
 
 /// What is known of the text from outside of it.
@@ -42,7 +42,7 @@ struct Shared<'a> {
 }
 
 pub async fn settle(text: &str, surroundings: &Surroundings<'_>) -> Result<Settled, Vec<Diagnostic>> {
-    let script = sql::parse(text)?;
+    let script = crate::functions::parse(text)?;
     let mut diagnostics = Vec::new();
     let settings: Vec<Setting> = script
         .settings
@@ -128,7 +128,7 @@ pub async fn settle(text: &str, surroundings: &Surroundings<'_>) -> Result<Settl
 
 /// At the desk no model is at hand, but calls of `predict` are checked like any other.
 fn functions() -> Functions {
-    Functions::new().with(declared_predict())
+    crate::functions::declared()
 }
 
 /// The dataflow of these statements; nothing, with the mistakes, where they do not plan.
@@ -260,7 +260,7 @@ pub fn check_columns(script: &Script, query: &str, columns: NamedColumns<'_>) ->
 
 /// The tables that the queries of a training file read from.
 pub fn check_tables(tables: &str) -> Result<Script, Vec<Diagnostic>> {
-    let script = sql::check(tables)?;
+    let script = sql::check_with(tables, &crate::functions::own())?;
     if let Some(statement) = script.statements.iter().find(|statement| {
         !matches!(statement.body, StatementBody::Table(_) | StatementBody::View(_) | StatementBody::Set(_))
     }) {

@@ -81,7 +81,7 @@ fn dataflow(body: &StreamBody, model_dir: &Path) -> Result<Dataflow, Failure> {
         let all: Vec<String> = wrong.iter().map(ToString::to_string).collect();
         Failure::Fatal(format!("plan the job's SQL: {}", all.join("; ")))
     };
-    let script = streaming::sql::parse(&body.sql).map_err(fatal)?;
+    let script = crate::functions::parse(&body.sql).map_err(fatal)?;
     let functions = crate::predict::functions(model_dir, &body.models).map_err(Failure::Passing)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()

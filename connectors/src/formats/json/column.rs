@@ -5,13 +5,15 @@
 //!
 //! Invariant: a column never has more rows than its parent has begun; a second value for a row replaces the first.
 
+use super::map::Map;
 use super::object::Object;
+use super::scalar;
 use super::walk::{Result, Text, Walk, str_of, unescape, wrong};
 use crate::formats::is_text;
 use crate::formats::timestamp::{self, TimestampForm};
 use arrow::array::{
-    ArrayRef, BooleanArray, BooleanBufferBuilder, Float32Array, Float64Array, Int64Array, ListArray, NullBufferBuilder,
-    PrimitiveArray, StringArray, StructArray,
+    ArrayRef, BinaryArray, BooleanArray, BooleanBufferBuilder, Date32Array, Decimal128Array, Float32Array,
+    Float64Array, Int64Array, ListArray, NullBufferBuilder, PrimitiveArray, StringArray, StructArray,
 };
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
@@ -56,6 +58,21 @@ enum Values {
         ends: Vec<i32>,
         items: Box<Column>,
     },
+    Map(Map),
+    Date(Vec<i32>),
+    Time {
+        values: Vec<i64>,
+        unit: TimeUnit,
+    },
+    Decimal {
+        values: Vec<i128>,
+        precision: u8,
+        scale: i8,
+    },
+    Bytes {
+        bytes: Vec<u8>,
+        ends: Vec<i32>,
+    },
 }
 
 impl Values {
@@ -76,13 +93,22 @@ impl Values {
             DataType::Timestamp(unit, _) => Self::Timestamp { values: Vec::new(), unit: *unit, form },
             DataType::Struct(fields) => Self::Struct(Object::new(fields, form)?),
             DataType::List(item) => Self::List { ends: vec![0], items: Box::new(Column::new(item, form)?) },
+            DataType::Map(entries, _) => Self::Map(Map::new(entries, form)?),
+            DataType::Date32 => Self::Date(Vec::new()),
+            DataType::Time32(unit) | DataType::Time64(unit) => Self::Time { values: Vec::new(), unit: *unit },
+            DataType::Decimal128(precision, scale) => {
+                Self::Decimal { values: Vec::new(), precision: *precision, scale: *scale }
+            }
+            DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
+                Self::Bytes { bytes: Vec::new(), ends: vec![0] }
+            }
             _ => return None,
         })
     }
 }
 
 impl Column {
-    /// None for a type that only Arrow's decoder reads.
+    /// None for a type that has no form in JSON.
     pub fn new(field: &FieldRef, form: TimestampForm) -> Option<Self> {
         let values = Values::of(field.data_type(), form)?;
         Some(Self { field: field.clone(), nulls: NullBufferBuilder::new(0), values })
@@ -166,6 +192,14 @@ impl Column {
                 }
                 ends.push(n_items as i32);
             }
+            Values::Map(map) => map.take(walk)?,
+            Values::Date(values) => values.push(scalar::date(walk)?),
+            Values::Time { values, unit } => values.push(scalar::time_in(scalar::time(walk)?, *unit)?),
+            Values::Decimal { values, precision, scale } => values.push(scalar::decimal(walk, *precision, *scale)?),
+            Values::Bytes { bytes, ends } => {
+                scalar::bytes(walk, bytes)?;
+                ends.push(bytes.len() as i32);
+            }
         }
         self.nulls.append_non_null();
         Ok(())
@@ -176,11 +210,18 @@ impl Column {
     fn pad(&mut self, rows: usize) {
         self.nulls.append_n_nulls(rows - self.len());
         match &mut self.values {
-            Values::Integer { values, .. } | Values::Timestamp { values, .. } => values.resize(rows, 0),
+            Values::Integer { values, .. } | Values::Timestamp { values, .. } | Values::Time { values, .. } => {
+                values.resize(rows, 0)
+            }
+            Values::Date(values) => values.resize(rows, 0),
+            Values::Decimal { values, .. } => values.resize(rows, 0),
+            Values::Map(map) => map.pad(rows),
             Values::Float(values) => values.resize(rows, 0.0),
             Values::Float32(values) => values.resize(rows, 0.0),
             Values::Boolean(values) => values.append_n(rows - values.len(), false),
-            Values::Text { ends, .. } | Values::List { ends, .. } => ends.resize(rows + 1, last(ends)),
+            Values::Text { ends, .. } | Values::List { ends, .. } | Values::Bytes { ends, .. } => {
+                ends.resize(rows + 1, last(ends))
+            }
             // Its columns are filled when they come to a value, or at the end.
             Values::Struct(_) => {}
         }
@@ -192,7 +233,12 @@ impl Column {
             self.nulls.truncate(rows);
         }
         match &mut self.values {
-            Values::Integer { values, .. } | Values::Timestamp { values, .. } => values.truncate(rows),
+            Values::Integer { values, .. } | Values::Timestamp { values, .. } | Values::Time { values, .. } => {
+                values.truncate(rows)
+            }
+            Values::Date(values) => values.truncate(rows),
+            Values::Decimal { values, .. } => values.truncate(rows),
+            Values::Map(map) => map.truncate(rows),
             Values::Float(values) => values.truncate(rows),
             Values::Float32(values) => values.truncate(rows),
             Values::Boolean(values) => {
@@ -200,7 +246,7 @@ impl Column {
                     values.truncate(rows);
                 }
             }
-            Values::Text { bytes, ends } => {
+            Values::Text { bytes, ends } | Values::Bytes { bytes, ends } => {
                 ends.truncate(rows + 1);
                 bytes.truncate(last(ends) as usize);
             }
@@ -247,15 +293,32 @@ impl Column {
                 let n_items = last(ends) as usize;
                 Arc::new(ListArray::try_new(item.clone(), offsets(ends), items.finish(n_items)?, nulls)?)
             }
+            Values::Map(map) => map.finish(kind, nulls)?,
+            Values::Date(values) => Arc::new(Date32Array::try_new(emptied(values).into(), nulls)?),
+            Values::Time { values, .. } => {
+                let times: ArrayRef = Arc::new(Int64Array::try_new(emptied(values).into(), nulls)?);
+                match kind {
+                    DataType::Time32(_) => cast(&cast(&times, &DataType::Int32)?, kind)?,
+                    _ => cast(&times, kind)?,
+                }
+            }
+            Values::Decimal { values, precision, scale } => {
+                let values = Decimal128Array::try_new(emptied(values).into(), nulls)?;
+                Arc::new(values.with_precision_and_scale(*precision, *scale)?)
+            }
+            Values::Bytes { bytes, ends } => {
+                let bytes = BinaryArray::try_new(offsets(ends), Buffer::from_vec(emptied(bytes)), nulls)?;
+                if *kind == DataType::Binary { Arc::new(bytes) } else { cast(&bytes, kind)? }
+            }
         })
     }
 }
 
-fn unlike(kind: &DataType) -> ArrowError {
+pub fn unlike(kind: &DataType) -> ArrowError {
     ArrowError::JsonError(format!("{kind} is not what was read"))
 }
 
-fn last(ends: &[i32]) -> i32 {
+pub fn last(ends: &[i32]) -> i32 {
     ends.last().copied().unwrap_or(0)
 }
 
@@ -265,7 +328,7 @@ fn emptied<T>(values: &mut Vec<T>) -> Vec<T> {
     std::mem::replace(values, Vec::with_capacity(room))
 }
 
-fn offsets(ends: &mut Vec<i32>) -> OffsetBuffer<i32> {
+pub fn offsets(ends: &mut Vec<i32>) -> OffsetBuffer<i32> {
     let taken = emptied(ends);
     ends.push(0);
     OffsetBuffer::new(taken.into())
@@ -326,7 +389,7 @@ fn take_text(walk: &mut Walk<'_>, out: &mut Vec<u8>) -> Result<()> {
 }
 
 /// Calls `read` with what a text stands for.
-fn with_text<T>(text: Text<'_>, read: impl FnOnce(&str) -> Result<T>) -> Result<T> {
+pub fn with_text<T>(text: Text<'_>, read: impl FnOnce(&str) -> Result<T>) -> Result<T> {
     if !text.escaped {
         return read(str_of(text.raw)?);
     }

@@ -51,7 +51,7 @@ impl Known {
 }
 
 impl Object {
-    /// None when a column is of a type that only Arrow's decoder reads.
+    /// None when a column is of a type that has no form in JSON.
     pub fn new(fields: &Fields, form: TimestampForm) -> Option<Self> {
         let columns: Vec<Column> = fields.iter().map(|field| Column::new(field, form)).collect::<Option<_>>()?;
         let mut by_name = HashMap::new();

@@ -1,13 +1,15 @@
 //! Against Arrow's decoder, record by record, and under damage.
 
+mod scalars;
+mod tape;
 mod written;
 
-use super::tape::TapeEngine;
 use super::*;
 use arrow::array::{Array, AsArray, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, TimeUnit};
 use proptest::prelude::*;
 use std::sync::Arc;
+use tape::TapeEngine;
 use written::{document, record};
 
 fn structure(fields: Vec<(&str, DataType)>) -> Fields {
@@ -199,12 +201,10 @@ fn a_field_that_must_have_a_value_has_one() {
 }
 
 #[test]
-fn rare_types_go_through_arrow() {
-    let schema = columns(vec![("d", DataType::Date32), ("n", DataType::Decimal128(10, 2))]);
-    assert!(JsonEngine::new(schema.clone(), TimestampForm::Auto).is_none());
-    let mut engine = engine(schema, TimestampForm::Auto).unwrap();
-    let (batch, _) = decode(engine.as_mut(), &texts(&[r#"{"d":"1970-01-02","n":"1.25"}"#]));
-    assert_eq!((batch.num_rows(), batch.column(0).null_count(), batch.column(1).null_count()), (1, 0, 0));
+fn a_type_without_a_form_is_told_by_its_column() {
+    let schema = columns(vec![("a", DataType::Int64), ("d", list(DataType::Duration(TimeUnit::Second)))]);
+    let why = engine(schema, TimestampForm::Auto).err().unwrap();
+    assert!(why.message.starts_with("column 'd' cannot be read from JSON"), "{why}");
 }
 
 /// What a record is by Arrow: a batch of one row, or an error.

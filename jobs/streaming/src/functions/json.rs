@@ -3,7 +3,10 @@
 //! Invariant: a null among the arguments gives null, and so does a text that is not JSON from its first character to its
 //! last (`is_json` says false). Nothing of a document is copied but what is asked for.
 
+mod elements;
 mod path;
+
+pub(crate) use elements::json_array_elements;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanBuilder, Float64Builder, Int64Array, Int64Builder, StringArray, StringBuilder,

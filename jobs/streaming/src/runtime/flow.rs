@@ -14,6 +14,7 @@ use crate::runtime::meter::Meter;
 use crate::runtime::operators::changes;
 use crate::runtime::operators::lookup::{GATHER_ROWS, LookupJoin};
 use crate::runtime::operators::stateful::{Output, Scope, Stateful};
+use crate::runtime::operators::unnest::unnest;
 use crate::runtime::operators::window::BATCH_ROWS;
 use crate::runtime::operators::{filter, project, relabel, weighted};
 use crate::runtime::shared::Shared;
@@ -43,6 +44,7 @@ enum Running {
     Source(SourceInput),
     Project { exprs: Vec<Arc<dyn PhysicalExpr>> },
     Filter { predicate: Arc<dyn PhysicalExpr> },
+    Unnest { n_lists: usize, outer: bool },
     Exchange { keys: Vec<usize>, edges: Edges, sent: Progress },
     Stateful(Box<dyn Stateful>),
     Lookup { join: Box<LookupJoin>, table: String, outside: Box<dyn Lookup> },
@@ -100,6 +102,7 @@ impl Flow {
                 }
                 Operator::Project { exprs } => Running::Project { exprs: exprs.clone() },
                 Operator::Filter { predicate } => Running::Filter { predicate: Arc::clone(predicate) },
+                Operator::Unnest { n_lists, outer } => Running::Unnest { n_lists: *n_lists, outer: *outer },
                 Operator::Exchange { keys } => {
                     let queues = edges_out.remove(&at).unwrap_or_default();
                     edges_in.insert(at, vec![Progress::START; queues.len()]);
@@ -123,7 +126,8 @@ impl Flow {
                 | Operator::Temporal(_)
                 | Operator::TopN { .. }
                 | Operator::Over { .. }
-                | Operator::Upsert { .. } => unreachable!("node {at} has state and was made before"),
+                | Operator::Upsert { .. }
+                | Operator::Normalize { .. } => unreachable!("node {at} has state and was made before"),
                 Operator::Collect => {
                     let job = shared.config.job.clone();
                     let text = "it has a query without INSERT INTO, and nobody takes its rows".to_string();
@@ -279,6 +283,11 @@ impl Flow {
                 let batch = filter(predicate, batch.clone()).map_err(failed)?;
                 self.push(node, &batch)
             }
+            Running::Unnest { n_lists, outer } => {
+                let end = batch.num_columns() - usize::from(self.shared.node(from).changes);
+                let batches = unnest(end - *n_lists..end, *outer, schema, batch).map_err(failed)?;
+                batches.iter().try_for_each(|batch| self.push(node, batch))
+            }
             Running::Union => {
                 let batch = match self.shared.node(node).changes && !self.shared.node(from).changes {
                     true => weighted(schema, batch),
@@ -408,6 +417,7 @@ impl Flow {
                 }
                 Running::Project { .. }
                 | Running::Filter { .. }
+                | Running::Unnest { .. }
                 | Running::Union
                 | Running::Sink { .. }
                 | Running::Collect { .. } => self.outputs[node] = input,
@@ -470,7 +480,11 @@ impl Flow {
                     part.prepared.insert(id, bytes);
                 }
             }
-            Running::Project { .. } | Running::Filter { .. } | Running::Union | Running::Collect { .. } => {}
+            Running::Project { .. }
+            | Running::Filter { .. }
+            | Running::Unnest { .. }
+            | Running::Union
+            | Running::Collect { .. } => {}
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ pub mod group_aggregate;
 pub mod groups;
 pub mod join;
 pub mod lookup;
+pub mod normalize;
 pub mod over;
 pub mod paged;
 pub mod partitions;
@@ -17,10 +18,13 @@ pub mod temporal;
 pub mod testing;
 pub mod top_n;
 pub mod touched;
+pub mod unnest;
 pub mod upsert;
 pub mod window;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, RecordBatch, RecordBatchOptions, StructArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, ListArray, MapArray, RecordBatch, RecordBatchOptions, StructArray,
+};
 use arrow::compute::{filter_record_batch, prep_null_mask_filter};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::error::{DataFusionError, Result};
@@ -102,6 +106,13 @@ fn conform(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef> {
             let array = column.as_list::<i32>();
             let values = conform(array.values(), item.data_type())?;
             Arc::new(ListArray::try_new(Arc::clone(item), array.offsets().clone(), values, array.nulls().cloned())?)
+        }
+        (DataType::Map(_, _), DataType::Map(entries, sorted)) => {
+            let array = column.as_map();
+            let of_entries: ArrayRef = Arc::new(array.entries().clone());
+            let of_entries = conform(&of_entries, entries.data_type())?.as_struct().clone();
+            let (offsets, nulls) = (array.offsets().clone(), array.nulls().cloned());
+            Arc::new(MapArray::try_new(Arc::clone(entries), offsets, of_entries, nulls, *sorted)?)
         }
         _ => Arc::clone(column),
     })

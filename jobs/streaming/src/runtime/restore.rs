@@ -111,9 +111,11 @@ fn holds_state(operator: &Operator) -> bool {
         | Operator::Temporal(_)
         | Operator::TopN { .. }
         | Operator::Over { .. }
-        | Operator::Upsert { .. } => true,
+        | Operator::Upsert { .. }
+        | Operator::Normalize { .. } => true,
         Operator::Project { .. }
         | Operator::Filter { .. }
+        | Operator::Unnest { .. }
         | Operator::Exchange { .. }
         | Operator::Lookup(_)
         | Operator::Union

@@ -8,12 +8,15 @@ use super::group_window::grouping_functions;
 use super::nested::{NestedNames, lowered_field};
 use super::shared::SharedNode;
 use super::statements::{ColumnKind, Script, SelectQuery, StatementBody, TableStatement, ViewStatement};
+use super::text::Positions;
 use super::types::{ScriptTypes, canonical_expr, event_time};
+use super::unnest::UnnestPlanner;
 use super::version::VersionPlanner;
 use super::window::WindowPlanner;
 use crate::batch::BatchContext;
 use crate::functions::{
-    Functions, JsonOperators, cumulate_ends, hop_starts, json_functions, proctime, text_functions, tumble_start,
+    Functions, JsonOperators, cumulate_ends, hop_starts, json_array_elements, json_functions, proctime,
+    spelled_functions, text_functions, tumble_start,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
@@ -121,6 +124,10 @@ pub(crate) struct TableTime {
 /// All that is needed to plan the queries of a file.
 pub(crate) struct Catalog {
     pub(crate) state: SessionState,
+    /// Whether plans are for streams.
+    pub(crate) stream: bool,
+    /// Names of functions that give the same for the same, each time they are called.
+    pub(crate) repeatable: BTreeSet<String>,
     relations: BTreeMap<String, Arc<dyn TableSource>>,
     pub(crate) times: BTreeMap<String, TableTime>,
     relation_planners: Vec<Arc<dyn RelationPlanner>>,
@@ -138,12 +145,11 @@ impl Catalog {
         let stream = rules.is_some();
         let mut catalog = Self {
             state: session(functions, rules, open.as_deref()),
+            stream,
+            repeatable: functions.repeatable().clone(),
             relations: BTreeMap::new(),
             times: BTreeMap::new(),
-            relation_planners: vec![
-                Arc::new(VersionPlanner { positions: Arc::new(script.positions.clone()) }),
-                Arc::new(WindowPlanner { positions: Arc::new(script.positions.clone()) }),
-            ],
+            relation_planners: relation_planners(Arc::new(script.positions.clone())),
             type_planner: Arc::new(ScriptTypes),
         };
         let mut errors = Vec::new();
@@ -191,7 +197,7 @@ impl Catalog {
     /// The plan of a query as it is written.
     pub(crate) fn query(&self, query: &SelectQuery) -> Result<LogicalPlan> {
         let plan = self.planner().sql_statement_to_plan(ast::Statement::Query(query.ast.clone()))?;
-        super::group_window::expand(super::as_of::convert(plan)?)
+        super::group_window::expand(super::unnest::expand(super::as_of::convert(plan)?)?)
     }
 
     fn add_table(
@@ -347,6 +353,14 @@ fn table_time(plan: &LogicalPlan, table: &str, column: String, watermark: Expr) 
     Ok(TableTime { time: physical(Expr::Column(Column::new(Some(table), column)))?, watermark: physical(watermark)? })
 }
 
+fn relation_planners(positions: Arc<Positions>) -> Vec<Arc<dyn RelationPlanner>> {
+    vec![
+        Arc::new(VersionPlanner { positions: Arc::clone(&positions) }),
+        Arc::new(WindowPlanner { positions: Arc::clone(&positions) }),
+        Arc::new(UnnestPlanner { positions }),
+    ]
+}
+
 fn session(
     functions: &Functions,
     rules: Option<Vec<Arc<dyn OptimizerRule + Send + Sync>>>,
@@ -371,12 +385,19 @@ fn session(
         .into_iter()
         .chain(text_functions())
         .chain(json_functions())
+        .chain(spelled_functions())
+        .chain([json_array_elements()])
         .chain(grouping_functions())
         .map(Arc::new);
     for function in own.chain(functions.scalars().cloned()) {
         // Replacing a function of the same name is what `Functions` promises; the registry of a fresh session refuses nothing.
         if let Err(error) = datafusion::execution::registry::FunctionRegistry::register_udf(&mut state, function) {
             tracing::warn!(%error, "function not registered");
+        }
+    }
+    for function in functions.aggregates().cloned() {
+        if let Err(error) = datafusion::execution::registry::FunctionRegistry::register_udaf(&mut state, function) {
+            tracing::warn!(%error, "aggregate not registered");
         }
     }
     state

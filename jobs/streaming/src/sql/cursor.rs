@@ -28,7 +28,7 @@ const CLAUSES: [&str; 16] = [
 ];
 
 /// Words before the '<' of a type's parts.
-const TYPES_OF_TYPES: [&str; 3] = ["STRUCT", "ROW", "ARRAY"];
+const TYPES_OF_TYPES: [&str; 4] = ["STRUCT", "ROW", "ARRAY", "MAP"];
 
 pub(crate) type Parsed<T> = Result<T, Diagnostic>;
 

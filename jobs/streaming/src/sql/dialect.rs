@@ -80,6 +80,10 @@ impl Dialect for StreamDialect {
         true
     }
 
+    fn supports_map_literal_with_angle_brackets(&self) -> bool {
+        true
+    }
+
     fn supports_select_wildcard_except(&self) -> bool {
         true
     }

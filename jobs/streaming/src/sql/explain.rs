@@ -68,6 +68,8 @@ fn kind(operator: &Operator) -> &'static str {
         Operator::TopN { .. } => "top",
         Operator::Over { .. } => "over",
         Operator::Upsert { .. } => "upsert",
+        Operator::Unnest { .. } => "unnest",
+        Operator::Normalize { .. } => "normalize",
         Operator::Union => "union",
         Operator::Sink { .. } => "sink",
         Operator::Collect => "collect",
@@ -174,6 +176,11 @@ fn describe_node(node: &Node, inputs: &[&Schema]) -> String {
             exprs.collect::<Vec<_>>().join(", ")
         }
         Operator::Filter { predicate } => sql(predicate),
+        Operator::Unnest { n_lists, outer } => {
+            let end = node.schema.fields().len() - usize::from(node.changes);
+            let kept = if *outer { ", rows without items too" } else { "" };
+            format!("items of {}{kept}", names(&(end - n_lists..end).collect::<Vec<_>>()))
+        }
         Operator::Exchange { keys } if keys.is_empty() => "all to one".into(),
         Operator::Exchange { keys } => format!("by {}", names(keys)),
         Operator::WindowAggregate { window, keys, aggregates, .. } => {
@@ -201,6 +208,7 @@ fn describe_node(node: &Node, inputs: &[&Schema]) -> String {
             format!("{calls}{keys} in order of {}{when}", describe_order(order, input))
         }
         Operator::Upsert { keys } => format!("latest by {}", names(keys)),
+        Operator::Normalize { keys } => format!("changes of the row by {}", names(keys)),
         Operator::Union => "all rows".into(),
         Operator::Sink { table } => format!("{} {}", table.connector(), table.name),
         Operator::Collect => {

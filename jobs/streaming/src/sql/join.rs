@@ -6,7 +6,7 @@
 use super::errors::Place;
 use super::lower::{Lowered, Lowering, Outputs, Slot, Stream, defect, planner};
 use super::plan::group_by_place;
-use super::refuse::{at, find};
+use super::refuse::{at, find, subquery};
 use super::time::follows_watermark;
 use super::types::sql_name;
 use super::window::fixed_interval_us;
@@ -35,13 +35,18 @@ struct Side {
 impl Lowering<'_> {
     pub(crate) fn join(&mut self, join: &Join, places: &[Place<'_>]) -> Lowered<Stream> {
         if join.null_aware {
-            let error = Diagnostic::new("NOT IN with a subquery is not supported in a stream yet");
+            let error = Diagnostic::new("NOT IN of this form is not supported in a stream yet");
             let error = error.help("write NOT EXISTS (SELECT … WHERE a = b), which says what to do with nulls");
             return Err(at(error, find(places, &[&["NOT", "IN"]])));
         }
         let only_left = match join.join_type {
             JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full => false,
             JoinType::LeftSemi | JoinType::LeftAnti => true,
+            JoinType::LeftMark => {
+                let error = Diagnostic::new("IN or EXISTS with a subquery beside OR is not supported in a stream yet");
+                let error = error.help("write a UNION of the two queries, or LEFT JOIN and IS NOT NULL");
+                return Err(at(error, subquery(places).or_else(|| find(places, &[]))));
+            }
             other => return Err(defect(&format!("a {other} join"), places)),
         };
         let left = self.lower(&join.left, places)?;
@@ -291,5 +296,16 @@ impl Lowering<'_> {
         let operator = Operator::Upsert { keys: keys.to_vec() };
         let upsert = self.graph.add("upsert", &format!("{keys:?}"), vec![node], fields, operator);
         upsert.map_err(|error| planner(&error, places))
+    }
+
+    /// Upserts by key as a changelog. What it does is told by the names of columns: the places of a source's columns are
+    /// those of all that the file reads.
+    pub(crate) fn normalize(&mut self, source: usize, keys: Vec<usize>, places: &[Place<'_>]) -> Lowered<usize> {
+        let node = self.exchange(source, keys.clone(), places)?;
+        let fields = self.graph.fields(node);
+        let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+        let does = format!("{} by {keys:?}", names.join(","));
+        let node = self.graph.add("normalize", &does, vec![node], fields, Operator::Normalize { keys });
+        node.map_err(|error| planner(&error, places))
     }
 }

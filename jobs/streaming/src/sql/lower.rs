@@ -18,6 +18,7 @@ use super::window::WindowNode;
 use crate::dataflow::{Dataflow, Operator, Watermark, Window};
 use crate::functions::tumble_start;
 use arrow::datatypes::{DataType, Field, Fields, IntervalMonthDayNano};
+use connectors::Gives;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchemaRef, Result as PlanResult, ScalarValue};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, cast, lit};
@@ -57,7 +58,7 @@ pub(crate) struct Stream {
 
 pub(crate) struct Lowering<'a> {
     script: &'a Script,
-    catalog: &'a Catalog,
+    pub(crate) catalog: &'a Catalog,
     /// By table, what all statements together read of it.
     columns: BTreeMap<String, BTreeSet<usize>>,
     /// And of struct columns.
@@ -131,6 +132,7 @@ impl<'a> Lowering<'a> {
                 Ok(Stream { node, schema: Arc::clone(&union.schema), slots, open: None })
             }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate, places),
+            LogicalPlan::Unnest(unnest) => self.unnest(unnest, places),
             LogicalPlan::Extension(_) if let Some(node) = AsOfNode::of(plan) => self.as_of(node, places),
             LogicalPlan::Extension(_) => match (WindowNode::of(plan), SharedNode::of(plan)) {
                 (Some(window), _) => self.window(window, Arc::clone(plan.schema()), places),
@@ -143,6 +145,7 @@ impl<'a> Lowering<'a> {
 
     pub(crate) fn filter(&mut self, input: Stream, predicate: &Expr, places: &[Place<'_>]) -> Lowered<Stream> {
         let predicate = self.resolve(predicate, &input, places)?;
+        self.repeatable(input.node, std::slice::from_ref(&predicate), places)?;
         let does = self.graph.text(input.node, &predicate);
         let physical = self.graph.physical(input.node, &predicate);
         let predicate = physical.map_err(|error| planner(&error, places))?;
@@ -173,6 +176,10 @@ impl<'a> Lowering<'a> {
                 read.extend(physical.iter().position(|field| field.name().to_lowercase() == column.name));
             }
         }
+        let gives = connectors::gives(&def);
+        if gives == Gives::Upserts {
+            read.extend(&def.primary_key);
+        }
         if read.is_empty() {
             // Rows are counted by a column.
             read.insert(0);
@@ -183,6 +190,7 @@ impl<'a> Lowering<'a> {
         // Names within structs are in lower case from here on; those of columns stay as they are written.
         let inner = |field: &Field| field.clone().with_data_type(lowered(field.data_type()));
         let fields: Vec<Field> = projection.iter().map(|column| inner(&physical[*column])).collect();
+        let keys: Vec<usize> = def.primary_key.iter().filter_map(position).collect();
         let operator = Operator::Source { table: def, projection: projection.clone(), watermark: None };
         let id = format!("source-{key}");
         let known = self.graph.has(&id);
@@ -194,6 +202,10 @@ impl<'a> Lowering<'a> {
             let watermark = watermark.map_err(|error| planner(&error, places))?;
             self.graph.set_watermark(node, watermark);
         }
+        let node = match gives {
+            Gives::Upserts => self.normalize(node, keys, places)?,
+            Gives::Rows | Gives::Changes => node,
+        };
         Ok(Stream { node, schema, slots, open: None })
     }
 
@@ -346,6 +358,7 @@ impl<'a> Lowering<'a> {
         if let Some((below, exprs)) = self.graph.through_projection(input, exprs) {
             return self.emit(below, &exprs, columns, places);
         }
+        self.repeatable(input, exprs, places)?;
         let mut does: Vec<String> = exprs.iter().map(|expr| self.graph.text(input, expr)).collect();
         if *named {
             does.extend(fields.iter().map(|field| field.name().clone()));
@@ -448,11 +461,14 @@ impl Outputs {
     pub(crate) fn push(&mut self, expr: Expr, name: &str) -> usize {
         // What may differ from call to call is never shared.
         let shared = if expr.is_volatile() { None } else { self.exprs.iter().position(|earlier| *earlier == expr) };
-        shared.unwrap_or_else(|| {
-            self.exprs.push(expr);
-            self.names.push(name.to_string());
-            self.exprs.len() - 1
-        })
+        shared.unwrap_or_else(|| self.push_apart(expr, name))
+    }
+
+    /// A place of its own for `expr`.
+    pub(crate) fn push_apart(&mut self, expr: Expr, name: &str) -> usize {
+        self.exprs.push(expr);
+        self.names.push(name.to_string());
+        self.exprs.len() - 1
     }
 }
 

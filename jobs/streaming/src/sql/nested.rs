@@ -4,6 +4,7 @@
 //! that on at its door (`relabel` costs nothing but a new schema), and results and sinks have the written spelling again.
 
 use super::statements::Script;
+use super::types::{map_of, map_value};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue, TableReference, plan_err};
 use datafusion::functions::core::get_field;
@@ -19,6 +20,9 @@ fn renamed(data_type: &DataType, name: &impl Fn(&str) -> String) -> DataType {
             DataType::Struct(fields.iter().map(inner).collect())
         }
         DataType::List(item) => DataType::List(Arc::new(Field::new_list_field(renamed(item.data_type(), name), true))),
+        map if map_value(map).is_some() => {
+            map_value(map).map_or_else(|| map.clone(), |value| map_of(renamed(value, name)))
+        }
         other => other.clone(),
     }
 }
@@ -51,7 +55,7 @@ pub(crate) fn for_each_name(data_type: &DataType, found: &mut impl FnMut(&str)) 
             for_each_name(field.data_type(), found);
         }),
         DataType::List(item) => for_each_name(item.data_type(), found),
-        _ => {}
+        other => map_value(other).into_iter().for_each(|value| for_each_name(value, found)),
     }
 }
 

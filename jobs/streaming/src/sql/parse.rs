@@ -8,6 +8,7 @@ use super::statements::{InsertStatement, Script, SelectQuery, Setting, ShowWhat,
 use super::table_as::settle_tables;
 use super::text::{Positions, Tok, tokenize};
 use super::uses;
+use crate::functions::Functions;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use jobs::Diagnostic;
 use std::collections::BTreeMap;
@@ -16,6 +17,11 @@ const STATEMENTS: [&str; 8] = ["CREATE", "INSERT", "SELECT", "SET", "EXPLAIN", "
 
 /// Reads a job file.
 pub fn parse(text: &str) -> Result<Script, Vec<Diagnostic>> {
+    parse_with(text, &Functions::new())
+}
+
+/// Reads a job file whose tables may be filled by queries that call these functions.
+pub fn parse_with(text: &str, functions: &Functions) -> Result<Script, Vec<Diagnostic>> {
     let positions = Positions::new(text);
     let toks = tokenize(&positions).map_err(|error| vec![error])?;
     let mut statements: Vec<Statement> = Vec::new();
@@ -44,7 +50,7 @@ pub fn parse(text: &str) -> Result<Script, Vec<Diagnostic>> {
         .collect();
     let spelling = spelling(&statements);
     let mut script = Script { statements, settings, positions, spelling };
-    settle_tables(&mut script)?;
+    settle_tables(&mut script, functions)?;
     Ok(script)
 }
 

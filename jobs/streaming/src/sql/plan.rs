@@ -3,13 +3,16 @@
 use super::as_of::PushThroughAsOf;
 use super::catalog::{Catalog, script_table};
 use super::errors::Place;
+use super::grouping_sets;
 use super::lower::Lowering;
 use super::prune::Parts;
 use super::refuse::{at, find, refusals};
 use super::statements::{InsertStatement, Script, SelectQuery, Statement, StatementBody, TableStatement};
+use super::subqueries::{self, NotIn};
 use super::types::{assignable, canonical_expr, sql_name};
 use crate::dataflow::Dataflow;
 use crate::functions::Functions;
+use connectors::{Gives, Takes};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result as PlanResult};
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection};
@@ -35,6 +38,7 @@ pub(crate) fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(SimplifyExpressions::new()),
         Arc::new(ReplaceDistinctWithAggregate::new()),
         Arc::new(DecorrelatePredicateSubquery::new()),
+        Arc::new(NotIn),
         Arc::new(ScalarSubqueryToJoin::new()),
         Arc::new(ExtractEquijoinPredicate::new()),
         Arc::new(EliminateCrossJoin::new()),
@@ -123,7 +127,7 @@ impl<'a> Planned<'a> {
             (StatementBody::Query(query), None) => (query, None),
             _ => return Err(vec![Diagnostic::new("only an INSERT or a SELECT can be planned").at(statement.span)]),
         };
-        let written = catalog.query(query).map_err(|error| place.diagnose(&error))?;
+        let written = catalog.query(query).and_then(subqueries::exists).map_err(|error| place.diagnose(&error))?;
         let mut places = vec![place];
         places.extend(view_places(script, query));
         let mut errors = refusals(&written, &places).map_err(|error| place.diagnose(&error))?;
@@ -211,9 +215,17 @@ fn target(script: &Script, insert: &InsertStatement) -> Result<Arc<TableStatemen
         return Err(error.at(name.span));
     }
     let connector = table.def.connector();
-    if connectors::find(connector).is_some_and(|connector| !connector.is_sink()) {
+    let found = connectors::find(connector);
+    if found.is_some_and(|connector| !connector.is_sink()) {
         let text = format!("'{}' cannot be written: connector '{connector}' is a source only", name.text);
         return Err(Diagnostic::new(text).at(name.span));
+    }
+    if found.is_some_and(|connector| connector.takes(&table.def) == Takes::Append)
+        && connectors::gives(&table.def) != Gives::Rows
+    {
+        let text = format!("'{}' cannot be written: connector '{connector}' only reads changelogs", name.text);
+        let help = "declare a table without option 'changelog' to write rows";
+        return Err(Diagnostic::new(text).at(name.span).help(help));
     }
     Ok(Arc::clone(table))
 }
@@ -295,6 +307,7 @@ fn item_span(script: &Script, query: &SelectQuery, index: usize) -> Option<(usiz
 pub(crate) fn settle(catalog: &Catalog, plan: LogicalPlan) -> PlanResult<LogicalPlan> {
     let options = Arc::clone(catalog.state.config_options());
     let plan = catalog.state.analyzer().execute_and_check(plan, &options, |_, _| {})?;
+    let plan = if catalog.stream { grouping_sets::expand(plan)? } else { plan };
     // A plan may end in an aggregation or a filter, whose columns no projection settles.
     let columns: Vec<Expr> =
         plan.schema().iter().map(|(q, f)| Expr::Column(Column::new(q.cloned(), f.name()))).collect();

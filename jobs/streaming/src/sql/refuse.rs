@@ -50,6 +50,7 @@ fn of_node(node: &LogicalPlan, places: &[Place<'_>]) -> Option<Diagnostic> {
         | LogicalPlan::Union(_)
         | LogicalPlan::Join(_)
         | LogicalPlan::Window(_)
+        | LogicalPlan::Unnest(_)
         | LogicalPlan::Distinct(Distinct::All(_))
         | LogicalPlan::TableScan(_)
         | LogicalPlan::SubqueryAlias(_)
@@ -59,7 +60,6 @@ fn of_node(node: &LogicalPlan, places: &[Place<'_>]) -> Option<Diagnostic> {
         LogicalPlan::Distinct(Distinct::On(_)) => ("DISTINCT ON", &[&["DISTINCT", "ON"]]),
         LogicalPlan::Values(_) => ("VALUES", &[&["VALUES"]]),
         LogicalPlan::EmptyRelation(_) => ("a query without a table", &[&["SELECT"]]),
-        LogicalPlan::Unnest(_) => ("UNNEST", &[&["UNNEST"]]),
         LogicalPlan::RecursiveQuery(_) => ("WITH RECURSIVE", &[&["RECURSIVE"]]),
         LogicalPlan::Subquery(_) => ("a lateral subquery", &[&["LATERAL"]]),
         LogicalPlan::Repartition(_)
@@ -78,9 +78,6 @@ fn of_expr(expr: &Expr, places: &[Place<'_>]) -> Option<Diagnostic> {
     match expr {
         Expr::SetComparison(_) => {
             Some(refuse("a comparison with ANY or ALL of a subquery", subquery(places).or_else(|| find(places, &[]))))
-        }
-        Expr::GroupingSet(_) => {
-            Some(refuse("GROUPING SETS", find(places, &[&["ROLLUP"], &["CUBE"], &["GROUPING"], &["GROUP", "BY"]])))
         }
         Expr::Unnest(_) => Some(refuse("UNNEST", find(places, &[&["UNNEST"]]))),
         Expr::ScalarFunction(call) if CLOCKS.contains(&call.func.name()) && call.args.is_empty() => {
@@ -116,7 +113,7 @@ pub(crate) fn find(places: &[Place<'_>], words: &[&[&str]]) -> Option<Span> {
 }
 
 /// A parenthesis with a query in it that does not stand where a table may.
-fn subquery(places: &[Place<'_>]) -> Option<Span> {
+pub(crate) fn subquery(places: &[Place<'_>]) -> Option<Span> {
     places.iter().find_map(|place| {
         place.tokens.windows(3).find_map(|toks| {
             let table = toks[0].is("FROM") || toks[0].is("JOIN") || toks[0].is("AS") || toks[0].is_token(&Token::Comma);

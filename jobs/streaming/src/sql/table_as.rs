@@ -19,13 +19,13 @@ use jobs::Diagnostic;
 use std::sync::Arc;
 
 /// Plans the queries of all such tables and settles their declarations.
-pub(crate) fn settle_tables(script: &mut Script) -> Result<(), Vec<Diagnostic>> {
+pub(crate) fn settle_tables(script: &mut Script, functions: &Functions) -> Result<(), Vec<Diagnostic>> {
     let waits = |body: &StatementBody| matches!(body, StatementBody::TableAs(_));
     if !script.statements.iter().any(|statement| waits(&statement.body)) {
         return Ok(());
     }
     // Names, types and keys do not depend on what a model says.
-    let functions = Functions::new().with(declared_predict());
+    let functions = Functions::new().with(declared_predict()).and(functions);
     let catalog = Catalog::new(script, &functions, Some(rules()), None)?;
     let (mut settled, mut errors) = (Vec::new(), Vec::new());
     for (at, statement) in script.statements.iter().enumerate() {

@@ -7,6 +7,7 @@ use super::as_of::AsOfNode;
 use super::catalog::script_table;
 use super::join::bounds;
 use super::shared::SharedNode;
+use super::unnest::passed_on;
 use super::window::WindowNode;
 use datafusion::common::JoinType;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan};
@@ -31,6 +32,7 @@ pub(crate) fn is_event_time(plan: &LogicalPlan, index: usize) -> bool {
         LogicalPlan::SubqueryAlias(alias) => is_event_time(&alias.input, index),
         LogicalPlan::Filter(filter) => is_event_time(&filter.input, index),
         LogicalPlan::Union(union) => union.inputs.iter().all(|input| is_event_time(input, index)),
+        LogicalPlan::Unnest(unnest) => passed_on(unnest, index).is_some_and(|at| is_event_time(&unnest.input, at)),
         LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.get(index).is_some_and(|expr| {
             below(expr, &aggregate.input)
                 .is_some_and(|at| window_column(&aggregate.input, at) == Some(2) || is_event_time(&aggregate.input, at))
@@ -71,6 +73,7 @@ fn follows(plan: &LogicalPlan, index: usize, nullable: bool) -> bool {
         LogicalPlan::SubqueryAlias(alias) => follows(&alias.input, index, nullable),
         LogicalPlan::Filter(filter) => follows(&filter.input, index, nullable),
         LogicalPlan::Union(union) => union.inputs.iter().all(|input| follows(input, index, nullable)),
+        LogicalPlan::Unnest(unnest) => passed_on(unnest, index).is_some_and(|at| follows(&unnest.input, at, nullable)),
         LogicalPlan::Join(join) => bounded_side(join, index)
             .is_some_and(|(side, at)| (nullable || !pads(join, index)) && follows(side, at, nullable)),
         LogicalPlan::Aggregate(aggregate) => {
@@ -120,6 +123,7 @@ fn window_column(plan: &LogicalPlan, index: usize) -> Option<usize> {
         }
         LogicalPlan::SubqueryAlias(alias) => window_column(&alias.input, index),
         LogicalPlan::Filter(filter) => window_column(&filter.input, index),
+        LogicalPlan::Unnest(unnest) => passed_on(unnest, index).and_then(|at| window_column(&unnest.input, at)),
         _ => match (WindowNode::of(plan), SharedNode::of(plan)) {
             (Some(node), _) => index.checked_sub(node.input.schema().fields().len()),
             (None, Some(node)) => window_column(&node.input, index),

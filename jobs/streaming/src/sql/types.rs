@@ -8,12 +8,14 @@ use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion::common::{DFSchema, Result as PlanResult};
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::logical_expr::{Expr, ExprSchemable, cast};
-use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType as SqlType, ExactNumberInfo, StructField};
+use datafusion::sql::sqlparser::ast::{
+    ArrayElemTypeDef, DataType as SqlType, ExactNumberInfo, StructField, TimezoneInfo,
+};
 use jobs::Diagnostic;
 use std::sync::Arc;
 
 /// For people, and for suggesting the nearest.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 19] = [
     "BIGINT",
     "INT",
     "SMALLINT",
@@ -26,11 +28,13 @@ const NAMES: [&str; 17] = [
     "STRING",
     "TIMESTAMP",
     "DATE",
+    "TIME",
     "DECIMAL",
     "BYTES",
     "VARBINARY",
     "STRUCT",
     "ARRAY",
+    "MAP",
 ];
 
 pub(crate) fn event_time() -> DataType {
@@ -62,12 +66,14 @@ fn known(sql: &SqlType) -> Option<Result<DataType, Diagnostic>> {
         // A column without a zone is taken as UTC: event time has one form.
         S::Timestamp(..) | S::TimestampNtz(_) | S::Datetime(_) => event_time(),
         S::Date | S::Date32 => DataType::Date32,
+        S::Time(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => time_of_day(),
         S::Bytes(_) | S::Varbinary(_) | S::Binary(_) | S::Bytea | S::Blob(_) => DataType::Binary,
         S::Decimal(info) | S::Numeric(info) | S::Dec(info) => return Some(decimal(info)),
         S::Struct(fields, _) => return Some(struct_type(fields)),
         S::Array(ArrayElemTypeDef::AngleBracket(item) | ArrayElemTypeDef::SquareBracket(item, _)) => {
             return Some(arrow_type(item).map(list_of));
         }
+        S::Map(key, value) => return Some(map_type(key, value)),
         S::Custom(name, _) => {
             let name = name.to_string().to_ascii_uppercase();
             match name.as_str() {
@@ -95,6 +101,35 @@ fn struct_type(fields: &[StructField]) -> Result<DataType, Diagnostic> {
         found.push(Field::new(&name.value, arrow_type(&field.field_type)?, true));
     }
     Ok(DataType::Struct(found.into()))
+}
+
+fn time_of_day() -> DataType {
+    DataType::Time64(TimeUnit::Microsecond)
+}
+
+fn map_type(key: &SqlType, value: &SqlType) -> Result<DataType, Diagnostic> {
+    let (key, value) = (arrow_type(key)?, arrow_type(value)?);
+    if key != DataType::Utf8 {
+        return Err(Diagnostic::new(format!("the keys of a MAP are VARCHAR, not {}", sql_name(&key))));
+    }
+    Ok(map_of(value))
+}
+
+/// The one form of maps: keys are text, and nothing else of them is named.
+pub(crate) fn map_of(value: DataType) -> DataType {
+    let entry = vec![Field::new("key", DataType::Utf8, false), Field::new("value", value, true)];
+    DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entry.into()), false)), false)
+}
+
+/// The type of a map's values; of one whose keys are text.
+pub(crate) fn map_value(data_type: &DataType) -> Option<&DataType> {
+    let DataType::Map(entries, _) = data_type else { return None };
+    match entries.data_type() {
+        DataType::Struct(entry) if entry.len() == 2 && canonical(entry[0].data_type()) == DataType::Utf8 => {
+            Some(entry[1].data_type())
+        }
+        _ => None,
+    }
 }
 
 fn list_of(item: DataType) -> DataType {
@@ -129,6 +164,7 @@ pub(crate) fn sql_name(data_type: &DataType) -> String {
         DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => "VARCHAR".into(),
         DataType::Timestamp(..) => "TIMESTAMP".into(),
         DataType::Date32 => "DATE".into(),
+        DataType::Time32(_) | DataType::Time64(_) => "TIME".into(),
         DataType::Binary | DataType::BinaryView | DataType::LargeBinary => "BYTES".into(),
         DataType::Decimal128(precision, scale) => format!("DECIMAL({precision}, {scale})"),
         DataType::Struct(fields) => {
@@ -138,6 +174,9 @@ pub(crate) fn sql_name(data_type: &DataType) -> String {
         }
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
             format!("ARRAY<{}>", sql_name(item.data_type()))
+        }
+        map if map_value(map).is_some() => {
+            format!("MAP<VARCHAR, {}>", map_value(map).map(sql_name).unwrap_or_default())
         }
         other => other.to_string(),
     }
@@ -150,6 +189,7 @@ pub(crate) fn canonical(data_type: &DataType) -> DataType {
         DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
         DataType::Timestamp(..) => event_time(),
         DataType::Date64 => DataType::Date32,
+        DataType::Time32(_) | DataType::Time64(_) => time_of_day(),
         DataType::Dictionary(_, value) => canonical(value),
         DataType::Struct(fields) => DataType::Struct(
             fields.iter().map(|field| field.as_ref().clone().with_data_type(canonical(field.data_type()))).collect(),
@@ -157,6 +197,7 @@ pub(crate) fn canonical(data_type: &DataType) -> DataType {
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
             DataType::List(Arc::new(item.as_ref().clone().with_data_type(canonical(item.data_type()))))
         }
+        map if map_value(map).is_some() => map_value(map).map_or_else(|| map.clone(), |value| map_of(canonical(value))),
         other => other.clone(),
     }
 }

@@ -1,12 +1,14 @@
 //! Columns by which the rows of a query can be told apart.
 //!
-//! Invariant: what is called a key here is one by the query itself; that a source declares a primary key says nothing,
-//! since every record of it is a row.
+//! Invariant: what is called a key here is one by the query itself, or of a table that is read by its key; that another
+//! source declares a primary key says nothing, since every record of it is a row.
 
+use super::catalog::script_table;
 use super::over::First;
 use super::shared::SharedNode;
+use connectors::Gives;
 use datafusion::common::JoinType;
-use datafusion::logical_expr::{Expr, Join, LogicalPlan};
+use datafusion::logical_expr::{Expr, Join, LogicalPlan, TableScan};
 
 /// Sets of output columns in which no two rows are alike, the plainest first. An empty set says that there is at most
 /// one row.
@@ -31,12 +33,27 @@ pub(crate) fn unique_keys(plan: &LogicalPlan) -> Vec<Vec<usize>> {
             None => unique_keys(&filter.input),
         },
         LogicalPlan::Aggregate(aggregate) => vec![(0..aggregate.group_expr.len()).collect()],
+        LogicalPlan::TableScan(scan) => of_table(scan).into_iter().collect(),
         LogicalPlan::SubqueryAlias(alias) => unique_keys(&alias.input),
         // Columns of an OVER come behind those of the input.
         LogicalPlan::Window(window) => unique_keys(&window.input),
         LogicalPlan::Join(join) => of_join(join),
         _ => SharedNode::of(plan).map(|node| unique_keys(&node.input)).unwrap_or_default(),
     }
+}
+
+/// The primary key of a table that holds one row for each.
+fn of_table(scan: &TableScan) -> Option<Vec<usize>> {
+    let table = script_table(scan)?;
+    let def = &table.statement.def;
+    if connectors::gives(def) != Gives::Upserts {
+        return None;
+    }
+    let place = |column: &usize| match &scan.projection {
+        Some(projection) => projection.iter().position(|wanted| wanted == column),
+        None => Some(*column),
+    };
+    def.primary_key.iter().map(place).collect()
 }
 
 /// A row meets at most one row of a side whose key it is joined by. Columns that an outer join fills with nulls are no

@@ -2,16 +2,18 @@
 //! life of a job that is to go on from a checkpoint, with an end in the middle and a pause before it, which lasts until a
 //! checkpoint is taken: so what the next life goes on from is a base and changes.
 //!
-//! A position of `files` is the number of a record, so each part of a batch has its own.
+//! A position of `files` is the number of a record, so each part of a batch has its own. Where records are changes, a record
+//! is some rows; how many is found by reading from every record on.
 
 use crate::looked::Looked;
 use crate::random::Random;
 use arrow::array::RecordBatch;
 use connectors::{
-    Connector, Context, Delivery, Error, OptionInfo, Polled, Position, Result, Sink, SourceReader, SplitStart, TableDef,
+    Connector, Context, Delivery, Error, Gives, OptionInfo, Polled, Position, Result, Sink, SourceReader, SplitStart,
+    TableDef,
 };
 use jobs::Diagnostic;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64;
@@ -98,6 +100,10 @@ impl Connector for Cut {
         Delivery::AtLeastOnce
     }
 
+    fn gives(&self, table: &TableDef) -> Gives {
+        connectors::gives(table)
+    }
+
     fn splits(&self, table: &TableDef, context: &Context) -> Result<Vec<String>> {
         files()?.splits(table, context)
     }
@@ -116,7 +122,12 @@ impl Connector for Cut {
         }
         let open = |start: &SplitStart| {
             let reader = files()?.open_source(table, projection, std::slice::from_ref(start), context)?;
-            Ok(Split { reader, next: start.from.unwrap_or(0), rows: None, rest: None, pause: 0, state: State::Open })
+            let from = start.from.unwrap_or(0);
+            let ends = match self.gives(table) {
+                Gives::Rows => None,
+                Gives::Changes | Gives::Upserts => Some(ends(table, projection, start, context)?),
+            };
+            Ok(Split { reader, next: from, rows: None, ends, rest: None, pause: 0, state: State::Open })
         };
         let splits = splits.iter().map(open).collect::<Result<Vec<Split>>>()?;
         // The job's name holds its seed.
@@ -148,7 +159,9 @@ struct Split {
     /// Read and not given out yet, from position `next` on.
     rows: Option<RecordBatch>,
     next: Position,
-    /// Rows up to the middle; unknown before the first are read.
+    /// Rows up to the end of each record from position `next` on, where a record is not one row.
+    ends: Option<VecDeque<usize>>,
+    /// Records up to the middle; unknown before the first are read.
     rest: Option<usize>,
     /// How many of them are left when the split pauses.
     pause: usize,
@@ -165,6 +178,21 @@ struct CutReader {
     current: usize,
     /// Splits that rest since the last poll: their rows are on their way to the slice only when the next one begins.
     n_unsaid: usize,
+}
+
+/// Rows from the start up to the end of each record.
+fn ends(table: &TableDef, projection: &[usize], start: &SplitStart, context: &Context) -> Result<VecDeque<usize>> {
+    let rows_from = |position: Position| -> Result<(usize, Position)> {
+        let start = SplitStart { from: Some(position), ..start.clone() };
+        let mut reader = files()?.open_source(table, projection, &[start], context)?;
+        match reader.poll(Duration::ZERO)? {
+            Polled::Batch { batch, next, .. } => Ok((batch.num_rows(), next)),
+            _ => Ok((0, position)),
+        }
+    };
+    let from = start.from.unwrap_or(0);
+    let (total, end) = rows_from(from)?;
+    (from + 1..=end).map(|position| Ok(total - rows_from(position)?.0)).collect()
 }
 
 impl SourceReader for CutReader {
@@ -205,11 +233,12 @@ impl CutReader {
         let split = &mut self.splits[at];
         match split.reader.poll(wait)? {
             Polled::Batch { batch, next, bad, .. } => {
-                if !bad.is_empty() || split.next + batch.num_rows() as u64 != next {
+                let n_records = split.ends.as_ref().map_or(batch.num_rows(), VecDeque::len);
+                if !bad.is_empty() || split.next + n_records as u64 != next {
                     return Err(Error::Fatal(format!("a record that is no row, before position {next}")));
                 }
                 if self.halved.is_some() && split.rest.is_none() {
-                    let third = batch.num_rows() / 3;
+                    let third = n_records / 3;
                     let rest = (third + self.random.below(third + 1)).max(1);
                     (split.rest, split.pause) = (Some(rest), rest / 2);
                 }
@@ -230,15 +259,24 @@ impl CutReader {
         let Some(rows) = split.rows.take() else {
             return Err(Error::Fatal("no rows to give".to_string()));
         };
+        let n_records = split.ends.as_ref().map_or(rows.num_rows(), VecDeque::len);
         let most = match split.rest {
             Some(rest) => (rest / PARTS_OF_HALF).max(1).min(rest),
-            None => self.most.min(rows.num_rows()),
+            None => self.most.min(n_records),
         };
         let n = 1 + self.random.below(most.max(1));
-        let n = n.min(rows.num_rows());
-        let batch = rows.slice(0, n);
-        if n < rows.num_rows() {
-            split.rows = Some(rows.slice(n, rows.num_rows() - n));
+        let n = n.min(n_records);
+        let n_rows = match &mut split.ends {
+            None => n,
+            Some(ends) => {
+                let n_rows = ends.drain(..n).next_back().unwrap_or(0);
+                ends.iter_mut().for_each(|end| *end -= n_rows);
+                n_rows
+            }
+        };
+        let batch = rows.slice(0, n_rows);
+        if n < n_records {
+            split.rows = Some(rows.slice(n_rows, rows.num_rows() - n_rows));
         }
         split.next += n as u64;
         if let Some(rest) = &mut split.rest {

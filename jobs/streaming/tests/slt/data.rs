@@ -29,16 +29,28 @@ pub fn write(folder: &Path) -> io::Result<BTreeMap<String, u64>> {
     ];
     let mut counts = BTreeMap::new();
     for (name, n_files, rows) in tables {
-        let table = folder.join(name);
-        fs::create_dir_all(&table)?;
-        for file in 0..n_files {
-            let lines: Vec<String> = rows.iter().skip(file).step_by(n_files).map(Value::to_string).collect();
-            let end = if lines.is_empty() { "" } else { "\n" };
-            fs::write(table.join(format!("{file}.jsonl")), lines.join("\n") + end)?;
-        }
-        counts.insert(name.to_string(), rows.len() as u64);
+        let files = (0..n_files).map(|file| rows.iter().skip(file).step_by(n_files).cloned().collect()).collect();
+        counts.insert(name.to_string(), write_table(folder, name, files)?);
+    }
+    // What is said of a row is in one file, in its order.
+    for (name, files) in
+        [("accounts", accounts()), ("stock", stock()), ("baskets", baskets()), ("readings", readings())]
+    {
+        counts.insert(name.to_string(), write_table(folder, name, files)?);
     }
     Ok(counts)
+}
+
+/// Gives the number of records.
+fn write_table(folder: &Path, name: &str, files: Vec<Vec<Value>>) -> io::Result<u64> {
+    let table = folder.join(name);
+    fs::create_dir_all(&table)?;
+    for (file, rows) in files.iter().enumerate() {
+        let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
+        let end = if lines.is_empty() { "" } else { "\n" };
+        fs::write(table.join(format!("{file}.jsonl")), lines.join("\n") + end)?;
+    }
+    Ok(files.iter().map(|rows| rows.len() as u64).sum())
 }
 
 fn time(ms: i64) -> Value {
@@ -226,4 +238,152 @@ fn pairs() -> Vec<Value> {
         })
     };
     (0..48).map(row).collect()
+}
+
+/// Accounts that are opened, change and are closed, each told whole, without a key.
+fn accounts() -> Vec<Vec<Value>> {
+    let mut random = Random::new(7);
+    let mut files = Vec::new();
+    for file in 0..2 {
+        let mut open: BTreeMap<i64, Value> = BTreeMap::new();
+        let mut changes = Vec::new();
+        for at in 0..90_i64 {
+            let id = random.between(0, 9) * 2 + file;
+            let owner = json!(random.of(&["ada", "bob", "cy", "dee"]));
+            let branch = json!(random.of(&["Oslo", "Lima", ""]));
+            let balance = quarters(&mut random, -10, 40);
+            let row = json!({
+                "id": id,
+                "owner": owner,
+                "branch": or_null(&mut random, 8, branch),
+                "balance": or_null(&mut random, 12, balance),
+                "ts": time(BEGIN_MS + at * 700),
+            });
+            let closes = random.one_in(4);
+            let (before, after, op) = match open.remove(&id) {
+                None => (Value::Null, row, if random.one_in(5) { "r" } else { "c" }),
+                Some(before) if closes => (before, Value::Null, "d"),
+                Some(before) => (before, row, "u"),
+            };
+            if !after.is_null() {
+                open.insert(id, after.clone());
+            }
+            changes.push(envelope(&mut random, at, before, after, op));
+        }
+        files.push(changes);
+    }
+    files
+}
+
+fn envelope(random: &mut Random, at: i64, before: Value, after: Value, op: &str) -> Value {
+    let envelope = json!({
+        "before": before, "after": after, "op": op, "ts_ms": BEGIN_MS + at, "source": {"table": "t", "lsn": at},
+    });
+    if random.one_in(3) {
+        json!({"schema": {"type": "struct", "name": "t.Envelope"}, "payload": envelope})
+    } else {
+        envelope
+    }
+}
+
+/// What is in stock, by item and place: replaced rows are mostly not told, and some changes come twice.
+fn stock() -> Vec<Vec<Value>> {
+    let mut random = Random::new(8);
+    let mut files = Vec::new();
+    for place in ["north", "south"] {
+        let mut there: BTreeMap<&str, Value> = BTreeMap::new();
+        let mut changes = Vec::new();
+        for at in 0..80_i64 {
+            let item = *random.of(&["pen", "ink", "paper", "glue", "clip"]);
+            let n = json!(random.below(30));
+            let price = quarters(&mut random, 0, 8);
+            let row = json!({
+                "item": item, "place": place, "n": or_null(&mut random, 10, n), "price": or_null(&mut random, 9, price),
+            });
+            let (before, after, op) = match there.remove(item) {
+                None => (Value::Null, row, "c"),
+                // The key alone, as a table without a full replica identity tells it.
+                Some(_) if random.one_in(4) => (json!({"item": item, "place": place}), Value::Null, "d"),
+                Some(before) if random.one_in(3) => (before, row, "u"),
+                Some(_) => (Value::Null, row, "u"),
+            };
+            if !after.is_null() {
+                there.insert(item, after.clone());
+            }
+            for _ in 0..if random.one_in(8) { 2 } else { 1 } {
+                changes.push(envelope(&mut random, at, before.clone(), after.clone(), op));
+            }
+        }
+        files.push(changes);
+    }
+    files
+}
+
+/// Baskets with what is in them: lists of texts, of numbers and of structs, some empty, some null.
+fn baskets() -> Vec<Vec<Value>> {
+    let mut random = Random::new(9);
+    let row = |at: i64, random: &mut Random| {
+        let item = |random: &mut Random| {
+            let (name, n) = (json!(random.of(&["pen", "ink", "paper"])), json!(random.below(5)));
+            json!({"name": or_null(random, 9, name), "n": or_null(random, 9, n)})
+        };
+        let items: Vec<Value> = (0..random.below(4)).map(|_| item(random)).collect();
+        let tags: Vec<Value> = (0..random.below(3))
+            .map(|_| {
+                let tag = json!(random.of(&["new", "gift", ""]));
+                or_null(random, 7, tag)
+            })
+            .collect();
+        let marks: Vec<Value> = (0..random.below(5)).map(|_| json!(random.below(9))).collect();
+        json!({
+            "basket": at,
+            "card": random.below(6),
+            "items": or_null(random, 9, json!(items)),
+            "tags": or_null(random, 8, json!(tags)),
+            "marks": or_null(random, 8, json!(marks)),
+            "ts": time(BEGIN_MS + 1000 + at * 900),
+        })
+    };
+    let rows: Vec<Value> = (1..=60).map(|at| row(at, &mut random)).collect();
+    (0..2).map(|file| rows.iter().skip(file).step_by(2).cloned().collect()).collect()
+}
+
+/// Devices with labels, and values of all types that are written as text.
+fn readings() -> Vec<Vec<Value>> {
+    let mut random = Random::new(10);
+    let row = |random: &mut Random| {
+        let day =
+            |random: &mut Random| json!(format!("2026-{:02}-{:02}", random.between(1, 12), random.between(1, 28)));
+        let mut labels = serde_json::Map::new();
+        for name in ["site", "kind", "Kind"] {
+            if !random.one_in(3) {
+                let label = json!(random.of(&["a", "b", ""]));
+                labels.insert(name.to_owned(), or_null(random, 6, label));
+            }
+        }
+        let mut levels = serde_json::Map::new();
+        for name in ["low", "high"].iter().take(random.below(3)) {
+            let values: Vec<i64> = (0..random.below(3)).map(|_| random.between(0, 9)).collect();
+            levels.insert((*name).to_owned(), json!(values));
+        }
+        let seen: Vec<Value> = (0..random.below(3))
+            .map(|_| json!({"day": day(random), "price": format!("{}.{}", random.below(100), random.below(9))}))
+            .collect();
+        let at = json!(format!("{:02}:{:02}:{:02}", random.below(24), random.below(60), random.below(60)));
+        let raw = json!(format!("{:02x}{:02X}", random.below(256), random.below(256)));
+        let price = json!(random.between(-9000, 9000) as f64 / 8.0);
+        let first = day(random);
+        json!({
+            "device": random.of(&["d1", "d2", "d3"]),
+            "labels": or_null(random, 8, Value::Object(labels)),
+            "levels": Value::Object(levels),
+            "at": or_null(random, 8, at),
+            "day": or_null(random, 8, first),
+            "raw": or_null(random, 8, raw),
+            "price": or_null(random, 8, price),
+            "seen": seen,
+        })
+    };
+    let rows: Vec<Value> = (0..40).map(|_| row(&mut random)).collect();
+    (0..2).map(|file| rows.iter().skip(file).step_by(2).cloned().collect()).collect()
 }

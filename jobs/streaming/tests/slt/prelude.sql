@@ -38,6 +38,28 @@ CREATE TABLE nothing (
   WATERMARK FOR ts AS ts
 ) WITH (connector = 'files', path = 'nothing');
 
+-- Changes of rows: told whole, and by key.
+CREATE TABLE accounts (
+  id BIGINT, owner VARCHAR, branch VARCHAR, balance DOUBLE, ts TIMESTAMP,
+  cents AS CAST(balance * 100 AS BIGINT),
+  WATERMARK FOR ts AS ts
+) WITH (connector = 'files', path = 'accounts', changelog = 'debezium');
+
+CREATE TABLE stock (
+  item VARCHAR, n BIGINT, price DOUBLE, place VARCHAR, PRIMARY KEY (item, place) NOT ENFORCED
+) WITH (connector = 'files', path = 'stock', changelog = 'debezium');
+
+CREATE TABLE baskets (
+  basket BIGINT, card BIGINT, items ARRAY<STRUCT<name VARCHAR, n BIGINT>>, tags ARRAY<VARCHAR>, marks ARRAY<BIGINT>,
+  ts TIMESTAMP,
+  WATERMARK FOR ts AS ts - INTERVAL '1 second'
+) WITH (connector = 'files', path = 'baskets');
+
+CREATE TABLE readings (
+  device VARCHAR, labels MAP<VARCHAR, VARCHAR>, levels MAP<VARCHAR, ARRAY<BIGINT>>, at TIME, day DATE, raw BYTES,
+  price DECIMAL(10, 3), seen ARRAY<STRUCT<day DATE, price DECIMAL(6, 1)>>
+) WITH (connector = 'files', path = 'readings');
+
 -- Written by the cases that are refused, and by nothing else.
 CREATE TABLE forgotten (k BIGINT, n BIGINT) WITH (connector = 'blackhole');
 CREATE TABLE kept (k BIGINT, n BIGINT) WITH (connector = 'files', path = 'kept');

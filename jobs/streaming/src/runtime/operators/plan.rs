@@ -3,6 +3,7 @@
 use super::changes;
 use super::group_aggregate::{self, GroupAggregate};
 use super::join::{self, Join};
+use super::normalize::{self, Normalize};
 use super::over::{self, Over};
 use super::session::{self, SessionAggregate};
 use super::stateful::Stateful;
@@ -95,9 +96,15 @@ pub fn make(dataflow: &Dataflow, at: usize, slot: u32) -> Result<Option<Box<dyn 
             changes: from(0).changes,
             output: output(),
         })?),
+        Operator::Normalize { keys } => Box::new(Normalize::new(normalize::Spec {
+            keys: keys.clone(),
+            input: Arc::clone(&from(0).schema),
+            output: output(),
+        })?),
         Operator::Source { .. }
         | Operator::Project { .. }
         | Operator::Filter { .. }
+        | Operator::Unnest { .. }
         | Operator::Exchange { .. }
         | Operator::Lookup(_)
         | Operator::Union
@@ -115,7 +122,8 @@ pub fn keys(dataflow: &Dataflow, at: usize) -> Option<Vec<Vec<usize>>> {
         Operator::WindowAggregate { keys, .. }
         | Operator::GroupAggregate { keys, .. }
         | Operator::TopN { keys, .. }
-        | Operator::Over { keys, .. } => vec![keys.clone()],
+        | Operator::Over { keys, .. }
+        | Operator::Normalize { keys } => vec![keys.clone()],
         Operator::Join(join) => vec![join.left_keys.clone(), join.right_keys.clone()],
         Operator::Temporal(join) => vec![join.left_keys.clone(), join.right_keys.clone()],
         Operator::Upsert { keys } if dataflow.nodes[node.inputs[0]].changes => vec![keys.clone()],
@@ -123,6 +131,7 @@ pub fn keys(dataflow: &Dataflow, at: usize) -> Option<Vec<Vec<usize>>> {
         | Operator::Source { .. }
         | Operator::Project { .. }
         | Operator::Filter { .. }
+        | Operator::Unnest { .. }
         | Operator::Exchange { .. }
         | Operator::Lookup(_)
         | Operator::Union

@@ -21,7 +21,7 @@ CREATE TABLE payments (
 CREATE VIEW big AS SELECT card, amount, twice, shop, ts FROM payments WHERE amount > 30;
 ";
 
-fn context(folder: &Path) -> Context {
+pub(super) fn context(folder: &Path) -> Context {
     Context {
         job: "test/query".into(),
         generation: 1,

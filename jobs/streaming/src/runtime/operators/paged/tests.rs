@@ -26,6 +26,7 @@ CREATE TABLE versions (
   k BIGINT PRIMARY KEY, v BIGINT, s VARCHAR, ts TIMESTAMP, WATERMARK FOR ts AS ts
 ) WITH (connector = 'datagen');
 CREATE TABLE kept (k BIGINT, n BIGINT, PRIMARY KEY (n) NOT ENFORCED);
+CREATE TABLE told (k BIGINT PRIMARY KEY, v BIGINT) WITH (connector = 'files', path = 'told', changelog = 'debezium');
 ";
 
 /// Many rows of few keys; at `Settled` everything must have been said.
@@ -387,6 +388,11 @@ fn functions_over_rows() {
 #[test]
 fn latest_rows_by_key() {
     check("INSERT INTO kept SELECT k, count(*) AS n FROM t GROUP BY k", &["upsert"]);
+}
+
+#[test]
+fn upserts_that_are_read() {
+    check("SELECT k, v FROM told", &["normalize"]);
 }
 
 #[test]

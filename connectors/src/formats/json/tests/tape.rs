@@ -1,8 +1,9 @@
-//! JSON records through Arrow's own decoder, for the types that it alone reads.
+//! JSON records through Arrow's own decoder, to hold ours against.
 //!
 //! Invariant: no record can reach into the next: after each one the decoder must stand between two rows, with exactly
 //! one row more. Invariant: nesting is bounded, so that a hostile record cannot exhaust the stack.
 
+use crate::formats::json::plain;
 use crate::formats::records::{CHUNK_ROWS, Engine, Failure, Records, without_columns};
 use crate::formats::timestamp::{self, TimestampForm};
 use arrow::array::RecordBatch;
@@ -123,12 +124,4 @@ fn depth(record: &[u8]) -> usize {
         }
     }
     most
-}
-
-/// Arrow's message without its "Json error: ".
-pub fn plain(why: &ArrowError) -> String {
-    match why {
-        ArrowError::JsonError(text) | ArrowError::CsvError(text) | ArrowError::ParseError(text) => text.clone(),
-        other => other.to_string(),
-    }
 }
