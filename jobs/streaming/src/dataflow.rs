@@ -48,7 +48,8 @@ pub enum Operator {
     /// Sends each row to the slice that owns the hash of these columns.
     Exchange { keys: Vec<usize> },
     /// Event-time windows; rows come already on the slice that owns their key. Emits key columns, then window start and
-    /// end, then one column per aggregate, once, when the watermark passes the window's end.
+    /// end, then one column per aggregate, when the watermark passes the window's end: once, or, with allowed lateness,
+    /// again for rows that come later.
     WindowAggregate {
         window: Window,
         /// Column of the input that holds the event time, Timestamp(µs, UTC).
@@ -58,7 +59,11 @@ pub enum Operator {
         aggregates: Vec<Arc<AggregateFunctionExpr>>,
         /// Parallel to `aggregates`: FILTER (WHERE …).
         filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
+        /// For how long after its end a window still takes rows.
+        lateness_us: i64,
     },
+    /// Passes rows on; its event time is that much behind, so that what follows waits for rows that are late.
+    HoldBack { by_us: i64 },
     /// Aggregates of all rows so far, one row per key, as a changelog; rows come already on the slice that owns their key.
     /// Emits key columns, then one column per aggregate. Without keys there is one row from the beginning on.
     GroupAggregate {
@@ -104,6 +109,8 @@ impl Operator {
         match self {
             // Keys alone, once there, stay.
             Self::GroupAggregate { aggregates, .. } => !aggregates.is_empty() || inputs[0],
+            // Without lateness it answers once, also where its input takes rows back.
+            Self::WindowAggregate { lateness_us, .. } => *lateness_us > 0,
             Self::TopN { .. } | Self::Upsert { .. } => true,
             Self::Over { time, .. } => time.is_none(),
             Self::Join(join) => join.gives_changes(inputs[0], inputs[1]),

@@ -40,6 +40,7 @@ enum Running {
     Filter { predicate: Arc<dyn PhysicalExpr> },
     Exchange { keys: Vec<usize>, edges: Edges, sent: Progress },
     Stateful(Box<dyn Stateful>),
+    HoldBack { by_us: i64 },
     Union,
     Sink { table: String, schema: SchemaRef, sink: Box<dyn Sink> },
     Collect { results: Sender<RecordBatch> },
@@ -91,6 +92,7 @@ impl Flow {
                     edges_in.insert(at, vec![Progress::START; queues.len()]);
                     Running::Exchange { keys: keys.clone(), edges: Edges::new(queues), sent: Progress::START }
                 }
+                Operator::HoldBack { by_us } => Running::HoldBack { by_us: *by_us },
                 Operator::Union => Running::Union,
                 Operator::Sink { table } => {
                     let sink = open_sink(shared, at, slot, table)?;
@@ -190,18 +192,23 @@ impl Flow {
         batches.iter().try_for_each(|batch| self.push(node, batch))
     }
 
-    /// Lets every operator say what it kept back, those nearer to the sources first.
+    /// Lets every operator say what it kept back, those nearer to the sources first. What they held event time back for
+    /// is out then.
     pub fn flush_pending(&mut self) -> Result<(), Error> {
+        let mut moved = false;
         for node in 0..self.operators.len() {
-            if let Running::Stateful(operator) = &mut self.operators[node]
-                && operator.n_pending() > 0
-            {
-                let mut out = Output::default();
+            let Running::Stateful(operator) = &mut self.operators[node] else { continue };
+            let mut out = Output::default();
+            if operator.n_pending() > 0 {
                 operator.flush(&mut out).map_err(self.shared.operator_error(node))?;
-                self.emit(node, out)?;
             }
+            let held = self.outputs[node];
+            let watermark_us = operator.output_watermark_us().max(held.watermark_us);
+            moved |= watermark_us != held.watermark_us;
+            self.outputs[node] = Progress { watermark_us, ..held };
+            self.emit(node, out)?;
         }
-        Ok(())
+        if moved { self.propagate() } else { Ok(()) }
     }
 
     pub fn any_full(&self) -> bool {
@@ -221,6 +228,10 @@ impl Flow {
             Running::Filter { predicate } => {
                 let batch = filter(predicate, batch.clone()).map_err(failed)?;
                 self.push(node, &batch)
+            }
+            Running::HoldBack { .. } => {
+                drop(failed);
+                self.push(node, batch)
             }
             Running::Union => {
                 let batch = match self.shared.node(node).changes && !self.shared.node(from).changes {
@@ -335,6 +346,9 @@ impl Flow {
                     self.emit(node, out)?;
                 }
                 Running::Stateful(_) => {}
+                Running::HoldBack { by_us } => {
+                    self.outputs[node] = self.outputs[node].advanced(input.behind(*by_us));
+                }
                 Running::Project { .. }
                 | Running::Filter { .. }
                 | Running::Union
@@ -381,7 +395,11 @@ impl Flow {
                     part.prepared.insert(id, bytes);
                 }
             }
-            Running::Project { .. } | Running::Filter { .. } | Running::Union | Running::Collect { .. } => {}
+            Running::Project { .. }
+            | Running::Filter { .. }
+            | Running::HoldBack { .. }
+            | Running::Union
+            | Running::Collect { .. } => {}
         }
         Ok(())
     }

@@ -29,6 +29,14 @@ impl Progress {
         Self { watermark_us: self.watermark_us.max(later.watermark_us), idle: later.idle }
     }
 
+    /// The same input for those who wait for rows that are this late. The end is the end.
+    pub fn behind(self, by_us: i64) -> Self {
+        match self.watermark_us {
+            i64::MIN | i64::MAX => self,
+            watermark_us => Self { watermark_us: watermark_us.saturating_sub(by_us), ..self },
+        }
+    }
+
     /// What follows from the inputs' progress for one who was at `self` before.
     pub fn combined(self, inputs: impl Iterator<Item = Self>) -> Self {
         let mut all_ended = true;

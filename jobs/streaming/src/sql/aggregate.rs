@@ -46,7 +46,7 @@ impl Lowering<'_> {
             if let Expr::Column(column) = &expr {
                 let slot = input.schema.index_of_column(column).map_err(|error| planner(&error, places))?;
                 if let (Slot::Window(which), Some(open)) = (&input.slots[slot], &input.open) {
-                    settled = Some((open.window, self.graph.column(input.node, open.time)));
+                    settled = Some((open.window, self.graph.column(input.node, open.time), open.lateness_us));
                     groups.push(Group::Window(*which));
                     continue;
                 }
@@ -55,7 +55,7 @@ impl Lowering<'_> {
                     && always_follows_watermark(&aggregate.input, slot)
                 {
                     // Rows of one instant: final once the watermark has passed it.
-                    settled = Some((Window::Tumble { width_us: 1 }, self.slot(&input, slot, places)?));
+                    settled = Some((Window::Tumble { width_us: 1 }, self.slot(&input, slot, places)?, 0));
                 }
             }
             let expr = self.resolve(&expr, &input, places)?;
@@ -68,11 +68,6 @@ impl Lowering<'_> {
             let error = error.help("group by window_start and window_end, or leave the window out");
             return Err(at(error, group_by_place(places)));
         }
-        if in_window && self.graph.changes(input.node) {
-            let error = Diagnostic::new("a window over rows that may be taken back is not supported in a stream yet");
-            let error = error.help("put the window before the join or aggregation that takes rows back");
-            return Err(at(error, find(places, &[&["TUMBLE"], &["HOP"], &["CUMULATE"], &["SESSION"]])));
-        }
         if let Some(Open { window: Window::Session { .. }, partition, .. }) = &input.open {
             let mut wanted: Vec<Expr> = partition.iter().map(|column| self.graph.column(input.node, *column)).collect();
             let grouped: Vec<&Expr> = keys.iter().map(|key| &outputs.exprs[*key]).collect();
@@ -83,9 +78,12 @@ impl Lowering<'_> {
                 return Err(at(error, find(places, &[&["SESSION"], &["GROUP", "BY"]])));
             }
         }
-        let settled = settled.map(|(window, time)| (window, outputs.push(time, "event_time")));
+        let settled = settled.map(|(window, time, late_us)| (window, outputs.push(time, "event_time"), late_us));
         let mut does = match settled {
-            Some((window, time)) => format!("{} time {time} keys {keys:?}", describe(window)),
+            Some((window, time, 0)) => format!("{} time {time} keys {keys:?}", describe(window)),
+            Some((window, time, late_us)) => {
+                format!("{} time {time} late {late_us} keys {keys:?}", describe(window))
+            }
             None => format!("keys {keys:?}"),
         };
         let mut calls = Vec::new();
@@ -114,7 +112,9 @@ impl Lowering<'_> {
         let n_before = fields.len();
         fields.extend(aggregates.iter().map(|aggregate| aggregate.field().as_ref().clone().with_nullable(true)));
         let (kind, operator) = match settled {
-            Some((window, time)) => ("window", Operator::WindowAggregate { window, time, keys, aggregates, filters }),
+            Some((window, time, lateness_us)) => {
+                ("window", Operator::WindowAggregate { window, time, keys, aggregates, filters, lateness_us })
+            }
             None => ("group", Operator::GroupAggregate { keys, aggregates, filters }),
         };
         let node = self.graph.add(kind, &does, vec![exchange], fields, operator);

@@ -42,6 +42,7 @@ fn kind(operator: &Operator) -> &'static str {
         Operator::Project { .. } => "project",
         Operator::Filter { .. } => "filter",
         Operator::Exchange { .. } => "exchange",
+        Operator::HoldBack { .. } => "hold",
         Operator::WindowAggregate { .. } => "window",
         Operator::GroupAggregate { .. } => "group",
         Operator::Join(_) => "join",
@@ -70,6 +71,10 @@ fn tree(dataflow: &Dataflow, index: usize, depth: usize, shown: &mut BTreeSet<us
     }
 }
 
+fn seconds(us: i64) -> String {
+    format!("{}s", us as f64 / 1e6)
+}
+
 fn names_in(schema: Option<&&Schema>, columns: &[usize]) -> String {
     let names = columns.iter().map(|column| schema.map_or("?", |schema| schema.field(*column).name().as_str()));
     names.collect::<Vec<_>>().join(", ")
@@ -92,8 +97,7 @@ fn describe_join(join: &Join, inputs: &[&Schema]) -> String {
         text = format!("{}, every row with every row", join.kind.to_string().to_lowercase());
     }
     if let Some(Bounds { lower_us, upper_us, .. }) = join.bounds {
-        let seconds = |us: i64| us as f64 / 1e6;
-        let _ = write!(text, " within {}s to {}s", seconds(lower_us), seconds(upper_us));
+        let _ = write!(text, " within {} to {}", seconds(lower_us), seconds(upper_us));
     }
     if let Some(residual) = &join.residual {
         let _ = write!(text, " where {}", sql(residual));
@@ -123,11 +127,16 @@ fn describe_node(node: &Node, inputs: &[&Schema]) -> String {
         Operator::Filter { predicate } => sql(predicate),
         Operator::Exchange { keys } if keys.is_empty() => "all to one".into(),
         Operator::Exchange { keys } => format!("by {}", names(keys)),
-        Operator::WindowAggregate { window, keys, aggregates, .. } => {
+        Operator::HoldBack { by_us } => format!("event time {} behind", seconds(*by_us)),
+        Operator::WindowAggregate { window, keys, aggregates, lateness_us, .. } => {
             // The name of a call tells its filter too.
             let calls = aggregates.iter().map(|aggregate| aggregate.name()).collect::<Vec<_>>().join(", ");
             let keys = if keys.is_empty() { String::new() } else { format!(" by {}", names(keys)) };
-            format!("{}{keys}: {calls}", describe(*window))
+            let again = match lateness_us {
+                0 => String::new(),
+                late_us => format!(", again for rows that are {} late", seconds(*late_us)),
+            };
+            format!("{}{keys}: {calls}{again}", describe(*window))
         }
         Operator::GroupAggregate { keys, aggregates, .. } => {
             let calls = aggregates.iter().map(|aggregate| aggregate.name()).collect::<Vec<_>>().join(", ");

@@ -12,6 +12,7 @@ use super::prune::Parts;
 use super::refuse::{at, find};
 use super::shared::SharedNode;
 use super::statements::{Script, TableStatement};
+use super::time::{joined, lateness_us};
 use super::types::canonical;
 use super::window::WindowNode;
 use crate::dataflow::{Dataflow, Operator, Watermark, Window};
@@ -42,6 +43,8 @@ pub(crate) struct Open {
     pub(crate) time: usize,
     /// Of sessions: columns of the node.
     pub(crate) partition: Vec<usize>,
+    /// For how long after its end it takes rows.
+    pub(crate) lateness_us: i64,
 }
 
 #[derive(Clone, Debug)]
@@ -201,11 +204,11 @@ impl<'a> Lowering<'a> {
             let error = Diagnostic::new("a window of rows that are in a window already is not supported");
             return Err(at(error, find(places, &[&["TUMBLE"], &["HOP"]])));
         }
+        let time = input.schema.index_of_column(&window.time).map_err(|error| planner(&error, places))?;
         if self.graph.changes(input.node) {
-            let error = Diagnostic::new("a window over rows that may be taken back is not supported in a stream yet");
-            let error = error.help("put the window before the join or aggregation that takes rows back");
-            return Err(at(error, find(places, &[&["TUMBLE"], &["HOP"], &["CUMULATE"], &["SESSION"]])));
+            refuse_changes(window, time, places)?;
         }
+        let lateness_us = lateness_us(&window.input, time);
         let columns = std::iter::once(&window.time).chain(&window.partition);
         let indices: PlanResult<Vec<usize>> = columns.map(|column| input.schema.index_of_column(column)).collect();
         let indices = indices.map_err(|error| planner(&error, places))?;
@@ -227,7 +230,7 @@ impl<'a> Lowering<'a> {
         let mut columns = indices.iter().map(column).collect::<Lowered<Vec<usize>>>()?;
         let time = columns.remove(0);
         let slots = input.slots.into_iter().chain((0..3).map(Slot::Window)).collect();
-        let open = Open { window: window.window, time, partition: columns };
+        let open = Open { window: window.window, time, partition: columns, lateness_us };
         Ok(Stream { node: input.node, schema, slots, open: Some(open) })
     }
 
@@ -425,6 +428,24 @@ impl<'a> Lowering<'a> {
         let free = std::iter::once(id.to_string()).chain(numbered).find(|id| !self.graph.has(id));
         free.unwrap_or_else(|| id.to_string())
     }
+}
+
+/// Windows that cannot take rows back out.
+fn refuse_changes(window: &WindowNode, time: usize, places: &[Place<'_>]) -> Lowered<()> {
+    let refuse = |what: &str, words: &[&[&str]]| {
+        let error =
+            Diagnostic::new(format!("{what} over rows that may be taken back is not supported in a stream yet"));
+        let error = error.help("put the window before the join or aggregation that takes rows back");
+        Err(at(error, find(places, words)))
+    };
+    if matches!(window.window, Window::Session { .. }) {
+        return refuse("SESSION", &[&["SESSION"]]);
+    }
+    if joined(&window.input, time) {
+        // What such a join says may be of times that the watermark has passed.
+        return refuse("a window of a join", &[&["TUMBLE"], &["HOP"], &["CUMULATE"]]);
+    }
+    Ok(())
 }
 
 /// What a projection emits. Names matter where rows leave the job, and there alone: between operators a column is known

@@ -4,7 +4,7 @@
 use super::aggregate::{bind, output_column};
 use super::errors::Place;
 use super::lower::{Lowered, Lowering, Outputs, Slot, Stream, defect, planner};
-use super::time::is_event_time;
+use super::time::{is_event_time, lateness_us};
 use crate::dataflow::{Operator, Order};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field};
@@ -157,6 +157,13 @@ impl Lowering<'_> {
         let keys = self.pushed(&first.params.partition_by, &input, &mut outputs, places)?;
         let order = self.order(&first.params.order_by, &input, &mut outputs, places)?;
         let time = self.settling_time(window, &input, &calls, &order);
+        let late_us = match (time, first.params.order_by.first().map(|by| &by.expr)) {
+            (Some(_), Some(Expr::Column(column))) => {
+                let at = window.input.schema().maybe_index_of_column(column);
+                at.map_or(0, |at| lateness_us(&window.input, at))
+            }
+            _ => 0,
+        };
         let mut does = format!("{keys:?} {order:?} {time:?}");
         let mut placed = Vec::new();
         for (call, name) in &calls {
@@ -178,6 +185,7 @@ impl Lowering<'_> {
         }
         let node = self.outputs(input.node, outputs, places)?;
         let node = self.exchange(node, keys.clone(), places)?;
+        let node = self.hold_back(node, late_us, places)?;
         let mut functions = Vec::new();
         for (call, name) in placed {
             let built = bind(Expr::from(call), |index| self.graph.column(node, index)).and_then(|call| {

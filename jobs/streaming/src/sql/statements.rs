@@ -73,6 +73,8 @@ pub struct TableStatement {
     pub def: TableDef,
     /// From the option `watermark.idle`, which is the engine's and not the connector's.
     pub idle_ms: Option<u64>,
+    /// From the option `allowed_lateness`: for how long windows over its event time still take rows after their end.
+    pub lateness_us: i64,
 }
 
 #[derive(Clone, Debug)]

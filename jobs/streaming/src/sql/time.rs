@@ -43,6 +43,57 @@ pub(crate) fn is_event_time(plan: &LogicalPlan, index: usize) -> bool {
     }
 }
 
+/// For how long rows of the event time in output column `index` may come late and still count. What waits for them
+/// already (an aggregation, a join with bounds) leaves no more to wait for.
+pub(crate) fn lateness_us(plan: &LogicalPlan, index: usize) -> i64 {
+    match plan {
+        LogicalPlan::TableScan(scan) => script_table(scan).map_or(0, |table| table.statement.lateness_us),
+        LogicalPlan::Projection(projection) => match below(&projection.expr[index], &projection.input) {
+            Some(at) => lateness_us(&projection.input, at),
+            // The event time of such a table may be a computed column.
+            None => match projection.input.as_ref() {
+                LogicalPlan::TableScan(scan) => script_table(scan).map_or(0, |table| table.statement.lateness_us),
+                _ => 0,
+            },
+        },
+        LogicalPlan::SubqueryAlias(alias) => lateness_us(&alias.input, index),
+        LogicalPlan::Filter(filter) => lateness_us(&filter.input, index),
+        LogicalPlan::Union(union) => union.inputs.iter().map(|input| lateness_us(input, index)).max().unwrap_or(0),
+        _ => match (WindowNode::of(plan), SharedNode::of(plan)) {
+            (Some(node), _) if index < node.input.schema().fields().len() => lateness_us(&node.input, index),
+            (None, Some(node)) => lateness_us(&node.input, index),
+            _ => 0,
+        },
+    }
+}
+
+/// Whether the event time in output column `index` comes out of a join.
+pub(crate) fn joined(plan: &LogicalPlan, index: usize) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            below(&projection.expr[index], &projection.input).is_some_and(|at| joined(&projection.input, at))
+        }
+        LogicalPlan::SubqueryAlias(alias) => joined(&alias.input, index),
+        LogicalPlan::Filter(filter) => joined(&filter.input, index),
+        LogicalPlan::Union(union) => union.inputs.iter().any(|input| joined(input, index)),
+        LogicalPlan::Aggregate(aggregate) => {
+            let column = aggregate.group_expr.get(index).and_then(|expr| below(expr, &aggregate.input));
+            column.is_some_and(|at| joined(&aggregate.input, at))
+        }
+        LogicalPlan::Join(_) => true,
+        _ => match (WindowNode::of(plan), SharedNode::of(plan)) {
+            (Some(node), _) => {
+                let n_columns = node.input.schema().fields().len();
+                let time = node.input.schema().maybe_index_of_column(&node.time);
+                let at = if index < n_columns { Some(index) } else { time };
+                at.is_some_and(|at| joined(&node.input, at))
+            }
+            (None, Some(node)) => joined(&node.input, index),
+            (None, None) => false,
+        },
+    }
+}
+
 /// Whether rows with a smaller value in output column `index` are over once the watermark has passed it: event time,
 /// and the bounds of a window whose rows were aggregated.
 pub(crate) fn follows_watermark(plan: &LogicalPlan, index: usize) -> bool {

@@ -130,9 +130,11 @@ impl World {
         let mut total = (0, 0);
         for node in &dataflow.nodes {
             if let Operator::Source { table, .. } = &node.operator {
-                let path = self.folder.path().join(&table.name);
+                // Tables of other names may be declared over the same files.
+                let path = table.option("path").unwrap_or(&table.name);
+                let rows = self.rows.get(path).ok_or_else(|| failure(format!("no rows of {path}")))?;
+                let path = self.folder.path().join(path);
                 let n_splits = std::fs::read_dir(path).map_err(failure)?.count();
-                let rows = self.rows.get(&table.name).ok_or_else(|| failure(format!("no rows of {}", table.name)))?;
                 total = (total.0 + n_splits, total.1 + rows);
             }
         }

@@ -8,6 +8,7 @@ use super::session::{self, SessionAggregate};
 use super::stateful::Stateful;
 use super::top_n::{self, TopN};
 use super::upsert::{self, Upsert};
+use super::window::updating::{self, UpdatingWindows};
 use super::window::{self, WindowAggregate};
 use crate::dataflow::{Dataflow, Node, Operator, Window};
 use arrow::datatypes::{Schema, SchemaRef};
@@ -20,18 +21,39 @@ pub fn make(dataflow: &Dataflow, at: usize, slot: u32) -> Result<Option<Box<dyn 
     let output = || Arc::clone(&node.schema);
     let from = |input: usize| &dataflow.nodes[node.inputs[input]];
     let operator: Box<dyn Stateful> = match &node.operator {
-        Operator::WindowAggregate { window: Window::Session { gap_us }, time, keys, aggregates, filters } => {
-            Box::new(SessionAggregate::new(session::Spec {
-                gap_us: *gap_us,
+        Operator::WindowAggregate {
+            window: Window::Session { gap_us },
+            time,
+            keys,
+            aggregates,
+            filters,
+            lateness_us,
+        } => Box::new(SessionAggregate::new(session::Spec {
+            gap_us: *gap_us,
+            time: *time,
+            keys: keys.clone(),
+            aggregates: aggregates.clone(),
+            filters: filters.clone(),
+            lateness_us: *lateness_us,
+            input: Arc::clone(&from(0).schema),
+            output: output(),
+        })?),
+        Operator::WindowAggregate { window, time, keys, aggregates, filters, lateness_us }
+            if *lateness_us > 0 || from(0).changes =>
+        {
+            Box::new(UpdatingWindows::new(updating::Spec {
+                window: *window,
                 time: *time,
                 keys: keys.clone(),
                 aggregates: aggregates.clone(),
                 filters: filters.clone(),
+                lateness_us: *lateness_us,
                 input: Arc::clone(&from(0).schema),
-                output: output(),
+                changes: from(0).changes,
+                output: with_weight(node),
             })?)
         }
-        Operator::WindowAggregate { window, time, keys, aggregates, filters } => {
+        Operator::WindowAggregate { window, time, keys, aggregates, filters, .. } => {
             Box::new(WindowAggregate::new(window::Spec {
                 window: *window,
                 time: *time,
@@ -92,6 +114,7 @@ pub fn make(dataflow: &Dataflow, at: usize, slot: u32) -> Result<Option<Box<dyn 
         | Operator::Project { .. }
         | Operator::Filter { .. }
         | Operator::Exchange { .. }
+        | Operator::HoldBack { .. }
         | Operator::Union
         | Operator::Sink { .. }
         | Operator::Collect => return Ok(None),

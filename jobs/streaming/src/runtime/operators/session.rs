@@ -10,14 +10,20 @@
 //! within a session that is still open. It cannot begin such a session earlier: its start has been promised to those who
 //! read it, and what is late must not depend on the order of rows between two watermarks.
 //!
+//! With allowed lateness sessions are kept for that long after their end, with the answers that are out, and a late row, or
+//! sessions that it makes one, lets them be answered again ([`answers`]): what is written above about sessions that are over
+//! holds of those that end a lateness before the watermark.
+//!
 //! Invariant: what is emitted depends on the rows and the watermarks alone, not on how rows were cut into batches, on
 //! the number of slices, or on a checkpoint and restore in between.
 
+use crate::runtime::operators::changes;
 use crate::runtime::operators::encoding::{Encoding, RowBytes};
 use crate::runtime::operators::stateful::{Output, Stateful, Table, expect_schema, external};
 use crate::runtime::operators::window::{BATCH_ROWS, TIME_LIMIT_US};
 use crate::runtime::operators::{evaluate, evaluate_predicate};
 use crate::state::hash;
+use answers::Answers;
 use arrow::array::{
     Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array, UInt64Array,
 };
@@ -27,14 +33,15 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use layers::Layers;
-use open::{Closed, Open};
+use open::Open;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod answers;
 mod layers;
 mod open;
 
-/// The state's only table.
+/// The table of sessions; with lateness there is one of answers too.
 const SESSIONS: &str = "sessions";
 
 /// How the operator was planned; see `Operator::WindowAggregate`.
@@ -45,7 +52,9 @@ pub struct Spec {
     pub keys: Vec<usize>,
     pub aggregates: Vec<Arc<AggregateFunctionExpr>>,
     pub filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    pub lateness_us: i64,
     pub input: SchemaRef,
+    /// Keys, start, end, one column per aggregate, with lateness the weight.
     pub output: SchemaRef,
 }
 
@@ -58,6 +67,8 @@ pub struct SessionAggregate {
     key_types: Vec<DataType>,
     open: Open,
     layers: Layers,
+    /// With allowed lateness.
+    answers: Option<Answers>,
     /// Sessions that end at or before this were emitted.
     watermark_us: i64,
 }
@@ -67,6 +78,10 @@ impl SessionAggregate {
         if spec.gap_us <= 0 || spec.gap_us > TIME_LIMIT_US / 2 {
             return Err(DataFusionError::Plan(format!("sessions with a gap of {} µs are not possible", spec.gap_us)));
         }
+        if !(0..TIME_LIMIT_US / 2).contains(&spec.lateness_us) {
+            return Err(DataFusionError::Plan(format!("a lateness of {} µs is not possible", spec.lateness_us)));
+        }
+        let answers = if spec.lateness_us > 0 { Some(Answers::new(&spec.output, spec.keys.len())?) } else { None };
         let key_types: Vec<DataType> = spec.keys.iter().map(|key| spec.input.field(*key).data_type().clone()).collect();
         let keys = if key_types.is_empty() { None } else { Some(Encoding::new(key_types.clone(), &[])?) };
         let layers = Layers::new(spec.aggregates.clone())?;
@@ -74,8 +89,9 @@ impl SessionAggregate {
             arguments: layers.aggregation().arguments(),
             keys,
             key_types,
-            open: Open::new(spec.gap_us),
+            open: Open::new(spec.gap_us, answers.is_some()),
             layers,
+            answers,
             watermark_us: i64::MIN,
             spec,
         })
@@ -112,11 +128,16 @@ impl Stateful for SessionAggregate {
             return Ok(());
         }
         self.watermark_us = watermark_us;
-        let closed = self.open.close(watermark_us);
-        for closed in closed.chunks(BATCH_ROWS) {
+        if self.answers.is_some() {
+            self.open.advance(watermark_us);
+            self.answer(out)?;
+        }
+        let closed = self.open.close(self.settled_us());
+        for closed in closed.chunks(BATCH_ROWS).filter(|_| self.answers.is_none()) {
             let fragments = closed.iter().map(|closed| closed.session.fragments.as_slice());
             let results = self.layers.finish(fragments)?;
-            out.batches.push(self.output(closed, results)?);
+            let times = closed.iter().map(|closed| (closed.session.first, closed.session.last)).collect();
+            out.batches.push(self.output(closed.iter().map(|closed| &*closed.key), times, results, None)?);
         }
         if !closed.is_empty() && self.layers.worth_compacting(self.open.n_sessions()) {
             self.layers.compact(self.open.fragments_mut())?;
@@ -127,13 +148,22 @@ impl Stateful for SessionAggregate {
     /// A session that is still to come out begins with a row that is still to come, less than a gap before the
     /// watermark, or is open now.
     fn output_watermark_us(&self) -> i64 {
-        match self.watermark_us {
-            i64::MIN | i64::MAX => self.watermark_us,
-            watermark_us => {
-                let next = watermark_us.saturating_sub(self.spec.gap_us).saturating_add(1);
+        match self.settled_us() {
+            i64::MIN => i64::MIN,
+            i64::MAX => i64::MAX,
+            settled_us => {
+                let next = settled_us.saturating_sub(self.spec.gap_us).saturating_add(1);
                 self.open.first_start().map_or(next, |first| first.min(next))
             }
         }
+    }
+
+    fn flush(&mut self, out: &mut Output) -> Result<()> {
+        self.answer(out)
+    }
+
+    fn n_pending(&self) -> usize {
+        self.open.n_touched()
     }
 
     fn snapshot(&mut self) -> Result<Vec<Table>> {
@@ -153,7 +183,8 @@ impl Stateful for SessionAggregate {
         columns.push(Arc::new(listed.iter().map(|(_, _, last)| Some(*last)).collect::<Int64Array>()));
         columns.extend(states);
         let batches = vec![RecordBatch::try_new(Arc::clone(&schema), columns)?];
-        Ok(vec![Table { name: SESSIONS, schema, batches }])
+        let answers = self.answers.as_ref().map(|answers| answers.save(&self.open)).transpose()?;
+        Ok(std::iter::once(Table { name: SESSIONS, schema, batches }).chain(answers).collect())
     }
 
     fn restore(&mut self, watermark_us: i64, mut tables: BTreeMap<String, RecordBatch>) -> Result<()> {
@@ -169,6 +200,10 @@ impl Stateful for SessionAggregate {
             let key = keys.as_ref().map_or(&[][..], |keys| keys.row(row).data());
             self.open.restore(key, first.value(row), last.value(row), fragment);
         }
+        if let Some(answers) = &self.answers {
+            answers.load(tables.remove(answers::TABLE), self.keys.as_ref(), &mut self.open)?;
+        }
+        self.open.restored(watermark_us);
         Ok(())
     }
 
@@ -178,6 +213,14 @@ impl Stateful for SessionAggregate {
 }
 
 impl SessionAggregate {
+    /// Sessions that end at or before this take no more rows.
+    fn settled_us(&self) -> i64 {
+        match self.watermark_us {
+            i64::MAX => i64::MAX,
+            watermark_us => watermark_us.saturating_sub(self.spec.lateness_us),
+        }
+    }
+
     /// The rows that belong to sessions, and their fragments in the live layer.
     fn assign(&mut self, batch: &RecordBatch, out: &mut Output) -> Result<(Vec<u32>, Vec<u64>)> {
         let column = batch.column(self.spec.time);
@@ -186,6 +229,7 @@ impl SessionAggregate {
         };
         let keys: Vec<ArrayRef> = self.spec.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
         let keys = self.keys.as_ref().map(|encoding| encoding.encode(&keys)).transpose()?;
+        let settled_us = self.settled_us();
         let (mut rows, mut fragments) = (Vec::with_capacity(batch.num_rows()), Vec::with_capacity(batch.num_rows()));
         for row in 0..batch.num_rows() {
             let time = times.value(row);
@@ -194,7 +238,7 @@ impl SessionAggregate {
                 continue;
             }
             let key = keys.as_ref().map_or(&[][..], |keys| keys.row(row).data());
-            match self.open.place(key, time, self.watermark_us, &mut self.layers) {
+            match self.open.place(key, time, settled_us, &mut self.layers) {
                 Some(fragment) => {
                     rows.push(row as u32);
                     fragments.push(u64::from(fragment));
@@ -209,8 +253,15 @@ impl SessionAggregate {
         self.keys.as_ref().map_or(Ok(Vec::new()), |encoding| encoding.decode(keys))
     }
 
-    fn output(&self, closed: &[Closed], results: Vec<ArrayRef>) -> Result<RecordBatch> {
-        let mut columns = self.key_columns(closed.iter().map(|closed| &*closed.key))?;
+    /// Sessions with their first and last times and results, and with lateness a weight.
+    fn output<'a>(
+        &'a self,
+        keys: impl Iterator<Item = &'a [u8]>,
+        times: Vec<(i64, i64)>,
+        results: Vec<ArrayRef>,
+        weight: Option<i8>,
+    ) -> Result<RecordBatch> {
+        let mut columns = self.key_columns(keys)?;
         let n_keys = columns.len();
         let bound = |at: usize, times: TimestampMicrosecondArray| -> ArrayRef {
             match self.spec.output.field(at).data_type() {
@@ -218,11 +269,12 @@ impl SessionAggregate {
                 _ => Arc::new(times),
             }
         };
-        let starts = closed.iter().map(|closed| Some(closed.session.first));
-        let ends = closed.iter().map(|closed| Some(closed.session.last + self.spec.gap_us));
+        let starts = times.iter().map(|(first, _)| Some(*first));
+        let ends = times.iter().map(|(_, last)| Some(last + self.spec.gap_us));
         columns.push(bound(n_keys, starts.collect()));
         columns.push(bound(n_keys + 1, ends.collect()));
         columns.extend(results);
+        columns.extend(weight.map(|weight| changes::all(weight, times.len())));
         Ok(RecordBatch::try_new(Arc::clone(&self.spec.output), columns)?)
     }
 

@@ -7,20 +7,19 @@
 //! Invariant: what is emitted depends on the rows and the watermarks alone, not on how rows were cut into batches, on
 //! the number of slices, or on a checkpoint and restore in between.
 
+mod panes;
 mod shape;
+pub mod updating;
 
 use crate::dataflow::Window;
 use crate::runtime::operators::groups::{Aggregation, Frozen, Live};
 use crate::runtime::operators::stateful::{Output, Stateful, Table, expect_schema, external};
 use crate::runtime::operators::{evaluate, evaluate_predicate};
 use crate::state::hash;
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array,
-    UInt64Array,
-};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::take;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
-use datafusion::error::{DataFusionError, Result};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use datafusion::error::Result;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use shape::Shape;
@@ -82,7 +81,7 @@ impl WindowAggregate {
 
 impl Stateful for WindowAggregate {
     fn process(&mut self, _: usize, batch: &RecordBatch, out: &mut Output) -> Result<()> {
-        let rows_by_pane = self.assign(batch, out)?;
+        let rows_by_pane = panes::assign(batch.column(self.spec.time), self.shape, self.watermark_us, out)?;
         if rows_by_pane.is_empty() {
             return Ok(());
         }
@@ -200,45 +199,6 @@ impl Stateful for WindowAggregate {
 }
 
 impl WindowAggregate {
-    fn assign(&self, batch: &RecordBatch, out: &mut Output) -> Result<BTreeMap<i64, Vec<u32>>> {
-        let column = batch.column(self.spec.time);
-        let Some(times) = column.as_primitive_opt::<TimestampMicrosecondType>() else {
-            return Err(DataFusionError::Execution(format!("event time is of type {}", column.data_type())));
-        };
-        let mut rows_by_pane: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
-        let mut last: Option<(i64, Vec<u32>)> = None;
-        for row in 0..times.len() {
-            let time = times.value(row);
-            if times.is_null(row) || !(-TIME_LIMIT_US..TIME_LIMIT_US).contains(&time) {
-                out.n_timeless += 1;
-                continue;
-            }
-            let pane = self.shape.pane_of(time);
-            if !self.shape.holds(pane) {
-                continue;
-            }
-            out.n_late += u64::from(self.shape.first_end(pane) <= self.watermark_us);
-            if self.shape.last_end(pane) <= self.watermark_us {
-                continue;
-            }
-            // Neighbours mostly fall into one pane: the map is asked only when the pane changes.
-            match &mut last {
-                Some((start, rows)) if *start == pane => rows.push(row as u32),
-                _ => {
-                    let rows = rows_by_pane.remove(&pane).unwrap_or_default();
-                    if let Some((start, rows)) = last.replace((pane, rows)) {
-                        rows_by_pane.insert(start, rows);
-                    }
-                    if let Some((_, rows)) = &mut last {
-                        rows.push(row as u32);
-                    }
-                }
-            }
-        }
-        rows_by_pane.extend(last);
-        Ok(rows_by_pane)
-    }
-
     fn live_pane(&mut self, start: i64) -> Result<&mut Live> {
         let pane = match self.panes.remove(&start) {
             None => Live::new(&self.aggregation)?,
@@ -294,13 +254,7 @@ impl WindowAggregate {
         n_groups: usize,
     ) -> Result<RecordBatch> {
         let n_keys = keys.len();
-        let bound = |at: usize, time: i64| -> ArrayRef {
-            let times = TimestampMicrosecondArray::from(vec![time; n_groups]);
-            match self.spec.output.field(at).data_type() {
-                DataType::Timestamp(_, zone) => Arc::new(times.with_timezone_opt(zone.clone())),
-                _ => Arc::new(times),
-            }
-        };
+        let bound = |at: usize, time: i64| panes::times(self.spec.output.field(at).data_type(), time, n_groups);
         let mut columns = keys;
         columns.push(bound(n_keys, start));
         columns.push(bound(n_keys + 1, end));

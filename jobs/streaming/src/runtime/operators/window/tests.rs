@@ -3,7 +3,8 @@
 use super::*;
 use crate::runtime::exchange::partition::partition;
 use crate::runtime::operators::testing::{restore, snapshot};
-use arrow::datatypes::TimeUnit;
+use arrow::array::{Array, TimestampMicrosecondArray};
+use arrow::datatypes::{TimeUnit, TimestampMicrosecondType};
 use datafusion::functions_aggregate::average::avg_udaf;
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::functions_aggregate::min_max::max_udaf;
