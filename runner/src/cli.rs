@@ -101,6 +101,9 @@ enum Verb {
         /// List their tasks: where each runs, and on which offer.
         #[arg(long)]
         tasks: bool,
+        /// List the operators of streams: how busy each is, where rows pile up, what state it holds.
+        #[arg(long, conflicts_with = "tasks")]
+        operators: bool,
     },
     /// Print what tasks wrote.
     Logs {
@@ -342,7 +345,14 @@ async fn ask(verb: Verb, globals: &Globals, output: Output) -> Result<()> {
         Verb::Plan { file } => operate::plan(&client, output, &file).await,
         Verb::Checkpoint { subject } => operate::checkpoint(&client, output, &subject).await,
         Verb::Scale { subject, parallelism } => operate::scale(&client, output, &subject, parallelism).await,
-        Verb::Ps { subject, tasks } => lists::ps(&client, output, subject.as_deref(), tasks).await,
+        Verb::Ps { subject, tasks, operators } => {
+            let rows = match (tasks, operators) {
+                (true, _) => lists::Rows::Tasks,
+                (_, true) => lists::Rows::Operators,
+                _ => lists::Rows::Jobs,
+            };
+            lists::ps(&client, output, subject.as_deref(), rows).await
+        }
         Verb::Logs { subject, follow, stderr } => {
             logs::logs(&client, output, &logs::LogsOptions { subject, follow, stderr }).await
         }

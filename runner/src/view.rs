@@ -21,6 +21,9 @@ pub struct JobView {
     pub why: String,
     pub submitted_ms: u64,
     pub metrics: JobMetrics,
+    /// Of a stream, in the order of the dataflow.
+    #[serde(default)]
+    pub operators: Vec<OperatorView>,
     pub tasks: Vec<TaskView>,
     /// The latest, oldest first.
     pub events: Vec<EventView>,
@@ -49,6 +52,22 @@ pub struct JobMetrics {
     pub metric_name: String,
     /// The model version that this job wrote last.
     pub model_version: Option<u64>,
+}
+
+/// One operator over all tasks, lately (about the last second). Shares are of the time of the threads that hold it, from 0
+/// to 1; what the three leave is the time of the other operators on the same threads.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OperatorView {
+    pub id: String,
+    /// At work in it; of a sink with waiting for the outside.
+    pub busy: f64,
+    /// Waiting for room behind it: back-pressure.
+    pub blocked: f64,
+    /// With nothing to do.
+    pub idle: f64,
+    pub rows_in_per_second: f64,
+    pub rows_out_per_second: f64,
+    pub state_bytes: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -49,7 +49,7 @@ pub enum Level {
 }
 
 /// Totals since the task started, over all its slices.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metrics {
     pub rows_in: u64,
     pub rows_out: u64,
@@ -59,6 +59,64 @@ pub struct Metrics {
     pub watermark_ms: Option<i64>,
     pub event_time_ms: Option<i64>,
     pub state_bytes: u64,
+    /// In the order of the dataflow.
+    pub operators: Vec<OperatorMetrics>,
+}
+
+/// Totals of one operator since the task started, over its slices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OperatorMetrics {
+    pub id: String,
+    /// Time of the threads that hold it: of the slices, of a source its reading threads.
+    pub total_us: u64,
+    /// Spent in it; of a sink with waiting for the outside, of a source with waiting for rows that came.
+    pub busy_us: u64,
+    /// Spent waiting for room behind it.
+    pub blocked_us: u64,
+    /// Its threads had nothing to do. What is left of the total belongs to the slices' other operators.
+    pub idle_us: u64,
+    pub rows_in: u64,
+    pub rows_out: u64,
+    pub state_bytes: u64,
+}
+
+impl OperatorMetrics {
+    fn add(&mut self, other: &Self) {
+        let Self { id: _, total_us, busy_us, blocked_us, idle_us, rows_in, rows_out, state_bytes } = other;
+        self.total_us += total_us;
+        self.busy_us += busy_us;
+        self.blocked_us += blocked_us;
+        self.idle_us += idle_us;
+        self.rows_in += rows_in;
+        self.rows_out += rows_out;
+        self.state_bytes += state_bytes;
+    }
+
+    /// Sums of the same operators over several holders.
+    pub fn sums<'a>(holders: impl IntoIterator<Item = &'a [Self]>) -> Vec<Self> {
+        let mut sums: Vec<Self> = Vec::new();
+        for holder in holders {
+            match sums.is_empty() {
+                true => sums = holder.to_vec(),
+                false => sums.iter_mut().zip(holder).for_each(|(sum, one)| sum.add(one)),
+            }
+        }
+        sums
+    }
+
+    /// What it has done since it was at `before`; its state is as it is now.
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            id: self.id.clone(),
+            total_us: self.total_us.saturating_sub(before.total_us),
+            busy_us: self.busy_us.saturating_sub(before.busy_us),
+            blocked_us: self.blocked_us.saturating_sub(before.blocked_us),
+            idle_us: self.idle_us.saturating_sub(before.idle_us),
+            rows_in: self.rows_in.saturating_sub(before.rows_in),
+            rows_out: self.rows_out.saturating_sub(before.rows_out),
+            state_bytes: self.state_bytes,
+        }
+    }
 }
 
 /// One task's share of a manifest.

@@ -62,6 +62,8 @@ pub enum Operator {
         /// For how long after its end a window still takes rows.
         lateness_us: i64,
     },
+    /// The rows that came too late for its input, a window aggregate, as that one got them; `changes`: with weights.
+    LateRows { changes: bool },
     /// Passes rows on; its event time is that much behind, so that what follows waits for rows that are late.
     HoldBack { by_us: i64 },
     /// Aggregates of all rows so far, one row per key, as a changelog; rows come already on the slice that owns their key.
@@ -111,6 +113,7 @@ impl Operator {
             Self::GroupAggregate { aggregates, .. } => !aggregates.is_empty() || inputs[0],
             // Without lateness it answers once, also where its input takes rows back.
             Self::WindowAggregate { lateness_us, .. } => *lateness_us > 0,
+            Self::LateRows { changes } => *changes,
             Self::TopN { .. } | Self::Upsert { .. } => true,
             Self::Over { time, .. } => time.is_none(),
             Self::Join(join) => join.gives_changes(inputs[0], inputs[1]),

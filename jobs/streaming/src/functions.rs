@@ -2,9 +2,11 @@
 //!
 //! Invariant: what is registered here is called with whole Arrow columns, from many threads at once.
 
+mod current_watermark;
 mod json;
 mod text;
 
+pub(crate) use current_watermark::{CURRENT_WATERMARK, Cell, bound, current_watermark};
 pub(crate) use json::{JsonOperators, json_functions};
 pub(crate) use text::text_functions;
 

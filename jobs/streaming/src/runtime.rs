@@ -15,6 +15,7 @@ pub mod exchange;
 mod flow;
 pub mod graph;
 pub mod local;
+mod meter;
 pub mod operators;
 mod restore;
 mod retry;

@@ -17,6 +17,7 @@ mod explain;
 mod graph;
 mod group_window;
 mod join;
+mod late_rows;
 mod lower;
 mod nested;
 mod over;

@@ -4,7 +4,7 @@ use crate::view::EventView;
 use jobs::{AgentId, JobSpec, OfferId, Reason, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
-use streaming::control::Manifest;
+use streaming::control::{Manifest, OperatorMetrics};
 
 /// The latest events of a job that are kept for people; a page of history, not a log.
 const EVENTS_MAX: usize = 64;
@@ -116,8 +116,32 @@ pub struct TaskRecord {
 pub struct TaskLive {
     pub ready: bool,
     pub metrics: streaming::control::Metrics,
+    /// What its operators did between the last two reports, and how long that was.
+    pub lately: Lately,
     /// Larger than 0 while the task reports no more than it did.
     pub kill_sent: bool,
+}
+
+/// What operators did between two reports of a task.
+#[derive(Clone, Debug, Default)]
+pub struct Lately {
+    at_ms: u64,
+    pub elapsed_ms: u64,
+    /// Differences of totals; the state is as it is.
+    pub operators: Vec<OperatorMetrics>,
+}
+
+impl Lately {
+    pub fn observe(&mut self, now_ms: u64, before: &[OperatorMetrics], after: &[OperatorMetrics]) {
+        let fresh = OperatorMetrics::default();
+        let of = |(at, after): (usize, &OperatorMetrics)| {
+            let before = before.get(at).filter(|before| before.id == after.id).unwrap_or(&fresh);
+            after.since(before)
+        };
+        self.operators = after.iter().enumerate().map(of).collect();
+        self.elapsed_ms = if self.at_ms == 0 { 0 } else { now_ms.saturating_sub(self.at_ms) };
+        self.at_ms = now_ms;
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -56,6 +56,7 @@ impl Book {
             Report::Committed { epoch } => coordinator::Event::Committed { index, epoch },
             Report::Metrics(metrics) => {
                 let flows = metrics.rows_in > live.metrics.rows_in;
+                live.lately.observe(now_ms, &live.metrics.operators, &metrics.operators);
                 live.metrics = metrics;
                 let rows_in = job.totals().rows_in;
                 job.rate.observe(now_ms, rows_in);

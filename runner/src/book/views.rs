@@ -2,11 +2,15 @@
 
 use super::job::{Job, Phase};
 use super::{Book, Framework};
-use crate::view::{JobMetrics, JobView, TaskView, WhyView};
+use crate::view::{JobMetrics, JobView, OperatorView, TaskView, WhyView};
 use jobs::{JobBody, TaskState};
+use streaming::control::OperatorMetrics;
 
 /// A warning that was not repeated for this long is no longer the reason of anything.
 const WARNING_MS: u64 = 60_000;
+/// From this share of the time on an operator's business is worth a word.
+const BUSY_SHARE: f64 = 0.8;
+const BLOCKED_SHARE: f64 = 0.2;
 
 impl Book {
     pub fn job_views(&self, now_ms: u64) -> Vec<JobView> {
@@ -53,6 +57,12 @@ impl Book {
                 if task.message.is_empty() { String::new() } else { format!(": {}", task.message) }
             ));
         }
+        details.extend(operators(job).iter().filter(|operator| operator.blocked >= BLOCKED_SHARE).map(|operator| {
+            format!("{} waits {:.0} % of the time for room behind it", operator.id, operator.blocked * 100.0)
+        }));
+        details.extend(operators(job).iter().filter(|operator| operator.busy >= BUSY_SHARE).map(|operator| {
+            format!("{} is busy {:.0} % of the time and holds the others up", operator.id, operator.busy * 100.0)
+        }));
         Ok(WhyView {
             subject: subject.to_string(),
             state: job.record.phase.as_str().to_string(),
@@ -77,6 +87,7 @@ impl Book {
             why: self.sentence(now_ms, job),
             submitted_ms: record.submitted_ms,
             metrics: metrics(now_ms, job),
+            operators: operators(job),
             tasks: task_views(job),
             events: job.events.iter().cloned().collect(),
         }
@@ -219,6 +230,35 @@ fn metrics(now_ms: u64, job: &Job) -> JobMetrics {
         metric_name: job.record.training.metric_name.clone(),
         model_version: job.record.model_version,
     }
+}
+
+/// Sums over the tasks: shares of their time and rates between their last two reports, and state.
+fn operators(job: &Job) -> Vec<OperatorView> {
+    let sums = OperatorMetrics::sums(job.live.iter().map(|task| task.lately.operators.as_slice()));
+    let mut rates = vec![(0.0, 0.0); sums.len()];
+    for task in &job.live {
+        let seconds = task.lately.elapsed_ms as f64 / 1000.0;
+        if seconds > 0.0 {
+            for (rate, lately) in rates.iter_mut().zip(&task.lately.operators) {
+                rate.0 += lately.rows_in as f64 / seconds;
+                rate.1 += lately.rows_out as f64 / seconds;
+            }
+        }
+    }
+    let running = job.record.phase == Phase::Running;
+    let view = |(sum, (rows_in, rows_out)): (OperatorMetrics, (f64, f64))| {
+        let share = |part_us: u64| if running { part_us as f64 / sum.total_us.max(1) as f64 } else { 0.0 };
+        OperatorView {
+            busy: share(sum.busy_us),
+            blocked: share(sum.blocked_us),
+            idle: share(sum.idle_us),
+            rows_in_per_second: if running { rows_in } else { 0.0 },
+            rows_out_per_second: if running { rows_out } else { 0.0 },
+            state_bytes: sum.state_bytes,
+            id: sum.id,
+        }
+    };
+    sums.into_iter().zip(rates).map(view).collect()
 }
 
 fn task_views(job: &Job) -> Vec<TaskView> {

@@ -61,6 +61,15 @@ pub fn amount(value: f64) -> String {
     shown.trim_end_matches('0').trim_end_matches('.').to_string()
 }
 
+/// A size in memory: `512 B`, `3.0 MiB`.
+pub fn bytes(size: u64) -> String {
+    let units = [(1_u64 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match units.into_iter().find(|(unit, _)| size >= *unit) {
+        Some((unit, name)) => format!("{:.1} {name}", size as f64 / unit as f64),
+        None => format!("{size} B"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,17 +1,26 @@
 //! Reading verbs: `ps`, `why`, `agents`, `offers`, `version`.
 
 use super::exit::{FAILED, Fail, Result};
-use super::human::{amount, clock, count, duration, now_ms, rate, since};
+use super::human::{amount, bytes, clock, count, duration, now_ms, rate, since};
 use super::output::{Output, table};
 use crate::client::Client;
 use crate::view::{
-    ClusterView, EventView, FrameworkView, JobView, JobsView, OfferView, ResourcesView, TaskView, VersionView, WhyView,
+    ClusterView, EventView, FrameworkView, JobView, JobsView, OfferView, OperatorView, ResourcesView, TaskView,
+    VersionView, WhyView,
 };
 use jobs::text::nearest;
 use serde::Serialize;
 
+/// What `ps` lists.
+#[derive(Clone, Copy, Debug)]
+pub enum Rows {
+    Jobs,
+    Tasks,
+    Operators,
+}
+
 /// `subject`: a group or a job; all jobs without one.
-pub async fn ps(client: &Client, output: Output, subject: Option<&str>, tasks: bool) -> Result<()> {
+pub async fn ps(client: &Client, output: Output, subject: Option<&str>, rows: Rows) -> Result<()> {
     let view = match subject {
         Some(job) if job.contains('/') => JobsView { jobs: vec![client.job(job).await?] },
         Some(group) => JobsView { jobs: of_group(client.jobs().await?, group)? },
@@ -24,7 +33,11 @@ pub async fn ps(client: &Client, output: Output, subject: Option<&str>, tasks: b
         output.progress("no jobs; start one with `smack submit FILE`");
         return Ok(());
     }
-    let shown = if tasks { show_tasks(&view) } else { show_jobs(&view, now_ms()) };
+    let shown = match rows {
+        Rows::Jobs => show_jobs(&view, now_ms()),
+        Rows::Tasks => show_tasks(&view),
+        Rows::Operators => show_operators(&view),
+    };
     output.raw(shown.as_bytes())
 }
 
@@ -119,6 +132,26 @@ fn show_tasks(view: &JobsView) -> String {
     table(
         ["TASK", "JOB", "KIND", "STATE", "AGENT", "OFFER", "IN", "OUT", "WORD"],
         view.jobs.iter().flat_map(|job| &job.tasks).map(row),
+    )
+}
+
+fn show_operators(view: &JobsView) -> String {
+    let percent = |share: f64| format!("{:.0} %", share * 100.0);
+    let row = |job: &JobView, operator: &OperatorView| {
+        [
+            job.id.clone(),
+            operator.id.clone(),
+            percent(operator.busy),
+            percent(operator.blocked),
+            percent(operator.idle),
+            rate(operator.rows_in_per_second),
+            rate(operator.rows_out_per_second),
+            if operator.state_bytes == 0 { "-".to_string() } else { bytes(operator.state_bytes) },
+        ]
+    };
+    table(
+        ["JOB", "OPERATOR", "BUSY", "BLOCKED", "IDLE", "IN", "OUT", "STATE"],
+        view.jobs.iter().flat_map(|job| job.operators.iter().map(move |operator| row(job, operator))),
     )
 }
 
@@ -294,6 +327,24 @@ mod tests {
         assert!(shown.contains("step 5/10, loss 0.2500 "), "{shown}");
         assert!(shown.contains("fraud/model: because of waiting"), "{shown}");
         assert!(!shown.contains("because of running"), "{shown}");
+    }
+
+    #[test]
+    fn operators_are_listed_with_their_shares() {
+        let mut stream = job("fraud/features", "stream", "running");
+        stream.operators = vec![OperatorView {
+            id: "window-1".to_string(),
+            busy: 0.25,
+            blocked: 0.5,
+            idle: 0.2,
+            rows_in_per_second: 20_000.0,
+            rows_out_per_second: 10.0,
+            state_bytes: 3 << 20,
+        }];
+        let shown = show_operators(&JobsView { jobs: vec![stream] });
+        let row: Vec<&str> = shown.lines().nth(1).unwrap().split_whitespace().collect();
+        let expected = "fraud/features window-1 25 % 50 % 20 % 20.0k/s 10/s 3.0 MiB";
+        assert_eq!(row.join(" "), expected, "{shown}");
     }
 
     #[test]

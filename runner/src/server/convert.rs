@@ -7,7 +7,7 @@ use crate::view;
 use daemon::convert::{reason_from, resources_from, resources_to, task_state_from};
 use jobs::{Reason, Resources, TaskId};
 use std::collections::BTreeMap;
-use streaming::control::{Level, Metrics, Order, Report, TaskSnapshot};
+use streaming::control::{Level, Metrics, OperatorMetrics, Order, Report, TaskSnapshot};
 use wire::v1;
 
 /// What the master says it has. A malformed quantity is a defect of the master; nothing is then seen as there.
@@ -112,6 +112,7 @@ pub fn report_from_wire(task: &TaskId, report: v1::TaskReport) -> Result<Event, 
             watermark_ms: metrics.watermark_ms,
             event_time_ms: metrics.event_time_ms,
             state_bytes: metrics.state_bytes,
+            operators: metrics.operators.into_iter().map(operator_from_wire).collect(),
         })),
         Wire::TrainMetrics(metrics) => train(TrainReport::Metrics {
             step: metrics.step,
@@ -137,7 +138,18 @@ pub fn report_from_wire(task: &TaskId, report: v1::TaskReport) -> Result<Event, 
     })
 }
 
+fn operator_from_wire(operator: v1::OperatorMetrics) -> OperatorMetrics {
+    let v1::OperatorMetrics { id, total_us, busy_us, blocked_us, idle_us, rows_in, rows_out, state_bytes } = operator;
+    OperatorMetrics { id, total_us, busy_us, blocked_us, idle_us, rows_in, rows_out, state_bytes }
+}
+
 // ---- the control stream, task's side ----
+
+fn operator_to_wire(operator: &OperatorMetrics) -> v1::OperatorMetrics {
+    let OperatorMetrics { id, total_us, busy_us, blocked_us, idle_us, rows_in, rows_out, state_bytes } =
+        operator.clone();
+    v1::OperatorMetrics { id, total_us, busy_us, blocked_us, idle_us, rows_in, rows_out, state_bytes }
+}
 
 pub fn stream_report_to_wire(report: &Report) -> Result<v1::TaskReport, serde_json::Error> {
     use v1::task_report::Report as Wire;
@@ -156,6 +168,7 @@ pub fn stream_report_to_wire(report: &Report) -> Result<v1::TaskReport, serde_js
             watermark_ms: metrics.watermark_ms,
             event_time_ms: metrics.event_time_ms,
             state_bytes: metrics.state_bytes,
+            operators: metrics.operators.iter().map(operator_to_wire).collect(),
         }),
         Report::Notice { level, text } => Wire::Notice(v1::Notice {
             level: match level {

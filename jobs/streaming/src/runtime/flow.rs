@@ -3,11 +3,14 @@
 //! Everything here runs to its end without waiting, except for the outside behind a sink and for whoever takes the
 //! results; the slice's loop ([`crate::runtime::slice`]) decides what comes next.
 
+use crate::control::OperatorMetrics;
 use crate::dataflow::Operator;
+use crate::functions::{Cell, bound};
 use crate::runtime::edges::Edges;
 use crate::runtime::exchange::Message;
 use crate::runtime::exchange::partition::partition;
 use crate::runtime::graph::Graph;
+use crate::runtime::meter::Meter;
 use crate::runtime::operators::changes;
 use crate::runtime::operators::plan;
 use crate::runtime::operators::stateful::{Gathered, Output, Stateful, encode};
@@ -26,8 +29,8 @@ use datafusion::error::Result as DataFusionResult;
 use datafusion::physical_expr::PhysicalExpr;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 /// Rows that an operator takes before it says what it kept back, if input never pauses.
 const PENDING_ROWS: usize = 50_000;
@@ -41,6 +44,7 @@ enum Running {
     Exchange { keys: Vec<usize>, edges: Edges, sent: Progress },
     Stateful(Box<dyn Stateful>),
     HoldBack { by_us: i64 },
+    LateRows,
     Union,
     Sink { table: String, schema: SchemaRef, sink: Box<dyn Sink> },
     Collect { results: Sender<RecordBatch> },
@@ -57,8 +61,11 @@ pub struct Flow {
     inputs: Vec<Progress>,
     /// By exchange: how far each edge into this slice has come.
     edges_in: BTreeMap<usize, Vec<Progress>>,
+    /// By node: its watermark, where expressions ask for it.
+    watermarks: BTreeMap<usize, Cell>,
     /// The last epoch that the sinks committed.
     committed: u64,
+    pub meter: Meter,
 }
 
 impl Flow {
@@ -72,7 +79,7 @@ impl Flow {
         let graph = shared.graph.clone();
         let n_nodes = shared.dataflow.nodes.len();
         let mut operators = Vec::with_capacity(n_nodes);
-        let mut edges_in = BTreeMap::new();
+        let (mut edges_in, mut watermarks) = (BTreeMap::new(), BTreeMap::new());
         for (at, node) in shared.dataflow.nodes.iter().enumerate() {
             if let Some(operator) = plan::make(&shared.dataflow, at, slot).map_err(shared.operator_error(at))? {
                 operators.push(Running::Stateful(restored(shared, at, slot, operator)?));
@@ -85,14 +92,22 @@ impl Flow {
                     let source = Source { table, projection, watermark, connector };
                     Running::Source(SourceInput::open(shared, at, slot, &source)?)
                 }
-                Operator::Project { exprs } => Running::Project { exprs: exprs.clone() },
-                Operator::Filter { predicate } => Running::Filter { predicate: Arc::clone(predicate) },
+                Operator::Project { exprs } => {
+                    let exprs = exprs.iter().map(|expr| bind_watermark(expr, at, &mut watermarks));
+                    let exprs = exprs.collect::<DataFusionResult<_>>().map_err(shared.operator_error(at))?;
+                    Running::Project { exprs }
+                }
+                Operator::Filter { predicate } => {
+                    let predicate = bind_watermark(predicate, at, &mut watermarks);
+                    Running::Filter { predicate: predicate.map_err(shared.operator_error(at))? }
+                }
                 Operator::Exchange { keys } => {
                     let queues = edges_out.remove(&at).unwrap_or_default();
                     edges_in.insert(at, vec![Progress::START; queues.len()]);
                     Running::Exchange { keys: keys.clone(), edges: Edges::new(queues), sent: Progress::START }
                 }
                 Operator::HoldBack { by_us } => Running::HoldBack { by_us: *by_us },
+                Operator::LateRows { .. } => Running::LateRows,
                 Operator::Union => Running::Union,
                 Operator::Sink { table } => {
                     let sink = open_sink(shared, at, slot, table)?;
@@ -119,7 +134,9 @@ impl Flow {
             outputs: vec![Progress::START; n_nodes],
             inputs: vec![Progress::START; n_nodes],
             edges_in,
+            watermarks,
             committed: shared.restored.epoch,
+            meter: Meter::new(n_nodes),
         })
     }
 
@@ -163,9 +180,13 @@ impl Flow {
         if batch.num_rows() == 0 {
             return Ok(());
         }
+        self.meter.gave(node, batch.num_rows());
         for at in 0..self.graph.readers[node].len() {
             let (reader, input) = self.graph.readers[node][at];
+            self.meter.took(reader, batch.num_rows());
+            let outer = self.meter.enter(reader);
             self.process(reader, input, batch)?;
+            self.meter.leave(outer);
         }
         Ok(())
     }
@@ -189,6 +210,9 @@ impl Flow {
         };
         let batches = out.batches.into_iter().map(appended).collect::<DataFusionResult<Vec<_>>>();
         let batches = batches.map_err(self.shared.operator_error(node))?;
+        if let Some(reader) = self.graph.late[node] {
+            out.late.iter().try_for_each(|batch| self.push(reader, batch))?;
+        }
         batches.iter().try_for_each(|batch| self.push(node, batch))
     }
 
@@ -198,9 +222,11 @@ impl Flow {
         let mut moved = false;
         for node in 0..self.operators.len() {
             let Running::Stateful(operator) = &mut self.operators[node] else { continue };
-            let mut out = Output::default();
+            let mut out = self.graph.output(node);
             if operator.n_pending() > 0 {
+                let outer = self.meter.enter(node);
                 operator.flush(&mut out).map_err(self.shared.operator_error(node))?;
+                self.meter.leave(outer);
             }
             let held = self.outputs[node];
             let watermark_us = operator.output_watermark_us().max(held.watermark_us);
@@ -229,6 +255,7 @@ impl Flow {
                 let batch = filter(predicate, batch.clone()).map_err(failed)?;
                 self.push(node, &batch)
             }
+            Running::LateRows => unreachable!("rows come out of {node} and not into it"),
             Running::HoldBack { .. } => {
                 drop(failed);
                 self.push(node, batch)
@@ -253,7 +280,7 @@ impl Flow {
                 Ok(())
             }
             Running::Stateful(operator) => {
-                let mut out = Output::default();
+                let mut out = self.graph.output(node);
                 operator.process(input, batch, &mut out).map_err(failed)?;
                 if operator.n_pending() >= PENDING_ROWS {
                     operator.flush(&mut out).map_err(self.shared.operator_error(node))?;
@@ -311,6 +338,10 @@ impl Flow {
             };
             let changed = input != self.inputs[node];
             self.inputs[node] = input;
+            // The end is no time; the last one stays.
+            if let (Some(cell), false) = (self.watermarks.get(&node), input.ended()) {
+                cell.store(input.watermark_us, Relaxed);
+            }
             match &mut self.operators[node] {
                 Running::Source(source) => {
                     self.outputs[node] = source.progress(self.outputs[node]);
@@ -335,12 +366,14 @@ impl Flow {
                     if !changed {
                         continue;
                     }
-                    let mut out = Output::default();
+                    let mut out = self.graph.output(node);
+                    let outer = self.meter.enter(node);
                     let mut advanced = operator.advance(input.watermark_us, &mut out);
                     if advanced.is_ok() && input.ended() {
                         advanced = operator.flush(&mut out);
                     }
                     advanced.map_err(self.shared.operator_error(node))?;
+                    self.meter.leave(outer);
                     let watermark_us = operator.output_watermark_us();
                     self.outputs[node] = self.outputs[node].advanced(Progress { watermark_us, idle: input.idle });
                     self.emit(node, out)?;
@@ -351,6 +384,7 @@ impl Flow {
                 }
                 Running::Project { .. }
                 | Running::Filter { .. }
+                | Running::LateRows
                 | Running::Union
                 | Running::Sink { .. }
                 | Running::Collect { .. } => self.outputs[node] = input,
@@ -361,6 +395,13 @@ impl Flow {
 
     /// All barriers of an epoch have reached `node`: its share goes into `part`, the barrier goes on.
     pub fn snapshot(&mut self, node: usize, part: &mut Part) -> Result<(), Error> {
+        let outer = self.meter.enter(node);
+        self.take_snapshot(node, part)?;
+        self.meter.leave(outer);
+        Ok(())
+    }
+
+    fn take_snapshot(&mut self, node: usize, part: &mut Part) -> Result<(), Error> {
         let id = self.shared.node(node).id.clone();
         match &mut self.operators[node] {
             Running::Source(source) => {
@@ -380,7 +421,7 @@ impl Flow {
                 edges.send_all(&Message::Barrier { epoch: part.epoch, last: part.last });
             }
             Running::Stateful(operator) => {
-                let mut out = Output::default();
+                let mut out = self.graph.output(node);
                 let (watermark_us, owner) = (self.inputs[node].watermark_us, (self.slot, self.shared.n_slots()));
                 let files = operator
                     .flush(&mut out)
@@ -398,6 +439,7 @@ impl Flow {
             Running::Project { .. }
             | Running::Filter { .. }
             | Running::HoldBack { .. }
+            | Running::LateRows
             | Running::Union
             | Running::Collect { .. } => {}
         }
@@ -421,13 +463,38 @@ impl Flow {
         Ok(())
     }
 
+    /// The slice has slept since `from`.
+    pub fn waited(&mut self, from: Instant) {
+        let full =
+            |(_, operator): &(usize, &Running)| matches!(operator, Running::Exchange { edges, .. } if edges.is_full());
+        let full: Vec<usize> = self.operators.iter().enumerate().filter(full).map(|(node, _)| node).collect();
+        self.meter.waited(from, &full);
+    }
+
+    /// Tells what each operator has done so far.
     pub fn measure(&self) {
-        let bytes = |operator: &Running| match operator {
-            Running::Stateful(operator) => operator.memory_bytes() as u64,
-            _ => 0,
+        let micros = |time: Duration| time.as_micros() as u64;
+        let measured = |(node, operator): (usize, &Running)| {
+            let spent = self.meter.spent(node);
+            let mut metrics = OperatorMetrics {
+                id: self.shared.node(node).id.clone(),
+                total_us: micros(self.meter.elapsed()),
+                busy_us: micros(spent.busy),
+                blocked_us: micros(spent.blocked),
+                idle_us: micros(self.meter.idle()),
+                rows_in: spent.rows_in,
+                rows_out: spent.rows_out,
+                state_bytes: 0,
+            };
+            match operator {
+                Running::Stateful(operator) => metrics.state_bytes = operator.memory_bytes() as u64,
+                Running::Source(source) => source.times.measure(&mut metrics),
+                _ => {}
+            }
+            metrics
         };
         let slice = (self.slot % self.shared.config.slices) as usize;
-        self.shared.counters.saw_state(slice, self.operators.iter().map(bytes).sum());
+        self.shared.counters.saw_operators(slice, self.operators.iter().enumerate().map(measured).collect());
     }
 
     pub fn close(&mut self) {
@@ -437,6 +504,18 @@ impl Flow {
             }
         }
     }
+}
+
+/// The expression on this slice, with the node's watermark where it asks for that.
+fn bind_watermark(
+    expr: &Arc<dyn PhysicalExpr>,
+    node: usize,
+    watermarks: &mut BTreeMap<usize, Cell>,
+) -> DataFusionResult<Arc<dyn PhysicalExpr>> {
+    let cell = watermarks.get(&node).cloned().unwrap_or_else(|| Arc::new(AtomicI64::new(i64::MIN)));
+    let Some(bound) = bound(expr, &cell)? else { return Ok(Arc::clone(expr)) };
+    watermarks.insert(node, cell);
+    Ok(bound)
 }
 
 /// A batch as a sink takes it: the table's columns, and apart from them the weights of a changelog.

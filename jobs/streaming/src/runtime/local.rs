@@ -3,7 +3,7 @@
 //! Invariant: the same tasks, coordinator and checkpoints as on a cluster; only who carries the messages differs. A run
 //! with a checkpoint folder goes on where the last one ended, however it ended.
 
-use crate::control::{Level, Metrics, Order, Report};
+use crate::control::{Level, Metrics, OperatorMetrics, Order, Report};
 use crate::coordinator::manifest;
 use crate::coordinator::{self, Command, Coordinator, Event, View};
 use crate::dataflow::Dataflow;
@@ -336,7 +336,7 @@ impl Driver {
             }
             Report::Metrics(metrics) => {
                 self.tasks[index].metrics = metrics;
-                let all = sum(self.tasks.iter().map(|task| task.metrics));
+                let all = sum(&self.tasks.iter().map(|task| &task.metrics).collect::<Vec<_>>());
                 self.status.lock().unwrap_or_else(PoisonError::into_inner).metrics = all;
                 Ok(())
             }
@@ -384,8 +384,9 @@ impl Driver {
 }
 
 /// Totals of several tasks: counts add up, the watermark is the one that is furthest behind.
-pub fn sum(all: impl Iterator<Item = Metrics>) -> Metrics {
-    all.fold(Metrics::default(), |sum, next| Metrics {
+pub fn sum(all: &[&Metrics]) -> Metrics {
+    let operators = OperatorMetrics::sums(all.iter().map(|metrics| metrics.operators.as_slice()));
+    let sum = all.iter().fold(Metrics::default(), |sum, next| Metrics {
         rows_in: sum.rows_in + next.rows_in,
         rows_out: sum.rows_out + next.rows_out,
         rows_late: sum.rows_late + next.rows_late,
@@ -393,5 +394,7 @@ pub fn sum(all: impl Iterator<Item = Metrics>) -> Metrics {
         watermark_ms: [sum.watermark_ms, next.watermark_ms].into_iter().flatten().min(),
         event_time_ms: sum.event_time_ms.max(next.event_time_ms),
         state_bytes: sum.state_bytes + next.state_bytes,
-    })
+        operators: Vec::new(),
+    });
+    Metrics { operators, ..sum }
 }

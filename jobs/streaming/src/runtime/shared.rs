@@ -1,6 +1,6 @@
 //! What the threads of one task have in common.
 
-use crate::control::{Level, Metrics, TaskSnapshot};
+use crate::control::{Level, Metrics, OperatorMetrics, TaskSnapshot};
 use crate::dataflow::{Dataflow, Node, Operator};
 use crate::runtime::dead_letters::DeadLetters;
 use crate::runtime::graph::Graph;
@@ -14,7 +14,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use tokio::runtime::Handle;
 
@@ -147,7 +147,8 @@ pub struct Counters {
     event_time_us: AtomicI64,
     /// By slice.
     watermarks_us: Vec<AtomicI64>,
-    state_bytes: Vec<AtomicU64>,
+    /// By slice, by node.
+    operators: Vec<Mutex<Vec<OperatorMetrics>>>,
 }
 
 impl Counters {
@@ -159,7 +160,7 @@ impl Counters {
             rows_bad: AtomicU64::new(0),
             event_time_us: AtomicI64::new(i64::MIN),
             watermarks_us: (0..slices).map(|_| AtomicI64::new(i64::MIN)).collect(),
-            state_bytes: (0..slices).map(|_| AtomicU64::new(0)).collect(),
+            operators: (0..slices).map(|_| Mutex::default()).collect(),
         }
     }
 
@@ -174,12 +175,20 @@ impl Counters {
         }
     }
 
-    pub fn saw_state(&self, slice: usize, bytes: u64) {
-        self.state_bytes[slice].store(bytes, Relaxed);
+    /// What each operator of a slice has done so far.
+    pub fn saw_operators(&self, slice: usize, operators: Vec<OperatorMetrics>) {
+        *self.operators[slice].lock().unwrap_or_else(PoisonError::into_inner) = operators;
+    }
+
+    fn operators(&self) -> Vec<OperatorMetrics> {
+        let slices: Vec<_> =
+            self.operators.iter().map(|slice| slice.lock().unwrap_or_else(PoisonError::into_inner)).collect();
+        OperatorMetrics::sums(slices.iter().map(|slice| slice.as_slice()))
     }
 
     pub fn metrics(&self) -> Metrics {
         let known = |time_us: i64| (time_us > i64::MIN).then(|| time_us.div_euclid(1000));
+        let operators = self.operators();
         let watermarks = self.watermarks_us.iter().map(|watermark| watermark.load(Relaxed));
         Metrics {
             rows_in: self.rows_in.load(Relaxed),
@@ -189,7 +198,8 @@ impl Counters {
             // A slice without a time of its own (no splits, or nothing read yet) has nothing to show.
             watermark_ms: watermarks.filter_map(known).min(),
             event_time_ms: known(self.event_time_us.load(Relaxed)),
-            state_bytes: self.state_bytes.iter().map(|bytes| bytes.load(Relaxed)).sum(),
+            state_bytes: operators.iter().map(|operator| operator.state_bytes).sum(),
+            operators,
         }
     }
 }

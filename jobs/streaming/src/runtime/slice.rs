@@ -100,6 +100,7 @@ pub fn run(shared: &Arc<Shared>, ends: Ends) -> Result<(), Error> {
     shared.tell(Event::Ready);
     slice.report_end_of_input();
     let result = slice.work(&orders);
+    slice.flow.measure();
     slice.channels.clear();
     slice.flow.close();
     result?;
@@ -285,7 +286,7 @@ impl Slice {
     }
 
     /// Sleeps until there is something to read, or room in a queue that was full.
-    fn wait(&self, orders: &Receiver<Order>) {
+    fn wait(&mut self, orders: &Receiver<Order>) {
         let mut select = Select::new();
         select.recv(orders);
         for (at, channel) in self.channels.iter().enumerate() {
@@ -301,6 +302,9 @@ impl Slice {
         for queue in self.flow.waiting_edges() {
             select.send(queue);
         }
+        let from = Instant::now();
         let _ = select.ready_timeout(LOOK_UP_EVERY);
+        drop(select);
+        self.flow.waited(from);
     }
 }

@@ -4,6 +4,7 @@
 //! batches, never runs ahead of what was processed. Event time is computed here, per split, before rows of different
 //! splits meet.
 
+use crate::control::OperatorMetrics;
 use crate::dataflow::Watermark;
 use crate::runtime::operators::{evaluate, relabel};
 use crate::runtime::shared::Shared;
@@ -16,6 +17,7 @@ use connectors::{BadRecord, Connector, Polled, Position, SourceReader, SplitStar
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, TryRecvError, bounded};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::physical_expr::PhysicalExpr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -65,6 +67,7 @@ pub struct SourceInput {
     checkpointed: Option<Sender<Vec<(usize, Position)>>>,
     /// Positions of the latest snapshot, told to the reader once it is committed.
     snapshot: Vec<(usize, Position)>,
+    pub times: Arc<Times>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -85,8 +88,8 @@ impl SourceInput {
             })
             .collect();
         if splits.is_empty() {
-            let (reads, checkpointed, thread) = (None, None, None);
-            return Ok(Self { splits, ended: true, reads, checkpointed, snapshot: Vec::new(), thread });
+            let (reads, checkpointed, thread, times) = (None, None, None, Arc::default());
+            return Ok(Self { splits, ended: true, reads, checkpointed, snapshot: Vec::new(), times, thread });
         }
         let starts: Vec<SplitStart> =
             splits.iter().map(|split| SplitStart { split: split.name.clone(), from: split.next }).collect();
@@ -94,6 +97,8 @@ impl SourceInput {
         // Positions matter to lag tools only, and the newest counts: one waiting is enough.
         let (checkpointed, positions) = bounded(1);
         let source = source.clone();
+        let times = Arc::new(Times::default());
+        let of_thread = Arc::clone(&times);
         let name = format!("read-{}-{slot}", source.table.name);
         let thread = shared.spawn(name, move |shared| {
             let context = shared.context(slot);
@@ -106,12 +111,13 @@ impl SourceInput {
                 node,
                 source: &source,
                 reads: &send_reads,
+                times: &of_thread,
                 idle: vec![Some(Duration::ZERO); starts.len()],
             }
             .run(reader, &positions)
         })?;
         let (reads, checkpointed, thread) = (Some(reads), Some(checkpointed), Some(thread));
-        Ok(Self { splits, ended: false, reads, checkpointed, snapshot: Vec::new(), thread })
+        Ok(Self { splits, ended: false, reads, checkpointed, snapshot: Vec::new(), times, thread })
     }
 
     /// How far the splits have come together.
@@ -143,6 +149,36 @@ impl SourceInput {
     }
 }
 
+/// What the reading thread spent its time with, in microseconds.
+#[derive(Debug, Default)]
+pub struct Times {
+    busy: AtomicU64,
+    blocked: AtomicU64,
+    idle: AtomicU64,
+}
+
+impl Times {
+    fn busy(&self, time: Duration) {
+        self.busy.fetch_add(time.as_micros() as u64, Relaxed);
+    }
+
+    fn blocked(&self, time: Duration) {
+        self.blocked.fetch_add(time.as_micros() as u64, Relaxed);
+    }
+
+    fn idle(&self, time: Duration) {
+        self.idle.fetch_add(time.as_micros() as u64, Relaxed);
+    }
+
+    /// Of a source the thread that reads is what may be busy, not the slice that takes its rows.
+    pub fn measure(&self, metrics: &mut OperatorMetrics) {
+        metrics.busy_us = self.busy.load(Relaxed);
+        metrics.blocked_us = self.blocked.load(Relaxed);
+        metrics.idle_us = self.idle.load(Relaxed);
+        metrics.total_us = metrics.busy_us + metrics.blocked_us + metrics.idle_us;
+    }
+}
+
 /// The source as planned, with its connector.
 #[derive(Clone)]
 pub struct Source {
@@ -170,6 +206,7 @@ struct Reading<'a> {
     node: usize,
     source: &'a Source,
     reads: &'a Sender<Read>,
+    times: &'a Times,
     /// By split: how long polls have waited without rows from it; `None` once that was told, or after its end. Time
     /// spent waiting for the slice does not count: rows may be there.
     idle: Vec<Option<Duration>>,
@@ -190,11 +227,13 @@ impl Reading<'_> {
             }
             let begin = Instant::now();
             let polled = retry::until_done(self.shared, table, "read", || reader.poll(POLL_WAIT))?;
-            self.count_idle(begin.elapsed(), &polled)?;
+            let waited = begin.elapsed();
+            self.count_idle(waited, &polled)?;
             match polled {
-                Polled::Idle => {}
+                Polled::Idle => self.times.idle(waited),
                 Polled::Batch { split, batch, next, bad } => {
                     let read = self.batch(split, batch, next, bad).map_err(self.shared.operator_error(self.node))?;
+                    self.times.busy(begin.elapsed());
                     self.send(read)?;
                 }
                 Polled::SplitEnd { split } => {
@@ -253,7 +292,14 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn send(&self, mut read: Read) -> Result<(), Error> {
+    fn send(&self, read: Read) -> Result<(), Error> {
+        let begin = Instant::now();
+        let sent = self.send_when_room(read);
+        self.times.blocked(begin.elapsed());
+        sent
+    }
+
+    fn send_when_room(&self, mut read: Read) -> Result<(), Error> {
         loop {
             match self.reads.send_timeout(read, POLL_WAIT) {
                 Ok(()) => return Ok(()),

@@ -147,10 +147,15 @@ fn the_same_answer_at_every_parallelism() {
         let status = Arc::clone(&job.status);
         assert_eq!(job.wait().expect("run"), Outcome::Finished);
         assert_eq!(world.visible(), expected(&rows), "{tasks} tasks of {slices} slices");
-        let metrics = status.lock().expect("lock").metrics;
+        let metrics = status.lock().expect("lock").metrics.clone();
         assert_eq!(metrics.rows_in, rows.iter().map(|rows| rows.len() as u64).sum::<u64>());
         assert_eq!((metrics.rows_late, metrics.rows_bad), (0, 0));
         assert_eq!(metrics.rows_out, expected(&rows).len() as u64);
+        let [first, .., last] = metrics.operators.as_slice() else { panic!("operators are measured: {metrics:?}") };
+        assert_eq!((first.rows_out, last.rows_in), (metrics.rows_in, metrics.rows_out));
+        for operator in &metrics.operators {
+            assert!(operator.busy_us + operator.blocked_us + operator.idle_us <= operator.total_us, "{operator:?}");
+        }
     }
 }
 

@@ -97,6 +97,9 @@ impl Lowering<'_> {
             does.push_str(&text);
             calls.push(call);
         }
+        // Late rows are told as they came, and so go with the others to where it is known that they are late.
+        let row = input.row.clone().filter(|_| in_window);
+        let row = row.map(|row| row.through(input.node, &mut outputs, &self.graph));
         let node = self.outputs(input.node, outputs, places)?;
         let exchange = self.exchange(node, keys.clone(), places)?;
         let built = calls.iter().map(|call| self.build(call, exchange)).collect::<PlanResult<Vec<Built>>>();
@@ -119,6 +122,9 @@ impl Lowering<'_> {
         };
         let node = self.graph.add(kind, &does, vec![exchange], fields, operator);
         let node = node.map_err(|error| planner(&error, places))?;
+        if let Some(row) = row {
+            self.late_rows(node, exchange, row, places)?;
+        }
         let grouped = groups.iter().map(|group| match group {
             Group::Key(key) => Slot::Column(*key),
             Group::Window(which @ (0 | 1)) => Slot::Column(n_keys + which),
@@ -126,7 +132,7 @@ impl Lowering<'_> {
             Group::Window(_) => Slot::Lazy(self.graph.column(node, n_keys + 1) - interval_us(1000)),
         });
         let slots = grouped.chain((0..aggregate.aggr_expr.len()).map(|at| Slot::Column(n_before + at))).collect();
-        Ok(Stream { node, schema: Arc::clone(&aggregate.schema), slots, open: None })
+        Ok(Stream { node, schema: Arc::clone(&aggregate.schema), slots, open: None, row: None })
     }
 
     /// The call with its arguments and filter taken from `outputs`, and a stable text of it.

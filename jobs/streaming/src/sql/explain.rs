@@ -42,6 +42,7 @@ fn kind(operator: &Operator) -> &'static str {
         Operator::Project { .. } => "project",
         Operator::Filter { .. } => "filter",
         Operator::Exchange { .. } => "exchange",
+        Operator::LateRows { .. } => "late",
         Operator::HoldBack { .. } => "hold",
         Operator::WindowAggregate { .. } => "window",
         Operator::GroupAggregate { .. } => "group",
@@ -127,6 +128,7 @@ fn describe_node(node: &Node, inputs: &[&Schema]) -> String {
         Operator::Filter { predicate } => sql(predicate),
         Operator::Exchange { keys } if keys.is_empty() => "all to one".into(),
         Operator::Exchange { keys } => format!("by {}", names(keys)),
+        Operator::LateRows { .. } => "rows that came too late".into(),
         Operator::HoldBack { by_us } => format!("event time {} behind", seconds(*by_us)),
         Operator::WindowAggregate { window, keys, aggregates, lateness_us, .. } => {
             // The name of a call tells its filter too.

@@ -116,7 +116,7 @@ impl Lowering<'_> {
         let node = self.graph.add("join", &does, vec![left.node, right.node], fields, operator);
         let node = node.map_err(|error| planner(&error, places))?;
         let slots = columns.into_iter().map(Slot::Column).collect();
-        Ok(Stream { node, schema: Arc::clone(&join.schema), slots, open: None })
+        Ok(Stream { node, schema: Arc::clone(&join.schema), slots, open: None, row: None })
     }
 
     fn side(&mut self, stream: Stream, keys: &[&Expr], places: &[Place<'_>]) -> Lowered<Side> {

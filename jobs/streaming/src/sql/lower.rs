@@ -12,7 +12,7 @@ use super::prune::Parts;
 use super::refuse::{at, find};
 use super::shared::SharedNode;
 use super::statements::{Script, TableStatement};
-use super::time::{joined, lateness_us};
+use super::time::{joined, late_rows_of, lateness_us};
 use super::types::canonical;
 use super::window::WindowNode;
 use crate::dataflow::{Dataflow, Operator, Watermark, Window};
@@ -55,6 +55,8 @@ pub(crate) struct Stream {
     /// Parallel to `schema`.
     pub(crate) slots: Vec<Slot>,
     pub(crate) open: Option<Open>,
+    /// Where late rows are wanted, and every row is one of a table, as it came.
+    pub(crate) row: Option<Row>,
 }
 
 pub(crate) struct Lowering<'a> {
@@ -65,6 +67,8 @@ pub(crate) struct Lowering<'a> {
     /// And of struct columns.
     parts: Parts,
     pub(crate) graph: Graph,
+    /// Late rows, and which of their columns a table's are.
+    pub(crate) late: Vec<(usize, Row)>,
 }
 
 pub(crate) type Lowered<T> = Result<T, Diagnostic>;
@@ -76,7 +80,7 @@ impl<'a> Lowering<'a> {
         columns: BTreeMap<String, BTreeSet<usize>>,
         parts: Parts,
     ) -> Self {
-        Self { script, catalog, columns, parts, graph: Graph::default() }
+        Self { script, catalog, columns, parts, graph: Graph::default(), late: Vec::new() }
     }
 
     pub(crate) fn finish(self) -> Dataflow {
@@ -130,7 +134,7 @@ impl<'a> Lowering<'a> {
                 let node = self.graph.add("union", "", inputs, fields, Operator::Union);
                 let slots = (0..union.schema.fields().len()).map(Slot::Column).collect();
                 let node = node.map_err(|error| planner(&error, places))?;
-                Ok(Stream { node, schema: Arc::clone(&union.schema), slots, open: None })
+                Ok(Stream { node, schema: Arc::clone(&union.schema), slots, open: None, row: None })
             }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate, places),
             LogicalPlan::Extension(_) => match (WindowNode::of(plan), SharedNode::of(plan)) {
@@ -162,7 +166,8 @@ impl<'a> Lowering<'a> {
         let key = table.name.key();
         let time = self.catalog.times.get(&key);
         let mut def = table.def.clone();
-        if connectors::find(def.connector()).is_some_and(|connector| connector.reads_fields(&def)) {
+        let whole = table.late_rows.is_some();
+        if !whole && connectors::find(def.connector()).is_some_and(|connector| connector.reads_fields(&def)) {
             def.schema = self.parts.narrowed(&key, &def.schema);
         }
         let schema_read = Arc::clone(&def.schema);
@@ -177,6 +182,9 @@ impl<'a> Lowering<'a> {
         if read.is_empty() {
             // Rows are counted by a column.
             read.insert(0);
+        }
+        if whole {
+            read.extend(0..physical.len());
         }
         let projection: Vec<usize> = read.into_iter().collect();
         let position = |column: &usize| projection.iter().position(|read| read == column);
@@ -195,7 +203,8 @@ impl<'a> Lowering<'a> {
             let watermark = watermark.map_err(|error| planner(&error, places))?;
             self.graph.set_watermark(node, watermark);
         }
-        Ok(Stream { node, schema, slots, open: None })
+        let row = whole.then(|| Row { table: key, columns: (0..projection.len()).collect() });
+        Ok(Stream { node, schema, slots, open: None, row })
     }
 
     fn window(&mut self, window: &WindowNode, schema: DFSchemaRef, places: &[Place<'_>]) -> Lowered<Stream> {
@@ -216,13 +225,20 @@ impl<'a> Lowering<'a> {
         let input = match plain {
             true => input,
             false => {
-                let fields = canonical_fields(input.schema.fields());
-                let slots = (0..input.slots.len()).map(Slot::Column).collect();
-                let schema = Arc::clone(&input.schema);
-                let node = self.materialize(input, Columns { fields, named: false }, None, places)?;
-                Stream { node, slots, schema, open: None }
+                let mut outputs = Outputs::default();
+                let columns = self.all_columns(&input, &mut outputs, places)?;
+                let row = input.row.map(|row| row.through(input.node, &mut outputs, &self.graph));
+                let node = self.outputs(input.node, outputs, places)?;
+                let slots = columns.into_iter().map(Slot::Column).collect();
+                Stream { node, slots, schema: input.schema, open: None, row }
             }
         };
+        if let (None, Some(table)) = (&input.row, late_rows_of(&window.input, time)) {
+            let error =
+                Diagnostic::new(format!("the late rows of '{}' cannot be told behind a UNION", table.name.text));
+            let error = error.help("put the window before the UNION, or leave late_rows out");
+            return Err(at(error, find(places, &[&["TUMBLE"], &["HOP"], &["CUMULATE"], &["SESSION"]])));
+        }
         let column = |index: &usize| match input.slots[*index] {
             Slot::Column(column) => Ok(column),
             _ => Err(defect("a time that is no column", places)),
@@ -231,7 +247,7 @@ impl<'a> Lowering<'a> {
         let time = columns.remove(0);
         let slots = input.slots.into_iter().chain((0..3).map(Slot::Window)).collect();
         let open = Open { window: window.window, time, partition: columns, lateness_us };
-        Ok(Stream { node: input.node, schema, slots, open: Some(open) })
+        Ok(Stream { node: input.node, schema, slots, open: Some(open), row: input.row })
     }
 
     /// `expr`, over the logical columns of `stream`, as one over the columns of its node.
@@ -318,8 +334,9 @@ impl<'a> Lowering<'a> {
                 partition.map(|column| outputs.push(self.graph.column(input.node, *column), "partition")).collect();
             Open { time, partition, ..open }
         });
+        let row = input.row.map(|row| row.through(input.node, &mut outputs, &self.graph));
         let node = self.outputs(input.node, outputs, places)?;
-        Ok(Stream { node, schema, slots, open })
+        Ok(Stream { node, schema, slots, open, row })
     }
 
     /// A node that emits exactly `outputs` of `input`.
@@ -430,6 +447,23 @@ impl<'a> Lowering<'a> {
     }
 }
 
+/// A table's physical columns, in order, as columns of a node.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    /// The table's key.
+    pub(crate) table: String,
+    pub(crate) columns: Vec<usize>,
+}
+
+impl Row {
+    /// The same row among `outputs` of the node.
+    pub(crate) fn through(self, node: usize, outputs: &mut Outputs, graph: &Graph) -> Self {
+        let column = |at: &usize| outputs.push(graph.column(node, *at), graph.columns(node).field(*at).name());
+        let columns = self.columns.iter().map(column).collect();
+        Self { columns, ..self }
+    }
+}
+
 /// Windows that cannot take rows back out.
 fn refuse_changes(window: &WindowNode, time: usize, places: &[Place<'_>]) -> Lowered<()> {
     let refuse = |what: &str, words: &[&[&str]]| {
@@ -451,8 +485,8 @@ fn refuse_changes(window: &WindowNode, time: usize, places: &[Place<'_>]) -> Low
 /// What a projection emits. Names matter where rows leave the job, and there alone: between operators a column is known
 /// by its place, and a renamed one is the same.
 pub(crate) struct Columns {
-    fields: Vec<Field>,
-    named: bool,
+    pub(crate) fields: Vec<Field>,
+    pub(crate) named: bool,
 }
 
 /// Expressions for a projection, each once.

@@ -127,7 +127,7 @@ impl Lowering<'_> {
         let node = node.map_err(|error| planner(&error, places))?;
         let last = if rank { Slot::Column(n_columns) } else { Slot::Lazy(lit(1_u64)) };
         let slots = columns.into_iter().map(Slot::Column).chain([last]).collect();
-        let stream = Stream { node, schema: Arc::clone(&first.window.schema), slots, open: None };
+        let stream = Stream { node, schema: Arc::clone(&first.window.schema), slots, open: None, row: None };
         match &first.rest {
             Some(rest) => self.filter(stream, rest, places),
             None => Ok(stream),
@@ -203,7 +203,7 @@ impl Lowering<'_> {
         let operator = Operator::Over { keys, order, functions, time };
         let node = self.graph.add("over", &does, vec![node], fields, operator);
         let node = node.map_err(|error| planner(&error, places))?;
-        Ok(Stream { node, schema: Arc::clone(&window.schema), slots, open: None })
+        Ok(Stream { node, schema: Arc::clone(&window.schema), slots, open: None, row: None })
     }
 
     /// The column of event time when a row's values are final once the watermark has passed it.

@@ -75,6 +75,8 @@ pub struct TableStatement {
     pub idle_ms: Option<u64>,
     /// From the option `allowed_lateness`: for how long windows over its event time still take rows after their end.
     pub lateness_us: i64,
+    /// From the option `late_rows`: the table that gets its rows that come too late for a window, with its place.
+    pub late_rows: Option<Name>,
 }
 
 #[derive(Clone, Debug)]

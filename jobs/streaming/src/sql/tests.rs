@@ -1,6 +1,7 @@
 //! Files in, messages and plans out.
 
 mod describing;
+mod event_time;
 mod json;
 mod lives;
 mod nested;

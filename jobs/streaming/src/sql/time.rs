@@ -6,9 +6,11 @@
 use super::catalog::script_table;
 use super::join::bounds;
 use super::shared::SharedNode;
+use super::statements::TableStatement;
 use super::window::WindowNode;
 use datafusion::common::JoinType;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan};
+use std::sync::Arc;
 
 /// Whether output column `index` of `plan` is event time.
 pub(crate) fn is_event_time(plan: &LogicalPlan, index: usize) -> bool {
@@ -63,6 +65,32 @@ pub(crate) fn lateness_us(plan: &LogicalPlan, index: usize) -> i64 {
             (Some(node), _) if index < node.input.schema().fields().len() => lateness_us(&node.input, index),
             (None, Some(node)) => lateness_us(&node.input, index),
             _ => 0,
+        },
+    }
+}
+
+/// The table whose event time output column `index` is and whose late rows are wanted, if one is among those whose rows
+/// it may be.
+pub(crate) fn late_rows_of(plan: &LogicalPlan, index: usize) -> Option<Arc<TableStatement>> {
+    let of_scan = |plan: &LogicalPlan| match plan {
+        LogicalPlan::TableScan(scan) => {
+            script_table(scan).map(|table| Arc::clone(&table.statement)).filter(|table| table.late_rows.is_some())
+        }
+        _ => None,
+    };
+    match plan {
+        LogicalPlan::TableScan(_) => of_scan(plan),
+        LogicalPlan::Projection(projection) => match below(&projection.expr[index], &projection.input) {
+            Some(at) => late_rows_of(&projection.input, at),
+            None => of_scan(&projection.input),
+        },
+        LogicalPlan::SubqueryAlias(alias) => late_rows_of(&alias.input, index),
+        LogicalPlan::Filter(filter) => late_rows_of(&filter.input, index),
+        LogicalPlan::Union(union) => union.inputs.iter().find_map(|input| late_rows_of(input, index)),
+        _ => match (WindowNode::of(plan), SharedNode::of(plan)) {
+            (Some(node), _) if index < node.input.schema().fields().len() => late_rows_of(&node.input, index),
+            (None, Some(node)) => late_rows_of(&node.input, index),
+            _ => None,
         },
     }
 }

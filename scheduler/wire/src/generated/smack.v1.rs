@@ -1099,7 +1099,7 @@ pub struct EpochCommitted {
     pub epoch: u64,
 }
 /// Totals since the task started.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StreamMetrics {
     #[prost(uint64, tag = "1")]
     pub rows_in: u64,
@@ -1116,6 +1116,30 @@ pub struct StreamMetrics {
     #[prost(sint64, optional, tag = "6")]
     pub event_time_ms: ::core::option::Option<i64>,
     #[prost(uint64, tag = "7")]
+    pub state_bytes: u64,
+    /// In the order of the dataflow.
+    #[prost(message, repeated, tag = "8")]
+    pub operators: ::prost::alloc::vec::Vec<OperatorMetrics>,
+}
+/// Totals of one operator since the task started, over its threads.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OperatorMetrics {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub total_us: u64,
+    #[prost(uint64, tag = "3")]
+    pub busy_us: u64,
+    /// Waiting for room behind it.
+    #[prost(uint64, tag = "4")]
+    pub blocked_us: u64,
+    #[prost(uint64, tag = "5")]
+    pub idle_us: u64,
+    #[prost(uint64, tag = "6")]
+    pub rows_in: u64,
+    #[prost(uint64, tag = "7")]
+    pub rows_out: u64,
+    #[prost(uint64, tag = "8")]
     pub state_bytes: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]

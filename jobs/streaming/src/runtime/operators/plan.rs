@@ -114,6 +114,7 @@ pub fn make(dataflow: &Dataflow, at: usize, slot: u32) -> Result<Option<Box<dyn 
         | Operator::Project { .. }
         | Operator::Filter { .. }
         | Operator::Exchange { .. }
+        | Operator::LateRows { .. }
         | Operator::HoldBack { .. }
         | Operator::Union
         | Operator::Sink { .. }

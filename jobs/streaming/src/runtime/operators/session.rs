@@ -230,6 +230,7 @@ impl SessionAggregate {
         let keys: Vec<ArrayRef> = self.spec.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
         let keys = self.keys.as_ref().map(|encoding| encoding.encode(&keys)).transpose()?;
         let settled_us = self.settled_us();
+        let mut late = Vec::new();
         let (mut rows, mut fragments) = (Vec::with_capacity(batch.num_rows()), Vec::with_capacity(batch.num_rows()));
         for row in 0..batch.num_rows() {
             let time = times.value(row);
@@ -243,9 +244,10 @@ impl SessionAggregate {
                     rows.push(row as u32);
                     fragments.push(u64::from(fragment));
                 }
-                None => out.n_late += 1,
+                None => late.push(row as u32),
             }
         }
+        out.come_late(batch, late)?;
         Ok((rows, fragments))
     }
 

@@ -5,8 +5,8 @@
 //! rows were cut into batches, when it was flushed, the number of slices, or a checkpoint and restore in between.
 
 use crate::state::{file, hash};
-use arrow::array::{AsArray, BooleanArray, RecordBatch};
-use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::array::{AsArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::{SchemaRef, UInt64Type};
 use datafusion::error::{DataFusionError, Result};
 use std::collections::BTreeMap;
@@ -57,8 +57,23 @@ pub struct Output {
     pub batches: Vec<RecordBatch>,
     /// Rows that came after what they belong to was settled.
     pub n_late: u64,
+    /// Whether those of windows are wanted too.
+    pub wants_late: bool,
+    /// They, as the operator got them.
+    pub late: Vec<RecordBatch>,
     /// Rows without a usable event time where one is needed.
     pub n_timeless: u64,
+}
+
+impl Output {
+    /// These rows of a batch came after what they belong to was settled.
+    pub fn come_late(&mut self, batch: &RecordBatch, rows: Vec<u32>) -> Result<()> {
+        self.n_late += rows.len() as u64;
+        if self.wants_late && !rows.is_empty() {
+            self.late.push(take_record_batch(batch, &UInt32Array::from(rows))?);
+        }
+        Ok(())
+    }
 }
 
 /// Part of an operator's state: rows of its own columns.

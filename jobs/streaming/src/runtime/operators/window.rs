@@ -81,7 +81,7 @@ impl WindowAggregate {
 
 impl Stateful for WindowAggregate {
     fn process(&mut self, _: usize, batch: &RecordBatch, out: &mut Output) -> Result<()> {
-        let rows_by_pane = panes::assign(batch.column(self.spec.time), self.shape, self.watermark_us, out)?;
+        let rows_by_pane = panes::assign(batch, self.spec.time, self.shape, self.watermark_us, out)?;
         if rows_by_pane.is_empty() {
             return Ok(());
         }

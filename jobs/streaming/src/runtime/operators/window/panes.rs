@@ -4,7 +4,7 @@
 
 use super::shape::{Shape, TIME_LIMIT_US};
 use crate::runtime::operators::stateful::Output;
-use arrow::array::{Array, ArrayRef, AsArray, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use datafusion::error::{DataFusionError, Result};
 use std::collections::BTreeMap;
@@ -12,12 +12,20 @@ use std::sync::Arc;
 
 /// By the start of a pane its rows, without those that no window takes any more: those whose windows have all ended at or
 /// before `settled_us`.
-pub fn assign(times: &ArrayRef, shape: Shape, settled_us: i64, out: &mut Output) -> Result<BTreeMap<i64, Vec<u32>>> {
+pub fn assign(
+    batch: &RecordBatch,
+    time: usize,
+    shape: Shape,
+    settled_us: i64,
+    out: &mut Output,
+) -> Result<BTreeMap<i64, Vec<u32>>> {
+    let times = batch.column(time);
     let Some(times) = times.as_primitive_opt::<TimestampMicrosecondType>() else {
         return Err(DataFusionError::Execution(format!("event time is of type {}", times.data_type())));
     };
     let mut rows_by_pane: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
     let mut last: Option<(i64, Vec<u32>)> = None;
+    let mut late: Vec<u32> = Vec::new();
     for row in 0..times.len() {
         let time = times.value(row);
         if times.is_null(row) || !(-TIME_LIMIT_US..TIME_LIMIT_US).contains(&time) {
@@ -28,7 +36,9 @@ pub fn assign(times: &ArrayRef, shape: Shape, settled_us: i64, out: &mut Output)
         if !shape.holds(pane) {
             continue;
         }
-        out.n_late += u64::from(shape.first_end(pane) <= settled_us);
+        if shape.first_end(pane) <= settled_us {
+            late.push(row as u32);
+        }
         if shape.last_end(pane) <= settled_us {
             continue;
         }
@@ -47,6 +57,7 @@ pub fn assign(times: &ArrayRef, shape: Shape, settled_us: i64, out: &mut Output)
         }
     }
     rows_by_pane.extend(last);
+    out.come_late(batch, late)?;
     Ok(rows_by_pane)
 }
 

@@ -123,7 +123,7 @@ impl UpdatingWindows {
 impl Stateful for UpdatingWindows {
     fn process(&mut self, _: usize, batch: &RecordBatch, out: &mut Output) -> Result<()> {
         let settled_us = self.settled_us();
-        let rows_by_pane = panes::assign(batch.column(self.spec.time), self.shape, settled_us, out)?;
+        let rows_by_pane = panes::assign(batch, self.spec.time, self.shape, settled_us, out)?;
         for (pane, rows) in rows_by_pane {
             let n_rows = rows.len();
             let part = match n_rows == batch.num_rows() {
