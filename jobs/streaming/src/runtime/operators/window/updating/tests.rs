@@ -84,10 +84,16 @@ fn windows(window: Window, time: i64) -> Vec<(i64, i64)> {
     all.filter(|(start, end)| (*start..*end).contains(&time)).collect()
 }
 
+/// Key, start and end.
+type Group = (Option<i64>, i64, i64);
+
+/// By value, how often.
+type Counts = BTreeMap<Option<i64>, i64>;
+
 /// By key and window the values that are there, how often.
 #[derive(Default)]
 struct Naive {
-    groups: BTreeMap<(Option<i64>, i64, i64), BTreeMap<Option<i64>, i64>>,
+    groups: BTreeMap<Group, Counts>,
     late: u64,
     timeless: u64,
 }
@@ -110,7 +116,7 @@ impl Naive {
     /// What is answered at this watermark.
     fn answers(&self, watermark_us: i64) -> BTreeSet<Out> {
         let there = self.groups.iter().filter(|((_, _, end), values)| *end <= watermark_us && !values.is_empty());
-        let out = |((key, start, end), counts): (&(Option<i64>, i64, i64), &BTreeMap<Option<i64>, i64>)| {
+        let out = |((key, start, end), counts): (&Group, &Counts)| {
             let values = || counts.iter().filter_map(|(value, count)| value.map(|value| (value, *count)));
             let sum = values().next().map(|_| values().map(|(value, count)| value * count).sum());
             let odd = values().filter(|(value, _)| value % 2 == 1).map(|(_, count)| count).sum();
