@@ -61,6 +61,19 @@ pub enum Operator {
         filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
         /// For how long after its end a window still takes rows.
         lateness_us: i64,
+        /// The input is what a [`Operator::LocalAggregate`] gives: keys, the time, states, rows.
+        partial: bool,
+    },
+    /// Before the exchange of an aggregation: what the rows of this slice amount to until the next flush, so that a key
+    /// with many rows sends one. Emits key columns, with a window the start of the pane, the states of the aggregates, and
+    /// with a window how many rows they are of. Keeps nothing over a checkpoint.
+    LocalAggregate {
+        /// And the column of event time.
+        window: Option<(Window, usize)>,
+        keys: Vec<usize>,
+        aggregates: Vec<Arc<AggregateFunctionExpr>>,
+        /// Parallel to `aggregates`: FILTER (WHERE …).
+        filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
     },
     /// The rows that came too late for its input, a window aggregate, as that one got them; `changes`: with weights.
     LateRows { changes: bool },

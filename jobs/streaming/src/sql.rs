@@ -34,6 +34,7 @@ mod table_as;
 mod tests;
 mod text;
 mod time;
+mod two_phase;
 mod types;
 mod unique;
 mod uses;

@@ -115,6 +115,7 @@ impl Flow {
                 }
                 Operator::WindowAggregate { .. }
                 | Operator::GroupAggregate { .. }
+                | Operator::LocalAggregate { .. }
                 | Operator::Join(_)
                 | Operator::TopN { .. }
                 | Operator::Over { .. }

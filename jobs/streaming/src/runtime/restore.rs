@@ -104,6 +104,7 @@ fn holds_state(operator: &Operator) -> bool {
         Operator::Project { .. }
         | Operator::Filter { .. }
         | Operator::Exchange { .. }
+        | Operator::LocalAggregate { .. }
         | Operator::LateRows { .. }
         | Operator::HoldBack { .. }
         | Operator::Union

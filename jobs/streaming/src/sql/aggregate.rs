@@ -26,12 +26,12 @@ use std::sync::Arc;
 const ORDERED: &str = " ordered";
 
 /// Where a group expression's value is in what the windows emit.
-enum Group {
+pub(crate) enum Group {
     Key(usize),
     Window(usize),
 }
 
-type Built = (Arc<AggregateFunctionExpr>, Option<Arc<dyn PhysicalExpr>>);
+pub(crate) type Built = (Arc<AggregateFunctionExpr>, Option<Arc<dyn PhysicalExpr>>);
 
 impl Lowering<'_> {
     pub(crate) fn aggregate(&mut self, aggregate: &Aggregate, places: &[Place<'_>]) -> Lowered<Stream> {
@@ -101,6 +101,13 @@ impl Lowering<'_> {
         let row = input.row.clone().filter(|_| in_window);
         let row = row.map(|row| row.through(input.node, &mut outputs, &self.graph));
         let node = self.outputs(input.node, outputs, places)?;
+        let window = settled.map(|(window, time, _)| (window, time));
+        if row.is_none()
+            && settled.is_none_or(|(_, _, late_us)| late_us == 0)
+            && let Some(split) = self.split(node, &keys, window, &calls, &does, places)?
+        {
+            return self.merged(split, window, aggregate, &groups, places);
+        }
         let exchange = self.exchange(node, keys.clone(), places)?;
         let built = calls.iter().map(|call| self.build(call, exchange)).collect::<PlanResult<Vec<Built>>>();
         let (aggregates, filters): (Vec<_>, Vec<_>) =
@@ -116,7 +123,8 @@ impl Lowering<'_> {
         fields.extend(aggregates.iter().map(|aggregate| aggregate.field().as_ref().clone().with_nullable(true)));
         let (kind, operator) = match settled {
             Some((window, time, lateness_us)) => {
-                ("window", Operator::WindowAggregate { window, time, keys, aggregates, filters, lateness_us })
+                let partial = false;
+                ("window", Operator::WindowAggregate { window, time, keys, aggregates, filters, lateness_us, partial })
             }
             None => ("group", Operator::GroupAggregate { keys, aggregates, filters }),
         };
@@ -125,14 +133,21 @@ impl Lowering<'_> {
         if let Some(row) = row {
             self.late_rows(node, exchange, row, places)?;
         }
-        let grouped = groups.iter().map(|group| match group {
+        let slots = self.group_slots(node, n_keys, &groups);
+        let slots = slots.into_iter().chain((0..aggregate.aggr_expr.len()).map(|at| Slot::Column(n_before + at)));
+        let slots = slots.collect();
+        Ok(Stream { node, schema: Arc::clone(&aggregate.schema), slots, open: None, row: None })
+    }
+
+    /// What is grouped by, as columns of an aggregation that begin with the keys and then the window.
+    pub(crate) fn group_slots(&self, node: usize, n_keys: usize, groups: &[Group]) -> Vec<Slot> {
+        let of = |group: &Group| match group {
             Group::Key(key) => Slot::Column(*key),
             Group::Window(which @ (0 | 1)) => Slot::Column(n_keys + which),
             // One millisecond before the window's end, as in Flink: inside the window, and after all its rows.
             Group::Window(_) => Slot::Lazy(self.graph.column(node, n_keys + 1) - interval_us(1000)),
-        });
-        let slots = grouped.chain((0..aggregate.aggr_expr.len()).map(|at| Slot::Column(n_before + at))).collect();
-        Ok(Stream { node, schema: Arc::clone(&aggregate.schema), slots, open: None, row: None })
+        };
+        groups.iter().map(of).collect()
     }
 
     /// The call with its arguments and filter taken from `outputs`, and a stable text of it.
@@ -175,7 +190,7 @@ impl Lowering<'_> {
         Ok(((Expr::AggregateFunction(call), name), text))
     }
 
-    fn build(&self, (call, name): &(Expr, String), node: usize) -> PlanResult<Built> {
+    pub(crate) fn build(&self, (call, name): &(Expr, String), node: usize) -> PlanResult<Built> {
         let bound = bind(call.clone(), |index| self.graph.column(node, index))?;
         let columns = self.graph.columns(node);
         let (props, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());

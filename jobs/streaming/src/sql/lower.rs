@@ -13,6 +13,7 @@ use super::refuse::{at, find};
 use super::shared::SharedNode;
 use super::statements::{Script, TableStatement};
 use super::time::{joined, late_rows_of, lateness_us};
+use super::two_phase;
 use super::types::canonical;
 use super::window::WindowNode;
 use crate::dataflow::{Dataflow, Operator, Watermark, Window};
@@ -67,6 +68,8 @@ pub(crate) struct Lowering<'a> {
     /// And of struct columns.
     parts: Parts,
     pub(crate) graph: Graph,
+    /// Whether aggregations begin before their exchange.
+    pub(crate) two_phase: bool,
     /// Late rows, and which of their columns a table's are.
     pub(crate) late: Vec<(usize, Row)>,
 }
@@ -80,7 +83,15 @@ impl<'a> Lowering<'a> {
         columns: BTreeMap<String, BTreeSet<usize>>,
         parts: Parts,
     ) -> Self {
-        Self { script, catalog, columns, parts, graph: Graph::default(), late: Vec::new() }
+        Self {
+            script,
+            catalog,
+            columns,
+            parts,
+            graph: Graph::default(),
+            two_phase: two_phase::wanted(script),
+            late: Vec::new(),
+        }
     }
 
     pub(crate) fn finish(self) -> Dataflow {

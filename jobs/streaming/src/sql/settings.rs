@@ -5,8 +5,11 @@ use super::statements::Setting;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use jobs::Diagnostic;
 
+/// Whether aggregations begin before rows go to the slice of their key.
+pub(crate) const TWO_PHASE: &str = "optimizer.two_phase";
+
 /// Every key, with what its value is.
-pub const SETTINGS: [(&str, &str); 8] = [
+pub const SETTINGS: [(&str, &str); 9] = [
     ("job.name", "name of the group of jobs in this file"),
     ("job.role", "role whose share the jobs use"),
     ("job.parallelism", "number of tasks of each stream job"),
@@ -15,6 +18,7 @@ pub const SETTINGS: [(&str, &str); 8] = [
     ("job.restart", "never, on-failure or always"),
     ("checkpoint.interval", "time between checkpoints, for example 1s"),
     ("checkpoint.dir", "folder of the checkpoints"),
+    (TWO_PHASE, "on, off, or auto: aggregations of several slices begin before their exchange"),
 ];
 
 /// After `SET`.
@@ -87,6 +91,14 @@ fn check(setting: &Setting) -> Parsed<()> {
             let word = value.to_ascii_lowercase().replace('_', "-");
             if !known.contains(&word.as_str()) {
                 return Err(Diagnostic::new(format!("unknown restart policy '{value}'"))
+                    .at(setting.value_span)
+                    .suggest(value, known));
+            }
+        }
+        TWO_PHASE => {
+            let known = ["auto", "on", "off"];
+            if !known.contains(&value.to_ascii_lowercase().as_str()) {
+                return Err(Diagnostic::new(format!("'{value}' is no way of aggregation"))
                     .at(setting.value_span)
                     .suggest(value, known));
             }

@@ -38,9 +38,11 @@ pub enum Mode {
     Stream(u32, u32),
     /// A stream that is drained in the middle, and goes on from its checkpoint at another parallelism.
     Restored,
+    /// The same with aggregations in two phases.
+    TwoPhase,
 }
 
-pub const MODES: [Mode; 4] = [Mode::Batch, Mode::Stream(1, 1), Mode::Stream(2, 2), Mode::Restored];
+pub const MODES: [Mode; 5] = [Mode::Batch, Mode::Stream(1, 1), Mode::Stream(2, 2), Mode::Restored, Mode::TwoPhase];
 
 /// Tasks and slices of a restored job's two lives.
 const LIVES: [[(u32, u32); 2]; 4] = [[(1, 1), (2, 2)], [(2, 2), (1, 1)], [(1, 2), (1, 3)], [(2, 1), (1, 2)]];
@@ -51,6 +53,7 @@ impl Mode {
             Self::Batch => "batch".to_string(),
             Self::Stream(tasks, slices) => format!("stream_{tasks}x{slices}"),
             Self::Restored => "restored".to_string(),
+            Self::TwoPhase => "two_phase".to_string(),
         }
     }
 
@@ -161,11 +164,12 @@ impl DB for Database {
 
     fn run(&mut self, sql: &str) -> Result<DBOutput<Kind>, Failure> {
         let sql = sql.trim().trim_end_matches(';');
-        let text = format!("{};\n{sql}", self.script);
+        let set = if self.mode == Mode::TwoPhase { "SET optimizer.two_phase = 'on';\n" } else { "" };
+        let text = format!("{set}{};\n{sql}", self.script);
         match sql.split_whitespace().next().map(str::to_uppercase).as_deref() {
             Some("CREATE") => {
                 parse(&text).map_err(mistakes)?;
-                self.script = text;
+                self.script = text[set.len()..].to_string();
                 Ok(DBOutput::StatementComplete(0))
             }
             // Where rows go is another test's matter.
@@ -222,7 +226,7 @@ impl Database {
                 expect(outcome, Outcome::Finished)?;
                 batches
             }
-            Mode::Restored => self.restored(&dataflow, seed)?,
+            Mode::Restored | Mode::TwoPhase => self.restored(&dataflow, seed)?,
         };
         answer(&schema, &batches, changes).map_err(failure)
     }

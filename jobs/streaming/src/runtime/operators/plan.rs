@@ -3,6 +3,7 @@
 use super::changes;
 use super::group_aggregate::{self, GroupAggregate};
 use super::join::{self, Join};
+use super::local_aggregate::{self, LocalAggregate};
 use super::over::{self, Over};
 use super::session::{self, SessionAggregate};
 use super::stateful::Stateful;
@@ -28,6 +29,7 @@ pub fn make(dataflow: &Dataflow, at: usize, slot: u32) -> Result<Option<Box<dyn 
             aggregates,
             filters,
             lateness_us,
+            ..
         } => Box::new(SessionAggregate::new(session::Spec {
             gap_us: *gap_us,
             time: *time,
@@ -38,7 +40,7 @@ pub fn make(dataflow: &Dataflow, at: usize, slot: u32) -> Result<Option<Box<dyn 
             input: Arc::clone(&from(0).schema),
             output: output(),
         })?),
-        Operator::WindowAggregate { window, time, keys, aggregates, filters, lateness_us }
+        Operator::WindowAggregate { window, time, keys, aggregates, filters, lateness_us, .. }
             if *lateness_us > 0 || from(0).changes =>
         {
             Box::new(UpdatingWindows::new(updating::Spec {
@@ -53,10 +55,21 @@ pub fn make(dataflow: &Dataflow, at: usize, slot: u32) -> Result<Option<Box<dyn 
                 output: with_weight(node),
             })?)
         }
-        Operator::WindowAggregate { window, time, keys, aggregates, filters, .. } => {
+        Operator::WindowAggregate { window, time, keys, aggregates, filters, partial, .. } => {
             Box::new(WindowAggregate::new(window::Spec {
                 window: *window,
                 time: *time,
+                keys: keys.clone(),
+                aggregates: aggregates.clone(),
+                filters: filters.clone(),
+                partial: *partial,
+                input: Arc::clone(&from(0).schema),
+                output: output(),
+            })?)
+        }
+        Operator::LocalAggregate { window, keys, aggregates, filters } => {
+            Box::new(LocalAggregate::new(local_aggregate::Spec {
+                window: *window,
                 keys: keys.clone(),
                 aggregates: aggregates.clone(),
                 filters: filters.clone(),

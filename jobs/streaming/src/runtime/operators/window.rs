@@ -7,16 +7,15 @@
 //! Invariant: what is emitted depends on the rows and the watermarks alone, not on how rows were cut into batches, on
 //! the number of slices, or on a checkpoint and restore in between.
 
-mod panes;
-mod shape;
+pub mod panes;
+pub mod shape;
 pub mod updating;
 
 use crate::dataflow::Window;
-use crate::runtime::operators::groups::{Aggregation, Frozen, Live};
+use crate::runtime::operators::groups::{Aggregation, Frozen, Inputs, Live};
 use crate::runtime::operators::stateful::{Output, Stateful, Table, expect_schema, external};
-use crate::runtime::operators::{evaluate, evaluate_predicate};
 use crate::state::hash;
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion::error::Result;
@@ -42,6 +41,8 @@ pub struct Spec {
     pub keys: Vec<usize>,
     pub aggregates: Vec<Arc<AggregateFunctionExpr>>,
     pub filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    /// The input is what a local aggregation gives.
+    pub partial: bool,
     pub input: SchemaRef,
     pub output: SchemaRef,
 }
@@ -81,36 +82,21 @@ impl WindowAggregate {
 
 impl Stateful for WindowAggregate {
     fn process(&mut self, _: usize, batch: &RecordBatch, out: &mut Output) -> Result<()> {
+        if self.spec.partial {
+            return self.merge(batch, out);
+        }
         let rows_by_pane = panes::assign(batch, self.spec.time, self.shape, self.watermark_us, out)?;
         if rows_by_pane.is_empty() {
             return Ok(());
         }
-        let keys: Vec<ArrayRef> = self.spec.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
-        let all = |exprs: &Vec<Arc<dyn PhysicalExpr>>| exprs.iter().map(|expr| evaluate(expr, batch)).collect();
-        let arguments = self.arguments.iter().map(all).collect::<Result<Vec<Vec<ArrayRef>>>>()?;
-        let filter = |filter: &Option<Arc<dyn PhysicalExpr>>| {
-            filter.as_ref().map(|predicate| evaluate_predicate(predicate, batch)).transpose()
-        };
-        let filters = self.spec.filters.iter().map(filter).collect::<Result<Vec<_>>>()?;
+        let inputs = Inputs::evaluate(batch, &self.spec.keys, &self.arguments, &self.spec.filters)?;
         for (start, rows) in rows_by_pane {
             let pane = self.live_pane(start)?;
-            if rows.len() == batch.num_rows() {
-                pane.update(&keys, rows.len(), &arguments, &filters)?;
-                continue;
+            if rows.len() == inputs.n_rows() {
+                pane.update_with(&inputs)?;
+            } else {
+                pane.update_with(&inputs.take(rows)?)?;
             }
-            let n_rows = rows.len();
-            let rows = UInt32Array::from(rows);
-            let some = |column: &ArrayRef| Ok(take(column, &rows, None)?);
-            let keys = keys.iter().map(some).collect::<Result<Vec<_>>>()?;
-            let arguments = arguments
-                .iter()
-                .map(|columns| columns.iter().map(some).collect())
-                .collect::<Result<Vec<Vec<ArrayRef>>>>()?;
-            let filters = filters
-                .iter()
-                .map(|mask| mask.as_ref().map(|mask| Ok(take(mask, &rows, None)?.as_boolean().clone())).transpose())
-                .collect::<Result<Vec<Option<BooleanArray>>>>()?;
-            pane.update(&keys, n_rows, &arguments, &filters)?;
         }
         Ok(())
     }
@@ -199,6 +185,27 @@ impl Stateful for WindowAggregate {
 }
 
 impl WindowAggregate {
+    /// Takes what a local aggregation gave.
+    fn merge(&mut self, batch: &RecordBatch, out: &mut Output) -> Result<()> {
+        let mut came = Output { wants_late: true, ..Output::default() };
+        let rows_by_pane = panes::assign(batch, self.spec.time, self.shape, self.watermark_us, &mut came)?;
+        let n_keys = self.aggregation.n_keys();
+        let n_columns = batch.num_columns();
+        for late in &came.late {
+            let n_rows = late.column(n_columns - 1).as_primitive::<Int64Type>().values();
+            out.n_late += n_rows.iter().sum::<i64>().unsigned_abs();
+        }
+        let columns = batch.columns()[..n_keys].iter().chain(&batch.columns()[n_keys + 1..n_columns - 1]);
+        let columns: Vec<&ArrayRef> = columns.collect();
+        for (start, rows) in rows_by_pane {
+            let n_groups = rows.len();
+            let rows = UInt32Array::from(rows);
+            let columns = columns.iter().map(|column| Ok(take(column, &rows, None)?)).collect::<Result<_>>()?;
+            self.live_pane(start)?.merge(&Frozen { columns, n_groups })?;
+        }
+        Ok(())
+    }
+
     fn live_pane(&mut self, start: i64) -> Result<&mut Live> {
         let pane = match self.panes.remove(&start) {
             None => Live::new(&self.aggregation)?,

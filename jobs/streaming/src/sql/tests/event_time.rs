@@ -261,3 +261,52 @@ fn the_current_watermark_is_of_event_time_alone() {
         assert_eq!(found, wanted.into_iter().collect::<Vec<_>>(), "of {sql}");
     }
 }
+
+#[test]
+fn aggregations_in_two_phases() {
+    check(
+        "SET optimizer.two_phase = 'on';
+         SELECT card, window_end, COUNT(*) AS n, AVG(amount) FILTER (WHERE amount > 1) AS a
+         FROM TABLE(TUMBLE(TABLE payments, DESCRIPTOR(ts), INTERVAL '10' SECOND)) GROUP BY card, window_start, window_end",
+        "
+        collect: card, window_end, n, a
+          project: card, window_end, count(Int64(1)) AS n, avg(payments.amount) FILTER (WHERE payments.amount > Int64(1)) AS a
+            window: tumble 10s by card: count(Int64(1)), avg(payments.amount) FILTER (WHERE payments.amount > Int64(1))
+              exchange: by card
+                local: tumble 10s by card of this slice: count(Int64(1)), avg(payments.amount) FILTER (WHERE payments.amount > Int64(1))
+                  project: card, ts AS event_time, amount AS payments.amount, amount > 1 AS payments.amount > Float64(1)
+                    source-payments: datagen payments (card, amount, ts) time ts watermark ts - 5s
+        ",
+    );
+    check(
+        "SET optimizer.two_phase = 'auto'; SET job.cpus = '2'; SELECT a, COUNT(b) AS n, SUM(a) AS s, MAX(b) AS m FROM plain GROUP BY a",
+        "
+        collect: a, n, s, m, weight [changes]
+          project: a, CASE WHEN count(plain.b) IS NULL THEN 0 ELSE count(plain.b) END AS n, sum(plain.a) AS s, max(plain.b) AS m [changes]
+            group: by a: count(plain.b), sum(plain.a), max(plain.b) [changes]
+              exchange: by a
+                local: all rows by a of this slice: count(plain.b), sum(plain.a), max(plain.b)
+                  source-plain: datagen plain (a, b)
+        ",
+    );
+    let one = planned("SELECT a, COUNT(b) AS n FROM plain GROUP BY a");
+    for whole in [
+        "SET optimizer.two_phase = 'off'; SET job.cpus = '2'; SELECT a, COUNT(b) AS n FROM plain GROUP BY a",
+        "SET optimizer.two_phase = 'auto'; SELECT a, COUNT(b) AS n FROM plain GROUP BY a",
+    ] {
+        assert_eq!(planned(whole), one);
+    }
+    for unsplit in [
+        "SELECT card, SUM(amount) FROM payments GROUP BY card",
+        "SELECT a, COUNT(DISTINCT b) FROM plain GROUP BY a",
+        "SELECT n, COUNT(*) FROM (SELECT a, COUNT(*) AS n FROM plain GROUP BY a, b HAVING SUM(a % 3) > 1.5) GROUP BY n",
+        "SELECT card, COUNT(*) FROM payments GROUP BY card, session(INTERVAL '1 second')",
+    ] {
+        let text = planned(&format!("SET optimizer.two_phase = 'on'; {unsplit}"));
+        assert!(text.matches("local:").count() <= usize::from(unsplit.contains("HAVING")), "{text}");
+    }
+    assert_eq!(
+        mistakes("SET optimizer.two_phase = 'onn'; SELECT a FROM plain"),
+        ["<'onn'> 'onn' is no way of aggregation (did you mean 'on'?)"]
+    );
+}

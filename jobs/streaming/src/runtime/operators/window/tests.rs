@@ -77,6 +77,7 @@ fn operator(window: Window, keys: Vec<usize>) -> WindowAggregate {
         keys,
         filters: vec![None, Some(positive), None, None, None],
         aggregates,
+        partial: false,
         input,
         output: Arc::new(Schema::new(fields)),
     };
