@@ -56,12 +56,22 @@ pub struct StreamBody {
     pub checkpoint_interval_ms: u64,
     /// Where checkpoints go; the runner's own folder when absent.
     pub checkpoint_dir: Option<String>,
+    /// What the state of each task may take in memory; what is more goes to its disk. See [`StreamBody::state_memory`].
+    #[serde(default)]
+    pub state_memory_bytes: Option<u64>,
     /// Models that `predict` names in these statements.
     pub models: Vec<String>,
     /// Fingerprint of the operator graph planned at the desk; a task whose own plan differs refuses to start.
     pub fingerprint: String,
     /// Every source ends by itself, so that jobs after this one wait for its end instead of its start.
     pub bounded: bool,
+}
+
+impl StreamBody {
+    /// In bytes, of a task with these resources: half of its memory, unless the file says something else.
+    pub fn state_memory(&self, resources: &Resources) -> u64 {
+        self.state_memory_bytes.unwrap_or((resources.amount("mem") * 1024.0 * 1024.0 / 2.0) as u64)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

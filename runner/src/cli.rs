@@ -15,6 +15,7 @@ pub mod output;
 mod start;
 mod submit;
 
+use crate::bench::BenchConfig;
 use crate::client::Client;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use exit::{FAILED, Fail, Result};
@@ -53,6 +54,8 @@ struct Globals {
 enum Format {
     Table,
     Json,
+    /// A graph in Graphviz' language: of the EXPLAIN in a file that is `run`.
+    Dot,
 }
 
 #[derive(Debug, Subcommand)]
@@ -158,9 +161,12 @@ enum Verb {
         /// Also run the peers, on the same inputs.
         #[arg(long)]
         peers: bool,
-        /// How many events the queries of suite nexmark read; 1000000 by default.
+        /// How many events the queries of suite nexmark read, 1000000 by default, and rows those of spill, 4000000.
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         events: Option<u64>,
+        /// How many keys suite state holds; 10000000 by default.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+        keys: Option<u64>,
     },
     /// Run a master.
     Master(MasterArgs),
@@ -294,7 +300,11 @@ fn attribute(text: &str) -> std::result::Result<(String, String), String> {
 /// The whole program. Never returns an error: it is told on standard error and becomes the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let output = Output { json: cli.globals.output == Format::Json, quiet: cli.globals.quiet };
+    let output = Output {
+        json: cli.globals.output == Format::Json,
+        dot: cli.globals.output == Format::Dot,
+        quiet: cli.globals.quiet,
+    };
     match dispatch(cli, output) {
         Ok(code) => ExitCode::from(code),
         Err(fail) => {
@@ -313,6 +323,10 @@ fn eprint_all(text: &str) {
 fn dispatch(cli: Cli, output: Output) -> Result<u8> {
     let Cli { globals, verb } = cli;
     let done = |result: Result<()>| result.map(|()| 0);
+    if output.dot && !matches!(verb, Verb::Run { .. }) {
+        let error = "-o dot is for `smack run` of a file with an EXPLAIN; other commands have -o table and -o json";
+        return Err(Fail::new(exit::BAD_INPUT, error));
+    }
     match verb {
         // A task builds its own threads; nothing may run before it has chosen how many.
         Verb::Task { plan } => start::task(&plan),
@@ -322,7 +336,10 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
         Verb::Dev(args) => done(start::dev(args, &globals)),
         Verb::Demo(args) => start::demo(args, output),
         Verb::Run { file, slices } => start::run(&file, slices, output),
-        Verb::Bench { suite, peers, events } => done(start::bench(suite, peers, events, output)),
+        Verb::Bench { suite, peers, events, keys } => {
+            let json = output.json;
+            done(start::bench(BenchConfig { suite, peers, events, keys, json }))
+        }
         Verb::Check { file: None, .. } | Verb::Check { schema: true, .. } => {
             done(output.json(&crate::settle::json_schema()))
         }

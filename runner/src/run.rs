@@ -38,6 +38,8 @@ pub struct RunConfig {
     /// As many as cores when absent.
     pub slices: Option<u32>,
     pub json: bool,
+    /// An EXPLAIN is told as a graph in Graphviz' language.
+    pub dot: bool,
     pub quiet: bool,
 }
 
@@ -215,6 +217,7 @@ async fn start_stream(job: &JobSpec, body: &StreamBody, here: &Here) -> anyhow::
     );
     local.slices = here.slices;
     local.checkpoint_interval_ms = body.checkpoint_interval_ms;
+    local.state_memory = body.state_memory_bytes.unwrap_or(local.state_memory);
     local.tables_endpoint = here.tables.as_ref().map(|(endpoint, _)| endpoint.clone());
     let id = job.id.clone();
     tokio::task::spawn_blocking(move || local::run(dataflow, local))
@@ -352,9 +355,10 @@ async fn select(config: &RunConfig, here: &Here, statement: usize, mut ended: En
             crate::predict::functions(&here.model_dir(), &[]).map_err(|error| anyhow!("failed to {error}"))?;
         let dataflow =
             streaming::sql::plan(&script, &[statement], &functions).await.map_err(|wrong| anyhow!("{wrong:?}"))?;
-        print::text(&match config.json {
-            true => streaming::sql::explain_json(&dataflow).to_string(),
-            false => streaming::sql::explain(&dataflow),
+        print::text(&match (config.dot, config.json) {
+            (true, _) => streaming::sql::explain_dot(&dataflow),
+            (false, true) => streaming::sql::explain_json(&dataflow).to_string(),
+            (false, false) => streaming::sql::explain(&dataflow),
         })?;
         return Ok(true);
     }

@@ -67,7 +67,11 @@ pub struct OperatorView {
     pub idle: f64,
     pub rows_in_per_second: f64,
     pub rows_out_per_second: f64,
+    /// In memory.
     pub state_bytes: u64,
+    /// On the tasks' disks, because memory had no room for it.
+    #[serde(default)]
+    pub spilled_bytes: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

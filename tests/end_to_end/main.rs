@@ -11,6 +11,7 @@ mod doors;
 mod framework;
 mod kills;
 mod mistakes;
+mod nexmark;
 mod notebook;
 mod operate;
 mod processes;

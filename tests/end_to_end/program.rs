@@ -1,6 +1,6 @@
 //! The program under test, run once to its end.
 
-use crate::wait::PATIENCE;
+use crate::wait::patience;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
@@ -90,7 +90,7 @@ pub fn interrupted(mut command: Command, enough: impl Fn(&Ran) -> bool) -> Ran {
     let mut child = command.spawn().expect("the program starts");
     let read = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).expect("its output")).into_owned();
     let so_far = |code| Ran { code, out: read(&out), err: read(&err) };
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + patience();
     let mut pressed = false;
     loop {
         if let Some(status) = child.try_wait().expect("the program can be waited for") {

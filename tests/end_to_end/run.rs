@@ -104,3 +104,23 @@ fn queries_fill_the_tables_that_they_declare() {
     assert_eq!((lines[0]["column"].as_str(), lines[0]["note"].as_str()), (Some("k"), Some("primary key")));
     assert_eq!(lines[2]["view"], "counts");
 }
+
+#[test]
+fn state_larger_than_its_memory_lies_on_disk_and_changes_no_row() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "CREATE TEMPORARY TABLE payments (id BIGINT, card BIGINT, amount BIGINT)
+          WITH (connector = 'datagen', rows = '60000', fields.id.kind = 'sequence', fields.card.min = '0',
+            fields.card.max = '9999', fields.amount.min = '0', fields.amount.max = '100');
+        CREATE MATERIALIZED VIEW cards AS
+          SELECT card, COUNT(*) AS n, SUM(amount) AS total, MAX(id) AS last FROM payments GROUP BY card;";
+    let cards = |text: &str| {
+        std::fs::write(folder.path().join("cards.sql"), text).expect("a file");
+        table(&run(folder.path(), &["cards.sql", "-o", "json"]).expect(0).out, "cards")
+    };
+    let in_memory = cards(text);
+    assert!(in_memory.0 > 9_000, "{} cards", in_memory.0);
+    assert_eq!(cards(&format!("SET state.memory = '64KiB';\n{text}")), in_memory);
+    std::fs::write(folder.path().join("cards.sql"), format!("SET state.memory = 'much';\n{text}")).expect("a file");
+    let refused = run(folder.path(), &["cards.sql"]).expect(2);
+    assert!(refused.err.contains("cards.sql:1:") && refused.err.contains("much"), "{}", refused.err);
+}

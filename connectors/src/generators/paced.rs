@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 
 /// Rows handed out at once: enough for column kernels, and at any usual rate still well below a second's worth.
 const BATCH_ROWS: u64 = 4096;
-/// Rows are gathered this long, so that a slow pace does not mean batches of one.
+/// Rows are gathered this long at most, so that a slow pace does not mean batches of one; less where enough for column
+/// kernels come sooner.
 const GATHER: Duration = Duration::from_millis(20);
+const GATHER_ROWS: f64 = 64.0;
 
 /// How many rows, in how many splits, how fast.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -146,7 +148,8 @@ impl<R: Rows> SourceReader for PacedReader<R> {
             if left.is_zero() {
                 return Ok(Polled::Idle);
             }
-            std::thread::sleep(self.until_due(now).max(GATHER).min(left));
+            let gather = Duration::from_secs_f64(GATHER_ROWS / self.pace.rate.max(1.0)).min(GATHER);
+            std::thread::sleep(self.until_due(now).max(gather).min(left));
         }
     }
 }

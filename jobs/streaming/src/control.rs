@@ -77,12 +77,16 @@ pub struct OperatorMetrics {
     pub idle_us: u64,
     pub rows_in: u64,
     pub rows_out: u64,
+    /// In memory.
     pub state_bytes: u64,
+    /// On the task's disk, because memory had no room for it.
+    pub spilled_bytes: u64,
 }
 
 impl OperatorMetrics {
     fn add(&mut self, other: &Self) {
-        let Self { id: _, total_us, busy_us, blocked_us, idle_us, rows_in, rows_out, state_bytes } = other;
+        let Self { id: _, total_us, busy_us, blocked_us, idle_us, rows_in, rows_out, state_bytes, spilled_bytes } =
+            other;
         self.total_us += total_us;
         self.busy_us += busy_us;
         self.blocked_us += blocked_us;
@@ -90,6 +94,7 @@ impl OperatorMetrics {
         self.rows_in += rows_in;
         self.rows_out += rows_out;
         self.state_bytes += state_bytes;
+        self.spilled_bytes += spilled_bytes;
     }
 
     /// Sums of the same operators over several holders.
@@ -115,6 +120,7 @@ impl OperatorMetrics {
             rows_in: self.rows_in.saturating_sub(before.rows_in),
             rows_out: self.rows_out.saturating_sub(before.rows_out),
             state_bytes: self.state_bytes,
+            spilled_bytes: self.spilled_bytes,
         }
     }
 }

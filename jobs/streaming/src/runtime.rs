@@ -9,6 +9,7 @@
 //! Invariant: the first error of any thread, a panic included, ends the task with that error.
 
 pub mod barrier;
+mod budget;
 pub mod dead_letters;
 mod edges;
 pub mod exchange;
@@ -65,6 +66,10 @@ pub struct TaskConfig {
     pub tables_endpoint: Option<String>,
     pub token: Option<String>,
     pub dead_letter_dir: PathBuf,
+    /// Bytes that the state of all slices together may take in memory.
+    pub state_memory: u64,
+    /// Where state goes that memory has no room for; nothing in it outlives the task.
+    pub spill_dir: PathBuf,
     pub connectors: Finder,
 }
 

@@ -41,7 +41,7 @@ mod uses;
 mod window;
 
 pub use describe::describe;
-pub use explain::{explain, explain_json};
+pub use explain::{explain, explain_dot, explain_json};
 pub use parse::parse;
 pub use plan::plan;
 pub use settings::SETTINGS;

@@ -4,9 +4,12 @@
 //! the same run.
 
 mod decode;
+mod latency;
 mod nexmark;
 mod peers;
+mod spill;
 mod start;
+mod state;
 mod train;
 
 use serde::Serialize;
@@ -17,8 +20,10 @@ pub struct BenchConfig {
     pub suite: Option<String>,
     /// Also run the peers.
     pub peers: bool,
-    /// How many events the Nexmark queries read.
+    /// How many events the Nexmark queries read, and rows those of `spill`.
     pub events: Option<u64>,
+    /// How many keys suite state holds.
+    pub keys: Option<u64>,
     pub json: bool,
 }
 
@@ -68,7 +73,7 @@ impl Figure {
     }
 }
 
-pub const SUITES: [&str; 4] = ["start", "train", "decode", "nexmark"];
+pub const SUITES: [&str; 7] = ["start", "train", "decode", "nexmark", "latency", "state", "spill"];
 
 pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
     let suites: Vec<&str> = match &config.suite {
@@ -86,6 +91,9 @@ pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
             "train" => train::measure(config.peers).await?,
             "decode" => decode::measure().await?,
             "nexmark" => nexmark::measure(config.events.unwrap_or(nexmark::EVENTS)).await?,
+            "latency" => latency::measure().await?,
+            "state" => state::measure(config.keys.unwrap_or(state::KEYS)).await?,
+            "spill" => spill::measure(config.events.unwrap_or(spill::ROWS)).await?,
             other => unreachable!("suite {other} is listed and not measured"),
         });
     }

@@ -3,7 +3,7 @@
 use super::job::{Job, Phase};
 use super::placement::Placement;
 use super::{Book, Command, Config, Framework, Launch, Payload, Status};
-use jobs::{JobBody, JobId, Peer, Restart, TaskBody, TaskId, TaskPlan, TaskState};
+use jobs::{JobBody, JobId, Peer, Restart, StreamBody, TaskBody, TaskId, TaskPlan, TaskState};
 use streaming::control::Order;
 use streaming::coordinator;
 
@@ -39,7 +39,10 @@ pub fn launch(config: &Config, job: &Job, placements: &[Placement]) -> Vec<Launc
             // The submission is part of the id, because a task id is never used again.
             let task = TaskId::new(format!("{task}.{}", record.submission));
             let body = match &spec.body {
-                JobBody::Stream(body) => Some(TaskBody::Stream(body.clone())),
+                JobBody::Stream(body) => {
+                    let state_memory_bytes = Some(body.state_memory(&spec.resources));
+                    Some(TaskBody::Stream(StreamBody { state_memory_bytes, ..body.clone() }))
+                }
                 JobBody::Train(body) => Some(TaskBody::Train(body.clone())),
                 JobBody::Command(_) | JobBody::Service(_) => None,
             };

@@ -28,6 +28,7 @@ fn stream() -> JobBody {
         base_dir: "/".into(),
         checkpoint_interval_ms: 1_000,
         checkpoint_dir: None,
+        state_memory_bytes: None,
         models: Vec::new(),
         fingerprint: "f".into(),
         bounded: true,

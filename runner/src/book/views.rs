@@ -255,6 +255,7 @@ fn operators(job: &Job) -> Vec<OperatorView> {
             rows_in_per_second: if running { rows_in } else { 0.0 },
             rows_out_per_second: if running { rows_out } else { 0.0 },
             state_bytes: sum.state_bytes,
+            spilled_bytes: sum.spilled_bytes,
             id: sum.id,
         }
     };

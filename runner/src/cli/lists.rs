@@ -146,7 +146,11 @@ fn show_operators(view: &JobsView) -> String {
             percent(operator.idle),
             rate(operator.rows_in_per_second),
             rate(operator.rows_out_per_second),
-            if operator.state_bytes == 0 { "-".to_string() } else { bytes(operator.state_bytes) },
+            match (operator.state_bytes, operator.spilled_bytes) {
+                (0, 0) => "-".to_string(),
+                (memory, 0) => bytes(memory),
+                (memory, disk) => format!("{}, {} on disk", bytes(memory), bytes(disk)),
+            },
         ]
     };
     table(
@@ -340,10 +344,11 @@ mod tests {
             rows_in_per_second: 20_000.0,
             rows_out_per_second: 10.0,
             state_bytes: 3 << 20,
+            spilled_bytes: 5 << 30,
         }];
         let shown = show_operators(&JobsView { jobs: vec![stream] });
         let row: Vec<&str> = shown.lines().nth(1).unwrap().split_whitespace().collect();
-        let expected = "fraud/features window-1 25 % 50 % 20 % 20.0k/s 10/s 3.0 MiB";
+        let expected = "fraud/features window-1 25 % 50 % 20 % 20.0k/s 10/s 3.0 MiB, 5.0 GiB on disk";
         assert_eq!(row.join(" "), expected, "{shown}");
     }
 

@@ -10,6 +10,7 @@ use std::io::{ErrorKind, Write};
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
     pub json: bool,
+    pub dot: bool,
     pub quiet: bool,
 }
 

@@ -118,8 +118,7 @@ pub fn demo(args: DemoArgs, output: Output) -> Result<u8> {
     Ok(u8::try_from(code).unwrap_or(FAILED))
 }
 
-pub fn bench(suite: Option<String>, peers: bool, events: Option<u64>, output: Output) -> Result<()> {
-    let config = crate::bench::BenchConfig { suite, peers, events, json: output.json };
+pub fn bench(config: crate::bench::BenchConfig) -> Result<()> {
     super::on_one_thread(crate::bench::bench(config))?.map_err(Fail::from)
 }
 
@@ -138,6 +137,7 @@ pub fn run(file: &Path, slices: Option<u32>, output: Output) -> Result<u8> {
             base_dir: base_dir.clone(),
             slices,
             json: output.json,
+            dot: output.dot,
             quiet: output.quiet,
         };
         crate::run::run(config).await.map_err(Fail::from)

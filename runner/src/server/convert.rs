@@ -139,16 +139,26 @@ pub fn report_from_wire(task: &TaskId, report: v1::TaskReport) -> Result<Event, 
 }
 
 fn operator_from_wire(operator: v1::OperatorMetrics) -> OperatorMetrics {
-    let v1::OperatorMetrics { id, total_us, busy_us, blocked_us, idle_us, rows_in, rows_out, state_bytes } = operator;
-    OperatorMetrics { id, total_us, busy_us, blocked_us, idle_us, rows_in, rows_out, state_bytes }
+    let v1::OperatorMetrics {
+        id,
+        total_us,
+        busy_us,
+        blocked_us,
+        idle_us,
+        rows_in,
+        rows_out,
+        state_bytes,
+        spilled_bytes,
+    } = operator;
+    OperatorMetrics { id, total_us, busy_us, blocked_us, idle_us, rows_in, rows_out, state_bytes, spilled_bytes }
 }
 
 // ---- the control stream, task's side ----
 
 fn operator_to_wire(operator: &OperatorMetrics) -> v1::OperatorMetrics {
-    let OperatorMetrics { id, total_us, busy_us, blocked_us, idle_us, rows_in, rows_out, state_bytes } =
+    let OperatorMetrics { id, total_us, busy_us, blocked_us, idle_us, rows_in, rows_out, state_bytes, spilled_bytes } =
         operator.clone();
-    v1::OperatorMetrics { id, total_us, busy_us, blocked_us, idle_us, rows_in, rows_out, state_bytes }
+    v1::OperatorMetrics { id, total_us, busy_us, blocked_us, idle_us, rows_in, rows_out, state_bytes, spilled_bytes }
 }
 
 pub fn stream_report_to_wire(report: &Report) -> Result<v1::TaskReport, serde_json::Error> {

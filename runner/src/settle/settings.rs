@@ -1,4 +1,5 @@
-//! Settings that every kind of job has: `[job]` and `[checkpoint]` in TOML, `SET job.…` and `SET checkpoint.…` in SQL.
+//! Settings that jobs have: `[job]`, `[checkpoint]` and `[state]` in TOML, `SET job.…`, `SET checkpoint.…` and
+//! `SET state.…` in SQL.
 
 use super::document::{Entry, Node, Span, Value};
 use super::reader::Reader;
@@ -19,6 +20,11 @@ pub struct JobSettings {
 pub struct CheckpointSettings {
     pub interval_ms: u64,
     pub dir: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct StateSettings {
+    pub memory_bytes: Option<u64>,
 }
 
 impl JobSettings {
@@ -47,6 +53,20 @@ impl CheckpointSettings {
     }
 }
 
+impl StateSettings {
+    pub fn read(reader: &mut Reader<'_>) -> Self {
+        Self { memory_bytes: reader.mem_mib("memory").map(|mib| (mib * 1024.0 * 1024.0) as u64) }
+    }
+}
+
+/// The three kinds of settings of a file around a SQL text.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Around<'a> {
+    pub job: &'a [Entry],
+    pub checkpoint: &'a [Entry],
+    pub state: &'a [Entry],
+}
+
 /// One `SET key = 'value'`.
 #[derive(Clone, Debug)]
 pub struct Setting {
@@ -56,14 +76,15 @@ pub struct Setting {
     pub value_span: Span,
 }
 
-/// The settings of a SQL text, on top of what `[job]` and `[checkpoint]` of a TOML file around it said.
+/// The settings of a SQL text, on top of what a TOML file around it said.
 pub fn of_sql(
     settings: &[Setting],
-    around: (&[Entry], &[Entry]),
+    around: Around<'_>,
     diagnostics: &mut Vec<Diagnostic>,
-) -> (JobSettings, CheckpointSettings) {
+) -> (JobSettings, CheckpointSettings, StateSettings) {
     let mut job: Vec<Entry> = Vec::new();
     let mut checkpoint: Vec<Entry> = Vec::new();
+    let mut state: Vec<Entry> = Vec::new();
     for setting in settings {
         if setting.key.starts_with("optimizer.") {
             // Read where queries are planned, and checked there.
@@ -73,10 +94,15 @@ pub fn of_sql(
             (&mut job, key)
         } else if let Some(key) = setting.key.strip_prefix("checkpoint.") {
             (&mut checkpoint, key)
+        } else if let Some(key) = setting.key.strip_prefix("state.") {
+            (&mut state, key)
         } else {
-            let names = shape::JOB.fields.iter().map(|field| format!("job.{}", field.name));
-            let names = names.chain(shape::CHECKPOINT.fields.iter().map(|field| format!("checkpoint.{}", field.name)));
-            let names: Vec<String> = names.collect();
+            let shapes = [("job", &shape::JOB), ("checkpoint", &shape::CHECKPOINT), ("state", &shape::STATE)];
+            let of_shape = |(group, shape): (&str, &'static shape::Shape)| {
+                let names = shape.fields.iter().map(|field| format!("{group}.{}", field.name));
+                names.collect::<Vec<String>>()
+            };
+            let names: Vec<String> = shapes.into_iter().flat_map(of_shape).collect();
             let unknown = Diagnostic::new(format!("there is no setting '{}'", setting.key)).at(setting.key_span);
             diagnostics.push(unknown.suggest(&setting.key, names.iter().map(String::as_str)));
             continue;
@@ -88,7 +114,7 @@ pub fn of_sql(
         let node = Node { span: setting.value_span, value: Value::Text(setting.value.clone()) };
         entries.push(Entry { key: key.to_string(), key_span: setting.key_span, node });
     }
-    for (entries, outer) in [(&mut job, around.0), (&mut checkpoint, around.1)] {
+    for (entries, outer) in [(&mut job, around.job), (&mut checkpoint, around.checkpoint), (&mut state, around.state)] {
         for entry in outer {
             if !entries.iter().any(|inner| inner.key == entry.key) {
                 entries.push(entry.clone());
@@ -97,7 +123,9 @@ pub fn of_sql(
     }
     let job = JobSettings::read(&mut Reader::new(&shape::SQL_JOB, &job, None, diagnostics));
     let mut reader = Reader::new(&shape::SQL_CHECKPOINT, &checkpoint, None, diagnostics);
-    (job, CheckpointSettings::read(&mut reader))
+    let checkpoint = CheckpointSettings::read(&mut reader);
+    let mut reader = Reader::new(&shape::SQL_STATE, &state, None, diagnostics);
+    (job, checkpoint, StateSettings::read(&mut reader))
 }
 
 /// Names become parts of paths, task ids and addresses, so they are plain.
@@ -148,20 +176,22 @@ mod tests {
                 node: Node { span: (0, 1), value: Value::Integer(3) },
             },
         ];
-        let settings = [setting("job.cpus", "0.5"), setting("checkpoint.interval", "250ms")];
-        let (job, checkpoint) = of_sql(&settings, (&around, &[]), &mut diagnostics);
+        let settings =
+            [setting("job.cpus", "0.5"), setting("checkpoint.interval", "250ms"), setting("state.memory", "64KiB")];
+        let around = Around { job: &around, ..Around::default() };
+        let (job, checkpoint, state) = of_sql(&settings, around, &mut diagnostics);
         assert_eq!(diagnostics, []);
         assert_eq!(job.resources.amount("cpus"), 0.5);
         assert_eq!(job.resources.amount("mem"), 256.0);
         assert_eq!(job.parallelism, 3);
-        assert_eq!(checkpoint.interval_ms, 250);
+        assert_eq!((checkpoint.interval_ms, state.memory_bytes), (250, Some(64 << 10)));
     }
 
     #[test]
     fn an_unknown_setting_is_answered_with_the_nearest() {
         let mut diagnostics = Vec::new();
         let settings = [setting("job.cpu", "1"), setting("chekpoint.interval", "1s"), setting("job.name", "a/b")];
-        of_sql(&settings, (&[], &[]), &mut diagnostics);
+        of_sql(&settings, Around::default(), &mut diagnostics);
         let helps: Vec<&str> = diagnostics.iter().filter_map(|diagnostic| diagnostic.help.as_deref()).collect();
         assert_eq!(helps, ["did you mean 'checkpoint.interval'?", "did you mean 'cpus'?"]);
         assert_eq!(diagnostics.len(), 3);

@@ -88,6 +88,16 @@ const CHECKPOINT_FIELDS: &[Field] = &[
     field("dir", Kind::Text, None, "folder of the checkpoints; the runner's own by default"),
 ];
 
+/// `[state]` of a stream, and `SET state.…` in SQL.
+pub static STATE: Shape = Shape { place: "[state]", fields: STATE_FIELDS };
+pub static SQL_STATE: Shape = Shape { place: "SET state.…", fields: STATE_FIELDS };
+const STATE_FIELDS: &[Field] = &[field(
+    "memory",
+    Kind::Memory,
+    None,
+    "memory that the state of each task may take, the rest goes to its disk; half of the task's by default",
+)];
+
 const KIND: Field = required("kind", Kind::Choice(KINDS), "what the file declares");
 const NAME: Field = field("name", Kind::Text, None, "name of the job; the stem of the file's name by default");
 
@@ -105,6 +115,7 @@ pub static STREAM: Shape = Shape {
             None,
             "when and where checkpoints are taken; SET in the SQL wins",
         ),
+        field("state", Kind::Table(&STATE), None, "how state is kept; SET in the SQL wins"),
     ],
 };
 

@@ -5,7 +5,7 @@ use super::document::{Entry, Node, Value};
 use super::embed::Embedded;
 use super::model::{self, Source};
 use super::reader::Reader;
-use super::settings::{CheckpointSettings, JobSettings, check_name, stem_name};
+use super::settings::{Around, CheckpointSettings, JobSettings, StateSettings, check_name, stem_name};
 use super::shape::{self, KINDS};
 use super::sql_file::{self, Surroundings};
 use jobs::{CommandBody, Diagnostic, JobBody, JobId, JobSpec};
@@ -74,9 +74,10 @@ async fn stream(
     let before = reader.n_complaints();
     JobSettings::read(&mut reader.table("job"));
     CheckpointSettings::read(&mut reader.table("checkpoint"));
+    StateSettings::read(&mut reader.table("state"));
     let around_is_sound = reader.n_complaints() == before;
-    let around = |sound: bool, key: &str| if sound { entries_of(entries, key) } else { &[] };
-    let around = (around(around_is_sound, "job"), around(around_is_sound, "checkpoint"));
+    let around = |key: &str| if around_is_sound { entries_of(entries, key) } else { &[] };
+    let around = Around { job: around("job"), checkpoint: around("checkpoint"), state: around("state") };
     match (reader.has("sql"), reader.has("file")) {
         (true, false) => {
             let sql = reader.text("sql")?;

@@ -1,11 +1,11 @@
 //! A SQL job file: its INSERT sets and models become jobs, and every query in it is planned here, so that a typo fails
 //! at the desk and a task can see whether it planned the same.
 
-use super::document::{Entry, Span};
+use super::document::Span;
 use super::model::{self, Source};
 use super::order::start_order;
 use super::reader::{Reader, entries_of_options};
-use super::settings::{self, CheckpointSettings, JobSettings, Setting, plain_name, stem_name};
+use super::settings::{self, Around, CheckpointSettings, JobSettings, Setting, StateSettings, plain_name, stem_name};
 use super::{Settled, shape};
 use jobs::{Diagnostic, JobBody, JobId, JobSpec, StreamBody, TrainBody};
 use std::path::Path;
@@ -19,13 +19,13 @@ pub struct Surroundings<'a> {
     /// The group's name unless the text sets another.
     pub group: String,
     pub base_dir: String,
-    /// `[job]` and `[checkpoint]` of a file that the SQL stands in.
-    pub around: (&'a [Entry], &'a [Entry]),
+    /// What a file that the SQL stands in sets.
+    pub around: Around<'a>,
 }
 
 impl Surroundings<'static> {
     pub fn of_file(file: &str, base_dir: &Path) -> Self {
-        Self { group: stem_name(file), base_dir: base_dir.display().to_string(), around: (&[], &[]) }
+        Self { group: stem_name(file), base_dir: base_dir.display().to_string(), around: Around::default() }
     }
 }
 
@@ -38,6 +38,7 @@ struct Shared<'a> {
     base_dir: &'a str,
     job: JobSettings,
     checkpoint: CheckpointSettings,
+    state: StateSettings,
 }
 
 pub async fn settle(text: &str, surroundings: &Surroundings<'_>) -> Result<Settled, Vec<Diagnostic>> {
@@ -53,7 +54,7 @@ pub async fn settle(text: &str, surroundings: &Surroundings<'_>) -> Result<Settl
             value_span: setting.value_span,
         })
         .collect();
-    let (job, checkpoint) = settings::of_sql(&settings, surroundings.around, &mut diagnostics);
+    let (job, checkpoint, state) = settings::of_sql(&settings, surroundings.around, &mut diagnostics);
     let script_jobs = script.jobs();
     let statements = script.statements.iter().enumerate();
     let shown: Vec<usize> = statements.filter(|(_, statement)| statement.body.only_shows()).map(|(at, _)| at).collect();
@@ -69,6 +70,7 @@ pub async fn settle(text: &str, surroundings: &Surroundings<'_>) -> Result<Settl
         base_dir: &surroundings.base_dir,
         job,
         checkpoint,
+        state,
     };
     let mut queries = Vec::new();
     for statement in &shown {
@@ -190,6 +192,7 @@ async fn stream(
         statements: statements.to_vec(),
         base_dir: shared.base_dir.to_string(),
         checkpoint_interval_ms: shared.checkpoint.interval_ms,
+        state_memory_bytes: shared.state.memory_bytes,
         checkpoint_dir: shared.checkpoint.dir.as_deref().map(|dir| absolute(dir, shared.base_dir)),
         models: models.to_vec(),
         fingerprint: dataflow.as_ref().map(Dataflow::fingerprint).unwrap_or_default(),

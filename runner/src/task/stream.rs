@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use streaming::control::Order;
 use streaming::coordinator::manifest;
 use streaming::dataflow::Dataflow;
-use streaming::runtime::{self, Folder, TaskConfig};
+use streaming::runtime::{self, Folder, TaskConfig, local};
 
 /// Reports between the task and its line: the line takes them at once, so this only evens out bursts.
 const REPORTS_MAX: usize = 64;
@@ -26,6 +26,9 @@ pub fn run(
     let dataflow = dataflow(body, Path::new(&plan.model_dir))?;
     let checkpoints =
         Folder::local(Path::new(&plan.checkpoint_dir)).map_err(|error| Failure::Passing(chain(&error)))?;
+    // A task runs in its sandbox.
+    let sandbox = std::env::current_dir()
+        .map_err(|error| Failure::Passing(format!("find the folder that the task runs in: {error}")))?;
     let restore = match plan.restore_epoch {
         None => None,
         Some(epoch) => Some(read_manifest(&checkpoints, epoch)?),
@@ -44,6 +47,8 @@ pub fn run(
         tables_endpoint: Some(plan.runner.clone()),
         token: token.map(|token| token.reveal().to_string()),
         dead_letter_dir: PathBuf::from(&plan.dead_letter_dir),
+        state_memory: body.state_memory_bytes.unwrap_or(local::STATE_MEMORY),
+        spill_dir: sandbox.join("spill"),
         connectors: connectors::find,
     };
     let (reports, said) = crossbeam_channel::bounded(REPORTS_MAX);

@@ -6,14 +6,14 @@
 use crate::control::OperatorMetrics;
 use crate::dataflow::Operator;
 use crate::functions::{Cell, bound};
+use crate::runtime::budget::Budget;
 use crate::runtime::edges::Edges;
 use crate::runtime::exchange::Message;
 use crate::runtime::exchange::partition::partition;
 use crate::runtime::graph::Graph;
 use crate::runtime::meter::Meter;
 use crate::runtime::operators::changes;
-use crate::runtime::operators::plan;
-use crate::runtime::operators::stateful::{Gathered, Output, Stateful, encode};
+use crate::runtime::operators::stateful::{Output, Stateful, encode};
 use crate::runtime::operators::window::BATCH_ROWS;
 use crate::runtime::operators::{filter, project, relabel, weighted};
 use crate::runtime::shared::Shared;
@@ -31,6 +31,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+
+mod state;
 
 /// Rows that an operator takes before it says what it kept back, if input never pauses.
 const PENDING_ROWS: usize = 50_000;
@@ -65,6 +67,7 @@ pub struct Flow {
     watermarks: BTreeMap<usize, Cell>,
     /// The last epoch that the sinks committed.
     committed: u64,
+    budget: Budget,
     pub meter: Meter,
 }
 
@@ -81,8 +84,8 @@ impl Flow {
         let mut operators = Vec::with_capacity(n_nodes);
         let (mut edges_in, mut watermarks) = (BTreeMap::new(), BTreeMap::new());
         for (at, node) in shared.dataflow.nodes.iter().enumerate() {
-            if let Some(operator) = plan::make(&shared.dataflow, at, slot).map_err(shared.operator_error(at))? {
-                operators.push(Running::Stateful(restored(shared, at, slot, operator)?));
+            if let Some(operator) = state::open(shared, at, slot)? {
+                operators.push(Running::Stateful(operator));
                 continue;
             }
             operators.push(match &node.operator {
@@ -137,6 +140,7 @@ impl Flow {
             edges_in,
             watermarks,
             committed: shared.restored.epoch,
+            budget: Budget::new(state::memory_of_slice(shared)),
             meter: Meter::new(n_nodes),
         })
     }
@@ -228,12 +232,9 @@ impl Flow {
                 let outer = self.meter.enter(node);
                 operator.flush(&mut out).map_err(self.shared.operator_error(node))?;
                 self.meter.leave(outer);
+                self.emit(node, out)?;
+                moved |= self.output_moved(node);
             }
-            let held = self.outputs[node];
-            let watermark_us = operator.output_watermark_us().max(held.watermark_us);
-            moved |= watermark_us != held.watermark_us;
-            self.outputs[node] = Progress { watermark_us, ..held };
-            self.emit(node, out)?;
         }
         if moved { self.propagate() } else { Ok(()) }
     }
@@ -282,6 +283,7 @@ impl Flow {
             }
             Running::Stateful(operator) => {
                 let mut out = self.graph.output(node);
+                self.budget.took(batch);
                 operator.process(input, batch, &mut out).map_err(failed)?;
                 if operator.n_pending() >= PENDING_ROWS {
                     operator.flush(&mut out).map_err(self.shared.operator_error(node))?;
@@ -369,15 +371,13 @@ impl Flow {
                     }
                     let mut out = self.graph.output(node);
                     let outer = self.meter.enter(node);
-                    let mut advanced = operator.advance(input.watermark_us, &mut out);
-                    if advanced.is_ok() && input.ended() {
-                        advanced = operator.flush(&mut out);
-                    }
-                    advanced.map_err(self.shared.operator_error(node))?;
+                    operator.advance(input.watermark_us, &mut out).map_err(self.shared.operator_error(node))?;
                     self.meter.leave(outer);
-                    let watermark_us = operator.output_watermark_us();
-                    self.outputs[node] = self.outputs[node].advanced(Progress { watermark_us, idle: input.idle });
                     self.emit(node, out)?;
+                    if input.ended() {
+                        self.settle(node)?;
+                    }
+                    self.output_moved(node);
                 }
                 Running::Stateful(_) => {}
                 Running::HoldBack { by_us } => {
@@ -421,15 +421,16 @@ impl Flow {
             Running::Exchange { edges, .. } => {
                 edges.send_all(&Message::Barrier { epoch: part.epoch, last: part.last });
             }
-            Running::Stateful(operator) => {
-                let mut out = self.graph.output(node);
+            Running::Stateful(_) => {
+                self.settle(node)?;
+                if self.output_moved(node) {
+                    self.propagate()?;
+                }
                 let (watermark_us, owner) = (self.inputs[node].watermark_us, (self.slot, self.shared.n_slots()));
-                let files = operator
-                    .flush(&mut out)
-                    .and_then(|()| operator.snapshot())
-                    .and_then(|tables| encode(&id, watermark_us, &tables, owner));
-                part.state.insert(id, files.map_err(self.shared.operator_error(node))?);
-                self.emit(node, out)?;
+                if let Running::Stateful(operator) = &mut self.operators[node] {
+                    let files = operator.snapshot().and_then(|tables| encode(&id, watermark_us, &tables, owner));
+                    part.state.insert(id, files.map_err(self.shared.operator_error(node))?);
+                }
             }
             Running::Sink { table, sink, .. } => {
                 let bytes = retry::until_done(&self.shared, table, "prepare", || sink.prepare(part.epoch))?;
@@ -486,9 +487,13 @@ impl Flow {
                 rows_in: spent.rows_in,
                 rows_out: spent.rows_out,
                 state_bytes: 0,
+                spilled_bytes: 0,
             };
             match operator {
-                Running::Stateful(operator) => metrics.state_bytes = operator.memory_bytes() as u64,
+                Running::Stateful(operator) => {
+                    metrics.state_bytes = operator.memory_bytes() as u64;
+                    metrics.spilled_bytes = operator.spilled_bytes();
+                }
                 Running::Source(source) => source.times.measure(&mut metrics),
                 _ => {}
             }
@@ -537,32 +542,6 @@ fn find(shared: &Shared, connector: &str, table: &str) -> Result<&'static dyn Co
         doing: "open",
         text: format!("there is no connector '{connector}'"),
     })
-}
-
-/// The operator with the state that the checkpoint holds for this slice.
-fn restored(
-    shared: &Shared,
-    node: usize,
-    slot: u32,
-    mut operator: Box<dyn Stateful>,
-) -> Result<Box<dyn Stateful>, Error> {
-    let id = &shared.node(node).id;
-    let Some(names) = shared.restored.state.get(id) else { return Ok(operator) };
-    let mut gathered = Gathered::new(id, (slot, shared.n_slots()));
-    for name in names {
-        let bytes = shared.config.checkpoints.get_blocking(&shared.io, name).map_err(|source| Error::Restore {
-            job: shared.config.job.clone(),
-            operator: id.clone(),
-            epoch: shared.restored.epoch,
-            source: Box::new(source),
-        })?;
-        gathered.add(&bytes).map_err(|source| {
-            let source = source.context(format!("state file {name}"));
-            shared.operator_error(node)(source)
-        })?;
-    }
-    gathered.restore(operator.as_mut()).map_err(shared.operator_error(node))?;
-    Ok(operator)
 }
 
 fn open_sink(shared: &Shared, node: usize, slot: u32, table: &connectors::TableDef) -> Result<Box<dyn Sink>, Error> {

@@ -45,8 +45,15 @@ pub struct LocalConfig {
     pub dead_letter_dir: PathBuf,
     pub tables_endpoint: Option<String>,
     pub token: Option<String>,
+    /// Bytes that the state of each task may take in memory.
+    pub state_memory: u64,
+    /// Where state goes that memory has no room for.
+    pub spill_dir: PathBuf,
     pub connectors: Finder,
 }
+
+/// Bytes that the state of a task takes in memory, unless something else is said.
+pub const STATE_MEMORY: u64 = 2 << 30;
 
 impl LocalConfig {
     pub fn new(job: &str, base_dir: PathBuf, dead_letter_dir: PathBuf) -> Self {
@@ -61,6 +68,8 @@ impl LocalConfig {
             dead_letter_dir,
             tables_endpoint: None,
             token: None,
+            state_memory: STATE_MEMORY,
+            spill_dir: std::env::temp_dir().join(format!("smack-spill-{}", std::process::id())),
             connectors: connectors::find,
         }
     }
@@ -189,6 +198,8 @@ pub fn run(dataflow: Dataflow, config: LocalConfig) -> Result<LocalRun, Error> {
             tables_endpoint: config.tables_endpoint.clone(),
             token: config.token.clone(),
             dead_letter_dir: config.dead_letter_dir.clone(),
+            state_memory: config.state_memory,
+            spill_dir: config.spill_dir.clone(),
             connectors: config.connectors,
         };
         let (orders, take_orders) = bounded(ORDER_QUEUE);

@@ -7,6 +7,7 @@ pub mod groups;
 pub mod join;
 pub mod local_aggregate;
 pub mod over;
+pub mod paged;
 pub mod partitions;
 pub mod plan;
 pub mod session;

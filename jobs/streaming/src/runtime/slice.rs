@@ -136,6 +136,10 @@ impl Slice {
                 self.measured = Instant::now();
                 self.flow.measure();
             }
+            self.flow.make_room()?;
+            if !self.flow.any_full() {
+                idle &= self.flow.catch_up()?;
+            }
             // While an exchange is full, more output would only wait.
             if due || (idle && !self.flow.any_full()) {
                 self.flow.flush_pending()?;

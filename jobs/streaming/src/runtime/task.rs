@@ -74,6 +74,8 @@ pub fn run_task(
     task.end(result.is_ok());
     // A write that hangs must not keep the task.
     io.shutdown_background();
+    // Files in it have no names; if another task of this process uses it, it stays, or is made again.
+    let _ = std::fs::remove_dir(&shared.config.spill_dir);
     match result {
         Err(Error::Stopped) => Ok(Outcome::Stopped),
         result => result,

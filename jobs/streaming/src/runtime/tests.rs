@@ -296,6 +296,8 @@ fn a_lost_task_is_named_by_the_others() {
             tables_endpoint: None,
             token: None,
             dead_letter_dir: dir.path().join("dead"),
+            state_memory: 1 << 20,
+            spill_dir: dir.path().join("spill"),
             connectors: world::find,
         };
         let (orders, take_orders) = crossbeam_channel::unbounded();

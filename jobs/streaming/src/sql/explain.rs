@@ -37,6 +37,24 @@ pub fn explain_json(dataflow: &Dataflow) -> serde_json::Value {
     serde_json::json!({ "nodes": nodes.collect::<Vec<_>>() })
 }
 
+/// The dataflow as a graph in Graphviz' language; edges on which rows may be taken back are dashed.
+pub fn explain_dot(dataflow: &Dataflow) -> String {
+    let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+    let mut text = String::from("digraph dataflow {\n  rankdir=LR;\n  node [shape=box];\n");
+    for (at, node) in dataflow.nodes.iter().enumerate() {
+        let inputs: Vec<&Schema> = node.inputs.iter().map(|input| dataflow.nodes[*input].schema.as_ref()).collect();
+        let label = format!("{}\\n{}", quoted(&node.id), quoted(&describe_node(node, &inputs)));
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "  n{at} [label=\"{label}\"];");
+        for input in &node.inputs {
+            let style = if dataflow.nodes[*input].changes { " [style=dashed]" } else { "" };
+            let _ = writeln!(text, "  n{input} -> n{at}{style};");
+        }
+    }
+    text.push_str("}\n");
+    text
+}
+
 fn kind(operator: &Operator) -> &'static str {
     match operator {
         Operator::Source { .. } => "source",

@@ -9,7 +9,7 @@ use jobs::Diagnostic;
 pub(crate) const TWO_PHASE: &str = "optimizer.two_phase";
 
 /// Every key, with what its value is.
-pub const SETTINGS: [(&str, &str); 9] = [
+pub const SETTINGS: [(&str, &str); 10] = [
     ("job.name", "name of the group of jobs in this file"),
     ("job.role", "role whose share the jobs use"),
     ("job.parallelism", "number of tasks of each stream job"),
@@ -18,6 +18,7 @@ pub const SETTINGS: [(&str, &str); 9] = [
     ("job.restart", "never, on-failure or always"),
     ("checkpoint.interval", "time between checkpoints, for example 1s"),
     ("checkpoint.dir", "folder of the checkpoints"),
+    ("state.memory", "memory that the state of each task may take, for example 128MiB"),
     (TWO_PHASE, "on, off, or auto: aggregations of several slices begin before their exchange"),
 ];
 
@@ -81,7 +82,7 @@ fn check(setting: &Setting) -> Parsed<()> {
                 return at_value(format!("'{value}' is not a number of processors"));
             }
         }
-        "job.mem" => {
+        "job.mem" | "state.memory" => {
             if let Err(error) = jobs::text::parse_mem_mib(value) {
                 return at_value(error);
             }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use streaming::batch::{self, BatchContext};
 use streaming::dataflow::{Dataflow, Operator};
 use streaming::functions::Functions;
-use streaming::runtime::local::{LocalConfig, run};
+use streaming::runtime::local::{LocalConfig, STATE_MEMORY, run};
 use streaming::runtime::{Folder, Outcome};
 use streaming::sql::{Script, StatementBody, parse, plan};
 use tokio::runtime::Runtime;
@@ -38,11 +38,14 @@ pub enum Mode {
     Stream(u32, u32),
     /// A stream that is drained in the middle, and goes on from its checkpoint at another parallelism.
     Restored,
-    /// The same with aggregations in two phases.
+    /// As [`Mode::Restored`], with so little memory that state lies on disk.
+    Spilled,
+    /// As [`Mode::Restored`], with aggregations in two phases.
     TwoPhase,
 }
 
-pub const MODES: [Mode; 5] = [Mode::Batch, Mode::Stream(1, 1), Mode::Stream(2, 2), Mode::Restored, Mode::TwoPhase];
+pub const MODES: [Mode; 6] =
+    [Mode::Batch, Mode::Stream(1, 1), Mode::Stream(2, 2), Mode::Restored, Mode::Spilled, Mode::TwoPhase];
 
 /// Tasks and slices of a restored job's two lives.
 const LIVES: [[(u32, u32); 2]; 4] = [[(1, 1), (2, 2)], [(2, 2), (1, 1)], [(1, 2), (1, 3)], [(2, 1), (1, 2)]];
@@ -53,13 +56,22 @@ impl Mode {
             Self::Batch => "batch".to_string(),
             Self::Stream(tasks, slices) => format!("stream_{tasks}x{slices}"),
             Self::Restored => "restored".to_string(),
+            Self::Spilled => "spilled".to_string(),
             Self::TwoPhase => "two_phase".to_string(),
         }
     }
 
     /// Between checkpoints that nobody restores from, which must change nothing; 0 for none.
     fn checkpoint_interval_ms(self) -> u64 {
-        if self == Self::Stream(2, 2) { 20 } else { 0 }
+        match self {
+            Self::Stream(2, 2) | Self::Spilled => 20,
+            Self::Batch | Self::Stream(..) | Self::Restored | Self::TwoPhase => 0,
+        }
+    }
+
+    /// Bytes per task.
+    fn state_memory(self) -> u64 {
+        if self == Self::Spilled { 4 << 10 } else { STATE_MEMORY }
     }
 }
 
@@ -226,7 +238,7 @@ impl Database {
                 expect(outcome, Outcome::Finished)?;
                 batches
             }
-            Mode::Restored | Mode::TwoPhase => self.restored(&dataflow, seed)?,
+            Mode::Restored | Mode::Spilled | Mode::TwoPhase => self.restored(&dataflow, seed)?,
         };
         answer(&schema, &batches, changes).map_err(failure)
     }
@@ -269,6 +281,7 @@ impl Database {
             checkpoints: Some(checkpoints.clone()),
             checkpoint_interval_ms: self.mode.checkpoint_interval_ms(),
             connectors: cut::find,
+            state_memory: self.mode.state_memory(),
             ..LocalConfig::new(job, folder.to_path_buf(), folder.join("dead"))
         };
         let began = Instant::now();

@@ -1139,8 +1139,12 @@ pub struct OperatorMetrics {
     pub rows_in: u64,
     #[prost(uint64, tag = "7")]
     pub rows_out: u64,
+    /// In memory.
     #[prost(uint64, tag = "8")]
     pub state_bytes: u64,
+    /// On the task's disk, because memory had no room for it.
+    #[prost(uint64, tag = "9")]
+    pub spilled_bytes: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TrainMetrics {

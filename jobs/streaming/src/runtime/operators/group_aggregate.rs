@@ -28,7 +28,7 @@ mod state;
 mod sum;
 
 use crate::runtime::operators::changes;
-use crate::runtime::operators::stateful::{Output, Stateful, Table};
+use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing};
 use crate::runtime::operators::window::BATCH_ROWS;
 use aggregates::Aggregates;
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
@@ -297,6 +297,14 @@ impl Stateful for GroupAggregate {
             + self.dead.capacity()
             + self.aggregates.memory_bytes()
             + self.pending.memory_bytes()
+    }
+
+    fn is_timeless(&self) -> bool {
+        true
+    }
+
+    fn timing(&self) -> Timing {
+        Timing::NONE
     }
 }
 

@@ -26,7 +26,7 @@ mod shape;
 mod state;
 mod store;
 
-use crate::runtime::operators::stateful::{Output, Stateful, Table};
+use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing};
 use crate::state::hash;
 use arrival::Arrival;
 use arrow::array::RecordBatch;
@@ -231,6 +231,15 @@ impl Stateful for Join {
 
     fn memory_bytes(&self) -> usize {
         self.keys.memory_bytes() + self.stores.iter().map(Store::memory_bytes).sum::<usize>()
+    }
+
+    fn is_timeless(&self) -> bool {
+        self.shape.horizon.is_none()
+    }
+
+    fn timing(&self) -> Timing {
+        let due_us = self.stores.iter().filter_map(Store::next_expiry).min();
+        Timing { due_us, from_us: i64::MAX }
     }
 }
 

@@ -12,7 +12,7 @@
 
 use crate::dataflow::Order;
 use crate::runtime::operators::encoding::Encoding;
-use crate::runtime::operators::stateful::{Output, Stateful, Table};
+use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing};
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -85,6 +85,14 @@ impl Stateful for Over {
 
     fn memory_bytes(&self) -> usize {
         self.0.memory_bytes()
+    }
+
+    fn is_timeless(&self) -> bool {
+        self.0.is_timeless()
+    }
+
+    fn timing(&self) -> Timing {
+        self.0.timing()
     }
 }
 

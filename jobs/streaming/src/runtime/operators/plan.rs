@@ -136,6 +136,32 @@ pub fn make(dataflow: &Dataflow, at: usize, slot: u32) -> Result<Option<Box<dyn 
     Ok(Some(operator))
 }
 
+/// By input: the key columns of node `at`, if its state can be told apart by key; nothing where the node holds no state
+/// beyond a flush, or all of it belongs to one key.
+pub fn keys(dataflow: &Dataflow, at: usize) -> Option<Vec<Vec<usize>>> {
+    let node = &dataflow.nodes[at];
+    let keys = match &node.operator {
+        Operator::WindowAggregate { keys, .. }
+        | Operator::GroupAggregate { keys, .. }
+        | Operator::TopN { keys, .. }
+        | Operator::Over { keys, .. } => vec![keys.clone()],
+        Operator::Join(join) => vec![join.left_keys.clone(), join.right_keys.clone()],
+        Operator::Upsert { keys } if dataflow.nodes[node.inputs[0]].changes => vec![keys.clone()],
+        Operator::Upsert { .. }
+        | Operator::Source { .. }
+        | Operator::Project { .. }
+        | Operator::Filter { .. }
+        | Operator::Exchange { .. }
+        | Operator::LocalAggregate { .. }
+        | Operator::LateRows { .. }
+        | Operator::HoldBack { .. }
+        | Operator::Union
+        | Operator::Sink { .. }
+        | Operator::Collect => return None,
+    };
+    keys.iter().all(|keys| !keys.is_empty()).then_some(keys)
+}
+
 /// The columns of a node whose operator always tells weights.
 fn with_weight(node: &Node) -> SchemaRef {
     if node.changes {

@@ -19,7 +19,7 @@
 
 use crate::runtime::operators::changes;
 use crate::runtime::operators::encoding::{Encoding, RowBytes};
-use crate::runtime::operators::stateful::{Output, Stateful, Table, expect_schema, external};
+use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing, expect_schema, external};
 use crate::runtime::operators::window::{BATCH_ROWS, TIME_LIMIT_US};
 use crate::runtime::operators::{evaluate, evaluate_predicate};
 use crate::state::hash;
@@ -209,6 +209,13 @@ impl Stateful for SessionAggregate {
 
     fn memory_bytes(&self) -> usize {
         self.open.memory_bytes() + self.layers.memory_bytes()
+    }
+
+    fn timing(&self) -> Timing {
+        // Sessions go a lateness after their ends.
+        let gone_us = self.open.next_check().map(|check_us| check_us.saturating_add(self.spec.lateness_us));
+        let due_us = gone_us.into_iter().chain(self.open.next_due()).min();
+        Timing { due_us, from_us: self.open.first_start().unwrap_or(i64::MAX) }
     }
 }
 

@@ -14,7 +14,7 @@ use std::fmt::Debug;
 
 /// An operator with state, on one slice. The slice calls `restore` at most once, before anything else; then `process`
 /// and `advance` as rows and event time come; `flush` when no more input is at hand, when a lot is pending, before each
-/// barrier and at the end of the input; `snapshot` right after a flush.
+/// barrier and at the end of the input; `catch_up` after a flush; `snapshot` right after both, when nothing was left to do.
 pub trait Stateful: Debug + Send {
     /// Takes rows of the input with this number. What can be said at once goes to `out`; what later rows would only
     /// take back again is kept until [`Stateful::flush`].
@@ -49,6 +49,67 @@ pub trait Stateful: Debug + Send {
     fn restore(&mut self, watermark_us: i64, tables: BTreeMap<String, RecordBatch>) -> Result<()>;
 
     fn memory_bytes(&self) -> usize;
+
+    /// Does work that was put off because what it needs is on disk, or a part of it. Gives whether that was all there is
+    /// to do now; if not it is to be called again, once what it said has gone on.
+    fn catch_up(&mut self, _when: When, _out: &mut Output) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// It may hold so many bytes in memory from now on; what it holds beyond them goes to disk.
+    fn fit(&mut self, _bytes: usize, _out: &mut Output) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether [`Stateful::fit`] can do anything.
+    fn can_spill(&self) -> bool {
+        false
+    }
+
+    /// Bytes of its state that are on disk and not in memory.
+    fn spilled_bytes(&self) -> u64 {
+        0
+    }
+
+    /// Takes rows of a table before `restore` is called with the rest; gives them back if it wants all at once.
+    fn restore_part(&mut self, _table: &str, rows: RecordBatch) -> Result<Option<RecordBatch>> {
+        Ok(Some(rows))
+    }
+
+    /// Whether rows may be taken in another order than they have with the watermarks: event time makes none of them late
+    /// and lets nothing go.
+    fn is_timeless(&self) -> bool {
+        false
+    }
+
+    /// What event time will do to what is held now, nothing being pending.
+    fn timing(&self) -> Timing {
+        Timing::UNKNOWN
+    }
+}
+
+/// Which of the work that was put off is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// What is worth its reading and writing.
+    Worthwhile,
+    /// All of it.
+    Now,
+}
+
+/// What event time will do to the state that an operator holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// No watermark before this one makes it say anything; absent: none ever does.
+    pub due_us: Option<i64>,
+    /// What comes out of it has no earlier event time than this, and none that an operator without state could not give.
+    pub from_us: i64,
+}
+
+impl Timing {
+    pub const UNKNOWN: Self = Self { due_us: Some(i64::MIN), from_us: i64::MIN };
+    /// No watermark does anything but move on.
+    pub const NONE: Self = Self { due_us: None, from_us: i64::MAX };
 }
 
 /// What an operator gives.
@@ -148,20 +209,39 @@ impl Gathered {
         Ok(())
     }
 
+    /// Gives what was gathered so far to an operator that takes state in parts, so that it need not be in memory as a whole.
+    pub fn hand_over(&mut self, operator: &mut dyn Stateful) -> Result<()> {
+        for (name, batches) in &mut self.rows {
+            for batch in std::mem::take(batches) {
+                batches.extend(operator.restore_part(name, batch)?);
+            }
+        }
+        self.rows.retain(|_, batches| !batches.is_empty());
+        Ok(())
+    }
+
     pub fn restore(self, operator: &mut dyn Stateful) -> Result<()> {
         let mut tables = BTreeMap::new();
         for (name, batches) in self.rows {
-            let schema = batches[0].schema();
-            if let Some(other) = batches.iter().find(|batch| batch.schema() != schema) {
-                return Err(DataFusionError::Execution(format!(
-                    "the files of one checkpoint have different columns: {schema} and {}",
-                    other.schema()
-                )));
+            if let Some(whole) = joined(&batches)? {
+                tables.insert(name, whole);
             }
-            tables.insert(name, concat_batches(&schema, &batches)?);
         }
         operator.restore(self.watermark_us, tables)
     }
+}
+
+/// Rows of one table, which may come from several files, as one batch.
+pub fn joined(batches: &[RecordBatch]) -> Result<Option<RecordBatch>> {
+    let Some(first) = batches.first() else { return Ok(None) };
+    let schema = first.schema();
+    if let Some(other) = batches.iter().find(|batch| batch.schema() != schema) {
+        return Err(DataFusionError::Execution(format!(
+            "the files of one checkpoint have different columns: {schema} and {}",
+            other.schema()
+        )));
+    }
+    Ok(Some(concat_batches(&schema, batches)?))
 }
 
 /// Refuses state of other columns than the operator has now.

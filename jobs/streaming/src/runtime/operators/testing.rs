@@ -1,7 +1,7 @@
 //! What the tests of operators share: snapshots as files, and the sum of a changelog.
 
 use crate::runtime::operators::changes;
-use crate::runtime::operators::stateful::{Gathered, Output, Stateful, encode};
+use crate::runtime::operators::stateful::{Gathered, Output, Stateful, When, encode};
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::error::Result;
@@ -20,6 +20,7 @@ pub fn snapshot(
     out: &mut Output,
 ) -> Result<Vec<Vec<u8>>> {
     operator.flush(out)?;
+    while !operator.catch_up(When::Now, out)? {}
     let tables = operator.snapshot()?;
     Ok(encode(OPERATOR, watermark_us, &tables, (slot, n_slots))?.into_values().collect())
 }
@@ -27,7 +28,10 @@ pub fn snapshot(
 /// Restores one slice from the files of all slices of an earlier life.
 pub fn restore(operator: &mut dyn Stateful, files: &[Vec<u8>], slot: u32, n_slots: u32) -> Result<()> {
     let mut gathered = Gathered::new(OPERATOR, (slot, n_slots));
-    files.iter().try_for_each(|file| gathered.add(file))?;
+    for file in files {
+        gathered.add(file)?;
+        gathered.hand_over(operator)?;
+    }
     gathered.restore(operator)
 }
 

@@ -14,7 +14,7 @@ use crate::dataflow::Order;
 use crate::runtime::operators::changes;
 use crate::runtime::operators::encoding::{Encoding, RowBytes};
 use crate::runtime::operators::partitions::Partitions;
-use crate::runtime::operators::stateful::{Output, Stateful, Table, expect_schema};
+use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing, expect_schema};
 use crate::runtime::operators::window::BATCH_ROWS;
 use all::All;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
@@ -237,6 +237,14 @@ impl Stateful for TopN {
             Kept::All(partitions) => partitions.memory_bytes(),
         };
         table + self.rows_bytes
+    }
+
+    fn is_timeless(&self) -> bool {
+        true
+    }
+
+    fn timing(&self) -> Timing {
+        Timing::NONE
     }
 }
 

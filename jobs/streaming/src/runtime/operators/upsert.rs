@@ -16,7 +16,7 @@
 use crate::runtime::operators::changes;
 use crate::runtime::operators::encoding::{Encoding, ROW_OVERHEAD_BYTES, RowBytes};
 use crate::runtime::operators::partitions::{Partition, Partitions};
-use crate::runtime::operators::stateful::{Output, Stateful, Table, expect_schema};
+use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing, expect_schema};
 use crate::runtime::operators::window::BATCH_ROWS;
 use arrow::array::{ArrayRef, AsArray, Int8Array, Int64Array, RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
@@ -122,6 +122,14 @@ impl Stateful for Upsert {
             Rows::Latest(latest) => latest.memory_bytes(),
             Rows::Counted(counted) => counted.memory_bytes(),
         }
+    }
+
+    fn is_timeless(&self) -> bool {
+        true
+    }
+
+    fn timing(&self) -> Timing {
+        Timing::NONE
     }
 }
 

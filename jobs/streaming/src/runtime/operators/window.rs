@@ -13,7 +13,7 @@ pub mod updating;
 
 use crate::dataflow::Window;
 use crate::runtime::operators::groups::{Aggregation, Frozen, Inputs, Live};
-use crate::runtime::operators::stateful::{Output, Stateful, Table, expect_schema, external};
+use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing, expect_schema, external};
 use crate::state::hash;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::take;
@@ -181,6 +181,11 @@ impl Stateful for WindowAggregate {
             Pane::Frozen(frozen) => frozen.memory_bytes(),
         };
         self.panes.values().map(of).sum()
+    }
+
+    fn timing(&self) -> Timing {
+        let due_us = self.panes.keys().filter_map(|pane| self.shape.next_end(*pane, self.watermark_us)).min();
+        Timing { due_us, from_us: i64::MAX }
     }
 }
 

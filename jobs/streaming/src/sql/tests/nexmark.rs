@@ -3,7 +3,7 @@
 use super::super::parse;
 use super::super::plan::plan_now;
 use super::lives::lived;
-use super::running::{batch, streamed};
+use super::running::{batch, streamed, streamed_within};
 use super::shown;
 use crate::functions::Functions;
 use crate::sql::types::sql_name;
@@ -99,6 +99,17 @@ fn streams_give_the_batch_answer() {
                 wanted.len()
             );
         }
+    }
+}
+
+/// With a fraction of the memory that their state takes.
+#[test]
+fn what_lies_on_disk_changes_no_answer() {
+    for n in (0..=22).filter(|n| *n != ON_THE_CLOCK) {
+        let (tables, select) = query(n, events());
+        let wanted = batch(&tables, &select, &folder());
+        let found = streamed_within(64 << 10, &tables, &select, (1, 2), &folder());
+        assert!(found == wanted, "q{n}: {} of {} rows", found.len(), wanted.len());
     }
 }
 

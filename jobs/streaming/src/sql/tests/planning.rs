@@ -176,4 +176,10 @@ fn a_plan_for_programs() {
         assert_eq!(node["changes"], dataflow.nodes[at].changes);
     }
     assert_eq!(nodes[0]["text"], "datagen plain (a, b)");
+    let dot = super::super::explain_dot(&dataflow);
+    let edges = dataflow.nodes.iter().map(|node| node.inputs.len()).sum::<usize>();
+    assert_eq!((dot.matches(" -> ").count(), dot.matches("label=").count()), (edges, nodes.len()), "{dot}");
+    let last = dataflow.nodes.len() - 1;
+    assert!(dot.contains(&format!("n{} -> n{last} [style=dashed];", dataflow.nodes[last].inputs[0])), "{dot}");
+    assert!(dot.contains("\\ndatagen plain (a, b)\"];"), "{dot}");
 }

@@ -3,7 +3,7 @@
 use super::super::{parse, plan};
 use crate::batch::{BatchContext, collect, query};
 use crate::functions::{Functions, declared_predict};
-use crate::runtime::local::{LocalConfig, run};
+use crate::runtime::local::{LocalConfig, STATE_MEMORY, run};
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use connectors::Context;
@@ -77,13 +77,29 @@ pub(super) fn batch(text: &str, sql: &str, folder: &Path) -> Vec<String> {
 }
 
 pub(super) fn streamed(text: &str, sql: &str, tasks: u32, slices: u32, folder: &Path) -> Vec<String> {
+    streamed_within(STATE_MEMORY, text, sql, (tasks, slices), folder)
+}
+
+/// With so many bytes for the state of each task.
+pub(super) fn streamed_within(
+    state_memory: u64,
+    text: &str,
+    sql: &str,
+    (tasks, slices): (u32, u32),
+    folder: &Path,
+) -> Vec<String> {
     let script = parse(&format!("{text};{sql}")).expect("the file is right");
     let statements: Vec<usize> = script.queries().map(|(at, _)| at).collect();
     let functions = Functions::new();
     let planned = plan(&script, &statements, &functions);
     let dataflow = Runtime::new().expect("a runtime").block_on(planned).expect("the query is fit for streams");
     assert!(dataflow.bounded());
-    let config = LocalConfig { tasks, slices, ..LocalConfig::new("test/query", folder.into(), folder.join("dead")) };
+    let config = LocalConfig {
+        tasks,
+        slices,
+        state_memory,
+        ..LocalConfig::new("test/query", folder.into(), folder.join("dead"))
+    };
     let job = run(dataflow, config).expect("the job starts");
     let batches: Vec<RecordBatch> = job.results.iter().collect();
     job.wait().expect("the job ends");

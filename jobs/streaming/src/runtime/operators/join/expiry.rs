@@ -56,6 +56,11 @@ impl Expiry {
         due
     }
 
+    /// No watermark before this one takes anything out.
+    pub fn next_us(&self) -> Option<i64> {
+        self.buckets.first_key_value().map(|(bucket, _)| *bucket << BUCKET_BITS)
+    }
+
     pub fn n_entries(&self) -> usize {
         self.n_entries
     }

@@ -188,6 +188,11 @@ impl Store {
         })
     }
 
+    /// No watermark before this one lets a row go.
+    pub fn next_expiry(&self) -> Option<i64> {
+        self.expiry.as_ref().and_then(Expiry::next_us)
+    }
+
     /// Puts in order what many removals and small batches leave behind.
     pub fn tidy(&mut self) -> Result<()> {
         let slots = &mut self.slots;

@@ -10,7 +10,7 @@ use super::running::{FUNCTION_BYTES, Running};
 use super::{Evaluation, Spec};
 use crate::runtime::operators::encoding::{ROW_OVERHEAD_BYTES, RowBytes};
 use crate::runtime::operators::partitions::{Partition, Partitions};
-use crate::runtime::operators::stateful::{Output, Stateful, Table, expect_schema};
+use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing, expect_schema};
 use crate::runtime::operators::window::{BATCH_ROWS, TIME_LIMIT_US};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{interleave, take};
@@ -182,6 +182,11 @@ impl Stateful for Timed {
     fn memory_bytes(&self) -> usize {
         let running = self.n_running * self.spec.functions.len() * FUNCTION_BYTES;
         self.partitions.memory_bytes() + self.rows_bytes + running
+    }
+
+    fn timing(&self) -> Timing {
+        let first = self.waiting.first_key_value().map(|(time, _)| *time);
+        Timing { due_us: first.map(|time| time.saturating_add(1)), from_us: i64::MAX }
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Evaluation, Spec};
 use crate::runtime::operators::changes;
 use crate::runtime::operators::encoding::{Encoding, ROW_OVERHEAD_BYTES, RowBytes};
 use crate::runtime::operators::partitions::{Partition, Partitions};
-use crate::runtime::operators::stateful::{Output, Stateful, Table, expect_schema};
+use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing, expect_schema};
 use crate::runtime::operators::window::BATCH_ROWS;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, new_null_array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
@@ -167,6 +167,14 @@ impl Stateful for Updating {
 
     fn memory_bytes(&self) -> usize {
         self.partitions.memory_bytes() + self.rows_bytes
+    }
+
+    fn is_timeless(&self) -> bool {
+        true
+    }
+
+    fn timing(&self) -> Timing {
+        Timing::NONE
     }
 }
 

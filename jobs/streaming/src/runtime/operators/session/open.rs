@@ -102,6 +102,16 @@ impl Open {
         self.starts.first_key_value().map(|(start, _)| *start)
     }
 
+    /// Not after the end of any session.
+    pub fn next_check(&self) -> Option<i64> {
+        self.checks.first().map(|(check_us, _)| *check_us)
+    }
+
+    /// When a session is to be answered next, where answers may change.
+    pub fn next_due(&self) -> Option<i64> {
+        self.answers.as_ref().and_then(|answers| answers.due.first()).map(|(due_us, _)| *due_us)
+    }
+
     /// The live fragment of the session that a row belongs to. None if the row is late: sessions that end at or before
     /// `settled_us` are over.
     pub fn place(&mut self, key: &[u8], time: i64, settled_us: i64, layers: &mut Layers) -> Option<u32> {

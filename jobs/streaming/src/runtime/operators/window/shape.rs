@@ -80,6 +80,17 @@ impl Shape {
         }
     }
 
+    /// The end of the next window to end, after this watermark, of those that hold a pane.
+    pub fn next_end(self, pane: i64, watermark_us: i64) -> Option<i64> {
+        let (Self::Sliding { slide: by, .. } | Self::Growing { step: by, .. }) = self;
+        let first = self.first_end(pane);
+        let next = match i128::from(watermark_us) - i128::from(first) {
+            behind if behind < 0 => i128::from(first),
+            behind => i128::from(first) + (behind / i128::from(by) + 1) * i128::from(by),
+        };
+        (self.holds(pane) && next <= i128::from(self.last_end(pane))).then_some(next as i64)
+    }
+
     /// Whether a window is one pane that no other window needs.
     pub fn panes_are_windows(self) -> bool {
         match self {
@@ -131,6 +142,10 @@ mod tests {
             found.sort_unstable();
             prop_assert_eq!(&found, &wanted);
             prop_assert_eq!(shape.holds(pane), !wanted.is_empty());
+            for watermark_us in -600..600 {
+                let next = wanted.iter().map(|(_, end)| *end).filter(|end| *end > watermark_us).min();
+                prop_assert_eq!(shape.next_end(pane, watermark_us), next, "after {}", watermark_us);
+            }
             if let (Some(first), Some(last)) = (wanted.iter().map(|w| w.1).min(), wanted.iter().map(|w| w.1).max()) {
                 prop_assert_eq!((shape.first_end(pane), shape.last_end(pane)), (first, last));
             }

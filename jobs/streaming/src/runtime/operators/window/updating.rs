@@ -13,7 +13,7 @@ use super::panes;
 use super::shape::{Shape, TIME_LIMIT_US};
 use crate::dataflow::Window;
 use crate::runtime::operators::group_aggregate::{self, GroupAggregate};
-use crate::runtime::operators::stateful::{Output, Stateful, Table};
+use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing};
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
@@ -230,6 +230,15 @@ impl Stateful for UpdatingWindows {
             }
         }
         Ok(())
+    }
+
+    /// A window is answered at its end, and goes a lateness later.
+    fn timing(&self) -> Timing {
+        let next = |(end, _): &(i64, i64)| match *end > self.watermark_us {
+            true => *end,
+            false => end.saturating_add(self.spec.lateness_us),
+        };
+        Timing { due_us: self.windows.keys().map(next).min(), from_us: i64::MAX }
     }
 
     fn memory_bytes(&self) -> usize {

@@ -1,0 +1,95 @@
+//! `kill -9` of a task in the middle of each query of Nexmark, with its answer in a table: what is there at the end is the
+//! batch answer.
+//!
+//! Invariant: every query loses a task after it has a checkpoint and before its input has ended.
+
+use crate::cluster::Cluster;
+use crate::program::{example, smack};
+use crate::rows;
+use std::path::Path;
+
+/// Queries that run beside each other.
+const AT_ONCE: usize = 6;
+/// Over how many seconds the events are spread.
+const SECONDS: u64 = 6;
+/// On the wall clock, without a batch answer.
+const ON_THE_CLOCK: usize = 12;
+
+/// How many events; a larger proof sets the variable.
+fn events() -> u64 {
+    // Of the proof that the runtime's own tests give with so many, this is the part with processes.
+    let said = std::env::var("SMACK_NEXMARK_EVENTS").ok();
+    said.map_or(12_000, |events| events.parse::<u64>().expect("SMACK_NEXMARK_EVENTS is a number").max(12_000))
+}
+
+/// The tables that a query reads, and the query. Where nothing tells its rows apart, how often each is there does.
+fn query(n: usize) -> (String, String) {
+    let path = example("nexmark").join(format!("q{n}.sql"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let (tables, rest) = text.split_once("CREATE TABLE result").expect("a table for the result");
+    let (declared, select) = rest.split_once("INSERT INTO result\n").expect("one INSERT");
+    let select = select.trim().trim_end_matches(';').to_string();
+    let select = match n {
+        6 | 19 => {
+            let columns = columns(declared);
+            format!("SELECT {columns}, COUNT(*) AS n FROM ({select}) GROUP BY {columns}")
+        }
+        _ => select,
+    };
+    (tables.to_string(), select)
+}
+
+/// The names of the columns between the first parenthesis and that of the options.
+fn columns(declared: &str) -> String {
+    let (columns, _) = declared.split_once(") WITH").expect("a table with options");
+    let columns = columns.trim().trim_start_matches('(').replace("TIMESTAMP(3)", "TIMESTAMP");
+    let names: Vec<&str> = columns.split(',').filter_map(|column| column.split_whitespace().next()).collect();
+    names.join(", ")
+}
+
+fn over(tables: &str, paced: &str) -> String {
+    // Few events to the second, so that there are several windows.
+    tables.replace("'1000000'", &format!("'{}', event.rate = '200'{paced}", events()))
+}
+
+fn submit(cluster: &Cluster, n: usize) -> String {
+    let (tables, select) = query(n);
+    let tables = over(&tables, &format!(", rate = '{}'", events() / SECONDS));
+    let settings = format!(
+        "SET job.name = 'q{n}'; SET job.parallelism = '2'; SET job.cpus = '0.15'; SET checkpoint.interval = '500ms';"
+    );
+    let text = format!("{settings}\n{tables}\nCREATE MATERIALIZED VIEW answer_{n} AS\n{select};\n");
+    let jobs = cluster.submit(&format!("q{n}.sql"), &text);
+    assert_eq!(jobs.len(), 1, "{jobs:?}");
+    jobs[0].clone()
+}
+
+fn batch_answer(folder: &Path, n: usize) -> Vec<String> {
+    let (tables, select) = query(n);
+    let file = format!("batch{n}.sql");
+    std::fs::write(folder.join(&file), format!("{}{select};", over(&tables, ""))).expect("a file");
+    rows::canonical(&smack(folder, &["run", &file, "-o", "json"]).expect(0).out)
+}
+
+#[test]
+fn each_query_of_nexmark_survives_the_kill_of_a_task() {
+    let all: Vec<usize> = (0..=22).filter(|n| *n != ON_THE_CLOCK).collect();
+    let cluster = Cluster::start();
+    std::fs::copy(example("nexmark/side_input.csv"), cluster.path("side_input.csv")).expect("a copy");
+    for some in all.chunks(AT_ONCE) {
+        let jobs: Vec<(usize, String)> = some.iter().map(|n| (*n, submit(&cluster, *n))).collect();
+        for (n, job) in &jobs {
+            let before = cluster.wait_for(job, "second checkpoint", |job| job.metrics.checkpoint_epoch >= Some(2));
+            assert_eq!((before.state.as_str(), before.generation), ("running", 1), "q{n}: {before:?}");
+            cluster.task(&before.tasks[n % 2].id).kill();
+        }
+        for (n, job) in &jobs {
+            let job = cluster.wait_until(job, "finished");
+            assert!(job.restarts >= 1 && job.told().contains("goes on from checkpoint"), "q{n}: {}", job.told());
+            assert_eq!((job.metrics.rows_late, job.metrics.rows_bad), (0, 0), "q{n}");
+            let wanted = batch_answer(cluster.folder(), *n);
+            assert!(!wanted.is_empty(), "q{n} has no rows");
+            rows::assert_same(&format!("q{n}"), &cluster.rows(&format!("answer_{n}")), &wanted);
+        }
+    }
+}
