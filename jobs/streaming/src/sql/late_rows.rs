@@ -1,19 +1,47 @@
 //! Rows that come too late for a window, into a table of their own.
 //!
 //! A table's option `late_rows` names the table that gets them. They are told as they were read: the whole row goes with
-//! what the window needs to where it is known that it is late. Where the window is given its rows is one more input of the
-//! sink, so that they are written as exactly as any others.
+//! what the window needs to where it is known that it is late. What windows turn away is the input of a sink like any
+//! other, and is written as exactly.
 
 use super::errors::Place;
-use super::lower::{Columns, Lowered, Lowering, Row, Slot, Stream, fields_of, planner};
-use super::refuse::at;
+use super::graph::Graph;
+use super::lower::{Columns, Lowered, Lowering, Outputs, Slot, Stream, fields_of, planner};
+use super::refuse::{at, find};
 use super::statements::{Script, TableStatement};
+use super::time::late_rows_of;
 use super::types::{assignable, sql_name};
+use super::window::WindowNode;
 use crate::dataflow::Operator;
 use datafusion::common::DFSchema;
 use jobs::Diagnostic;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// A table's physical columns, in order, as columns of a node.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    /// The table's key.
+    pub(crate) table: String,
+    pub(crate) columns: Vec<usize>,
+}
+
+impl Row {
+    /// The same row among `outputs` of the node.
+    pub(crate) fn through(self, node: usize, outputs: &mut Outputs, graph: &Graph) -> Self {
+        let column = |at: &usize| outputs.push(graph.column(node, *at), graph.columns(node).field(*at).name());
+        let columns = self.columns.iter().map(column).collect();
+        Self { columns, ..self }
+    }
+}
+
+/// Refuses a window whose late rows are wanted and cannot be told.
+pub(crate) fn check_row(input: &Stream, window: &WindowNode, time: usize, places: &[Place<'_>]) -> Lowered<()> {
+    let (None, Some(table)) = (&input.row, late_rows_of(&window.input, time)) else { return Ok(()) };
+    let error = Diagnostic::new(format!("the late rows of '{}' cannot be told behind a UNION", table.name.text));
+    let error = error.help("put the window before the UNION, or leave late_rows out");
+    Err(at(error, find(places, &[&["TUMBLE"], &["HOP"], &["CUMULATE"], &["SESSION"]])))
+}
 
 impl Lowering<'_> {
     /// What comes too late for node `window`, which reads `input`, where the row's columns are.

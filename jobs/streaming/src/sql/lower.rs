@@ -6,13 +6,14 @@
 use super::catalog::{Catalog, script_table};
 use super::errors::Place;
 use super::graph::Graph;
+use super::late_rows::{Row, check_row};
 use super::nested::{lowered, spelled_field};
 use super::over::First;
 use super::prune::Parts;
 use super::refuse::{at, find};
 use super::shared::SharedNode;
 use super::statements::{Script, TableStatement};
-use super::time::{joined, late_rows_of, lateness_us};
+use super::time::{joined, lateness_us};
 use super::two_phase;
 use super::types::canonical;
 use super::window::WindowNode;
@@ -244,12 +245,7 @@ impl<'a> Lowering<'a> {
                 Stream { node, slots, schema: input.schema, open: None, row }
             }
         };
-        if let (None, Some(table)) = (&input.row, late_rows_of(&window.input, time)) {
-            let error =
-                Diagnostic::new(format!("the late rows of '{}' cannot be told behind a UNION", table.name.text));
-            let error = error.help("put the window before the UNION, or leave late_rows out");
-            return Err(at(error, find(places, &[&["TUMBLE"], &["HOP"], &["CUMULATE"], &["SESSION"]])));
-        }
+        check_row(&input, window, time, places)?;
         let column = |index: &usize| match input.slots[*index] {
             Slot::Column(column) => Ok(column),
             _ => Err(defect("a time that is no column", places)),
@@ -455,23 +451,6 @@ impl<'a> Lowering<'a> {
         let numbered = (2..).map(|n| format!("{id}-{n}"));
         let free = std::iter::once(id.to_string()).chain(numbered).find(|id| !self.graph.has(id));
         free.unwrap_or_else(|| id.to_string())
-    }
-}
-
-/// A table's physical columns, in order, as columns of a node.
-#[derive(Clone, Debug)]
-pub(crate) struct Row {
-    /// The table's key.
-    pub(crate) table: String,
-    pub(crate) columns: Vec<usize>,
-}
-
-impl Row {
-    /// The same row among `outputs` of the node.
-    pub(crate) fn through(self, node: usize, outputs: &mut Outputs, graph: &Graph) -> Self {
-        let column = |at: &usize| outputs.push(graph.column(node, *at), graph.columns(node).field(*at).name());
-        let columns = self.columns.iter().map(column).collect();
-        Self { columns, ..self }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Rows are aggregated into *panes* of the greatest width that divides both the windows' width and their slide, so a
 //! row is touched once however many windows overlap; a window is the merge of its panes. A tumbling window is one pane.
 //! A window is emitted once, when the watermark passes its end; a pane goes when its last window went.
+//! Windows that answer again, or whose rows are taken back, are another operator ([`updating`]).
 //!
 //! Invariant: what is emitted depends on the rows and the watermarks alone, not on how rows were cut into batches, on
 //! the number of slices, or on a checkpoint and restore in between.
