@@ -78,6 +78,13 @@ mod tests {
         check(7, &[], Progress::END);
     }
 
+    #[test]
+    fn those_who_wait_are_behind() {
+        assert_eq!(Progress::at(9).behind(4), Progress::at(5));
+        assert_eq!(Progress { watermark_us: 9, idle: true }.behind(4), Progress { watermark_us: 5, idle: true });
+        assert_eq!((Progress::START.behind(4), Progress::END.behind(4)), (Progress::START, Progress::END));
+    }
+
     proptest! {
         #[test]
         fn never_backwards(steps in proptest::collection::vec((0_usize..3, -50_i64..50, any::<bool>()), 0..60)) {

@@ -310,3 +310,34 @@ fn aggregations_in_two_phases() {
         ["<'onn'> 'onn' is no way of aggregation (did you mean 'on'?)"]
     );
 }
+
+/// With the lateness that its rows have a table loses none of them, whether a query answers again or waits.
+#[test]
+fn no_row_within_the_lateness_is_lost() {
+    let folder = tempfile::tempdir().expect("a folder");
+    jumping(folder.path(), 1, 25_000);
+    let table = |options: &str| {
+        format!(
+            "CREATE TABLE jumps (id BIGINT, k BIGINT, ts TIMESTAMP, WATERMARK FOR ts AS ts)
+               WITH (connector = 'files', path = 'jumps'{options});"
+        )
+    };
+    let counted = |text: &str, query: &str| -> i64 {
+        let lines = rows(&format!("{text} {query}"), folder.path());
+        let number = |line: &String| line.rsplit(' ').next().and_then(|cell| cell.parse::<i64>().ok());
+        lines.iter().skip(1).map(|line| number(line).expect("a number")).sum()
+    };
+    let early = table(", allowed_lateness = '3 hours'");
+    for query in [
+        "SELECT k, window_end, COUNT(*) FROM TABLE(TUMBLE(TABLE jumps, DESCRIPTOR(ts), INTERVAL '10' SECOND))
+         GROUP BY k, window_start, window_end",
+        "SELECT k, window_end, COUNT(*) FROM TABLE(SESSION(TABLE jumps PARTITION BY k, DESCRIPTOR(ts), INTERVAL '3' SECOND))
+         GROUP BY k, window_start, window_end",
+        "SELECT id, COUNT(*) OVER (PARTITION BY id ORDER BY ts RANGE BETWEEN INTERVAL '1' SECOND PRECEDING AND CURRENT ROW)
+         FROM jumps",
+        "SELECT a.id, 1 FROM jumps a JOIN jumps b ON a.id = b.id AND a.ts BETWEEN b.ts - INTERVAL '1' SECOND AND b.ts",
+    ] {
+        assert_eq!(counted(&early, query), 25_000, "of {query}");
+        assert!(counted(&table(""), query) < 24_500, "rows are late without: {query}");
+    }
+}
