@@ -159,6 +159,23 @@ pub trait Sink: Send {
     fn restore(&mut self, epoch: u64, states: Vec<Vec<u8>>) -> Result<()>;
 }
 
+/// What a lookup found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// The columns that were wanted, of all rows of all keys; those of one key stand in the table's own order.
+    pub rows: RecordBatch,
+    /// By row: which of the keys that were asked for it has. As long as `rows`.
+    pub keys: Vec<u32>,
+}
+
+/// Finds rows of a table by key, as they are at the moment of asking.
+pub trait Lookup: Send {
+    /// The rows of these keys, of which no two are equal and none holds a null. A key without rows is simply not among
+    /// what was found. The call returns when all are answered; how many requests are under way meanwhile is the
+    /// connector's matter, and bounded. After a transient error the whole call may be made again.
+    fn get(&mut self, keys: &RecordBatch) -> Result<Found>;
+}
+
 /// What a sink promises when processes are killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
@@ -252,4 +269,25 @@ pub trait Connector: Send + Sync {
     ) -> Result<Box<dyn SourceReader>>;
 
     fn open_sink(&self, table: &TableDef, context: &Context) -> Result<Box<dyn Sink>>;
+
+    /// A query looks rows up whose columns `equal` have given values: by which of them the table finds its rows, in the
+    /// order in which [`Connector::open_lookup`] takes them; what the others ask is compared afterwards. The mistake
+    /// says by what the table can be looked up.
+    fn lookup_keys(&self, table: &TableDef, _equal: &[usize]) -> std::result::Result<Vec<usize>, Diagnostic> {
+        let text = format!("'{}' cannot be looked up: connector '{}' finds no rows by key", table.name, self.name());
+        Err(Diagnostic::new(text).help("look up in a table of the table store (no connector) or of Cassandra"))
+    }
+
+    /// `keys`: as [`Connector::lookup_keys`] gave them. `projection`: the columns wanted, at least one.
+    fn open_lookup(
+        &self,
+        table: &TableDef,
+        _keys: &[usize],
+        _projection: &[usize],
+        _context: &Context,
+    ) -> Result<Box<dyn Lookup>> {
+        let text =
+            format!("table '{}' cannot be looked up: connector '{}' finds no rows by key", table.name, self.name());
+        Err(Error::Fatal(text))
+    }
 }

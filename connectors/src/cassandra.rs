@@ -8,12 +8,14 @@
 //! What a killed process wrote since its last checkpoint is there until a later row or deletion of its key comes.
 //! A writer outside this job whose clock is far ahead can shadow our writes; Cassandra has no fence against that.
 //! A timestamp keeps its milliseconds, which is what CQL's type holds.
+//! A lookup reads the rows of a key at the table's consistency when it asks.
 //!
 //! Does not know: which slice writes which key. Two slices that write one key in one generation are ordered by their
 //! count of batches only; the planner sends a key to one slice.
 
 mod cells;
 mod held;
+mod lookup;
 mod rows;
 mod schema;
 mod session;
@@ -22,7 +24,9 @@ mod sink;
 mod source;
 mod types;
 
-use crate::api::{Connector, Context, Delivery, OptionInfo, Result, Sink, SourceReader, SplitStart, TableDef, Takes};
+use crate::api::{
+    Connector, Context, Delivery, Lookup, OptionInfo, Result, Sink, SourceReader, SplitStart, TableDef, Takes,
+};
 use jobs::Diagnostic;
 use settings::Settings;
 
@@ -70,7 +74,13 @@ static OPTIONS: &[OptionInfo] = &[
         "how many replicas answer for a write or read to count",
     ),
     option("ttl", "duration", None, false, "sink: rows vanish so long after they were written"),
-    option("max_in_flight", "number", Some("256"), false, "sink: writes that one slice has under way at once"),
+    option(
+        "max_in_flight",
+        "number",
+        Some("256"),
+        false,
+        "sink, lookup: requests that one slice has under way at once",
+    ),
 ];
 
 impl Connector for Cassandra {
@@ -132,5 +142,19 @@ impl Connector for Cassandra {
 
     fn open_sink(&self, table: &TableDef, context: &Context) -> Result<Box<dyn Sink>> {
         Ok(Box::new(sink::CassandraSink::open(Settings::open(table)?, table, context)?))
+    }
+
+    fn lookup_keys(&self, table: &TableDef, equal: &[usize]) -> std::result::Result<Vec<usize>, Diagnostic> {
+        lookup::keys(table, equal)
+    }
+
+    fn open_lookup(
+        &self,
+        table: &TableDef,
+        keys: &[usize],
+        projection: &[usize],
+        _context: &Context,
+    ) -> Result<Box<dyn Lookup>> {
+        Ok(Box::new(lookup::CassandraLookup::open(Settings::open(table)?, table, keys, projection)?))
     }
 }

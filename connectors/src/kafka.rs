@@ -20,6 +20,7 @@ mod outbox;
 mod producer;
 mod settings;
 mod source;
+pub mod usual;
 mod values;
 
 use crate::api::{
@@ -54,7 +55,8 @@ static OPTIONS: &[OptionInfo] = &[
         "text",
         None,
         false,
-        "brokers to ask first, host:port, separated by commas; needed, under this name or as bootstrap.servers",
+        "brokers to ask first, host:port, separated by commas; under this name or as bootstrap.servers; needed, but on the \
+         cluster of `smack dev`, which has a broker of its own",
     ),
     option(settings::BROKERS_ALIAS, "text", None, false, "the same as properties.bootstrap.servers"),
     formats::FORMAT,

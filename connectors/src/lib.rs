@@ -22,5 +22,6 @@ mod testing;
 
 pub use api::*;
 pub use changes::refuses_changes;
+pub use kafka::usual as usual_brokers;
 pub use options::Options;
 pub use registry::{check_table, find, registry};

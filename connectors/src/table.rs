@@ -5,13 +5,17 @@
 //! primary key a changelog's rows replace each other and go; removals travel with the rows, in their order, and take effect
 //! in the same transaction.
 //! A source reads the table once, as it is when the reading begins.
+//! A lookup finds rows by the primary key, or by its first columns, as they are committed when it asks; a table that is not
+//! there yet is made, empty.
 
 mod client;
+mod lookup;
 mod read;
 mod write;
 
 use crate::{
-    Connector, Context, Delivery, Error, OptionInfo, Options, Result, Sink, SourceReader, SplitStart, TableDef, Takes,
+    Connector, Context, Delivery, Error, Lookup, OptionInfo, Options, Result, Sink, SourceReader, SplitStart, TableDef,
+    Takes,
 };
 use arrow::datatypes::DataType;
 use client::Client;
@@ -132,6 +136,39 @@ impl Connector for TableConnector {
         let client = Client::new(stored_name(table), context)?;
         client.create(&table.schema, &table.primary_key)?;
         Ok(Box::new(write::TableSink::new(client, table, context)))
+    }
+
+    fn lookup_keys(&self, table: &TableDef, equal: &[usize]) -> std::result::Result<Vec<usize>, Diagnostic> {
+        if table.primary_key.is_empty() {
+            let text = format!("'{}' cannot be looked up: it has no primary key, by which rows are found", table.name);
+            return Err(Diagnostic::new(text).help("declare PRIMARY KEY (…) NOT ENFORCED, as the table was written"));
+        }
+        let keys: Vec<usize> = table.primary_key.iter().copied().take_while(|column| equal.contains(column)).collect();
+        if keys.is_empty() {
+            let name = |column: &usize| table.schema.field(*column).name().as_str();
+            let names: Vec<&str> = table.primary_key.iter().map(name).collect();
+            let text = format!(
+                "'{}' cannot be looked up by these columns: its rows are found by its primary key ({})",
+                table.name,
+                names.join(", ")
+            );
+            return Err(Diagnostic::new(text).help(format!("join with ON … = {}", names[0])));
+        }
+        Ok(keys)
+    }
+
+    fn open_lookup(
+        &self,
+        table: &TableDef,
+        keys: &[usize],
+        projection: &[usize],
+        context: &Context,
+    ) -> Result<Box<dyn Lookup>> {
+        let client = Client::new(stored_name(table), context)?;
+        let columns = |columns: &[usize]| table.schema.project(columns).map_err(|why| Error::Fatal(why.to_string()));
+        let mut lookup = lookup::TableLookup::new(client, columns(keys)?, columns(projection)?);
+        lookup.begin(table)?;
+        Ok(Box::new(lookup))
     }
 }
 

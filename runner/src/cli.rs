@@ -14,13 +14,14 @@ mod operate;
 pub mod output;
 mod start;
 mod submit;
+mod topics;
 
 use crate::bench::BenchConfig;
 use crate::client::Client;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use exit::{FAILED, Fail, Result};
 use output::Output;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -152,9 +153,11 @@ enum Verb {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+    /// Look at and make topics of the broker of `smack dev`, or of any Kafka.
+    Topics(topics::TopicsArgs),
     /// List connectors, or the options of one.
     Connectors { name: Option<String> },
-    /// Measure this build on this machine; suites: start, train, decode, nexmark.
+    /// Measure this build on this machine; suites: start, train, decode, nexmark, latency, state, broker.
     Bench {
         /// One suite; all by default.
         suite: Option<String>,
@@ -167,6 +170,9 @@ enum Verb {
         /// How many keys suite state holds; 10000000 by default.
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         keys: Option<u64>,
+        /// Suite broker: measure this running broker too, host:port.
+        #[arg(long, value_name = "HOST:PORT")]
+        beside: Option<String>,
     },
     /// Run a master.
     Master(MasterArgs),
@@ -175,6 +181,8 @@ enum Verb {
     /// Run a runner: job store, frameworks, API and page.
     #[command(name = "runner")]
     Runner(RunnerArgs),
+    /// Run a broker that speaks Kafka's protocol, for clients on this machine.
+    Broker(BrokerArgs),
     /// Run one task; agents start this.
     #[command(hide = true)]
     Task {
@@ -211,6 +219,34 @@ struct DevArgs {
     /// Port of the runner's API and page; 0 for any.
     #[arg(long, default_value_t = 5080)]
     port: u16,
+    /// Port of the broker that speaks Kafka's protocol; any free one if it is in use.
+    #[arg(long, default_value_t = 9092, value_name = "PORT")]
+    kafka_port: u16,
+    /// Start no broker.
+    #[arg(long)]
+    no_broker: bool,
+}
+
+#[derive(Debug, Args)]
+struct BrokerArgs {
+    /// An address of this machine only: Kafka's protocol has no token.
+    #[arg(long, default_value = "127.0.0.1:9092", value_name = "HOST:PORT")]
+    listen: std::net::SocketAddr,
+    /// Holds topics, records and offsets.
+    #[arg(long, value_name = "DIR", default_value = ".smack/broker")]
+    data_dir: PathBuf,
+    /// Partitions of a topic for which nobody says how many.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    partitions: u32,
+    /// Topics are only made on purpose, not when somebody first asks for them.
+    #[arg(long)]
+    no_auto_create: bool,
+    /// How long records are kept; for ever without it, unless a topic says otherwise.
+    #[arg(long, value_name = "DURATION", value_parser = jobs::text::parse_duration, default_value = "7d")]
+    retention: Option<Duration>,
+    /// How much a partition keeps, for example 1g.
+    #[arg(long = "retention-bytes", value_name = "SIZE", value_parser = memory)]
+    retention_mib: Option<f64>,
 }
 
 #[derive(Debug, Args)]
@@ -322,6 +358,12 @@ fn eprint_all(text: &str) {
 
 fn dispatch(cli: Cli, output: Output) -> Result<u8> {
     let Cli { globals, verb } = cli;
+    // The processes of a cluster are told by whoever starts them.
+    if !matches!(verb, Verb::Task { .. } | Verb::Runner(_) | Verb::Dev(_))
+        && let Some(kafka) = crate::dev::of_folder(Path::new(".")).and_then(|dev| dev.kafka)
+    {
+        connectors::usual_brokers::say(kafka);
+    }
     let done = |result: Result<()>| result.map(|()| 0);
     if output.dot && !matches!(verb, Verb::Run { .. }) {
         let error = "-o dot is for `smack run` of a file with an EXPLAIN; other commands have -o table and -o json";
@@ -333,12 +375,13 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
         Verb::Master(args) => done(start::master(args, &globals)),
         Verb::Agent(args) => done(start::agent(args, &globals)),
         Verb::Runner(args) => done(start::runner(args, &globals)),
+        Verb::Broker(args) => done(start::broker(args)),
         Verb::Dev(args) => done(start::dev(args, &globals)),
         Verb::Demo(args) => start::demo(args, output),
         Verb::Run { file, slices } => start::run(&file, slices, output),
-        Verb::Bench { suite, peers, events, keys } => {
+        Verb::Bench { suite, peers, events, keys, beside } => {
             let json = output.json;
-            done(start::bench(BenchConfig { suite, peers, events, keys, json }))
+            done(start::bench(BenchConfig { suite, peers, events, keys, beside, json }))
         }
         Verb::Check { file: None, .. } | Verb::Check { schema: true, .. } => {
             done(output.json(&crate::settle::json_schema()))
@@ -350,6 +393,7 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
             done(output.raw(&script))
         }
         Verb::Connectors { name } => done(check::connectors(output, name.as_deref())),
+        Verb::Topics(args) => done(topics::topics(args, output)),
         asking => done(on_one_thread(ask(asking, &globals, output))?),
     }
 }

@@ -51,7 +51,9 @@ impl Client {
     pub fn new(runner: Option<&str>, token_file: Option<&Path>) -> Result<Self> {
         let url = match runner {
             Some(url) => url.to_string(),
-            None => runner_of_folder(Path::new(".")).unwrap_or_else(|| DEFAULT_RUNNER.to_string()),
+            None => crate::dev::of_folder(Path::new("."))
+                .map(|dev| dev.runner)
+                .unwrap_or_else(|| DEFAULT_RUNNER.to_string()),
         };
         let full = if url.contains("://") { url.clone() } else { format!("http://{url}") };
         let bad = |reason: String| Error::BadAddress { url: url.clone(), reason };
@@ -193,16 +195,6 @@ fn innermost(error: &dyn std::error::Error) -> String {
     cause.to_string().to_lowercase()
 }
 
-/// `smack dev` leaves the address of its runner in its folder.
-fn runner_of_folder(folder: &Path) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Dev {
-        runner: String,
-    }
-    let text = std::fs::read_to_string(folder.join(".smack").join("dev.json")).ok()?;
-    serde_json::from_str::<Dev>(&text).ok().map(|dev| dev.runner)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,11 +223,14 @@ mod tests {
     #[test]
     fn a_dev_cluster_in_the_folder_is_found() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(runner_of_folder(folder.path()), None);
+        assert_eq!(crate::dev::of_folder(folder.path()).map(|dev| dev.runner), None);
         std::fs::create_dir(folder.path().join(".smack")).unwrap();
         std::fs::write(folder.path().join(".smack/dev.json"), r#"{"runner": "http://127.0.0.1:4711", "pid": 1}"#)
             .unwrap();
-        assert_eq!(runner_of_folder(folder.path()).as_deref(), Some("http://127.0.0.1:4711"));
+        assert_eq!(
+            crate::dev::of_folder(folder.path()).map(|dev| dev.runner).as_deref(),
+            Some("http://127.0.0.1:4711")
+        );
     }
 
     #[tokio::test]

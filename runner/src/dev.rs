@@ -1,4 +1,4 @@
-//! `smack dev`: master, agents and runner as separate processes of one tree, supervised, in one folder.
+//! `smack dev`: master, agents, runner and broker as separate processes of one tree, supervised, in one folder.
 //!
 //! Invariant: each member can be killed by itself and comes back; when the tree ends, however it ends, no member and no
 //! task is left.
@@ -32,6 +32,8 @@ pub struct DevConfig {
     pub cpus_per_agent: Option<f64>,
     /// Port of the runner, the page and the API; 0 takes any free one. The master takes any free one.
     pub listen_port: u16,
+    /// Port of the broker; one that is in use makes way to any free one. `None` is no broker.
+    pub kafka_port: Option<u16>,
     pub token_file: Option<PathBuf>,
 }
 
@@ -39,12 +41,24 @@ pub struct DevConfig {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DevFile {
     pub runner: String,
+    #[serde(default)]
     pub master: String,
+    /// The broker's address, host:port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<String>,
+}
+
+/// What the cluster that works in this folder's `.smack` says of itself.
+pub fn of_folder(folder: &Path) -> Option<DevFile> {
+    let text = std::fs::read_to_string(folder.join(".smack").join("dev.json")).ok()?;
+    serde_json::from_str(&text).ok()
 }
 
 /// A running tree.
 pub struct Tree {
     pub runner: String,
+    /// The broker's address, host:port.
+    pub kafka: Option<String>,
     pub data_dir: PathBuf,
     members: Vec<Member>,
     /// Held for as long as the tree lives: a second one in the folder is refused.
@@ -54,6 +68,8 @@ pub struct Tree {
 struct Member {
     name: String,
     args: Vec<String>,
+    /// Brokers of tables that name none, for this member and all tasks that it starts.
+    brokers: Option<String>,
     log: PathBuf,
     child: Option<Child>,
     started: Instant,
@@ -77,6 +93,11 @@ pub async fn dev(config: DevConfig) -> anyhow::Result<()> {
         tree.runner,
         tree.data_dir.display()
     );
+    if let Some(kafka) = &tree.kafka {
+        let usual = config.kafka_port.map(|port| format!("127.0.0.1:{port}"));
+        let instead = if usual.as_ref() == Some(kafka) { "" } else { " (the usual port is in use)" };
+        eprintln!("a broker that speaks Kafka's protocol at {kafka}{instead}");
+    }
     eprintln!("submit a file with `smack submit FILE`; Ctrl-C ends it");
     loop {
         tokio::select! {
@@ -103,7 +124,9 @@ impl Tree {
         let lock = lock(&data_dir)?;
         let ports = Ports::choose(config)?;
         let runner = format!("http://127.0.0.1:{}", ports.runner);
-        let mut tree = Self { members: members(config, &data_dir, &ports), runner, data_dir, _lock: lock };
+        let kafka = ports.kafka.map(|port| format!("127.0.0.1:{port}"));
+        let members = members(config, &data_dir, &ports, kafka.as_deref());
+        let mut tree = Self { members, runner, kafka, data_dir, _lock: lock };
         for member in &mut tree.members {
             member.start()?;
         }
@@ -112,7 +135,11 @@ impl Tree {
             return Err(error);
         }
         // Last, so that whoever finds the file finds a cluster that answers.
-        let file = DevFile { runner: tree.runner.clone(), master: format!("127.0.0.1:{}", ports.master) };
+        let file = DevFile {
+            runner: tree.runner.clone(),
+            master: format!("127.0.0.1:{}", ports.master),
+            kafka: tree.kafka.clone(),
+        };
         std::fs::write(tree.data_dir.join("dev.json"), serde_json::to_vec_pretty(&file)?)
             .context("failed to write dev.json")?;
         Ok(tree)
@@ -122,7 +149,8 @@ impl Tree {
         let client = Client::new(Some(&self.runner), config.token_file.as_deref())?;
         let deadline = Instant::now() + READY_WITHIN;
         loop {
-            if let Ok(cluster) = client.cluster().await
+            if self.kafka.as_ref().is_none_or(|kafka| std::net::TcpStream::connect(kafka).is_ok())
+                && let Ok(cluster) = client.cluster().await
                 && cluster.agents.iter().filter(|agent| agent.state == "active").count() >= config.agents as usize
                 && cluster.frameworks.iter().filter(|framework| framework.connected).count() >= 2
             {
@@ -202,6 +230,7 @@ impl Member {
         Self {
             name: name.to_string(),
             args,
+            brokers: None,
             log: data_dir.join(format!("{name}.log")),
             child: None,
             started: Instant::now(),
@@ -218,6 +247,9 @@ impl Member {
             .open(&self.log)
             .with_context(|| format!("failed to open {}", self.log.display()))?;
         let mut command = Command::new(binary);
+        if let Some(brokers) = &self.brokers {
+            command.env(connectors::usual_brokers::VARIABLE, brokers);
+        }
         command.args(&self.args).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         // Ctrl-C in a terminal reaches the whole group; members are to be ended in order, by us.
         command.process_group(0);
@@ -256,7 +288,7 @@ impl Member {
     }
 }
 
-fn members(config: &DevConfig, data_dir: &Path, ports: &Ports) -> Vec<Member> {
+fn members(config: &DevConfig, data_dir: &Path, ports: &Ports, kafka: Option<&str>) -> Vec<Member> {
     let master = format!("127.0.0.1:{}", ports.master);
     let token = |mut args: Vec<String>| {
         if let Some(file) = &config.token_file {
@@ -314,6 +346,13 @@ fn members(config: &DevConfig, data_dir: &Path, ports: &Ports) -> Vec<Member> {
         ])),
         data_dir,
     ));
+    for member in &mut members {
+        member.brokers = kafka.map(str::to_string);
+    }
+    if let Some(kafka) = kafka {
+        let args = text(&["broker", "--listen", kafka, "--data-dir", &folder("broker")]);
+        members.push(Member::new("broker", args, data_dir));
+    }
     members
 }
 
@@ -322,6 +361,7 @@ const PORTS_PER_AGENT: u16 = 100;
 struct Ports {
     master: u16,
     runner: u16,
+    kafka: Option<u16>,
     /// First of the ports that agents offer to tasks.
     tasks: u16,
 }
@@ -337,11 +377,18 @@ impl Ports {
             _ => anyhow::anyhow!(error).context(format!("failed to listen on port {}", config.listen_port)),
         })?;
         let master = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("failed to find a free port")?;
+        // Another broker may well have the usual port: a Kafka, or that of another `smack dev`.
+        let kafka = |port| {
+            let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).or_else(|_| free()).context("failed to find a free port")
+        };
+        let kafka = config.kafka_port.map(kafka).transpose()?;
         // Two clusters on one machine must not offer the same ports; below the range that the system hands out itself.
         let spread = (std::process::id() as u16).wrapping_mul(7919) % 180;
         Ok(Self {
             runner: runner.local_addr()?.port(),
             master: master.local_addr()?.port(),
+            kafka: kafka.map(|listener| listener.local_addr()).transpose()?.map(|address| address.port()),
             tasks: 12_000 + spread * PORTS_PER_AGENT,
         })
     }

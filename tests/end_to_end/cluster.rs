@@ -99,6 +99,8 @@ pub struct Cluster {
     http: reqwest::blocking::Client,
     pub runner: String,
     pub master: String,
+    /// Of its broker.
+    pub kafka: String,
     _turn: Turn,
 }
 
@@ -111,7 +113,7 @@ impl Cluster {
     pub fn start_with(args: &[&str], token: Option<&str>) -> Self {
         let turn = Turn::take();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut arguments = vec!["dev", "--port", "0"];
+        let mut arguments = vec!["dev", "--port", "0", "--kafka-port", "0"];
         arguments.extend(args);
         if let Some(token) = token {
             std::fs::write(folder.path().join("token"), token).expect("a file");
@@ -130,6 +132,7 @@ impl Cluster {
             http,
             runner: String::new(),
             master: String::new(),
+            kafka: String::new(),
             _turn: turn,
         };
         cluster.wait_until_ready();
@@ -148,11 +151,13 @@ impl Cluster {
         struct Doors {
             runner: String,
             master: String,
+            kafka: String,
         }
         let doors = std::fs::read(self.path(".smack/dev.json")).expect("dev.json");
         let doors: Doors = serde_json::from_slice(&doors).expect("addresses in dev.json");
         self.runner = doors.runner;
         self.master = doors.master;
+        self.kafka = doors.kafka;
     }
 
     /// `kill -9` of `smack dev`, which takes every process of the cluster with it; then starts it again.

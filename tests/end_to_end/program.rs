@@ -36,7 +36,7 @@ fn binary() -> &'static Path {
 pub fn command(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.current_dir(folder).args(args).stdin(Stdio::null()).env("NO_COLOR", "1");
-    for variable in ["SMACK_RUNNER", "SMACK_MASTER", "SMACK_TOKEN_FILE", "SMACK_LOG"] {
+    for variable in ["SMACK_RUNNER", "SMACK_MASTER", "SMACK_TOKEN_FILE", "SMACK_LOG", "SMACK_BROKERS"] {
         command.env_remove(variable);
     }
     command

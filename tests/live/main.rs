@@ -8,5 +8,6 @@ mod cassandra;
 mod kafka_changelog;
 mod kafka_exactly_once;
 mod kafka_source;
+mod lookups;
 mod standstill;
 mod support;

@@ -2,6 +2,7 @@
 //!
 //! Each test starts a server of its own, because a stopped one would hold up the others.
 
+use crate::lookups;
 use crate::support::{PATIENCE, connector, context, fresh, read, table};
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type};
@@ -38,10 +39,14 @@ impl Server {
 
     /// Runs `work` while the server stands still, and lets it go on before the work is done.
     fn while_still<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.while_still_for(STILL, work)
+    }
+
+    fn while_still_for<T: Send>(&self, still: Duration, work: impl FnOnce() -> T + Send) -> T {
         self.signal("-STOP");
         std::thread::scope(|scope| {
             let working = scope.spawn(work);
-            std::thread::sleep(STILL);
+            std::thread::sleep(still);
             self.signal("-CONT");
             working.join().expect("the work did not panic")
         })
@@ -177,4 +182,16 @@ fn a_node_that_stands_still_costs_time_and_no_rows() {
         until_done(|| sink.prepare(1));
     });
     assert_eq!(numbers(&table), (0..1000).collect::<Vec<i64>>());
+}
+
+#[test]
+fn lookups_wait_for_a_node_that_stands_still() {
+    let server = Server::start("cassandra");
+    let table = lookups::sales(&server.address, &fresh("sales"));
+    lookups::fill(&table, 100_000);
+    let mut lookup = connector("cassandra").open_lookup(&table, &[0, 1], &[2], &context(0)).expect("a lookup");
+    let keys = lookups::keys(0..10_000, Some(0));
+    let found = server.while_still_for(Duration::from_secs(30), || until_done(|| lookup.get(&keys)));
+    let wanted: Vec<(u32, String)> = (0..10_000).map(|shop| (shop, format!("n{}", shop * 2))).collect();
+    assert_eq!(lookups::notes(&found), wanted);
 }

@@ -4,6 +4,7 @@
 #
 #   tests/servers/servers.sh start DIR [kafka] [cassandra]   installs what is missing, starts, prints the addresses
 #   tests/servers/servers.sh env DIR                         prints the addresses again
+#   tests/servers/servers.sh libs kafka                      installs Kafka's jars if they are missing, prints their folder
 #   tests/servers/servers.sh stop DIR                        ends them by process id and deletes DIR's contents that are ours
 #   tests/servers/servers.sh run COMMAND…                    starts both in a folder of its own, runs COMMAND with their
 #                                                            addresses in the environment, stops them whatever happens
@@ -71,6 +72,11 @@ install_jars() {
     (cd "$building" && mvn -q -B "$DEPENDENCY_PLUGIN:copy-dependencies" -DoutputDirectory=libs) >&2 \
         || { rm -rf "$building"; fail "Maven could not fetch $name $version: the lines above say why"; }
     mv -T "$building" "$target" 2>/dev/null || rm -rf "$building"
+}
+
+install_kafka() {
+    install_jars kafka $KAFKA_VERSION "org.apache.kafka:kafka_2.13:$KAFKA_VERSION" \
+        "org.apache.kafka:kafka-tools:$KAFKA_VERSION" "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3"
 }
 
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
@@ -231,8 +237,7 @@ start() {
         [ -e "$dir/$which.pid" ] && fail "$dir already holds a $which; stop it first: servers.sh stop $dir"
     done
     [ $kafka = yes ] || [ $cassandra = yes ] && need_java_and_maven
-    [ $kafka = yes ] && install_jars kafka $KAFKA_VERSION "org.apache.kafka:kafka_2.13:$KAFKA_VERSION" \
-        "org.apache.kafka:kafka-tools:$KAFKA_VERSION" "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3"
+    [ $kafka = yes ] && install_kafka
     [ $cassandra = yes ] && install_jars cassandra $CASSANDRA_VERSION "org.apache.cassandra:cassandra-all:$CASSANDRA_VERSION"
     # From here on something of ours may run: a start that fails leaves nothing behind.
     trap 'status=$?; if [ $status -ne 0 ]; then stop "'"$dir"'" keep; fi; exit $status' EXIT
@@ -295,6 +300,12 @@ case "${1:-}" in
     start) [ -n "${2:-}" ] || fail "start needs a folder"; shift; start "$@" ;;
     env) [ -n "${2:-}" ] || fail "env needs a folder"; addresses "$2" ;;
     stop) [ -n "${2:-}" ] || fail "stop needs a folder"; stop "$2" ;;
+    libs)
+        [ "${2:-}" = kafka ] || fail "libs knows kafka only"
+        need_java_and_maven
+        install_kafka
+        echo "$CACHE/kafka-$KAFKA_VERSION/libs"
+        ;;
     run) shift; run "$@" ;;
-    *) sed -n '2,14p' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2 ;;
+    *) sed -n '2,15p' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2 ;;
 esac

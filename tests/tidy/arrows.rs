@@ -7,16 +7,17 @@ use serde_json::Value;
 use std::process::Command;
 
 /// A crate, and the crates of the workspace that it may depend on.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("jobs", &[]),
     ("wire", &[]),
     ("scheduler", &["jobs"]),
     ("connectors", &["jobs"]),
     ("tables", &["jobs"]),
+    ("broker", &[]),
     ("streaming", &["connectors", "jobs"]),
     ("training", &["connectors", "jobs"]),
     ("daemon", &["jobs", "scheduler", "wire"]),
-    ("runner", &["connectors", "daemon", "jobs", "scheduler", "streaming", "tables", "training", "wire"]),
+    ("runner", &["broker", "connectors", "daemon", "jobs", "scheduler", "streaming", "tables", "training", "wire"]),
     ("tests", &[]),
 ];
 

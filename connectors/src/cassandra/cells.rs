@@ -52,6 +52,12 @@ pub struct Row<'a> {
     pub timestamp_first: bool,
 }
 
+/// One row of them, as the values of a key.
+pub struct Key<'a> {
+    pub columns: &'a Columns,
+    pub row: usize,
+}
+
 impl Columns {
     /// `there` are the server's types, in the order of the batch's columns.
     pub fn new(batch: &RecordBatch, there: &[ColumnType<'static>]) -> Result<Self> {
@@ -64,6 +70,25 @@ impl Columns {
             cells.push((field.name().clone(), column));
         }
         Ok(Self { cells })
+    }
+
+    /// Whether the server can hold just these values: else no row there is equal to this one.
+    pub fn can_be_there(&self, row: usize) -> bool {
+        self.cells.iter().all(|(_, cells)| match cells {
+            Cells::Timestamp(cells) => cells.is_null(row) || cells.value(row) % 1000 == 0,
+            Cells::Uuid(cells) => text(cells, row).is_none_or(|text| uuid::Uuid::parse_str(text).is_ok()),
+            Cells::Inet(cells) => text(cells, row).is_none_or(|text| text.parse::<IpAddr>().is_ok()),
+            _ => true,
+        })
+    }
+
+    /// Whether all of the row's values are of no bytes: the server takes no such key.
+    pub fn is_empty(&self, row: usize) -> bool {
+        self.cells.iter().all(|(_, cells)| match cells {
+            Cells::Text(cells) => text(cells, row).is_some_and(str::is_empty),
+            Cells::Bytes(cells) => cells.is_valid(row) && cells.value(row).is_empty(),
+            _ => false,
+        })
     }
 }
 
@@ -225,6 +250,26 @@ impl SerializeRow for Row<'_> {
         }
         if !self.timestamp_first {
             writer.make_cell_writer().set_value(&timestamp).map_err(SerializationError::new)?;
+        }
+        Ok(())
+    }
+
+    fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+impl SerializeRow for Key<'_> {
+    fn serialize(
+        &self,
+        context: &RowSerializationContext<'_>,
+        writer: &mut RowWriter<'_>,
+    ) -> std::result::Result<(), SerializationError> {
+        assert_eq!(context.columns().len(), self.columns.cells.len(), "values of a prepared statement");
+        for (name, cells) in &self.columns.cells {
+            cells
+                .write(self.row, writer)
+                .map_err(|why| SerializationError::new(BadValue { column: name.clone(), why }))?;
         }
         Ok(())
     }

@@ -4,14 +4,30 @@
 
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int8Array,
-    Int16Array, Int32Array, Int64Array, StringArray, Time64NanosecondArray, TimestampMillisecondArray,
+    Int16Array, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray, Time64NanosecondArray,
+    TimestampMillisecondArray,
 };
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field};
-use scylla::value::{CqlDecimal, CqlValue};
+use arrow::datatypes::{DataType, Field, SchemaRef};
+use scylla::value::{CqlDecimal, CqlValue, Row};
 use std::sync::Arc;
 
 type Cells = Vec<Option<CqlValue>>;
+
+/// Rows whose columns are those of `schema`, or more.
+pub fn batch(schema: &SchemaRef, rows: Vec<Row>) -> Result<RecordBatch, String> {
+    let n_rows = rows.len();
+    let mut columns: Vec<Cells> = schema.fields().iter().map(|_| Vec::with_capacity(n_rows)).collect();
+    for row in rows {
+        for (column, cell) in columns.iter_mut().zip(row.columns) {
+            column.push(cell);
+        }
+    }
+    let arrays = schema.fields().iter().zip(columns).map(|(field, cells)| column(field, cells));
+    let arrays = arrays.collect::<Result<Vec<ArrayRef>, String>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
+    RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options).map_err(|why| why.to_string())
+}
 
 /// One column of one batch.
 pub fn column(field: &Field, cells: Cells) -> Result<ArrayRef, String> {

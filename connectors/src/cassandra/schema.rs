@@ -110,6 +110,8 @@ fn create_statement(settings: &Settings, table: &TableDef) -> Result<String> {
 pub struct Found {
     /// The partition key's columns, in order.
     pub partition_key: Vec<String>,
+    /// The clustering columns, in order.
+    pub clustering_key: Vec<String>,
 }
 
 /// The driver asks for tables and for columns one after the other, so it can see a table that is just being created
@@ -175,7 +177,7 @@ pub async fn find(session: &Session, settings: &Settings, table: &TableDef, writ
         wrong.push("the primary keys differ".to_owned());
     }
     if wrong.is_empty() {
-        return Ok(Found { partition_key: there.partition_key.clone() });
+        return Ok(Found { partition_key: there.partition_key.clone(), clustering_key: there.clustering_key.clone() });
     }
     Err(Error::Fatal(format!(
         "table '{}' does not fit table {} on {}: {}; here: {}; there: {}",

@@ -8,14 +8,14 @@ use super::schema;
 use super::session::{self, failed};
 use super::settings::{Settings, quoted};
 use crate::api::{Error, Polled, Position, Result, SourceReader, SplitStart, TableDef};
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use futures::StreamExt;
 use scylla::client::pager::TypedRowStream;
 use scylla::client::session::Session;
 use scylla::errors::{ExecutionError, PagerExecutionError};
 use scylla::statement::prepared::PreparedStatement;
-use scylla::value::{CqlValue, Row};
+use scylla::value::Row;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,20 +119,8 @@ impl Source {
     }
 
     fn batch(&self, rows: Vec<Row>) -> Result<RecordBatch> {
-        let n_rows = rows.len();
-        let mut columns: Vec<Vec<Option<CqlValue>>> =
-            self.schema.fields().iter().map(|_| Vec::with_capacity(n_rows)).collect();
-        for row in rows {
-            for (column, cell) in columns.iter_mut().zip(row.columns) {
-                column.push(cell);
-            }
-        }
         let unfit = |why: String| Error::Fatal(format!("table '{}': {why}", self.settings.name));
-        let arrays: std::result::Result<Vec<ArrayRef>, String> =
-            self.schema.fields().iter().zip(columns).map(|(field, cells)| rows::column(field, cells)).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
-        RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays.map_err(unfit)?, &options)
-            .map_err(|why| unfit(why.to_string()))
+        rows::batch(&self.schema, rows).map_err(unfit)
     }
 }
 

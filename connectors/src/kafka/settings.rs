@@ -3,6 +3,7 @@
 //! Invariant: no value of a passed-through option is ever part of a text: it may be a password.
 
 use super::changelog::Changelog;
+use super::usual;
 use crate::api::{Context, Delivery, Error, Result, TableDef};
 use crate::formats::{self, Format};
 use crate::options::Options;
@@ -90,10 +91,14 @@ impl Settings {
                     .help("use letters, digits, '.', '_' and '-'"),
             );
         }
-        let brokers = options.text(BROKERS).or(options.text(BROKERS_ALIAS)).unwrap_or_default().trim().to_owned();
+        let written = options.text(BROKERS).or(options.text(BROKERS_ALIAS)).unwrap_or_default().trim().to_owned();
+        let brokers = if written.is_empty() { usual::brokers().unwrap_or_default() } else { written };
         if brokers.is_empty() {
             let lacking = format!("table '{}' lacks option '{BROKERS}', which connector 'kafka' needs", table.name);
-            wrong.push(options.wrong("connector", lacking).help(format!("add {BROKERS} = 'host:9092'")));
+            let help = format!(
+                "add {BROKERS} = 'host:9092'; on the cluster of `smack dev` its own broker is meant without it"
+            );
+            wrong.push(options.wrong("connector", lacking).help(help));
         }
         let key_columns = key_columns(table).unwrap_or_else(|mistake| {
             wrong.push(mistake);

@@ -100,6 +100,14 @@ impl Client {
         Ok(response)
     }
 
+    /// The rows of some keys, as an Arrow IPC stream whose first column is the number of the key. `body` is an IPC stream
+    /// of the keys: the first columns of the table's primary key.
+    pub fn lookup(&self, columns: &[&str], body: Vec<u8>) -> Result<Response> {
+        let columns: Vec<(&str, &str)> = columns.iter().map(|column| ("column", *column)).collect();
+        let request = self.http.post(self.below("lookup")).query(&columns).timeout(ANSWER_WITHIN).body(body);
+        self.send(request)
+    }
+
     /// The failure of a stream that broke off.
     pub fn broken(&self, why: impl std::fmt::Display) -> Error {
         Error::Transient(format!(
@@ -116,14 +124,30 @@ impl Client {
         url
     }
 
+    /// Whether the store has the table.
+    pub fn exists(&self) -> Result<bool> {
+        let response = self.answer(self.http.get(self.url.clone()).timeout(ANSWER_WITHIN))?;
+        match response.status() {
+            StatusCode::NOT_FOUND => Ok(false),
+            _ => self.accepted(response).map(|_| true),
+        }
+    }
+
     fn send(&self, request: RequestBuilder) -> Result<Response> {
+        self.accepted(self.answer(request)?)
+    }
+
+    fn answer(&self, request: RequestBuilder) -> Result<Response> {
         let request = match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,
         };
-        let response = request.send().map_err(|why| {
+        request.send().map_err(|why| {
             Error::Transient(format!("the table store at {} does not answer: {}", self.endpoint, innermost(&why)))
-        })?;
+        })
+    }
+
+    fn accepted(&self, response: Response) -> Result<Response> {
         let status = response.status();
         if status.is_success() {
             return Ok(response);

@@ -42,25 +42,23 @@ impl TableReader {
         let columns = names.iter().all(|name| !name.is_empty() && !name.contains(',')).then(|| names.join(","));
         Ok(Self { client, wanted: Arc::new(wanted), columns, next, state })
     }
+}
 
-    /// Picks the wanted columns in their types: the store has one layout of text, a plan may want another.
-    fn fit(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let unfit = |why: String| {
-            Error::Fatal(format!("table '{}' of the table store is not as declared: {why}", self.client.table()))
-        };
-        let mut columns = Vec::with_capacity(self.wanted.fields().len());
-        for field in self.wanted.fields() {
-            let column =
-                batch.column_by_name(field.name()).ok_or_else(|| unfit(format!("it has no '{}'", field.name())))?;
-            columns.push(if column.data_type() == field.data_type() {
-                column.clone()
-            } else {
-                cast(column, field.data_type()).map_err(|why| unfit(why.to_string()))?
-            });
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        RecordBatch::try_new_with_options(self.wanted.clone(), columns, &options).map_err(|why| unfit(why.to_string()))
+/// Picks the wanted columns in their types: the store has one layout of text, a plan may want another.
+pub fn fit(table: &str, wanted: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch> {
+    let unfit = |why: String| Error::Fatal(format!("table '{table}' of the table store is not as declared: {why}"));
+    let mut columns = Vec::with_capacity(wanted.fields().len());
+    for field in wanted.fields() {
+        let column =
+            batch.column_by_name(field.name()).ok_or_else(|| unfit(format!("it has no '{}'", field.name())))?;
+        columns.push(if column.data_type() == field.data_type() {
+            column.clone()
+        } else {
+            cast(column, field.data_type()).map_err(|why| unfit(why.to_string()))?
+        });
     }
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(wanted.clone(), columns, &options).map_err(|why| unfit(why.to_string()))
 }
 
 impl SourceReader for TableReader {
@@ -84,7 +82,7 @@ impl SourceReader for TableReader {
             }
             Some(Err(why)) => Err(self.client.broken(why)),
             Some(Ok(batch)) => {
-                let batch = self.fit(&batch)?;
+                let batch = fit(self.client.table(), &self.wanted, &batch)?;
                 self.next += batch.num_rows() as u64;
                 self.state = State::Open(stream);
                 Ok(Polled::Batch { split: 0, batch, next: self.next, bad: Vec::new() })

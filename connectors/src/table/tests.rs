@@ -261,3 +261,50 @@ fn types_that_cannot_be_kept_are_told_at_the_desk() {
     assert_eq!(wrong.len(), 2, "{wrong:?}");
     assert_eq!(CONNECTOR.check(&definition(true)), vec![]);
 }
+
+#[test]
+fn rows_are_found_by_the_key_or_its_first_columns() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(dir.path());
+    let mut table = table(&[("n", DataType::Int64), ("name", DataType::Utf8), ("id", DataType::Int64)], &[]);
+    table.primary_key = vec![1, 2];
+    let context = Context { tables_endpoint: Some(server.endpoint.clone()), ..context(dir.path()) };
+    // Nobody has written it yet.
+    let mut whole = CONNECTOR.open_lookup(&table, &[1, 2], &[0], &context).unwrap();
+    let ids = |ids: std::ops::Range<i64>| Arc::new(Int64Array::from_iter_values(ids)) as arrow::array::ArrayRef;
+    let names = |of: &dyn Fn(i64) -> String, ids: std::ops::Range<i64>| {
+        Arc::new(StringArray::from_iter_values(ids.map(of))) as arrow::array::ArrayRef
+    };
+    let name = |id: i64| format!("n{}", id % 10);
+    // More keys than one request takes, and names of the query's own.
+    let keys = RecordBatch::try_from_iter([("a", names(&name, 0..10_000)), ("b", ids(0..10_000))]).unwrap();
+    assert_eq!(whole.get(&keys).unwrap().rows.num_rows(), 0);
+    let mut sink = CONNECTOR.open_sink(&table, &context).unwrap();
+    let rows = [ids(0..30_000), names(&name, 0..30_000), ids(0..30_000)];
+    sink.write(&RecordBatch::try_new(table.schema.clone(), rows.to_vec()).unwrap()).unwrap();
+    sink.prepare(1).unwrap();
+    sink.commit(1).unwrap();
+    let found = whole.get(&keys).unwrap();
+    let numbers = found.rows.column(0).as_primitive::<Int64Type>();
+    assert_eq!(found.keys, (0..10_000).collect::<Vec<u32>>());
+    assert_eq!(numbers.values().to_vec(), (0..10_000).collect::<Vec<i64>>());
+
+    let mut by_name = CONNECTOR.open_lookup(&table, &[1], &[2, 1], &context).unwrap();
+    let keys = RecordBatch::try_from_iter([("a", names(&|id| format!("n{id}"), 9..11))]).unwrap();
+    let found = by_name.get(&keys).unwrap();
+    assert_eq!((found.keys, found.rows.num_rows()), (vec![0; 3000], 3000));
+    assert_eq!(found.rows.schema().field(1).name(), "name");
+
+    // A declaration may have fewer columns than the store, but not another key.
+    let mut fewer = crate::testing::table(&[("name", DataType::Utf8), ("n", DataType::Int64)], &[]);
+    fewer.primary_key = vec![0];
+    assert!(CONNECTOR.open_lookup(&fewer, &[0], &[1], &context).is_ok());
+    let Err(Error::Fatal(why)) = CONNECTOR.open_lookup(&fewer, &[1], &[1], &context).map(drop) else {
+        panic!("no refusal")
+    };
+    assert!(why.contains("primary key (name, id)"), "{why}");
+
+    let why = CONNECTOR.lookup_keys(&table, &[2]).unwrap_err().to_string();
+    assert!(why.contains("(name, id)") && why.contains("ON … = name"), "{why}");
+    assert_eq!(CONNECTOR.lookup_keys(&table, &[0, 1]), Ok(vec![1]));
+}

@@ -7,13 +7,16 @@
 //!   `changes=true` of rows with their weight, see [`Commit::changes`]
 //! - `GET /tables/{t}/rows?columns=a,b&offset=&limit=`: an IPC stream of rows
 //! - `DELETE /tables/{t}/rows`: remove all rows
+//! - `POST /tables/{t}/lookup?column=a&column=b`: the body is an IPC stream of keys, see [`Store::lookup`]; the answer is one
+//!   of the number of each row's key and of the row
 //!
 //! Invariant: the async threads never touch the disk; every call of the store runs on a blocking thread. Whoever mounts
 //! this router checks who may call it.
 
-use crate::{Applied, Commit, Error, Result, Scan, Store};
+use crate::{Applied, Commit, Error, Result, Store};
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
+use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamWriter;
@@ -32,6 +35,8 @@ const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
 
 /// One request's body. A writer splits larger epochs into parts.
 const MOST_BODY_BYTES: usize = 64 << 20;
+/// The keys of one lookup.
+const MOST_KEYS_BYTES: usize = 8 << 20;
 /// Bodies held at the same time; with [`MOST_BODY_BYTES`] this bounds the memory, and more would only queue at the disk.
 const MOST_COMMITS: usize = 8;
 /// Batches encoded ahead of a slow reader: one on its way, one in the making.
@@ -49,6 +54,7 @@ pub fn router(store: Arc<Store>) -> Router {
         .route("/tables/{table}", get(describe).put(create).delete(drop_table))
         .route("/tables/{table}/commits", axum::routing::post(commit))
         .route("/tables/{table}/rows", get(rows).delete(truncate))
+        .route("/tables/{table}/lookup", axum::routing::post(lookup))
         .with_state(Door { store, commits: Arc::new(Semaphore::new(MOST_COMMITS)) })
 }
 
@@ -193,26 +199,55 @@ async fn rows(State(door): State<Door>, Path(table): Path<String>, Query(query):
         door.store.scan(&table, columns.as_deref(), query.offset, query.limit)
     });
     let scan = scan.await?;
+    Ok(stream(scan.schema(), scan))
+}
+
+fn stream(schema: SchemaRef, batches: impl Iterator<Item = Result<RecordBatch>> + Send + 'static) -> Response {
     let (chunks, mut receiver) = tokio::sync::mpsc::channel(BATCHES_AHEAD);
-    tokio::task::spawn_blocking(move || send_rows(scan, &chunks));
+    tokio::task::spawn_blocking(move || send_rows(&schema, batches, &chunks));
     let body = Body::from_stream(futures::stream::poll_fn(move |context| receiver.poll_recv(context)));
-    Ok(([(header::CONTENT_TYPE, ARROW_STREAM)], body).into_response())
+    ([(header::CONTENT_TYPE, ARROW_STREAM)], body).into_response()
+}
+
+/// Keys are no commits, and wait for none of them; the bound is on what they hold in memory.
+async fn lookup(
+    State(door): State<Door>,
+    Path(table): Path<String>,
+    Query(wanted): Query<Vec<(String, String)>>,
+    body: Body,
+) -> Result<Response> {
+    let body = to_bytes(body, MOST_KEYS_BYTES).await.map_err(|_| Error::TooLarge { most: MOST_KEYS_BYTES })?;
+    let found = blocking(move || {
+        let info = door.store.describe(&table)?;
+        let names = wanted.iter().filter(|(name, _)| name == "column").map(|(_, column)| column.as_str());
+        let columns = names.map(|name| column(&info, name)).collect::<Result<Vec<usize>>>()?;
+        let (schema, batches) = read_stream(body)?;
+        let keys = concat_batches(&schema, &batches).map_err(|why| Error::Invalid(why.to_string()))?;
+        door.store.lookup(&table, &keys, &columns)
+    });
+    let found = found.await?;
+    Ok(stream(found.schema(), found))
 }
 
 fn columns(info: &crate::TableInfo, names: &str) -> Result<Vec<usize>> {
-    let index = |name: &str| {
-        info.schema.index_of(name).map_err(|_| Error::Invalid(format!("table '{}' has no column '{name}'", info.name)))
-    };
-    names.split(',').filter(|name| !name.is_empty()).map(index).collect()
+    names.split(',').filter(|name| !name.is_empty()).map(|name| column(info, name)).collect()
+}
+
+fn column(info: &crate::TableInfo, name: &str) -> Result<usize> {
+    info.schema.index_of(name).map_err(|_| Error::Invalid(format!("table '{}' has no column '{name}'", info.name)))
 }
 
 type Chunk = std::io::Result<Bytes>;
 
 /// Ends early when the reader has gone. A failure breaks the stream off, which the reader sees as such.
-fn send_rows(scan: Scan, chunks: &tokio::sync::mpsc::Sender<Chunk>) {
+fn send_rows(
+    schema: &SchemaRef,
+    batches: impl Iterator<Item = Result<RecordBatch>>,
+    chunks: &tokio::sync::mpsc::Sender<Chunk>,
+) {
     let sent = (|| -> std::result::Result<(), Box<dyn std::error::Error>> {
-        let mut writer = StreamWriter::try_new(Vec::new(), &scan.schema())?;
-        for batch in scan {
+        let mut writer = StreamWriter::try_new(Vec::new(), schema)?;
+        for batch in batches {
             writer.write(&batch?)?;
             chunks.blocking_send(Ok(std::mem::take(writer.get_mut()).into()))?;
         }

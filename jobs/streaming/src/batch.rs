@@ -7,8 +7,8 @@ use crate::dataflow::Window;
 use crate::functions::{Functions, cumulate_ends, hop_starts, tumble_start};
 use crate::runtime::operators::relabel;
 use crate::sql::{
-    Catalog, Place, Script, SelectQuery, Statement, StatementBody, WINDOW_COLUMNS, WindowNode, for_each_scan,
-    interval_us, parse, settle, spelled_field,
+    Catalog, Place, Script, SelectQuery, Statement, StatementBody, WINDOW_COLUMNS, WindowNode, as_of_place,
+    for_each_scan, interval_us, parse, settle, spelled_field,
 };
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -104,15 +104,17 @@ pub fn check(script: &Script, query: &str, functions: &Functions) -> Result<(), 
     Planned::new(script, query, functions, None).map(|_| ())
 }
 
-/// Whether all tables that statement `index` reads come to an end by themselves.
+/// Whether statement `index` can be answered here: all tables that it reads come to an end by themselves.
 pub fn bounded(script: &Script, index: usize) -> bool {
     let query = script.statements.get(index).and_then(|statement| statement.body.query());
     query.is_some_and(|query| ends(script, query))
 }
 
-/// Whether all tables that it reads come to an end by themselves.
+/// The same of a query. One that joins a table as it is at a moment is a stream's in any case: only there has a row a
+/// moment.
 pub(crate) fn ends(script: &Script, query: &SelectQuery) -> bool {
-    script.tables_of(query).iter().filter_map(|name| script.table(name)).all(|table| table_ends(&table.def))
+    !script.has_as_of(query)
+        && script.tables_of(query).iter().filter_map(|name| script.table(name)).all(|table| table_ends(&table.def))
 }
 
 fn table_ends(def: &TableDef) -> bool {
@@ -151,6 +153,12 @@ impl Planned {
         let place = Place { script: &whole, tokens };
         let catalog = Catalog::new(&whole, functions, None, open.map(Arc::new)).map_err(shift)?;
         let written = catalog.query(select).map_err(|error| shift(place.diagnose(&error)))?;
+        if let Some(moment) = as_of_place(&written) {
+            let error =
+                Diagnostic::new("FOR SYSTEM_TIME AS OF is answered by streams only, and this query needs all rows");
+            let error = error.help("INSERT INTO a table, and read that").at(moment.unwrap_or(place.span()));
+            return Err(shift(vec![error]));
+        }
         let endless = endless(&written, place);
         if !endless.is_empty() {
             return Err(shift(endless));

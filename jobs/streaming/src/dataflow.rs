@@ -10,6 +10,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::window::WindowExpr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A dataflow: nodes in topological order, inputs before their readers.
 #[derive(Clone, Debug)]
@@ -90,6 +91,12 @@ pub enum Operator {
     /// Two inputs, left and right; rows with equal keys come to the same slice. Emits the columns of both, of a semi or
     /// anti join those of the left one.
     Join(Join),
+    /// Two inputs, left and right; rows with equal keys come to the same slice. Adds to each left row the version of its key
+    /// at its event time. Emits the columns of both, once, when the watermark has passed the row.
+    Temporal(Temporal),
+    /// Adds to each row the rows of a table outside that have its key, as they are when it passes. Emits the input's columns
+    /// and then the table's.
+    Lookup(Box<Lookup>),
     /// Of the rows of each key the first ones in an order.
     TopN {
         keys: Vec<usize>,
@@ -155,6 +162,54 @@ impl Join {
         let settled = self.bounds.is_some() || matches!(self.kind, JoinType::Inner | JoinType::LeftSemi);
         left || right || !settled
     }
+}
+
+/// See [`Operator::Temporal`].
+#[derive(Clone, Debug)]
+pub struct Temporal {
+    /// Parallel: columns of the left and of the right input that must be equal; a null is equal to nothing.
+    pub left_keys: Vec<usize>,
+    pub right_keys: Vec<usize>,
+    /// Columns of event time, Timestamp(µs, UTC), of the left and of the right input.
+    pub left_time: usize,
+    pub right_time: usize,
+    /// Rows without a match stay, with nulls.
+    pub outer: bool,
+    /// What else must hold of a row and its version, over the left columns and then the right ones.
+    pub residual: Option<Arc<dyn PhysicalExpr>>,
+}
+
+/// See [`Operator::Lookup`].
+#[derive(Clone, Debug)]
+pub struct Lookup {
+    pub table: TableDef,
+    /// Parallel: columns of the table by which it finds rows, and of the input that hold what they must be equal to. A
+    /// null is equal to nothing.
+    pub table_keys: Vec<usize>,
+    pub input_keys: Vec<usize>,
+    /// Columns of the table that are read.
+    pub projection: Vec<usize>,
+    /// The columns that are added, over the columns that are read.
+    pub exprs: Vec<Arc<dyn PhysicalExpr>>,
+    /// Rows without a match stay, with nulls.
+    pub outer: bool,
+    /// What else must hold, over the input's columns and then the added ones.
+    pub residual: Option<Arc<dyn PhysicalExpr>>,
+    /// What a slice remembers of answers; without it every batch asks for all its keys.
+    pub cache: Option<LookupCache>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LookupCache {
+    /// Rows of answers, a key without rows counting as one; the keys that were used longest ago go first.
+    pub max_rows: usize,
+    /// How long an answer holds.
+    pub ttl: Duration,
+}
+
+impl LookupCache {
+    /// What holds of an option that is not given while the other one is.
+    pub const DEFAULT: Self = Self { max_rows: 10_000, ttl: Duration::from_secs(60) };
 }
 
 /// Rows meet only if `lower_us <= right time - left time <= upper_us`.

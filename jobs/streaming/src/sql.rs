@@ -7,6 +7,7 @@
 //! Invariant: what the streaming operators cannot do is refused here, with the construct's name and place.
 
 mod aggregate;
+mod as_of;
 mod catalog;
 mod create;
 mod cursor;
@@ -18,6 +19,7 @@ mod graph;
 mod group_window;
 mod join;
 mod late_rows;
+mod lookup;
 mod lower;
 mod nested;
 mod over;
@@ -30,6 +32,7 @@ mod shared;
 mod split;
 mod statements;
 mod table_as;
+mod temporal;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -38,6 +41,7 @@ mod two_phase;
 mod types;
 mod unique;
 mod uses;
+mod version;
 mod window;
 
 pub use describe::describe;
@@ -52,6 +56,7 @@ pub use statements::{
 };
 pub use text::{Name, Span};
 
+pub(crate) use as_of::place_of as as_of_place;
 pub(crate) use catalog::Catalog;
 pub(crate) use errors::Place;
 pub(crate) use lower::interval_us;

@@ -3,6 +3,7 @@
 //! Invariant: a figure is measured, never assumed; a goal that is a ratio is judged only against a peer or bare loop of
 //! the same run.
 
+mod broker;
 mod decode;
 mod latency;
 mod nexmark;
@@ -24,6 +25,8 @@ pub struct BenchConfig {
     pub events: Option<u64>,
     /// How many keys suite state holds.
     pub keys: Option<u64>,
+    /// A running broker that suite `broker` measures beside ours.
+    pub beside: Option<String>,
     pub json: bool,
 }
 
@@ -73,7 +76,7 @@ impl Figure {
     }
 }
 
-pub const SUITES: [&str; 7] = ["start", "train", "decode", "nexmark", "latency", "state", "spill"];
+pub const SUITES: [&str; 8] = ["start", "train", "decode", "nexmark", "latency", "state", "spill", "broker"];
 
 pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
     let suites: Vec<&str> = match &config.suite {
@@ -94,6 +97,7 @@ pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
             "latency" => latency::measure().await?,
             "state" => state::measure(config.keys.unwrap_or(state::KEYS)).await?,
             "spill" => spill::measure(config.events.unwrap_or(spill::ROWS)).await?,
+            "broker" => broker::measure(config.beside.clone()).await?,
             other => unreachable!("suite {other} is listed and not measured"),
         });
     }

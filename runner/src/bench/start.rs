@@ -38,6 +38,7 @@ async fn measure_in(folder: &Path) -> anyhow::Result<Vec<Figure>> {
             agents: 2,
             cpus_per_agent: None,
             listen_port: 0,
+            kafka_port: Some(0),
             token_file: None,
         };
         let started = Instant::now();

@@ -111,6 +111,7 @@ async fn recovery(folder: &Path, keys: u64) -> anyhow::Result<f64> {
         agents: 1,
         cpus_per_agent: Some(2.0),
         listen_port: 0,
+        kafka_port: None,
         token_file: None,
     };
     let tree = Tree::start(&config).await?;

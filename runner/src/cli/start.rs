@@ -7,8 +7,9 @@
 use super::exit::{FAILED, Fail, Result};
 use super::output::Output;
 use super::submit::read_file;
-use super::{AgentArgs, DemoArgs, DevArgs, Globals, MasterArgs, RunnerArgs};
+use super::{AgentArgs, BrokerArgs, DemoArgs, DevArgs, Globals, MasterArgs, RunnerArgs};
 use crate::settle::settle;
+use anyhow::Context;
 use daemon::agent::AgentConfig;
 use daemon::door::Token;
 use jobs::{AgentId, Resources};
@@ -91,6 +92,37 @@ pub fn runner(args: RunnerArgs, globals: &Globals) -> Result<()> {
     on_threads(2, crate::server::serve(config))?.map_err(Fail::from)
 }
 
+/// Kafka's clients bring many connections and partitions many files; the soft limit is often 1,024.
+fn raise_file_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls only read or write the struct that they are given.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            // Without it the broker works, with fewer connections.
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
+}
+
+pub fn broker(args: BrokerArgs) -> Result<()> {
+    log("info");
+    raise_file_limit();
+    let mut config = broker::Config::new(args.listen, args.data_dir);
+    config.auto_create = !args.no_auto_create;
+    config.partitions = args.partitions as i32;
+    config.retention_ms = args.retention.map(|kept| i64::try_from(kept.as_millis()).unwrap_or(i64::MAX));
+    config.retention_bytes = args.retention_mib.map(|mib| (mib * 1_048_576.0) as i64);
+    on_threads(2, async {
+        let broker = broker::Broker::start(config).await.context("failed to run the broker")?;
+        tracing::info!(address = %broker.addr, "listening");
+        crate::signal::ended().await;
+        broker.stop().await;
+        Ok::<(), anyhow::Error>(())
+    })?
+    .map_err(Fail::from)
+}
+
 pub fn dev(args: DevArgs, globals: &Globals) -> Result<()> {
     log("warn");
     let config = crate::dev::DevConfig {
@@ -98,6 +130,7 @@ pub fn dev(args: DevArgs, globals: &Globals) -> Result<()> {
         agents: args.agents,
         cpus_per_agent: args.cpus,
         listen_port: args.port,
+        kafka_port: (!args.no_broker).then_some(args.kafka_port),
         token_file: globals.token_file.clone(),
     };
     super::on_one_thread(crate::dev::dev(config))?.map_err(Fail::from)

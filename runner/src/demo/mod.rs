@@ -94,8 +94,14 @@ async fn watched(config: &DemoConfig, data_dir: PathBuf) -> anyhow::Result<i32> 
     let started = Instant::now();
     let ended = crate::signal::ended();
     tokio::pin!(ended);
-    let dev =
-        DevConfig { data_dir: data_dir.clone(), agents: 2, cpus_per_agent: None, listen_port: 0, token_file: None };
+    let dev = DevConfig {
+        data_dir: data_dir.clone(),
+        agents: 2,
+        cpus_per_agent: None,
+        listen_port: 0,
+        kafka_port: None,
+        token_file: None,
+    };
     let mut tree = tokio::select! {
         tree = Tree::start(&dev) => tree?,
         () = &mut ended => return Ok(0),

@@ -83,6 +83,29 @@ async fn changes_remove_rows_by_key() {
 }
 
 #[tokio::test]
+async fn rows_are_looked_up_by_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let router = router(Arc::new(Store::open(dir.path()).unwrap()));
+    call(&router, Method::PUT, "/tables/t?key=0", stream(&[batch(0..0)])).await;
+    let commit = "/tables/t/commits?job=j&writer=0&generation=1&epoch=1";
+    call(&router, Method::POST, commit, stream(&[batch(0..10)])).await;
+    let keys = stream(&[batch(8..12), batch(3..4)]);
+    let (status, answer) = call(&router, Method::POST, "/tables/t/lookup?column=id", keys).await;
+    assert_eq!(status, StatusCode::OK, "{answer:?}");
+    let (_, found) = read_stream(answer).unwrap();
+    assert_eq!(found[0].column(0).as_primitive::<arrow::datatypes::UInt32Type>().values(), &[0, 1, 4]);
+    assert_eq!(found[0].column(1).as_primitive::<Int64Type>().values(), &[8, 9, 3]);
+    for (path, status, word) in
+        [("/tables/t/lookup?column=nope", 400, "'nope'"), ("/tables/u/lookup?column=id", 404, "'u'")]
+    {
+        let (got, text) = call(&router, Method::POST, path, stream(&[batch(0..1)])).await;
+        assert!(got.as_u16() == status && String::from_utf8_lossy(&text).contains(word), "{path}: {got} {text:?}");
+    }
+    let (got, _) = call(&router, Method::POST, "/tables/t/lookup?column=id", vec![0; MOST_KEYS_BYTES + 1]).await;
+    assert_eq!(got, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
 async fn mistakes_have_a_status_and_a_text() {
     let dir = tempfile::tempdir().unwrap();
     let router = router(Arc::new(Store::open(dir.path()).unwrap()));

@@ -4,7 +4,7 @@
 //! results; the slice's loop ([`crate::runtime::slice`]) decides what comes next.
 
 use crate::control::OperatorMetrics;
-use crate::dataflow::Operator;
+use crate::dataflow::{self, Operator};
 use crate::functions::{Cell, bound};
 use crate::runtime::budget::Budget;
 use crate::runtime::edges::Edges;
@@ -13,6 +13,7 @@ use crate::runtime::exchange::partition::partition;
 use crate::runtime::graph::Graph;
 use crate::runtime::meter::Meter;
 use crate::runtime::operators::changes;
+use crate::runtime::operators::lookup::{GATHER_ROWS, LookupJoin};
 use crate::runtime::operators::stateful::{Output, Stateful, encode};
 use crate::runtime::operators::window::BATCH_ROWS;
 use crate::runtime::operators::{filter, project, relabel, weighted};
@@ -23,7 +24,7 @@ use crate::runtime::watermark::Progress;
 use crate::runtime::{Error, retry};
 use arrow::array::{Int8Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
-use connectors::{Connector, Sink};
+use connectors::{Connector, Lookup, Sink};
 use crossbeam_channel::{SendTimeoutError, Sender};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::physical_expr::PhysicalExpr;
@@ -47,6 +48,7 @@ enum Running {
     Stateful(Box<dyn Stateful>),
     HoldBack { by_us: i64 },
     LateRows,
+    Lookup { join: Box<LookupJoin>, table: String, outside: Box<dyn Lookup> },
     Union,
     Sink { table: String, schema: SchemaRef, sink: Box<dyn Sink> },
     Collect { results: Sender<RecordBatch> },
@@ -111,6 +113,13 @@ impl Flow {
                 }
                 Operator::HoldBack { by_us } => Running::HoldBack { by_us: *by_us },
                 Operator::LateRows { .. } => Running::LateRows,
+                Operator::Lookup(lookup) => {
+                    let input = Arc::clone(&shared.node(node.inputs[0]).schema);
+                    let join = LookupJoin::new(lookup.as_ref().clone(), input, Arc::clone(&node.schema));
+                    let join = Box::new(join.map_err(shared.operator_error(at))?);
+                    let table = lookup.table.name.clone();
+                    Running::Lookup { join, outside: open_lookup(shared, slot, lookup)?, table }
+                }
                 Operator::Union => Running::Union,
                 Operator::Sink { table } => {
                     let sink = open_sink(shared, at, slot, table)?;
@@ -120,6 +129,7 @@ impl Flow {
                 | Operator::GroupAggregate { .. }
                 | Operator::LocalAggregate { .. }
                 | Operator::Join(_)
+                | Operator::Temporal(_)
                 | Operator::TopN { .. }
                 | Operator::Over { .. }
                 | Operator::Upsert { .. } => unreachable!("node {at} has state and was made before"),
@@ -221,11 +231,35 @@ impl Flow {
         batches.iter().try_for_each(|batch| self.push(node, batch))
     }
 
+    /// Asks the table outside for the rows that wait, and lets them go on.
+    fn look_up(&mut self, node: usize) -> Result<(), Error> {
+        let failed = self.shared.operator_error(node);
+        let Running::Lookup { join, table, outside } = &mut self.operators[node] else {
+            unreachable!("node {node} looks nothing up");
+        };
+        if join.n_waiting() == 0 {
+            return Ok(());
+        }
+        let outer = self.meter.enter(node);
+        let keys = join.ask(Instant::now()).map_err(&failed)?;
+        let found = match keys.num_rows() {
+            0 => None,
+            _ => Some(retry::until_done(&self.shared, table, "look up in", || outside.get(&keys))?),
+        };
+        let batches = join.answer(found, Instant::now()).map_err(failed)?;
+        self.meter.leave(outer);
+        batches.iter().try_for_each(|batch| self.push(node, batch))
+    }
+
     /// Lets every operator say what it kept back, those nearer to the sources first. What they held event time back for
     /// is out then.
     pub fn flush_pending(&mut self) -> Result<(), Error> {
         let mut moved = false;
         for node in 0..self.operators.len() {
+            if matches!(self.operators[node], Running::Lookup { .. }) {
+                self.look_up(node)?;
+                moved |= self.outputs[node] != self.inputs[node];
+            }
             let Running::Stateful(operator) = &mut self.operators[node] else { continue };
             let mut out = self.graph.output(node);
             if operator.n_pending() > 0 {
@@ -289,6 +323,10 @@ impl Flow {
                     operator.flush(&mut out).map_err(self.shared.operator_error(node))?;
                 }
                 self.emit(node, out)
+            }
+            Running::Lookup { join, .. } => {
+                join.push(relabel(&self.shared.node(from).schema, batch.clone()).map_err(failed)?);
+                if join.n_waiting() >= GATHER_ROWS { self.look_up(node) } else { Ok(()) }
             }
             Running::Sink { table, schema, sink } => {
                 let changes = self.shared.node(self.shared.node(node).inputs[0]).changes;
@@ -383,6 +421,15 @@ impl Flow {
                 Running::HoldBack { by_us } => {
                     self.outputs[node] = self.outputs[node].advanced(input.behind(*by_us));
                 }
+                Running::Lookup { join, .. } => {
+                    // Event time waits behind rows that wait; it goes on when they do, at the latest in `flush_pending`.
+                    if input.ended() {
+                        self.look_up(node)?;
+                    } else if join.n_waiting() > 0 {
+                        continue;
+                    }
+                    self.outputs[node] = input;
+                }
                 Running::Project { .. }
                 | Running::Filter { .. }
                 | Running::LateRows
@@ -430,6 +477,12 @@ impl Flow {
                 if let Running::Stateful(operator) = &mut self.operators[node] {
                     let files = operator.snapshot().and_then(|tables| encode(&id, watermark_us, &tables, owner));
                     part.state.insert(id, files.map_err(self.shared.operator_error(node))?);
+                }
+            }
+            Running::Lookup { .. } => {
+                self.look_up(node)?;
+                if self.outputs[node] != self.inputs[node] {
+                    self.propagate()?;
                 }
             }
             Running::Sink { table, sink, .. } => {
@@ -494,6 +547,7 @@ impl Flow {
                     metrics.state_bytes = operator.memory_bytes() as u64;
                     metrics.spilled_bytes = operator.spilled_bytes();
                 }
+                Running::Lookup { join, .. } => metrics.state_bytes = join.memory_bytes() as u64,
                 Running::Source(source) => source.times.measure(&mut metrics),
                 _ => {}
             }
@@ -505,6 +559,9 @@ impl Flow {
 
     pub fn close(&mut self) {
         for operator in &mut self.operators {
+            if let Running::Lookup { join, table, .. } = operator {
+                tracing::debug!(%table, keys = join.n_keys, remembered = join.n_remembered, "lookups");
+            }
             if let Running::Source(source) = operator {
                 source.close();
             }
@@ -542,6 +599,13 @@ fn find(shared: &Shared, connector: &str, table: &str) -> Result<&'static dyn Co
         doing: "open",
         text: format!("there is no connector '{connector}'"),
     })
+}
+
+fn open_lookup(shared: &Shared, slot: u32, lookup: &dataflow::Lookup) -> Result<Box<dyn Lookup>, Error> {
+    let dataflow::Lookup { table, table_keys, projection, .. } = lookup;
+    let connector = find(shared, table.connector(), &table.name)?;
+    let context = shared.context(slot);
+    retry::until_done(shared, &table.name, "open", || connector.open_lookup(table, table_keys, projection, &context))
 }
 
 fn open_sink(shared: &Shared, node: usize, slot: u32, table: &connectors::TableDef) -> Result<Box<dyn Sink>, Error> {

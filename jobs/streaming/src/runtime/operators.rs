@@ -6,12 +6,14 @@ pub mod group_aggregate;
 pub mod groups;
 pub mod join;
 pub mod local_aggregate;
+pub mod lookup;
 pub mod over;
 pub mod paged;
 pub mod partitions;
 pub mod plan;
 pub mod session;
 pub mod stateful;
+pub mod temporal;
 #[cfg(test)]
 pub mod testing;
 pub mod top_n;

@@ -98,6 +98,7 @@ fn holds_state(operator: &Operator) -> bool {
         | Operator::WindowAggregate { .. }
         | Operator::GroupAggregate { .. }
         | Operator::Join(_)
+        | Operator::Temporal(_)
         | Operator::TopN { .. }
         | Operator::Over { .. }
         | Operator::Upsert { .. } => true,
@@ -107,6 +108,7 @@ fn holds_state(operator: &Operator) -> bool {
         | Operator::LocalAggregate { .. }
         | Operator::LateRows { .. }
         | Operator::HoldBack { .. }
+        | Operator::Lookup(_)
         | Operator::Union
         | Operator::Sink { .. }
         | Operator::Collect => false,

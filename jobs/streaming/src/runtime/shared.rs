@@ -91,6 +91,7 @@ impl Shared {
                 Operator::Source { table, .. } | Operator::Sink { table } => {
                     format!("{} (table {})", node.id, table.name)
                 }
+                Operator::Lookup(lookup) => format!("{} (table {})", node.id, lookup.table.name),
                 _ => node.id.clone(),
             };
             Error::Operator { job: self.config.job.clone(), operator, source: Box::new(source) }

@@ -4,7 +4,7 @@ mod world;
 
 use super::*;
 use crate::control::{Level, Order, Report};
-use crate::dataflow::{Dataflow, Node, Operator, Watermark, Window};
+use crate::dataflow::{Dataflow, Lookup, Node, Operator, Watermark, Window};
 use crate::runtime::local::{LocalConfig, LocalRun, Status, run};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::functions_aggregate::count::count_udaf;
@@ -115,6 +115,28 @@ fn dataflow(name: &str, idle_ms: Option<u64>, collect: bool) -> Dataflow {
     Dataflow { nodes: operators.into_iter().enumerate().map(node).collect() }
 }
 
+/// The same with a lookup behind the filter, which finds the key of every row and adds nothing.
+fn looked_up(name: &str) -> Dataflow {
+    let mut dataflow = dataflow(name, None, false);
+    let input = world::schema();
+    let key: SchemaRef = Arc::new(input.project(&[1]).expect("the key"));
+    let lookup = Lookup {
+        table: world::table("known", name, key),
+        table_keys: vec![0],
+        input_keys: vec![1],
+        projection: vec![0],
+        exprs: Vec::new(),
+        outer: false,
+        residual: None,
+        cache: None,
+    };
+    dataflow.nodes.iter_mut().skip(2).flat_map(|node| &mut node.inputs).for_each(|input| *input += 1);
+    let operator = Operator::Lookup(Box::new(lookup));
+    let node = Node { id: "lookup".to_string(), inputs: vec![1], operator, schema: input, changes: false };
+    dataflow.nodes.insert(2, node);
+    dataflow
+}
+
 fn config(dir: &Path, tasks: u32, slices: u32) -> LocalConfig {
     LocalConfig {
         tasks,
@@ -190,6 +212,29 @@ fn goes_on_after_a_kill_at_another_parallelism() {
 
     // All is done: another run finds nothing more to do.
     let job = start(1, 1);
+    assert_eq!(job.wait().expect("run"), Outcome::Finished);
+    assert_eq!(world.visible(), expected(&rows));
+}
+
+#[test]
+fn a_lookup_is_answered_when_input_pauses_and_event_time_follows_it() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let rows = rows(3_000);
+    let failing = AtomicU32::new(3);
+    let world = World { gate: AtomicU64::new(500), lookups_fail: failing, ..world(rows.clone()) };
+    let world = world::create("looked_up", world);
+    let job = run(looked_up("looked_up"), config(dir.path(), 1, 2)).expect("start");
+    // The slowest split has come to 3,493 µs: three windows are over.
+    let over: Vec<String> = expected(&rows)
+        .into_iter()
+        .filter(|line| ["0", "1", "2"].contains(&line.split(' ').nth(1).unwrap_or("")))
+        .collect();
+    until(&job, "the windows before the gate", |_| world.visible().len() >= over.len());
+    assert_eq!(world.visible(), over);
+    let told: Vec<String> = job.notices.try_iter().map(|(_, text)| text).collect();
+    assert!(told.iter().any(|text| text.contains("to look up in it")), "{told:?}");
+    assert!(told.iter().any(|text| text.contains("could look up in it at attempt")), "{told:?}");
+    world.gate.store(u64::MAX, SeqCst);
     assert_eq!(job.wait().expect("run"), Outcome::Finished);
     assert_eq!(world.visible(), expected(&rows));
 }

@@ -9,6 +9,7 @@ use super::nested::{NestedNames, lowered_field};
 use super::shared::SharedNode;
 use super::statements::{ColumnKind, Script, SelectQuery, StatementBody, TableStatement, ViewStatement};
 use super::types::{ScriptTypes, canonical_expr, event_time};
+use super::version::VersionPlanner;
 use super::window::WindowPlanner;
 use crate::batch::BatchContext;
 use crate::functions::{
@@ -140,7 +141,10 @@ impl Catalog {
             state: session(functions, rules, open.as_deref()),
             relations: BTreeMap::new(),
             times: BTreeMap::new(),
-            relation_planners: vec![Arc::new(WindowPlanner { positions: Arc::new(script.positions.clone()) })],
+            relation_planners: vec![
+                Arc::new(VersionPlanner { positions: Arc::new(script.positions.clone()) }),
+                Arc::new(WindowPlanner { positions: Arc::new(script.positions.clone()) }),
+            ],
             type_planner: Arc::new(ScriptTypes),
         };
         let mut errors = Vec::new();
@@ -188,7 +192,7 @@ impl Catalog {
     /// The plan of a query as it is written.
     pub(crate) fn query(&self, query: &SelectQuery) -> Result<LogicalPlan> {
         let plan = self.planner().sql_statement_to_plan(ast::Statement::Query(query.ast.clone()))?;
-        super::group_window::expand(plan)
+        super::group_window::expand(super::as_of::convert(plan)?)
     }
 
     fn add_table(

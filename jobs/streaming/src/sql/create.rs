@@ -9,6 +9,7 @@ use super::statements::{
 };
 use super::text::{Name, Span, Tok};
 use super::types::arrow_type;
+use crate::dataflow::LookupCache;
 use arrow::datatypes::{Field, Schema};
 use connectors::{OptionEntry, TableDef};
 use datafusion::sql::sqlparser::tokenizer::Token;
@@ -90,6 +91,7 @@ fn table_as(cursor: &mut Cursor<'_>, start: usize, materialized: bool, head: Vie
         idle_ms: None,
         lateness_us: 0,
         late_rows: None,
+        lookup_cache: None,
     };
     let insert = InsertStatement { table: name.clone(), columns: Vec::new(), query: query.clone() };
     let view = ViewStatement { name, columns, query };
@@ -318,6 +320,7 @@ pub(crate) fn settle(
     let idle_ms = idle.as_ref().and_then(&mut duration).map(|idle| idle.as_millis() as u64);
     let lateness_us = lateness.as_ref().and_then(&mut duration).map_or(0, |lateness| lateness.as_micros() as i64);
     let late_rows = late.map(|entry| Name { span: entry.value_span.unwrap_or(span), text: entry.value });
+    let lookup_cache = lookup_cache(&mut options, errors);
     // Every column may be NULL: a record that lacks a field must not make a batch that contradicts its own schema.
     let fields: Vec<Field> =
         physical.iter().map(|(name, data_type)| Field::new(&name.text, (*data_type).clone(), true)).collect();
@@ -332,5 +335,42 @@ pub(crate) fn settle(
             None => error.at(name.span),
         }));
     }
-    Ok(TableStatement { name, columns, watermark, partitioned_by, span, def, idle_ms, lateness_us, late_rows })
+    Ok(TableStatement {
+        name,
+        columns,
+        watermark,
+        partitioned_by,
+        span,
+        def,
+        idle_ms,
+        lateness_us,
+        late_rows,
+        lookup_cache,
+    })
+}
+
+/// Takes the options of the cache out of those of the connector. There is one if either is given.
+fn lookup_cache(options: &mut Vec<OptionEntry>, errors: &mut Vec<Diagnostic>) -> Option<LookupCache> {
+    let mut take = |key: &str| options.iter().position(|entry| entry.key == key).map(|at| options.remove(at));
+    let (rows, ttl) = (take("lookup.cache.max_rows"), take("lookup.cache.ttl"));
+    if rows.is_none() && ttl.is_none() {
+        return None;
+    }
+    let mut cache = LookupCache::DEFAULT;
+    if let Some(entry) = rows {
+        match entry.value.replace('_', "").parse() {
+            Ok(max_rows) => cache.max_rows = max_rows,
+            Err(_) => {
+                let error = format!("option '{}' is '{}', which is no number of rows", entry.key, entry.value);
+                errors.push(Diagnostic { span: entry.value_span, ..Diagnostic::new(error) });
+            }
+        }
+    }
+    if let Some(entry) = ttl {
+        match jobs::text::parse_duration(&entry.value) {
+            Ok(ttl) => cache.ttl = ttl,
+            Err(error) => errors.push(Diagnostic { span: entry.value_span, ..Diagnostic::new(error) }),
+        }
+    }
+    (cache.max_rows > 0).then_some(cache)
 }

@@ -195,7 +195,9 @@ impl<'a> Cursor<'a> {
         tokens: Vec<TokenWithSpan>,
         parse: impl FnOnce(&mut Parser) -> Result<T, ParserError>,
     ) -> Parsed<(T, Span)> {
-        let mut parser = Parser::new(&StreamDialect).with_tokens_with_locations(tokens);
+        let versions = self.toks.windows(2).any(|toks| toks[0].is("FOR") && toks[1].is("SYSTEM_TIME"));
+        let dialect = StreamDialect { versions };
+        let mut parser = Parser::new(&dialect).with_tokens_with_locations(tokens);
         let start = self.here().0;
         match parse(&mut parser) {
             Ok(value) => {

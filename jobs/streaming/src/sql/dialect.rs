@@ -17,7 +17,11 @@ use std::any::TypeId;
 pub(crate) const TABLE_ARGUMENT: &str = "table";
 
 #[derive(Debug)]
-pub(crate) struct StreamDialect;
+pub(crate) struct StreamDialect {
+    /// Whether a table's name may be followed by its version. The parser would then take a few words for one that name
+    /// tables otherwise, so this is said only where `FOR SYSTEM_TIME` is written.
+    pub(crate) versions: bool,
+}
 
 impl Dialect for StreamDialect {
     fn dialect(&self) -> TypeId {
@@ -34,6 +38,10 @@ impl Dialect for StreamDialect {
 
     fn is_identifier_part(&self, ch: char) -> bool {
         ch.is_alphanumeric() || ch == '_' || ch == '$'
+    }
+
+    fn supports_table_versioning(&self) -> bool {
+        self.versions
     }
 
     fn supports_group_by_expr(&self) -> bool {

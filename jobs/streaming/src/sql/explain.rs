@@ -1,7 +1,7 @@
 //! A dataflow as a tree for people: what ends it on top, what feeds it below; for programs as a list of its operators.
 
 use super::window::describe;
-use crate::dataflow::{Bounds, Dataflow, Join, Node, Operator, Order};
+use crate::dataflow::{Bounds, Dataflow, Join, Lookup, Node, Operator, Order, Temporal};
 use arrow::datatypes::Schema;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
@@ -67,6 +67,8 @@ fn kind(operator: &Operator) -> &'static str {
         Operator::WindowAggregate { .. } => "window",
         Operator::GroupAggregate { .. } => "group",
         Operator::Join(_) => "join",
+        Operator::Temporal(_) => "temporal",
+        Operator::Lookup(_) => "lookup",
         Operator::TopN { .. } => "top",
         Operator::Over { .. } => "over",
         Operator::Upsert { .. } => "upsert",
@@ -126,6 +128,39 @@ fn describe_join(join: &Join, inputs: &[&Schema]) -> String {
     text
 }
 
+fn describe_temporal(join: &Temporal, inputs: &[&Schema]) -> String {
+    let pairs = join.left_keys.iter().zip(&join.right_keys).map(|(left, right)| {
+        format!("{} = {}", names_in(inputs.first(), &[*left]), names_in(inputs.get(1), &[*right]))
+    });
+    let kind = if join.outer { "left" } else { "inner" };
+    let on = pairs.collect::<Vec<_>>().join(" and ");
+    let (time, since) = (names_in(inputs.first(), &[join.left_time]), names_in(inputs.get(1), &[join.right_time]));
+    let mut text =
+        format!("TemporalJoin {kind} on {on}, the version of {since} at {time}, once the watermark has passed");
+    if let Some(residual) = &join.residual {
+        let _ = write!(text, " where {}", sql(residual));
+    }
+    text
+}
+
+fn describe_lookup(lookup: &Lookup, input: Option<&&Schema>) -> String {
+    let table = &lookup.table;
+    let name = |column: &usize| table.schema.field(*column).name().as_str();
+    let pairs = lookup.input_keys.iter().zip(&lookup.table_keys);
+    let pairs: Vec<String> = pairs.map(|(own, of)| format!("{} = {}", names_in(input, &[*own]), name(of))).collect();
+    let read: Vec<&str> = lookup.projection.iter().map(name).collect();
+    let kind = if lookup.outer { "left" } else { "inner" };
+    let on = pairs.join(" and ");
+    let mut text = format!("LookupJoin {kind} {} {} ({}) on {on}", table.connector(), table.name, read.join(", "));
+    if let Some(residual) = &lookup.residual {
+        let _ = write!(text, " where {}", sql(residual));
+    }
+    if let Some(cache) = lookup.cache {
+        let _ = write!(text, ", cache of {} rows for {:?}", cache.max_rows, cache.ttl);
+    }
+    text
+}
+
 fn describe_node(node: &Node, inputs: &[&Schema]) -> String {
     let input = inputs.first();
     let names = |columns: &[usize]| names_in(input, columns);
@@ -171,6 +206,8 @@ fn describe_node(node: &Node, inputs: &[&Schema]) -> String {
             format!("{keys}: {}", calls(aggregates))
         }
         Operator::Join(join) => describe_join(join, inputs),
+        Operator::Temporal(join) => describe_temporal(join, inputs),
+        Operator::Lookup(lookup) => describe_lookup(lookup, input),
         Operator::TopN { keys, order, limit, .. } => {
             format!("first {limit}{} in order of {}", by(keys), describe_order(order, input))
         }

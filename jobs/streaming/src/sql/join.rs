@@ -140,7 +140,7 @@ impl Lowering<'_> {
 }
 
 /// The columns of both sides for the residual, by side and place, so that none is meant for another.
-fn both_sides(left: &[Field], right: &[Field]) -> datafusion::common::Result<DFSchema> {
+pub(crate) fn both_sides(left: &[Field], right: &[Field]) -> datafusion::common::Result<DFSchema> {
     let named = |side: &'static str, fields: &[Field]| -> Vec<_> {
         let fields = fields.iter().enumerate();
         fields.map(|(at, field)| (None, Arc::new(field.clone().with_name(format!("{side}{at}"))))).collect()

@@ -3,6 +3,7 @@
 //! A [`Stream`] is a node together with what its columns stand for. Columns of a window that is not aggregated yet do not
 //! exist as data: they are worked out where an expression asks for them, or become the window of an aggregation.
 
+use super::as_of::AsOfNode;
 use super::catalog::{Catalog, script_table};
 use super::errors::Place;
 use super::graph::Graph;
@@ -149,6 +150,7 @@ impl<'a> Lowering<'a> {
                 Ok(Stream { node, schema: Arc::clone(&union.schema), slots, open: None, row: None })
             }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate, places),
+            LogicalPlan::Extension(_) if let Some(node) = AsOfNode::of(plan) => self.as_of(node, places),
             LogicalPlan::Extension(_) => match (WindowNode::of(plan), SharedNode::of(plan)) {
                 (Some(window), _) => self.window(window, Arc::clone(plan.schema()), places),
                 (None, Some(shared)) => self.lower(&shared.input, places),

@@ -115,8 +115,8 @@ pub(crate) fn select(cursor: &mut Cursor<'_>) -> Parsed<SelectQuery> {
     }
     let (ast, span) = cursor.sql(|parser| parser.parse_query())?;
     cursor.finish()?;
-    let uses::Uses { relations, models } = uses::of(&ast).map_err(|error| error.at(span))?;
-    Ok(SelectQuery { ast, span, relations, models })
+    let uses::Uses { relations, models, as_of } = uses::of(&ast).map_err(|error| error.at(span))?;
+    Ok(SelectQuery { ast, span, relations, models, as_of })
 }
 
 /// Tables and views share one space of names, models have another.

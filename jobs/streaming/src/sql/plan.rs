@@ -1,5 +1,6 @@
 //! From statements to a dataflow.
 
+use super::as_of::PushThroughAsOf;
 use super::catalog::{Catalog, script_table};
 use super::errors::Place;
 use super::lower::Lowering;
@@ -38,6 +39,7 @@ pub(crate) fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(ExtractEquijoinPredicate::new()),
         Arc::new(EliminateCrossJoin::new()),
         Arc::new(EliminateOuterJoin::new()),
+        Arc::new(PushThroughAsOf),
         Arc::new(PushDownFilter::new()),
         Arc::new(OptimizeProjections::new()),
     ]

@@ -51,6 +51,8 @@ struct Reach {
     /// Tables that are declared by a query, which is read in their place.
     written: BTreeSet<String>,
     models: BTreeSet<String>,
+    /// Whether a table is joined as it is at a moment.
+    as_of: bool,
 }
 
 impl Script {
@@ -126,11 +128,16 @@ impl Script {
         self.reach(query).tables
     }
 
+    /// Whether a query, or a view that it reads, joins a table as it is at a moment.
+    pub(crate) fn has_as_of(&self, query: &SelectQuery) -> bool {
+        self.reach(query).as_of
+    }
+
     /// What a query reaches, through views and through tables that are declared by a query.
     fn reach(&self, query: &SelectQuery) -> Reach {
         let (mut tables, mut written, mut models) = (BTreeSet::new(), BTreeSet::new(), query.models.clone());
         let mut waiting: Vec<&str> = query.relations.iter().map(String::as_str).collect();
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut as_of) = (BTreeSet::new(), query.as_of);
         while let Some(name) = waiting.pop() {
             if !seen.insert(name) {
                 continue;
@@ -141,6 +148,7 @@ impl Script {
                 Some(view) => {
                     written.extend(table);
                     models.extend(view.query.models.iter().cloned());
+                    as_of |= view.query.as_of;
                     waiting.extend(view.query.relations.iter().map(String::as_str));
                 }
                 None => tables.extend(table),
@@ -151,6 +159,6 @@ impl Script {
             let key = model.to_lowercase();
             self.models().find(|(_, m)| m.name.key() == key).map_or(model, |(_, m)| m.name.text.clone())
         });
-        Reach { models: models.collect(), tables, written }
+        Reach { models: models.collect(), tables, written, as_of }
     }
 }

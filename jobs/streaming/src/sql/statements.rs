@@ -4,6 +4,7 @@
 //! whether its queries fit its tables is found out by planning.
 
 use super::text::{Name, Positions, Span, Tok};
+use crate::dataflow::LookupCache;
 use arrow::datatypes::DataType;
 use connectors::{OptionEntry, TableDef};
 use datafusion::sql::sqlparser::ast;
@@ -77,6 +78,8 @@ pub struct TableStatement {
     pub lateness_us: i64,
     /// From the option `late_rows`: the table that gets its rows that come too late for a window, with its place.
     pub late_rows: Option<Name>,
+    /// From the options `lookup.cache.*`, which are the engine's too.
+    pub lookup_cache: Option<LookupCache>,
 }
 
 #[derive(Clone, Debug)]
@@ -148,6 +151,8 @@ pub struct SelectQuery {
     pub(crate) relations: BTreeSet<String>,
     /// Models that it names in `predict('model', …)`.
     pub(crate) models: BTreeSet<String>,
+    /// Whether it says `FOR SYSTEM_TIME AS OF`.
+    pub(crate) as_of: bool,
 }
 
 impl StatementBody {

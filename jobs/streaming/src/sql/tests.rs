@@ -1,5 +1,6 @@
 //! Files in, messages and plans out.
 
+mod as_of;
 mod describing;
 mod event_time;
 mod json;

@@ -90,14 +90,16 @@ impl Tok {
 }
 
 pub(crate) fn tokenize(positions: &Positions) -> Result<Vec<Tok>, Diagnostic> {
-    let tokens = Tokenizer::new(&StreamDialect, &positions.text).tokenize_with_location().map_err(|error| {
-        let start = positions.offset(error.location.line, error.location.column);
-        let mut end = (start + 1).min(positions.text.len());
-        while !positions.text.is_char_boundary(end) {
-            end += 1;
-        }
-        Diagnostic::new(lower_first(&error.message)).at((start.min(end), end))
-    })?;
+    let tokens = Tokenizer::new(&StreamDialect { versions: false }, &positions.text).tokenize_with_location().map_err(
+        |error| {
+            let start = positions.offset(error.location.line, error.location.column);
+            let mut end = (start + 1).min(positions.text.len());
+            while !positions.text.is_char_boundary(end) {
+                end += 1;
+            }
+            Diagnostic::new(lower_first(&error.message)).at((start.min(end), end))
+        },
+    )?;
     Ok(tokens
         .into_iter()
         .filter(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF))

@@ -3,6 +3,7 @@
 //! Invariant: a column is called event time only when every value in it is, unchanged, a row's event time under the
 //! table's watermark, or the time of a window that the watermark has passed. Whatever is computed from it is not.
 
+use super::as_of::AsOfNode;
 use super::catalog::script_table;
 use super::join::bounds;
 use super::shared::SharedNode;
@@ -37,6 +38,10 @@ pub(crate) fn is_event_time(plan: &LogicalPlan, index: usize) -> bool {
                 .is_some_and(|at| window_column(&aggregate.input, at) == Some(2) || is_event_time(&aggregate.input, at))
         }),
         LogicalPlan::Join(join) => bounded_side(join, index).is_some_and(|(side, at)| is_event_time(side, at)),
+        // What such a join adds is of any time.
+        LogicalPlan::Extension(_) if let Some(node) = AsOfNode::of(plan) => {
+            node.of_left(index).is_some_and(|index| is_event_time(&node.left, index))
+        }
         _ => match (WindowNode::of(plan), SharedNode::of(plan)) {
             (Some(node), _) => index < node.input.schema().fields().len() && is_event_time(&node.input, index),
             (None, Some(node)) => is_event_time(&node.input, index),
@@ -151,6 +156,9 @@ fn follows(plan: &LogicalPlan, index: usize, nullable: bool) -> bool {
             let input = &aggregate.input;
             let column = aggregate.group_expr.get(index).and_then(|expr| below(expr, input));
             column.is_some_and(|at| window_column(input, at).is_some() || follows(input, at, nullable))
+        }
+        LogicalPlan::Extension(_) if let Some(node) = AsOfNode::of(plan) => {
+            node.of_left(index).is_some_and(|index| follows(&node.left, index, nullable))
         }
         _ => match SharedNode::of(plan) {
             Some(node) => follows(&node.input, index, nullable),

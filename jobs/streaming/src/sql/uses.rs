@@ -2,7 +2,8 @@
 
 use super::dialect::TABLE_ARGUMENT;
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, Query, SetExpr, Value, Visit, Visitor,
+    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, Query, SetExpr, TableFactor, Value, Visit,
+    Visitor,
 };
 use jobs::Diagnostic;
 use std::collections::BTreeSet;
@@ -16,6 +17,8 @@ const PREDICT: [&str; 2] = ["predict", "ml_predict"];
 pub(crate) struct Uses {
     pub(crate) relations: BTreeSet<String>,
     pub(crate) models: BTreeSet<String>,
+    /// Whether a table is joined as it is at a moment.
+    pub(crate) as_of: bool,
 }
 
 pub(crate) fn of(query: &Query) -> Result<Uses, Diagnostic> {
@@ -88,6 +91,11 @@ impl Visitor for Collect {
         {
             self.uses.relations.insert(name.value.to_lowercase());
         }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Diagnostic> {
+        self.uses.as_of |= matches!(factor, TableFactor::Table { version: Some(_), .. });
         ControlFlow::Continue(())
     }
 

@@ -3,6 +3,7 @@
 //!
 //! A position of `files` is the number of a record, so each part of a batch has its own.
 
+use crate::looked::Looked;
 use crate::random::Random;
 use arrow::array::RecordBatch;
 use connectors::{
@@ -24,6 +25,7 @@ const PARTS_OF_HALF: usize = 12;
 pub fn find(name: &str) -> Option<&'static dyn Connector> {
     match name {
         "files" => Some(&Cut),
+        "table" => Some(&Looked),
         name => connectors::find(name),
     }
 }

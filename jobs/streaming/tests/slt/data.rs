@@ -22,6 +22,7 @@ pub fn write(folder: &Path) -> io::Result<BTreeMap<String, u64>> {
         ("events", 2, events()),
         ("orders", 2, orders()),
         ("shipments", 2, shipments()),
+        ("prices", 2, prices()),
         ("people", 2, people()),
         ("pairs", 2, pairs()),
         ("nothing", 1, Vec::new()),
@@ -158,6 +159,36 @@ fn shipments() -> Vec<Value> {
         .collect();
     sent.sort_by_key(|(seen, _)| *seen);
     sent.into_iter().map(|(_, row)| row).collect()
+}
+
+/// The versions of what items cost; some at the same time, some of no item, and glue has a price late.
+fn prices() -> Vec<Value> {
+    let mut random = Random::new(7);
+    let row = |at: i64| {
+        let item = json!(random.of(&["pen", "ink", "paper", if at < 30 { "rope" } else { "glue" }]));
+        let ts = BEGIN_MS + 4000 + at * 2000 + random.between(-700, 700) / 100 * 100;
+        // Every seventh has the time of an order.
+        let ts = if at % 7 == 0 { ordered_ms(at * 2 + 3) } else { ts };
+        json!({
+            "item": or_null(&mut random, 15, item),
+            "price": random.between(1, 9),
+            "note": random.of(&["a", "b"]),
+            "ts": time(ts),
+        })
+    };
+    let rows: Vec<Value> = (0..50).map(row).collect();
+    // Two versions of one item at one time.
+    let twins = rows.iter().step_by(9).map(|row| {
+        let mut twin = row.clone();
+        twin["price"] = json!(5);
+        twin
+    });
+    let twins: Vec<Value> = twins.collect();
+    rows.into_iter()
+        .enumerate()
+        .flat_map(|(at, row)| [Some(row), (at % 9 == 0).then(|| twins[at / 9].clone())])
+        .flatten()
+        .collect()
 }
 
 /// A table of things that have no time.

@@ -8,6 +8,7 @@
 mod answer;
 mod cut;
 mod data;
+mod looked;
 mod modes;
 mod random;
 

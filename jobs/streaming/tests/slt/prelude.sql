@@ -21,6 +21,12 @@ CREATE TABLE shipments (
   WATERMARK FOR ts AS ts - INTERVAL '5 seconds'
 ) WITH (connector = 'files', path = 'shipments');
 
+CREATE TABLE prices (
+  item VARCHAR, price BIGINT, note VARCHAR, ts TIMESTAMP, high AS price * 10,
+  PRIMARY KEY (item) NOT ENFORCED,
+  WATERMARK FOR ts AS ts - INTERVAL '2 seconds'
+) WITH (connector = 'files', path = 'prices');
+
 CREATE TABLE people (
   card BIGINT, name VARCHAR, city VARCHAR, age INT, level TINYINT, points SMALLINT, height FLOAT, born DATE
 ) WITH (connector = 'files', path = 'people');

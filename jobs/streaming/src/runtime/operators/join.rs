@@ -20,7 +20,7 @@ mod emit;
 mod expiry;
 mod keys;
 mod meet;
-mod residual;
+pub mod residual;
 mod rows;
 mod shape;
 mod state;

@@ -7,6 +7,7 @@ use super::local_aggregate::{self, LocalAggregate};
 use super::over::{self, Over};
 use super::session::{self, SessionAggregate};
 use super::stateful::Stateful;
+use super::temporal::{self, TemporalJoin};
 use super::top_n::{self, TopN};
 use super::upsert::{self, Upsert};
 use super::window::updating::{self, UpdatingWindows};
@@ -99,6 +100,12 @@ pub fn make(dataflow: &Dataflow, at: usize, slot: u32) -> Result<Option<Box<dyn 
                 changes: node.changes,
             })?)
         }
+        Operator::Temporal(planned) => Box::new(TemporalJoin::new(temporal::Spec {
+            join: planned.clone(),
+            left: Arc::clone(&from(0).schema),
+            right: Arc::clone(&from(1).schema),
+            output: output(),
+        })?),
         Operator::TopN { keys, order, limit, rank } => Box::new(TopN::new(top_n::Spec {
             keys: keys.clone(),
             order: order.clone(),
@@ -129,6 +136,7 @@ pub fn make(dataflow: &Dataflow, at: usize, slot: u32) -> Result<Option<Box<dyn 
         | Operator::Exchange { .. }
         | Operator::LateRows { .. }
         | Operator::HoldBack { .. }
+        | Operator::Lookup(_)
         | Operator::Union
         | Operator::Sink { .. }
         | Operator::Collect => return Ok(None),
@@ -146,6 +154,7 @@ pub fn keys(dataflow: &Dataflow, at: usize) -> Option<Vec<Vec<usize>>> {
         | Operator::TopN { keys, .. }
         | Operator::Over { keys, .. } => vec![keys.clone()],
         Operator::Join(join) => vec![join.left_keys.clone(), join.right_keys.clone()],
+        Operator::Temporal(join) => vec![join.left_keys.clone(), join.right_keys.clone()],
         Operator::Upsert { keys } if dataflow.nodes[node.inputs[0]].changes => vec![keys.clone()],
         Operator::Upsert { .. }
         | Operator::Source { .. }
@@ -155,6 +164,7 @@ pub fn keys(dataflow: &Dataflow, at: usize) -> Option<Vec<Vec<usize>>> {
         | Operator::LocalAggregate { .. }
         | Operator::LateRows { .. }
         | Operator::HoldBack { .. }
+        | Operator::Lookup(_)
         | Operator::Union
         | Operator::Sink { .. }
         | Operator::Collect => return None,

@@ -1,4 +1,5 @@
-//! Two connectors whose other end is this process: `replay` gives prepared rows, `kept` takes rows in two phases.
+//! Connectors whose other end is this process: `replay` gives prepared rows, `kept` takes rows in two phases, `known` finds
+//! every key.
 //!
 //! Both find their world by the table's option `world`, so tests do not meet.
 
@@ -6,8 +7,8 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray}
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use connectors::{
-    BadRecord, Connector, Context, Delivery, Error, OptionEntry, OptionInfo, Polled, Result, Sink, SourceReader,
-    SplitStart, TableDef,
+    BadRecord, Connector, Context, Delivery, Error, Found, Lookup, OptionEntry, OptionInfo, Polled, Result, Sink,
+    SourceReader, SplitStart, TableDef,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
@@ -30,6 +31,8 @@ pub struct World {
     pub panics_at: Option<i64>,
     pub bad_at: Option<i64>,
     pub commits_fail: AtomicBool,
+    /// Lookups fail for now this often.
+    pub lookups_fail: AtomicU32,
     pub visible: Mutex<Visible>,
 }
 
@@ -65,6 +68,7 @@ pub fn find(name: &str) -> Option<&'static dyn Connector> {
     match name {
         "replay" => Some(&Replay),
         "kept" => Some(&Kept),
+        "known" => Some(&Known),
         _ => None,
     }
 }
@@ -191,6 +195,75 @@ fn batch(rows: &[&Row]) -> RecordBatch {
     let values: Int64Array = rows.iter().map(|row| Some(row.2)).collect();
     let columns: Vec<ArrayRef> = vec![Arc::new(times.with_timezone("+00:00")), Arc::new(keys), Arc::new(values)];
     RecordBatch::try_new(schema(), columns).expect("columns fit")
+}
+
+struct Known;
+
+impl Connector for Known {
+    fn name(&self) -> &'static str {
+        "known"
+    }
+
+    fn doc(&self) -> &'static str {
+        "finds every key"
+    }
+
+    fn options(&self) -> &'static [OptionInfo] {
+        &[]
+    }
+
+    fn is_source(&self) -> bool {
+        false
+    }
+
+    fn is_sink(&self) -> bool {
+        false
+    }
+
+    fn bounded(&self, _table: &TableDef) -> bool {
+        true
+    }
+
+    fn splits(&self, _table: &TableDef, _context: &Context) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn open_source(
+        &self,
+        _table: &TableDef,
+        _projection: &[usize],
+        _splits: &[SplitStart],
+        _context: &Context,
+    ) -> Result<Box<dyn SourceReader>> {
+        Err(Error::Fatal("known is no source".to_string()))
+    }
+
+    fn open_sink(&self, _table: &TableDef, _context: &Context) -> Result<Box<dyn Sink>> {
+        Err(Error::Fatal("known is no sink".to_string()))
+    }
+
+    fn open_lookup(
+        &self,
+        table: &TableDef,
+        _keys: &[usize],
+        _projection: &[usize],
+        _context: &Context,
+    ) -> Result<Box<dyn Lookup>> {
+        Ok(Box::new(EveryKey { world: world(table) }))
+    }
+}
+
+struct EveryKey {
+    world: Arc<World>,
+}
+
+impl Lookup for EveryKey {
+    fn get(&mut self, keys: &RecordBatch) -> Result<Found> {
+        if self.world.lookups_fail.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok() {
+            return Err(Error::Transient("keys at 10.0.0.1:9 are not answered".to_string()));
+        }
+        Ok(Found { rows: keys.clone(), keys: (0..keys.num_rows() as u32).collect() })
+    }
 }
 
 struct Kept;

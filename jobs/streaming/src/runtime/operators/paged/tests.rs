@@ -22,6 +22,9 @@ mod rows;
 const TABLES: &str = "
 CREATE TABLE t (k BIGINT, v BIGINT, s VARCHAR, ts TIMESTAMP, WATERMARK FOR ts AS ts) WITH (connector = 'datagen');
 CREATE TABLE u (k BIGINT, v BIGINT, s VARCHAR, ts TIMESTAMP, WATERMARK FOR ts AS ts) WITH (connector = 'datagen');
+CREATE TABLE versions (
+  k BIGINT PRIMARY KEY, v BIGINT, s VARCHAR, ts TIMESTAMP, WATERMARK FOR ts AS ts
+) WITH (connector = 'datagen');
 CREATE TABLE kept (k BIGINT, n BIGINT, PRIMARY KEY (n) NOT ENFORCED);
 ";
 
@@ -321,6 +324,15 @@ fn joins() {
         check(&format!("SELECT k, v FROM t WHERE {kind} (SELECT 1 FROM u WHERE u.k = t.k)"), &["join"]);
     }
     check("SELECT k, s FROM t INTERSECT SELECT k, s FROM u", &["join"]);
+}
+
+#[test]
+fn joins_with_versions() {
+    for kind in ["JOIN", "LEFT JOIN"] {
+        let join = format!("{kind} versions FOR SYSTEM_TIME AS OF t.ts AS u ON t.k = u.k");
+        check(&format!("SELECT t.k, t.v, u.v AS w FROM t {join}"), &["temporal"]);
+        check(&format!("SELECT t.k, t.v, u.s FROM t {join} AND t.v < u.v"), &["temporal"]);
+    }
 }
 
 #[test]

@@ -1,0 +1,257 @@
+//! Joins each row with the version of its key that was valid at its event time.
+//!
+//! A row of the right input is the version of its key from its event time on, until the next one. Rows of the left input
+//! wait until the watermark of both inputs has passed them: then all versions of their time are there, and each is given
+//! once, with the last version at or before it. Of two versions of one key at the same time the greater row is the later
+//! one, compared by its columns from the first to the last with nulls first: what decides is what rows hold and not when
+//! they came.
+//!
+//! A version is freed when a later one of its key is at or before the watermark, since no row to come is earlier than
+//! that. A version that comes late is kept all the same, if it is the last one that rows to come can find: those that
+//! were answered before stay as they are.
+//!
+//! Invariant: what is given depends on rows and watermarks alone, not on the order in which rows came between two
+//! watermarks, on batches, the number of slices, or a checkpoint and restore in between.
+
+mod versions;
+
+use crate::dataflow::Temporal;
+use crate::runtime::operators::encoding::{Encoding, ROW_OVERHEAD_BYTES, RowBytes};
+use crate::runtime::operators::join::residual::Residual;
+use crate::runtime::operators::stateful::{Output, Stateful, Table, Timing, expect_schema};
+use crate::runtime::operators::window::{BATCH_ROWS, TIME_LIMIT_US};
+use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, RecordBatch, UInt32Array, new_null_array};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
+use datafusion::error::{DataFusionError, Result};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use versions::Versions;
+
+/// The state's tables.
+const WAITING: &str = "waiting";
+const VERSIONS: &str = "versions";
+
+const LEFT: usize = 0;
+const RIGHT: usize = 1;
+
+/// How the operator was planned; see `Operator::Temporal`.
+#[derive(Debug)]
+pub struct Spec {
+    pub join: Temporal,
+    pub left: SchemaRef,
+    pub right: SchemaRef,
+    /// The columns of the left input and then of the right one.
+    pub output: SchemaRef,
+}
+
+#[derive(Debug)]
+pub struct TemporalJoin {
+    spec: Spec,
+    residual: Option<Residual>,
+    left: Encoding,
+    right: Encoding,
+    /// Left rows that the watermark has not passed, by time.
+    waiting: BTreeMap<i64, Vec<RowBytes>>,
+    waiting_bytes: usize,
+    versions: Versions,
+    watermark_us: i64,
+}
+
+impl TemporalJoin {
+    pub fn new(spec: Spec) -> Result<Self> {
+        let types = |schema: &Schema| schema.fields().iter().map(|field| field.data_type().clone()).collect();
+        let (left, right): (Vec<DataType>, Vec<DataType>) = (types(&spec.left), types(&spec.right));
+        let Temporal { left_keys, right_keys, residual, .. } = &spec.join;
+        let pick = |keys: &[usize], of: &[DataType]| keys.iter().map(|key| of.get(*key).cloned()).collect::<Vec<_>>();
+        let keys = pick(left_keys, &left);
+        if keys.is_empty() || keys.contains(&None) || keys != pick(right_keys, &right) {
+            return Err(DataFusionError::Plan(format!(
+                "versions are joined by equal keys of equal types: {left_keys:?} of {} and {right_keys:?} of {}",
+                spec.left, spec.right
+            )));
+        }
+        let plain =
+            |schema: &Schema| schema.fields().iter().map(|field| field.as_ref().clone()).collect::<Vec<Field>>();
+        let residual = residual.as_ref();
+        let residual = residual.map(|predicate| Residual::new(predicate, &plain(&spec.left), &plain(&spec.right)));
+        Ok(Self {
+            residual: residual.transpose()?,
+            versions: Versions::new(&spec.right, right_keys)?,
+            left: Encoding::new(left, &[])?,
+            right: Encoding::new(right, &[])?,
+            waiting: BTreeMap::new(),
+            waiting_bytes: 0,
+            watermark_us: i64::MIN,
+            spec,
+        })
+    }
+}
+
+impl Stateful for TemporalJoin {
+    fn process(&mut self, input: usize, batch: &RecordBatch, out: &mut Output) -> Result<()> {
+        match input {
+            LEFT => self.wait(batch.columns(), out),
+            _ => self.learn(batch.columns(), out),
+        }
+    }
+
+    fn advance(&mut self, watermark_us: i64, out: &mut Output) -> Result<()> {
+        if watermark_us <= self.watermark_us {
+            return Ok(());
+        }
+        self.watermark_us = watermark_us;
+        let later = self.waiting.split_off(&watermark_us);
+        let due = std::mem::replace(&mut self.waiting, later);
+        let due: Vec<(i64, RowBytes)> =
+            due.into_iter().flat_map(|(time, rows)| rows.into_iter().map(move |row| (time, row))).collect();
+        self.waiting_bytes -= due.iter().map(|(_, row)| bytes_of(row)).sum::<usize>();
+        for due in due.chunks(BATCH_ROWS) {
+            self.say(due, out)?;
+        }
+        self.versions.passed(watermark_us)
+    }
+
+    fn output_watermark_us(&self) -> i64 {
+        self.watermark_us
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<Table>> {
+        self.versions.free(self.watermark_us)?;
+        let waiting: Vec<&RowBytes> = self.waiting.values().flatten().collect();
+        let versions: Vec<&RowBytes> = self.versions.all().collect();
+        Ok(vec![
+            table(WAITING, &self.left, &self.spec.join.left_keys, &waiting)?,
+            table(VERSIONS, &self.right, &self.spec.join.right_keys, &versions)?,
+        ])
+    }
+
+    fn restore(&mut self, watermark_us: i64, mut tables: BTreeMap<String, RecordBatch>) -> Result<()> {
+        self.watermark_us = watermark_us;
+        // Nothing that is kept is late or without a time.
+        let none = &mut Output::default();
+        if let Some(waiting) = tables.remove(WAITING) {
+            expect_schema(&waiting, &state_schema(&self.left))?;
+            self.wait(&waiting.columns()[1..], none)?;
+        }
+        if let Some(versions) = tables.remove(VERSIONS) {
+            expect_schema(&versions, &state_schema(&self.right))?;
+            self.learn(&versions.columns()[1..], none)?;
+        }
+        Ok(())
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.waiting_bytes + self.versions.memory_bytes()
+    }
+
+    fn timing(&self) -> Timing {
+        let first = self.waiting.first_key_value().map(|(time, _)| *time);
+        Timing { due_us: first.map(|time| time.saturating_add(1)), from_us: i64::MAX }
+    }
+}
+
+impl TemporalJoin {
+    fn wait(&mut self, columns: &[ArrayRef], out: &mut Output) -> Result<()> {
+        let times = times(columns, self.spec.join.left_time)?;
+        let rows = self.left.encode(columns)?;
+        for row in 0..times.len() {
+            match usable(&times, row) {
+                None => out.n_timeless += 1,
+                Some(time) if time < self.watermark_us => out.n_late += 1,
+                Some(time) => {
+                    let row = RowBytes::from(rows.row(row).data());
+                    self.waiting_bytes += bytes_of(&row);
+                    self.waiting.entry(time).or_default().push(row);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn learn(&mut self, columns: &[ArrayRef], out: &mut Output) -> Result<()> {
+        let times = times(columns, self.spec.join.right_time)?;
+        let rows = self.right.encode(columns)?;
+        let keys: Vec<ArrayRef> = self.spec.join.right_keys.iter().map(|key| Arc::clone(&columns[*key])).collect();
+        let nulls: Vec<_> = keys.iter().filter_map(|key| key.logical_nulls()).collect();
+        let mut versions = Vec::with_capacity(times.len());
+        for row in 0..times.len() {
+            let time = usable(&times, row);
+            out.n_timeless += u64::from(time.is_none());
+            // The end of the input is no time that rows come after.
+            out.n_late += u64::from(time.is_some_and(|time| time < self.watermark_us && self.watermark_us < i64::MAX));
+            // A key with a null in it is equal to none.
+            let is_whole = nulls.iter().all(|nulls| nulls.is_valid(row));
+            versions.push(time.filter(|_| is_whole).map(|time| (time, RowBytes::from(rows.row(row).data()))));
+        }
+        self.versions.add(&keys, versions, self.watermark_us)
+    }
+
+    /// Gives rows that are due.
+    fn say(&mut self, due: &[(i64, RowBytes)], out: &mut Output) -> Result<()> {
+        let left = self.left.decode(due.iter().map(|(_, row)| &**row))?;
+        let keys: Vec<ArrayRef> = self.spec.join.left_keys.iter().map(|key| Arc::clone(&left[*key])).collect();
+        let times: Vec<i64> = due.iter().map(|(time, _)| *time).collect();
+        let (valid, mut found) = self.versions.valid_at(&keys, &times)?;
+        let right = match valid.is_empty() {
+            true => self.spec.right.fields().iter().map(|field| new_null_array(field.data_type(), 1)).collect(),
+            false => self.right.decode(valid.iter().map(|row| &**row))?,
+        };
+        if let Some(residual) = &self.residual {
+            let pairs: Vec<u32> = (0..found.len() as u32).filter(|row| found[*row as usize].is_some()).collect();
+            let of_right: UInt32Array = pairs.iter().map(|row| found[*row as usize]).collect();
+            let of_left = UInt32Array::from(pairs);
+            let left = take_some(&left, residual.columns(LEFT), &of_left)?;
+            let holds = residual.holds(left, take_some(&right, residual.columns(RIGHT), &of_right)?, of_left.len())?;
+            for (row, holds) in of_left.values().iter().zip(holds.values()) {
+                found[*row as usize] = found[*row as usize].filter(|_| holds);
+            }
+        }
+        let given: Vec<u32> =
+            (0..found.len() as u32).filter(|row| self.spec.join.outer || found[*row as usize].is_some()).collect();
+        if given.is_empty() {
+            return Ok(());
+        }
+        let matches: UInt32Array = given.iter().map(|row| found[*row as usize]).collect();
+        let given = UInt32Array::from(given);
+        let mut columns = left.iter().map(|column| Ok(take(column, &given, None)?)).collect::<Result<Vec<_>>>()?;
+        for column in &right {
+            columns.push(take(column, &matches, None)?);
+        }
+        out.batches.push(RecordBatch::try_new(Arc::clone(&self.spec.output), columns)?);
+        Ok(())
+    }
+}
+
+fn take_some(all: &[ArrayRef], columns: &[usize], rows: &UInt32Array) -> Result<Vec<ArrayRef>> {
+    columns.iter().map(|column| Ok(take(&all[*column], rows, None)?)).collect()
+}
+
+fn times(columns: &[ArrayRef], time: usize) -> Result<PrimitiveArray<TimestampMicrosecondType>> {
+    let column = columns.get(time).ok_or_else(|| DataFusionError::Plan(format!("there is no column {time}")))?;
+    let times = column.as_primitive_opt::<TimestampMicrosecondType>().cloned();
+    times.ok_or_else(|| DataFusionError::Execution(format!("event time is of type {}", column.data_type())))
+}
+
+fn usable(times: &PrimitiveArray<TimestampMicrosecondType>, row: usize) -> Option<i64> {
+    let time = times.is_valid(row).then(|| times.value(row))?;
+    (-TIME_LIMIT_US..TIME_LIMIT_US).contains(&time).then_some(time)
+}
+
+fn bytes_of(row: &[u8]) -> usize {
+    row.len() + ROW_OVERHEAD_BYTES + size_of::<RowBytes>()
+}
+
+fn state_schema(rows: &Encoding) -> SchemaRef {
+    Arc::new(Schema::new(rows.stored_fields([])))
+}
+
+fn table(name: &'static str, encoding: &Encoding, keys: &[usize], rows: &[&RowBytes]) -> Result<Table> {
+    let schema = state_schema(encoding);
+    let batch = |rows: &[&RowBytes]| encoding.stored(&schema, keys, rows.iter().map(|row| &***row), Vec::new());
+    let batches = rows.chunks(BATCH_ROWS).map(batch).collect::<Result<_>>()?;
+    Ok(Table { name, schema, batches })
+}
+
+#[cfg(test)]
+mod tests;
