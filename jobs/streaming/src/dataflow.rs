@@ -56,7 +56,8 @@ pub enum Operator {
     /// Sends each row to the slice that owns the hash of these columns.
     Exchange { keys: Vec<usize> },
     /// Event-time windows; rows come already on the slice that owns their key. Emits key columns, then window start and
-    /// end, then one column per aggregate, once, when the watermark passes the window's end.
+    /// end, then one column per aggregate, when the watermark passes the window's end: once, or, with allowed lateness,
+    /// again for rows that come later.
     WindowAggregate {
         window: Window,
         /// Column of the input that holds the event time, Timestamp(µs, UTC).
@@ -66,7 +67,26 @@ pub enum Operator {
         aggregates: Vec<Arc<AggregateFunctionExpr>>,
         /// Parallel to `aggregates`: FILTER (WHERE …).
         filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
+        /// For how long after its end a window still takes rows.
+        lateness_us: i64,
+        /// The input is what a [`Operator::LocalAggregate`] gives: keys, the time, states, rows.
+        partial: bool,
     },
+    /// Before the exchange of an aggregation: what the rows of this slice amount to until the next flush, so that a key
+    /// with many rows sends one. Emits key columns, with a window the start of the pane, the states of the aggregates, and
+    /// with a window how many rows they are of. Keeps nothing over a checkpoint.
+    LocalAggregate {
+        /// And the column of event time.
+        window: Option<(Window, usize)>,
+        keys: Vec<usize>,
+        aggregates: Vec<Arc<AggregateFunctionExpr>>,
+        /// Parallel to `aggregates`: FILTER (WHERE …).
+        filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    },
+    /// The rows that came too late for its input, a window aggregate, as that one got them; `changes`: with weights.
+    LateRows { changes: bool },
+    /// Passes rows on; its event time is that much behind, so that what follows waits for rows that are late.
+    HoldBack { by_us: i64 },
     /// Aggregates of all rows so far, one row per key, as a changelog; rows come already on the slice that owns their key.
     /// Emits key columns, then one column per aggregate. Without keys there is one row from the beginning on.
     GroupAggregate {
@@ -120,6 +140,9 @@ impl Operator {
         match self {
             // Keys alone, once there, stay.
             Self::GroupAggregate { aggregates, .. } => !aggregates.is_empty() || inputs[0],
+            // Without lateness it answers once, also where its input takes rows back.
+            Self::WindowAggregate { lateness_us, .. } => *lateness_us > 0,
+            Self::LateRows { changes } => *changes,
             Self::TopN { .. } | Self::Upsert { .. } | Self::Normalize { .. } => true,
             Self::Source { table, .. } => connectors::gives(table) != Gives::Rows,
             Self::Over { time, .. } => time.is_none(),

@@ -1,6 +1,7 @@
 //! Functions that SQL may call besides DataFusion's own: those of this crate, and those that a program registers.
 
 mod asynchronous;
+mod current_watermark;
 mod json;
 mod registered;
 mod spelled;
@@ -9,6 +10,7 @@ mod text;
 pub use asynchronous::{AsyncError, AsyncFunction, AsyncScalar, OnError};
 pub use registered::Functions;
 
+pub(crate) use current_watermark::{CURRENT_WATERMARK, Cell, bound, current_watermark};
 pub(crate) use json::{JsonOperators, json_array_elements, json_functions};
 pub(crate) use spelled::spelled_functions;
 pub(crate) use text::text_functions;

@@ -98,6 +98,10 @@ pub fn of_sql(
     let mut checkpoint: Vec<Entry> = Vec::new();
     let mut state: Vec<Entry> = Vec::new();
     for setting in settings {
+        if setting.key.starts_with("optimizer.") {
+            // Read where queries are planned, and checked there.
+            continue;
+        }
         let (entries, key) = if let Some(key) = setting.key.strip_prefix("job.") {
             (&mut job, key)
         } else if let Some(key) = setting.key.strip_prefix("checkpoint.") {

@@ -85,6 +85,7 @@ mod tests {
     fn graph() -> Graph {
         Graph {
             readers: vec![vec![(2, 0)], vec![(2, 1)], vec![(3, 0)], vec![(4, 0)], vec![]],
+            late: vec![None; 5],
             entries: vec![
                 Entry { node: 3, reaches: vec![4], exchanges: vec![] },
                 Entry { node: 1, reaches: vec![1, 2, 3], exchanges: vec![3] },

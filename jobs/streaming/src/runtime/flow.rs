@@ -5,6 +5,7 @@
 
 use crate::control::OperatorMetrics;
 use crate::dataflow::{self, Operator};
+use crate::functions::{Cell, bound};
 use crate::runtime::budget::Budget;
 use crate::runtime::edges::Edges;
 use crate::runtime::exchange::Message;
@@ -30,7 +31,7 @@ use datafusion::error::Result as DataFusionResult;
 use datafusion::physical_expr::PhysicalExpr;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 mod state;
@@ -47,6 +48,8 @@ enum Running {
     Unnest { n_lists: usize, outer: bool },
     Exchange { keys: Vec<usize>, edges: Edges, sent: Progress },
     Stateful(Box<dyn Stateful>),
+    HoldBack { by_us: i64 },
+    LateRows,
     Lookup { join: Box<LookupJoin>, table: String, outside: Box<dyn Lookup> },
     Union,
     Sink { table: String, schema: SchemaRef, sink: Box<dyn Sink> },
@@ -66,6 +69,8 @@ pub struct Flow {
     inputs: Vec<Progress>,
     /// By exchange: how far each edge into this slice has come.
     edges_in: BTreeMap<usize, Vec<Progress>>,
+    /// By node: its watermark, where expressions ask for it.
+    watermarks: BTreeMap<usize, Cell>,
     /// The last epoch that the sinks committed.
     committed: u64,
     budget: Budget,
@@ -84,7 +89,7 @@ impl Flow {
         let n_nodes = shared.dataflow.nodes.len();
         let mut operators = Vec::with_capacity(n_nodes);
         let mut scopes = vec![Scope::All; n_nodes];
-        let mut edges_in = BTreeMap::new();
+        let (mut edges_in, mut watermarks) = (BTreeMap::new(), BTreeMap::new());
         for (at, node) in shared.dataflow.nodes.iter().enumerate() {
             if let Some(operator) = state::open(shared, at, slot)? {
                 if shared.restored.goes_on(&node.id, slot, shared.n_slots()).is_some() {
@@ -100,14 +105,23 @@ impl Flow {
                     let source = Source { table, projection, watermark, connector };
                     Running::Source(SourceInput::open(shared, at, slot, &source)?)
                 }
-                Operator::Project { exprs } => Running::Project { exprs: exprs.clone() },
-                Operator::Filter { predicate } => Running::Filter { predicate: Arc::clone(predicate) },
+                Operator::Project { exprs } => {
+                    let exprs = exprs.iter().map(|expr| bind_watermark(expr, at, &mut watermarks));
+                    let exprs = exprs.collect::<DataFusionResult<_>>().map_err(shared.operator_error(at))?;
+                    Running::Project { exprs }
+                }
+                Operator::Filter { predicate } => {
+                    let predicate = bind_watermark(predicate, at, &mut watermarks);
+                    Running::Filter { predicate: predicate.map_err(shared.operator_error(at))? }
+                }
                 Operator::Unnest { n_lists, outer } => Running::Unnest { n_lists: *n_lists, outer: *outer },
                 Operator::Exchange { keys } => {
                     let queues = edges_out.remove(&at).unwrap_or_default();
                     edges_in.insert(at, vec![Progress::START; queues.len()]);
                     Running::Exchange { keys: keys.clone(), edges: Edges::new(queues), sent: Progress::START }
                 }
+                Operator::HoldBack { by_us } => Running::HoldBack { by_us: *by_us },
+                Operator::LateRows { .. } => Running::LateRows,
                 Operator::Lookup(lookup) => {
                     let input = Arc::clone(&shared.node(node.inputs[0]).schema);
                     let join = LookupJoin::new(lookup.as_ref().clone(), input, Arc::clone(&node.schema));
@@ -122,6 +136,7 @@ impl Flow {
                 }
                 Operator::WindowAggregate { .. }
                 | Operator::GroupAggregate { .. }
+                | Operator::LocalAggregate { .. }
                 | Operator::Join(_)
                 | Operator::Temporal(_)
                 | Operator::TopN { .. }
@@ -144,6 +159,7 @@ impl Flow {
             outputs: vec![Progress::START; n_nodes],
             inputs: vec![Progress::START; n_nodes],
             edges_in,
+            watermarks,
             committed: shared.restored.epoch,
             budget: Budget::new(state::memory_of_slice(shared)),
             meter: Meter::new(n_nodes),
@@ -220,6 +236,9 @@ impl Flow {
         };
         let batches = out.batches.into_iter().map(appended).collect::<DataFusionResult<Vec<_>>>();
         let batches = batches.map_err(self.shared.operator_error(node))?;
+        if let Some(reader) = self.graph.late[node] {
+            out.late.iter().try_for_each(|batch| self.push(reader, batch))?;
+        }
         batches.iter().try_for_each(|batch| self.push(node, batch))
     }
 
@@ -243,7 +262,8 @@ impl Flow {
         batches.iter().try_for_each(|batch| self.push(node, batch))
     }
 
-    /// Lets every operator say what it kept back, those nearer to the sources first.
+    /// Lets every operator say what it kept back, those nearer to the sources first. What they held event time back for
+    /// is out then.
     pub fn flush_pending(&mut self) -> Result<(), Error> {
         let mut moved = false;
         for node in 0..self.operators.len() {
@@ -251,10 +271,9 @@ impl Flow {
                 self.look_up(node)?;
                 moved |= self.outputs[node] != self.inputs[node];
             }
-            if let Running::Stateful(operator) = &mut self.operators[node]
-                && operator.n_pending() > 0
-            {
-                let mut out = Output::default();
+            let Running::Stateful(operator) = &mut self.operators[node] else { continue };
+            let mut out = self.graph.output(node);
+            if operator.n_pending() > 0 {
                 let outer = self.meter.enter(node);
                 operator.flush(&mut out).map_err(self.shared.operator_error(node))?;
                 self.meter.leave(outer);
@@ -288,6 +307,11 @@ impl Flow {
                 let batches = unnest(end - *n_lists..end, *outer, schema, batch).map_err(failed)?;
                 batches.iter().try_for_each(|batch| self.push(node, batch))
             }
+            Running::LateRows => unreachable!("rows come out of {node} and not into it"),
+            Running::HoldBack { .. } => {
+                drop(failed);
+                self.push(node, batch)
+            }
             Running::Union => {
                 let batch = match self.shared.node(node).changes && !self.shared.node(from).changes {
                     true => weighted(schema, batch),
@@ -308,7 +332,7 @@ impl Flow {
                 Ok(())
             }
             Running::Stateful(operator) => {
-                let mut out = Output::default();
+                let mut out = self.graph.output(node);
                 self.budget.took(batch);
                 operator.process(input, batch, &mut out).map_err(failed)?;
                 if operator.n_pending() >= PENDING_ROWS {
@@ -371,6 +395,10 @@ impl Flow {
             };
             let changed = input != self.inputs[node];
             self.inputs[node] = input;
+            // The end is no time; the last one stays.
+            if let (Some(cell), false) = (self.watermarks.get(&node), input.ended()) {
+                cell.store(input.watermark_us, Relaxed);
+            }
             match &mut self.operators[node] {
                 Running::Source(source) => {
                     self.outputs[node] = source.progress(self.outputs[node]);
@@ -395,7 +423,7 @@ impl Flow {
                     if !changed {
                         continue;
                     }
-                    let mut out = Output::default();
+                    let mut out = self.graph.output(node);
                     let outer = self.meter.enter(node);
                     operator.advance(input.watermark_us, &mut out).map_err(self.shared.operator_error(node))?;
                     self.meter.leave(outer);
@@ -406,6 +434,9 @@ impl Flow {
                     self.output_moved(node);
                 }
                 Running::Stateful(_) => {}
+                Running::HoldBack { by_us } => {
+                    self.outputs[node] = self.outputs[node].advanced(input.behind(*by_us));
+                }
                 Running::Lookup { join, .. } => {
                     // Event time waits behind rows that wait; it goes on when they do, at the latest in `flush_pending`.
                     if input.ended() {
@@ -418,6 +449,7 @@ impl Flow {
                 Running::Project { .. }
                 | Running::Filter { .. }
                 | Running::Unnest { .. }
+                | Running::LateRows
                 | Running::Union
                 | Running::Sink { .. }
                 | Running::Collect { .. } => self.outputs[node] = input,
@@ -483,6 +515,8 @@ impl Flow {
             Running::Project { .. }
             | Running::Filter { .. }
             | Running::Unnest { .. }
+            | Running::HoldBack { .. }
+            | Running::LateRows
             | Running::Union
             | Running::Collect { .. } => {}
         }
@@ -555,6 +589,18 @@ impl Flow {
             }
         }
     }
+}
+
+/// The expression on this slice, with the node's watermark where it asks for that.
+fn bind_watermark(
+    expr: &Arc<dyn PhysicalExpr>,
+    node: usize,
+    watermarks: &mut BTreeMap<usize, Cell>,
+) -> DataFusionResult<Arc<dyn PhysicalExpr>> {
+    let cell = watermarks.get(&node).cloned().unwrap_or_else(|| Arc::new(AtomicI64::new(i64::MIN)));
+    let Some(bound) = bound(expr, &cell)? else { return Ok(Arc::clone(expr)) };
+    watermarks.insert(node, cell);
+    Ok(bound)
 }
 
 /// A batch as a sink takes it: the table's columns, and apart from them the weights of a changelog.

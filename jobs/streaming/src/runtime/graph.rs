@@ -5,6 +5,7 @@
 //! the shape alone is computed here once.
 
 use crate::dataflow::{Dataflow, Operator};
+use crate::runtime::operators::stateful::Output;
 
 /// A place where rows enter a slice.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct Entry {
 pub struct Graph {
     /// By node: who reads its output, and as which of its inputs.
     pub readers: Vec<Vec<(usize, usize)>>,
+    /// By node: who reads the rows that came too late for it.
+    pub late: Vec<Option<usize>>,
     /// Later entries first: what is nearer to the sinks is polled first, so that rows leave before new ones come in.
     pub entries: Vec<Entry>,
     /// By node: the entries that reach it.
@@ -29,13 +32,22 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// For what an operator gives.
+    pub fn output(&self, node: usize) -> Output {
+        Output { wants_late: self.late[node].is_some(), ..Output::default() }
+    }
+
     pub fn of(dataflow: &Dataflow) -> Self {
         let nodes = &dataflow.nodes;
         let mut readers = vec![Vec::new(); nodes.len()];
+        let mut late = vec![None; nodes.len()];
         for (at, node) in nodes.iter().enumerate() {
             for (place, input) in node.inputs.iter().enumerate() {
                 assert!(*input < at, "node {at} ({}) reads node {input}, which is not before it", node.id);
-                readers[*input].push((at, place));
+                match node.operator {
+                    Operator::LateRows { .. } => late[*input] = Some(at),
+                    _ => readers[*input].push((at, place)),
+                }
             }
         }
         let is_exchange = |at: usize| matches!(nodes[at].operator, Operator::Exchange { .. });
@@ -49,7 +61,8 @@ impl Graph {
             reached[at] = true;
             for next in at..nodes.len() {
                 if reached[next] && (next == at || !is_exchange(next)) {
-                    readers[next].iter().for_each(|(reader, _)| reached[*reader] = true);
+                    let all = readers[next].iter().map(|(reader, _)| *reader).chain(late[next]);
+                    all.for_each(|reader| reached[reader] = true);
                 }
             }
             reached[at] = is_source;
@@ -61,6 +74,6 @@ impl Graph {
         for (at, entry) in entries.iter().enumerate() {
             entry.reaches.iter().for_each(|node| reached_from[*node].push(at));
         }
-        Self { readers, entries, reached_from }
+        Self { readers, late, entries, reached_from }
     }
 }

@@ -5,6 +5,7 @@ pub mod encoding;
 pub mod group_aggregate;
 pub mod groups;
 pub mod join;
+pub mod local_aggregate;
 pub mod lookup;
 pub mod normalize;
 pub mod over;

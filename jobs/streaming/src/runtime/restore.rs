@@ -117,6 +117,9 @@ fn holds_state(operator: &Operator) -> bool {
         | Operator::Filter { .. }
         | Operator::Unnest { .. }
         | Operator::Exchange { .. }
+        | Operator::LocalAggregate { .. }
+        | Operator::LateRows { .. }
+        | Operator::HoldBack { .. }
         | Operator::Lookup(_)
         | Operator::Union
         | Operator::Sink { .. }

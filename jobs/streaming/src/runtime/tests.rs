@@ -88,6 +88,8 @@ fn dataflow(name: &str, idle_ms: Option<u64>, collect: bool) -> Dataflow {
         keys: vec![1],
         filters: vec![None; aggregates.len()],
         aggregates,
+        lateness_us: 0,
+        partial: false,
     };
     let out = vec![column("key", &windowed), number, column("sum", &windowed), column("count", &windowed)];
     let sink = match collect {

@@ -29,6 +29,14 @@ impl Progress {
         Self { watermark_us: self.watermark_us.max(later.watermark_us), idle: later.idle }
     }
 
+    /// The same input for those who wait for rows that are this late. The end is the end.
+    pub fn behind(self, by_us: i64) -> Self {
+        match self.watermark_us {
+            i64::MIN | i64::MAX => self,
+            watermark_us => Self { watermark_us: watermark_us.saturating_sub(by_us), ..self },
+        }
+    }
+
     /// What follows from the inputs' progress for one who was at `self` before.
     pub fn combined(self, inputs: impl Iterator<Item = Self>) -> Self {
         let mut all_ended = true;
@@ -68,6 +76,13 @@ mod tests {
         check(7, &[Progress::END, idle(9)], idle(7));
         check(7, &[Progress::END, Progress::END], Progress::END);
         check(7, &[], Progress::END);
+    }
+
+    #[test]
+    fn those_who_wait_are_behind() {
+        assert_eq!(Progress::at(9).behind(4), Progress::at(5));
+        assert_eq!(Progress { watermark_us: 9, idle: true }.behind(4), Progress { watermark_us: 5, idle: true });
+        assert_eq!((Progress::START.behind(4), Progress::END.behind(4)), (Progress::START, Progress::END));
     }
 
     proptest! {

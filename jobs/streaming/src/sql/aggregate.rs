@@ -26,12 +26,12 @@ use std::sync::Arc;
 const ORDERED: &str = " ordered";
 
 /// Where a group expression's value is in what the windows emit.
-enum Group {
+pub(crate) enum Group {
     Key(usize),
     Window(usize),
 }
 
-type Built = (Arc<AggregateFunctionExpr>, Option<Arc<dyn PhysicalExpr>>);
+pub(crate) type Built = (Arc<AggregateFunctionExpr>, Option<Arc<dyn PhysicalExpr>>);
 
 impl Lowering<'_> {
     pub(crate) fn aggregate(&mut self, aggregate: &Aggregate, places: &[Place<'_>]) -> Lowered<Stream> {
@@ -46,7 +46,7 @@ impl Lowering<'_> {
             if let Expr::Column(column) = &expr {
                 let slot = input.schema.index_of_column(column).map_err(|error| planner(&error, places))?;
                 if let (Slot::Window(which), Some(open)) = (&input.slots[slot], &input.open) {
-                    settled = Some((open.window, self.graph.column(input.node, open.time)));
+                    settled = Some((open.window, self.graph.column(input.node, open.time), open.lateness_us));
                     groups.push(Group::Window(*which));
                     continue;
                 }
@@ -55,7 +55,7 @@ impl Lowering<'_> {
                     && always_follows_watermark(&aggregate.input, slot)
                 {
                     // Rows of one instant: final once the watermark has passed it.
-                    settled = Some((Window::Tumble { width_us: 1 }, self.slot(&input, slot, places)?));
+                    settled = Some((Window::Tumble { width_us: 1 }, self.slot(&input, slot, places)?, 0));
                 }
             }
             let expr = self.resolve(&expr, &input, places)?;
@@ -68,11 +68,6 @@ impl Lowering<'_> {
             let error = error.help("group by window_start and window_end, or leave the window out");
             return Err(at(error, group_by_place(places)));
         }
-        if in_window && self.graph.changes(input.node) {
-            let error = Diagnostic::new("a window over rows that may be taken back is not supported in a stream yet");
-            let error = error.help("put the window before the join or aggregation that takes rows back");
-            return Err(at(error, find(places, &[&["TUMBLE"], &["HOP"], &["CUMULATE"], &["SESSION"]])));
-        }
         if let Some(Open { window: Window::Session { .. }, partition, .. }) = &input.open {
             let mut wanted: Vec<Expr> = partition.iter().map(|column| self.graph.column(input.node, *column)).collect();
             let grouped: Vec<&Expr> = keys.iter().map(|key| &outputs.exprs[*key]).collect();
@@ -83,9 +78,12 @@ impl Lowering<'_> {
                 return Err(at(error, find(places, &[&["SESSION"], &["GROUP", "BY"]])));
             }
         }
-        let settled = settled.map(|(window, time)| (window, outputs.push(time, "event_time")));
+        let settled = settled.map(|(window, time, late_us)| (window, outputs.push(time, "event_time"), late_us));
         let mut does = match settled {
-            Some((window, time)) => format!("{} time {time} keys {keys:?}", describe(window)),
+            Some((window, time, 0)) => format!("{} time {time} keys {keys:?}", describe(window)),
+            Some((window, time, late_us)) => {
+                format!("{} time {time} late {late_us} keys {keys:?}", describe(window))
+            }
             None => format!("keys {keys:?}"),
         };
         let mut calls = Vec::new();
@@ -99,7 +97,17 @@ impl Lowering<'_> {
             does.push_str(&text);
             calls.push(call);
         }
+        // Late rows are told as they came, and so go with the others to where it is known that they are late.
+        let row = input.row.clone().filter(|_| in_window);
+        let row = row.map(|row| row.through(input.node, &mut outputs, &self.graph));
         let node = self.outputs(input.node, outputs, places)?;
+        let window = settled.map(|(window, time, _)| (window, time));
+        if row.is_none()
+            && settled.is_none_or(|(_, _, late_us)| late_us == 0)
+            && let Some(split) = self.split(node, &keys, window, &calls, &does, places)?
+        {
+            return self.merged(split, window, aggregate, &groups, places);
+        }
         let exchange = self.exchange(node, keys.clone(), places)?;
         let built = calls.iter().map(|call| self.build(call, exchange)).collect::<PlanResult<Vec<Built>>>();
         let (aggregates, filters): (Vec<_>, Vec<_>) =
@@ -114,19 +122,32 @@ impl Lowering<'_> {
         let n_before = fields.len();
         fields.extend(aggregates.iter().map(|aggregate| aggregate.field().as_ref().clone().with_nullable(true)));
         let (kind, operator) = match settled {
-            Some((window, time)) => ("window", Operator::WindowAggregate { window, time, keys, aggregates, filters }),
+            Some((window, time, lateness_us)) => {
+                let partial = false;
+                ("window", Operator::WindowAggregate { window, time, keys, aggregates, filters, lateness_us, partial })
+            }
             None => ("group", Operator::GroupAggregate { keys, aggregates, filters }),
         };
         let node = self.graph.add(kind, &does, vec![exchange], fields, operator);
         let node = node.map_err(|error| planner(&error, places))?;
-        let grouped = groups.iter().map(|group| match group {
+        if let Some(row) = row {
+            self.late_rows(node, exchange, row, places)?;
+        }
+        let slots = self.group_slots(node, n_keys, &groups);
+        let slots = slots.into_iter().chain((0..aggregate.aggr_expr.len()).map(|at| Slot::Column(n_before + at)));
+        let slots = slots.collect();
+        Ok(Stream { node, schema: Arc::clone(&aggregate.schema), slots, open: None, row: None })
+    }
+
+    /// What is grouped by, as columns of an aggregation that begin with the keys and then the window.
+    pub(crate) fn group_slots(&self, node: usize, n_keys: usize, groups: &[Group]) -> Vec<Slot> {
+        let of = |group: &Group| match group {
             Group::Key(key) => Slot::Column(*key),
             Group::Window(which @ (0 | 1)) => Slot::Column(n_keys + which),
             // One millisecond before the window's end, as in Flink: inside the window, and after all its rows.
             Group::Window(_) => Slot::Lazy(self.graph.column(node, n_keys + 1) - interval_us(1000)),
-        });
-        let slots = grouped.chain((0..aggregate.aggr_expr.len()).map(|at| Slot::Column(n_before + at))).collect();
-        Ok(Stream { node, schema: Arc::clone(&aggregate.schema), slots, open: None })
+        };
+        groups.iter().map(of).collect()
     }
 
     /// The call with its arguments and filter taken from `outputs`, and a stable text of it.
@@ -169,7 +190,7 @@ impl Lowering<'_> {
         Ok(((Expr::AggregateFunction(call), name), text))
     }
 
-    fn build(&self, (call, name): &(Expr, String), node: usize) -> PlanResult<Built> {
+    pub(crate) fn build(&self, (call, name): &(Expr, String), node: usize) -> PlanResult<Built> {
         let bound = bind(call.clone(), |index| self.graph.column(node, index))?;
         let columns = self.graph.columns(node);
         let (props, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());

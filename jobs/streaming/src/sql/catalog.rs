@@ -15,8 +15,8 @@ use super::version::VersionPlanner;
 use super::window::WindowPlanner;
 use crate::batch::BatchContext;
 use crate::functions::{
-    Functions, JsonOperators, cumulate_ends, hop_starts, json_array_elements, json_functions, proctime,
-    spelled_functions, text_functions, tumble_start,
+    Functions, JsonOperators, cumulate_ends, current_watermark, hop_starts, json_array_elements, json_functions,
+    proctime, spelled_functions, text_functions, tumble_start,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
@@ -381,7 +381,7 @@ fn session(
         builder = builder.with_optimizer_rules(rules);
     }
     let mut state = builder.build();
-    let own = [tumble_start(), hop_starts(), cumulate_ends(), proctime()]
+    let own = [tumble_start(), hop_starts(), cumulate_ends(), proctime(), current_watermark()]
         .into_iter()
         .chain(text_functions())
         .chain(json_functions())

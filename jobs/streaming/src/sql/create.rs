@@ -15,6 +15,10 @@ use connectors::{OptionEntry, TableDef};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use jobs::Diagnostic;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Event time is counted in microseconds, and has room for a thousand years beside it.
+const LONGEST: Duration = Duration::from_secs(366_000 * 86_400);
 
 const KINDS: [&str; 3] = ["TABLE", "VIEW", "MODEL"];
 
@@ -85,6 +89,8 @@ fn table_as(cursor: &mut Cursor<'_>, start: usize, materialized: bool, head: Vie
         span: (start, cursor.last_end()),
         def: TableDef { name: name.text.clone(), schema: Arc::new(Schema::empty()), primary_key: Vec::new(), options },
         idle_ms: None,
+        lateness_us: 0,
+        late_rows: None,
         lookup_cache: None,
     };
     let insert = InsertStatement { table: name.clone(), columns: Vec::new(), query: query.clone() };
@@ -297,17 +303,23 @@ pub(crate) fn settle(
     }
     let has = |wanted: &Name| columns.iter().any(|column| column.name.key() == wanted.key());
     errors.extend(partitioned_by.iter().chain(watermark.iter().map(|w| &w.column)).filter(|n| !has(n)).map(unknown));
-    let idle = options.iter().position(|entry| entry.key == "watermark.idle").map(|at| options.remove(at));
-    let idle_ms = match &idle {
-        Some(entry) => match jobs::text::parse_duration(&entry.value) {
-            Ok(duration) => Some(duration.as_millis() as u64),
-            Err(error) => {
-                errors.push(Diagnostic { span: entry.value_span, ..Diagnostic::new(error) });
-                None
-            }
-        },
-        None => None,
+    let mut own = |key: &str| options.iter().position(|entry| entry.key == key).map(|at| options.remove(at));
+    let (idle, lateness, late) = (own("watermark.idle"), own("allowed_lateness"), own("late_rows"));
+    for entry in lateness.iter().chain(&late).filter(|_| watermark.is_none()) {
+        let error = Diagnostic::new(format!("'{}' has no WATERMARK, so none of its rows are late", name.text));
+        errors.push(Diagnostic { span: entry.key_span, ..error });
+    }
+    let mut duration = |entry: &OptionEntry| {
+        let parsed = jobs::text::parse_duration(&entry.value).map_err(Diagnostic::new);
+        let parsed = parsed.and_then(|duration| match duration > LONGEST {
+            true => Err(Diagnostic::new(format!("'{}' is more than {} days", entry.value, LONGEST.as_secs() / 86_400))),
+            false => Ok(duration),
+        });
+        parsed.map_err(|error| errors.push(Diagnostic { span: entry.value_span, ..error })).ok()
     };
+    let idle_ms = idle.as_ref().and_then(&mut duration).map(|idle| idle.as_millis() as u64);
+    let lateness_us = lateness.as_ref().and_then(&mut duration).map_or(0, |lateness| lateness.as_micros() as i64);
+    let late_rows = late.map(|entry| Name { span: entry.value_span.unwrap_or(span), text: entry.value });
     let lookup_cache = lookup_cache(&mut options, errors);
     // Every column may be NULL: a record that lacks a field must not make a batch that contradicts its own schema.
     let fields: Vec<Field> =
@@ -323,7 +335,18 @@ pub(crate) fn settle(
             None => error.at(name.span),
         }));
     }
-    Ok(TableStatement { name, columns, watermark, partitioned_by, span, def, idle_ms, lookup_cache })
+    Ok(TableStatement {
+        name,
+        columns,
+        watermark,
+        partitioned_by,
+        span,
+        def,
+        idle_ms,
+        lateness_us,
+        late_rows,
+        lookup_cache,
+    })
 }
 
 /// Takes the options of the cache out of those of the connector. There is one if either is given.

@@ -4,6 +4,7 @@ use super::window::describe;
 use crate::dataflow::{Bounds, Dataflow, Join, Lookup, Node, Operator, Order, Temporal};
 use arrow::datatypes::Schema;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr_common::physical_expr::fmt_sql;
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -60,6 +61,9 @@ fn kind(operator: &Operator) -> &'static str {
         Operator::Project { .. } => "project",
         Operator::Filter { .. } => "filter",
         Operator::Exchange { .. } => "exchange",
+        Operator::LocalAggregate { .. } => "local",
+        Operator::LateRows { .. } => "late",
+        Operator::HoldBack { .. } => "hold",
         Operator::WindowAggregate { .. } => "window",
         Operator::GroupAggregate { .. } => "group",
         Operator::Join(_) => "join",
@@ -92,6 +96,10 @@ fn tree(dataflow: &Dataflow, index: usize, depth: usize, shown: &mut BTreeSet<us
     }
 }
 
+fn seconds(us: i64) -> String {
+    format!("{}s", us as f64 / 1e6)
+}
+
 fn names_in(schema: Option<&&Schema>, columns: &[usize]) -> String {
     let names = columns.iter().map(|column| schema.map_or("?", |schema| schema.field(*column).name().as_str()));
     names.collect::<Vec<_>>().join(", ")
@@ -114,8 +122,7 @@ fn describe_join(join: &Join, inputs: &[&Schema]) -> String {
         text = format!("{}, every row with every row", join.kind.to_string().to_lowercase());
     }
     if let Some(Bounds { lower_us, upper_us, .. }) = join.bounds {
-        let seconds = |us: i64| us as f64 / 1e6;
-        let _ = write!(text, " within {}s to {}s", seconds(lower_us), seconds(upper_us));
+        let _ = write!(text, " within {} to {}", seconds(lower_us), seconds(upper_us));
     }
     if let Some(residual) = &join.residual {
         let _ = write!(text, " where {}", sql(residual));
@@ -159,6 +166,11 @@ fn describe_lookup(lookup: &Lookup, input: Option<&&Schema>) -> String {
 fn describe_node(node: &Node, inputs: &[&Schema]) -> String {
     let input = inputs.first();
     let names = |columns: &[usize]| names_in(input, columns);
+    let by = |keys: &[usize]| if keys.is_empty() { String::new() } else { format!(" by {}", names(keys)) };
+    // The name of a call tells its filter too.
+    let calls = |aggregates: &[Arc<AggregateFunctionExpr>]| {
+        aggregates.iter().map(|aggregate| aggregate.name()).collect::<Vec<_>>().join(", ")
+    };
     match &node.operator {
         Operator::Source { table, watermark, .. } => {
             let columns: Vec<&str> = node.schema.fields().iter().map(|field| field.name().as_str()).collect();
@@ -183,29 +195,33 @@ fn describe_node(node: &Node, inputs: &[&Schema]) -> String {
         }
         Operator::Exchange { keys } if keys.is_empty() => "all to one".into(),
         Operator::Exchange { keys } => format!("by {}", names(keys)),
-        Operator::WindowAggregate { window, keys, aggregates, .. } => {
-            // The name of a call tells its filter too.
-            let calls = aggregates.iter().map(|aggregate| aggregate.name()).collect::<Vec<_>>().join(", ");
-            let keys = if keys.is_empty() { String::new() } else { format!(" by {}", names(keys)) };
-            format!("{}{keys}: {calls}", describe(*window))
+        Operator::LateRows { .. } => "rows that came too late".into(),
+        Operator::HoldBack { by_us } => format!("event time {} behind", seconds(*by_us)),
+        Operator::WindowAggregate { window, keys, aggregates, lateness_us, .. } => {
+            let again = match lateness_us {
+                0 => String::new(),
+                late_us => format!(", again for rows that are {} late", seconds(*late_us)),
+            };
+            format!("{}{}: {}{again}", describe(*window), by(keys), calls(aggregates))
+        }
+        Operator::LocalAggregate { window, keys, aggregates, .. } => {
+            let window = window.map_or_else(|| "all rows".to_string(), |(window, _)| describe(window));
+            format!("{window}{} of this slice: {}", by(keys), calls(aggregates))
         }
         Operator::GroupAggregate { keys, aggregates, .. } => {
-            let calls = aggregates.iter().map(|aggregate| aggregate.name()).collect::<Vec<_>>().join(", ");
             let keys = if keys.is_empty() { "all rows".into() } else { format!("by {}", names(keys)) };
-            format!("{keys}: {calls}")
+            format!("{keys}: {}", calls(aggregates))
         }
         Operator::Join(join) => describe_join(join, inputs),
         Operator::Temporal(join) => describe_temporal(join, inputs),
         Operator::Lookup(lookup) => describe_lookup(lookup, input),
         Operator::TopN { keys, order, limit, .. } => {
-            let keys = if keys.is_empty() { String::new() } else { format!(" by {}", names(keys)) };
-            format!("first {limit}{keys} in order of {}", describe_order(order, input))
+            format!("first {limit}{} in order of {}", by(keys), describe_order(order, input))
         }
         Operator::Over { keys, order, functions, time } => {
             let calls = functions.iter().map(|function| function.name()).collect::<Vec<_>>().join(", ");
             let when = if time.is_some() { ", once the watermark has passed" } else { "" };
-            let keys = if keys.is_empty() { String::new() } else { format!(" by {}", names(keys)) };
-            format!("{calls}{keys} in order of {}{when}", describe_order(order, input))
+            format!("{calls}{} in order of {}{when}", by(keys), describe_order(order, input))
         }
         Operator::Upsert { keys } => format!("latest by {}", names(keys)),
         Operator::Normalize { keys } => format!("changes of the row by {}", names(keys)),

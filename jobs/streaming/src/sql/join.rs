@@ -7,7 +7,7 @@ use super::errors::Place;
 use super::lower::{Lowered, Lowering, Outputs, Slot, Stream, defect, planner};
 use super::plan::group_by_place;
 use super::refuse::{at, find, subquery};
-use super::time::follows_watermark;
+use super::time::{follows_watermark, lateness_us};
 use super::types::sql_name;
 use super::window::fixed_interval_us;
 use crate::dataflow::{Bounds, Join as JoinPlan, Operator};
@@ -53,8 +53,8 @@ impl Lowering<'_> {
         let right = self.lower(&join.right, places)?;
         let appended = !self.graph.changes(left.node) && !self.graph.changes(right.node);
         let (left_keys, right_keys): (Vec<&Expr>, Vec<&Expr>) = join.on.iter().map(|(l, r)| (l, r)).unzip();
-        let left = self.side(left, &left_keys, places)?;
-        let right = self.side(right, &right_keys, places)?;
+        let mut left = self.side(left, &left_keys, places)?;
+        let mut right = self.side(right, &right_keys, places)?;
         let (left_fields, right_fields) = (self.graph.fields(left.node), self.graph.fields(right.node));
         for (l, r) in left.keys.iter().zip(&right.keys) {
             let (l, r) = (left_fields[*l].data_type(), right_fields[*r].data_type());
@@ -68,6 +68,10 @@ impl Lowering<'_> {
             true => bounds(join, settles),
             false => (None, join.filter.clone()),
         };
+        if let Some(bounds) = &bounds {
+            left.node = self.hold_back(left.node, lateness_us(&join.left, bounds.left_time), places)?;
+            right.node = self.hold_back(right.node, lateness_us(&join.right, bounds.right_time), places)?;
+        }
         let bounds = bounds.map(|bounds| Bounds {
             left_time: left.columns[bounds.left_time],
             right_time: right.columns[bounds.right_time],
@@ -117,7 +121,7 @@ impl Lowering<'_> {
         let node = self.graph.add("join", &does, vec![left.node, right.node], fields, operator);
         let node = node.map_err(|error| planner(&error, places))?;
         let slots = columns.into_iter().map(Slot::Column).collect();
-        Ok(Stream { node, schema: Arc::clone(&join.schema), slots, open: None })
+        Ok(Stream { node, schema: Arc::clone(&join.schema), slots, open: None, row: None })
     }
 
     fn side(&mut self, stream: Stream, keys: &[&Expr], places: &[Place<'_>]) -> Lowered<Side> {
@@ -287,6 +291,16 @@ impl Lowering<'_> {
         let text = format!("{keys:?}");
         let exchange = self.graph.add("exchange", &text, vec![node], fields, Operator::Exchange { keys });
         exchange.map_err(|error| planner(&error, places))
+    }
+
+    /// The node for those who answer once, but not before rows that are late by so much.
+    pub(crate) fn hold_back(&mut self, node: usize, by_us: i64, places: &[Place<'_>]) -> Lowered<usize> {
+        if by_us == 0 {
+            return Ok(node);
+        }
+        let fields = self.graph.fields(node);
+        let node = self.graph.add("hold", &by_us.to_string(), vec![node], fields, Operator::HoldBack { by_us });
+        node.map_err(|error| planner(&error, places))
     }
 
     /// Before a table that is written by key: the latest row of each key.

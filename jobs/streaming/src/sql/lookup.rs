@@ -105,7 +105,7 @@ impl Lowering<'_> {
         let added = self.graph.add("lookup", &does, vec![input], fields, Operator::Lookup(Box::new(lookup)));
         let added = added.map_err(|error| planner(&error, places))?;
         let schema = left.schema.join(node.right.schema()).map_err(|error| planner(&error, places))?;
-        Ok(Stream { node: added, schema: Arc::new(schema), slots, open: None })
+        Ok(Stream { node: added, schema: Arc::new(schema), slots, open: None, row: None })
     }
 }
 

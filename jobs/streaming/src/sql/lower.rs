@@ -7,12 +7,15 @@ use super::as_of::AsOfNode;
 use super::catalog::{Catalog, script_table};
 use super::errors::Place;
 use super::graph::Graph;
+use super::late_rows::{Row, check_row};
 use super::nested::{lowered, spelled_field};
 use super::over::First;
 use super::prune::Parts;
 use super::refuse::{at, find};
 use super::shared::SharedNode;
 use super::statements::{Script, TableStatement};
+use super::time::{joined, lateness_us};
+use super::two_phase;
 use super::types::canonical;
 use super::window::WindowNode;
 use crate::dataflow::{Dataflow, Operator, Watermark, Window};
@@ -44,6 +47,8 @@ pub(crate) struct Open {
     pub(crate) time: usize,
     /// Of sessions: columns of the node.
     pub(crate) partition: Vec<usize>,
+    /// For how long after its end it takes rows.
+    pub(crate) lateness_us: i64,
 }
 
 #[derive(Clone, Debug)]
@@ -54,6 +59,8 @@ pub(crate) struct Stream {
     /// Parallel to `schema`.
     pub(crate) slots: Vec<Slot>,
     pub(crate) open: Option<Open>,
+    /// Where late rows are wanted, and every row is one of a table, as it came.
+    pub(crate) row: Option<Row>,
 }
 
 pub(crate) struct Lowering<'a> {
@@ -64,6 +71,10 @@ pub(crate) struct Lowering<'a> {
     /// And of struct columns.
     parts: Parts,
     pub(crate) graph: Graph,
+    /// Whether aggregations begin before their exchange.
+    pub(crate) two_phase: bool,
+    /// Late rows, and which of their columns a table's are.
+    pub(crate) late: Vec<(usize, Row)>,
 }
 
 pub(crate) type Lowered<T> = Result<T, Diagnostic>;
@@ -75,7 +86,15 @@ impl<'a> Lowering<'a> {
         columns: BTreeMap<String, BTreeSet<usize>>,
         parts: Parts,
     ) -> Self {
-        Self { script, catalog, columns, parts, graph: Graph::default() }
+        Self {
+            script,
+            catalog,
+            columns,
+            parts,
+            graph: Graph::default(),
+            two_phase: two_phase::wanted(script),
+            late: Vec::new(),
+        }
     }
 
     pub(crate) fn finish(self) -> Dataflow {
@@ -129,7 +148,7 @@ impl<'a> Lowering<'a> {
                 let node = self.graph.add("union", "", inputs, fields, Operator::Union);
                 let slots = (0..union.schema.fields().len()).map(Slot::Column).collect();
                 let node = node.map_err(|error| planner(&error, places))?;
-                Ok(Stream { node, schema: Arc::clone(&union.schema), slots, open: None })
+                Ok(Stream { node, schema: Arc::clone(&union.schema), slots, open: None, row: None })
             }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate, places),
             LogicalPlan::Unnest(unnest) => self.unnest(unnest, places),
@@ -164,7 +183,8 @@ impl<'a> Lowering<'a> {
         let key = table.name.key();
         let time = self.catalog.times.get(&key);
         let mut def = table.def.clone();
-        if connectors::find(def.connector()).is_some_and(|connector| connector.reads_fields(&def)) {
+        let whole = table.late_rows.is_some();
+        if !whole && connectors::find(def.connector()).is_some_and(|connector| connector.reads_fields(&def)) {
             def.schema = self.parts.narrowed(&key, &def.schema);
         }
         let schema_read = Arc::clone(&def.schema);
@@ -184,6 +204,9 @@ impl<'a> Lowering<'a> {
             // Rows are counted by a column.
             read.insert(0);
         }
+        if whole {
+            read.extend(0..physical.len());
+        }
         let projection: Vec<usize> = read.into_iter().collect();
         let position = |column: &usize| projection.iter().position(|read| read == column);
         let slots = wanted.iter().filter_map(position).map(Slot::Column).collect();
@@ -202,11 +225,12 @@ impl<'a> Lowering<'a> {
             let watermark = watermark.map_err(|error| planner(&error, places))?;
             self.graph.set_watermark(node, watermark);
         }
+        let row = whole.then(|| Row { table: key, columns: (0..projection.len()).collect() });
         let node = match gives {
             Gives::Upserts => self.normalize(node, keys, places)?,
             Gives::Rows | Gives::Changes => node,
         };
-        Ok(Stream { node, schema, slots, open: None })
+        Ok(Stream { node, schema, slots, open: None, row })
     }
 
     fn window(&mut self, window: &WindowNode, schema: DFSchemaRef, places: &[Place<'_>]) -> Lowered<Stream> {
@@ -215,11 +239,11 @@ impl<'a> Lowering<'a> {
             let error = Diagnostic::new("a window of rows that are in a window already is not supported");
             return Err(at(error, find(places, &[&["TUMBLE"], &["HOP"]])));
         }
+        let time = input.schema.index_of_column(&window.time).map_err(|error| planner(&error, places))?;
         if self.graph.changes(input.node) {
-            let error = Diagnostic::new("a window over rows that may be taken back is not supported in a stream yet");
-            let error = error.help("put the window before the join or aggregation that takes rows back");
-            return Err(at(error, find(places, &[&["TUMBLE"], &["HOP"], &["CUMULATE"], &["SESSION"]])));
+            refuse_changes(window, time, places)?;
         }
+        let lateness_us = lateness_us(&window.input, time);
         let columns = std::iter::once(&window.time).chain(&window.partition);
         let indices: PlanResult<Vec<usize>> = columns.map(|column| input.schema.index_of_column(column)).collect();
         let indices = indices.map_err(|error| planner(&error, places))?;
@@ -227,13 +251,15 @@ impl<'a> Lowering<'a> {
         let input = match plain {
             true => input,
             false => {
-                let fields = canonical_fields(input.schema.fields());
-                let slots = (0..input.slots.len()).map(Slot::Column).collect();
-                let schema = Arc::clone(&input.schema);
-                let node = self.materialize(input, Columns { fields, named: false }, None, places)?;
-                Stream { node, slots, schema, open: None }
+                let mut outputs = Outputs::default();
+                let columns = self.all_columns(&input, &mut outputs, places)?;
+                let row = input.row.map(|row| row.through(input.node, &mut outputs, &self.graph));
+                let node = self.outputs(input.node, outputs, places)?;
+                let slots = columns.into_iter().map(Slot::Column).collect();
+                Stream { node, slots, schema: input.schema, open: None, row }
             }
         };
+        check_row(&input, window, time, places)?;
         let column = |index: &usize| match input.slots[*index] {
             Slot::Column(column) => Ok(column),
             _ => Err(defect("a time that is no column", places)),
@@ -241,8 +267,8 @@ impl<'a> Lowering<'a> {
         let mut columns = indices.iter().map(column).collect::<Lowered<Vec<usize>>>()?;
         let time = columns.remove(0);
         let slots = input.slots.into_iter().chain((0..3).map(Slot::Window)).collect();
-        let open = Open { window: window.window, time, partition: columns };
-        Ok(Stream { node: input.node, schema, slots, open: Some(open) })
+        let open = Open { window: window.window, time, partition: columns, lateness_us };
+        Ok(Stream { node: input.node, schema, slots, open: Some(open), row: input.row })
     }
 
     /// `expr`, over the logical columns of `stream`, as one over the columns of its node.
@@ -329,8 +355,9 @@ impl<'a> Lowering<'a> {
                 partition.map(|column| outputs.push(self.graph.column(input.node, *column), "partition")).collect();
             Open { time, partition, ..open }
         });
+        let row = input.row.map(|row| row.through(input.node, &mut outputs, &self.graph));
         let node = self.outputs(input.node, outputs, places)?;
-        Ok(Stream { node, schema, slots, open })
+        Ok(Stream { node, schema, slots, open, row })
     }
 
     /// A node that emits exactly `outputs` of `input`.
@@ -442,11 +469,29 @@ impl<'a> Lowering<'a> {
     }
 }
 
+/// Windows that cannot take rows back out.
+fn refuse_changes(window: &WindowNode, time: usize, places: &[Place<'_>]) -> Lowered<()> {
+    let refuse = |what: &str, words: &[&[&str]]| {
+        let error =
+            Diagnostic::new(format!("{what} over rows that may be taken back is not supported in a stream yet"));
+        let error = error.help("put the window before the join or aggregation that takes rows back");
+        Err(at(error, find(places, words)))
+    };
+    if matches!(window.window, Window::Session { .. }) {
+        return refuse("SESSION", &[&["SESSION"]]);
+    }
+    if joined(&window.input, time) {
+        // What such a join says may be of times that the watermark has passed.
+        return refuse("a window of a join", &[&["TUMBLE"], &["HOP"], &["CUMULATE"]]);
+    }
+    Ok(())
+}
+
 /// What a projection emits. Names matter where rows leave the job, and there alone: between operators a column is known
 /// by its place, and a renamed one is the same.
 pub(crate) struct Columns {
-    fields: Vec<Field>,
-    named: bool,
+    pub(crate) fields: Vec<Field>,
+    pub(crate) named: bool,
 }
 
 /// Expressions for a projection, each once.

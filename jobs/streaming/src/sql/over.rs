@@ -4,7 +4,7 @@
 use super::aggregate::{bind, output_column};
 use super::errors::Place;
 use super::lower::{Lowered, Lowering, Outputs, Slot, Stream, defect, planner};
-use super::time::is_event_time;
+use super::time::{is_event_time, lateness_us};
 use crate::dataflow::{Operator, Order};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field};
@@ -127,7 +127,7 @@ impl Lowering<'_> {
         let node = node.map_err(|error| planner(&error, places))?;
         let last = if rank { Slot::Column(n_columns) } else { Slot::Lazy(lit(1_u64)) };
         let slots = columns.into_iter().map(Slot::Column).chain([last]).collect();
-        let stream = Stream { node, schema: Arc::clone(&first.window.schema), slots, open: None };
+        let stream = Stream { node, schema: Arc::clone(&first.window.schema), slots, open: None, row: None };
         match &first.rest {
             Some(rest) => self.filter(stream, rest, places),
             None => Ok(stream),
@@ -157,6 +157,13 @@ impl Lowering<'_> {
         let keys = self.pushed(&first.params.partition_by, &input, &mut outputs, places)?;
         let order = self.order(&first.params.order_by, &input, &mut outputs, places)?;
         let time = self.settling_time(window, &input, &calls, &order);
+        let late_us = match (time, first.params.order_by.first().map(|by| &by.expr)) {
+            (Some(_), Some(Expr::Column(column))) => {
+                let at = window.input.schema().maybe_index_of_column(column);
+                at.map_or(0, |at| lateness_us(&window.input, at))
+            }
+            _ => 0,
+        };
         let mut does = format!("{keys:?} {order:?} {time:?}");
         let mut placed = Vec::new();
         for (call, name) in &calls {
@@ -178,6 +185,7 @@ impl Lowering<'_> {
         }
         let node = self.outputs(input.node, outputs, places)?;
         let node = self.exchange(node, keys.clone(), places)?;
+        let node = self.hold_back(node, late_us, places)?;
         let mut functions = Vec::new();
         for (call, name) in placed {
             let built = bind(Expr::from(call), |index| self.graph.column(node, index)).and_then(|call| {
@@ -195,7 +203,7 @@ impl Lowering<'_> {
         let operator = Operator::Over { keys, order, functions, time };
         let node = self.graph.add("over", &does, vec![node], fields, operator);
         let node = node.map_err(|error| planner(&error, places))?;
-        Ok(Stream { node, schema: Arc::clone(&window.schema), slots, open: None })
+        Ok(Stream { node, schema: Arc::clone(&window.schema), slots, open: None, row: None })
     }
 
     /// The column of event time when a row's values are final once the watermark has passed it.

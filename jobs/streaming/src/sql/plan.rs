@@ -63,7 +63,7 @@ pub(crate) fn plan_now(
 ) -> Result<Dataflow, Vec<Diagnostic>> {
     let catalog = Catalog::new(script, functions, Some(rules()), None)?;
     let mut planned = Vec::new();
-    let mut errors = Vec::new();
+    let mut errors = super::late_rows::mistakes(script);
     for index in statements {
         let Some(statement) = script.statements.get(*index) else {
             errors.push(Diagnostic::new(format!("there is no statement {index}")));
@@ -82,6 +82,9 @@ pub(crate) fn plan_now(
         if let Err(found) = one.lower(script, &mut lowering) {
             errors.push(found);
         }
+    }
+    if let (Some(one), true) = (planned.first(), errors.is_empty()) {
+        errors.extend(lowering.write_late_rows(script, &one.places).err());
     }
     if errors.is_empty() { Ok(lowering.finish()) } else { Err(errors) }
 }

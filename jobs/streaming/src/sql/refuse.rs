@@ -5,6 +5,8 @@
 use super::errors::Place;
 use super::group_window::grouping_call;
 use super::text::Span;
+use super::time::is_event_time;
+use crate::functions::CURRENT_WATERMARK;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
@@ -23,6 +25,7 @@ pub(crate) fn refusals(plan: &LogicalPlan, places: &[Place<'_>]) -> Result<Vec<D
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
                 found.extend(of_expr(expr, places));
+                found.extend(of_watermark(expr, node, places));
                 if let Expr::ScalarSubquery(subquery)
                 | Expr::Exists(Exists { subquery, .. })
                 | Expr::InSubquery(InSubquery { subquery, .. }) = expr
@@ -94,6 +97,33 @@ fn of_expr(expr: &Expr, places: &[Place<'_>]) -> Option<Diagnostic> {
         }
         _ => None,
     }
+}
+
+/// A call of CURRENT_WATERMARK where there is none to give, or of another column than event time.
+fn of_watermark(expr: &Expr, node: &LogicalPlan, places: &[Place<'_>]) -> Option<Diagnostic> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    if call.func.name() != CURRENT_WATERMARK {
+        return None;
+    }
+    let refuse = |error: Diagnostic| Some(at(error, find(places, &[&[CURRENT_WATERMARK]])));
+    let input = match (node, node.inputs().as_slice()) {
+        (LogicalPlan::Projection(_) | LogicalPlan::Filter(_), [input]) => *input,
+        _ => {
+            let error = Diagnostic::new("CURRENT_WATERMARK belongs in a SELECT list or in WHERE");
+            return refuse(error.help("name it in the SELECT list of a view or subquery, and use that name"));
+        }
+    };
+    let column = match call.args.as_slice() {
+        [Expr::Column(column)] => input.schema().maybe_index_of_column(column),
+        _ => None,
+    };
+    if column.is_some_and(|column| is_event_time(input, column)) {
+        return None;
+    }
+    refuse(
+        Diagnostic::new("the argument of CURRENT_WATERMARK is a column of event time")
+            .help("it is the column of which a table declares WATERMARK FOR column AS …, or a window_time"),
+    )
 }
 
 fn refuse(what: &str, span: Option<Span>) -> Diagnostic {

@@ -8,9 +8,11 @@ use jobs::Diagnostic;
 
 /// All of their manifests are read whenever files that nobody needs are looked for.
 pub const RETAIN_MAX: u32 = 1000;
+/// Whether aggregations begin before rows go to the slice of their key.
+pub(crate) const TWO_PHASE: &str = "optimizer.two_phase";
 
 /// Every key, with what its value is.
-pub const SETTINGS: [(&str, &str); 10] = [
+pub const SETTINGS: [(&str, &str); 11] = [
     ("job.name", "name of the group of jobs in this file"),
     ("job.role", "role whose share the jobs use"),
     ("job.parallelism", "number of tasks of each stream job"),
@@ -21,6 +23,7 @@ pub const SETTINGS: [(&str, &str); 10] = [
     ("checkpoint.dir", "folder of the checkpoints, or s3://bucket/prefix"),
     ("checkpoint.retain", "number of checkpoints that are kept"),
     ("state.memory", "memory that the state of each task may take, for example 128MiB"),
+    (TWO_PHASE, "on, off, or auto: aggregations of several slices begin before their exchange"),
 ];
 
 /// After `SET`.
@@ -93,6 +96,14 @@ fn check(setting: &Setting) -> Parsed<()> {
             let word = value.to_ascii_lowercase().replace('_', "-");
             if !known.contains(&word.as_str()) {
                 return Err(Diagnostic::new(format!("unknown restart policy '{value}'"))
+                    .at(setting.value_span)
+                    .suggest(value, known));
+            }
+        }
+        TWO_PHASE => {
+            let known = ["auto", "on", "off"];
+            if !known.contains(&value.to_ascii_lowercase().as_str()) {
+                return Err(Diagnostic::new(format!("'{value}' is no way of aggregation"))
                     .at(setting.value_span)
                     .suggest(value, known));
             }

@@ -75,6 +75,11 @@ impl Script {
                     }
                 }
             }
+            for late in super::late_rows::written(self, reads.iter()) {
+                if !writes.contains(&late) {
+                    writes.push(late);
+                }
+            }
             let first = writes.first().cloned().unwrap_or_else(|| "main".into());
             let taken =
                 jobs.iter().any(|job| job.name() == Some(&first)) || self.models().any(|(_, m)| m.name.text == first);

@@ -74,6 +74,10 @@ pub struct TableStatement {
     pub def: TableDef,
     /// From the option `watermark.idle`, which is the engine's and not the connector's.
     pub idle_ms: Option<u64>,
+    /// From the option `allowed_lateness`: for how long windows over its event time still take rows after their end.
+    pub lateness_us: i64,
+    /// From the option `late_rows`: the table that gets its rows that come too late for a window, with its place.
+    pub late_rows: Option<Name>,
     /// From the options `lookup.cache.*`, which are the engine's too.
     pub lookup_cache: Option<LookupCache>,
 }

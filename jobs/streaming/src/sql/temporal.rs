@@ -102,7 +102,13 @@ impl Lowering<'_> {
         let joined = self.graph.add("temporal", &does, inputs, fields, Operator::Temporal(join));
         let joined = joined.map_err(|error| planner(&error, places))?;
         let columns = left.columns.into_iter().chain(right.columns.into_iter().map(|column| n_left + column));
-        Ok(Stream { node: joined, schema: Arc::new(schema), slots: columns.map(Slot::Column).collect(), open: None })
+        Ok(Stream {
+            node: joined,
+            schema: Arc::new(schema),
+            slots: columns.map(Slot::Column).collect(),
+            open: None,
+            row: None,
+        })
     }
 
     fn keyed(&mut self, stream: Stream, keys: &[Expr], places: &[Place<'_>]) -> Lowered<Side> {

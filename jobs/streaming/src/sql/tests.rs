@@ -2,6 +2,7 @@
 
 mod as_of;
 mod describing;
+mod event_time;
 mod functions;
 mod json;
 mod lives;

@@ -7,10 +7,12 @@ use super::as_of::AsOfNode;
 use super::catalog::script_table;
 use super::join::bounds;
 use super::shared::SharedNode;
+use super::statements::TableStatement;
 use super::unnest::passed_on;
 use super::window::WindowNode;
 use datafusion::common::JoinType;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan};
+use std::sync::Arc;
 
 /// Whether output column `index` of `plan` is event time.
 pub(crate) fn is_event_time(plan: &LogicalPlan, index: usize) -> bool {
@@ -45,6 +47,86 @@ pub(crate) fn is_event_time(plan: &LogicalPlan, index: usize) -> bool {
         _ => match (WindowNode::of(plan), SharedNode::of(plan)) {
             (Some(node), _) => index < node.input.schema().fields().len() && is_event_time(&node.input, index),
             (None, Some(node)) => is_event_time(&node.input, index),
+            (None, None) => false,
+        },
+    }
+}
+
+/// For how long rows of the event time in output column `index` may come late and still count. What waits for them
+/// already (an aggregation, a join with bounds) leaves no more to wait for.
+pub(crate) fn lateness_us(plan: &LogicalPlan, index: usize) -> i64 {
+    match plan {
+        LogicalPlan::TableScan(scan) => script_table(scan).map_or(0, |table| table.statement.lateness_us),
+        LogicalPlan::Projection(projection) => match below(&projection.expr[index], &projection.input) {
+            Some(at) => lateness_us(&projection.input, at),
+            // The event time of such a table may be a computed column.
+            None => match projection.input.as_ref() {
+                LogicalPlan::TableScan(scan) => script_table(scan).map_or(0, |table| table.statement.lateness_us),
+                _ => 0,
+            },
+        },
+        LogicalPlan::SubqueryAlias(alias) => lateness_us(&alias.input, index),
+        LogicalPlan::Filter(filter) => lateness_us(&filter.input, index),
+        LogicalPlan::Union(union) => union.inputs.iter().map(|input| lateness_us(input, index)).max().unwrap_or(0),
+        LogicalPlan::Unnest(unnest) => passed_on(unnest, index).map_or(0, |at| lateness_us(&unnest.input, at)),
+        _ => match (WindowNode::of(plan), SharedNode::of(plan)) {
+            (Some(node), _) if index < node.input.schema().fields().len() => lateness_us(&node.input, index),
+            (None, Some(node)) => lateness_us(&node.input, index),
+            _ => 0,
+        },
+    }
+}
+
+/// The table whose event time output column `index` is and whose late rows are wanted, if one is among those whose rows
+/// it may be.
+pub(crate) fn late_rows_of(plan: &LogicalPlan, index: usize) -> Option<Arc<TableStatement>> {
+    let of_scan = |plan: &LogicalPlan| match plan {
+        LogicalPlan::TableScan(scan) => {
+            script_table(scan).map(|table| Arc::clone(&table.statement)).filter(|table| table.late_rows.is_some())
+        }
+        _ => None,
+    };
+    match plan {
+        LogicalPlan::TableScan(_) => of_scan(plan),
+        LogicalPlan::Projection(projection) => match below(&projection.expr[index], &projection.input) {
+            Some(at) => late_rows_of(&projection.input, at),
+            None => of_scan(&projection.input),
+        },
+        LogicalPlan::SubqueryAlias(alias) => late_rows_of(&alias.input, index),
+        LogicalPlan::Filter(filter) => late_rows_of(&filter.input, index),
+        LogicalPlan::Union(union) => union.inputs.iter().find_map(|input| late_rows_of(input, index)),
+        LogicalPlan::Unnest(unnest) => passed_on(unnest, index).and_then(|at| late_rows_of(&unnest.input, at)),
+        _ => match (WindowNode::of(plan), SharedNode::of(plan)) {
+            (Some(node), _) if index < node.input.schema().fields().len() => late_rows_of(&node.input, index),
+            (None, Some(node)) => late_rows_of(&node.input, index),
+            _ => None,
+        },
+    }
+}
+
+/// Whether the event time in output column `index` comes out of a join.
+pub(crate) fn joined(plan: &LogicalPlan, index: usize) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            below(&projection.expr[index], &projection.input).is_some_and(|at| joined(&projection.input, at))
+        }
+        LogicalPlan::SubqueryAlias(alias) => joined(&alias.input, index),
+        LogicalPlan::Filter(filter) => joined(&filter.input, index),
+        LogicalPlan::Union(union) => union.inputs.iter().any(|input| joined(input, index)),
+        LogicalPlan::Unnest(unnest) => passed_on(unnest, index).is_some_and(|at| joined(&unnest.input, at)),
+        LogicalPlan::Aggregate(aggregate) => {
+            let column = aggregate.group_expr.get(index).and_then(|expr| below(expr, &aggregate.input));
+            column.is_some_and(|at| joined(&aggregate.input, at))
+        }
+        LogicalPlan::Join(_) => true,
+        _ => match (WindowNode::of(plan), SharedNode::of(plan)) {
+            (Some(node), _) => {
+                let n_columns = node.input.schema().fields().len();
+                let time = node.input.schema().maybe_index_of_column(&node.time);
+                let at = if index < n_columns { Some(index) } else { time };
+                at.is_some_and(|at| joined(&node.input, at))
+            }
+            (None, Some(node)) => joined(&node.input, index),
             (None, None) => false,
         },
     }

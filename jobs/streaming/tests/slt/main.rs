@@ -1,6 +1,6 @@
 //! SQL by example: every query of `cases/*.slt` with the rows that it must give, as a batch, as a stream at two
 //! parallelisms, and as a stream that stops in the middle and goes on from its checkpoint, with memory for its state and
-//! without.
+//! without, and with aggregations in two phases.
 //!
 //! `SMACK_REGENERATE=1` writes the batch's answers into the files; `SMACK_SEED=17` cuts batches at other places. A word
 //! on the command line runs the files and modes with it in their name: `cargo test -p streaming --test slt joins`.

@@ -41,9 +41,12 @@ pub enum Mode {
     Restored,
     /// As [`Mode::Restored`], with so little memory that state lies on disk.
     Spilled,
+    /// As [`Mode::Restored`], with aggregations in two phases.
+    TwoPhase,
 }
 
-pub const MODES: [Mode; 5] = [Mode::Batch, Mode::Stream(1, 1), Mode::Stream(2, 2), Mode::Restored, Mode::Spilled];
+pub const MODES: [Mode; 6] =
+    [Mode::Batch, Mode::Stream(1, 1), Mode::Stream(2, 2), Mode::Restored, Mode::Spilled, Mode::TwoPhase];
 
 /// Tasks and slices of a restored job's two lives.
 const LIVES: [[(u32, u32); 2]; 4] = [[(1, 1), (2, 2)], [(2, 2), (1, 1)], [(1, 2), (1, 3)], [(2, 1), (1, 2)]];
@@ -55,6 +58,7 @@ impl Mode {
             Self::Stream(tasks, slices) => format!("stream_{tasks}x{slices}"),
             Self::Restored => "restored".to_string(),
             Self::Spilled => "spilled".to_string(),
+            Self::TwoPhase => "two_phase".to_string(),
         }
     }
 
@@ -62,7 +66,7 @@ impl Mode {
     fn checkpoint_interval_ms(self) -> u64 {
         match self {
             Self::Stream(2, 2) | Self::Spilled => 20,
-            Self::Batch | Self::Stream(..) | Self::Restored => 0,
+            Self::Batch | Self::Stream(..) | Self::Restored | Self::TwoPhase => 0,
         }
     }
 
@@ -145,9 +149,11 @@ impl World {
         let mut total = (0, 0);
         for node in &dataflow.nodes {
             if let Operator::Source { table, .. } = &node.operator {
-                let path = self.folder.path().join(&table.name);
+                // Tables of other names may be declared over the same files.
+                let path = table.option("path").unwrap_or(&table.name);
+                let rows = self.rows.get(path).ok_or_else(|| failure(format!("no rows of {path}")))?;
+                let path = self.folder.path().join(path);
                 let n_splits = std::fs::read_dir(path).map_err(failure)?.count();
-                let rows = self.rows.get(&table.name).ok_or_else(|| failure(format!("no rows of {}", table.name)))?;
                 total = (total.0 + n_splits, total.1 + rows);
             }
         }
@@ -174,11 +180,12 @@ impl DB for Database {
 
     fn run(&mut self, sql: &str) -> Result<DBOutput<Kind>, Failure> {
         let sql = sql.trim().trim_end_matches(';');
-        let text = format!("{};\n{sql}", self.script);
+        let set = if self.mode == Mode::TwoPhase { "SET optimizer.two_phase = 'on';\n" } else { "" };
+        let text = format!("{set}{};\n{sql}", self.script);
         match sql.split_whitespace().next().map(str::to_uppercase).as_deref() {
             Some("CREATE") => {
                 parse(&text).map_err(mistakes)?;
-                self.script = text;
+                self.script = text[set.len()..].to_string();
                 Ok(DBOutput::StatementComplete(0))
             }
             // Where rows go is another test's matter.
@@ -236,7 +243,7 @@ impl Database {
                 expect(outcome, Outcome::Finished)?;
                 batches
             }
-            Mode::Restored | Mode::Spilled => self.restored(&dataflow, seed)?,
+            Mode::Restored | Mode::Spilled | Mode::TwoPhase => self.restored(&dataflow, seed)?,
         };
         answer(&schema, &batches, changes).map_err(failure)
     }

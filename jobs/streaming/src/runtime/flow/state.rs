@@ -6,7 +6,7 @@ use crate::runtime::Error;
 use crate::runtime::budget::Held;
 use crate::runtime::operators::paged::{self, Paged};
 use crate::runtime::operators::plan;
-use crate::runtime::operators::stateful::{Gathered, Output, Stateful, When, external};
+use crate::runtime::operators::stateful::{Gathered, Stateful, When, external};
 use crate::runtime::shared::Shared;
 use crate::runtime::watermark::Progress;
 use crate::state::file;
@@ -90,7 +90,7 @@ impl Flow {
         let allowed = self.budget.allot(&held);
         for (node, bytes) in nodes.into_iter().zip(allowed) {
             if let Running::Stateful(operator) = &mut self.operators[node] {
-                let mut out = Output::default();
+                let mut out = self.graph.output(node);
                 let outer = self.meter.enter(node);
                 operator.fit(bytes, &mut out).map_err(self.shared.operator_error(node))?;
                 self.meter.leave(outer);
@@ -107,7 +107,7 @@ impl Flow {
             if let Running::Stateful(operator) = &mut self.operators[node]
                 && operator.can_spill()
             {
-                let mut out = Output::default();
+                let mut out = self.graph.output(node);
                 let outer = self.meter.enter(node);
                 let caught_up = operator.catch_up(When::Worthwhile, &mut out);
                 self.meter.leave(outer);
@@ -126,7 +126,7 @@ impl Flow {
     pub(super) fn settle(&mut self, node: usize) -> Result<(), Error> {
         loop {
             let Running::Stateful(operator) = &mut self.operators[node] else { return Ok(()) };
-            let mut out = Output::default();
+            let mut out = self.graph.output(node);
             let outer = self.meter.enter(node);
             let caught_up = operator.flush(&mut out).and_then(|()| operator.catch_up(When::Now, &mut out));
             self.meter.leave(outer);

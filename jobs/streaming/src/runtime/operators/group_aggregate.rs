@@ -80,6 +80,8 @@ pub struct GroupAggregate {
     /// Since the last snapshot, up to the last flush.
     touched: Touched,
     watermark_us: i64,
+    /// What the watermark was when all was said.
+    said_us: i64,
 }
 
 impl GroupAggregate {
@@ -112,6 +114,7 @@ impl GroupAggregate {
             n_dead: 0,
             touched: Touched::default(),
             watermark_us: i64::MIN,
+            said_us: i64::MIN,
         };
         if operator.has_only_group() {
             // It has a row although no rows may ever come for it.
@@ -119,6 +122,12 @@ impl GroupAggregate {
             operator.pending.touch(&[0], |_| false);
         }
         Ok(operator)
+    }
+
+    /// Takes all that is there for unsaid: the next flush says it.
+    pub fn unsay(&mut self) {
+        let groups: Vec<usize> = (0..self.keys.len()).collect();
+        self.pending.touch(&groups, |_| false);
     }
 
     /// Whether this slice holds the only group that there is without keys.
@@ -230,6 +239,7 @@ impl Stateful for GroupAggregate {
     }
 
     fn flush(&mut self, out: &mut Output) -> Result<()> {
+        self.said_us = self.watermark_us;
         if self.pending.is_empty() {
             self.pending.n_rows = 0;
             return Ok(());
@@ -271,8 +281,9 @@ impl Stateful for GroupAggregate {
         self.pending.n_rows.max(usize::from(!self.pending.is_empty()))
     }
 
+    /// What is kept back may be of any time since all was said.
     fn output_watermark_us(&self) -> i64 {
-        self.watermark_us
+        if self.pending.is_empty() { self.watermark_us } else { self.said_us }
     }
 
     fn snapshot(&mut self, scope: Scope) -> Result<Snapshot> {
@@ -282,7 +293,7 @@ impl Stateful for GroupAggregate {
     }
 
     fn restore(&mut self, watermark_us: i64, tables: BTreeMap<String, RecordBatch>) -> Result<()> {
-        self.watermark_us = watermark_us;
+        (self.watermark_us, self.said_us) = (watermark_us, watermark_us);
         self.load(&tables)?;
         if tables.values().any(|rows| rows.num_rows() > 0) {
             // What was written down had been said; that holds for the only group too.

@@ -4,7 +4,9 @@
 //! takes rows, [`Frozen`] is plain columns, which can be written to a checkpoint, merged any number of times, and come
 //! back to life when another row arrives. Freezing for a checkpoint costs a table that gets no more rows nothing later.
 
-use arrow::array::{ArrayRef, BooleanArray};
+use crate::runtime::operators::{evaluate, evaluate_predicate};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::error::Result;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
@@ -76,6 +78,56 @@ impl Frozen {
     }
 }
 
+/// The rows of a batch, as groups take them.
+#[derive(Debug)]
+pub struct Inputs {
+    keys: Vec<ArrayRef>,
+    n_rows: usize,
+    /// By aggregate, see [`Aggregation::arguments`].
+    arguments: Vec<Vec<ArrayRef>>,
+    /// By aggregate; they hold no nulls.
+    filters: Vec<Option<BooleanArray>>,
+}
+
+impl Inputs {
+    pub fn evaluate(
+        batch: &RecordBatch,
+        keys: &[usize],
+        arguments: &[Vec<Arc<dyn PhysicalExpr>>],
+        filters: &[Option<Arc<dyn PhysicalExpr>>],
+    ) -> Result<Self> {
+        let all = |exprs: &Vec<Arc<dyn PhysicalExpr>>| exprs.iter().map(|expr| evaluate(expr, batch)).collect();
+        let filter = |filter: &Option<Arc<dyn PhysicalExpr>>| {
+            filter.as_ref().map(|predicate| evaluate_predicate(predicate, batch)).transpose()
+        };
+        Ok(Self {
+            keys: keys.iter().map(|key| Arc::clone(batch.column(*key))).collect(),
+            n_rows: batch.num_rows(),
+            arguments: arguments.iter().map(all).collect::<Result<_>>()?,
+            filters: filters.iter().map(filter).collect::<Result<_>>()?,
+        })
+    }
+
+    pub fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    pub fn take(&self, rows: Vec<u32>) -> Result<Self> {
+        let n_rows = rows.len();
+        let rows = UInt32Array::from(rows);
+        let some = |column: &ArrayRef| Ok(take(column, &rows, None)?);
+        let mask = |mask: &Option<BooleanArray>| {
+            mask.as_ref().map(|mask| Ok(take(mask, &rows, None)?.as_boolean().clone())).transpose()
+        };
+        Ok(Self {
+            keys: self.keys.iter().map(some).collect::<Result<_>>()?,
+            n_rows,
+            arguments: self.arguments.iter().map(|of| of.iter().map(some).collect()).collect::<Result<_>>()?,
+            filters: self.filters.iter().map(mask).collect::<Result<_>>()?,
+        })
+    }
+}
+
 /// Groups that take rows.
 pub struct Live {
     aggregation: Arc<Aggregation>,
@@ -122,6 +174,10 @@ impl Live {
             accumulator.update_batch(arguments, &self.groups, filter.as_ref(), self.n_groups)?;
         }
         Ok(())
+    }
+
+    pub fn update_with(&mut self, inputs: &Inputs) -> Result<()> {
+        self.update(&inputs.keys, inputs.n_rows, &inputs.arguments, &inputs.filters)
     }
 
     /// By row of what came last: its group, counted from 0 in the order in which groups were first seen.

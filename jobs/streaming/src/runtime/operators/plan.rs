@@ -3,6 +3,7 @@
 use super::changes;
 use super::group_aggregate::{self, GroupAggregate};
 use super::join::{self, Join};
+use super::local_aggregate::{self, LocalAggregate};
 use super::normalize::{self, Normalize};
 use super::over::{self, Over};
 use super::session::{self, SessionAggregate};
@@ -10,6 +11,7 @@ use super::stateful::Stateful;
 use super::temporal::{self, TemporalJoin};
 use super::top_n::{self, TopN};
 use super::upsert::{self, Upsert};
+use super::window::updating::{self, UpdatingWindows};
 use super::window::{self, WindowAggregate};
 use crate::dataflow::{Dataflow, Node, Operator, Window};
 use arrow::datatypes::{Schema, SchemaRef};
@@ -22,21 +24,54 @@ pub fn make(dataflow: &Dataflow, at: usize, slot: u32) -> Result<Option<Box<dyn 
     let output = || Arc::clone(&node.schema);
     let from = |input: usize| &dataflow.nodes[node.inputs[input]];
     let operator: Box<dyn Stateful> = match &node.operator {
-        Operator::WindowAggregate { window: Window::Session { gap_us }, time, keys, aggregates, filters } => {
-            Box::new(SessionAggregate::new(session::Spec {
-                gap_us: *gap_us,
+        Operator::WindowAggregate {
+            window: Window::Session { gap_us },
+            time,
+            keys,
+            aggregates,
+            filters,
+            lateness_us,
+            ..
+        } => Box::new(SessionAggregate::new(session::Spec {
+            gap_us: *gap_us,
+            time: *time,
+            keys: keys.clone(),
+            aggregates: aggregates.clone(),
+            filters: filters.clone(),
+            lateness_us: *lateness_us,
+            input: Arc::clone(&from(0).schema),
+            output: output(),
+        })?),
+        Operator::WindowAggregate { window, time, keys, aggregates, filters, lateness_us, .. }
+            if *lateness_us > 0 || from(0).changes =>
+        {
+            Box::new(UpdatingWindows::new(updating::Spec {
+                window: *window,
                 time: *time,
                 keys: keys.clone(),
                 aggregates: aggregates.clone(),
                 filters: filters.clone(),
+                lateness_us: *lateness_us,
+                input: Arc::clone(&from(0).schema),
+                changes: from(0).changes,
+                output: with_weight(node),
+            })?)
+        }
+        Operator::WindowAggregate { window, time, keys, aggregates, filters, partial, .. } => {
+            Box::new(WindowAggregate::new(window::Spec {
+                window: *window,
+                time: *time,
+                keys: keys.clone(),
+                aggregates: aggregates.clone(),
+                filters: filters.clone(),
+                partial: *partial,
                 input: Arc::clone(&from(0).schema),
                 output: output(),
             })?)
         }
-        Operator::WindowAggregate { window, time, keys, aggregates, filters } => {
-            Box::new(WindowAggregate::new(window::Spec {
+        Operator::LocalAggregate { window, keys, aggregates, filters } => {
+            Box::new(LocalAggregate::new(local_aggregate::Spec {
                 window: *window,
-                time: *time,
                 keys: keys.clone(),
                 aggregates: aggregates.clone(),
                 filters: filters.clone(),
@@ -106,6 +141,8 @@ pub fn make(dataflow: &Dataflow, at: usize, slot: u32) -> Result<Option<Box<dyn 
         | Operator::Filter { .. }
         | Operator::Unnest { .. }
         | Operator::Exchange { .. }
+        | Operator::LateRows { .. }
+        | Operator::HoldBack { .. }
         | Operator::Lookup(_)
         | Operator::Union
         | Operator::Sink { .. }
@@ -133,6 +170,9 @@ pub fn keys(dataflow: &Dataflow, at: usize) -> Option<Vec<Vec<usize>>> {
         | Operator::Filter { .. }
         | Operator::Unnest { .. }
         | Operator::Exchange { .. }
+        | Operator::LocalAggregate { .. }
+        | Operator::LateRows { .. }
+        | Operator::HoldBack { .. }
         | Operator::Lookup(_)
         | Operator::Union
         | Operator::Sink { .. }

@@ -10,12 +10,17 @@
 //! within a session that is still open. It cannot begin such a session earlier: its start has been promised to those who
 //! read it, and what is late must not depend on the order of rows between two watermarks.
 //!
+//! With allowed lateness sessions are kept for that long after their end, with the answers that are out, and a late row, or
+//! sessions that it makes one, lets them be answered again ([`answers`]): what is written above about sessions that are over
+//! holds of those that end a lateness before the watermark.
+//!
 //! Invariant: what is emitted depends on the rows and the watermarks alone, not on how rows were cut into batches, on
 //! the number of slices, or on a checkpoint and restore in between.
 //!
 //! Snapshots: a key is touched when a row comes for it. A session that is over goes only because event time passes: its
 //! rows say until when they count, those written before it grew or became part of another one no longer than the last.
 
+use crate::runtime::operators::changes;
 use crate::runtime::operators::encoding::Encoding;
 use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema, external};
 use crate::runtime::operators::touched::Selection;
@@ -23,6 +28,7 @@ use crate::runtime::operators::window::{BATCH_ROWS, TIME_LIMIT_US};
 use crate::runtime::operators::{evaluate, evaluate_predicate};
 use crate::state::chain::with_until;
 use crate::state::hash;
+use answers::Answers;
 use arrow::array::{
     Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array, UInt64Array,
 };
@@ -32,14 +38,15 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use layers::Layers;
-use open::{Closed, Listed, Open};
+use open::{Listed, Open};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod answers;
 mod layers;
 mod open;
 
-/// The state's only table.
+/// The table of sessions; with lateness there is one of answers too.
 const SESSIONS: &str = "sessions";
 
 /// How the operator was planned; see `Operator::WindowAggregate`.
@@ -50,7 +57,9 @@ pub struct Spec {
     pub keys: Vec<usize>,
     pub aggregates: Vec<Arc<AggregateFunctionExpr>>,
     pub filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    pub lateness_us: i64,
     pub input: SchemaRef,
+    /// Keys, start, end, one column per aggregate, with lateness the weight.
     pub output: SchemaRef,
 }
 
@@ -63,6 +72,8 @@ pub struct SessionAggregate {
     key_types: Vec<DataType>,
     open: Open,
     layers: Layers,
+    /// With allowed lateness.
+    answers: Option<Answers>,
     /// Sessions that end at or before this were emitted.
     watermark_us: i64,
 }
@@ -72,6 +83,10 @@ impl SessionAggregate {
         if spec.gap_us <= 0 || spec.gap_us > TIME_LIMIT_US / 2 {
             return Err(DataFusionError::Plan(format!("sessions with a gap of {} µs are not possible", spec.gap_us)));
         }
+        if !(0..TIME_LIMIT_US / 2).contains(&spec.lateness_us) {
+            return Err(DataFusionError::Plan(format!("a lateness of {} µs is not possible", spec.lateness_us)));
+        }
+        let answers = if spec.lateness_us > 0 { Some(Answers::new(&spec.output, spec.keys.len())?) } else { None };
         let key_types: Vec<DataType> = spec.keys.iter().map(|key| spec.input.field(*key).data_type().clone()).collect();
         let keys = if key_types.is_empty() { None } else { Some(Encoding::new(key_types.clone(), &[])?) };
         let layers = Layers::new(spec.aggregates.clone())?;
@@ -79,8 +94,9 @@ impl SessionAggregate {
             arguments: layers.aggregation().arguments(),
             keys,
             key_types,
-            open: Open::new(spec.gap_us),
+            open: Open::new(spec.gap_us, answers.is_some()),
             layers,
+            answers,
             watermark_us: i64::MIN,
             spec,
         })
@@ -117,11 +133,16 @@ impl Stateful for SessionAggregate {
             return Ok(());
         }
         self.watermark_us = watermark_us;
-        let closed = self.open.close(watermark_us);
-        for closed in closed.chunks(BATCH_ROWS) {
+        if self.answers.is_some() {
+            self.open.advance(watermark_us);
+            self.answer(out)?;
+        }
+        let closed = self.open.close(self.settled_us());
+        for closed in closed.chunks(BATCH_ROWS).filter(|_| self.answers.is_none()) {
             let fragments = closed.iter().map(|closed| closed.session.fragments.as_slice());
             let results = self.layers.finish(fragments)?;
-            out.batches.push(self.output(closed, results)?);
+            let times = closed.iter().map(|closed| (closed.session.first, closed.session.last)).collect();
+            out.batches.push(self.output(closed.iter().map(|closed| &*closed.key), times, results, None)?);
         }
         if !closed.is_empty() && self.layers.worth_compacting(self.open.n_sessions()) {
             self.layers.compact(self.open.fragments_mut(None))?;
@@ -132,13 +153,22 @@ impl Stateful for SessionAggregate {
     /// A session that is still to come out begins with a row that is still to come, less than a gap before the
     /// watermark, or is open now.
     fn output_watermark_us(&self) -> i64 {
-        match self.watermark_us {
-            i64::MIN | i64::MAX => self.watermark_us,
-            watermark_us => {
-                let next = watermark_us.saturating_sub(self.spec.gap_us).saturating_add(1);
+        match self.settled_us() {
+            i64::MIN => i64::MIN,
+            i64::MAX => i64::MAX,
+            settled_us => {
+                let next = settled_us.saturating_sub(self.spec.gap_us).saturating_add(1);
                 self.open.first_start().map_or(next, |first| first.min(next))
             }
         }
+    }
+
+    fn flush(&mut self, out: &mut Output) -> Result<()> {
+        self.answer(out)
+    }
+
+    fn n_pending(&self) -> usize {
+        self.open.n_touched()
     }
 
     fn snapshot(&mut self, scope: Scope) -> Result<Snapshot> {
@@ -146,17 +176,20 @@ impl Stateful for SessionAggregate {
         let keys = self.key_columns(touched.iter().map(|key| &**key))?;
         let hashes = hash::hash_rows(&keys, touched.len()).map_err(external)?;
         self.open.settle(&touched, &hashes);
+        // Answers are given whole, and so are the sessions that they belong to.
+        let scope = if self.answers.is_some() { Scope::All } else { scope };
         let selection = Selection::new(scope, hashes, self.open.n_keys());
         let schema = with_until(&self.state_schema());
         let listed = self.open.list(selection.as_ref());
         let mut tables = Vec::new();
         if !listed.is_empty() {
+            let kept_us = self.spec.gap_us + self.spec.lateness_us;
             let column = |of: fn(&Listed, i64) -> i64| -> ArrayRef {
-                Arc::new(listed.iter().map(|listed| Some(of(listed, self.spec.gap_us))).collect::<Int64Array>())
+                Arc::new(listed.iter().map(|listed| Some(of(listed, kept_us))).collect::<Int64Array>())
             };
             let mut columns: Vec<ArrayRef> = vec![
                 Arc::new(listed.iter().map(|listed| Some(listed.hash)).collect::<UInt64Array>()),
-                column(|listed, gap_us| listed.last + gap_us),
+                column(|listed, kept_us| listed.last + kept_us),
             ];
             columns.extend(self.key_columns(listed.iter().map(|listed| &*listed.key))?);
             columns.extend([column(|listed, _| listed.first), column(|listed, _| listed.last)]);
@@ -172,6 +205,7 @@ impl Stateful for SessionAggregate {
         if self.layers.worth_compacting(self.open.n_sessions()) {
             self.layers.compact(self.open.fragments_mut(None))?;
         }
+        tables.extend(self.answers.as_ref().map(|answers| answers.save(&self.open)).transpose()?);
         Ok(Snapshot { touched: selection.map(Selection::into_sorted), tables })
     }
 
@@ -189,6 +223,10 @@ impl Stateful for SessionAggregate {
             let key = keys.as_ref().map_or(&[][..], |keys| keys.row(row).data());
             self.open.restore(key, hashes[row], (first.value(row), last.value(row)), fragment);
         }
+        if let Some(answers) = &self.answers {
+            answers.load(tables.remove(answers::TABLE), self.keys.as_ref(), &mut self.open)?;
+        }
+        self.open.restored(watermark_us);
         Ok(())
     }
 
@@ -197,11 +235,22 @@ impl Stateful for SessionAggregate {
     }
 
     fn timing(&self) -> Timing {
-        Timing { due_us: self.open.next_check(), from_us: self.open.first_start().unwrap_or(i64::MAX) }
+        // Sessions go a lateness after their ends.
+        let gone_us = self.open.next_check().map(|check_us| check_us.saturating_add(self.spec.lateness_us));
+        let due_us = gone_us.into_iter().chain(self.open.next_due()).min();
+        Timing { due_us, from_us: self.open.first_start().unwrap_or(i64::MAX) }
     }
 }
 
 impl SessionAggregate {
+    /// Sessions that end at or before this take no more rows.
+    fn settled_us(&self) -> i64 {
+        match self.watermark_us {
+            i64::MAX => i64::MAX,
+            watermark_us => watermark_us.saturating_sub(self.spec.lateness_us),
+        }
+    }
+
     /// The rows that belong to sessions, and their fragments in the live layer.
     fn assign(&mut self, batch: &RecordBatch, out: &mut Output) -> Result<(Vec<u32>, Vec<u64>)> {
         let column = batch.column(self.spec.time);
@@ -210,6 +259,8 @@ impl SessionAggregate {
         };
         let keys: Vec<ArrayRef> = self.spec.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
         let keys = self.keys.as_ref().map(|encoding| encoding.encode(&keys)).transpose()?;
+        let settled_us = self.settled_us();
+        let mut late = Vec::new();
         let (mut rows, mut fragments) = (Vec::with_capacity(batch.num_rows()), Vec::with_capacity(batch.num_rows()));
         for row in 0..batch.num_rows() {
             let time = times.value(row);
@@ -218,14 +269,15 @@ impl SessionAggregate {
                 continue;
             }
             let key = keys.as_ref().map_or(&[][..], |keys| keys.row(row).data());
-            match self.open.place(key, time, self.watermark_us, &mut self.layers) {
+            match self.open.place(key, time, settled_us, &mut self.layers) {
                 Some(fragment) => {
                     rows.push(row as u32);
                     fragments.push(u64::from(fragment));
                 }
-                None => out.n_late += 1,
+                None => late.push(row as u32),
             }
         }
+        out.come_late(batch, late)?;
         Ok((rows, fragments))
     }
 
@@ -233,8 +285,15 @@ impl SessionAggregate {
         self.keys.as_ref().map_or(Ok(Vec::new()), |encoding| encoding.decode(keys))
     }
 
-    fn output(&self, closed: &[Closed], results: Vec<ArrayRef>) -> Result<RecordBatch> {
-        let mut columns = self.key_columns(closed.iter().map(|closed| &*closed.key))?;
+    /// Sessions with their first and last times and results, and with lateness a weight.
+    fn output<'a>(
+        &'a self,
+        keys: impl Iterator<Item = &'a [u8]>,
+        times: Vec<(i64, i64)>,
+        results: Vec<ArrayRef>,
+        weight: Option<i8>,
+    ) -> Result<RecordBatch> {
+        let mut columns = self.key_columns(keys)?;
         let n_keys = columns.len();
         let bound = |at: usize, times: TimestampMicrosecondArray| -> ArrayRef {
             match self.spec.output.field(at).data_type() {
@@ -242,11 +301,12 @@ impl SessionAggregate {
                 _ => Arc::new(times),
             }
         };
-        let starts = closed.iter().map(|closed| Some(closed.session.first));
-        let ends = closed.iter().map(|closed| Some(closed.session.last + self.spec.gap_us));
+        let starts = times.iter().map(|(first, _)| Some(*first));
+        let ends = times.iter().map(|(_, last)| Some(last + self.spec.gap_us));
         columns.push(bound(n_keys, starts.collect()));
         columns.push(bound(n_keys + 1, ends.collect()));
         columns.extend(results);
+        columns.extend(weight.map(|weight| changes::all(weight, times.len())));
         Ok(RecordBatch::try_new(Arc::clone(&self.spec.output), columns)?)
     }
 

@@ -7,8 +7,8 @@
 use crate::state::chain;
 use crate::state::file::{Contents, Rows};
 use crate::state::hash;
-use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::SchemaRef;
 use datafusion::error::{DataFusionError, Result};
 use std::collections::BTreeMap;
@@ -122,8 +122,23 @@ pub struct Output {
     pub batches: Vec<RecordBatch>,
     /// Rows that came after what they belong to was settled.
     pub n_late: u64,
+    /// Whether those of windows are wanted too.
+    pub wants_late: bool,
+    /// They, as the operator got them.
+    pub late: Vec<RecordBatch>,
     /// Rows without a usable event time where one is needed.
     pub n_timeless: u64,
+}
+
+impl Output {
+    /// These rows of a batch came after what they belong to was settled.
+    pub fn come_late(&mut self, batch: &RecordBatch, rows: Vec<u32>) -> Result<()> {
+        self.n_late += rows.len() as u64;
+        if self.wants_late && !rows.is_empty() {
+            self.late.push(take_record_batch(batch, &UInt32Array::from(rows))?);
+        }
+        Ok(())
+    }
 }
 
 /// How much of its state an operator is asked for.

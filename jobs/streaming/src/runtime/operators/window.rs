@@ -3,6 +3,7 @@
 //! Rows are aggregated into *panes* of the greatest width that divides both the windows' width and their slide, so a
 //! row is touched once however many windows overlap; a window is the merge of its panes. A tumbling window is one pane.
 //! A window is emitted once, when the watermark passes its end; a pane goes when its last window went.
+//! Windows that answer again, or whose rows are taken back, are another operator ([`updating`]).
 //!
 //! Invariant: what is emitted depends on the rows and the watermarks alone, not on how rows were cut into batches, on
 //! the number of slices, or on a checkpoint and restore in between.
@@ -11,21 +12,19 @@
 //! passes: its rows say until when they count.
 
 mod pane;
-mod shape;
+pub mod panes;
+pub mod shape;
+pub mod updating;
 
 use crate::dataflow::Window;
-use crate::runtime::operators::groups::{Aggregation, Frozen, Live};
+use crate::runtime::operators::groups::{Aggregation, Frozen, Inputs, Live};
 use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema};
 use crate::runtime::operators::touched::{Selection, selects};
-use crate::runtime::operators::{evaluate, evaluate_predicate};
 use crate::state::chain::with_until;
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array,
-    UInt64Array,
-};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::take;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
-use datafusion::error::{DataFusionError, Result};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use datafusion::error::Result;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use pane::Pane;
@@ -49,6 +48,8 @@ pub struct Spec {
     pub keys: Vec<usize>,
     pub aggregates: Vec<Arc<AggregateFunctionExpr>>,
     pub filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    /// The input is what a local aggregation gives.
+    pub partial: bool,
     pub input: SchemaRef,
     pub output: SchemaRef,
 }
@@ -82,36 +83,20 @@ impl WindowAggregate {
 
 impl Stateful for WindowAggregate {
     fn process(&mut self, _: usize, batch: &RecordBatch, out: &mut Output) -> Result<()> {
-        let rows_by_pane = self.assign(batch, out)?;
+        if self.spec.partial {
+            return self.merge(batch, out);
+        }
+        let rows_by_pane = panes::assign(batch, self.spec.time, self.shape, self.watermark_us, out)?;
         if rows_by_pane.is_empty() {
             return Ok(());
         }
-        let keys: Vec<ArrayRef> = self.spec.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
-        let all = |exprs: &Vec<Arc<dyn PhysicalExpr>>| exprs.iter().map(|expr| evaluate(expr, batch)).collect();
-        let arguments = self.arguments.iter().map(all).collect::<Result<Vec<Vec<ArrayRef>>>>()?;
-        let filter = |filter: &Option<Arc<dyn PhysicalExpr>>| {
-            filter.as_ref().map(|predicate| evaluate_predicate(predicate, batch)).transpose()
-        };
-        let filters = self.spec.filters.iter().map(filter).collect::<Result<Vec<_>>>()?;
+        let inputs = Inputs::evaluate(batch, &self.spec.keys, &self.arguments, &self.spec.filters)?;
         for (start, rows) in rows_by_pane {
             let pane = self.panes.entry(start).or_default();
-            if rows.len() == batch.num_rows() {
-                pane.update(&self.aggregation, &keys, rows.len(), &arguments, &filters)?;
-                continue;
+            match rows.len() == inputs.n_rows() {
+                true => pane.update(&self.aggregation, &inputs)?,
+                false => pane.update(&self.aggregation, &inputs.take(rows)?)?,
             }
-            let n_rows = rows.len();
-            let rows = UInt32Array::from(rows);
-            let some = |column: &ArrayRef| Ok(take(column, &rows, None)?);
-            let keys = keys.iter().map(some).collect::<Result<Vec<_>>>()?;
-            let arguments = arguments
-                .iter()
-                .map(|columns| columns.iter().map(some).collect())
-                .collect::<Result<Vec<Vec<ArrayRef>>>>()?;
-            let filters = filters
-                .iter()
-                .map(|mask| mask.as_ref().map(|mask| Ok(take(mask, &rows, None)?.as_boolean().clone())).transpose())
-                .collect::<Result<Vec<Option<BooleanArray>>>>()?;
-            pane.update(&self.aggregation, &keys, n_rows, &arguments, &filters)?;
         }
         Ok(())
     }
@@ -214,43 +199,26 @@ impl Stateful for WindowAggregate {
 }
 
 impl WindowAggregate {
-    fn assign(&self, batch: &RecordBatch, out: &mut Output) -> Result<BTreeMap<i64, Vec<u32>>> {
-        let column = batch.column(self.spec.time);
-        let Some(times) = column.as_primitive_opt::<TimestampMicrosecondType>() else {
-            return Err(DataFusionError::Execution(format!("event time is of type {}", column.data_type())));
-        };
-        let mut rows_by_pane: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
-        let mut last: Option<(i64, Vec<u32>)> = None;
-        for row in 0..times.len() {
-            let time = times.value(row);
-            if times.is_null(row) || !(-TIME_LIMIT_US..TIME_LIMIT_US).contains(&time) {
-                out.n_timeless += 1;
-                continue;
-            }
-            let pane = self.shape.pane_of(time);
-            if !self.shape.holds(pane) {
-                continue;
-            }
-            out.n_late += u64::from(self.shape.first_end(pane) <= self.watermark_us);
-            if self.shape.last_end(pane) <= self.watermark_us {
-                continue;
-            }
-            // Neighbours mostly fall into one pane: the map is asked only when the pane changes.
-            match &mut last {
-                Some((start, rows)) if *start == pane => rows.push(row as u32),
-                _ => {
-                    let rows = rows_by_pane.remove(&pane).unwrap_or_default();
-                    if let Some((start, rows)) = last.replace((pane, rows)) {
-                        rows_by_pane.insert(start, rows);
-                    }
-                    if let Some((_, rows)) = &mut last {
-                        rows.push(row as u32);
-                    }
-                }
-            }
+    /// Takes what a local aggregation gave.
+    fn merge(&mut self, batch: &RecordBatch, out: &mut Output) -> Result<()> {
+        let mut came = Output { wants_late: true, ..Output::default() };
+        let rows_by_pane = panes::assign(batch, self.spec.time, self.shape, self.watermark_us, &mut came)?;
+        let n_keys = self.aggregation.n_keys();
+        let n_columns = batch.num_columns();
+        for late in &came.late {
+            let n_rows = late.column(n_columns - 1).as_primitive::<Int64Type>().values();
+            out.n_late += n_rows.iter().sum::<i64>().unsigned_abs();
         }
-        rows_by_pane.extend(last);
-        Ok(rows_by_pane)
+        let columns = batch.columns()[..n_keys].iter().chain(&batch.columns()[n_keys + 1..n_columns - 1]);
+        let columns: Vec<&ArrayRef> = columns.collect();
+        for (start, rows) in rows_by_pane {
+            let n_groups = rows.len();
+            let rows = UInt32Array::from(rows);
+            let columns = columns.iter().map(|column| Ok(take(column, &rows, None)?)).collect::<Result<_>>()?;
+            let frozen = Frozen { columns, n_groups };
+            self.panes.entry(start).or_default().merge(&self.aggregation, &frozen)?;
+        }
+        Ok(())
     }
 
     /// All groups of one window, ready to be finished.
@@ -277,13 +245,7 @@ impl WindowAggregate {
         n_groups: usize,
     ) -> Result<RecordBatch> {
         let n_keys = keys.len();
-        let bound = |at: usize, time: i64| -> ArrayRef {
-            let times = TimestampMicrosecondArray::from(vec![time; n_groups]);
-            match self.spec.output.field(at).data_type() {
-                DataType::Timestamp(_, zone) => Arc::new(times.with_timezone_opt(zone.clone())),
-                _ => Arc::new(times),
-            }
-        };
+        let bound = |at: usize, time: i64| panes::times(self.spec.output.field(at).data_type(), time, n_groups);
         let mut columns = keys;
         columns.push(bound(n_keys, start));
         columns.push(bound(n_keys + 1, end));

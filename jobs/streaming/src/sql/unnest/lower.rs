@@ -44,7 +44,7 @@ impl Lowering<'_> {
             let time = outputs.push(self.graph.column(input.node, open.time), "event_time");
             let mut push = |column: &usize| outputs.push(self.graph.column(input.node, *column), "partition");
             let partition = open.partition.iter().map(&mut push).collect();
-            Open { window: open.window, time, partition }
+            Open { window: open.window, time, partition, lateness_us: open.lateness_us }
         });
         let n_kept = outputs.exprs.len();
         for list in &lists {
@@ -89,7 +89,7 @@ impl Lowering<'_> {
                 _ => slot,
             });
         }
-        Ok(Stream { node, schema: Arc::clone(&unnest.schema), slots: outputs, open })
+        Ok(Stream { node, schema: Arc::clone(&unnest.schema), slots: outputs, open, row: None })
     }
 }
 

@@ -1,6 +1,11 @@
 //! Which sessions are open: the times of their first and last rows, by key.
 //!
-//! Invariant: of one key, sessions are at least a gap apart and in order; the end of each is after the watermark.
+//! Invariant: of one key, sessions are at least a gap apart and in order; the end of each is after the time up to which
+//! sessions were closed.
+//!
+//! Where answers may change, sessions stay for a while after they were answered. Then each knows its answers that are out
+//! (several, if several became one), and keys are noted that have something to say or will have when the watermark comes
+//! to a time.
 
 use super::layers::{Fragment, Layers};
 use crate::runtime::operators::encoding::{ROW_OVERHEAD_BYTES, RowBytes};
@@ -13,6 +18,12 @@ pub struct Session {
     pub last: i64,
     /// Those of the live layer come last.
     pub fragments: Vec<Fragment>,
+    /// Answers that are out.
+    pub said: Vec<RowBytes>,
+    /// Its answers are no longer right.
+    pub dirty: bool,
+    /// Its key is looked at when the watermark comes to its end, or before.
+    queued: bool,
 }
 
 /// A session that is over.
@@ -54,11 +65,40 @@ pub struct Open {
     starts: BTreeMap<i64, usize>,
     n_sessions: usize,
     keys_bytes: usize,
+    answers: Option<Answers>,
+}
+
+/// What is to be said, where answers may change.
+#[derive(Debug)]
+struct Answers {
+    watermark_us: i64,
+    /// The keys with sessions to answer, by when.
+    due: BTreeSet<(i64, RowBytes)>,
+    /// The keys with answers that are no longer right.
+    touched: BTreeSet<RowBytes>,
+    said_bytes: usize,
+}
+
+/// A session whose answer is asked for, or whose answers are to be taken back.
+#[derive(Debug)]
+pub struct Asked {
+    pub key: RowBytes,
+    /// Of the key's sessions which one it is.
+    at: usize,
+    pub first: i64,
+    pub last: i64,
+    pub fragments: Vec<Fragment>,
+    pub before: Vec<RowBytes>,
+    /// The watermark has come to its end.
+    pub over: bool,
 }
 
 impl Open {
-    pub fn new(gap_us: i64) -> Self {
+    /// `changes`: whether sessions may be answered more than once.
+    pub fn new(gap_us: i64, changes: bool) -> Self {
+        let answers = Answers { watermark_us: i64::MIN, due: BTreeSet::new(), touched: BTreeSet::new(), said_bytes: 0 };
         Self {
+            answers: changes.then_some(answers),
             gap_us,
             by_key: HashMap::new(),
             checks: BTreeSet::new(),
@@ -81,15 +121,23 @@ impl Open {
         self.checks.first().map(|(check_us, _)| *check_us)
     }
 
-    /// The live fragment of the session that a row belongs to. None if the row is late.
-    pub fn place(&mut self, key: &[u8], time: i64, watermark_us: i64, layers: &mut Layers) -> Option<u32> {
+    /// When a session is to be answered next, where answers may change.
+    pub fn next_due(&self) -> Option<i64> {
+        self.answers.as_ref().and_then(|answers| answers.due.first()).map(|(due_us, _)| *due_us)
+    }
+
+    /// The live fragment of the session that a row belongs to. None if the row is late: sessions that end at or before
+    /// `settled_us` are over.
+    pub fn place(&mut self, key: &[u8], time: i64, settled_us: i64, layers: &mut Layers) -> Option<u32> {
         let gap_us = self.gap_us;
-        if time + gap_us <= watermark_us {
+        if time + gap_us <= settled_us {
             let of_key = self.by_key.get_mut(key)?;
-            let mut sessions = of_key.sessions.iter_mut();
-            let within = sessions.find(|session| session.first <= time && time <= session.last)?;
+            let sessions = &mut of_key.sessions;
+            let within = sessions.iter().position(|session| session.first <= time && time <= session.last)?;
+            let fragment = layers.live_fragment(&mut sessions[within].fragments);
             of_key.touched = true;
-            return Some(layers.live_fragment(&mut within.fragments));
+            self.changed(key, within);
+            return Some(fragment);
         }
         let of_key = match self.by_key.get_mut(key) {
             Some(of_key) => of_key,
@@ -124,7 +172,7 @@ impl Open {
                 }
             }
             None => {
-                sessions.insert(at, Session { first: time, last: time, fragments: Vec::with_capacity(1) });
+                sessions.insert(at, Session::new(time, time, Vec::with_capacity(1)));
                 self.n_sessions += 1;
                 *self.starts.entry(time).or_default() += 1;
                 check_us = check_us.min(time + gap_us);
@@ -134,7 +182,107 @@ impl Open {
         if check_us < of_key.check_us {
             self.check_at(key, check_us);
         }
+        self.changed(key, at);
         Some(fragment)
+    }
+
+    /// A row has come for this session of the key.
+    fn changed(&mut self, key: &[u8], at: usize) {
+        let Some(answers) = &mut self.answers else { return };
+        let Some((key, _)) = self.by_key.get_key_value(key) else { return };
+        let key = RowBytes::clone(key);
+        let Some(session) = self.by_key.get_mut(&key).and_then(|of_key| of_key.sessions.get_mut(at)) else { return };
+        let end = session.last + self.gap_us;
+        let over = end <= answers.watermark_us;
+        if !session.dirty && (over || !session.said.is_empty()) {
+            session.dirty = true;
+            answers.touched.insert(RowBytes::clone(&key));
+        }
+        if !over && !session.queued {
+            session.queued = true;
+            answers.due.insert((end, key));
+        }
+    }
+
+    /// The watermark has come this far: sessions whose ends it has passed are to be answered.
+    pub fn advance(&mut self, watermark_us: i64) {
+        let Some(answers) = &mut self.answers else { return };
+        answers.watermark_us = watermark_us;
+        while answers.due.first().is_some_and(|(due_us, _)| *due_us <= watermark_us) {
+            let Some((_, key)) = answers.due.pop_first() else { break };
+            let Some(of_key) = self.by_key.get_mut(&key) else { continue };
+            for session in of_key.sessions.iter_mut().filter(|session| session.queued) {
+                let end = session.last + self.gap_us;
+                if end <= watermark_us {
+                    (session.queued, session.dirty) = (false, true);
+                    answers.touched.insert(RowBytes::clone(&key));
+                } else {
+                    // It went on since it was noted, or is another of the key's.
+                    answers.due.insert((end, RowBytes::clone(&key)));
+                }
+            }
+        }
+    }
+
+    /// The keys that have something to say.
+    pub fn n_touched(&self) -> usize {
+        self.answers.as_ref().map_or(0, |answers| answers.touched.len())
+    }
+
+    /// Takes out what is to be said, in the order of ends; [`Open::said`] wants the answers.
+    pub fn asked(&mut self) -> Vec<Asked> {
+        let Some(answers) = &mut self.answers else { return Vec::new() };
+        let mut asked = Vec::new();
+        for key in std::mem::take(&mut answers.touched) {
+            let Some(of_key) = self.by_key.get_mut(&key) else { continue };
+            for (at, session) in of_key.sessions.iter_mut().enumerate().filter(|(_, session)| session.dirty) {
+                session.dirty = false;
+                let before = std::mem::take(&mut session.said);
+                answers.said_bytes -= before.iter().map(|row| row.len() + ROW_OVERHEAD_BYTES).sum::<usize>();
+                let Session { first, last, .. } = *session;
+                let over = last + self.gap_us <= answers.watermark_us;
+                let fragments = session.fragments.clone();
+                asked.push(Asked { key: RowBytes::clone(&key), at, first, last, fragments, before, over });
+            }
+        }
+        asked.sort_by(|a, b| (a.last, &a.key).cmp(&(b.last, &b.key)));
+        asked
+    }
+
+    /// This answer is out for a session that was asked for since rows came last.
+    pub fn said(&mut self, asked: &Asked, row: RowBytes) {
+        let sessions = self.by_key.get_mut(&asked.key).map(|of_key| &mut of_key.sessions);
+        if let (Some(answers), Some(session)) = (&mut self.answers, sessions.and_then(|all| all.get_mut(asked.at))) {
+            answers.said_bytes += row.len() + ROW_OVERHEAD_BYTES;
+            session.said.push(row);
+        }
+    }
+
+    /// This answer is out for the session of the key that begins then.
+    pub fn restore_said(&mut self, key: &[u8], first: i64, row: RowBytes) {
+        let sessions = self.by_key.get_mut(key).map(|of_key| &mut of_key.sessions);
+        let session = sessions.and_then(|all| all.iter_mut().find(|session| session.first == first));
+        if let (Some(answers), Some(session)) = (&mut self.answers, session) {
+            answers.said_bytes += row.len() + ROW_OVERHEAD_BYTES;
+            session.said.push(row);
+        }
+    }
+
+    /// After all sessions and answers were restored: those that are not over are answered when they are.
+    pub fn restored(&mut self, watermark_us: i64) {
+        let Some(answers) = &mut self.answers else { return };
+        answers.watermark_us = watermark_us;
+        for (key, of_key) in &mut self.by_key {
+            for session in of_key.sessions.iter_mut().filter(|session| session.last + self.gap_us > watermark_us) {
+                session.queued = true;
+                answers.due.insert((session.last + self.gap_us, RowBytes::clone(key)));
+            }
+        }
+    }
+
+    /// All answers that are out.
+    pub fn answers(&self) -> impl Iterator<Item = &RowBytes> {
+        self.by_key.values().flat_map(|of_key| of_key.sessions.iter().flat_map(|session| &session.said))
     }
 
     /// Takes out the sessions that end at or before the watermark, in the order of their ends.
@@ -147,6 +295,9 @@ impl Open {
             for session in of_key.sessions.drain(..n_over) {
                 forget_start(&mut self.starts, session.first);
                 self.n_sessions -= 1;
+                if let Some(answers) = &mut self.answers {
+                    answers.said_bytes -= session.said.iter().map(|row| row.len() + ROW_OVERHEAD_BYTES).sum::<usize>();
+                }
                 closed.push(Closed { key: RowBytes::clone(&key), session });
             }
             match of_key.sessions.first() {
@@ -168,7 +319,7 @@ impl Open {
     }
 
     pub fn restore(&mut self, key: &[u8], hash: u64, (first, last): (i64, i64), fragment: Fragment) {
-        let session = Session { first, last, fragments: vec![fragment] };
+        let session = Session::new(first, last, vec![fragment]);
         let end = last + self.gap_us;
         match self.by_key.get_mut(key) {
             Some(of_key) => {
@@ -230,7 +381,12 @@ impl Open {
 
     pub fn memory_bytes(&self) -> usize {
         let fragments = size_of::<Fragment>() + ROW_OVERHEAD_BYTES;
-        self.keys_bytes
+        let of_answers = |answers: &Answers| {
+            let entries = answers.due.len() + answers.touched.len();
+            answers.said_bytes + entries * (size_of::<(i64, RowBytes)>() + ROW_OVERHEAD_BYTES)
+        };
+        self.answers.as_ref().map_or(0, of_answers)
+            + self.keys_bytes
             + self.by_key.capacity() * size_of::<(RowBytes, OfKey)>()
             + self.checks.len() * (size_of::<(i64, RowBytes)>() + ROW_OVERHEAD_BYTES)
             + self.n_sessions * (size_of::<Session>() + fragments)
@@ -248,9 +404,16 @@ impl Open {
 }
 
 impl Session {
+    fn new(first: i64, last: i64, fragments: Vec<Fragment>) -> Self {
+        Self { first, last, fragments, said: Vec::new(), dirty: false, queued: false }
+    }
+
     /// The session after this one has become part of it.
     fn absorb(&mut self, next: Self, layers: &Layers) {
         self.last = next.last;
+        self.said.extend(next.said);
+        self.dirty |= next.dirty;
+        self.queued |= next.queued;
         let mut fragments = next.fragments;
         if self.fragments.last().is_some_and(|fragment| layers.is_live(*fragment)) {
             std::mem::swap(&mut self.fragments, &mut fragments);

@@ -15,6 +15,10 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 
 fn operator(gap_us: i64, keyed: bool) -> SessionAggregate {
+    operator_with(gap_us, keyed, 0)
+}
+
+fn operator_with(gap_us: i64, keyed: bool, lateness_us: i64) -> SessionAggregate {
     let input = schema(vec![], false);
     let value = col(input.field(VALUE).name(), &input).expect("column");
     let build = |builder: AggregateExprBuilder, name: &str| {
@@ -33,8 +37,10 @@ fn operator(gap_us: i64, keyed: bool) -> SessionAggregate {
     let mut fields: Vec<Field> = keys.iter().map(|key| input.field(*key).clone()).collect();
     fields.extend([Field::new("start", time_type(), false), Field::new("end", time_type(), false)]);
     fields.extend(aggregates.iter().map(|aggregate| aggregate.field().as_ref().clone().with_nullable(true)));
+    fields.extend((lateness_us > 0).then(changes::weight_field));
     SessionAggregate::new(Spec {
         gap_us,
+        lateness_us,
         time: TIME,
         keys,
         filters: vec![None, Some(odd), None, None],
@@ -229,4 +235,105 @@ fn what_is_over_is_freed() {
     assert!(operator.open.n_sessions() < 1000);
     let n_rows: usize = out.batches.iter().map(RecordBatch::num_rows).sum();
     assert_eq!(n_rows, 200 * 198);
+}
+
+/// By step the sessions that should be out, and how many rows are late in all.
+fn naive_answers(gap_us: i64, lateness_us: i64, keyed: bool, steps: &[Step]) -> (Vec<BTreeSet<Out>>, u64) {
+    let mut kept: BTreeMap<Option<i64>, Vec<Row>> = BTreeMap::new();
+    let (mut watermark, mut settled, mut late) = (i64::MIN, i64::MIN, 0);
+    let mut last: BTreeSet<Out> = BTreeSet::new();
+    let mut answers = Vec::new();
+    for step in steps {
+        if let Step::Rows(rows) = step {
+            for (row, _) in rows {
+                let Some(time) = row.time else { continue };
+                let own = kept.entry(row.key.filter(|_| keyed)).or_default();
+                let within = sessions(own, gap_us)
+                    .into_iter()
+                    .any(|session| own[session.start].time <= row.time && row.time <= own[session.end - 1].time);
+                if within || time + gap_us > settled { own.push(row.clone()) } else { late += 1 }
+            }
+        }
+        if let Step::Watermark(next) = step {
+            watermark = watermark.max(*next);
+            settled = if watermark == i64::MAX { watermark } else { watermark.saturating_sub(lateness_us) };
+        }
+        let mut now = last.clone();
+        for (key, own) in &mut kept {
+            let mut left = Vec::new();
+            for session in sessions(own, gap_us) {
+                let rows = &own[session];
+                let out = result(*key, rows, gap_us);
+                if out.2 <= watermark {
+                    now.insert(out);
+                }
+                match out.2 <= settled {
+                    true => last.extend([out]),
+                    false => left.extend(rows.iter().cloned()),
+                }
+            }
+            *own = left;
+        }
+        answers.push(now);
+    }
+    (answers, late)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(192))]
+
+    #[test]
+    fn late_rows_change_sessions_until_they_are_settled(
+        mut steps in timed_histories(),
+        keyed in proptest::bool::weighted(0.8),
+        gap_us in 1_i64..12,
+        lateness_us in 1_i64..40,
+    ) {
+        steps.push(Step::Watermark(i64::MAX));
+        let (expected, expected_late) = naive_answers(gap_us, lateness_us, keyed, &steps);
+        let keys = if keyed { vec![KEY] } else { vec![] };
+        let mut slices = Slices::new(keys, move || operator_with(gap_us, keyed, lateness_us));
+        let (mut said, mut late) = (BTreeMap::<Out, i64>::new(), 0);
+        for (step, expected) in steps.iter().zip(expected) {
+            let promised = slices.slices.iter().map(|slice| slice.output_watermark_us()).min().expect("a slice");
+            slices.step(step, false);
+            slices.flush();
+            let out = slices.take();
+            late += out.n_late;
+            for batch in &out.batches {
+                let weights = changes::weights(batch).expect("weights");
+                for (row, out) in outs(batch, keyed).into_iter().enumerate() {
+                    prop_assert!(out.1 >= promised, "{:?} after {} was promised to be over", out, promised);
+                    *said.entry(out).or_default() += i64::from(weights.value(row));
+                }
+            }
+            said.retain(|_, count| *count != 0);
+            prop_assert!(said.values().all(|count| *count == 1), "{:?}", said);
+            prop_assert_eq!(said.keys().copied().collect::<BTreeSet<Out>>(), expected, "after {:?}", step);
+        }
+        prop_assert_eq!(late, expected_late);
+        for slice in &slices.slices {
+            prop_assert_eq!((slice.open.n_sessions(), slice.layers.memory_bytes()), (0, 0));
+        }
+    }
+}
+
+/// Two sessions that were answered become one: both answers are taken back.
+#[test]
+fn a_late_row_makes_one_of_two() {
+    let mut operator = operator_with(10, true, 100);
+    let mut out = Output::default();
+    operator.process(0, &batch(&[row(1, 0), row(1, 15)], false), &mut out).expect("rows");
+    operator.advance(40, &mut out).expect("advance");
+    operator.process(0, &batch(&[row(1, 8)], false), &mut out).expect("a late row");
+    operator.flush(&mut out).expect("flush");
+    let said: Vec<(i64, i64, i8)> = out
+        .batches
+        .iter()
+        .flat_map(|batch| {
+            let weights = changes::weights(batch).expect("weights").values().to_vec();
+            outs(batch, true).into_iter().zip(weights).map(|(out, weight)| (out.1, out.2, weight))
+        })
+        .collect();
+    assert_eq!(said, [(0, 10, 1), (15, 25, 1), (0, 10, -1), (15, 25, -1), (0, 25, 1)]);
 }

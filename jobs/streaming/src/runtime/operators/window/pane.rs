@@ -1,10 +1,9 @@
 //! The groups of one pane, in one of the two forms that they have, and which of them were touched.
 
-use crate::runtime::operators::groups::{Aggregation, Frozen, Live};
+use crate::runtime::operators::groups::{Aggregation, Frozen, Inputs, Live};
 use crate::runtime::operators::stateful::external;
 use crate::runtime::operators::touched::Touched;
 use crate::state::hash;
-use arrow::array::{ArrayRef, BooleanArray};
 use datafusion::error::Result;
 use std::sync::Arc;
 
@@ -37,17 +36,19 @@ impl Pane {
         Ok(Self { groups, ..Self::default() })
     }
 
-    /// See [`Live::update`].
-    pub fn update(
-        &mut self,
-        aggregation: &Arc<Aggregation>,
-        keys: &[ArrayRef],
-        n_rows: usize,
-        arguments: &[Vec<ArrayRef>],
-        filters: &[Option<BooleanArray>],
-    ) -> Result<()> {
+    /// See [`Live::update_with`].
+    pub fn update(&mut self, aggregation: &Arc<Aggregation>, inputs: &Inputs) -> Result<()> {
         let mut live = self.take_live(aggregation)?;
-        live.update(keys, n_rows, arguments, filters)?;
+        live.update_with(inputs)?;
+        self.touched.mark_each(live.groups().iter().copied(), live.n_groups());
+        self.groups = Groups::Live(live);
+        Ok(())
+    }
+
+    /// See [`Live::merge`].
+    pub fn merge(&mut self, aggregation: &Arc<Aggregation>, frozen: &Frozen) -> Result<()> {
+        let mut live = self.take_live(aggregation)?;
+        live.merge(frozen)?;
         self.touched.mark_each(live.groups().iter().copied(), live.n_groups());
         self.groups = Groups::Live(live);
         Ok(())

@@ -3,7 +3,8 @@
 use super::*;
 use crate::runtime::exchange::partition::partition;
 use crate::runtime::operators::testing::{Chain, restore, restore_chains, snapshot};
-use arrow::datatypes::TimeUnit;
+use arrow::array::{Array, TimestampMicrosecondArray};
+use arrow::datatypes::{TimeUnit, TimestampMicrosecondType};
 use datafusion::functions_aggregate::average::avg_udaf;
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::functions_aggregate::min_max::max_udaf;
@@ -76,6 +77,7 @@ fn operator(window: Window, keys: Vec<usize>) -> WindowAggregate {
         keys,
         filters: vec![None, Some(positive), None, None, None],
         aggregates,
+        partial: false,
         input,
         output: Arc::new(Schema::new(fields)),
     };
