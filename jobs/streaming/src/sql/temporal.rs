@@ -8,6 +8,7 @@ use super::errors::Place;
 use super::lookup::{Equal, equals, of_pairs};
 use super::lower::{Lowered, Lowering, Outputs, Slot, Stream, defect, planner};
 use super::refuse::at;
+use super::time::lateness_us;
 use crate::dataflow::{Operator, Temporal};
 use datafusion::common::{Column, DataFusionError};
 use datafusion::logical_expr::Expr;
@@ -71,8 +72,11 @@ impl Lowering<'_> {
         };
         let (left_time, right_time) = (index(&left, &times.0)?, index(&right, &times.1)?);
 
-        let left = self.keyed(left, &left_keys, places)?;
-        let right = self.keyed(right, &right_keys, places)?;
+        let (left_late, right_late) = (lateness_us(&node.left, left_time), lateness_us(&node.right, right_time));
+        let mut left = self.keyed(left, &left_keys, places)?;
+        let mut right = self.keyed(right, &right_keys, places)?;
+        left.node = self.hold_back(left.node, left_late, places)?;
+        right.node = self.hold_back(right.node, right_late, places)?;
         let (left_fields, right_fields) = (self.graph.fields(left.node), self.graph.fields(right.node));
         let n_left = left_fields.len();
         let rest = conditions.iter().enumerate().filter(|(at, _)| by.iter().all(|equal| equal.condition != *at));

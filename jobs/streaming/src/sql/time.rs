@@ -69,12 +69,20 @@ pub(crate) fn lateness_us(plan: &LogicalPlan, index: usize) -> i64 {
         LogicalPlan::Filter(filter) => lateness_us(&filter.input, index),
         LogicalPlan::Union(union) => union.inputs.iter().map(|input| lateness_us(input, index)).max().unwrap_or(0),
         LogicalPlan::Unnest(unnest) => passed_on(unnest, index).map_or(0, |at| lateness_us(&unnest.input, at)),
+        LogicalPlan::Extension(_) if let Some((left, at)) = looked_up(plan, index) => lateness_us(left, at),
         _ => match (WindowNode::of(plan), SharedNode::of(plan)) {
             (Some(node), _) if index < node.input.schema().fields().len() => lateness_us(&node.input, index),
             (None, Some(node)) => lateness_us(&node.input, index),
             _ => 0,
         },
     }
+}
+
+/// Where a column comes from that passes a lookup, which answers every row as it comes. A join with versions answers a row
+/// once, when the watermark has passed it.
+fn looked_up(plan: &LogicalPlan, index: usize) -> Option<(&LogicalPlan, usize)> {
+    let node = AsOfNode::of(plan).filter(|node| node.times.is_none())?;
+    Some((&node.left, node.of_left(index)?))
 }
 
 /// The table whose event time output column `index` is and whose late rows are wanted, if one is among those whose rows
@@ -96,6 +104,7 @@ pub(crate) fn late_rows_of(plan: &LogicalPlan, index: usize) -> Option<Arc<Table
         LogicalPlan::Filter(filter) => late_rows_of(&filter.input, index),
         LogicalPlan::Union(union) => union.inputs.iter().find_map(|input| late_rows_of(input, index)),
         LogicalPlan::Unnest(unnest) => passed_on(unnest, index).and_then(|at| late_rows_of(&unnest.input, at)),
+        LogicalPlan::Extension(_) if let Some((left, at)) = looked_up(plan, index) => late_rows_of(left, at),
         _ => match (WindowNode::of(plan), SharedNode::of(plan)) {
             (Some(node), _) if index < node.input.schema().fields().len() => late_rows_of(&node.input, index),
             (None, Some(node)) => late_rows_of(&node.input, index),

@@ -60,6 +60,9 @@ pub struct Spill {
     used: u64,
 }
 
+/// How often others may take the folder away while a file is made in it.
+const RACES: usize = 8;
+
 impl Spill {
     /// In this folder, which is made when it is needed.
     pub fn new(folder: PathBuf) -> Self {
@@ -146,11 +149,17 @@ impl Spill {
             std::fs::create_dir_all(&self.folder)?;
             OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)
         };
-        let file = match open() {
-            // A task that ended just now has taken the empty folder away.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => open()?,
-            opened => opened?,
-        };
+        let mut opened = open();
+        for _ in 0..RACES {
+            // A task that ended just now has taken the empty folder away: before the file was made in it, or between two looks
+            // at whether the folder is there.
+            if let Err(error) = &opened
+                && matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists)
+            {
+                opened = open();
+            }
+        }
+        let file = opened?;
         std::fs::remove_file(&path)?;
         Ok(file)
     }
