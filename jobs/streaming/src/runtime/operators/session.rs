@@ -211,17 +211,8 @@ impl Stateful for SessionAggregate {
 
     fn restore(&mut self, watermark_us: i64, mut tables: BTreeMap<String, RecordBatch>) -> Result<()> {
         self.watermark_us = watermark_us;
-        let Some(own) = tables.remove(SESSIONS) else { return Ok(()) };
-        expect_schema(&own, &with_until(&self.state_schema()))?;
-        let hashes = own.column(0).as_primitive::<UInt64Type>().values();
-        let (keys, rest) = own.columns()[2..].split_at(self.key_types.len());
-        let (times, states) = rest.split_at(2);
-        let (first, last) = (times[0].as_primitive::<Int64Type>(), times[1].as_primitive::<Int64Type>());
-        let keys = self.keys.as_ref().map(|encoding| encoding.encode(keys)).transpose()?;
-        let fragments = self.layers.restore(states.to_vec(), own.num_rows());
-        for (row, fragment) in fragments.into_iter().enumerate() {
-            let key = keys.as_ref().map_or(&[][..], |keys| keys.row(row).data());
-            self.open.restore(key, hashes[row], (first.value(row), last.value(row)), fragment);
+        if let Some(own) = tables.remove(SESSIONS) {
+            self.restore_sessions(&own)?;
         }
         if let Some(answers) = &self.answers {
             answers.load(tables.remove(answers::TABLE), self.keys.as_ref(), &mut self.open)?;
@@ -243,6 +234,21 @@ impl Stateful for SessionAggregate {
 }
 
 impl SessionAggregate {
+    fn restore_sessions(&mut self, own: &RecordBatch) -> Result<()> {
+        expect_schema(own, &with_until(&self.state_schema()))?;
+        let hashes = own.column(0).as_primitive::<UInt64Type>().values();
+        let (keys, rest) = own.columns()[2..].split_at(self.key_types.len());
+        let (times, states) = rest.split_at(2);
+        let (first, last) = (times[0].as_primitive::<Int64Type>(), times[1].as_primitive::<Int64Type>());
+        let keys = self.keys.as_ref().map(|encoding| encoding.encode(keys)).transpose()?;
+        let fragments = self.layers.restore(states.to_vec(), own.num_rows());
+        for (row, fragment) in fragments.into_iter().enumerate() {
+            let key = keys.as_ref().map_or(&[][..], |keys| keys.row(row).data());
+            self.open.restore(key, hashes[row], (first.value(row), last.value(row)), fragment);
+        }
+        Ok(())
+    }
+
     /// Sessions that end at or before this take no more rows.
     fn settled_us(&self) -> i64 {
         match self.watermark_us {

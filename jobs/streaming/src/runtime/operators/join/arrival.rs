@@ -1,9 +1,10 @@
 //! The rows of one batch that can meet others.
 
-use super::shape::{Horizon, TIME_LIMIT_US};
+use super::shape::Horizon;
 use super::{Join, Side};
 use crate::runtime::operators::changes;
 use crate::runtime::operators::stateful::Output;
+use crate::runtime::operators::window::TIME_LIMIT_US;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::buffer::NullBuffer;
 use arrow::compute::take;

@@ -7,9 +7,6 @@ use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::JoinType;
 use datafusion::error::{DataFusionError, Result};
 
-/// Event times beyond this (some 146,000 years from the epoch) are taken for mistakes: arithmetic on them could wrap.
-pub const TIME_LIMIT_US: i64 = i64::MAX / 2;
-
 /// When rows of a side are given without a partner: padded with nulls, or as they are by a semi or anti join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alone {
@@ -116,7 +113,7 @@ impl Horizon {
         Ok(Self { times: [left_time, right_time], lower_us, upper_us, lag_us, reach_us })
     }
 
-    /// Whether rows of these event times meet; times are within [`TIME_LIMIT_US`].
+    /// Whether rows of these event times meet; times are within `TIME_LIMIT_US`.
     pub fn meet(&self, left_us: i64, right_us: i64) -> bool {
         (self.lower_us..=self.upper_us).contains(&(right_us - left_us))
     }
