@@ -63,7 +63,7 @@ impl Drop for Server {
 
 fn script() -> Command {
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/servers/servers.sh"));
-    command.env_remove("SMACK_KAFKA").env_remove("SMACK_CASSANDRA");
+    command.env_remove("SMACK_KAFKA").env_remove("SMACK_CASSANDRA").env_remove("SMACK_S3");
     command
 }
 
