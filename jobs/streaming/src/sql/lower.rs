@@ -14,7 +14,7 @@ use super::prune::Parts;
 use super::refuse::{at, find};
 use super::shared::SharedNode;
 use super::statements::{Script, TableStatement};
-use super::time::{joined, lateness_us};
+use super::time::{lateness_us, rewrites_the_past};
 use super::two_phase;
 use super::types::canonical;
 use super::window::WindowNode;
@@ -480,9 +480,12 @@ fn refuse_changes(window: &WindowNode, time: usize, places: &[Place<'_>]) -> Low
     if matches!(window.window, Window::Session { .. }) {
         return refuse("SESSION", &[&["SESSION"]]);
     }
-    if joined(&window.input, time) {
-        // What such a join says may be of times that the watermark has passed.
-        return refuse("a window of a join", &[&["TUMBLE"], &["HOP"], &["CUMULATE"]]);
+    if rewrites_the_past(&window.input, time) {
+        // A window that has been answered takes no row out any more.
+        return refuse(
+            "a window of a join or of a table with option 'changelog'",
+            &[&["TUMBLE"], &["HOP"], &["CUMULATE"]],
+        );
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use super::shared::SharedNode;
 use super::statements::TableStatement;
 use super::unnest::passed_on;
 use super::window::WindowNode;
+use connectors::Gives;
 use datafusion::common::JoinType;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 use std::sync::Arc;
@@ -59,11 +60,7 @@ pub(crate) fn lateness_us(plan: &LogicalPlan, index: usize) -> i64 {
         LogicalPlan::TableScan(scan) => script_table(scan).map_or(0, |table| table.statement.lateness_us),
         LogicalPlan::Projection(projection) => match below(&projection.expr[index], &projection.input) {
             Some(at) => lateness_us(&projection.input, at),
-            // The event time of such a table may be a computed column.
-            None => match projection.input.as_ref() {
-                LogicalPlan::TableScan(scan) => script_table(scan).map_or(0, |table| table.statement.lateness_us),
-                _ => 0,
-            },
+            None => computed_from(&projection.input).map_or(0, |table| table.lateness_us),
         },
         LogicalPlan::SubqueryAlias(alias) => lateness_us(&alias.input, index),
         LogicalPlan::Filter(filter) => lateness_us(&filter.input, index),
@@ -78,6 +75,16 @@ pub(crate) fn lateness_us(plan: &LogicalPlan, index: usize) -> i64 {
     }
 }
 
+/// The table whose computed column an event time is, right above `plan`; filters may have been put in between.
+fn computed_from(plan: &LogicalPlan) -> Option<Arc<TableStatement>> {
+    match plan {
+        LogicalPlan::TableScan(scan) => script_table(scan).map(|table| Arc::clone(&table.statement)),
+        LogicalPlan::Filter(filter) => computed_from(&filter.input),
+        LogicalPlan::SubqueryAlias(alias) => computed_from(&alias.input),
+        _ => None,
+    }
+}
+
 /// Where a column comes from that passes a lookup, which answers every row as it comes. A join with versions answers a row
 /// once, when the watermark has passed it.
 fn looked_up(plan: &LogicalPlan, index: usize) -> Option<(&LogicalPlan, usize)> {
@@ -88,12 +95,7 @@ fn looked_up(plan: &LogicalPlan, index: usize) -> Option<(&LogicalPlan, usize)> 
 /// The table whose event time output column `index` is and whose late rows are wanted, if one is among those whose rows
 /// it may be.
 pub(crate) fn late_rows_of(plan: &LogicalPlan, index: usize) -> Option<Arc<TableStatement>> {
-    let of_scan = |plan: &LogicalPlan| match plan {
-        LogicalPlan::TableScan(scan) => {
-            script_table(scan).map(|table| Arc::clone(&table.statement)).filter(|table| table.late_rows.is_some())
-        }
-        _ => None,
-    };
+    let of_scan = |plan: &LogicalPlan| computed_from(plan).filter(|table| table.late_rows.is_some());
     match plan {
         LogicalPlan::TableScan(_) => of_scan(plan),
         LogicalPlan::Projection(projection) => match below(&projection.expr[index], &projection.input) {
@@ -113,29 +115,37 @@ pub(crate) fn late_rows_of(plan: &LogicalPlan, index: usize) -> Option<Arc<Table
     }
 }
 
-/// Whether the event time in output column `index` comes out of a join.
-pub(crate) fn joined(plan: &LogicalPlan, index: usize) -> bool {
+/// Whether rows may be taken back whose event time, in output column `index`, the watermark has passed long ago: out of a
+/// join, and out of a table that is a changelog, an update of which takes back a row of any age.
+pub(crate) fn rewrites_the_past(plan: &LogicalPlan, index: usize) -> bool {
+    let of_scan =
+        |plan: &LogicalPlan| computed_from(plan).is_some_and(|table| connectors::gives(&table.def) != Gives::Rows);
     match plan {
-        LogicalPlan::Projection(projection) => {
-            below(&projection.expr[index], &projection.input).is_some_and(|at| joined(&projection.input, at))
-        }
-        LogicalPlan::SubqueryAlias(alias) => joined(&alias.input, index),
-        LogicalPlan::Filter(filter) => joined(&filter.input, index),
-        LogicalPlan::Union(union) => union.inputs.iter().any(|input| joined(input, index)),
-        LogicalPlan::Unnest(unnest) => passed_on(unnest, index).is_some_and(|at| joined(&unnest.input, at)),
+        LogicalPlan::TableScan(_) => of_scan(plan),
+        LogicalPlan::Projection(projection) => match below(&projection.expr[index], &projection.input) {
+            Some(at) => rewrites_the_past(&projection.input, at),
+            None => of_scan(&projection.input),
+        },
+        LogicalPlan::SubqueryAlias(alias) => rewrites_the_past(&alias.input, index),
+        LogicalPlan::Filter(filter) => rewrites_the_past(&filter.input, index),
+        LogicalPlan::Union(union) => union.inputs.iter().any(|input| rewrites_the_past(input, index)),
+        LogicalPlan::Unnest(unnest) => passed_on(unnest, index).is_some_and(|at| rewrites_the_past(&unnest.input, at)),
         LogicalPlan::Aggregate(aggregate) => {
             let column = aggregate.group_expr.get(index).and_then(|expr| below(expr, &aggregate.input));
-            column.is_some_and(|at| joined(&aggregate.input, at))
+            column.is_some_and(|at| rewrites_the_past(&aggregate.input, at))
         }
         LogicalPlan::Join(_) => true,
+        LogicalPlan::Extension(_) if let Some(node) = AsOfNode::of(plan) => {
+            node.of_left(index).is_some_and(|at| rewrites_the_past(&node.left, at))
+        }
         _ => match (WindowNode::of(plan), SharedNode::of(plan)) {
             (Some(node), _) => {
                 let n_columns = node.input.schema().fields().len();
                 let time = node.input.schema().maybe_index_of_column(&node.time);
                 let at = if index < n_columns { Some(index) } else { time };
-                at.is_some_and(|at| joined(&node.input, at))
+                at.is_some_and(|at| rewrites_the_past(&node.input, at))
             }
-            (None, Some(node)) => joined(&node.input, index),
+            (None, Some(node)) => rewrites_the_past(&node.input, index),
             (None, None) => false,
         },
     }

@@ -18,6 +18,21 @@ fn check(sql: &str, wanted: &str) {
     assert_eq!(lines(&planned(sql)), lines(wanted));
 }
 
+/// A filter is put between the table and the columns that are computed from it.
+#[test]
+fn a_computed_time_keeps_its_lateness_behind_a_filter() {
+    let text = "CREATE TABLE early (card BIGINT, at BIGINT, ts AS to_timestamp_millis(at), WATERMARK FOR ts AS ts)
+        WITH (connector = 'datagen', allowed_lateness = '1 minute');
+        SELECT card, COUNT(*) AS n FROM TABLE(TUMBLE(TABLE early, DESCRIPTOR(ts), INTERVAL '10' SECOND)) WHERE card > 0
+        GROUP BY card, window_start, window_end";
+    let script = super::super::parse(text).expect("it parses");
+    let queries: Vec<usize> = script.queries().map(|(at, _)| at).collect();
+    let planned =
+        super::super::plan::plan_now(&script, &queries, &crate::functions::Functions::new()).expect("it plans");
+    let shown = super::super::explain(&planned);
+    assert!(shown.contains("again for rows that are 60s late") && shown.contains("filter"), "{shown}");
+}
+
 #[test]
 fn windows_answer_again_for_late_rows() {
     check(

@@ -191,16 +191,13 @@ impl Stateful for UpdatingWindows {
                 }
             }
         }
-        // Without windows there is still a watermark.
-        let hash = Field::new("key_hash", DataType::UInt64, false);
-        let none = Table { name: NONE, schema: Arc::new(Schema::new(vec![hash])), batches: Vec::new() };
-        Ok(Snapshot { touched: None, tables: tables.into_values().chain([none]).collect() })
+        Ok(Snapshot { touched: None, tables: tables.into_values().collect() })
     }
 
     fn restore(&mut self, watermark_us: i64, tables: BTreeMap<String, RecordBatch>) -> Result<()> {
         self.watermark_us = watermark_us;
         let mut by_window: BTreeMap<(i64, i64), BTreeMap<String, RecordBatch>> = BTreeMap::new();
-        for (name, rows) in tables.into_iter().filter(|(name, _)| name != NONE) {
+        for (name, rows) in tables {
             let schema = rows.schema();
             let names: Vec<&str> = schema.fields().iter().skip(1).take(2).map(|field| field.name().as_str()).collect();
             let types = schema.fields().iter().skip(1).take(2).all(|field| *field.data_type() == DataType::Int64);
@@ -246,8 +243,6 @@ impl Stateful for UpdatingWindows {
     }
 }
 
-/// A table without rows that is always there.
-const NONE: &str = "windows";
 const BOUNDS: [&str; 2] = ["window_start_us", "window_end_us"];
 
 fn with_bounds(schema: &SchemaRef) -> SchemaRef {
