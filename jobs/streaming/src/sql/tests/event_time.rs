@@ -25,10 +25,9 @@ fn a_computed_time_keeps_its_lateness_behind_a_filter() {
         WITH (connector = 'datagen', allowed_lateness = '1 minute');
         SELECT card, COUNT(*) AS n FROM TABLE(TUMBLE(TABLE early, DESCRIPTOR(ts), INTERVAL '10' SECOND)) WHERE card > 0
         GROUP BY card, window_start, window_end";
-    let script = super::super::parse(text).expect("it parses");
+    let script = parse(text).expect("it parses");
     let queries: Vec<usize> = script.queries().map(|(at, _)| at).collect();
-    let planned =
-        super::super::plan::plan_now(&script, &queries, &crate::functions::Functions::new()).expect("it plans");
+    let planned = plan::plan_now(&script, &queries, &Functions::new()).expect("it plans");
     let shown = super::super::explain(&planned);
     assert!(shown.contains("again for rows that are 60s late") && shown.contains("filter"), "{shown}");
 }
