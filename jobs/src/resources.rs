@@ -3,15 +3,15 @@
 //! Invariant: scalars are whole thousandths (as in Mesos), so sums are exact and free + offered + used = total can be
 //! checked with `==`. Mem and disk are MiB.
 
+use crate::scalars::Scalars;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::fmt;
 
 /// Quantities by name, and ports. A scalar that is zero is not kept, so equal means equal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     /// Thousandths by name: `cpus` 1500 is one and a half cores; `mem` 512000 is 512 MiB.
-    scalars: BTreeMap<String, i64>,
+    scalars: Scalars,
     /// Inclusive, sorted, disjoint, not adjacent.
     ports: Vec<(u16, u16)>,
 }
@@ -41,15 +41,11 @@ impl Resources {
     }
 
     pub fn set_milli(&mut self, name: &str, milli: i64) {
-        if milli == 0 {
-            self.scalars.remove(name);
-        } else {
-            self.scalars.insert(name.to_string(), milli);
-        }
+        self.scalars.set(name, milli);
     }
 
     pub fn milli(&self, name: &str) -> i64 {
-        self.scalars.get(name).copied().unwrap_or(0)
+        self.scalars.get(name)
     }
 
     /// The scalar in units.
@@ -58,7 +54,17 @@ impl Resources {
     }
 
     pub fn scalars(&self) -> impl Iterator<Item = (&str, i64)> {
-        self.scalars.iter().map(|(name, milli)| (name.as_str(), *milli))
+        self.scalars.iter()
+    }
+
+    /// The scalars alone.
+    pub fn amounts(&self) -> &Scalars {
+        &self.scalars
+    }
+
+    pub fn with_amounts(mut self, scalars: Scalars) -> Self {
+        self.scalars = scalars;
+        self
     }
 
     pub fn ports(&self) -> &[(u16, u16)] {
@@ -75,28 +81,58 @@ impl Resources {
         (ports.len() == n).then_some(ports)
     }
 
+    /// The lowest `n` ports, as ranges; fewer where there are fewer.
+    pub fn first_ports(&self, n: usize) -> Vec<(u16, u16)> {
+        let mut left = n;
+        let mut first = Vec::new();
+        for (low, high) in &self.ports {
+            let n = left.min(usize::from(high - low) + 1);
+            if n == 0 {
+                break;
+            }
+            first.push((*low, low + (n - 1) as u16));
+            left -= n;
+        }
+        first
+    }
+
     pub fn is_empty(&self) -> bool {
         self.scalars.is_empty() && self.ports.is_empty()
     }
 
     /// Whether every quantity and port of `other` is here too.
     pub fn contains(&self, other: &Resources) -> bool {
-        other.scalars.iter().all(|(name, milli)| self.milli(name) >= *milli)
-            && other.ports.iter().all(|(low, high)| self.ports.iter().any(|(a, b)| a <= low && high <= b))
+        self.scalars.contains(&other.scalars)
+            && (self.ports == other.ports || self.has_ports(&other.ports))
+    }
+
+    /// Both are in order, so one walk along both is enough.
+    fn has_ports(&self, ranges: &[(u16, u16)]) -> bool {
+        let mut own = self.ports.iter().peekable();
+        ranges.iter().all(|(low, high)| {
+            while own.next_if(|(_, end)| end < low).is_some() {}
+            own.peek().is_some_and(|(a, b)| a <= low && high <= b)
+        })
     }
 
     pub fn add(&mut self, other: &Resources) {
-        for (name, milli) in &other.scalars {
-            self.set_milli(name, self.milli(name) + milli);
+        self.scalars.add(&other.scalars);
+        if self.ports.is_empty() {
+            self.ports.clone_from(&other.ports);
+        } else if !other.ports.is_empty() {
+            self.ports = normalize(self.ports.iter().chain(&other.ports).copied());
         }
-        self.ports = normalize(self.ports.iter().chain(&other.ports).copied());
     }
 
     /// Takes `other` away; what is not here is a defect of the caller, so check [`contains`](Self::contains) first.
     pub fn subtract(&mut self, other: &Resources) {
         assert!(self.contains(other), "resources {self} do not contain {other}");
-        for (name, milli) in &other.scalars {
-            self.set_milli(name, self.milli(name) - milli);
+        self.scalars.subtract(&other.scalars);
+        if other.ports.is_empty() {
+            return;
+        }
+        if self.ports == other.ports {
+            return self.ports.clear();
         }
         let mut left = Vec::with_capacity(self.ports.len() + other.ports.len());
         for &(start, high) in &self.ports {
@@ -137,11 +173,11 @@ impl fmt::Display for Resources {
             return f.write_str("nothing");
         }
         let mut first = true;
-        for (name, milli) in &self.scalars {
+        for (name, milli) in self.scalars.iter() {
             if !std::mem::take(&mut first) {
                 f.write_str(", ")?;
             }
-            write!(f, "{name} {}", *milli as f64 / 1000.0)?;
+            write!(f, "{name} {}", milli as f64 / 1000.0)?;
             if name == "mem" || name == "disk" {
                 f.write_str(" MiB")?;
             }

@@ -8,6 +8,7 @@ mod agents;
 mod allocator;
 mod answers;
 pub mod config;
+mod contest;
 pub mod events;
 mod explain;
 mod filters;
@@ -16,9 +17,10 @@ mod ledger;
 mod offers;
 mod reconcile;
 mod report;
+mod roles;
 mod shapes;
+mod share;
 mod subscriptions;
-mod tally;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -30,7 +32,7 @@ pub use view::{AgentState, AgentView, ClusterView, FrameworkView, OfferState, Of
 
 use crate::alarms::Alarms;
 use crate::model::ConnectionId;
-use jobs::{AgentId, FrameworkId};
+use jobs::{AgentId, FrameworkId, Scalars};
 use std::collections::BTreeMap;
 
 /// Who speaks on a connection.
@@ -64,7 +66,9 @@ pub struct Master {
     filters: filters::Filters,
     alarms: Alarms<Alarm>,
     /// Sum of the ledgers' totals.
-    cluster_total: tally::Tally,
+    cluster_total: Scalars,
+    /// Active agents, as of the latest allocation.
+    n_agents: usize,
     dirty: allocator::Dirty,
     out: Vec<Command>,
 }
@@ -73,6 +77,7 @@ impl Master {
     /// A master that starts from what the registry holds. `leader_epoch` must be larger than that of any earlier
     /// master of this cluster: ids are made from it.
     pub fn new(config: Config, leader_epoch: u64, now_ms: u64, registry: impl IntoIterator<Item = Record>) -> Self {
+        let roles = roles::Roles::new(config.min_allocatable.iter().map(|least| least.amounts().clone()).collect());
         let mut master = Self {
             offers: offers::Offers::new(leader_epoch, config.offer_history),
             config,
@@ -80,11 +85,12 @@ impl Master {
             now_ms,
             peers: BTreeMap::new(),
             agents: agents::Agents::default(),
-            frameworks: frameworks::Frameworks::default(),
+            frameworks: frameworks::Frameworks::new(roles),
             tasks: tasks::Tasks::default(),
             filters: filters::Filters::default(),
             alarms: Alarms::default(),
-            cluster_total: tally::Tally::default(),
+            cluster_total: Scalars::new(),
+            n_agents: 0,
             dirty: allocator::Dirty::default(),
             out: Vec::new(),
         };
@@ -102,8 +108,21 @@ impl Master {
     }
 
     pub fn apply(&mut self, now_ms: u64, event: Event) -> Vec<Command> {
+        self.apply_all(now_ms, [event])
+    }
+
+    /// The same for several events that came at once. What they free is offered when all of them were heard.
+    pub fn apply_all(&mut self, now_ms: u64, events: impl IntoIterator<Item = Event>) -> Vec<Command> {
         self.now_ms = self.now_ms.max(now_ms);
         self.pass_time();
+        for event in events {
+            self.hear(event);
+        }
+        self.allocate();
+        std::mem::take(&mut self.out)
+    }
+
+    fn hear(&mut self, event: Event) {
         match event {
             Event::FromAgent { connection, call } => self.agent_says(connection, call),
             Event::FromFramework { connection, call } => self.framework_says(connection, call),
@@ -114,15 +133,13 @@ impl Master {
             },
             Event::Tick => {}
         }
-        self.allocate();
-        std::mem::take(&mut self.out)
     }
 
     fn pass_time(&mut self) {
         while let Some(number) = self.offers.expired(self.now_ms) {
             self.expire(number);
         }
-        self.dirty.frameworks.extend(self.filters.expire(self.now_ms));
+        self.dirty.agents.extend(self.filters.expire(self.now_ms));
         while let Some(alarm) = self.alarms.due(self.now_ms) {
             self.set_off(alarm);
         }

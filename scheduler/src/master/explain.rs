@@ -9,10 +9,10 @@ use super::frameworks::Framework;
 use super::shapes::fits;
 use super::view::AgentState;
 use crate::model::Demand;
-use jobs::{AgentId, FrameworkId, Resources};
+use jobs::{AgentId, Resources};
 
 impl Master {
-    pub(super) fn explain(&self, id: &FrameworkId, framework: &Framework, demand: &Demand, now_ms: u64) -> String {
+    pub(super) fn explain(&self, framework: &Framework, demand: &Demand, now_ms: u64) -> String {
         if demand.count == 0 {
             return "all of it is launched".into();
         }
@@ -63,7 +63,7 @@ impl Master {
             };
         }
         let refused = |agent: &&Agent| {
-            let until = self.filters.refused_until(id, &agent.info.agent_id, agent.ledger.free())?;
+            let until = self.filters.refused_until(framework.number, &agent.info.agent_id, agent.ledger.free())?;
             Some(format!("{} for {:.1} s", agent.info.agent_id, until.saturating_sub(now_ms) as f64 / 1000.0))
         };
         let refused: Vec<String> = free.iter().filter_map(refused).collect();

@@ -32,20 +32,20 @@ impl Master {
     }
 
     fn framework_views(&self, now_ms: u64) -> Vec<FrameworkView> {
-        let view = |(id, framework): (&jobs::FrameworkId, &super::frameworks::Framework)| {
+        let view = |framework: &super::frameworks::Framework| {
             let demands = framework.demands.clone().unwrap_or_default();
             FrameworkView {
-                framework_id: id.clone(),
+                framework_id: framework.id.clone(),
                 name: framework.name.clone(),
                 role: framework.role.clone(),
                 connected: framework.connection.is_some(),
                 suppressed: framework.suppressed,
-                dominant_share: framework.charged.dominant_share(&self.cluster_total).0,
-                waiting: demands.iter().map(|demand| self.explain(id, framework, demand, now_ms)).collect(),
+                dominant_share: self.frameworks.roles.share(&framework.charged, 1.0).0,
+                waiting: demands.iter().map(|demand| self.explain(framework, demand, now_ms)).collect(),
                 demands,
             }
         };
-        self.frameworks.by_id.iter().map(view).collect()
+        self.frameworks.iter().map(view).collect()
     }
 
     fn offer_views(&self, now_ms: u64) -> Vec<OfferView> {
