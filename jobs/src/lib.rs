@@ -9,6 +9,7 @@
 //! - **epoch**: one checkpoint of a job; **barrier**: its mark in the stream; **manifest**: the file that publishes it.
 //! - **watermark**: no row with an earlier event time is expected any more.
 
+pub mod amounts;
 pub mod diagnostic;
 pub mod ids;
 pub mod plan;
@@ -17,6 +18,7 @@ pub mod scalars;
 pub mod spec;
 pub mod state;
 pub mod text;
+pub mod things;
 pub mod train;
 
 pub use diagnostic::Diagnostic;
@@ -26,4 +28,5 @@ pub use resources::Resources;
 pub use scalars::Scalars;
 pub use spec::{CommandBody, JobBody, JobSpec, Restart, StreamBody};
 pub use state::{Reason, TaskState};
+pub use things::Gpu;
 pub use train::TrainBody;

@@ -15,6 +15,7 @@ mod filters;
 mod frameworks;
 mod ledger;
 mod offers;
+mod quota;
 mod reconcile;
 mod report;
 mod roles;
@@ -28,7 +29,7 @@ pub mod view;
 
 pub use config::Config;
 pub use events::{Command, Event, Record};
-pub use view::{AgentState, AgentView, ClusterView, FrameworkView, OfferState, OfferView, TaskView};
+pub use view::{AgentState, AgentView, ClusterView, FrameworkView, OfferState, OfferView, RoleView, TaskView};
 
 use crate::alarms::Alarms;
 use crate::model::ConnectionId;
@@ -100,6 +101,7 @@ impl Master {
                 Record::Framework { framework_id, name, role, failover_timeout_ms } => {
                     master.expect_framework(framework_id, name, role, failover_timeout_ms);
                 }
+                Record::Role { role, weight_milli, quota } => master.expect_role(&role, weight_milli, quota),
                 Record::FrameworkEnded { framework_id } => master.frameworks.remember_ended(framework_id),
             }
         }
@@ -131,6 +133,7 @@ impl Master {
                 Some(Peer::Framework(id)) => self.framework_closed(&id, connection),
                 None => {}
             },
+            Event::FromOperator { request, call } => self.operator_says(request, call),
             Event::Tick => {}
         }
     }
@@ -143,6 +146,19 @@ impl Master {
         while let Some(alarm) = self.alarms.due(self.now_ms) {
             self.set_off(alarm);
         }
+    }
+
+    /// Looks at every agent with room again, as an allocator would that does not know what changed. Since it is known,
+    /// this offers nothing; benches and tests ask for it.
+    pub fn look_everywhere(&mut self) -> Vec<Command> {
+        self.dirty.agents.extend(self.agents.roomy.iter().cloned());
+        self.allocate();
+        std::mem::take(&mut self.out)
+    }
+
+    /// Refusals that are in force, over all frameworks and agents.
+    pub fn n_refusals(&self) -> usize {
+        self.filters.n()
     }
 
     /// When a [`Event::Tick`] is due, if at all.

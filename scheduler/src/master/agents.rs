@@ -334,7 +334,7 @@ fn check_registration(agent: &AgentInfo, tasks: &[AgentTask]) -> Result<(), Stri
     if !is_good_id(id.as_str()) {
         return Err(format!("'{id}' cannot be an agent's id: it must be short, printable and without blanks"));
     }
-    if !is_sane(&agent.total) {
+    if !is_sane(&agent.total) || !agent.total.has_the_gpus_it_counts() {
         return Err(format!("agent {id} cannot have {}", agent.total));
     }
     for AgentTask { framework_id, info, .. } in tasks {

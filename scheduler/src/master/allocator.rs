@@ -76,12 +76,22 @@ impl Master {
         let n_agents = self.agents.active.len();
         if self.n_agents != n_agents {
             self.n_agents = n_agents;
-            self.frameworks.touch_wishes();
+            // Each offer now counts for more or less, so that some may lack something again.
+            let ids = self.frameworks.touch_wishes();
+            self.dirty.frameworks.extend(ids);
         }
         if self.dirty.total {
             self.dirty.total = false;
             let mut total = self.cluster_total.clone();
-            for name in &self.config.scarce {
+            // With a resource, its kinds: those of GPUs are counted by model too.
+            let is_scarce = |name: &str| {
+                let scarce = |scarce: &String| {
+                    name.strip_prefix(scarce.as_str()).is_some_and(|r| r.is_empty() || r.starts_with(':'))
+                };
+                self.config.scarce.iter().any(scarce)
+            };
+            let names: Vec<String> = total.iter().map(|(name, _)| name.to_string()).collect();
+            for name in names.iter().filter(|name| is_scarce(name)) {
                 total.set(name, 0);
             }
             if total != *self.frameworks.roles.fair_total() {

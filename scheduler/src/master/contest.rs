@@ -50,13 +50,13 @@ impl Contest {
         let mut won = None;
         self.n_agents += 1;
         let mut n_refused = 0;
+        let refusals = master.filters.of_agent(agent);
         let mut takes = |number: u32| {
             if self.refused[number as usize] == self.n_agents {
                 return false;
             }
             let Some(framework) = master.frameworks.numbered(number) else { return false };
             let Some(resources) = master.share_for(framework, &terms) else { return false };
-            let refusals = master.filters.of_agent(agent);
             if refusals.is_some_and(|refusals| refusals.refused_until(number, &resources).is_some()) {
                 n_refused += 1;
                 if let Some(refusals) = refusals.filter(|_| n_refused == 8) {
@@ -82,8 +82,13 @@ impl Contest {
                 few.into_iter().map(|(_, number)| number).find(|number| takes(*number));
             }
             None => {
-                let mut takes = |number| among.is_none_or(|among| among.binary_search(&number).is_ok()) && takes(number);
-                if self.for_guarantees { roles.first_needy(&mut takes) } else { roles.first(&mut takes) };
+                let mut takes =
+                    |number| among.is_none_or(|among| among.binary_search(&number).is_ok()) && takes(number);
+                if self.for_guarantees {
+                    roles.first_needy(&mut takes)
+                } else {
+                    roles.first(&mut takes)
+                };
             }
         }
         won
@@ -128,11 +133,10 @@ impl Master {
 /// A part of what is free. Ports go along in the same proportion, so that whoever gets the rest has some too; who
 /// posted demand takes what it needs of them and gives the others back.
 fn part_of(free: &Resources, most: Scalars, with_all_ports: bool) -> Resources {
-    let ports = free.ports().iter().copied();
     if with_all_ports {
-        return Resources::new().with_amounts(most).with_ports(ports);
+        return free.part(most, free.ports().iter().copied());
     }
     let part = most.largest_part_of(free.amounts());
     let n_ports = (free.n_ports() as f64 * part).ceil() as usize;
-    Resources::new().with_amounts(most).with_ports(free.first_ports(n_ports))
+    free.part(most, free.first_ports(n_ports))
 }

@@ -79,17 +79,18 @@ impl OnAgent {
         }
     }
 
-    fn see(&mut self, resources: Resources) -> Option<u16> {
+    fn see(&mut self, resources: &Resources) -> Option<u16> {
         let from = self.sights.len().saturating_sub(LOOK_BACK);
-        let at = (from..self.sights.len()).rev().find(|at| self.sights[*at].resources == resources);
+        let at = (from..self.sights.len()).rev().find(|at| self.sights[*at].resources == *resources);
         let at = at.or_else(|| {
             let free = match self.sights.len() < MAX_SIGHTS {
                 true => None,
                 false => self.sights.iter().position(|sight| sight.n_refusals == 0),
             };
+            let sight = || Sight { resources: resources.clone(), n_refusals: 0 };
             match free {
-                Some(at) => self.sights[at] = Sight { resources, n_refusals: 0 },
-                None if self.sights.len() < MAX_SIGHTS => self.sights.push(Sight { resources, n_refusals: 0 }),
+                Some(at) => self.sights[at] = sight(),
+                None if self.sights.len() < MAX_SIGHTS => self.sights.push(sight()),
                 None => return None,
             }
             Some(free.unwrap_or(self.sights.len() - 1))
@@ -133,14 +134,14 @@ pub struct Filters {
 }
 
 impl Filters {
-    pub fn refuse(&mut self, framework: u32, agent: &AgentId, refused: Resources, now_ms: u64, for_ms: u64) {
+    pub fn refuse(&mut self, framework: u32, agent: &AgentId, refused: &Resources, now_ms: u64, for_ms: u64) {
         let until_ms = now_ms + for_ms.min(MAX_REFUSE_MS);
         if until_ms == now_ms || refused.is_empty() {
             return;
         }
         let here = self.by_agent.entry(agent.clone()).or_default();
         let (had, first_end_ms) = (!here.refusals.is_empty(), here.first_end_ms);
-        if here.refused_until(framework, &refused).is_some_and(|end_ms| end_ms >= until_ms) {
+        if here.refused_until(framework, refused).is_some_and(|end_ms| end_ms >= until_ms) {
             return;
         }
         for at in here.of(framework).rev() {
@@ -227,6 +228,10 @@ impl Filters {
         woken
     }
 
+    pub fn n(&self) -> usize {
+        self.by_agent.values().map(|here| here.refusals.len()).sum()
+    }
+
     pub fn next_end(&self) -> Option<u64> {
         self.ends.first().map(|(end_ms, _)| *end_ms)
     }
@@ -249,7 +254,7 @@ mod tests {
     fn only_the_same_or_less_stays_hidden() {
         let a = AgentId::from("a");
         let mut filters = Filters::default();
-        filters.refuse(1, &a, cpus(2.0), 0, 5_000);
+        filters.refuse(1, &a, &cpus(2.0), 0, 5_000);
         assert_eq!(filters.refused_until(1, &a, &cpus(2.0)), Some(5_000));
         assert_eq!(filters.refused_until(1, &a, &cpus(1.0)), Some(5_000));
         assert_eq!(filters.refused_until(1, &a, &cpus(2.001)), None);
@@ -261,8 +266,8 @@ mod tests {
     fn a_shorter_refusal_does_not_cut_a_longer_one() {
         let a = AgentId::from("a");
         let mut filters = Filters::default();
-        filters.refuse(1, &a, cpus(2.0), 0, 60_000);
-        filters.refuse(1, &a, cpus(4.0), 0, 5_000);
+        filters.refuse(1, &a, &cpus(2.0), 0, 60_000);
+        filters.refuse(1, &a, &cpus(4.0), 0, 5_000);
         assert!(filters.expire(4_999).is_empty());
         assert_eq!(filters.expire(5_000), [a.clone()]);
         assert_eq!(filters.refused_until(1, &a, &cpus(4.0)), None);
@@ -274,9 +279,9 @@ mod tests {
     fn zero_is_no_filter_and_forever_is_a_year() {
         let a = AgentId::from("a");
         let mut filters = Filters::default();
-        filters.refuse(1, &a, cpus(1.0), 7, 0);
+        filters.refuse(1, &a, &cpus(1.0), 7, 0);
         assert_eq!(filters.next_end(), None);
-        filters.refuse(1, &a, cpus(1.0), 7, u64::MAX);
+        filters.refuse(1, &a, &cpus(1.0), 7, u64::MAX);
         assert_eq!(filters.next_end(), Some(7 + MAX_REFUSE_MS));
         filters.clear_framework(1);
         assert!(is_empty(&filters));
@@ -287,7 +292,7 @@ mod tests {
         let a = AgentId::from("a");
         let mut filters = Filters::default();
         for at in 0..50u16 {
-            filters.refuse(1, &a, Resources::new().with_ports([(at * 2, at * 2)]), 0, 1_000 + u64::from(at));
+            filters.refuse(1, &a, &Resources::new().with_ports([(at * 2, at * 2)]), 0, 1_000 + u64::from(at));
         }
         assert_eq!(filters.by_agent[&a].refusals.len(), MAX_PER_PAIR);
         assert!(filters.expire(1_041).is_empty());
@@ -304,7 +309,7 @@ mod tests {
         let a = AgentId::from("a");
         let mut filters = Filters::default();
         for framework in 0..1_000 {
-            filters.refuse(framework, &a, cpus(2.0), 0, 5_000);
+            filters.refuse(framework, &a, &cpus(2.0), 0, 5_000);
         }
         let here = &filters.by_agent[&a];
         assert!((here.sights.len(), here.refusals.len()) == (1, 1_000) && here.refusals.capacity() <= 1_250);
@@ -344,7 +349,7 @@ mod tests {
                         list.retain(|(.., end_ms)| *end_ms > now_ms);
                     }
                     _ => {
-                        filters.refuse(framework, &agent, refused, now_ms, for_ms);
+                        filters.refuse(framework, &agent, &refused, now_ms, for_ms);
                         list.push((framework, agent, milli, now_ms + for_ms));
                     }
                 }

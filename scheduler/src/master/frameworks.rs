@@ -209,18 +209,14 @@ impl Frameworks {
         }
     }
 
-    /// The number of agents changed, which decides for how much an offer counts.
-    pub fn touch_wishes(&mut self) {
-        let holding = self.iter_mut().filter(|framework| framework.demands.is_some() && !framework.offers.is_empty());
-        let numbers: Vec<u32> = holding
-            .map(|framework| {
-                framework.is_wish_stale = true;
-                framework.number
-            })
-            .collect();
-        for number in numbers {
-            self.touch_numbered(number);
+    /// The number of agents changed, which decides for how much an offer counts. Answers whose wish that may change.
+    pub fn touch_wishes(&mut self) -> Vec<FrameworkId> {
+        let holding = self.iter().filter(|framework| framework.demands.is_some() && !framework.offers.is_empty());
+        let ids: Vec<FrameworkId> = holding.map(|framework| framework.id.clone()).collect();
+        for id in &ids {
+            self.touch_wish(id);
         }
+        ids
     }
 
     pub fn touch_all(&mut self) {

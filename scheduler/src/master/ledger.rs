@@ -67,7 +67,7 @@ impl Ledger {
     /// smaller than what its tasks were promised, so this takes as much as is there and returns what it took.
     #[must_use = "what was claimed must be released later"]
     pub fn claim(&mut self, wanted: &Resources) -> Resources {
-        let claimed = common(&self.free, wanted);
+        let claimed = self.free.common(wanted);
         self.free.subtract(&claimed);
         self.used.add(&claimed);
         self.check();
@@ -87,16 +87,6 @@ impl Ledger {
         let n_ports = self.free.n_ports() + self.offered.n_ports() + self.used.n_ports();
         assert!(n_ports == self.total.n_ports(), "ports of {self:?} do not make the total");
     }
-}
-
-/// What both have.
-fn common(a: &Resources, b: &Resources) -> Resources {
-    let common = Resources::new().with_amounts(a.amounts().least(b.amounts()));
-    let ranges = a.ports().iter().flat_map(|(low, high)| {
-        let overlap = move |(l, h): &(u16, u16)| (*low.max(l), *high.min(h));
-        b.ports().iter().map(overlap).filter(|(l, h)| l <= h)
-    });
-    common.with_ports(ranges)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::Master;
 use super::offers::{OfferNumber, Standing};
-use super::view::{AgentState, AgentView, ClusterView, FrameworkView, OfferState, OfferView, TaskView};
+use super::view::{AgentState, AgentView, ClusterView, FrameworkView, OfferState, OfferView, RoleView, TaskView};
 use crate::model::Offer;
 use jobs::TaskState;
 
@@ -15,6 +15,7 @@ impl Master {
             frameworks: self.framework_views(now_ms),
             offers: self.offer_views(now_ms),
             tasks: self.task_views(),
+            roles: self.role_views(),
         }
     }
 
@@ -46,6 +47,20 @@ impl Master {
             }
         };
         self.frameworks.iter().map(view).collect()
+    }
+
+    fn role_views(&self) -> Vec<RoleView> {
+        let roles = &self.frameworks.roles;
+        let view = |role: &super::roles::Role| RoleView {
+            role: role.name.clone(),
+            weight: role.terms.weight,
+            dominant_share: roles.share(&role.charged, 1.0).0,
+            held: role.charged.clone(),
+            guarantee: role.terms.guarantee.clone(),
+            limit: role.terms.limit.clone(),
+            n_frameworks: role.n_frameworks,
+        };
+        roles.iter().map(view).collect()
     }
 
     fn offer_views(&self, now_ms: u64) -> Vec<OfferView> {

@@ -27,18 +27,12 @@ pub fn how_many(room: &Resources, demand: &Demand, most: u32) -> u32 {
     u32::try_from(n.max(0)).expect("not more than asked")
 }
 
-/// Takes `n` tasks out of the room, as far as counting goes: which ports they get is theirs to choose.
+/// Takes `n` tasks out of the room, as far as counting goes: which ports and GPUs they get is theirs to choose.
 fn take(room: &mut Resources, demand: &Demand, n: u32) {
-    let mut needed = Resources::new();
-    for (name, need) in demand.shape.scalars() {
-        needed.set_milli(name, need * i64::from(n));
+    for _ in 0..n {
+        let Some(placed) = room.place(&demand.shape, demand.n_ports as usize) else { return };
+        room.subtract(&placed);
     }
-    let named = Resources::new().with_ports(demand.shape.ports().iter().copied());
-    let mut rest = room.clone();
-    rest.subtract(&named);
-    let ports = rest.take_ports(demand.n_ports as usize * n as usize).expect("as many as fit");
-    needed = needed.with_ports(named.ports().iter().copied()).with_ports(ports.into_iter().map(|port| (port, port)));
-    room.subtract(&needed);
 }
 
 /// What is left of a framework's demands after the offers that it holds.

@@ -6,7 +6,7 @@
 use super::offers::OfferNumber;
 use super::view::OfferState;
 use super::{Alarm, Command, Master, Peer, Record};
-use crate::model::{ConnectionId, Demand, FrameworkCall, FrameworkEvent, is_good_id, is_sane};
+use crate::model::{ConnectionId, Demand, FrameworkCall, FrameworkEvent, is_good_id, is_good_role, is_sane};
 use jobs::{FrameworkId, Resources};
 
 /// Demands in one post: more than any job file has, few enough to look at for every offer.
@@ -79,8 +79,9 @@ impl Master {
         role: String,
         failover_timeout_ms: u64,
     ) {
-        if !is_good_id(&role) {
-            let problem = format!("'{role}' cannot be a role: it must be short, printable and without blanks");
+        if !is_good_role(&role) {
+            let problem =
+                format!("'{role}' cannot be a role: its parts, between slashes, are short and without blanks");
             return self.refuse_framework(connection, &problem);
         }
         let id = match id {
