@@ -84,7 +84,7 @@ fn items(list: &str) -> impl Iterator<Item = &str> {
 }
 
 fn parse_ports(list: &str) -> Result<Vec<(u16, u16)>, String> {
-    let range = |item: &str| {
+    let range = |item: &str| -> Result<(u16, u16), String> {
         let (low, high) = item.split_once('-').unwrap_or((item, item));
         match (low.trim().parse(), high.trim().parse()) {
             (Ok(low), Ok(high)) if 0 < low && low <= high => Ok((low, high)),
@@ -101,7 +101,7 @@ fn unnamed_gpus(text: &str) -> Result<Vec<Gpu>, String> {
 
 /// `MODEL` or `MODEL:MEMORY`, numbered in their order.
 fn parse_gpus(list: &str) -> Result<Vec<Gpu>, String> {
-    let gpu = |(index, item): (usize, &str)| {
+    let gpu = |(index, item): (usize, &str)| -> Result<Gpu, String> {
         let (model, memory) = item.split_once(':').map_or((item, None), |(model, memory)| (model, Some(memory)));
         if model.is_empty() || model.contains(char::is_whitespace) {
             return Err(format!("gpus: '{item}' is not of the form MODEL or MODEL:MEMORY"));

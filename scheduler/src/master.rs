@@ -70,6 +70,8 @@ pub struct Master {
     cluster_total: Scalars,
     /// Active agents, as of the latest allocation.
     n_agents: usize,
+    /// What guarantees lacked after the latest allocation.
+    last_need: Scalars,
     dirty: allocator::Dirty,
     out: Vec<Command>,
 }
@@ -92,6 +94,7 @@ impl Master {
             alarms: Alarms::default(),
             cluster_total: Scalars::new(),
             n_agents: 0,
+            last_need: Scalars::new(),
             dirty: allocator::Dirty::default(),
             out: Vec::new(),
         };

@@ -22,6 +22,12 @@ fn ms(run: impl FnOnce()) -> f64 {
     start.elapsed().as_secs_f64() * 1e3
 }
 
+fn no_op(cluster: &mut workloads::Cluster) -> f64 {
+    ms(|| {
+        std::hint::black_box(cluster.no_op_cycle());
+    })
+}
+
 fn lower(figure: &str, value: f64, unit: &'static str, goal: Option<f64>) -> Figure {
     Figure::lower(SUITE, figure, value, unit, goal)
 }
@@ -44,7 +50,7 @@ fn all() -> Vec<Figure> {
         if !with_limits {
             cluster.use_nearly_all();
         }
-        let cycles = (0..20).map(|_| ms(|| drop(std::hint::black_box(cluster.no_op_cycle())))).collect();
+        let cycles = (0..20).map(|_| no_op(&mut cluster)).collect();
         figures.push(lower(
             &format!("no-op cycle, 3,000 agents x 3,000 roles {what}"),
             median(cycles),

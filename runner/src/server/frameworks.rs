@@ -91,6 +91,13 @@ impl Link {
     }
 }
 
+/// Why an operator's call came to nothing.
+pub enum OperateError {
+    /// The master heard it and said no.
+    Refused(String),
+    Unanswered(String),
+}
+
 /// Where the master is and how to come in.
 #[derive(Clone)]
 pub struct Master {
@@ -108,17 +115,20 @@ impl Master {
         }
     }
 
-    /// Asks for a quota or a weight. `Err(true, …)`: the master heard it and said no.
-    pub async fn operate(&self, call: v1::operate_request::Call) -> Result<Vec<String>, (bool, String)> {
-        let mut client =
-            client::master(&self.address, self.token.clone()).await.map_err(|error| (false, chain(&error)))?;
+    /// Asks for a quota or a weight; answers what was put up with.
+    pub async fn operate(&self, call: v1::operate_request::Call) -> Result<Vec<String>, OperateError> {
+        let client = client::master(&self.address, self.token.clone()).await;
+        let mut client = client.map_err(|error| OperateError::Unanswered(chain(&error)))?;
         let request = v1::OperateRequest { protocol_version: wire::PROTOCOL_VERSION, call: Some(call) };
         match client.operate(request).await {
             Ok(answer) => Ok(answer.into_inner().warnings),
             Err(status) if matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument) => {
-                Err((true, status.message().to_string()))
+                Err(OperateError::Refused(status.message().to_string()))
             }
-            Err(status) => Err((false, format!("ask the master at {}: {}", self.address, status.message()))),
+            Err(status) => {
+                let problem = format!("ask the master at {}: {}", self.address, status.message());
+                Err(OperateError::Unanswered(problem))
+            }
         }
     }
 }

@@ -46,7 +46,10 @@ struct Round {
 impl Master {
     pub(super) fn allocate(&mut self) {
         let relieved = self.refresh();
-        if self.dirty.agents.is_empty() && self.dirty.frameworks.is_empty() && relieved.is_empty() {
+        // Tasks that came with their agents may have filled guarantees, and what was kept free for them is free.
+        let needs_less = !self.frameworks.roles.need().contains(&self.last_need);
+        let is_clean = self.dirty.agents.is_empty() && self.dirty.frameworks.is_empty() && relieved.is_empty();
+        if is_clean && !needs_less {
             return;
         }
         let mut dirty = std::mem::take(&mut self.dirty);
@@ -61,7 +64,7 @@ impl Master {
         let needs_something = !self.frameworks.roles.need().is_empty();
         let mut round = Round {
             // What became free anywhere may be what had to be kept free elsewhere.
-            everywhere: needs_something && !dirty.agents.is_empty(),
+            everywhere: needs_less || (needs_something && !dirty.agents.is_empty()),
             changed: dirty.agents,
             wanting: wanting.into_iter().collect(),
         };
@@ -69,6 +72,7 @@ impl Master {
             self.go_round(&mut round, true);
         }
         self.go_round(&mut round, false);
+        self.last_need.clone_from(self.frameworks.roles.need());
     }
 
     /// Finds whose turn or wish changed, and gives back the roles that may have more than before.

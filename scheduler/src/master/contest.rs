@@ -40,13 +40,10 @@ impl Contest {
             return None;
         }
         let roles = &master.frameworks.roles;
-        let is_allocatable = master.is_allocatable(free);
-        if !is_allocatable && roles.n_demanding() == 0 {
+        if roles.n_demanding() == 0 && !master.is_allocatable(free) {
             return None;
         }
-        let need = roles.need();
-        let surplus = (!need.is_empty()).then(|| master.agents.available.beyond(need));
-        let terms = Terms { free, surplus, is_allocatable };
+        let terms = master.terms(free);
         let mut won = None;
         self.n_agents += 1;
         let mut n_refused = 0;
@@ -56,6 +53,9 @@ impl Contest {
                 return false;
             }
             let Some(framework) = master.frameworks.numbered(number) else { return false };
+            if self.for_guarantees && roles.needed_by(framework.role_number).is_empty() {
+                return false;
+            }
             let Some(resources) = master.share_for(framework, &terms) else { return false };
             if refusals.is_some_and(|refusals| refusals.refused_until(number, &resources).is_some()) {
                 n_refused += 1;
@@ -72,9 +72,6 @@ impl Contest {
             Some(few) => {
                 let turns = |number: &u32| {
                     let framework = master.frameworks.numbered(*number)?;
-                    if self.for_guarantees && roles.needed_by(framework.role_number).is_empty() {
-                        return None;
-                    }
                     Some((roles.turns(framework.role_number, framework.turn?)?, *number))
                 };
                 let mut few: Vec<_> = few.iter().filter_map(turns).collect();
@@ -100,6 +97,17 @@ impl Master {
         self.config.min_allocatable.iter().any(|least| resources.contains(least))
     }
 
+    fn terms<'a>(&self, free: &'a Resources) -> Terms<'a> {
+        let need = self.frameworks.roles.need();
+        let surplus = (!need.is_empty()).then(|| self.agents.available.beyond(need));
+        Terms { free, surplus, is_allocatable: self.is_allocatable(free) }
+    }
+
+    /// What of this a framework would be offered; all of it, if it wants nothing of it.
+    pub(super) fn would_be_offered(&self, framework: &Framework, free: &Resources) -> Resources {
+        self.share_for(framework, &self.terms(free)).map_or_else(|| free.clone(), Cow::into_owned)
+    }
+
     /// What a framework would be offered of what is free: what limits let in, and of what guarantees still need only
     /// what is needed here or left over. `None` if it does not want that.
     fn share_for<'a>(&self, framework: &Framework, terms: &Terms<'a>) -> Option<Cow<'a, Resources>> {
@@ -117,6 +125,11 @@ impl Master {
                     most.set(name, room);
                 }
             }
+        }
+        // Cores without memory, or memory without cores, would be of no use to most, and lost to others.
+        let is_stripped = ["cpus", "mem"].iter().any(|name| amounts.get(name) > 0 && most.get(name) == 0);
+        if framework.demands.is_none() && is_stripped {
+            return None;
         }
         let resources = match most == *amounts {
             true => Cow::Borrowed(terms.free),

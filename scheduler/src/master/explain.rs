@@ -21,6 +21,9 @@ impl Master {
         if framework.connection.is_none() {
             return format!("{needs}; its framework is not connected");
         }
+        if framework.settling {
+            return format!("{needs}; its framework has only just subscribed");
+        }
         if framework.suppressed {
             return format!("{needs}; its framework asked for no offers (suppress)");
         }
@@ -70,7 +73,8 @@ impl Master {
             return format!("{needs}; {kept}");
         }
         let refused = |agent: &&Agent| {
-            let until = self.filters.refused_until(framework.number, &agent.info.agent_id, agent.ledger.free())?;
+            let offered = self.would_be_offered(framework, agent.ledger.free());
+            let until = self.filters.refused_until(framework.number, &agent.info.agent_id, &offered)?;
             Some(format!("{} for {:.1} s", agent.info.agent_id, until.saturating_sub(now_ms) as f64 / 1000.0))
         };
         let refused: Vec<String> = free.iter().filter_map(refused).collect();

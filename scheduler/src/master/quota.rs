@@ -122,20 +122,14 @@ impl Master {
         sum
     }
 
-    /// What all guarantees together need that the cluster does not have.
-    fn overcommitted(&self, role: &str, terms: &Terms) -> Vec<String> {
-        let before = self.frameworks.roles.terms(role).guarantee;
-        let roles = &self.frameworks.roles;
-        let top = role.split('/').next().unwrap_or(role);
-        let mut sum = terms.guarantee.clone();
-        for number in &roles.get(ROOT).children {
-            let other = roles.get(*number);
-            if other.name != top {
-                sum.add(&other.terms.guarantee.most(&self.guaranteed_to_children(&other.name, "")));
-            }
-        }
+    /// What all guarantees together would need that the cluster does not have.
+    fn overcommitted(&mut self, role: &str, terms: &Terms) -> Vec<String> {
+        let before = self.frameworks.roles.terms(role);
+        self.frameworks.roles.set_terms(role, terms.clone());
+        let sum = self.frameworks.roles.promised(ROOT);
+        self.frameworks.roles.set_terms(role, before.clone());
         let total = &self.cluster_total;
-        let risen = sum.iter().filter(|(name, _)| terms.guarantee.get(name) > before.get(name));
+        let risen = sum.iter().filter(|(name, _)| terms.guarantee.get(name) > before.guarantee.get(name));
         let beyond = risen.filter(|(name, milli)| *milli > total.get(name));
         let doubts = beyond.map(|(name, milli)| {
             let (all, total) = (amount_text(name, milli), amount_text(name, total.get(name)));

@@ -300,6 +300,16 @@ impl Roles {
         root.need.clone_from(&root.children_need);
     }
 
+    /// What is guaranteed to a role, or to those below it if that is more.
+    pub fn promised(&self, number: RoleNumber) -> Scalars {
+        let role = self.get(number);
+        let mut below = Scalars::new();
+        for child in &role.children {
+            below.add(&self.promised(*child));
+        }
+        below.most(&role.terms.guarantee)
+    }
+
     /// What all guarantees together lack.
     pub fn need(&self) -> &Scalars {
         &self.get(ROOT).need

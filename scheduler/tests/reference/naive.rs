@@ -54,6 +54,14 @@ pub struct Refusal {
     pub until_ms: u64,
 }
 
+struct Moment {
+    total: Scalars,
+    need: Scalars,
+    available: Scalars,
+    /// By role.
+    needed_by: BTreeMap<String, Scalars>,
+}
+
 /// An agent, a framework, and what it is offered.
 pub type Decision = (String, usize, Resources);
 
@@ -155,20 +163,19 @@ impl Naive {
         needed
     }
 
-    fn place(&self, number: usize) -> Place {
+    fn place(&self, number: usize, total: &Scalars) -> Place {
         let framework = &self.frameworks[number];
-        let total = self.total();
         let mut place: Place = Vec::new();
         for path in ancestors(&framework.role) {
             let at = self.roles.iter().position(|known| known.path == path).expect("known");
             let role = &self.roles[at];
-            let share = self.held_by(path).largest_part_of(&total) / role.weight;
+            let share = self.held_by(path).largest_part_of(total) / role.weight;
             place.push((share, role.n_offered, at + 1));
         }
-        let own = self.held(|role| role == framework.role).largest_part_of(&total);
+        let own = self.held(|role| role == framework.role).largest_part_of(total);
         let role = self.roles.iter().find(|known| known.path == framework.role).expect("known");
         place.push((own, role.own_n_offered, 0));
-        place.push((framework.charged.largest_part_of(&total), framework.n_offered, number));
+        place.push((framework.charged.largest_part_of(total), framework.n_offered, number));
         place
     }
 
@@ -195,26 +202,27 @@ impl Naive {
         self.min_allocatable.iter().any(|least| resources.contains(least))
     }
 
-    fn share_for(&self, framework: &Framework, free: &Resources) -> Option<Resources> {
+    fn share_for(&self, framework: &Framework, free: &Resources, moment: &Moment) -> Option<Resources> {
         if framework.demands.is_none() && !self.is_allocatable(free) {
             return None;
         }
         let mut most = free.amounts().clone();
         for path in ancestors(&framework.role) {
             let role = self.roles.iter().find(|known| known.path == path).expect("known");
-            let held = self.held_by(path);
-            for (name, limit) in &role.limit {
-                most.set(name, most.get(name).min((limit - held.get(name)).max(0)));
+            if !role.limit.is_empty() {
+                let held = self.held_by(path);
+                for (name, limit) in &role.limit {
+                    most.set(name, most.get(name).min((limit - held.get(name)).max(0)));
+                }
             }
         }
-        let need = self.need_of_all();
-        let mut available = Scalars::new();
-        for agent in self.agents.values().filter(|agent| agent.is_active) {
-            available.add(agent.free.amounts());
+        let surplus = moment.available.beyond(&moment.need);
+        for (name, _) in moment.need.iter() {
+            most.set(name, most.get(name).min(moment.needed_by[&framework.role].get(name) + surplus.get(name)));
         }
-        let (surplus, needed) = (available.beyond(&need), self.needed_by(&framework.role));
-        for (name, _) in need.iter() {
-            most.set(name, most.get(name).min(needed.get(name) + surplus.get(name)));
+        let is_stripped = |name: &str| free.milli(name) > 0 && most.get(name) == 0;
+        if framework.demands.is_none() && (is_stripped("cpus") || is_stripped("mem")) {
+            return None;
         }
         let part = most.largest_part_of(free.amounts());
         let n_ports = match framework.demands.is_some() || most == *free.amounts() {
@@ -232,6 +240,19 @@ impl Naive {
         is_wanted.then_some(offered)
     }
 
+    /// What is the same for all frameworks, until something is offered.
+    fn moment(&self) -> Moment {
+        let mut available = Scalars::new();
+        for agent in self.agents.values().filter(|agent| agent.is_active) {
+            available.add(agent.free.amounts());
+        }
+        let need = self.need_of_all();
+        let needed = |role: &String| if need.is_empty() { Scalars::new() } else { self.needed_by(role) };
+        let needed_by =
+            self.frameworks.iter().map(|framework| (framework.role.clone(), needed(&framework.role))).collect();
+        Moment { total: self.total(), need, available, needed_by }
+    }
+
     fn refuses(&self, number: usize, agent: &str, offered: &Resources) -> bool {
         self.refusals.iter().any(|refusal| {
             refusal.framework == number
@@ -243,20 +264,18 @@ impl Naive {
 
     fn best(&self, agent: &str, for_guarantees: bool) -> Option<(usize, Resources)> {
         let free = &self.agents[agent].free;
+        let moment = self.moment();
         let mut best: Option<(Place, usize, Resources)> = None;
         for (number, framework) in self.frameworks.iter().enumerate() {
             let is_met = framework.demands.is_some() && self.left(framework).iter().all(|left| *left == 0);
-            if !framework.is_there || is_met {
+            if !framework.is_there || is_met || (for_guarantees && moment.needed_by[&framework.role].is_empty()) {
                 continue;
             }
-            if for_guarantees && self.needed_by(&framework.role).is_empty() {
-                continue;
-            }
-            let Some(offered) = self.share_for(framework, free) else { continue };
+            let Some(offered) = self.share_for(framework, free, &moment) else { continue };
             if self.refuses(number, agent, &offered) {
                 continue;
             }
-            let place = self.place(number);
+            let place = self.place(number, &moment.total);
             if best.as_ref().is_none_or(|(other, ..)| place < *other) {
                 best = Some((place, number, offered));
             }

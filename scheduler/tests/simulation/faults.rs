@@ -69,7 +69,7 @@ impl World {
 
     /// An operator changes what a role is promised.
     fn operate(&mut self) {
-        let known = [&ROLES[..], &["web"]].concat();
+        let known = [&ROLES[..], &["web"][..]].concat();
         let role = known[self.rng.random_range(0..known.len())].to_string();
         let call = match self.rng.random_range(0..10) {
             0..3 => OperatorCall::SetWeight { role, weight_milli: self.rng.random_range(200..5_000) },
@@ -93,7 +93,7 @@ impl World {
 
     /// Peace knows no limits: all that is wanted is to run.
     pub fn remove_quotas(&mut self) {
-        for role in [&ROLES[..], &["web"]].concat() {
+        for role in [&ROLES[..], &["web"][..]].concat() {
             self.operator_says(OperatorCall::RemoveQuota { role: role.to_string() });
         }
     }

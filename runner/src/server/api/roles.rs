@@ -3,6 +3,7 @@
 //! Does not know what a sound quota is.
 
 use super::{Api, failure};
+use crate::server::frameworks::OperateError;
 use crate::view::{Changed, QuotaRequest, WeightRequest};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
@@ -51,7 +52,7 @@ fn scalars(amounts: BTreeMap<String, f64>) -> Vec<v1::Scalar> {
 async fn operate(api: &Api, call: Call) -> Response {
     match api.master.operate(call).await {
         Ok(warnings) => Json(Changed { warnings }).into_response(),
-        Err((true, refusal)) => failure(StatusCode::CONFLICT, refusal),
-        Err((false, error)) => failure(StatusCode::SERVICE_UNAVAILABLE, format!("failed to {error}")),
+        Err(OperateError::Refused(refusal)) => failure(StatusCode::CONFLICT, refusal),
+        Err(OperateError::Unanswered(error)) => failure(StatusCode::SERVICE_UNAVAILABLE, format!("failed to {error}")),
     }
 }

@@ -4,6 +4,7 @@
 
 mod framework;
 mod http;
+mod roles;
 mod world;
 
 use framework::Framework;
