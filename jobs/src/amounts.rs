@@ -22,7 +22,7 @@ fn parse_amount(name: &str, text: &str) -> Result<f64, String> {
         "mem" | "disk" => parse_mem_mib(text)?,
         _ => text.parse().map_err(|_| format!("{name}: '{text}' is not a number"))?,
     };
-    match amount >= 0.0 && amount < 1e12 {
+    match (0.0..1e12).contains(&amount) {
         true => Ok(amount),
         false => Err(format!("{name}: '{text}' is not what a machine can have")),
     }

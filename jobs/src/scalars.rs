@@ -14,8 +14,12 @@ const USUAL: [&str; 4] = ["cpus", "disk", "gpus", "mem"];
 pub struct Scalars {
     usual: [i64; USUAL.len()],
     /// `None` where there are none.
-    others: Option<Box<BTreeMap<Box<str>, i64>>>,
+    others: Option<Box<Others>>,
 }
+
+/// Kept apart, so that whoever has none of them holds one word for them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Others(BTreeMap<Box<str>, i64>);
 
 fn place(name: &str) -> Option<usize> {
     USUAL.iter().position(|usual| *usual == name)
@@ -33,7 +37,7 @@ impl Scalars {
     pub fn get(&self, name: &str) -> i64 {
         match place(name) {
             Some(at) => self.usual[at],
-            None => self.others.as_ref().and_then(|others| others.get(name)).copied().unwrap_or(0),
+            None => self.others.as_ref().and_then(|others| others.0.get(name)).copied().unwrap_or(0),
         }
     }
 
@@ -41,12 +45,12 @@ impl Scalars {
         match place(name) {
             Some(at) => self.usual[at] = milli,
             None if milli != 0 => {
-                self.others.get_or_insert_default().insert(name.into(), milli);
+                self.others.get_or_insert_default().0.insert(name.into(), milli);
             }
             None => {
                 if let Some(others) = &mut self.others {
-                    others.remove(name);
-                    if others.is_empty() {
+                    others.0.remove(name);
+                    if others.0.is_empty() {
                         self.others = None;
                     }
                 }
@@ -57,7 +61,7 @@ impl Scalars {
     /// All that are not zero.
     pub fn iter(&self) -> impl Iterator<Item = (&str, i64)> {
         let mut usual = USUAL.into_iter().zip(self.usual).filter(|(_, milli)| *milli != 0).peekable();
-        let mut others = self.others.iter().flat_map(|others| others.iter()).peekable();
+        let mut others = self.others.iter().flat_map(|others| others.0.iter()).peekable();
         std::iter::from_fn(move || {
             let other_first = match (usual.peek(), others.peek()) {
                 (Some((usual, _)), Some((other, _))) => other.as_ref() < *usual,
@@ -83,7 +87,7 @@ impl Scalars {
         for (have, other) in self.usual.iter_mut().zip(by.usual) {
             *have = change(*have, other);
         }
-        for (name, other) in by.others.iter().flat_map(|others| others.iter()) {
+        for (name, other) in by.others.iter().flat_map(|others| others.0.iter()) {
             self.set(name, change(self.get(name), *other));
         }
     }
@@ -91,7 +95,7 @@ impl Scalars {
     /// Whether there is at least as much of each here.
     pub fn contains(&self, other: &Scalars) -> bool {
         self.usual.iter().zip(other.usual).all(|(have, need)| *have >= need)
-            && other.others.iter().flat_map(|others| others.iter()).all(|(name, need)| self.get(name) >= *need)
+            && other.others.iter().flat_map(|others| others.0.iter()).all(|(name, need)| self.get(name) >= *need)
     }
 
     /// Of each, what `choose` makes of both.
@@ -102,7 +106,7 @@ impl Scalars {
         }
         if self.others.is_some() || other.others.is_some() {
             let names = [self, other].into_iter().flat_map(|scalars| scalars.others.iter());
-            for name in names.flat_map(|others| others.keys()) {
+            for name in names.flat_map(|others| others.0.keys()) {
                 merged.set(name, choose(self.get(name), other.get(name)));
             }
         }
@@ -123,7 +127,7 @@ impl Scalars {
     pub fn largest_part_of(&self, total: &Scalars) -> f64 {
         let part = |have: i64, of: i64| if have > 0 && of > 0 { have as f64 / of as f64 } else { 0.0 };
         let usual = self.usual.iter().zip(total.usual).map(|(have, of)| part(*have, of)).fold(0.0, f64::max);
-        let others = self.others.iter().flat_map(|others| others.iter());
+        let others = self.others.iter().flat_map(|others| others.0.iter());
         others.map(|(name, have)| part(*have, total.get(name))).fold(usual, f64::max)
     }
 
