@@ -837,7 +837,10 @@ pub mod master_client {
         pub async fn operate(
             &mut self,
             request: impl tonic::IntoRequest<super::OperateRequest>,
-        ) -> std::result::Result<tonic::Response<super::OperateResponse>, tonic::Status> {
+        ) -> std::result::Result<
+            tonic::Response<super::OperateResponse>,
+            tonic::Status,
+        > {
             self.inner
                 .ready()
                 .await
