@@ -47,7 +47,18 @@ const fn option(
     OptionInfo { name, kind, default, required, doc }
 }
 
-static OPTIONS: &[OptionInfo] = &[
+static OPTIONS: [OptionInfo; N_OPTIONS] = {
+    let mut all = [formats::SCHEMA_OPTIONS[0]; N_OPTIONS];
+    let mut at = 0;
+    while at < N_OPTIONS {
+        all[at] = if at < OWN.len() { OWN[at] } else { formats::SCHEMA_OPTIONS[at - OWN.len()] };
+        at += 1;
+    }
+    all
+};
+const N_OPTIONS: usize = OWN.len() + formats::SCHEMA_OPTIONS.len();
+
+const OWN: &[OptionInfo] = &[
     option("topic", "text", None, true, "the topic to read or write"),
     option(
         settings::BROKERS,
@@ -58,7 +69,7 @@ static OPTIONS: &[OptionInfo] = &[
          cluster of `smack dev`, which has a broker of its own",
     ),
     option(settings::BROKERS_ALIAS, "text", None, false, "the same as properties.bootstrap.servers"),
-    formats::FORMAT,
+    formats::STREAM_FORMAT,
     formats::JSON_TIMESTAMP_FORMAT,
     formats::CSV_DELIMITER,
     formats::CSV_HEADER,
@@ -153,7 +164,7 @@ impl Connector for Kafka {
     }
 
     fn options(&self) -> &'static [OptionInfo] {
-        OPTIONS
+        &OPTIONS
     }
 
     fn option_prefixes(&self) -> &'static [&'static str] {
@@ -212,12 +223,14 @@ impl Connector for Kafka {
         context: &Context,
     ) -> Result<Box<dyn SourceReader>> {
         let settings = Settings::open(table, context)?;
-        Ok(Box::new(Source::open(settings, table, projection, splits)?))
+        let table = formats::beside(table, &context.base_dir);
+        Ok(Box::new(Source::open(settings, &table, projection, splits)?))
     }
 
     fn open_sink(&self, table: &TableDef, context: &Context) -> Result<Box<dyn Sink>> {
         let settings = Settings::open(table, context)?;
         cluster::partitions(&settings)?;
+        let table = &formats::beside(table, &context.base_dir);
         Ok(match settings.delivery {
             Delivery::ExactlyOnce => Box::new(ExactlyOnceSink::open(settings, table, context)?),
             _ => Box::new(AtLeastOnceSink::open(settings, table)?),

@@ -9,5 +9,6 @@ mod kafka_changelog;
 mod kafka_exactly_once;
 mod kafka_source;
 mod lookups;
+mod schemas;
 mod standstill;
 mod support;

@@ -61,6 +61,10 @@ impl FilesSink {
             Format::Json => "json",
             Format::Csv => "csv",
             Format::Raw => "txt",
+            // Refused with the table's options.
+            Format::Avro | Format::Protobuf => {
+                return Err(Error::Fatal(format!("table '{}' has a format that files have not", table.name)));
+            }
         };
         let safe = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '.' { c } else { '_' };
         Ok(Self {

@@ -36,8 +36,8 @@ impl AtLeastOnceSink {
             // An outage of any length is waited for, and told by `write` and `prepare`.
             config.set("message.timeout.ms", "0");
         }
-        let producer = Producer::open(&settings, &config, &settings.topic)?;
         let records = RecordEncoder::new(&settings, table)?;
+        let producer = Producer::open(&settings, &config, &settings.topic, &records.headers())?;
         Ok(Self { settings, records, producer, unsent: VecDeque::new(), lost: None })
     }
 

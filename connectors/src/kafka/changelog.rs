@@ -64,6 +64,16 @@ impl RecordEncoder {
         Ok(Self { table: table.name.clone(), keys: KeyEncoder::new(table, &settings.key_columns)?, form })
     }
 
+    /// The headers that every record has.
+    pub fn headers(&self) -> Vec<(String, Vec<u8>)> {
+        let value = match &self.form {
+            Form::Rows(values) | Form::Upserts(values) => values.header(),
+            Form::Envelopes(_) => None,
+        };
+        let owned = |(name, value): (&str, &[u8])| (name.to_owned(), value.to_vec());
+        value.into_iter().chain(self.keys.header()).map(owned).collect()
+    }
+
     /// Calls `take` with key and value of each record, in order. Without weights all rows are there.
     pub fn each(
         &mut self,

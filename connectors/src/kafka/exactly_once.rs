@@ -55,13 +55,9 @@ impl ExactlyOnceSink {
     pub fn open(settings: Settings, table: &TableDef, context: &Context) -> Result<Self> {
         // The random part makes the id this writer's alone, also where two statements of a job write one table.
         let id = format!("smack.{}.{}.{}.{}", context.job, table.name, context.slot, uuid::Uuid::now_v7().simple());
-        Ok(Self {
-            records: RecordEncoder::new(&settings, table)?,
-            open: Records::default(),
-            prepared: BTreeMap::new(),
-            writer: Writer::new(id, settings.topic.clone()),
-            settings,
-        })
+        let records = RecordEncoder::new(&settings, table)?;
+        let writer = Writer::new(id, settings.topic.clone(), records.headers());
+        Ok(Self { records, open: Records::default(), prepared: BTreeMap::new(), writer, settings })
     }
 
     fn kept_bytes(&self) -> usize {
@@ -107,6 +103,7 @@ impl Sink for ExactlyOnceSink {
         let outbox = Outbox {
             writer: self.writer.id.clone(),
             topic: self.settings.topic.clone(),
+            headers: self.writer.headers.clone(),
             prepared_ms: now_ms(),
             epochs: std::mem::take(&mut self.prepared),
         };
@@ -137,7 +134,7 @@ impl Sink for ExactlyOnceSink {
 
 /// Sends what an earlier writer had prepared, unless it did so itself.
 fn finish(settings: &Settings, epoch: u64, outbox: Outbox) -> Result<()> {
-    let mut writer = Writer::new(outbox.writer, outbox.topic);
+    let mut writer = Writer::new(outbox.writer, outbox.topic, outbox.headers);
     let Some(last) = outbox.epochs.range(..=epoch).next_back().map(|(last, _)| *last) else { return Ok(()) };
     // Asked before the fence, because mostly it is there, and a fence costs round trips and a producer.
     let noted = writer.noted_epoch(settings)?;
@@ -163,6 +160,8 @@ fn finish(settings: &Settings, epoch: u64, outbox: Outbox) -> Result<()> {
 struct Writer {
     id: String,
     topic: String,
+    /// Of every record.
+    headers: Vec<(String, Vec<u8>)>,
     live: Option<(Producer, ConsumerGroupMetadata)>,
     /// The outcome of an earlier attempt is unknown: ask before sending again.
     must_ask: bool,
@@ -180,8 +179,8 @@ enum Outcome {
 }
 
 impl Writer {
-    fn new(id: String, topic: String) -> Self {
-        Self { id, topic, live: None, must_ask: false }
+    fn new(id: String, topic: String, headers: Vec<(String, Vec<u8>)>) -> Self {
+        Self { id, topic, headers, live: None, must_ask: false }
     }
 
     /// Makes the records of all epochs up to `up_to` visible, once.
@@ -287,7 +286,7 @@ impl Writer {
         let mut config = settings.producer();
         config.set("transactional.id", &self.id);
         config.set("transaction.timeout.ms", settings.transaction_timeout.as_millis().to_string());
-        let producer = Producer::open(settings, &config, &self.topic).map_err(Outcome::Failed)?;
+        let producer = Producer::open(settings, &config, &self.topic, &self.headers).map_err(Outcome::Failed)?;
         producer.inner.init_transactions(COORDINATOR_WITHIN).map_err(|error| match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::InvalidTransactionTimeout) => Outcome::Failed(Error::Fatal(format!(
                 "Kafka at {} refuses a transaction.timeout of {:?}; its transaction.max.timeout.ms is lower",

@@ -2,14 +2,14 @@
 //!
 //! Invariant: what [`Outbox::decode`] accepts is what [`Outbox::encode`] wrote, whole: magic, version and a checksum
 //! over everything. The form is ours and fixed; a later one gets another version, and earlier ones stay readable. Version
-//! 2 has records without a value (tombstones), which version 1 had not; else they are the same.
+//! 2 has records without a value (tombstones), which version 1 had not; version 3 has headers.
 
 use flate2::Crc;
 use std::collections::BTreeMap;
 
 const MAGIC: &[u8; 6] = b"smkout";
-const VERSION: u16 = 2;
-const VERSIONS_READ: [u16; 2] = [1, VERSION];
+const VERSION: u16 = 3;
+const VERSIONS_READ: [u16; 3] = [1, 2, VERSION];
 /// Length that says "none": a record without a key, or without a value.
 const NONE: u32 = u32::MAX;
 
@@ -63,6 +63,8 @@ pub struct Outbox {
     /// Transactional id of the writer, and the consumer group under which it notes the epochs that it committed.
     pub writer: String,
     pub topic: String,
+    /// Of every record.
+    pub headers: Vec<(String, Vec<u8>)>,
     /// Milliseconds since 1970.
     pub prepared_ms: u64,
     pub epochs: BTreeMap<u64, Records>,
@@ -75,6 +77,11 @@ impl Outbox {
         for text in [&self.writer, &self.topic] {
             body.extend_from_slice(&(text.len() as u32).to_le_bytes());
             body.extend_from_slice(text.as_bytes());
+        }
+        body.extend_from_slice(&(self.headers.len() as u32).to_le_bytes());
+        for part in self.headers.iter().flat_map(|(name, value)| [name.as_bytes(), value]) {
+            body.extend_from_slice(&(part.len() as u32).to_le_bytes());
+            body.extend_from_slice(part);
         }
         body.extend_from_slice(&self.prepared_ms.to_le_bytes());
         body.extend_from_slice(&(self.epochs.len() as u32).to_le_bytes());
@@ -98,19 +105,28 @@ impl Outbox {
             return Err("it does not begin like one".to_owned());
         }
         let version = head.array().map(u16::from_le_bytes);
-        if version.is_none_or(|version| !VERSIONS_READ.contains(&version)) {
+        let Some(version) = version.filter(|version| VERSIONS_READ.contains(version)) else {
             return Err(format!("its version is {version:?}, but {VERSIONS_READ:?} are what this build reads"));
-        }
+        };
         let sum = head.array().map(u32::from_le_bytes);
         if sum != Some(checksum(head.bytes)) {
             return Err("its checksum does not fit its bytes".to_owned());
         }
-        Self::decode_body(&mut head).filter(|_| head.bytes.is_empty()).ok_or_else(|| "it is cut short".to_owned())
+        Self::decode_body(&mut head, version)
+            .filter(|_| head.bytes.is_empty())
+            .ok_or_else(|| "it is cut short".to_owned())
     }
 
-    fn decode_body(body: &mut Reader<'_>) -> Option<Self> {
+    fn decode_body(body: &mut Reader<'_>, version: u16) -> Option<Self> {
         let writer = body.text()?;
         let topic = body.text()?;
+        let n_headers = if version >= 3 { u32::from_le_bytes(body.array()?) } else { 0 };
+        let mut headers = Vec::new();
+        for _ in 0..n_headers {
+            let name = body.text()?;
+            let length = u32::from_le_bytes(body.array()?) as usize;
+            headers.push((name, body.take(length)?.to_vec()));
+        }
         let prepared_ms = u64::from_le_bytes(body.array()?);
         let n_epochs = u32::from_le_bytes(body.array()?);
         let mut epochs = BTreeMap::new();
@@ -121,7 +137,7 @@ impl Outbox {
             let records = Records { bytes: body.take(length)?.to_vec(), count };
             epochs.insert(epoch, Some(records).filter(Records::is_whole)?);
         }
-        Some(Self { writer, topic, prepared_ms, epochs })
+        Some(Self { writer, topic, headers, prepared_ms, epochs })
     }
 }
 
@@ -176,14 +192,17 @@ mod tests {
         prop::collection::btree_map(any::<u64>(), prop::collection::vec(record, 0..5), 0..4)
     }
 
-    /// What each version wrote of the same writer; version 2 has a tombstone more.
+    /// What each version wrote of the same writer; version 2 has a tombstone more, version 3 a header.
     #[test]
     fn golden_vectors() {
-        let head = b"\x01\0\0\0w\x01\0\0\0t\x07\0\0\0\0\0\0\0\x01\0\0\0\x03\0\0\0\0\0\0\0";
+        let names = b"\x01\0\0\0w\x01\0\0\0t".as_slice();
+        let header = b"\x01\0\0\0\x01\0\0\0h\x02\0\0\0ij".as_slice();
+        let numbers = b"\x07\0\0\0\0\0\0\0\x01\0\0\0\x03\0\0\0\0\0\0\0".as_slice();
         let value = b"\x01\0\0\0k\x02\0\0\0vw";
         let tombstone = b"\x01\0\0\0k\xff\xff\xff\xff";
-        for (version, records, count) in [(1u16, value.to_vec(), 1u64), (2, [value.as_slice(), tombstone].concat(), 2)]
-        {
+        let both = [value.as_slice(), tombstone].concat();
+        for (version, records, count) in [(1u16, value.to_vec(), 1u64), (2, both.clone(), 2), (3, both, 2)] {
+            let head = [names, if version == 3 { header } else { &[] }, numbers].concat();
             let body =
                 [head.as_slice(), &count.to_le_bytes(), &(records.len() as u64).to_le_bytes(), &records].concat();
             let sum = checksum(&body).to_le_bytes();
@@ -191,14 +210,18 @@ mod tests {
             let outbox = Outbox::decode(&bytes).unwrap();
             let mut wanted = Records::default();
             wanted.push(Some(b"k"), Some(b"vw"));
-            if version == 2 {
+            if version >= 2 {
                 wanted.push(Some(b"k"), None);
+            }
+            let headers = if version == 3 { vec![("h".to_owned(), b"ij".to_vec())] } else { Vec::new() };
+            assert_eq!(outbox.headers, headers);
+            if version == VERSION {
                 assert_eq!(outbox.encode(), bytes);
             }
             assert_eq!((outbox.writer.as_str(), outbox.topic.as_str(), outbox.prepared_ms), ("w", "t", 7));
             assert_eq!(outbox.epochs, BTreeMap::from([(3, wanted)]));
         }
-        let later = [b"smkout".as_slice(), &3u16.to_le_bytes(), &[0; 40]].concat();
+        let later = [b"smkout".as_slice(), &4u16.to_le_bytes(), &[0; 40]].concat();
         assert!(Outbox::decode(&later).unwrap_err().contains("version"));
     }
 
@@ -208,6 +231,7 @@ mod tests {
             let mut outbox = Outbox {
                 writer: "smack.fraud/hits.t.0".to_owned(),
                 topic: "hits".to_owned(),
+                headers: vec![("__value_schema_id".to_owned(), vec![1; 17])],
                 prepared_ms: 7,
                 epochs: BTreeMap::new(),
             };

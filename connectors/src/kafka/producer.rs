@@ -7,6 +7,7 @@ use super::settings::Settings;
 use crate::api::Result;
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use std::time::{Duration, Instant};
 
@@ -16,14 +17,25 @@ const POLL_EVERY: u32 = 4096;
 pub struct Producer {
     pub inner: BaseProducer<Watch>,
     topic: String,
+    /// Of every record.
+    headers: Option<OwnedHeaders>,
     sent: u32,
 }
 
 impl Producer {
-    pub fn open(settings: &Settings, config: &ClientConfig, topic: &str) -> Result<Self> {
+    pub fn open(
+        settings: &Settings,
+        config: &ClientConfig,
+        topic: &str,
+        headers: &[(String, Vec<u8>)],
+    ) -> Result<Self> {
         let inner: BaseProducer<Watch> =
             config.create_with_context(Watch::default()).map_err(|error| cluster::unmade(settings, &error))?;
-        Ok(Self { inner, topic: topic.to_owned(), sent: 0 })
+        let all = headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), |all, (key, value)| {
+            all.insert(Header { key, value: Some(value) })
+        });
+        let headers = (!headers.is_empty()).then_some(all);
+        Ok(Self { inner, topic: topic.to_owned(), headers, sent: 0 })
     }
 
     pub fn watch(&self) -> &Watch {
@@ -43,6 +55,7 @@ impl Producer {
             let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.topic);
             record.key = key;
             record.payload = value;
+            record.headers.clone_from(&self.headers);
             match self.inner.send(record) {
                 Ok(()) => break,
                 Err((full @ KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {

@@ -75,6 +75,8 @@ pub struct Settings {
     pub transaction_timeout: Duration,
     pub buffer_bytes: usize,
     pub create_topic: Option<NewTopic>,
+    /// Whether headers may name the schemas of records.
+    pub schemas_in_headers: bool,
     passed_through: Vec<(String, String)>,
 }
 
@@ -188,6 +190,7 @@ impl Settings {
             transaction_timeout,
             buffer_bytes: (buffer_mib * 1_048_576.0) as usize,
             create_topic: create.then_some(new_topic),
+            schemas_in_headers: options.entry("schema.registry.url").is_some(),
             passed_through: passed_through(table, &mut wrong),
         };
         if wrong.is_empty() {
@@ -332,9 +335,15 @@ fn unfit_changelog(table: &TableDef, changelog: Changelog, key_columns: &[usize]
 fn unfit_key_format(table: &TableDef, changelog: Changelog, key_columns: &[usize]) -> Option<Diagnostic> {
     let options = Options::new(table);
     let key = formats::KEY_FORMAT.name;
-    match (options.one_of(key, &["plain", "json"]), changelog) {
+    match (options.one_of(key, &["plain", "json", "avro", "protobuf"]), changelog) {
         (Err(wrong), _) => Some(wrong),
         (Ok(None), _) => None,
+        (Ok(Some("avro" | "protobuf")), _) if key_columns.is_empty() => Some(
+            options
+                .wrong(key, format!("table '{}' has no key that could be written as a record", table.name))
+                .help("name its columns with key.fields, or declare a PRIMARY KEY"),
+        ),
+        (Ok(Some("avro" | "protobuf")), _) => None,
         (Ok(Some("plain")), Changelog::Upsert) if key_columns.len() > 1 => Some(
             options
                 .wrong(key, format!("a key of {} columns has no plain text", key_columns.len()))

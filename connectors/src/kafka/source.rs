@@ -10,11 +10,11 @@ use super::changelog::Changelog;
 use super::cluster::{self, Watch};
 use super::settings::{BadData, Settings, Startup};
 use crate::api::{BadRecord, Error, Polled, Position, Result, SourceReader, SplitStart, TableDef};
-use crate::formats::Decoder;
+use crate::formats::{Decoder, Part, header_name};
 use arrow::datatypes::SchemaRef;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -65,6 +65,8 @@ struct Split {
     next: Position,
     /// Where a bounded partition ends.
     end: Option<Position>,
+    /// All has come that will, and waits for its schemas.
+    ending: bool,
     ended: bool,
 }
 
@@ -96,6 +98,7 @@ impl Source {
                 since: None,
                 next: 0,
                 end: None,
+                ending: false,
                 ended: false,
             };
             let offset = source.begin(&mut split, start.from)?;
@@ -199,6 +202,8 @@ impl Source {
     /// The batch of one split as it stands.
     fn flush(&mut self, at: usize) -> Result<Polled> {
         let split = &mut self.splits[at];
+        // Before anything is taken away: it can be called again when this fails.
+        split.decoder.prepare()?;
         split.since = None;
         let (batch, rejected) = split.decoder.flush();
         let mut bad = std::mem::take(&mut split.valueless);
@@ -231,9 +236,12 @@ impl Source {
 
     /// Ends a bounded split: its last rows, then its end.
     fn finish(&mut self, at: usize) -> Result<()> {
-        if std::mem::replace(&mut self.splits[at].ended, true) {
+        if self.splits[at].ended {
             return Ok(());
         }
+        self.splits[at].ending = true;
+        self.splits[at].decoder.prepare()?;
+        self.splits[at].ended = true;
         if self.splits[at].since.is_some() {
             let last = self.flush(at)?;
             self.ready.push_back(last);
@@ -283,13 +291,17 @@ impl Source {
         if split.end.is_some_and(|end| offset >= end) {
             return Step::Finish(at);
         }
+        let headed = |part| if self.settings.schemas_in_headers { named_schema(&message, part) } else { None };
         let valueless = match (message.payload(), self.settings.changelog, message.key()) {
             (Some(payload), ..) => {
-                split.decoder.push(payload, offset);
+                match headed(Part::Value) {
+                    Some(header) => split.decoder.push_headed(header, payload, offset),
+                    None => split.decoder.push(payload, offset),
+                }
                 None
             }
             (None, Changelog::Upsert, Some(key)) => {
-                split.decoder.push_removal(key, offset);
+                split.decoder.push_removal(headed(Part::Key).unwrap_or_default(), key, offset);
                 None
             }
             // The deletion was told by the envelope before it; this one is for whoever compacts the topic.
@@ -319,6 +331,12 @@ impl Source {
     /// Takes records until one batch is worth giving on.
     fn collect(&mut self, wait: Duration) -> Result<Polled> {
         let begun = Instant::now();
+        if let Some(at) = self.splits.iter().position(|split| split.ending && !split.ended) {
+            self.finish(at)?;
+            if let Some(polled) = self.ready.pop_front() {
+                return Ok(polled);
+            }
+        }
         let mut oldest = self.oldest();
         let mut taken = 0;
         // Nothing was there at once: from now on the clock counts.
@@ -384,6 +402,12 @@ impl Source {
             _ => Err(self.failed("read", error)),
         }
     }
+}
+
+/// The header that names the schema of a part of a record.
+fn named_schema<'m>(message: &'m BorrowedMessage<'_>, part: Part) -> Option<&'m [u8]> {
+    let headers = message.headers()?;
+    headers.iter().find(|header| header.key == header_name(part)).and_then(|header| header.value)
 }
 
 impl SourceReader for Source {

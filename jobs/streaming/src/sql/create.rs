@@ -120,6 +120,12 @@ fn table(cursor: &mut Cursor<'_>, start: usize, errors: &mut Vec<Diagnostic>) ->
     let name = cursor.name("the table's name")?;
     if cursor.peek_is("AS") || cursor.peek_is("WITH") {
         let options = if cursor.accept(&["WITH"]) { options(cursor, errors)? } else { Vec::new() };
+        if cursor.done() && !options.is_empty() {
+            let lacking = Diagnostic::new(format!("table '{}' has neither columns nor a query", name.text));
+            let help = "declare the columns, (name TYPE, …), or give a query with AS; the schema of a registry is not asked \
+                        for them";
+            return Err(lacking.at(name.span).help(help));
+        }
         return table_as(cursor, start, false, ViewHead { name, columns: Vec::new(), options });
     }
     let (items, close) = cursor.parenthesized()?;
