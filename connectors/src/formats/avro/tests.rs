@@ -92,7 +92,8 @@ fn resolved(
     options.extend(reader.map(|reader| ("avro.schema", reader)));
     let table = kafka(columns, &options);
     assert_eq!(check(&table), vec![]);
-    let framed: Vec<Vec<u8>> = records.iter().map(|record| [&[0, 0, 0, 0, 1], record.as_slice()].concat()).collect();
+    let framed: Vec<Vec<u8>> =
+        records.iter().map(|record| [[0u8, 0, 0, 0, 1].as_slice(), record.as_slice()].concat()).collect();
     let (batch, bad) = decoded(&table, &framed);
     (batch, bad.into_iter().map(|(.., why)| why).collect())
 }

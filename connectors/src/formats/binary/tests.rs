@@ -191,7 +191,7 @@ proptest! {
 
 /// `[id][payload]` of the only record.
 fn framed(id: u32, indexes: &[u8], payload: &[u8]) -> Vec<u8> {
-    [&[0], id.to_be_bytes().as_slice(), indexes, payload].concat()
+    [[0u8].as_slice(), &id.to_be_bytes(), indexes, payload].concat()
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn records_of_several_schemas_come_in_their_order_and_those_without_one_are_bad(
     }
     // What stands in a header is as good as what stands before the payload.
     let mut decoder = Decoder::new(table.schema.clone(), &table).unwrap();
-    decoder.push_headed(&[[1].as_slice(), &[9; 16]].concat(), &[12], 0);
+    decoder.push_headed(&[[1u8].as_slice(), &[9; 16]].concat(), &[12], 0);
     decoder.prepare().unwrap();
     assert_eq!(decoder.flush(), (batch_of(&columns, &[json!({"n": 6})]), vec![]));
     let asked: Vec<String> = questions.try_iter().collect();
