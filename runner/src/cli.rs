@@ -49,6 +49,9 @@ struct Globals {
     /// File with the cluster's token; needed to listen on, or to talk to, more than this machine.
     #[arg(long, env = "SMACK_TOKEN_FILE", global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// A [target.NAME] in smack.toml, beside the job file or here: defaults for WITH (…) by connector.
+    #[arg(long, env = "SMACK_TARGET", global = true, value_name = "NAME")]
+    target: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -375,6 +378,7 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
         connectors::usual_brokers::say(kafka);
     }
     let done = |result: Result<()>| result.map(|()| 0);
+    let target = globals.target.as_deref();
     if output.dot && !matches!(verb, Verb::Run { .. }) {
         let error = "-o dot is for `smack run` of a file with an EXPLAIN; other commands have -o table and -o json";
         return Err(Fail::new(exit::BAD_INPUT, error));
@@ -387,8 +391,8 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
         Verb::Runner(args) => done(start::runner(args, &globals)),
         Verb::Broker(args) => done(start::broker(args)),
         Verb::Dev(args) => done(start::dev(args, &globals)),
-        Verb::Demo(args) => start::demo(args, output),
-        Verb::Run { file, slices } => start::run(&file, slices, output),
+        Verb::Demo(args) => start::demo(args, &globals, output),
+        Verb::Run { file, slices } => start::run(&file, target, slices, output),
         Verb::Bench { suite, peers, events, keys, beside } => {
             let json = output.json;
             done(start::bench(BenchConfig { suite, peers, events, keys, beside, json }))
@@ -396,7 +400,7 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
         Verb::Check { file: None, .. } | Verb::Check { schema: true, .. } => {
             done(output.json(&crate::settle::json_schema()))
         }
-        Verb::Check { file: Some(file), schema: false } => done(on_one_thread(check::check(output, &file))?),
+        Verb::Check { file: Some(file), schema: false } => done(on_one_thread(check::check(output, &file, target))?),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "smack", &mut script);
@@ -411,9 +415,10 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
 /// The verbs that ask a runner.
 async fn ask(verb: Verb, globals: &Globals, output: Output) -> Result<()> {
     let client = Client::new(globals.runner.as_deref(), globals.token_file.as_deref())?;
+    let target = globals.target.as_deref();
     match verb {
-        Verb::Submit { file, wait, resume } => submit::submit(&client, output, &file, wait, resume).await,
-        Verb::Plan { file } => operate::plan(&client, output, &file).await,
+        Verb::Submit { file, wait, resume } => submit::submit(&client, output, (&file, target), wait, resume).await,
+        Verb::Plan { file } => operate::plan(&client, output, &file, target).await,
         Verb::Checkpoint { subject, ls: true, .. } => operate::kept(&client, output, &subject).await,
         Verb::Checkpoint { subject, drop: Some(name), .. } => {
             operate::drop_kept(&client, output, &subject, &name).await

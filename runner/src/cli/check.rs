@@ -10,7 +10,7 @@ use jobs::text::nearest;
 use serde::Serialize;
 use std::path::Path;
 
-pub async fn check(output: Output, path: &Path) -> Result<()> {
+pub async fn check(output: Output, path: &Path, target: Option<&str>) -> Result<()> {
     #[derive(Serialize)]
     struct Checked<'a> {
         group: &'a str,
@@ -18,7 +18,7 @@ pub async fn check(output: Output, path: &Path) -> Result<()> {
         /// Indices of the SELECTs that only `smack run` answers.
         queries: &'a [usize],
     }
-    let request = read_file(path)?;
+    let request = read_file(path, target)?;
     let settled = settle(&request.text, &request.file, Path::new(&request.base_dir))
         .await
         .map_err(|diagnostics| Fail::mistakes(&request.file, &request.text, diagnostics))?;

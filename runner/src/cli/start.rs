@@ -137,7 +137,7 @@ pub fn dev(args: DevArgs, globals: &Globals) -> Result<()> {
 }
 
 /// The exit code is that of the demo.
-pub fn demo(args: DemoArgs, output: Output) -> Result<u8> {
+pub fn demo(args: DemoArgs, globals: &Globals, output: Output) -> Result<u8> {
     log("error");
     let config = crate::demo::DemoConfig {
         name: args.name,
@@ -146,6 +146,9 @@ pub fn demo(args: DemoArgs, output: Output) -> Result<u8> {
         print: args.print,
         data_dir: args.data_dir,
         quiet: output.quiet,
+        target: globals.target.clone(),
+        runner: globals.runner.clone(),
+        token_file: globals.token_file.clone(),
     };
     let code = super::on_one_thread(crate::demo::demo(config))??;
     Ok(u8::try_from(code).unwrap_or(FAILED))
@@ -156,9 +159,9 @@ pub fn bench(config: crate::bench::BenchConfig) -> Result<()> {
 }
 
 /// The exit code is that of the run.
-pub fn run(file: &Path, slices: Option<u32>, output: Output) -> Result<u8> {
+pub fn run(file: &Path, target: Option<&str>, slices: Option<u32>, output: Output) -> Result<u8> {
     log("warn");
-    let request = read_file(file)?;
+    let request = read_file(file, target)?;
     let base_dir = Path::new(&request.base_dir).to_path_buf();
     let work = async {
         let settled = settle(&request.text, &request.file, &base_dir)

@@ -79,7 +79,8 @@ struct ViewHead {
 /// From AS on. The table's columns are settled when its query is planned.
 fn table_as(cursor: &mut Cursor<'_>, start: usize, materialized: bool, head: ViewHead) -> Parsed<StatementBody> {
     cursor.expect("AS")?;
-    let ViewHead { name, columns, options } = head;
+    let ViewHead { name, columns, mut options } = head;
+    cursor.defaults.complete(&mut options);
     let query = select(cursor)?;
     let table = TableStatement {
         name: name.clone(),
@@ -144,6 +145,7 @@ fn table(cursor: &mut Cursor<'_>, start: usize, errors: &mut Vec<Diagnostic>) ->
             return Err(cursor.expected_one_of(&["WITH", "PARTITIONED"]));
         }
     }
+    cursor.defaults.complete(&mut entries);
     let table = settle(name, found, partitioned_by, entries, (start, cursor.last_end()), errors)?;
     Ok(StatementBody::Table(Arc::new(table)))
 }
