@@ -377,6 +377,10 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
     {
         connectors::usual_brokers::say(kafka);
     }
+    if matches!(verb, Verb::Check { .. }) {
+        // Only the declaration is looked at: where such a file runs, there is a broker.
+        connectors::usual_brokers::make_with(|| Some("127.0.0.1:9092".to_string()));
+    }
     let done = |result: Result<()>| result.map(|()| 0);
     let target = globals.target.as_deref();
     if output.dot && !matches!(verb, Verb::Run { .. }) {

@@ -3,6 +3,7 @@
 //! Invariant: the same plans, operators, sinks and training as on a cluster; only who carries the messages differs. What
 //! the file keeps in tables without a connector, and the models it trains, live in a folder that goes at the end.
 
+pub mod broker;
 mod print;
 
 use crate::settle::Settled;

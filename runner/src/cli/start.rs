@@ -178,7 +178,11 @@ pub fn run(file: &Path, target: Option<&str>, slices: Option<u32>, output: Outpu
         };
         crate::run::run(config).await.map_err(Fail::from)
     };
-    let code = on_threads(2, work)??;
+    let folder = std::env::temp_dir().join(format!("smack-run-{}-broker", std::process::id()));
+    let broker = crate::run::broker::OwnBroker::offer(&folder, output.quiet);
+    let code = on_threads(2, work);
+    broker.end();
+    let code = code??;
     // Codes of a process are bytes; whatever does not fit is a failure.
     Ok(u8::try_from(code).unwrap_or(FAILED))
 }
