@@ -19,6 +19,7 @@ mod operate;
 mod processes;
 mod program;
 mod python;
+mod regions;
 mod rows;
 mod run;
 mod stop;

@@ -50,7 +50,7 @@ pub fn run_task(
     results: Option<Sender<RecordBatch>>,
 ) -> Result<Outcome, Error> {
     let job = config.job.clone();
-    let (restored, notices) = Restored::new(&job, &dataflow, config.restore.as_ref())?;
+    let (restored, notices) = Restored::new(&dataflow, &config)?;
     let io =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("checkpoint").enable_all().build();
     let io = io.map_err(|source| Error::Threads { job: job.clone(), source })?;

@@ -373,6 +373,8 @@ fn a_lost_task_is_named_by_the_others() {
             job: "demo/count".into(),
             generation: 1,
             claimed_us: 1,
+            life: 0,
+            begun_us: 1,
             index: index as u32,
             slices: 1,
             peers: peers.clone(),
