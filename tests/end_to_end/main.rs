@@ -9,6 +9,7 @@ mod cluster;
 mod commands;
 mod demo;
 mod doors;
+mod encrypted;
 mod framework;
 mod kills;
 mod lookups;

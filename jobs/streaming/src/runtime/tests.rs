@@ -422,6 +422,7 @@ mod connections {
             job: "demo/count",
             generation,
             token,
+            tls: None,
             index,
             slices: 1,
             peers: &peers,
