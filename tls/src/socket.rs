@@ -9,7 +9,7 @@
 use crate::{Tls, stream::server_name};
 use rustls::{ClientConnection, Connection, ServerConnection};
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A little more than the largest record.
@@ -73,7 +73,10 @@ impl Socket {
         let Self { tcp, cipher: Some(cipher) } = self else { return Ok(()) };
         let mut connection = cipher.lock();
         while connection.is_handshaking() {
-            connection.complete_io(tcp)?;
+            if let Err(error) = connection.complete_io(tcp) {
+                hang_up(tcp);
+                return Err(error);
+            }
         }
         while connection.wants_write() {
             connection.write_tls(tcp)?;
@@ -105,6 +108,19 @@ impl Socket {
         let sent = self.tcp.write_all(&out);
         cipher.out = out;
         sent
+    }
+}
+
+/// Closing at once, with words of the other end unread, could take the reason away that was just sent there.
+fn hang_up(tcp: &mut TcpStream) {
+    let mut unread = [0; 4096];
+    if tcp.shutdown(Shutdown::Write).is_ok() {
+        // As much as belongs to a handshake; who says more is not waited for.
+        for _ in 0..16 {
+            if !tcp.read(&mut unread).is_ok_and(|read| read > 0) {
+                return;
+            }
+        }
     }
 }
 

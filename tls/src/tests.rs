@@ -66,7 +66,7 @@ fn meet(caller: Option<&Tls>, called: Option<&Tls>) -> [Result<Socket, String>; 
     let address = listener.local_addr().expect("an address");
     let explained = |error: io::Error| explain(&error).unwrap_or_else(|| error.to_string());
     std::thread::scope(|scope| {
-        let calls = scope.spawn(move || {
+        let calls = scope.spawn(move || -> io::Result<Socket> {
             let tcp = TcpStream::connect(address)?;
             tcp.set_read_timeout(Some(Duration::from_secs(5)))?;
             let mut socket = Socket::call(caller, tcp, &address.to_string())?;
@@ -77,7 +77,7 @@ fn meet(caller: Option<&Tls>, called: Option<&Tls>) -> [Result<Socket, String>; 
             Ok(socket)
         });
         let (tcp, _) = listener.accept().expect("a connection");
-        let answers = || {
+        let answers = || -> io::Result<Socket> {
             tcp.set_read_timeout(Some(Duration::from_secs(5)))?;
             let mut socket = Socket::answer(called, tcp)?;
             socket.shake_hands()?;
@@ -130,11 +130,22 @@ fn who_is_not_trusted_is_told_why() {
     let caller = meet(Some(&member), Some(&elsewhere)).map(|end| end.expect_err("another host"))[0].clone();
     assert!(caller.contains("it is for another host"), "{caller}");
     // One end encrypts and the other does not.
-    let [caller, _] = meet(Some(&member), None).map(|end| end.err());
-    let caller = caller.expect("no handshake");
-    assert!(caller.contains("does not speak TLS; start it with --tls-cert"), "{caller}");
-    let [_, called] = meet(None, Some(&member)).map(|end| end.expect_err("no handshake"));
+    let [_, called] = meet(None, Some(&member)).map(Result::err);
+    let called = called.expect("no handshake");
     assert!(called.contains("does not speak TLS"), "{called}");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut plain, _) = listener.accept().expect("a connection");
+            plain.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").expect("sent");
+            let _ = plain.read(&mut [0; 1024]);
+        });
+        let tcp = TcpStream::connect(address).expect("a connection");
+        let mut socket = Socket::call(Some(&member), tcp, &address.to_string()).expect("nothing is answered yet");
+        let caller = explain(&socket.shake_hands().expect_err("no handshake")).expect("a reason");
+        assert!(caller.contains("does not speak TLS; start it with --tls-cert"), "{caller}");
+    });
 }
 
 #[test]
