@@ -186,7 +186,9 @@ impl Mesh {
 
     fn receive_payload(&self, from: usize, header: &Header) -> Result<Vec<u8>, Error> {
         let mut payload = Vec::new();
-        let read = self.link(from).reader().by_ref().take(header.len).read_to_end(&mut payload);
+        let mut reader = self.link(from).reader();
+        let read = Read::by_ref(&mut *reader).take(header.len).read_to_end(&mut payload);
+        drop(reader);
         read.map_err(|error| self.told(from, why(&error)))?;
         if payload.len() as u64 != header.len {
             return Err(self.told(from, "it closed the connection in the middle of a frame".to_string()));
