@@ -49,9 +49,13 @@ pub struct Context {
     /// For example `fraud/features`; with `slot` it names transactional ids and consumer groups.
     pub job: String,
     pub generation: u64,
-    /// Microseconds since the epoch at which the runner claimed this generation; larger than any earlier claim. The
-    /// Cassandra sink's write timestamps start here.
+    /// Microseconds since the epoch at which the runner claimed this generation; larger than any earlier claim, and the
+    /// same for all of its tasks. What an earlier generation still sends may be refused by it.
     pub claimed_us: i64,
+    /// When this life of the task began: `claimed_us`, or larger where it takes the place of a life whose process has ended
+    /// while the other tasks go on. Larger than that of any earlier life or generation, so it names what a life leaves
+    /// outside, and the Cassandra sink's write timestamps start here. It fences nobody: the others' lives may be older.
+    pub begun_us: i64,
     /// This slice among all slices of the job.
     pub slot: u32,
     pub n_slots: u32,
@@ -154,8 +158,8 @@ pub trait Sink: Send {
     /// The manifest of `epoch` is durable: makes its rows (and those of all epochs before it) visible. Idempotent.
     fn commit(&mut self, epoch: u64) -> Result<()>;
 
-    /// Begins from the checkpoint of `epoch`: `states` are the bytes that the slices of the earlier generation
-    /// returned from `prepare(epoch)` and that fall to this one. Epochs that were prepared but perhaps not committed
+    /// Begins from the checkpoint of `epoch`: `states` are the bytes that the slices of the earlier generation (or the
+    /// earlier life of this very task) returned from `prepare(epoch)` and that fall to this one. Epochs that were prepared but perhaps not committed
     /// are finished now: committed if that did not happen yet, never forgotten and never doubled.
     fn restore(&mut self, epoch: u64, states: Vec<Vec<u8>>) -> Result<()>;
 }

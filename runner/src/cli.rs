@@ -5,6 +5,7 @@
 //!
 //! Does not know how anything is done: each verb is a call into the module that does it.
 
+mod cert;
 mod check;
 pub mod exit;
 pub mod human;
@@ -52,6 +53,28 @@ struct Globals {
     /// A [target.NAME] in smack.toml, beside the job file or here: defaults for WITH (…) by connector.
     #[arg(long, env = "SMACK_TARGET", global = true, value_name = "NAME")]
     target: Option<String>,
+    #[command(flatten)]
+    tls: TlsArgs,
+}
+
+/// Connections are encrypted where these are given: all three to members of a cluster, the CA to whoever asks them.
+#[derive(Clone, Debug, Args)]
+struct TlsArgs {
+    /// Certificate of this member, in PEM, with those between it and the CA; `smack cert` makes one.
+    #[arg(long, env = "SMACK_TLS_CERT", global = true, value_name = "FILE", hide_short_help = true)]
+    tls_cert: Option<PathBuf>,
+    /// Its private key.
+    #[arg(long, env = "SMACK_TLS_KEY", global = true, value_name = "FILE", hide_short_help = true)]
+    tls_key: Option<PathBuf>,
+    /// Certificate of the CA that signs those of all members.
+    #[arg(long, env = "SMACK_TLS_CA", global = true, value_name = "FILE", hide_short_help = true)]
+    tls_ca: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    fn files(&self) -> tls::Files {
+        tls::Files { cert: self.tls_cert.clone(), key: self.tls_key.clone(), ca: self.tls_ca.clone() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -170,6 +193,18 @@ enum Verb {
     Topics(topics::TopicsArgs),
     /// List connectors, or the options of one.
     Connectors { name: Option<String> },
+    /// Make a certificate of a member, and the CA that signs it if the folder has none, to encrypt connections with.
+    Cert {
+        /// Names and addresses by which others reach the member; this machine's own by default.
+        #[arg(value_name = "HOST")]
+        hosts: Vec<String>,
+        /// Holds ca.pem and ca.key, and gets HOST.pem and HOST.key.
+        #[arg(long, value_name = "DIR", default_value = "certificates")]
+        dir: PathBuf,
+        /// How long the member's certificate is valid.
+        #[arg(long, default_value_t = 825, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        days: u32,
+    },
     /// Measure this build on this machine; suites: start, train, decode, nexmark, latency, state, spill, broker.
     Bench {
         /// One suite; all by default.
@@ -389,13 +424,18 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
     }
     match verb {
         // A task builds its own threads; nothing may run before it has chosen how many.
-        Verb::Task { plan } => start::task(&plan),
+        Verb::Task { plan } => start::task(&plan, &globals),
         Verb::Master(args) => done(start::master(args, &globals)),
         Verb::Agent(args) => done(start::agent(args, &globals)),
         Verb::Runner(args) => done(start::runner(args, &globals)),
         Verb::Broker(args) => done(start::broker(args)),
         Verb::Dev(args) => done(start::dev(args, &globals)),
-        Verb::Demo(args) => start::demo(args, &globals, output),
+        Verb::Demo(args) => {
+            if target.is_some() {
+                settle_tls(&globals)?;
+            }
+            start::demo(args, &globals, output)
+        }
         Verb::Run { file, slices } => start::run(&file, target, slices, output),
         Verb::Bench { suite, peers, events, keys, beside } => {
             let json = output.json;
@@ -412,12 +452,23 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
         }
         Verb::Connectors { name } => done(check::connectors(output, name.as_deref())),
         Verb::Topics(args) => done(topics::topics(args, output)),
+        Verb::Cert { dir, hosts, days } => done(cert::cert(output, &dir, &hosts, days)),
         asking => done(on_one_thread(ask(asking, &globals, output))?),
     }
 }
 
+/// Whoever asks needs the CA alone; that of the cluster in this folder is known.
+fn settle_tls(globals: &Globals) -> Result<()> {
+    let mut files = globals.tls.files();
+    if globals.runner.is_none() && files == tls::Files::default() {
+        files.ca = crate::dev::of_folder(Path::new(".")).and_then(|dev| dev.tls_ca);
+    }
+    tls::settle(files).map_err(|error| Fail::new(FAILED, format!("failed to {error}")))
+}
+
 /// The verbs that ask a runner.
 async fn ask(verb: Verb, globals: &Globals, output: Output) -> Result<()> {
+    settle_tls(globals)?;
     let client = Client::new(globals.runner.as_deref(), globals.token_file.as_deref())?;
     let target = globals.target.as_deref();
     match verb {

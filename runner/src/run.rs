@@ -116,6 +116,7 @@ impl Here {
             job: job.to_string(),
             generation: 1,
             claimed_us: 0,
+            begun_us: 0,
             slot: 0,
             n_slots: 1,
             base_dir: base_dir.to_path_buf(),

@@ -159,6 +159,9 @@ pub struct TaskSnapshot {
     pub state: BTreeMap<String, Vec<Chain>>,
     /// By source operator id, by split: where to go on.
     pub positions: BTreeMap<String, BTreeMap<String, u64>>,
+    /// By source operator id, by split: the slot that reads it in this generation, also those of which nothing was read.
+    #[serde(default)]
+    pub splits: BTreeMap<String, BTreeMap<String, u32>>,
     /// By sink operator id: files that hold what the sink prepared and did not commit yet.
     pub prepared: BTreeMap<String, Vec<String>>,
     /// Of these files.
@@ -194,6 +197,11 @@ impl Manifest {
         let state = self.tasks.iter().flat_map(|task| task.state.values().flatten()).flat_map(|chain| &chain.files);
         let prepared = self.tasks.iter().flat_map(|task| task.prepared.values().flatten());
         state.map(|file| file.name.as_str()).chain(prepared.map(String::as_str))
+    }
+
+    /// Whether a sink had prepared something that a commit was to make visible.
+    pub fn has_prepared(&self) -> bool {
+        self.tasks.iter().any(|task| task.prepared.values().any(|files| !files.is_empty()))
     }
 
     /// Of all these files.

@@ -110,7 +110,7 @@ impl Book {
                 format!("waits for {}", waits.join(" and "))
             }
             Phase::Preparing => "its last checkpoint is being looked up".to_string(),
-            Phase::Placing => self.placing(job),
+            Phase::Placing => self.placing(now_ms, job),
             Phase::Launching => {
                 let ready = job.live.iter().filter(|task| task.ready).count();
                 let told = match &job.warning {
@@ -119,7 +119,16 @@ impl Book {
                 };
                 format!("{ready} of {} tasks are ready{told}", job.live.len())
             }
-            Phase::Running => running(now_ms, job),
+            Phase::Running => match job.beginning_again() {
+                Some(said) => {
+                    let tasks = format!("runs: {} of {} tasks; {said}", job.n_running(), record.tasks.len());
+                    match job.due_again(now_ms).is_empty() {
+                        true => tasks,
+                        false => format!("{tasks}; {}", self.placing(now_ms, job)),
+                    }
+                }
+                None => running(now_ms, job),
+            },
             Phase::Restarting { until_ms } => {
                 let why = job.events.iter().rev().find(|event| event.level != "info").map_or("", |event| &event.text);
                 let left = record.tasks.iter().filter(|task| !task.state.is_terminal()).count();
@@ -141,13 +150,13 @@ impl Book {
         }
     }
 
-    fn placing(&self, job: &Job) -> String {
+    fn placing(&self, now_ms: u64, job: &Job) -> String {
         let spec = &job.record.spec;
         let framework = Framework::of(spec);
         let needs = format!(
             "needs {} task{} of {}{}",
-            spec.parallelism,
-            if spec.parallelism == 1 { "" } else { "s" },
+            job.n_wanted(now_ms),
+            if job.n_wanted(now_ms) == 1 { "" } else { "s" },
             spec.resources,
             if spec.n_ports > 0 { format!(" and {} port", spec.n_ports) } else { String::new() }
         );

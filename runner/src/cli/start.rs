@@ -8,6 +8,7 @@ use super::exit::{FAILED, Fail, Result};
 use super::output::Output;
 use super::submit::read_file;
 use super::{AgentArgs, BrokerArgs, DemoArgs, DevArgs, Globals, MasterArgs, RunnerArgs};
+use crate::client::bare;
 use crate::settle::settle;
 use anyhow::Context;
 use daemon::agent::AgentConfig;
@@ -36,25 +37,33 @@ fn log(default: &str) {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).try_init();
 }
 
+/// A member of a cluster whose connections are encrypted has all three files.
+fn settle_tls(globals: &Globals) -> Result<()> {
+    let files = globals.tls.files();
+    let member = files.cert.is_some() || files.ca.is_none();
+    let settled = match member {
+        true => tls::settle(files),
+        false => Err(tls::Error::Missing { given: "--tls-ca", missing: "--tls-cert" }),
+    };
+    settled.map_err(|error| Fail::from(anyhow::Error::from(error).context("failed to start")))
+}
+
 fn token(globals: &Globals) -> Result<Option<Token>> {
     let read = globals.token_file.as_deref().map(Token::read).transpose();
     read.map_err(|error| Fail::from(anyhow::Error::from(error).context("failed to start")))
 }
 
 /// The exit code is that of the task, which its runner reads.
-pub fn task(plan: &Path) -> Result<u8> {
+pub fn task(plan: &Path, globals: &Globals) -> Result<u8> {
     log("info");
+    settle_tls(globals)?;
     let code = crate::task::task(plan)?;
     Ok(u8::try_from(code).unwrap_or(FAILED))
 }
 
-/// Addresses may be said with or without their `http://`.
-fn bare(address: &str) -> &str {
-    address.trim_start_matches("http://").trim_end_matches('/')
-}
-
 pub fn master(args: MasterArgs, globals: &Globals) -> Result<()> {
     log("info");
+    settle_tls(globals)?;
     let mut config = daemon::master::MasterConfig::new(args.data_dir);
     config.listen = args.listen;
     config.token = token(globals)?;
@@ -64,6 +73,7 @@ pub fn master(args: MasterArgs, globals: &Globals) -> Result<()> {
 
 pub fn agent(args: AgentArgs, globals: &Globals) -> Result<()> {
     log("info");
+    settle_tls(globals)?;
     let mut config = AgentConfig::new(args.master, args.data_dir)
         .map_err(|error| Fail::new(FAILED, format!("failed to find this program's own file: {error}")))?;
     config.listen = args.listen;
@@ -82,6 +92,7 @@ pub fn agent(args: AgentArgs, globals: &Globals) -> Result<()> {
 
 pub fn runner(args: RunnerArgs, globals: &Globals) -> Result<()> {
     log("info");
+    settle_tls(globals)?;
     let config = crate::server::RunnerConfig {
         listen: args.listen,
         advertise: args.advertise.as_deref().map(|address| bare(address).to_string()),
@@ -125,6 +136,7 @@ pub fn broker(args: BrokerArgs) -> Result<()> {
 
 pub fn dev(args: DevArgs, globals: &Globals) -> Result<()> {
     log("warn");
+    settle_tls(globals)?;
     let config = crate::dev::DevConfig {
         data_dir: args.data_dir,
         agents: args.agents,

@@ -471,6 +471,8 @@ impl Flow {
         match &mut self.operators[node] {
             Running::Source(source) => {
                 let (mut positions, mut watermarks) = (BTreeMap::new(), BTreeMap::new());
+                let splits = source.splits.iter().map(|split| (split.name.clone(), self.slot)).collect();
+                part.splits.insert(id.clone(), splits);
                 for (split, next) in source.positions() {
                     positions.insert(split.name.clone(), next);
                     // The end of a split is found again by reading; no real time is kept for it.
@@ -638,7 +640,8 @@ fn open_sink(shared: &Shared, node: usize, slot: u32, table: &connectors::TableD
     if shared.restored.from_manifest {
         let epoch = shared.restored.epoch;
         let files = shared.restored.prepared.get(id).into_iter().flatten().enumerate();
-        let own = files.filter(|(at, _)| (*at as u64) % u64::from(shared.n_slots()) == u64::from(slot));
+        let (slot, n_slots) = shared.dealt_to(slot);
+        let own = files.filter(|(at, _)| (*at as u64) % u64::from(n_slots) == u64::from(slot));
         let read = |(_, name): (usize, &String)| {
             let bytes = shared.config.checkpoints.get_blocking(&shared.io, name);
             bytes.map(|bytes| bytes.to_vec()).map_err(|source| Error::Restore {

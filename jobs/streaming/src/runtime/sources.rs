@@ -77,11 +77,9 @@ impl SourceInput {
         let id = &shared.node(node).id;
         let positions = shared.restored.positions.get(id);
         let watermarks = shared.restored.watermarks.get(id);
-        let splits: Vec<Split> = all_splits(shared, node, slot, source)?
+        let splits: Vec<Split> = own_splits(shared, node, slot, source)?
             .into_iter()
-            .enumerate()
-            .filter(|(at, _)| (*at as u64) % u64::from(shared.n_slots()) == u64::from(slot))
-            .map(|(_, name)| Split {
+            .map(|name| Split {
                 next: positions.and_then(|positions| positions.get(&name).copied()),
                 progress: watermarks.and_then(|all| all.get(&name)).map_or(Progress::START, |at| Progress::at(*at)),
                 name,
@@ -186,6 +184,17 @@ pub struct Source {
     pub projection: Vec<usize>,
     pub watermark: Option<Watermark>,
     pub connector: &'static dyn Connector,
+}
+
+/// The splits of this slice: every so many of all, or those that the slice had in an earlier life.
+fn own_splits(shared: &Shared, node: usize, slot: u32, source: &Source) -> Result<Vec<String>, Error> {
+    if let Some(splits) = &shared.restored.splits {
+        let all = splits.get(&shared.node(node).id).into_iter().flatten();
+        return Ok(all.filter(|(_, of)| **of == slot).map(|(name, _)| name.clone()).collect());
+    }
+    let all = all_splits(shared, node, slot, source)?.into_iter().enumerate();
+    let own = all.filter(|(at, _)| (*at as u64) % u64::from(shared.n_slots()) == u64::from(slot));
+    Ok(own.map(|(_, name)| name).collect())
 }
 
 fn all_splits(shared: &Shared, node: usize, slot: u32, source: &Source) -> Result<Vec<String>, Error> {
