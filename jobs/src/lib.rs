@@ -10,19 +10,24 @@
 //! - **epoch**: one checkpoint of a job; **barrier**: its mark in the stream; **manifest**: the file that publishes it.
 //! - **watermark**: no row with an earlier event time is expected any more.
 
+pub mod amounts;
 pub mod diagnostic;
 pub mod ids;
 pub mod plan;
 pub mod resources;
+pub mod scalars;
 pub mod spec;
 pub mod state;
 pub mod text;
+pub mod things;
 pub mod train;
 
 pub use diagnostic::Diagnostic;
 pub use ids::{AgentId, FrameworkId, JobId, OfferId, TaskId};
 pub use plan::{Peer, TaskBody, TaskPlan};
 pub use resources::Resources;
+pub use scalars::Scalars;
 pub use spec::{CommandBody, JobBody, JobSpec, Restart, StreamBody};
 pub use state::{Reason, TaskState};
+pub use things::Gpu;
 pub use train::TrainBody;

@@ -13,6 +13,7 @@ pub mod lists;
 mod logs;
 mod operate;
 pub mod output;
+mod roles;
 mod start;
 mod submit;
 mod topics;
@@ -180,6 +181,18 @@ enum Verb {
     },
     /// List agents with what they have, and frameworks with their share.
     Agents,
+    /// List roles: what each holds, its share, weight and quota.
+    Roles,
+    /// Say what a role is guaranteed, and what it never gets more than.
+    Quota {
+        #[command(subcommand)]
+        verb: roles::QuotaVerb,
+    },
+    /// Say how much of the cluster a role should have, compared with the roles beside it.
+    Weight {
+        #[command(subcommand)]
+        verb: roles::WeightVerb,
+    },
     /// List offers: to whom, of what, and what came of them.
     Offers,
     /// Print versions of this binary and of the runner.
@@ -205,7 +218,7 @@ enum Verb {
         #[arg(long, default_value_t = 825, value_parser = clap::value_parser!(u32).range(1..=3650))]
         days: u32,
     },
-    /// Measure this build on this machine; suites: start, train, decode, nexmark, latency, state, spill, broker.
+    /// Measure this build on this machine; suites: start, train, decode, nexmark, latency, state, spill, broker, allocator.
     Bench {
         /// One suite; all by default.
         suite: Option<String>,
@@ -332,9 +345,16 @@ struct AgentArgs {
     /// Ports that its tasks may use; 31000-32000 by default.
     #[arg(long, value_name = "LOW-HIGH", value_parser = ports)]
     ports: Option<(u16, u16)>,
-    /// What jobs may ask for, for example --attribute zone=a.
+    /// All that it offers in one line; cpus, mem and ports as found where it does not name them. For example
+    /// 'cpus=4;mem=8GiB;ports=[31000-32000];gpus=[a100:80GiB,a100:80GiB];licences={x,y}', or gpus=2 of no model.
+    #[arg(long, value_parser = jobs::amounts::parse_resources, conflicts_with_all = ["cpus", "mem", "ports"])]
+    resources: Option<jobs::Resources>,
+    /// What frameworks are told about it, for example --attribute zone=a.
     #[arg(long = "attribute", value_name = "KEY=VALUE", value_parser = attribute)]
     attributes: Vec<(String, String)>,
+    /// The same in one line, for example 'region:eu;zone:z1;rack:r1'.
+    #[arg(long = "attributes", value_name = "KEY:VALUE;…", value_parser = attributes)]
+    attribute_list: Option<Attributes>,
 }
 
 #[derive(Debug, Args)]
@@ -372,6 +392,19 @@ fn ports(text: &str) -> std::result::Result<(u16, u16), String> {
         Some((low, high)) if 0 < low && low <= high => Ok((low, high)),
         _ => Err("not a range of ports; for example 31000-31999".to_string()),
     }
+}
+
+/// A type of its own, so that a list is one value of its flag.
+#[derive(Clone, Debug)]
+struct Attributes(Vec<(String, String)>);
+
+fn attributes(text: &str) -> std::result::Result<Attributes, String> {
+    let parts = text.split(';').map(str::trim).filter(|part| !part.is_empty());
+    let pair = |part: &str| match part.split_once(':') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_string(), value.to_string())),
+        _ => Err(format!("'{part}' is not of the form key:value")),
+    };
+    Ok(Attributes(parts.map(pair).collect::<std::result::Result<_, _>>()?))
 }
 
 fn attribute(text: &str) -> std::result::Result<(String, String), String> {
@@ -495,6 +528,9 @@ async fn ask(verb: Verb, globals: &Globals, output: Output) -> Result<()> {
         Verb::Why { subject } => lists::why(&client, output, &subject).await,
         Verb::Agents => lists::agents(&client, output).await,
         Verb::Offers => lists::offers(&client, output).await,
+        Verb::Roles => roles::roles(&client, output).await,
+        Verb::Quota { verb } => roles::quota(&client, output, verb).await,
+        Verb::Weight { verb } => roles::weight(&client, output, verb).await,
         Verb::Version => lists::version(&client, output).await,
         other => unreachable!("{other:?} asks no runner"),
     }

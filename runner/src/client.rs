@@ -5,8 +5,8 @@
 mod tables;
 
 use crate::view::{
-    CheckpointsView, ClusterView, Failure, JobView, JobsView, PlanView, SavepointRequest, ScaleRequest, Stopped,
-    SubmitRequest, Submitted, VersionView, WhyView,
+    Changed, CheckpointsView, ClusterView, Failure, JobView, JobsView, PlanView, QuotaRequest, SavepointRequest,
+    ScaleRequest, Stopped, SubmitRequest, Submitted, VersionView, WeightRequest, WhyView,
 };
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::de::DeserializeOwned;
@@ -157,6 +157,18 @@ impl Client {
 
     pub async fn cluster(&self) -> Result<ClusterView> {
         self.json(self.call(Method::GET, &["cluster"], "")).await
+    }
+
+    pub async fn set_quota(&self, role: &str, request: &QuotaRequest) -> Result<Changed> {
+        self.json(self.call(Method::POST, &["quota"], role).json(request)).await
+    }
+
+    pub async fn remove_quota(&self, role: &str) -> Result<Changed> {
+        self.json(self.call(Method::DELETE, &["quota"], role)).await
+    }
+
+    pub async fn set_weight(&self, role: &str, weight: f64) -> Result<Changed> {
+        self.json(self.call(Method::POST, &["weight"], role).json(&WeightRequest { weight })).await
     }
 
     pub async fn version(&self) -> Result<VersionView> {

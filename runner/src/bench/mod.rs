@@ -3,6 +3,7 @@
 //! Invariant: a figure is measured, never assumed; a goal that is a ratio is judged only against a peer or bare loop of
 //! the same run.
 
+mod allocator;
 mod broker;
 mod decode;
 mod latency;
@@ -76,7 +77,8 @@ impl Figure {
     }
 }
 
-pub const SUITES: [&str; 8] = ["start", "train", "decode", "nexmark", "latency", "state", "spill", "broker"];
+pub const SUITES: [&str; 9] =
+    ["start", "train", "decode", "nexmark", "latency", "state", "spill", "broker", "allocator"];
 
 pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
     let suites: Vec<&str> = match &config.suite {
@@ -98,6 +100,7 @@ pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
             "state" => state::measure(config.keys.unwrap_or(state::KEYS)).await?,
             "spill" => spill::measure(config.events.unwrap_or(spill::ROWS)).await?,
             "broker" => broker::measure(config.beside.clone()).await?,
+            "allocator" => allocator::measure().await?,
             other => unreachable!("suite {other} is listed and not measured"),
         });
     }

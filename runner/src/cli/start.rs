@@ -7,13 +7,13 @@
 use super::exit::{FAILED, Fail, Result};
 use super::output::Output;
 use super::submit::read_file;
-use super::{AgentArgs, BrokerArgs, DemoArgs, DevArgs, Globals, MasterArgs, RunnerArgs};
+use super::{AgentArgs, Attributes, BrokerArgs, DemoArgs, DevArgs, Globals, MasterArgs, RunnerArgs};
 use crate::client::bare;
 use crate::settle::settle;
 use anyhow::Context;
 use daemon::agent::AgentConfig;
 use daemon::door::Token;
-use jobs::{AgentId, Resources};
+use jobs::AgentId;
 use std::io::IsTerminal;
 use std::path::Path;
 
@@ -80,12 +80,19 @@ pub fn agent(args: AgentArgs, globals: &Globals) -> Result<()> {
     config.host = args.host;
     config.agent_id = args.name.map(AgentId::new);
     config.token = token(globals)?;
-    config.attributes = args.attributes.into_iter().collect();
+    let listed = args.attribute_list.into_iter().flat_map(|Attributes(list)| list);
+    config.attributes = args.attributes.into_iter().chain(listed).collect();
     let detected = config.total;
-    config.total = Resources::new()
-        .cpus(args.cpus.unwrap_or_else(|| detected.amount("cpus")))
-        .mem_mib(args.mem.unwrap_or_else(|| detected.amount("mem")))
-        .with_ports(args.ports.map_or_else(|| detected.ports().to_vec(), |range| vec![range]));
+    let mut total = args.resources.unwrap_or_default();
+    for (name, said) in [("cpus", args.cpus), ("mem", args.mem)] {
+        if total.milli(name) == 0 {
+            total = total.with(name, said.unwrap_or_else(|| detected.amount(name)));
+        }
+    }
+    if total.ports().is_empty() {
+        total = total.with_ports(args.ports.map_or_else(|| detected.ports().to_vec(), |range| vec![range]));
+    }
+    config.total = total;
     on_threads(2, daemon::agent::serve(config))?
         .map_err(|error| anyhow::Error::from(error).context("failed to run the agent").into())
 }
