@@ -159,6 +159,7 @@ async fn query(script: &Script, sql: &str) -> Vec<RecordBatch> {
         job: "demo".to_string(),
         generation: 1,
         claimed_us: 0,
+        begun_us: 0,
         slot: 0,
         n_slots: 1,
         base_dir: std::path::PathBuf::from("."),
