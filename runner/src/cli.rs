@@ -167,14 +167,16 @@ enum Verb {
     Topics(topics::TopicsArgs),
     /// List connectors, or the options of one.
     Connectors { name: Option<String> },
-    /// Measure this build on this machine; suites: start, train, decode, nexmark, latency, state, spill, broker.
+    /// Measure this build on this machine; suites: start, train, decode, nexmark, latency, state, spill, broker,
+    /// kafka.
     Bench {
         /// One suite; all by default.
         suite: Option<String>,
         /// Also run the peers, on the same inputs.
         #[arg(long)]
         peers: bool,
-        /// How many events the queries of suite nexmark read, 1000000 by default, and rows those of spill, 4000000.
+        /// How many events the queries of suite nexmark read, 1000000 by default, and rows those of spill, 4000000, and of
+        /// kafka, 2000000.
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         events: Option<u64>,
         /// How many keys suite state holds; 10000000 by default.
@@ -183,6 +185,9 @@ enum Verb {
         /// Suite broker: measure this running broker too, host:port.
         #[arg(long, value_name = "HOST:PORT")]
         beside: Option<String>,
+        /// Suite kafka: these running brokers instead of one of our own.
+        #[arg(long, env = "SMACK_BROKERS", value_name = "HOST:PORT,…")]
+        brokers: Option<String>,
     },
     /// Run a master.
     Master(MasterArgs),
@@ -389,9 +394,9 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
         Verb::Dev(args) => done(start::dev(args, &globals)),
         Verb::Demo(args) => start::demo(args, output),
         Verb::Run { file, slices } => start::run(&file, slices, output),
-        Verb::Bench { suite, peers, events, keys, beside } => {
+        Verb::Bench { suite, peers, events, keys, beside, brokers } => {
             let json = output.json;
-            done(start::bench(BenchConfig { suite, peers, events, keys, beside, json }))
+            done(start::bench(BenchConfig { suite, peers, events, keys, beside, brokers, json }))
         }
         Verb::Check { file: None, .. } | Verb::Check { schema: true, .. } => {
             done(output.json(&crate::settle::json_schema()))

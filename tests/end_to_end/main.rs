@@ -21,6 +21,7 @@ mod program;
 mod python;
 mod rows;
 mod run;
+mod secrets;
 mod stop;
 mod tokens;
 mod training;
