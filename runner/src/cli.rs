@@ -218,14 +218,16 @@ enum Verb {
         #[arg(long, default_value_t = 825, value_parser = clap::value_parser!(u32).range(1..=3650))]
         days: u32,
     },
-    /// Measure this build on this machine; suites: start, train, decode, nexmark, latency, state, spill, broker, allocator.
+    /// Measure this build on this machine; suites: start, train, decode, nexmark, latency, state, spill, broker, kafka,
+    /// allocator.
     Bench {
         /// One suite; all by default.
         suite: Option<String>,
         /// Also run the peers, on the same inputs.
         #[arg(long)]
         peers: bool,
-        /// How many events the queries of suite nexmark read, 1000000 by default, and rows those of spill, 4000000.
+        /// How many events the queries of suite nexmark read, 1000000 by default, and rows those of spill, 4000000, and of
+        /// kafka, 2000000.
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         events: Option<u64>,
         /// How many keys suite state holds; 10000000 by default.
@@ -234,6 +236,9 @@ enum Verb {
         /// Suite broker: measure this running broker too, host:port.
         #[arg(long, value_name = "HOST:PORT")]
         beside: Option<String>,
+        /// Suite kafka: these running brokers instead of one of our own.
+        #[arg(long, env = "SMACK_BROKERS", value_name = "HOST:PORT,…")]
+        brokers: Option<String>,
     },
     /// Run a master.
     Master(MasterArgs),
@@ -470,9 +475,9 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
             start::demo(args, &globals, output)
         }
         Verb::Run { file, slices } => start::run(&file, target, slices, output),
-        Verb::Bench { suite, peers, events, keys, beside } => {
+        Verb::Bench { suite, peers, events, keys, beside, brokers } => {
             let json = output.json;
-            done(start::bench(BenchConfig { suite, peers, events, keys, beside, json }))
+            done(start::bench(BenchConfig { suite, peers, events, keys, beside, brokers, json }))
         }
         Verb::Check { file: None, .. } | Verb::Check { schema: true, .. } => {
             done(output.json(&crate::settle::json_schema()))

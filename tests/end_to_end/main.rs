@@ -23,6 +23,7 @@ mod python;
 mod regions;
 mod rows;
 mod run;
+mod secrets;
 mod stop;
 mod tokens;
 mod training;

@@ -2,9 +2,9 @@
 
 use super::job::{Job, Phase};
 use super::{Book, Framework};
-use crate::view::{JobMetrics, JobView, OperatorView, TaskView, WhyView, text_of_bytes};
+use crate::view::{JobMetrics, JobView, OperatorView, SplitView, TaskView, WhyView, text_of_bytes};
 use jobs::{JobBody, TaskState};
-use streaming::control::OperatorMetrics;
+use streaming::control::{OperatorMetrics, SplitMetrics};
 
 /// A warning that was not repeated for this long is no longer the reason of anything.
 const WARNING_MS: u64 = 60_000;
@@ -272,10 +272,25 @@ fn operators(job: &Job) -> Vec<OperatorView> {
             rows_out_per_second: if running { rows_out } else { 0.0 },
             state_bytes: sum.state_bytes,
             spilled_bytes: sum.spilled_bytes,
+            splits: splits(job, &sum),
             id: sum.id,
         }
     };
     sums.into_iter().zip(rates).map(view).collect()
+}
+
+/// The splits of a source over the tasks that read them.
+fn splits(job: &Job, source: &OperatorMetrics) -> Vec<SplitView> {
+    let running = job.record.phase == Phase::Running;
+    let of = |split: &SplitMetrics| {
+        let rates = job.live.iter().filter(|task| running && task.lately.elapsed_ms > 0).flat_map(|task| {
+            let operators = task.lately.operators.iter().filter(|operator| operator.id == source.id);
+            let same = operators.flat_map(|operator| &operator.splits).filter(|other| other.name == split.name);
+            same.map(|other| other.rows as f64 * 1000.0 / task.lately.elapsed_ms as f64)
+        });
+        SplitView { name: split.name.clone(), rows_per_second: rates.sum(), behind: split.behind }
+    };
+    source.splits.iter().map(of).collect()
 }
 
 fn task_views(job: &Job) -> Vec<TaskView> {

@@ -59,6 +59,7 @@ struct ConnectorInfo {
     source: bool,
     sink: bool,
     options: Vec<OptionDoc>,
+    metadata: Vec<MetadataDoc>,
 }
 
 #[derive(Serialize)]
@@ -67,6 +68,14 @@ struct OptionDoc {
     kind: &'static str,
     default: Option<&'static str>,
     required: bool,
+    doc: &'static str,
+}
+
+#[derive(Serialize)]
+struct MetadataDoc {
+    name: &'static str,
+    kind: &'static str,
+    writable: bool,
     doc: &'static str,
 }
 
@@ -85,6 +94,11 @@ impl ConnectorInfo {
             source: connector.is_source(),
             sink: connector.is_sink(),
             options: options.collect(),
+            metadata: connector
+                .metadata()
+                .iter()
+                .map(|info| MetadataDoc { name: info.name, kind: info.kind, writable: info.writable, doc: info.doc })
+                .collect(),
         }
     }
 
@@ -135,5 +149,15 @@ fn show_connector(info: &ConnectorInfo) -> String {
             [option.name.to_string(), option.kind.to_string(), default, option.doc.to_string()]
         }),
     ));
+    if !info.metadata.is_empty() {
+        shown.push_str("\nColumns beside the record's value, declared as: name TYPE METADATA FROM '…'\n");
+        shown.push_str(&table(
+            ["METADATA", "TYPE", "AS", "WHAT"],
+            info.metadata.iter().map(|info| {
+                let directions = if info.writable { "source, sink" } else { "source" };
+                [info.name.to_string(), info.kind.to_string(), directions.to_string(), info.doc.to_string()]
+            }),
+        ));
+    }
     shown
 }

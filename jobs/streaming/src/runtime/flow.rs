@@ -25,7 +25,7 @@ use crate::runtime::watermark::Progress;
 use crate::runtime::{Error, retry};
 use arrow::array::{Int8Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
-use connectors::{Connector, Lookup, Sink};
+use connectors::{Connector, Lookup, Sink, failpoint};
 use crossbeam_channel::{SendTimeoutError, Sender};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::physical_expr::PhysicalExpr;
@@ -511,6 +511,7 @@ impl Flow {
             Running::Sink { table, sink, .. } => {
                 let bytes = retry::until_done(&self.shared, table, "prepare", || sink.prepare(part.epoch))?;
                 if !bytes.is_empty() {
+                    failpoint::reached(failpoint::PREPARED);
                     part.prepared.insert(id, bytes);
                 }
             }
@@ -532,6 +533,7 @@ impl Flow {
         for operator in &mut self.operators {
             match operator {
                 Running::Sink { table, sink, .. } => {
+                    failpoint::reached(failpoint::BEFORE_COMMIT);
                     retry::until_done(&self.shared, table, "commit to", || sink.commit(epoch))?;
                 }
                 Running::Source(source) => source.committed(),
@@ -565,6 +567,7 @@ impl Flow {
                 rows_out: spent.rows_out,
                 state_bytes: 0,
                 spilled_bytes: 0,
+                splits: Vec::new(),
             };
             match operator {
                 Running::Stateful(operator) => {

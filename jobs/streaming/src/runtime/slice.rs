@@ -205,6 +205,7 @@ impl Slice {
                 split.progress =
                     split.progress.advanced(Progress { watermark_us: watermark_us.unwrap_or(i64::MIN), idle: false });
             }
+            Read::Found { name } => self.flow.source(node).found(name),
             Read::Idle { split } => self.flow.source(node).splits[split].progress.idle = true,
             Read::SplitEnd { split } => self.flow.source(node).splits[split].progress = Progress::END,
             Read::End => {
