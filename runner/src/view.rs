@@ -77,6 +77,12 @@ pub struct OperatorView {
     /// On the tasks' disks, because memory had no room for it.
     #[serde(default)]
     pub spilled_bytes: u64,
+    /// Keys looked up in a table outside, each once per batch.
+    #[serde(default)]
+    pub lookups_per_second: f64,
+    /// The share of them whose answer was remembered, from 0 to 1.
+    #[serde(default)]
+    pub cache_hits: f64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -81,12 +81,27 @@ pub struct OperatorMetrics {
     pub state_bytes: u64,
     /// On the task's disk, because memory had no room for it.
     pub spilled_bytes: u64,
+    /// Keys that were looked up in a table outside, each once per batch.
+    pub looked_up: u64,
+    /// And of those the ones whose answer was remembered, so that nobody was asked.
+    pub remembered: u64,
 }
 
 impl OperatorMetrics {
     fn add(&mut self, other: &Self) {
-        let Self { id: _, total_us, busy_us, blocked_us, idle_us, rows_in, rows_out, state_bytes, spilled_bytes } =
-            other;
+        let Self {
+            id: _,
+            total_us,
+            busy_us,
+            blocked_us,
+            idle_us,
+            rows_in,
+            rows_out,
+            state_bytes,
+            spilled_bytes,
+            looked_up,
+            remembered,
+        } = other;
         self.total_us += total_us;
         self.busy_us += busy_us;
         self.blocked_us += blocked_us;
@@ -95,6 +110,8 @@ impl OperatorMetrics {
         self.rows_out += rows_out;
         self.state_bytes += state_bytes;
         self.spilled_bytes += spilled_bytes;
+        self.looked_up += looked_up;
+        self.remembered += remembered;
     }
 
     /// Sums of the same operators over several holders.
@@ -121,6 +138,8 @@ impl OperatorMetrics {
             rows_out: self.rows_out.saturating_sub(before.rows_out),
             state_bytes: self.state_bytes,
             spilled_bytes: self.spilled_bytes,
+            looked_up: self.looked_up.saturating_sub(before.looked_up),
+            remembered: self.remembered.saturating_sub(before.remembered),
         }
     }
 }

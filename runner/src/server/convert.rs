@@ -149,16 +149,53 @@ fn operator_from_wire(operator: v1::OperatorMetrics) -> OperatorMetrics {
         rows_out,
         state_bytes,
         spilled_bytes,
+        looked_up,
+        remembered,
     } = operator;
-    OperatorMetrics { id, total_us, busy_us, blocked_us, idle_us, rows_in, rows_out, state_bytes, spilled_bytes }
+    OperatorMetrics {
+        id,
+        total_us,
+        busy_us,
+        blocked_us,
+        idle_us,
+        rows_in,
+        rows_out,
+        state_bytes,
+        spilled_bytes,
+        looked_up,
+        remembered,
+    }
 }
 
 // ---- the control stream, task's side ----
 
 fn operator_to_wire(operator: &OperatorMetrics) -> v1::OperatorMetrics {
-    let OperatorMetrics { id, total_us, busy_us, blocked_us, idle_us, rows_in, rows_out, state_bytes, spilled_bytes } =
-        operator.clone();
-    v1::OperatorMetrics { id, total_us, busy_us, blocked_us, idle_us, rows_in, rows_out, state_bytes, spilled_bytes }
+    let OperatorMetrics {
+        id,
+        total_us,
+        busy_us,
+        blocked_us,
+        idle_us,
+        rows_in,
+        rows_out,
+        state_bytes,
+        spilled_bytes,
+        looked_up,
+        remembered,
+    } = operator.clone();
+    v1::OperatorMetrics {
+        id,
+        total_us,
+        busy_us,
+        blocked_us,
+        idle_us,
+        rows_in,
+        rows_out,
+        state_bytes,
+        spilled_bytes,
+        looked_up,
+        remembered,
+    }
 }
 
 pub fn stream_report_to_wire(report: &Report) -> Result<v1::TaskReport, serde_json::Error> {

@@ -1145,6 +1145,12 @@ pub struct OperatorMetrics {
     /// On the task's disk, because memory had no room for it.
     #[prost(uint64, tag = "9")]
     pub spilled_bytes: u64,
+    /// Keys that were looked up in a table outside, each once per batch.
+    #[prost(uint64, tag = "10")]
+    pub looked_up: u64,
+    /// And of those the ones whose answer was remembered.
+    #[prost(uint64, tag = "11")]
+    pub remembered: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TrainMetrics {
