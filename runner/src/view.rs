@@ -80,6 +80,12 @@ pub struct OperatorView {
     /// Of a source that says how far its splits have come, by name.
     #[serde(default)]
     pub splits: Vec<SplitView>,
+    /// Keys looked up in a table outside, each once per batch.
+    #[serde(default)]
+    pub lookups_per_second: f64,
+    /// The share of them whose answer was remembered, from 0 to 1.
+    #[serde(default)]
+    pub cache_hits: f64,
 }
 
 /// One split of a source, lately.

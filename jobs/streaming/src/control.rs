@@ -83,6 +83,10 @@ pub struct OperatorMetrics {
     pub spilled_bytes: u64,
     /// Of a source that says how far its splits have come, by name.
     pub splits: Vec<SplitMetrics>,
+    /// Keys that were looked up in a table outside, each once per batch.
+    pub looked_up: u64,
+    /// And of those the ones whose answer was remembered, so that nobody was asked.
+    pub remembered: u64,
 }
 
 /// Totals of one split of a source since the task started.
@@ -113,6 +117,8 @@ impl OperatorMetrics {
             state_bytes,
             spilled_bytes,
             splits,
+            looked_up,
+            remembered,
         } = other;
         self.total_us += total_us;
         self.busy_us += busy_us;
@@ -125,6 +131,8 @@ impl OperatorMetrics {
         // Each split is read by one holder.
         self.splits.extend(splits.iter().cloned());
         self.splits.sort_by(|one, other| one.name.cmp(&other.name));
+        self.looked_up += looked_up;
+        self.remembered += remembered;
     }
 
     /// Sums of the same operators over several holders.
@@ -160,6 +168,8 @@ impl OperatorMetrics {
                     SplitMetrics { rows, ..split.clone() }
                 })
                 .collect(),
+            looked_up: self.looked_up.saturating_sub(before.looked_up),
+            remembered: self.remembered.saturating_sub(before.remembered),
         }
     }
 }

@@ -20,6 +20,7 @@ mod group_window;
 mod grouping_sets;
 mod join;
 mod late_rows;
+mod lifetime;
 mod lookup;
 mod lower;
 mod nested;

@@ -251,18 +251,19 @@ fn metrics(now_ms: u64, job: &Job) -> JobMetrics {
 /// Sums over the tasks: shares of their time and rates between their last two reports, and state.
 fn operators(job: &Job) -> Vec<OperatorView> {
     let sums = OperatorMetrics::sums(job.live.iter().map(|task| task.lately.operators.as_slice()));
-    let mut rates = vec![(0.0, 0.0); sums.len()];
+    let mut rates = vec![(0.0, 0.0, 0.0); sums.len()];
     for task in &job.live {
         let seconds = task.lately.elapsed_ms as f64 / 1000.0;
         if seconds > 0.0 {
             for (rate, lately) in rates.iter_mut().zip(&task.lately.operators) {
                 rate.0 += lately.rows_in as f64 / seconds;
                 rate.1 += lately.rows_out as f64 / seconds;
+                rate.2 += lately.looked_up as f64 / seconds;
             }
         }
     }
     let running = job.record.phase == Phase::Running;
-    let view = |(sum, (rows_in, rows_out)): (OperatorMetrics, (f64, f64))| {
+    let view = |(sum, (rows_in, rows_out, looked_up)): (OperatorMetrics, (f64, f64, f64))| {
         let share = |part_us: u64| if running { part_us as f64 / sum.total_us.max(1) as f64 } else { 0.0 };
         OperatorView {
             busy: share(sum.busy_us),
@@ -273,6 +274,8 @@ fn operators(job: &Job) -> Vec<OperatorView> {
             state_bytes: sum.state_bytes,
             spilled_bytes: sum.spilled_bytes,
             splits: splits(job, &sum),
+            lookups_per_second: if running { looked_up } else { 0.0 },
+            cache_hits: sum.remembered as f64 / sum.looked_up.max(1) as f64,
             id: sum.id,
         }
     };

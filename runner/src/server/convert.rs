@@ -166,6 +166,8 @@ fn operator_from_wire(operator: v1::OperatorMetrics) -> OperatorMetrics {
         state_bytes,
         spilled_bytes,
         splits,
+        looked_up,
+        remembered,
     } = operator;
     let splits = splits.into_iter().map(|v1::SplitMetrics { name, rows, behind }| SplitMetrics { name, rows, behind });
     OperatorMetrics {
@@ -179,6 +181,8 @@ fn operator_from_wire(operator: v1::OperatorMetrics) -> OperatorMetrics {
         state_bytes,
         spilled_bytes,
         splits: splits.collect(),
+        looked_up,
+        remembered,
     }
 }
 
@@ -196,6 +200,8 @@ fn operator_to_wire(operator: &OperatorMetrics) -> v1::OperatorMetrics {
         state_bytes,
         spilled_bytes,
         splits,
+        looked_up,
+        remembered,
     } = operator.clone();
     let splits = splits.into_iter().map(|SplitMetrics { name, rows, behind }| v1::SplitMetrics { name, rows, behind });
     v1::OperatorMetrics {
@@ -209,6 +215,8 @@ fn operator_to_wire(operator: &OperatorMetrics) -> v1::OperatorMetrics {
         state_bytes,
         spilled_bytes,
         splits: splits.collect(),
+        looked_up,
+        remembered,
     }
 }
 

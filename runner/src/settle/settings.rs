@@ -96,6 +96,8 @@ impl CheckpointSettings {
 
 impl StateSettings {
     pub fn read(reader: &mut Reader<'_>) -> Self {
+        // The time to live is the planner's matter; here it is only looked at for mistakes.
+        reader.duration_ms("ttl");
         Self { memory_bytes: reader.mem_mib("memory").map(|mib| (mib * 1024.0 * 1024.0) as u64) }
     }
 }

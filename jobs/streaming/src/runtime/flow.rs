@@ -565,16 +565,17 @@ impl Flow {
                 idle_us: micros(self.meter.idle()),
                 rows_in: spent.rows_in,
                 rows_out: spent.rows_out,
-                state_bytes: 0,
-                spilled_bytes: 0,
-                splits: Vec::new(),
+                ..OperatorMetrics::default()
             };
             match operator {
                 Running::Stateful(operator) => {
                     metrics.state_bytes = operator.memory_bytes() as u64;
                     metrics.spilled_bytes = operator.spilled_bytes();
                 }
-                Running::Lookup { join, .. } => metrics.state_bytes = join.memory_bytes() as u64,
+                Running::Lookup { join, .. } => {
+                    metrics.state_bytes = join.memory_bytes() as u64;
+                    (metrics.looked_up, metrics.remembered) = (join.n_keys, join.n_remembered);
+                }
                 Running::Source(source) => source.times.measure(&mut metrics),
                 _ => {}
             }
@@ -586,9 +587,6 @@ impl Flow {
 
     pub fn close(&mut self) {
         for operator in &mut self.operators {
-            if let Running::Lookup { join, table, .. } = operator {
-                tracing::debug!(%table, keys = join.n_keys, remembered = join.n_remembered, "lookups");
-            }
             if let Running::Source(source) = operator {
                 source.close();
             }

@@ -112,6 +112,7 @@ fn dataflow(name: &str, idle_ms: Option<u64>, collect: bool) -> Dataflow {
         operator,
         schema: Arc::clone(schema),
         changes: false,
+        lifetime: None,
     };
     Dataflow { nodes: operators.into_iter().enumerate().map(node).collect() }
 }
@@ -133,7 +134,8 @@ fn looked_up(name: &str) -> Dataflow {
     };
     dataflow.nodes.iter_mut().skip(2).flat_map(|node| &mut node.inputs).for_each(|input| *input += 1);
     let operator = Operator::Lookup(Box::new(lookup));
-    let node = Node { id: "lookup".to_string(), inputs: vec![1], operator, schema: input, changes: false };
+    let node =
+        Node { id: "lookup".to_string(), inputs: vec![1], operator, schema: input, changes: false, lifetime: None };
     dataflow.nodes.insert(2, node);
     dataflow
 }

@@ -5,6 +5,7 @@ mod describing;
 mod event_time;
 mod functions;
 mod json;
+mod lifetime;
 mod lives;
 mod metadata;
 mod nested;

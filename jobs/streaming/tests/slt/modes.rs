@@ -183,7 +183,7 @@ impl DB for Database {
         let set = if self.mode == Mode::TwoPhase { "SET optimizer.two_phase = 'on';\n" } else { "" };
         let text = format!("{set}{};\n{sql}", self.script);
         match sql.split_whitespace().next().map(str::to_uppercase).as_deref() {
-            Some("CREATE") => {
+            Some("CREATE" | "SET") => {
                 parse(&text).map_err(mistakes)?;
                 self.script = text[set.len()..].to_string();
                 Ok(DBOutput::StatementComplete(0))

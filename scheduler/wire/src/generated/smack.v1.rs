@@ -1317,6 +1317,12 @@ pub struct OperatorMetrics {
     /// Of a source that says how far its splits have come.
     #[prost(message, repeated, tag = "10")]
     pub splits: ::prost::alloc::vec::Vec<SplitMetrics>,
+    /// Keys that were looked up in a table outside, each once per batch.
+    #[prost(uint64, tag = "11")]
+    pub looked_up: u64,
+    /// And of those the ones whose answer was remembered.
+    #[prost(uint64, tag = "12")]
+    pub remembered: u64,
 }
 /// Totals of one split of a source since the task started.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
