@@ -81,11 +81,10 @@ impl Lives {
         life.rows += weight;
         match time_us {
             // An open one gets its moment with the next watermark.
-            Some(time_us) if life.is_open => {
-                if time_us > life.touched_us {
-                    (life.touched_us, *is_filed) = (time_us, false);
-                }
+            Some(time_us) if life.is_open && time_us > life.touched_us => {
+                (life.touched_us, *is_filed) = (time_us, false);
             }
+            Some(_) if life.is_open => {}
             Some(time_us) => {
                 let touched_us = rounded_us(time_us, ttl_us);
                 if touched_us > life.touched_us {
