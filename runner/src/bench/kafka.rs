@@ -176,6 +176,7 @@ fn context() -> connectors::Context {
         job: "bench/kafka".to_string(),
         generation: 1,
         claimed_us: 0,
+        begun_us: 0,
         slot: 0,
         n_slots: 1,
         base_dir: PathBuf::new(),
