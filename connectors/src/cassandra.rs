@@ -25,6 +25,7 @@ mod sink;
 mod source;
 mod types;
 mod values;
+mod writes;
 
 use crate::api::{
     Connector, Context, Delivery, Lookup, OptionInfo, Result, Sink, SourceReader, SplitStart, TableDef, Takes,

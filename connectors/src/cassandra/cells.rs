@@ -16,13 +16,18 @@ pub struct Columns {
     cells: Vec<(String, Cells)>,
 }
 
-/// One row of them, with its write timestamp.
-pub struct Row<'a> {
-    pub columns: &'a Columns,
-    pub row: usize,
-    pub timestamp_us: i64,
-    /// A DELETE names its timestamp before the key, an INSERT behind the values.
-    pub timestamp_first: bool,
+/// The values of one row as bytes, so that it can be sent, and sent again, when its batch is long gone.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    bytes: Vec<u8>,
+    /// Where each value ends; nothing for null.
+    ends: Vec<Option<usize>>,
+}
+
+impl Encoded {
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
 }
 
 /// One row of them, as the values of a key.
@@ -54,45 +59,74 @@ impl Columns {
         self.cells.iter().all(|(_, cells)| cells.is_empty(row))
     }
 
+    /// A row with its write timestamp: before the values in a DELETE, which names it before the key, else behind them.
+    pub fn encode(
+        &self,
+        row: usize,
+        timestamp_us: i64,
+        timestamp_first: bool,
+    ) -> std::result::Result<Encoded, BadValue> {
+        let mut encoded = Encoded { bytes: Vec::new(), ends: Vec::with_capacity(self.cells.len() + 1) };
+        let stamp = |encoded: &mut Encoded| {
+            encoded.bytes.extend_from_slice(&timestamp_us.to_be_bytes());
+            encoded.ends.push(Some(encoded.bytes.len()));
+        };
+        if timestamp_first {
+            stamp(&mut encoded);
+        }
+        for (name, cells) in &self.cells {
+            let there = cells.encode(row, &mut encoded.bytes).map_err(|why| BadValue { column: name.clone(), why })?;
+            encoded.ends.push(there.then_some(encoded.bytes.len()));
+        }
+        if !timestamp_first {
+            stamp(&mut encoded);
+        }
+        Ok(encoded)
+    }
+
     /// Appends all values of a row.
     fn write(&self, row: usize, writer: &mut RowWriter<'_>) -> std::result::Result<(), SerializationError> {
         let mut bytes = Vec::new();
         for (name, cells) in &self.cells {
             bytes.clear();
             let bad = |why: String| SerializationError::new(BadValue { column: name.clone(), why });
-            let cell = writer.make_cell_writer();
-            if cells.encode(row, &mut bytes).map_err(bad)? {
-                cell.set_value(&bytes).map_err(|why| bad(why.to_string()))?;
-            } else {
-                cell.set_null();
-            }
+            let there = cells.encode(row, &mut bytes).map_err(bad)?;
+            put(writer, there.then_some(bytes.as_slice()))?;
         }
         Ok(())
+    }
+}
+
+fn put(writer: &mut RowWriter<'_>, bytes: Option<&[u8]>) -> std::result::Result<(), SerializationError> {
+    let cell = writer.make_cell_writer();
+    match bytes {
+        Some(bytes) => cell.set_value(bytes).map(|_| ()).map_err(SerializationError::new),
+        None => {
+            cell.set_null();
+            Ok(())
+        }
     }
 }
 
 /// A value that cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("column '{column}': {why}")]
-struct BadValue {
+pub struct BadValue {
     column: String,
     why: String,
 }
 
-impl SerializeRow for Row<'_> {
+impl SerializeRow for Encoded {
     fn serialize(
         &self,
         context: &RowSerializationContext<'_>,
         writer: &mut RowWriter<'_>,
     ) -> std::result::Result<(), SerializationError> {
-        assert_eq!(context.columns().len(), self.columns.cells.len() + 1, "values of a prepared statement");
-        let timestamp = self.timestamp_us.to_be_bytes();
-        if self.timestamp_first {
-            writer.make_cell_writer().set_value(&timestamp).map_err(SerializationError::new)?;
-        }
-        self.columns.write(self.row, writer)?;
-        if !self.timestamp_first {
-            writer.make_cell_writer().set_value(&timestamp).map_err(SerializationError::new)?;
+        assert_eq!(context.columns().len(), self.ends.len(), "values of a prepared statement");
+        let mut from = 0;
+        for end in &self.ends {
+            put(writer, end.map(|end| &self.bytes[from..end]))?;
+            from = end.unwrap_or(from);
         }
         Ok(())
     }
