@@ -5,6 +5,7 @@
 //! Without addresses every test fails: a live test that was left out must not look like one that passed.
 
 mod cassandra;
+mod cassandra_nested;
 mod kafka_brokers;
 mod kafka_changelog;
 mod kafka_exactly_once;
