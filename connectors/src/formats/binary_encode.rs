@@ -39,6 +39,10 @@ impl Encoded {
         self.ends.len()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
     pub fn get(&self, row: usize) -> &[u8] {
         let begin = if row == 0 { 0 } else { self.ends[row - 1] };
         &self.bytes[begin..self.ends[row]]

@@ -22,7 +22,8 @@ use super::cluster::{self, Watch};
 use super::outbox::{Outbox, Records};
 use super::producer::Producer;
 use super::settings::Settings;
-use crate::api::{Context, Error, Result, Sink, TableDef};
+use crate::api::{Context, Error, Result, Sink};
+use crate::failpoint;
 use arrow::array::{Int8Array, RecordBatch};
 use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -52,12 +53,13 @@ pub struct ExactlyOnceSink {
 }
 
 impl ExactlyOnceSink {
-    pub fn open(settings: Settings, table: &TableDef, context: &Context) -> Result<Self> {
+    pub fn open(settings: Settings, context: &Context) -> Result<Self> {
         // The random part makes the id this writer's alone, also where two statements of a job write one table.
-        let id = format!("smack.{}.{}.{}.{}", context.job, table.name, context.slot, uuid::Uuid::now_v7().simple());
-        let records = RecordEncoder::new(&settings, table)?;
-        let writer = Writer::new(id, settings.topic.clone(), records.headers());
-        Ok(Self { records, open: Records::default(), prepared: BTreeMap::new(), writer, settings })
+        let id = format!("smack.{}.{}.{}.{}", context.job, settings.table, context.slot, uuid::Uuid::now_v7().simple());
+        let records = RecordEncoder::new(&settings)?;
+        let open = Records::new(records.is_wide());
+        let writer = Writer::new(id, settings.topic.clone());
+        Ok(Self { records, open, prepared: BTreeMap::new(), writer, settings })
     }
 
     fn kept_bytes(&self) -> usize {
@@ -66,8 +68,8 @@ impl ExactlyOnceSink {
 
     fn put(&mut self, batch: &RecordBatch, weights: Option<&Int8Array>) -> Result<()> {
         let open = &mut self.open;
-        self.records.each(batch, weights, |key, value| {
-            open.push(key, value);
+        self.records.each(batch, weights, |record| {
+            open.push(record);
             Ok(())
         })?;
         if self.kept_bytes() > self.settings.buffer_bytes {
@@ -92,7 +94,7 @@ impl Sink for ExactlyOnceSink {
     }
 
     fn prepare(&mut self, epoch: u64) -> Result<Vec<u8>> {
-        let records = std::mem::take(&mut self.open);
+        let records = self.open.take();
         if !records.is_empty() {
             let before = self.prepared.insert(epoch, records);
             assert!(before.is_none(), "epoch {epoch} was prepared twice");
@@ -103,7 +105,6 @@ impl Sink for ExactlyOnceSink {
         let outbox = Outbox {
             writer: self.writer.id.clone(),
             topic: self.settings.topic.clone(),
-            headers: self.writer.headers.clone(),
             prepared_ms: now_ms(),
             epochs: std::mem::take(&mut self.prepared),
         };
@@ -134,7 +135,7 @@ impl Sink for ExactlyOnceSink {
 
 /// Sends what an earlier writer had prepared, unless it did so itself.
 fn finish(settings: &Settings, epoch: u64, outbox: Outbox) -> Result<()> {
-    let mut writer = Writer::new(outbox.writer, outbox.topic, outbox.headers);
+    let mut writer = Writer::new(outbox.writer, outbox.topic);
     let Some(last) = outbox.epochs.range(..=epoch).next_back().map(|(last, _)| *last) else { return Ok(()) };
     // Asked before the fence, because mostly it is there, and a fence costs round trips and a producer.
     let noted = writer.noted_epoch(settings)?;
@@ -160,8 +161,6 @@ fn finish(settings: &Settings, epoch: u64, outbox: Outbox) -> Result<()> {
 struct Writer {
     id: String,
     topic: String,
-    /// Of every record.
-    headers: Vec<(String, Vec<u8>)>,
     live: Option<(Producer, ConsumerGroupMetadata)>,
     /// The outcome of an earlier attempt is unknown: ask before sending again.
     must_ask: bool,
@@ -179,8 +178,8 @@ enum Outcome {
 }
 
 impl Writer {
-    fn new(id: String, topic: String, headers: Vec<(String, Vec<u8>)>) -> Self {
-        Self { id, topic, headers, live: None, must_ask: false }
+    fn new(id: String, topic: String) -> Self {
+        Self { id, topic, live: None, must_ask: false }
     }
 
     /// Makes the records of all epochs up to `up_to` visible, once.
@@ -270,15 +269,18 @@ impl Writer {
         let first = noted.map_or(0, |noted| noted + 1);
         let (producer, group) = self.live.as_mut().unwrap_or_else(|| panic!("writer without a producer"));
         producer.inner.begin_transaction().map_err(weigh)?;
-        for (key, value) in epochs.range(first..=last).flat_map(|(_, records)| records.iter()) {
-            producer.send(key, value, settings.transaction_timeout).map_err(weigh)?;
+        for record in epochs.range(first..=last).flat_map(|(_, records)| records.iter()) {
+            producer.send(&record, settings.transaction_timeout).map_err(weigh)?;
         }
         producer.flush(settings.transaction_timeout).map_err(weigh)?;
         let mut number = TopicPartitionList::with_capacity(1);
         // `last` is noted as it is: a committed offset n means that epoch n is visible.
         number.add_partition_offset(&self.topic, 0, Offset::Offset(last as i64)).map_err(weigh)?;
         producer.inner.send_offsets_to_transaction(&number, group, settings.transaction_timeout).map_err(weigh)?;
-        producer.inner.commit_transaction(settings.transaction_timeout).map_err(weigh)
+        failpoint::reached(failpoint::SENT);
+        producer.inner.commit_transaction(settings.transaction_timeout).map_err(weigh)?;
+        failpoint::reached(failpoint::BEFORE_ACK);
+        Ok(())
     }
 
     /// A producer that holds this id, everybody else who held it fenced off.
@@ -286,7 +288,7 @@ impl Writer {
         let mut config = settings.producer();
         config.set("transactional.id", &self.id);
         config.set("transaction.timeout.ms", settings.transaction_timeout.as_millis().to_string());
-        let producer = Producer::open(settings, &config, &self.topic, &self.headers).map_err(Outcome::Failed)?;
+        let producer = Producer::open(settings, &config, &self.topic).map_err(Outcome::Failed)?;
         producer.inner.init_transactions(COORDINATOR_WITHIN).map_err(|error| match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::InvalidTransactionTimeout) => Outcome::Failed(Error::Fatal(format!(
                 "Kafka at {} refuses a transaction.timeout of {:?}; its transaction.max.timeout.ms is lower",
@@ -333,6 +335,10 @@ fn weigh(error: KafkaError) -> Outcome {
              librdkafka.message.max.bytes"
                 .to_owned(),
         )),
+        (
+            Some(Code::UnknownPartition | Code::UnknownTopic | Code::UnknownTopicOrPartition),
+            KafkaError::MessageProduction(_),
+        ) => Outcome::Failed(Error::Fatal(cluster::NOWHERE.to_owned())),
         (_, KafkaError::Transaction(inner)) if inner.txn_requires_abort() => Outcome::Abort(error),
         (_, KafkaError::Transaction(_)) => Outcome::Unknown(error),
         // A record that was not delivered: the transaction can only be aborted, and nothing of it was visible.

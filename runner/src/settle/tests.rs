@@ -250,6 +250,22 @@ async fn commands_and_services() {
     assert_eq!(found.len(), 2, "{found:?}");
 }
 
+#[tokio::test]
+async fn commands_ask_for_gpus_and_ports() {
+    let file = |job: &str| format!("kind = \"command\"\nargv = [\"train\"]\n[job]\n{job}\n");
+    let job = settled(&file("gpus = 2\ngpu_model = \"a100\"\nports = 3"), "a.toml").await.jobs.remove(0);
+    let gpus = (job.resources.milli("gpus"), job.resources.milli("gpus:a100"));
+    assert_eq!((gpus, job.n_ports), ((2_000, 2_000), 3));
+    for (job, text) in [
+        ("gpu_model = \"a100\"", "no gpus are asked for"),
+        ("gpus = 1\ngpu_model = \"a 100\"", "no name of a model"),
+        ("gpus = 0.5", "gpus"),
+    ] {
+        let found = mistakes(&file(job), "a.toml").await;
+        assert!(found.iter().any(|mistake| mistake.1.contains(text)), "{job}: {found:?}");
+    }
+}
+
 #[test]
 fn the_schema_names_every_kind_and_its_keys() {
     let schema = json_schema();
@@ -279,4 +295,28 @@ async fn queries_that_declare_their_table_are_jobs_and_what_only_shows_is_none()
         mistakes("DESCRIBE nothing; SHOW JOBS", "nothing.sql").await,
         [("nothing".into(), "unknown table 'nothing'".into(), String::new())]
     );
+}
+
+#[tokio::test]
+async fn a_time_to_live_around_the_sql_goes_with_it() {
+    let file = |state: &str, watermark: &str, set: &str| {
+        format!(
+            "kind = \"stream\"\nsql = '''\n{set}CREATE TABLE t (k BIGINT, ts TIMESTAMP{watermark}) WITH (connector = 'datagen');\n\
+             CREATE TABLE out (k BIGINT, n BIGINT, PRIMARY KEY (k) NOT ENFORCED);\n\
+             INSERT INTO out SELECT k, count(*) FROM t GROUP BY k -- all\n'''\n[state]\n{state}\n"
+        )
+    };
+    let watermark = ", WATERMARK FOR ts AS ts";
+    let sql = async |text: String| {
+        let JobBody::Stream(body) = &settled(&text, "job.toml").await.jobs[0].body else { panic!("no stream") };
+        body.sql.clone()
+    };
+    assert!(sql(file("ttl = \"90 min\"", watermark, "")).await.ends_with("SET state.ttl = '90 min';\n"));
+    let own = sql(file("ttl = \"90 min\"", watermark, "SET state.ttl = '1h';\n")).await;
+    assert!(own.contains("'1h'") && !own.contains("90 min"), "{own}");
+    assert!(!sql(file("memory = \"1g\"", "", "")).await.contains("ttl"));
+    let refused = mistakes(&file("ttl = \"90 min\"", "", ""), "job.toml").await;
+    assert!(refused[0].1.contains("table 't' that feeds it has no event time"), "{refused:?}");
+    let refused = mistakes(&file("ttl = \"soon\"", watermark, ""), "job.toml").await;
+    assert!(refused[0].0.contains("soon"), "{refused:?}");
 }

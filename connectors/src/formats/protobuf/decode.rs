@@ -317,7 +317,9 @@ fn skip(wire: u32, number: u32, cursor: &mut Cursor<'_>, depth: u32) -> Result<(
         VARINT => drop(cursor.varint()?),
         EIGHT => drop(cursor.take(8)?),
         FOUR => drop(cursor.take(4)?),
-        LENGTH => drop(part(cursor)?),
+        LENGTH => {
+            part(cursor)?;
+        }
         GROUP if depth > MOST_DEPTH => return Err(wrong("is nested too deeply")),
         GROUP => loop {
             match tag(cursor)? {
