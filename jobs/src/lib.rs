@@ -4,7 +4,8 @@
 //!
 //! Glossary, one word per idea:
 //! - **group**: all jobs of one file; **job**: one INSERT set, model or command; **task**: one process of a job.
-//! - **generation**: one life of a job; a restart is a new generation, and an older one is refused everywhere.
+//! - **generation**: all tasks of a job from one start to the next; a restart is a new generation, and an older one is refused
+//!   everywhere. **life**: one process of a task in a generation, where a task can start again alone.
 //! - **agent**, **offer**, **role**, **framework**, **gang**: as in Apache Mesos.
 //! - **epoch**: one checkpoint of a job; **barrier**: its mark in the stream; **manifest**: the file that publishes it.
 //! - **watermark**: no row with an earlier event time is expected any more.

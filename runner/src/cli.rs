@@ -5,6 +5,7 @@
 //!
 //! Does not know how anything is done: each verb is a call into the module that does it.
 
+mod cert;
 mod check;
 pub mod exit;
 pub mod human;
@@ -50,6 +51,31 @@ struct Globals {
     /// File with the cluster's token; needed to listen on, or to talk to, more than this machine.
     #[arg(long, env = "SMACK_TOKEN_FILE", global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// A [target.NAME] in smack.toml, beside the job file or here: defaults for WITH (…) by connector.
+    #[arg(long, env = "SMACK_TARGET", global = true, value_name = "NAME")]
+    target: Option<String>,
+    #[command(flatten)]
+    tls: TlsArgs,
+}
+
+/// Connections are encrypted where these are given: all three to members of a cluster, the CA to whoever asks them.
+#[derive(Clone, Debug, Args)]
+struct TlsArgs {
+    /// Certificate of this member, in PEM, with those between it and the CA; `smack cert` makes one.
+    #[arg(long, env = "SMACK_TLS_CERT", global = true, value_name = "FILE", hide_short_help = true)]
+    tls_cert: Option<PathBuf>,
+    /// Its private key.
+    #[arg(long, env = "SMACK_TLS_KEY", global = true, value_name = "FILE", hide_short_help = true)]
+    tls_key: Option<PathBuf>,
+    /// Certificate of the CA that signs those of all members.
+    #[arg(long, env = "SMACK_TLS_CA", global = true, value_name = "FILE", hide_short_help = true)]
+    tls_ca: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    fn files(&self) -> tls::Files {
+        tls::Files { cert: self.tls_cert.clone(), key: self.tls_key.clone(), ca: self.tls_ca.clone() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -180,14 +206,28 @@ enum Verb {
     Topics(topics::TopicsArgs),
     /// List connectors, or the options of one.
     Connectors { name: Option<String> },
-    /// Measure this build on this machine; suites: start, train, decode, nexmark, latency, state, spill, broker, allocator.
+    /// Make a certificate of a member, and the CA that signs it if the folder has none, to encrypt connections with.
+    Cert {
+        /// Names and addresses by which others reach the member; this machine's own by default.
+        #[arg(value_name = "HOST")]
+        hosts: Vec<String>,
+        /// Holds ca.pem and ca.key, and gets HOST.pem and HOST.key.
+        #[arg(long, value_name = "DIR", default_value = "certificates")]
+        dir: PathBuf,
+        /// How long the member's certificate is valid.
+        #[arg(long, default_value_t = 825, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        days: u32,
+    },
+    /// Measure this build on this machine; suites: start, train, decode, nexmark, latency, state, spill, broker, kafka,
+    /// allocator.
     Bench {
         /// One suite; all by default.
         suite: Option<String>,
         /// Also run the peers, on the same inputs.
         #[arg(long)]
         peers: bool,
-        /// How many events the queries of suite nexmark read, 1000000 by default, and rows those of spill, 4000000.
+        /// How many events the queries of suite nexmark read, 1000000 by default, and rows those of spill, 4000000, and of
+        /// kafka, 2000000.
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         events: Option<u64>,
         /// How many keys suite state holds; 10000000 by default.
@@ -196,6 +236,9 @@ enum Verb {
         /// Suite broker: measure this running broker too, host:port.
         #[arg(long, value_name = "HOST:PORT")]
         beside: Option<String>,
+        /// Suite kafka: these running brokers instead of one of our own.
+        #[arg(long, env = "SMACK_BROKERS", value_name = "HOST:PORT,…")]
+        brokers: Option<String>,
     },
     /// Run a master.
     Master(MasterArgs),
@@ -407,29 +450,39 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
     {
         connectors::usual_brokers::say(kafka);
     }
+    if matches!(verb, Verb::Check { .. }) {
+        // Only the declaration is looked at: where such a file runs, there is a broker.
+        connectors::usual_brokers::make_with(|| Some("127.0.0.1:9092".to_string()));
+    }
     let done = |result: Result<()>| result.map(|()| 0);
+    let target = globals.target.as_deref();
     if output.dot && !matches!(verb, Verb::Run { .. }) {
         let error = "-o dot is for `smack run` of a file with an EXPLAIN; other commands have -o table and -o json";
         return Err(Fail::new(exit::BAD_INPUT, error));
     }
     match verb {
         // A task builds its own threads; nothing may run before it has chosen how many.
-        Verb::Task { plan } => start::task(&plan),
+        Verb::Task { plan } => start::task(&plan, &globals),
         Verb::Master(args) => done(start::master(args, &globals)),
         Verb::Agent(args) => done(start::agent(args, &globals)),
         Verb::Runner(args) => done(start::runner(args, &globals)),
         Verb::Broker(args) => done(start::broker(args)),
         Verb::Dev(args) => done(start::dev(args, &globals)),
-        Verb::Demo(args) => start::demo(args, output),
-        Verb::Run { file, slices } => start::run(&file, slices, output),
-        Verb::Bench { suite, peers, events, keys, beside } => {
+        Verb::Demo(args) => {
+            if target.is_some() {
+                settle_tls(&globals)?;
+            }
+            start::demo(args, &globals, output)
+        }
+        Verb::Run { file, slices } => start::run(&file, target, slices, output),
+        Verb::Bench { suite, peers, events, keys, beside, brokers } => {
             let json = output.json;
-            done(start::bench(BenchConfig { suite, peers, events, keys, beside, json }))
+            done(start::bench(BenchConfig { suite, peers, events, keys, beside, brokers, json }))
         }
         Verb::Check { file: None, .. } | Verb::Check { schema: true, .. } => {
             done(output.json(&crate::settle::json_schema()))
         }
-        Verb::Check { file: Some(file), schema: false } => done(on_one_thread(check::check(output, &file))?),
+        Verb::Check { file: Some(file), schema: false } => done(on_one_thread(check::check(output, &file, target))?),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "smack", &mut script);
@@ -437,16 +490,28 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
         }
         Verb::Connectors { name } => done(check::connectors(output, name.as_deref())),
         Verb::Topics(args) => done(topics::topics(args, output)),
+        Verb::Cert { dir, hosts, days } => done(cert::cert(output, &dir, &hosts, days)),
         asking => done(on_one_thread(ask(asking, &globals, output))?),
     }
 }
 
+/// Whoever asks needs the CA alone; that of the cluster in this folder is known.
+fn settle_tls(globals: &Globals) -> Result<()> {
+    let mut files = globals.tls.files();
+    if globals.runner.is_none() && files == tls::Files::default() {
+        files.ca = crate::dev::of_folder(Path::new(".")).and_then(|dev| dev.tls_ca);
+    }
+    tls::settle(files).map_err(|error| Fail::new(FAILED, format!("failed to {error}")))
+}
+
 /// The verbs that ask a runner.
 async fn ask(verb: Verb, globals: &Globals, output: Output) -> Result<()> {
+    settle_tls(globals)?;
     let client = Client::new(globals.runner.as_deref(), globals.token_file.as_deref())?;
+    let target = globals.target.as_deref();
     match verb {
-        Verb::Submit { file, wait, resume } => submit::submit(&client, output, &file, wait, resume).await,
-        Verb::Plan { file } => operate::plan(&client, output, &file).await,
+        Verb::Submit { file, wait, resume } => submit::submit(&client, output, (&file, target), wait, resume).await,
+        Verb::Plan { file } => operate::plan(&client, output, &file, target).await,
         Verb::Checkpoint { subject, ls: true, .. } => operate::kept(&client, output, &subject).await,
         Verb::Checkpoint { subject, drop: Some(name), .. } => {
             operate::drop_kept(&client, output, &subject, &name).await

@@ -77,6 +77,24 @@ pub struct OperatorView {
     /// On the tasks' disks, because memory had no room for it.
     #[serde(default)]
     pub spilled_bytes: u64,
+    /// Of a source that says how far its splits have come, by name.
+    #[serde(default)]
+    pub splits: Vec<SplitView>,
+    /// Keys looked up in a table outside, each once per batch.
+    #[serde(default)]
+    pub lookups_per_second: f64,
+    /// The share of them whose answer was remembered, from 0 to 1.
+    #[serde(default)]
+    pub cache_hits: f64,
+}
+
+/// One split of a source, lately.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SplitView {
+    pub name: String,
+    pub rows_per_second: f64,
+    /// Records that wait outside, as far as that is known.
+    pub behind: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

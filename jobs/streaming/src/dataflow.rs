@@ -30,6 +30,18 @@ pub struct Node {
     pub schema: SchemaRef,
     /// Whether rows may be taken back; see `runtime::operators::changes`.
     pub changes: bool,
+    /// How long it keeps what is not touched; nothing where its state is bounded by itself, or kept for ever. Not part of
+    /// the id: state is found again when the time to live is changed.
+    pub lifetime: Option<Lifetime>,
+}
+
+/// When state is forgotten that event time does not bound; see `runtime::operators::expiring`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    pub ttl_us: i64,
+    /// By input: its columns that hold the event time of its rows, Timestamp(µs, UTC). Without any, what a row touches
+    /// counts from the next watermark on.
+    pub times: Vec<Vec<usize>>,
 }
 
 #[derive(Clone, Debug)]
@@ -276,6 +288,11 @@ impl Dataflow {
     pub fn fingerprint(&self) -> String {
         let ids: Vec<&str> = self.nodes.iter().map(|node| node.id.as_str()).collect();
         format!("{:016x}", xxhash_rust::xxh3::xxh3_64(ids.join(";").as_bytes()))
+    }
+
+    /// Whether rows pass between its slices. The tasks of a job without an exchange depend on each other in nothing.
+    pub fn exchanges(&self) -> bool {
+        self.nodes.iter().any(|node| matches!(node.operator, Operator::Exchange { .. }))
     }
 
     /// Whether every source comes to an end by itself.

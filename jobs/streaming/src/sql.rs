@@ -20,6 +20,7 @@ mod group_window;
 mod grouping_sets;
 mod join;
 mod late_rows;
+mod lifetime;
 mod lookup;
 mod lower;
 mod nested;
@@ -35,6 +36,7 @@ mod split;
 mod statements;
 mod subqueries;
 mod table_as;
+mod target;
 mod temporal;
 #[cfg(test)]
 mod tests;

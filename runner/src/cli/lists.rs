@@ -151,12 +151,28 @@ fn show_operators(view: &JobsView) -> String {
                 (memory, 0) => bytes(memory),
                 (memory, disk) => format!("{}, {} on disk", bytes(memory), bytes(disk)),
             },
+            match operator.lookups_per_second > 0.0 {
+                true => format!("{}, {} remembered", rate(operator.lookups_per_second), percent(operator.cache_hits)),
+                false => "-".to_string(),
+            },
         ]
     };
-    table(
-        ["JOB", "OPERATOR", "BUSY", "BLOCKED", "IDLE", "IN", "OUT", "STATE"],
+    let mut shown = table(
+        ["JOB", "OPERATOR", "BUSY", "BLOCKED", "IDLE", "IN", "OUT", "STATE", "LOOKUPS"],
         view.jobs.iter().flat_map(|job| job.operators.iter().map(move |operator| row(job, operator))),
-    )
+    );
+    let mut splits = Vec::new();
+    for (job, operator) in view.jobs.iter().flat_map(|job| job.operators.iter().map(move |operator| (job, operator))) {
+        for split in &operator.splits {
+            let behind = split.behind.map_or("-".to_string(), count);
+            splits.push([job.id.clone(), operator.id.clone(), split.name.clone(), rate(split.rows_per_second), behind]);
+        }
+    }
+    if !splits.is_empty() {
+        shown.push('\n');
+        shown.push_str(&table(["JOB", "SOURCE", "SPLIT", "IN", "BEHIND"], splits));
+    }
+    shown
 }
 
 pub async fn why(client: &Client, output: Output, subject: &str) -> Result<()> {
@@ -298,7 +314,7 @@ pub async fn version(client: &Client, output: Output) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::JobMetrics;
+    use crate::view::{JobMetrics, SplitView};
 
     fn job(id: &str, kind: &str, state: &str) -> JobView {
         let (group, name) = id.split_once('/').unwrap();
@@ -346,11 +362,22 @@ mod tests {
             rows_out_per_second: 10.0,
             state_bytes: 3 << 20,
             spilled_bytes: 5 << 30,
+            splits: vec![SplitView { name: "3".to_string(), rows_per_second: 10.0, behind: Some(7) }],
+            ..OperatorView::default()
         }];
+        stream.operators.push(OperatorView {
+            id: "lookup-1".to_string(),
+            lookups_per_second: 300.0,
+            cache_hits: 0.93,
+            ..OperatorView::default()
+        });
         let shown = show_operators(&JobsView { jobs: vec![stream] });
-        let row: Vec<&str> = shown.lines().nth(1).unwrap().split_whitespace().collect();
-        let expected = "fraud/features window-1 25 % 50 % 20 % 20.0k/s 10/s 3.0 MiB, 5.0 GiB on disk";
-        assert_eq!(row.join(" "), expected, "{shown}");
+        let split: Vec<&str> = shown.lines().last().unwrap().split_whitespace().collect();
+        assert_eq!(split.join(" "), "fraud/features window-1 3 10/s 7", "{shown}");
+        let row = |at: usize| shown.lines().nth(at).unwrap().split_whitespace().collect::<Vec<&str>>().join(" ");
+        let expected = "fraud/features window-1 25 % 50 % 20 % 20.0k/s 10/s 3.0 MiB, 5.0 GiB on disk -";
+        assert_eq!(row(1), expected, "{shown}");
+        assert!(row(2).ends_with(" - 300/s, 93 % remembered"), "{shown}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::view;
 use daemon::convert::{reason_from, resources_from, resources_to, task_state_from};
 use jobs::{Reason, Resources, TaskId};
 use std::collections::BTreeMap;
-use streaming::control::{Level, Metrics, OperatorMetrics, Order, Report, TaskSnapshot};
+use streaming::control::{Level, Metrics, OperatorMetrics, Order, Report, SplitMetrics, TaskSnapshot};
 use wire::v1;
 
 /// What the master says it has. A malformed quantity is a defect of the master; nothing is then seen as there.
@@ -165,16 +165,59 @@ fn operator_from_wire(operator: v1::OperatorMetrics) -> OperatorMetrics {
         rows_out,
         state_bytes,
         spilled_bytes,
+        splits,
+        looked_up,
+        remembered,
     } = operator;
-    OperatorMetrics { id, total_us, busy_us, blocked_us, idle_us, rows_in, rows_out, state_bytes, spilled_bytes }
+    let splits = splits.into_iter().map(|v1::SplitMetrics { name, rows, behind }| SplitMetrics { name, rows, behind });
+    OperatorMetrics {
+        id,
+        total_us,
+        busy_us,
+        blocked_us,
+        idle_us,
+        rows_in,
+        rows_out,
+        state_bytes,
+        spilled_bytes,
+        splits: splits.collect(),
+        looked_up,
+        remembered,
+    }
 }
 
 // ---- the control stream, task's side ----
 
 fn operator_to_wire(operator: &OperatorMetrics) -> v1::OperatorMetrics {
-    let OperatorMetrics { id, total_us, busy_us, blocked_us, idle_us, rows_in, rows_out, state_bytes, spilled_bytes } =
-        operator.clone();
-    v1::OperatorMetrics { id, total_us, busy_us, blocked_us, idle_us, rows_in, rows_out, state_bytes, spilled_bytes }
+    let OperatorMetrics {
+        id,
+        total_us,
+        busy_us,
+        blocked_us,
+        idle_us,
+        rows_in,
+        rows_out,
+        state_bytes,
+        spilled_bytes,
+        splits,
+        looked_up,
+        remembered,
+    } = operator.clone();
+    let splits = splits.into_iter().map(|SplitMetrics { name, rows, behind }| v1::SplitMetrics { name, rows, behind });
+    v1::OperatorMetrics {
+        id,
+        total_us,
+        busy_us,
+        blocked_us,
+        idle_us,
+        rows_in,
+        rows_out,
+        state_bytes,
+        spilled_bytes,
+        splits: splits.collect(),
+        looked_up,
+        remembered,
+    }
 }
 
 pub fn stream_report_to_wire(report: &Report) -> Result<v1::TaskReport, serde_json::Error> {

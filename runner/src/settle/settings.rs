@@ -96,6 +96,8 @@ impl CheckpointSettings {
 
 impl StateSettings {
     pub fn read(reader: &mut Reader<'_>) -> Self {
+        // The time to live is the planner's matter; here it is only looked at for mistakes.
+        reader.duration_ms("ttl");
         Self { memory_bytes: reader.mem_mib("memory").map(|mib| (mib * 1024.0 * 1024.0) as u64) }
     }
 }
@@ -127,7 +129,7 @@ pub fn of_sql(
     let mut checkpoint: Vec<Entry> = Vec::new();
     let mut state: Vec<Entry> = Vec::new();
     for setting in settings {
-        if setting.key.starts_with("optimizer.") {
+        if setting.key.starts_with("optimizer.") || setting.key.starts_with("target.") {
             // Read where queries are planned, and checked there.
             continue;
         }

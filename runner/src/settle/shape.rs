@@ -109,12 +109,20 @@ const CHECKPOINT_FIELDS: &[Field] = &[
 /// `[state]` of a stream, and `SET state.…` in SQL.
 pub static STATE: Shape = Shape { place: "[state]", fields: STATE_FIELDS };
 pub static SQL_STATE: Shape = Shape { place: "SET state.…", fields: STATE_FIELDS };
-const STATE_FIELDS: &[Field] = &[field(
-    "memory",
-    Kind::Memory,
-    None,
-    "memory that the state of each task may take, the rest goes to its disk; half of the task's by default",
-)];
+const STATE_FIELDS: &[Field] = &[
+    field(
+        "memory",
+        Kind::Memory,
+        None,
+        "memory that the state of each task may take, the rest goes to its disk; half of the task's by default",
+    ),
+    field(
+        "ttl",
+        Kind::Duration(1),
+        None,
+        "event time after which state is forgotten that no row touches; by default it is kept for ever",
+    ),
+];
 
 const KIND: Field = required("kind", Kind::Choice(KINDS), "what the file declares");
 const NAME: Field = field("name", Kind::Text, None, "name of the job; the stem of the file's name by default");

@@ -1,13 +1,14 @@
 //! A SQL job file: its INSERT sets and models become jobs, and every query in it is planned here, so that a typo fails
 //! at the desk and a task can see whether it planned the same.
 
-use super::document::Span;
+use super::document::{Span, Value};
 use super::model::{self, Source};
 use super::order::start_order;
 use super::reader::{Reader, entries_of_options};
 use super::settings::{self, Around, CheckpointSettings, JobSettings, Setting, StateSettings, plain_name, stem_name};
 use super::{Settled, shape};
 use jobs::{Diagnostic, JobBody, JobId, JobSpec, StreamBody, TrainBody};
+use std::borrow::Cow;
 use std::path::Path;
 use streaming::batch;
 use streaming::dataflow::Dataflow;
@@ -42,6 +43,27 @@ struct Shared<'a> {
 }
 
 pub async fn settle(text: &str, surroundings: &Surroundings<'_>) -> Result<Settled, Vec<Diagnostic>> {
+    let whole = with_ttl(text, surroundings.around)?;
+    let mut settled = settle_whole(&whole, surroundings).await;
+    if let Err(mistakes) = &mut settled {
+        let added = mistakes.iter_mut().filter(|mistake| mistake.span.is_some_and(|(_, end)| end > text.len()));
+        added.for_each(|mistake| mistake.span = None);
+    }
+    settled
+}
+
+/// The text, and at its end what the file around it says of how long state lives: tasks plan by the text alone.
+fn with_ttl<'a>(text: &'a str, around: Around<'_>) -> Result<Cow<'a, str>, Vec<Diagnostic>> {
+    let ttl = around.state.iter().find(|entry| entry.key == "ttl").map(|entry| &entry.node.value);
+    match ttl {
+        Some(Value::Text(ttl)) if crate::functions::parse(text)?.setting("state.ttl").is_none() => {
+            Ok(Cow::Owned(format!("{text}\n;\nSET state.ttl = '{ttl}';\n")))
+        }
+        _ => Ok(Cow::Borrowed(text)),
+    }
+}
+
+async fn settle_whole(text: &str, surroundings: &Surroundings<'_>) -> Result<Settled, Vec<Diagnostic>> {
     let script = crate::functions::parse(text)?;
     let mut diagnostics = Vec::new();
     let settings: Vec<Setting> = script
@@ -198,6 +220,7 @@ async fn stream(
         models: models.to_vec(),
         fingerprint: dataflow.as_ref().map(Dataflow::fingerprint).unwrap_or_default(),
         bounded: dataflow.as_ref().is_some_and(Dataflow::bounded),
+        exchanges: dataflow.as_ref().is_some_and(Dataflow::exchanges),
     };
     spec(shared, name, shared.job.parallelism, JobBody::Stream(body))
 }

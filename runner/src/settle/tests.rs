@@ -296,3 +296,27 @@ async fn queries_that_declare_their_table_are_jobs_and_what_only_shows_is_none()
         [("nothing".into(), "unknown table 'nothing'".into(), String::new())]
     );
 }
+
+#[tokio::test]
+async fn a_time_to_live_around_the_sql_goes_with_it() {
+    let file = |state: &str, watermark: &str, set: &str| {
+        format!(
+            "kind = \"stream\"\nsql = '''\n{set}CREATE TABLE t (k BIGINT, ts TIMESTAMP{watermark}) WITH (connector = 'datagen');\n\
+             CREATE TABLE out (k BIGINT, n BIGINT, PRIMARY KEY (k) NOT ENFORCED);\n\
+             INSERT INTO out SELECT k, count(*) FROM t GROUP BY k -- all\n'''\n[state]\n{state}\n"
+        )
+    };
+    let watermark = ", WATERMARK FOR ts AS ts";
+    let sql = async |text: String| {
+        let JobBody::Stream(body) = &settled(&text, "job.toml").await.jobs[0].body else { panic!("no stream") };
+        body.sql.clone()
+    };
+    assert!(sql(file("ttl = \"90 min\"", watermark, "")).await.ends_with("SET state.ttl = '90 min';\n"));
+    let own = sql(file("ttl = \"90 min\"", watermark, "SET state.ttl = '1h';\n")).await;
+    assert!(own.contains("'1h'") && !own.contains("90 min"), "{own}");
+    assert!(!sql(file("memory = \"1g\"", "", "")).await.contains("ttl"));
+    let refused = mistakes(&file("ttl = \"90 min\"", "", ""), "job.toml").await;
+    assert!(refused[0].1.contains("table 't' that feeds it has no event time"), "{refused:?}");
+    let refused = mistakes(&file("ttl = \"soon\"", watermark, ""), "job.toml").await;
+    assert!(refused[0].0.contains("soon"), "{refused:?}");
+}

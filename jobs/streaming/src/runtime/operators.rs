@@ -2,6 +2,7 @@
 
 pub mod changes;
 pub mod encoding;
+pub mod expiring;
 pub mod group_aggregate;
 pub mod groups;
 pub mod join;

@@ -164,6 +164,14 @@ fn describe_lookup(lookup: &Lookup, input: Option<&&Schema>) -> String {
 }
 
 fn describe_node(node: &Node, inputs: &[&Schema]) -> String {
+    let text = describe_operator(node, inputs);
+    match &node.lifetime {
+        Some(lifetime) => format!("{text}, forgotten after {} without a row", seconds(lifetime.ttl_us)),
+        None => text,
+    }
+}
+
+fn describe_operator(node: &Node, inputs: &[&Schema]) -> String {
     let input = inputs.first();
     let names = |columns: &[usize]| names_in(input, columns);
     let by = |keys: &[usize]| if keys.is_empty() { String::new() } else { format!(" by {}", names(keys)) };

@@ -61,7 +61,7 @@ impl Graph {
         let changes = operator.gives_changes(&from);
         let weight = changes.then(weight_field);
         let schema = Arc::new(Schema::new(fields.into_iter().chain(weight).collect::<Vec<_>>()));
-        self.nodes.push(Node { id: id.clone(), inputs, operator, schema, changes });
+        self.nodes.push(Node { id: id.clone(), inputs, operator, schema, changes, lifetime: None });
         self.by_id.insert(id, self.nodes.len() - 1);
         Ok(self.nodes.len() - 1)
     }

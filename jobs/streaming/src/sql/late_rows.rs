@@ -2,7 +2,8 @@
 //!
 //! A table's option `late_rows` names the table that gets them. They are told as they were read: the whole row goes with
 //! what the window needs to where it is known that it is late. What windows turn away is the input of a sink like any
-//! other, and is written as exactly.
+//! other, and is written as exactly. Behind a union the columns of all tables go on side by side; behind an unnesting a row is
+//! told for each of its items that is late.
 
 use super::errors::Place;
 use super::graph::Graph;
@@ -13,33 +14,88 @@ use super::time::late_rows_of;
 use super::types::{assignable, sql_name};
 use super::window::WindowNode;
 use crate::dataflow::Operator;
-use datafusion::common::DFSchema;
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::lit;
 use jobs::Diagnostic;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Rows of tables whose late rows are wanted, as columns of a node.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Row {
+    pub(crate) of: Vec<OfTable>,
+}
+
 /// A table's physical columns, in order, as columns of a node.
 #[derive(Clone, Debug)]
-pub(crate) struct Row {
+pub(crate) struct OfTable {
     /// The table's key.
     pub(crate) table: String,
     pub(crate) columns: Vec<usize>,
+    /// Behind a union: the column that is true where the row is one of this table.
+    pub(crate) is: Option<usize>,
 }
 
 impl Row {
-    /// The same row among `outputs` of the node.
+    /// All rows are of this table, and all of its columns are there.
+    pub(crate) fn of_source(table: String, n_columns: usize) -> Self {
+        Self { of: vec![OfTable { table, columns: (0..n_columns).collect(), is: None }] }
+    }
+
+    /// The same rows among `outputs` of the node.
     pub(crate) fn through(self, node: usize, outputs: &mut Outputs, graph: &Graph) -> Self {
-        let column = |at: &usize| outputs.push(graph.column(node, *at), graph.columns(node).field(*at).name());
-        let columns = self.columns.iter().map(column).collect();
-        Self { columns, ..self }
+        let mut column = |at: usize| outputs.push(graph.column(node, at), graph.columns(node).field(at).name());
+        let through = |OfTable { table, columns, is }| {
+            let columns = columns.into_iter().map(&mut column).collect();
+            OfTable { table, columns, is: is.map(&mut column) }
+        };
+        Self { of: self.of.into_iter().map(through).collect() }
+    }
+
+    /// The rows of several inputs as columns of their union, behind the `fields` that it has anyway: adds theirs to them,
+    /// and to the slots of each input what it has of them.
+    pub(crate) fn united(inputs: &mut [Stream], fields: &mut Vec<Field>, graph: &Graph) -> Option<Self> {
+        let mut all = Self::default();
+        let known: Vec<Option<Self>> = inputs.iter().map(|input| input.row.clone()).collect();
+        let (nodes, of): (Vec<usize>, Vec<&OfTable>) = inputs
+            .iter()
+            .zip(&known)
+            .flat_map(|(input, row)| row.iter().flat_map(|row| &row.of).map(|of| (input.node, of)))
+            .unzip();
+        for (node, first) in nodes.into_iter().zip(of) {
+            if all.of.iter().any(|known| known.table == first.table) {
+                continue;
+            }
+            let begin = fields.len();
+            let there = graph.fields(node);
+            fields.extend(first.columns.iter().map(|column| there[*column].clone().with_nullable(true)));
+            fields.push(Field::new("is_of_table", DataType::Boolean, true));
+            for (input, row) in inputs.iter_mut().zip(&known) {
+                let own = row.iter().flat_map(|row| &row.of).find(|of| of.table == first.table);
+                input.slots.extend((0..first.columns.len()).map(|at| match own {
+                    Some(own) => Slot::Column(own.columns[at]),
+                    None => Slot::Lazy(lit(ScalarValue::Null)),
+                }));
+                input.slots.push(match own.map(|own| own.is) {
+                    Some(Some(is)) => Slot::Column(is),
+                    own => Slot::Lazy(lit(own.is_some())),
+                });
+            }
+            let end = fields.len() - 1;
+            all.of.push(OfTable { table: first.table.clone(), columns: (begin..end).collect(), is: Some(end) });
+        }
+        (!all.of.is_empty()).then_some(all)
     }
 }
 
 /// Refuses a window whose late rows are wanted and cannot be told.
 pub(crate) fn check_row(input: &Stream, window: &WindowNode, time: usize, places: &[Place<'_>]) -> Lowered<()> {
-    let (None, Some(table)) = (&input.row, late_rows_of(&window.input, time)) else { return Ok(()) };
-    let error = Diagnostic::new(format!("the late rows of '{}' cannot be told behind a UNION", table.name.text));
-    let error = error.help("put the window before the UNION, or leave late_rows out");
+    let told = |table: &TableStatement| input.row.iter().flat_map(|row| &row.of).any(|of| of.table == table.name.key());
+    let Some(table) = late_rows_of(&window.input, time).into_iter().find(|table| !told(table)) else { return Ok(()) };
+    let text =
+        format!("the late rows of '{}' cannot be told behind a join with FOR SYSTEM_TIME AS OF", table.name.text);
+    let error = Diagnostic::new(text).help("put the window before the join, or leave late_rows out");
     Err(at(error, find(places, &[&["TUMBLE"], &["HOP"], &["CUMULATE"], &["SESSION"]])))
 }
 
@@ -57,16 +113,30 @@ impl Lowering<'_> {
         Ok(())
     }
 
+    /// The rows of a node for which a column of it is true.
+    fn only_where(&mut self, node: usize, column: usize, places: &[Place<'_>]) -> Lowered<usize> {
+        let predicate = self.graph.column(node, column);
+        let does = self.graph.text(node, &predicate);
+        let physical = self.graph.physical(node, &predicate).map_err(|error| planner(&error, places))?;
+        let fields = self.graph.fields(node);
+        let filter = self.graph.add("filter", &does, vec![node], fields, Operator::Filter { predicate: physical });
+        filter.map_err(|error| planner(&error, places))
+    }
+
     /// Writes all late rows into their tables.
     pub(crate) fn write_late_rows(&mut self, script: &Script, places: &[Place<'_>]) -> Lowered<()> {
-        let mut by_target: BTreeMap<String, Vec<(usize, Row)>> = BTreeMap::new();
+        let mut by_target: BTreeMap<String, Vec<(usize, Vec<usize>)>> = BTreeMap::new();
         let mut targets: BTreeMap<String, Arc<TableStatement>> = BTreeMap::new();
-        for (node, row) in std::mem::take(&mut self.late) {
-            let Some(table) = script.table(&row.table) else { continue };
+        let late = std::mem::take(&mut self.late);
+        for (node, of) in late.into_iter().flat_map(|(node, row)| row.of.into_iter().map(move |of| (node, of))) {
+            let Some(table) = script.table(&of.table) else { continue };
             let target = target(script, table)?;
-            let of = columns(table, &target)?;
-            let columns = of.iter().map(|column| row.columns[*column]).collect();
-            by_target.entry(target.name.key()).or_default().push((node, Row { columns, ..row }));
+            let own = columns(table, &target)?.into_iter().map(|column| of.columns[column]).collect();
+            let node = match of.is {
+                Some(is) => self.only_where(node, is, places)?,
+                None => node,
+            };
+            by_target.entry(target.name.key()).or_default().push((node, own));
             targets.insert(target.name.key(), target);
         }
         for (key, target) in targets {
@@ -78,9 +148,9 @@ impl Lowering<'_> {
                 Stream { node, schema: Arc::clone(&schema), slots, open: None, row: None }
             };
             let mut nodes = Vec::new();
-            for (node, row) in by_target.remove(&key).unwrap_or_default() {
+            for (node, own) in by_target.remove(&key).unwrap_or_default() {
                 let columns = Columns { fields: fields.clone(), named: true };
-                nodes.push(self.materialize(stream(node, row.columns), columns, None, places)?);
+                nodes.push(self.materialize(stream(node, own), columns, None, places)?);
             }
             let node = match nodes.as_slice() {
                 [only] => *only,
@@ -130,6 +200,10 @@ fn target(script: &Script, table: &TableStatement) -> Lowered<Arc<TableStatement
     if connectors::find(connector).is_some_and(|connector| !connector.is_sink()) {
         let text = format!("'{}' cannot be written: connector '{connector}' is a source only", target.name.text);
         return Err(Diagnostic::new(text).at(name.span));
+    }
+    if let Some(mut refused) = connectors::find(connector).and_then(|found| found.refuses_writing(&target.def)) {
+        refused.span = Some(name.span);
+        return Err(refused);
     }
     Ok(Arc::clone(target))
 }

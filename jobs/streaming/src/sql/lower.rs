@@ -59,7 +59,7 @@ pub(crate) struct Stream {
     /// Parallel to `schema`.
     pub(crate) slots: Vec<Slot>,
     pub(crate) open: Option<Open>,
-    /// Where late rows are wanted, and every row is one of a table, as it came.
+    /// Where late rows are wanted: the rows of tables that the rows are of, as they came.
     pub(crate) row: Option<Row>,
 }
 
@@ -134,21 +134,19 @@ impl<'a> Lowering<'a> {
             LogicalPlan::Join(join) => self.join(join, places),
             LogicalPlan::Window(window) => self.over(window, places),
             LogicalPlan::Union(union) => {
+                let mut fields = canonical_fields(union.schema.fields());
+                let streams = union.inputs.iter().map(|input| self.lower(input, places));
+                let mut streams = streams.collect::<Lowered<Vec<Stream>>>()?;
+                let row = Row::united(&mut streams, &mut fields, &self.graph);
                 let mut inputs = Vec::new();
-                let fields = canonical_fields(union.schema.fields());
-                for input in &union.inputs {
-                    let stream = self.lower(input, places)?;
-                    inputs.push(self.materialize(
-                        stream,
-                        Columns { fields: fields.clone(), named: false },
-                        None,
-                        places,
-                    )?);
+                for stream in streams {
+                    let columns = Columns { fields: fields.clone(), named: false };
+                    inputs.push(self.materialize(stream, columns, None, places)?);
                 }
                 let node = self.graph.add("union", "", inputs, fields, Operator::Union);
                 let slots = (0..union.schema.fields().len()).map(Slot::Column).collect();
                 let node = node.map_err(|error| planner(&error, places))?;
-                Ok(Stream { node, schema: Arc::clone(&union.schema), slots, open: None, row: None })
+                Ok(Stream { node, schema: Arc::clone(&union.schema), slots, open: None, row })
             }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate, places),
             LogicalPlan::Unnest(unnest) => self.unnest(unnest, places),
@@ -225,7 +223,7 @@ impl<'a> Lowering<'a> {
             let watermark = watermark.map_err(|error| planner(&error, places))?;
             self.graph.set_watermark(node, watermark);
         }
-        let row = whole.then(|| Row { table: key, columns: (0..projection.len()).collect() });
+        let row = whole.then(|| Row::of_source(key, projection.len()));
         let node = match gives {
             Gives::Upserts => self.normalize(node, keys, places)?,
             Gives::Rows | Gives::Changes => node,

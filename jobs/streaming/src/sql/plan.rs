@@ -4,6 +4,7 @@ use super::as_of::PushThroughAsOf;
 use super::catalog::{Catalog, script_table};
 use super::errors::Place;
 use super::grouping_sets;
+use super::lifetime;
 use super::lower::Lowering;
 use super::prune::Parts;
 use super::refuse::{at, find, refusals};
@@ -86,7 +87,12 @@ pub(crate) fn plan_now(
     if let (Some(one), true) = (planned.first(), errors.is_empty()) {
         errors.extend(lowering.write_late_rows(script, &one.places).err());
     }
-    if errors.is_empty() { Ok(lowering.finish()) } else { Err(errors) }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let mut dataflow = lowering.finish();
+    lifetime::give(&mut dataflow, script).map_err(|error| vec![error])?;
+    Ok(dataflow)
 }
 
 /// What turns these plans into operators, knowing what all of them together read.
@@ -229,6 +235,10 @@ fn target(script: &Script, insert: &InsertStatement) -> Result<Arc<TableStatemen
         let text = format!("'{}' cannot be written: connector '{connector}' only reads changelogs", name.text);
         let help = "declare a table without option 'changelog' to write rows";
         return Err(Diagnostic::new(text).at(name.span).help(help));
+    }
+    if let Some(mut refused) = found.and_then(|connector| connector.refuses_writing(&table.def)) {
+        refused.span = Some(name.span);
+        return Err(refused);
     }
     Ok(Arc::clone(table))
 }

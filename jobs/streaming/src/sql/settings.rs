@@ -2,17 +2,23 @@
 
 use super::cursor::{Cursor, Parsed};
 use super::statements::Setting;
+use super::target;
 use crate::runtime::store::refuse_location;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use jobs::Diagnostic;
+use std::time::Duration;
 
 /// All of their manifests are read whenever files that nobody needs are looked for.
 pub const RETAIN_MAX: u32 = 1000;
 /// Whether aggregations begin before rows go to the slice of their key.
 pub(crate) const TWO_PHASE: &str = "optimizer.two_phase";
+/// How long state without a bound in event time is kept that no row touches.
+pub(crate) const STATE_TTL: &str = "state.ttl";
+/// Event time is counted in microseconds; nobody means more than this.
+const TTL_MAX: Duration = Duration::from_secs(1000 * 366 * 86_400);
 
 /// Every key, with what its value is.
-pub const SETTINGS: [(&str, &str); 11] = [
+pub const SETTINGS: [(&str, &str); 13] = [
     ("job.name", "name of the group of jobs in this file"),
     ("job.role", "role whose share the jobs use"),
     ("job.parallelism", "number of tasks of each stream job"),
@@ -23,7 +29,9 @@ pub const SETTINGS: [(&str, &str); 11] = [
     ("checkpoint.dir", "folder of the checkpoints, or s3://bucket/prefix"),
     ("checkpoint.retain", "number of checkpoints that are kept"),
     ("state.memory", "memory that the state of each task may take, for example 128MiB"),
+    (STATE_TTL, "event time after which state is forgotten that no row touches, for example 1h"),
     (TWO_PHASE, "on, off, or auto: aggregations of several slices begin before their exchange"),
+    ("target.CONNECTOR.OPTION", "default of this option for the file's tables of this connector"),
 ];
 
 /// After `SET`.
@@ -113,6 +121,13 @@ fn check(setting: &Setting) -> Parsed<()> {
                 return at_value(error);
             }
         }
+        STATE_TTL => match jobs::text::parse_duration(value) {
+            Err(error) => return at_value(error),
+            Ok(ttl) if ttl < Duration::from_millis(1) || ttl > TTL_MAX => {
+                return at_value(format!("'{value}' is no time to live; give one of a millisecond at least"));
+            }
+            Ok(_) => {}
+        },
         "checkpoint.dir" => {
             if let Some(error) = refuse_location(value) {
                 return at_value(error);
@@ -123,6 +138,7 @@ fn check(setting: &Setting) -> Parsed<()> {
                 return at_value(format!("'{value}' is not a number of checkpoints between 1 and {RETAIN_MAX}"));
             }
         }
+        key if key.starts_with(target::PREFIX) => return target::check(setting),
         key => {
             return Err(Diagnostic::new(format!("unknown setting '{key}'"))
                 .at(setting.key_span)

@@ -92,10 +92,10 @@ fn looked_up(plan: &LogicalPlan, index: usize) -> Option<(&LogicalPlan, usize)> 
     Some((&node.left, node.of_left(index)?))
 }
 
-/// The table whose event time output column `index` is and whose late rows are wanted, if one is among those whose rows
-/// it may be.
-pub(crate) fn late_rows_of(plan: &LogicalPlan, index: usize) -> Option<Arc<TableStatement>> {
-    let of_scan = |plan: &LogicalPlan| computed_from(plan).filter(|table| table.late_rows.is_some());
+/// The tables whose event time output column `index` is and whose late rows are wanted.
+pub(crate) fn late_rows_of(plan: &LogicalPlan, index: usize) -> Vec<Arc<TableStatement>> {
+    let of_scan =
+        |plan: &LogicalPlan| computed_from(plan).into_iter().filter(|table| table.late_rows.is_some()).collect();
     match plan {
         LogicalPlan::TableScan(_) => of_scan(plan),
         LogicalPlan::Projection(projection) => match below(&projection.expr[index], &projection.input) {
@@ -104,13 +104,16 @@ pub(crate) fn late_rows_of(plan: &LogicalPlan, index: usize) -> Option<Arc<Table
         },
         LogicalPlan::SubqueryAlias(alias) => late_rows_of(&alias.input, index),
         LogicalPlan::Filter(filter) => late_rows_of(&filter.input, index),
-        LogicalPlan::Union(union) => union.inputs.iter().find_map(|input| late_rows_of(input, index)),
-        LogicalPlan::Unnest(unnest) => passed_on(unnest, index).and_then(|at| late_rows_of(&unnest.input, at)),
+        LogicalPlan::Union(union) => union.inputs.iter().flat_map(|input| late_rows_of(input, index)).collect(),
+        LogicalPlan::Unnest(unnest) => match passed_on(unnest, index) {
+            Some(at) => late_rows_of(&unnest.input, at),
+            None => Vec::new(),
+        },
         LogicalPlan::Extension(_) if let Some((left, at)) = looked_up(plan, index) => late_rows_of(left, at),
         _ => match (WindowNode::of(plan), SharedNode::of(plan)) {
             (Some(node), _) if index < node.input.schema().fields().len() => late_rows_of(&node.input, index),
             (None, Some(node)) => late_rows_of(&node.input, index),
-            _ => None,
+            _ => Vec::new(),
         },
     }
 }

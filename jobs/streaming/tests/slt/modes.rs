@@ -183,7 +183,7 @@ impl DB for Database {
         let set = if self.mode == Mode::TwoPhase { "SET optimizer.two_phase = 'on';\n" } else { "" };
         let text = format!("{set}{};\n{sql}", self.script);
         match sql.split_whitespace().next().map(str::to_uppercase).as_deref() {
-            Some("CREATE") => {
+            Some("CREATE" | "SET") => {
                 parse(&text).map_err(mistakes)?;
                 self.script = text[set.len()..].to_string();
                 Ok(DBOutput::StatementComplete(0))
@@ -210,6 +210,7 @@ async fn batch(script: &Script, sql: &str, folder: &Path) -> Result<(SchemaRef, 
         job: "slt/batch".to_string(),
         generation: 1,
         claimed_us: 0,
+        begun_us: 0,
         slot: 0,
         n_slots: 1,
         base_dir: folder.to_path_buf(),

@@ -1314,6 +1314,26 @@ pub struct OperatorMetrics {
     /// On the task's disk, because memory had no room for it.
     #[prost(uint64, tag = "9")]
     pub spilled_bytes: u64,
+    /// Of a source that says how far its splits have come.
+    #[prost(message, repeated, tag = "10")]
+    pub splits: ::prost::alloc::vec::Vec<SplitMetrics>,
+    /// Keys that were looked up in a table outside, each once per batch.
+    #[prost(uint64, tag = "11")]
+    pub looked_up: u64,
+    /// And of those the ones whose answer was remembered.
+    #[prost(uint64, tag = "12")]
+    pub remembered: u64,
+}
+/// Totals of one split of a source since the task started.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SplitMetrics {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub rows: u64,
+    /// Records that wait outside; absent where that is not known.
+    #[prost(uint64, optional, tag = "3")]
+    pub behind: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TrainMetrics {

@@ -12,7 +12,8 @@
 //! engine gives over these rows. A group whose rows cancel out leaves nothing behind: when more than half of all groups are
 //! such, the others are moved together. Without keys there is one group, on one slice, which always has a row.
 //!
-//! Snapshots: a flush knows which groups rows came for; these are the touched ones. Nothing goes with event time.
+//! Snapshots: a flush knows which groups rows came for; these are the touched ones. Nothing goes with event time, but for a
+//! time to live ([`expiring`](super::expiring)).
 
 mod aggregates;
 mod coding;
@@ -30,9 +31,10 @@ mod state;
 mod sum;
 
 use crate::runtime::operators::changes;
-use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Timing};
+use crate::runtime::operators::stateful::{Forgets, Output, Scope, Snapshot, Stateful, Timing};
 use crate::runtime::operators::touched::{Selection, Touched};
 use crate::runtime::operators::window::BATCH_ROWS;
+use crate::state::hashes::Hashes;
 use aggregates::Aggregates;
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
@@ -64,6 +66,9 @@ pub struct Spec {
     pub output: SchemaRef,
     /// This slice owns hash 0: without keys exactly one slice holds the only group.
     pub owns_empty_key: bool,
+    /// Snapshots are taken while something is unsaid, and what is said later is no change of the state: so groups are
+    /// touched when rows come for them, and not when that is said.
+    pub said_later: bool,
 }
 
 #[derive(Debug)]
@@ -122,6 +127,16 @@ impl GroupAggregate {
             operator.pending.touch(&[0], |_| false);
         }
         Ok(operator)
+    }
+
+    /// Adds the hashes of the groups that were touched since it was asked last; gives whether more were than are told so.
+    pub fn take_touched(&mut self, touched: &mut Vec<u64>) -> bool {
+        self.touched.drain(self.keys.hashes(), touched)
+    }
+
+    /// Groups, those that hold nothing among them.
+    pub fn n_groups(&self) -> usize {
+        self.keys.len()
     }
 
     /// Takes all that is there for unsaid: the next flush says it.
@@ -186,6 +201,11 @@ impl GroupAggregate {
                 self.n_dead += 1;
             }
         }
+        self.compact()
+    }
+
+    /// Moves the groups that hold something together, if too many do not. Nothing is pending.
+    fn compact(&mut self) -> Result<()> {
         self.aggregates.tidy();
         if self.keys.len() < COMPACT_GROUPS || self.n_dead <= self.keys.len() / 2 {
             return Ok(());
@@ -222,6 +242,9 @@ impl Stateful for GroupAggregate {
         }
         pending.n_rows += batch.num_rows();
         self.pending = pending;
+        if self.spec.said_later {
+            self.touched.mark_each(groups.iter().copied(), self.keys.len());
+        }
         let rows = Rows { groups: self.keys.groups(), weights };
         rows.each(None, |group, _, weight| {
             self.rows[group] += weight;
@@ -245,7 +268,9 @@ impl Stateful for GroupAggregate {
             return Ok(());
         }
         let (fresh, Known { groups: known, results: before }) = self.pending.take()?;
-        self.touched.mark_each(fresh.iter().chain(&known).copied(), self.keys.len());
+        if !self.spec.said_later {
+            self.touched.mark_each(fresh.iter().chain(&known).copied(), self.keys.len());
+        }
         // Of what is there now, first what was there before.
         let stays: BooleanArray = known.iter().map(|group| Some(self.is_there(*group))).collect();
         let mut now: Vec<usize> = known.iter().copied().filter(|group| self.is_there(*group)).collect();
@@ -318,6 +343,26 @@ impl Stateful for GroupAggregate {
 
     fn timing(&self) -> Timing {
         Timing::NONE
+    }
+}
+
+impl Forgets for GroupAggregate {
+    fn forget(&mut self, keys: &Hashes) -> Result<()> {
+        if self.has_only_group() {
+            return Ok(());
+        }
+        let gone: Vec<bool> = self.keys.hashes().iter().map(|hash| keys.contains(*hash)).collect();
+        self.aggregates.forget(&gone);
+        for group in state::marked(&gone).collect::<Vec<_>>() {
+            self.rows[group] = 0;
+            self.touched.mark(group);
+            self.n_dead += usize::from(!std::mem::replace(&mut self.dead[group], true));
+        }
+        self.compact()
+    }
+
+    fn note_touched(&mut self, keys: &[u64]) {
+        keys.iter().for_each(|hash| self.touched.note(*hash));
     }
 }
 

@@ -12,6 +12,10 @@
 //! With bounds in event time rows go when the watermark says that nothing can meet them any more. If, besides, nothing
 //! is ever taken back, a row without a match is given when it goes, and the output takes nothing back either.
 //!
+//! Without bounds rows may have a time to live. Each row goes by itself then, on its side, so many moments after it came
+//! ([`expiring`](super::expiring) says which); what was given of it stays, and nothing is said. A retraction of a row that
+//! went so is left out and counted as late, and the matches that it was of others stay counted, as the pairs stay given.
+//!
 //! Invariant: after every batch the sum of what was given is the join of the sums of what came in and was not late;
 //! where rows wait for their expiry, that holds once they have expired.
 //!
@@ -22,7 +26,9 @@
 mod arrival;
 mod emit;
 mod expiry;
+mod index;
 mod keys;
+mod lifetime;
 mod meet;
 pub mod residual;
 mod rows;
@@ -30,6 +36,7 @@ mod shape;
 mod state;
 mod store;
 
+use crate::dataflow::Lifetime;
 use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Timing};
 use crate::runtime::operators::touched::{Selection, Touched, hash_new};
 use crate::state::hash;
@@ -62,6 +69,8 @@ pub struct Spec {
     pub output: SchemaRef,
     /// Whether the output is a changelog; see [`crate::dataflow::Join::gives_changes`].
     pub changes: bool,
+    /// How long rows are kept that have no bounds.
+    pub lifetime: Option<Lifetime>,
 }
 
 /// An input.
@@ -134,8 +143,9 @@ pub struct Join {
 }
 
 impl Join {
-    pub fn new(spec: Spec) -> Result<Self> {
+    pub fn new(mut spec: Spec) -> Result<Self> {
         let shape = Shape::new(&spec)?;
+        spec.lifetime = spec.lifetime.filter(|_| shape.horizon.is_none());
         if spec.changes != spec.join.gives_changes(spec.left.changes, spec.right.changes) {
             return Err(DataFusionError::Internal(format!(
                 "a {} join is planned with the wrong kind of output: {}",
@@ -153,6 +163,7 @@ impl Join {
                 changes,
                 counted: shape.counts(side),
                 horizon: shape.horizon,
+                ttl_us: spec.lifetime.as_ref().map(|lifetime| lifetime.ttl_us),
             })
         };
         Ok(Self {
@@ -182,10 +193,17 @@ impl Stateful for Join {
         if arrival.n_rows == 0 {
             return Ok(());
         }
+        if let Some(left) = self.without_forgotten(side, &arrival, out)? {
+            arrival = left;
+        }
+        if arrival.n_rows == 0 {
+            return Ok(());
+        }
         self.intern(side, &mut arrival)?;
         let other = &mut self.stores[1 - side];
         let meeting = Meeting::new(side, &self.shape, self.residual.as_ref(), &self.emitter, &mut arrival, other);
         let crossed = meeting.run(out)?;
+        self.match_as_kept(side, &mut arrival)?;
         let kept = self.give_alone(side, &arrival, out)?;
         self.give_crossed(1 - side, crossed, out)?;
         let n_groups = self.keys.n_groups();
@@ -202,6 +220,13 @@ impl Stateful for Join {
             return Ok(());
         }
         self.watermark_us = watermark_us;
+        if self.spec.lifetime.is_some() {
+            // At the end nothing is so old.
+            if watermark_us < i64::MAX {
+                self.stores.iter_mut().for_each(|store| store.date(watermark_us));
+            }
+            return self.forget_expired();
+        }
         for side in SIDES {
             let expired = self.stores[side].expired(watermark_us);
             let store = &mut self.stores[side];
@@ -240,12 +265,14 @@ impl Stateful for Join {
     fn snapshot(&mut self, scope: Scope) -> Result<Snapshot> {
         let selection = self.touched.take(scope, &self.hashes, self.keys.n_groups());
         let tables = self.tables(selection.as_ref())?;
+        self.touch_undated();
         Ok(Snapshot { touched: selection.map(Selection::into_sorted), tables })
     }
 
     fn restore(&mut self, watermark_us: i64, tables: BTreeMap<String, RecordBatch>) -> Result<()> {
         self.watermark_us = watermark_us;
-        self.take_back(tables)
+        self.take_back(tables)?;
+        self.forget_expired()
     }
 
     fn memory_bytes(&self) -> usize {
@@ -254,7 +281,7 @@ impl Stateful for Join {
     }
 
     fn is_timeless(&self) -> bool {
-        self.shape.horizon.is_none()
+        self.shape.horizon.is_none() && self.spec.lifetime.is_none()
     }
 
     fn timing(&self) -> Timing {

@@ -9,9 +9,10 @@
 use crate::runtime::operators::changes;
 use crate::runtime::operators::encoding::{Encoding, ROW_OVERHEAD_BYTES, RowBytes};
 use crate::runtime::operators::partitions::{Partition, Partitions};
-use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema};
+use crate::runtime::operators::stateful::{Forgets, Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema};
 use crate::runtime::operators::touched::Selection;
 use crate::runtime::operators::window::BATCH_ROWS;
+use crate::state::hashes::Hashes;
 use arrow::array::{ArrayRef, Int8Array, RecordBatch};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::error::Result;
@@ -173,6 +174,17 @@ impl Stateful for Normalize {
 
     fn timing(&self) -> Timing {
         Timing::NONE
+    }
+}
+
+impl Forgets for Normalize {
+    fn forget(&mut self, keys: &Hashes) -> Result<()> {
+        let rows_bytes = &mut self.rows_bytes;
+        self.partitions.forget(keys, |of_key| *rows_bytes -= of_key.now.as_deref().map_or(0, bytes_of))
+    }
+
+    fn note_touched(&mut self, keys: &[u64]) {
+        self.partitions.note_all_touched(keys);
     }
 }
 

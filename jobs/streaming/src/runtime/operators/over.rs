@@ -12,12 +12,14 @@
 
 use crate::dataflow::Order;
 use crate::runtime::operators::encoding::Encoding;
-use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Timing};
+use crate::runtime::operators::stateful::{Forgets, Output, Scope, Snapshot, Stateful, Timing};
+use crate::state::hashes::Hashes;
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_expr::window::WindowExpr;
+use reach::Reach;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use timed::Timed;
@@ -43,7 +45,7 @@ pub struct Spec {
 }
 
 #[derive(Debug)]
-pub struct Over(Box<dyn Stateful>);
+pub struct Over(Box<dyn Forgets>);
 
 impl Over {
     pub fn new(spec: Spec) -> Result<Self> {
@@ -94,6 +96,21 @@ impl Stateful for Over {
     fn timing(&self) -> Timing {
         self.0.timing()
     }
+}
+
+impl Forgets for Over {
+    fn forget(&mut self, keys: &Hashes) -> Result<()> {
+        self.0.forget(keys)
+    }
+
+    fn note_touched(&mut self, keys: &[u64]) {
+        self.0.note_touched(keys);
+    }
+}
+
+/// Whether event time lets all rows go that these functions, over rising event time, have seen.
+pub fn forgets(functions: &[Arc<dyn WindowExpr>]) -> bool {
+    matches!(Reach::of(functions), Ok(Reach::Last { rows: 0, .. }))
 }
 
 /// Rows, and what the functions make of them.

@@ -8,6 +8,7 @@
 
 use super::stateful::Scope;
 use super::touched::{Selection, Touched, hash_new, selects};
+use crate::state::hashes::Hashes;
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -193,6 +194,18 @@ impl<P: Partition> Partitions<P> {
         Ok(())
     }
 
+    /// Forgets these keys, told by hash; `gone` gets the states that held something. No state is dirty.
+    pub fn forget(&mut self, keys: &Hashes, mut gone: impl FnMut(P)) -> Result<()> {
+        for (number, slot) in self.slots.iter_mut().enumerate() {
+            if keys.contains(self.hashes[number]) && !slot.state.is_empty() {
+                gone(std::mem::take(&mut slot.state));
+                self.touched.mark(number);
+                self.n_full -= usize::from(std::mem::take(&mut slot.full));
+            }
+        }
+        self.settle(&[])
+    }
+
     /// The state has changed without having anything to say.
     pub fn mark_touched(&mut self, number: usize) {
         self.touched.mark(number);
@@ -201,6 +214,10 @@ impl<P: Partition> Partitions<P> {
     /// A key with this hash is touched that may have no state yet.
     pub fn note_touched(&mut self, hash: u64) {
         self.touched.note(hash);
+    }
+
+    pub fn note_all_touched(&mut self, hashes: &[u64]) {
+        hashes.iter().for_each(|hash| self.touched.note(*hash));
     }
 
     /// The states are as files say.

@@ -1,13 +1,14 @@
 //! Makes the operators with state as a dataflow plans them.
 
 use super::changes;
+use super::expiring::{self, Expiring};
 use super::group_aggregate::{self, GroupAggregate};
 use super::join::{self, Join};
 use super::local_aggregate::{self, LocalAggregate};
 use super::normalize::{self, Normalize};
 use super::over::{self, Over};
 use super::session::{self, SessionAggregate};
-use super::stateful::Stateful;
+use super::stateful::{Forgets, Stateful};
 use super::temporal::{self, TemporalJoin};
 use super::top_n::{self, TopN};
 use super::upsert::{self, Upsert};
@@ -79,8 +80,10 @@ pub fn make(dataflow: &Dataflow, at: usize, slot: u32) -> Result<Option<Box<dyn 
                 output: output(),
             })?)
         }
-        Operator::GroupAggregate { keys, aggregates, filters } => {
-            Box::new(GroupAggregate::new(group_aggregate::Spec {
+        Operator::GroupAggregate { keys, aggregates, filters } => living(
+            dataflow,
+            at,
+            GroupAggregate::new(group_aggregate::Spec {
                 keys: keys.clone(),
                 aggregates: aggregates.clone(),
                 filters: filters.clone(),
@@ -88,8 +91,9 @@ pub fn make(dataflow: &Dataflow, at: usize, slot: u32) -> Result<Option<Box<dyn 
                 changes: from(0).changes,
                 output: with_weight(node),
                 owns_empty_key: slot == 0,
-            })?)
-        }
+                said_later: false,
+            })?,
+        ),
         Operator::Join(planned) => {
             let side =
                 |input: usize| join::Side { schema: Arc::clone(&from(input).schema), changes: from(input).changes };
@@ -99,43 +103,64 @@ pub fn make(dataflow: &Dataflow, at: usize, slot: u32) -> Result<Option<Box<dyn 
                 right: side(1),
                 output: output(),
                 changes: node.changes,
+                lifetime: node.lifetime.clone(),
             })?)
         }
-        Operator::Temporal(planned) => Box::new(TemporalJoin::new(temporal::Spec {
-            join: planned.clone(),
-            left: Arc::clone(&from(0).schema),
-            right: Arc::clone(&from(1).schema),
-            output: output(),
-        })?),
-        Operator::TopN { keys, order, limit, rank } => Box::new(TopN::new(top_n::Spec {
-            keys: keys.clone(),
-            order: order.clone(),
-            limit: *limit,
-            rank: *rank,
-            input: Arc::clone(&from(0).schema),
-            changes: from(0).changes,
-            output: output(),
-        })?),
-        Operator::Over { keys, order, functions, time } => Box::new(Over::new(over::Spec {
-            keys: keys.clone(),
-            order: order.clone(),
-            functions: functions.clone(),
-            time: *time,
-            input: Arc::clone(&from(0).schema),
-            changes: from(0).changes,
-            output: output(),
-        })?),
-        Operator::Upsert { keys } => Box::new(Upsert::new(upsert::Spec {
-            keys: keys.clone(),
-            input: Arc::clone(&from(0).schema),
-            changes: from(0).changes,
-            output: output(),
-        })?),
-        Operator::Normalize { keys } => Box::new(Normalize::new(normalize::Spec {
-            keys: keys.clone(),
-            input: Arc::clone(&from(0).schema),
-            output: output(),
-        })?),
+        Operator::Temporal(planned) => living(
+            dataflow,
+            at,
+            TemporalJoin::new(temporal::Spec {
+                join: planned.clone(),
+                left: Arc::clone(&from(0).schema),
+                right: Arc::clone(&from(1).schema),
+                output: output(),
+            })?,
+        ),
+        Operator::TopN { keys, order, limit, rank } => living(
+            dataflow,
+            at,
+            TopN::new(top_n::Spec {
+                keys: keys.clone(),
+                order: order.clone(),
+                limit: *limit,
+                rank: *rank,
+                input: Arc::clone(&from(0).schema),
+                changes: from(0).changes,
+                output: output(),
+            })?,
+        ),
+        Operator::Over { keys, order, functions, time } => living(
+            dataflow,
+            at,
+            Over::new(over::Spec {
+                keys: keys.clone(),
+                order: order.clone(),
+                functions: functions.clone(),
+                time: *time,
+                input: Arc::clone(&from(0).schema),
+                changes: from(0).changes,
+                output: output(),
+            })?,
+        ),
+        Operator::Upsert { keys } => living(
+            dataflow,
+            at,
+            Upsert::new(upsert::Spec {
+                keys: keys.clone(),
+                input: Arc::clone(&from(0).schema),
+                changes: from(0).changes,
+                output: output(),
+            })?,
+        ),
+        Operator::Normalize { keys } => living(
+            dataflow,
+            at,
+            Normalize::new(normalize::Spec {
+                keys: keys.clone(),
+                input: Arc::clone(&from(0).schema),
+                output: output(),
+            })?,
+        ),
         Operator::Source { .. }
         | Operator::Project { .. }
         | Operator::Filter { .. }
@@ -151,11 +176,37 @@ pub fn make(dataflow: &Dataflow, at: usize, slot: u32) -> Result<Option<Box<dyn 
     Ok(Some(operator))
 }
 
+/// An operator that forgets keys, if there is a time after which it does.
+fn living(dataflow: &Dataflow, at: usize, operator: impl Forgets + 'static) -> Box<dyn Stateful> {
+    let node = &dataflow.nodes[at];
+    let (Some(lifetime), Some(keys)) = (&node.lifetime, key_columns(dataflow, at)) else { return Box::new(operator) };
+    // Upserts say what is there now, and need not have come to be taken back.
+    let is_told_whole = !matches!(node.operator, Operator::Normalize { .. });
+    // What waits for its event time must not be forgotten before that has come.
+    let waits_for = |input: usize| match &node.operator {
+        Operator::Over { time, .. } => *time,
+        Operator::Temporal(join) => Some(if input == 0 { join.left_time } else { join.right_time }),
+        _ => None,
+    };
+    let inputs = keys.into_iter().enumerate().map(|(input, keys)| expiring::Input {
+        keys,
+        times: lifetime.times.get(input).into_iter().flatten().copied().chain(waits_for(input)).collect(),
+        counted: is_told_whole && dataflow.nodes[node.inputs[input]].changes,
+    });
+    let spec = expiring::Spec { ttl_us: lifetime.ttl_us, inputs: inputs.collect() };
+    Box::new(Expiring::new(Box::new(operator), spec))
+}
+
 /// By input: the key columns of node `at`, if its state can be told apart by key; nothing where the node holds no state
 /// beyond a flush, or all of it belongs to one key.
 pub fn keys(dataflow: &Dataflow, at: usize) -> Option<Vec<Vec<usize>>> {
+    key_columns(dataflow, at).filter(|keys| keys.iter().all(|keys| !keys.is_empty()))
+}
+
+/// By input: the columns that tell the state of node `at` apart, perhaps none; nothing where it holds none beyond a flush.
+fn key_columns(dataflow: &Dataflow, at: usize) -> Option<Vec<Vec<usize>>> {
     let node = &dataflow.nodes[at];
-    let keys = match &node.operator {
+    Some(match &node.operator {
         Operator::WindowAggregate { keys, .. }
         | Operator::GroupAggregate { keys, .. }
         | Operator::TopN { keys, .. }
@@ -177,8 +228,7 @@ pub fn keys(dataflow: &Dataflow, at: usize) -> Option<Vec<Vec<usize>>> {
         | Operator::Union
         | Operator::Sink { .. }
         | Operator::Collect => return None,
-    };
-    keys.iter().all(|keys| !keys.is_empty()).then_some(keys)
+    })
 }
 
 /// The columns of a node whose operator always tells weights.

@@ -19,6 +19,7 @@
 //!
 //! Snapshots: a key is touched when a row comes for it. A session that is over goes only because event time passes: its
 //! rows say until when they count, those written before it grew or became part of another one no longer than the last.
+//! With lateness a key is touched by an answer too, and when a session goes whose answers do not say that.
 
 use crate::runtime::operators::changes;
 use crate::runtime::operators::encoding::Encoding;
@@ -174,10 +175,9 @@ impl Stateful for SessionAggregate {
     fn snapshot(&mut self, scope: Scope) -> Result<Snapshot> {
         let touched = self.open.touched_keys();
         let keys = self.key_columns(touched.iter().map(|key| &**key))?;
-        let hashes = hash::hash_rows(&keys, touched.len()).map_err(external)?;
+        let mut hashes = hash::hash_rows(&keys, touched.len()).map_err(external)?;
         self.open.settle(&touched, &hashes);
-        // Answers are given whole, and so are the sessions that they belong to.
-        let scope = if self.answers.is_some() { Scope::All } else { scope };
+        hashes.extend(self.open.take_gone());
         let selection = Selection::new(scope, hashes, self.open.n_keys());
         let schema = with_until(&self.state_schema());
         let listed = self.open.list(selection.as_ref());
@@ -205,7 +205,8 @@ impl Stateful for SessionAggregate {
         if self.layers.worth_compacting(self.open.n_sessions()) {
             self.layers.compact(self.open.fragments_mut(None))?;
         }
-        tables.extend(self.answers.as_ref().map(|answers| answers.save(&self.open)).transpose()?);
+        let answers = self.answers.as_ref().map(|answers| answers.save(&self.open, selection.as_ref()));
+        tables.extend(answers.transpose()?);
         Ok(Snapshot { touched: selection.map(Selection::into_sorted), tables })
     }
 

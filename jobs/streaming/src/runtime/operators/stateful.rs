@@ -7,6 +7,7 @@
 use crate::state::chain;
 use crate::state::file::{Contents, Rows};
 use crate::state::hash;
+use crate::state::hashes::Hashes;
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::SchemaRef;
@@ -90,6 +91,16 @@ pub trait Stateful: Debug + Send {
     fn timing(&self) -> Timing {
         Timing::UNKNOWN
     }
+}
+
+/// An operator whose state is told apart by key, and can go key by key.
+pub trait Forgets: Stateful {
+    /// Forgets what is held of these keys, told by hash, and says nothing of it: as if no row of theirs had ever come.
+    /// They count as touched. Nothing is pending.
+    fn forget(&mut self, keys: &Hashes) -> Result<()>;
+
+    /// These keys, told by hash, count as touched in the next snapshot.
+    fn note_touched(&mut self, keys: &[u64]);
 }
 
 /// Which of the work that was put off is to be done.

@@ -10,6 +10,9 @@
 //! that. A version that comes late is kept all the same, if it is the last one that rows to come can find: those that
 //! were answered before stay as they are.
 //!
+//! Snapshots: a key is touched when a version of it comes, when a row comes for it, and when a row is given that a snapshot
+//! had. Versions that are freed need not be told: a restore frees them again.
+//!
 //! Invariant: what is given depends on rows and watermarks alone, not on the order in which rows came between two
 //! watermarks, on batches, the number of slices, or a checkpoint and restore in between.
 
@@ -18,8 +21,13 @@ mod versions;
 use crate::dataflow::Temporal;
 use crate::runtime::operators::encoding::{Encoding, ROW_OVERHEAD_BYTES, RowBytes};
 use crate::runtime::operators::join::residual::Residual;
-use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema};
+use crate::runtime::operators::stateful::{
+    Forgets, Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema, external,
+};
+use crate::runtime::operators::touched::{Selection, selects};
 use crate::runtime::operators::window::{BATCH_ROWS, TIME_LIMIT_US};
+use crate::state::hash;
+use crate::state::hashes::Hashes;
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
@@ -52,10 +60,20 @@ pub struct TemporalJoin {
     left: Encoding,
     right: Encoding,
     /// Left rows that the watermark has not passed, by time.
-    waiting: BTreeMap<i64, Vec<RowBytes>>,
+    waiting: BTreeMap<i64, Vec<Waiting>>,
     waiting_bytes: usize,
     versions: Versions,
     watermark_us: i64,
+}
+
+/// A row that the watermark has not passed.
+#[derive(Debug)]
+struct Waiting {
+    /// Of the key.
+    hash: u64,
+    /// Whether it is in a snapshot.
+    saved: bool,
+    row: RowBytes,
 }
 
 impl TemporalJoin {
@@ -91,7 +109,7 @@ impl TemporalJoin {
 impl Stateful for TemporalJoin {
     fn process(&mut self, input: usize, batch: &RecordBatch, out: &mut Output) -> Result<()> {
         match input {
-            LEFT => self.wait(batch.columns(), out),
+            LEFT => self.wait(batch.columns(), false, out),
             _ => self.learn(batch.columns(), out),
         }
     }
@@ -103,8 +121,10 @@ impl Stateful for TemporalJoin {
         self.watermark_us = watermark_us;
         let later = self.waiting.split_off(&watermark_us);
         let due = std::mem::replace(&mut self.waiting, later);
+        let saved = due.values().flatten().filter(|waiting| waiting.saved).map(|waiting| waiting.hash);
+        self.versions.note_touched(saved);
         let due: Vec<(i64, RowBytes)> =
-            due.into_iter().flat_map(|(time, rows)| rows.into_iter().map(move |row| (time, row))).collect();
+            due.into_iter().flat_map(|(time, rows)| rows.into_iter().map(move |waiting| (time, waiting.row))).collect();
         self.waiting_bytes -= due.iter().map(|(_, row)| bytes_of(row)).sum::<usize>();
         for due in due.chunks(BATCH_ROWS) {
             self.say(due, out)?;
@@ -116,16 +136,25 @@ impl Stateful for TemporalJoin {
         self.watermark_us
     }
 
-    /// All of it: most of the rows that wait are others each time.
-    fn snapshot(&mut self, _scope: Scope) -> Result<Snapshot> {
+    fn snapshot(&mut self, scope: Scope) -> Result<Snapshot> {
         self.versions.free(self.watermark_us)?;
-        let waiting: Vec<&RowBytes> = self.waiting.values().flatten().collect();
-        let versions: Vec<&RowBytes> = self.versions.all().collect();
+        let mut n_waiting = 0;
+        for waiting in self.waiting.values_mut().flatten() {
+            n_waiting += 1;
+            if !std::mem::replace(&mut waiting.saved, true) {
+                self.versions.note_touched([waiting.hash]);
+            }
+        }
+        let selection = self.versions.take_touched(scope, n_waiting);
+        let selected = selection.as_ref();
+        let waiting = self.waiting.values().flatten().filter(|waiting| selects(selected, waiting.hash));
+        let waiting: Vec<&RowBytes> = waiting.map(|waiting| &waiting.row).collect();
+        let versions: Vec<&RowBytes> = self.versions.selected(selected).collect();
         let tables = vec![
             table(WAITING, &self.left, &self.spec.join.left_keys, &waiting)?,
             table(VERSIONS, &self.right, &self.spec.join.right_keys, &versions)?,
         ];
-        Ok(Snapshot { touched: None, tables })
+        Ok(Snapshot { touched: selection.map(Selection::into_sorted), tables })
     }
 
     fn restore(&mut self, watermark_us: i64, mut tables: BTreeMap<String, RecordBatch>) -> Result<()> {
@@ -134,12 +163,13 @@ impl Stateful for TemporalJoin {
         let none = &mut Output::default();
         if let Some(waiting) = tables.remove(WAITING) {
             expect_schema(&waiting, &state_schema(&self.left))?;
-            self.wait(&waiting.columns()[1..], none)?;
+            self.wait(&waiting.columns()[1..], true, none)?;
         }
         if let Some(versions) = tables.remove(VERSIONS) {
             expect_schema(&versions, &state_schema(&self.right))?;
             self.learn(&versions.columns()[1..], none)?;
         }
+        self.versions.forget_touched();
         Ok(())
     }
 
@@ -153,18 +183,32 @@ impl Stateful for TemporalJoin {
     }
 }
 
+impl Forgets for TemporalJoin {
+    /// Rows that wait are of a time that is still to come, and stay.
+    fn forget(&mut self, keys: &Hashes) -> Result<()> {
+        self.versions.forget(keys)
+    }
+
+    fn note_touched(&mut self, keys: &[u64]) {
+        self.versions.note_touched(keys.iter().copied());
+    }
+}
+
 impl TemporalJoin {
-    fn wait(&mut self, columns: &[ArrayRef], out: &mut Output) -> Result<()> {
+    /// `saved`: the rows are in a snapshot.
+    fn wait(&mut self, columns: &[ArrayRef], saved: bool, out: &mut Output) -> Result<()> {
         let times = times(columns, self.spec.join.left_time)?;
+        let keys: Vec<ArrayRef> = self.spec.join.left_keys.iter().map(|key| Arc::clone(&columns[*key])).collect();
+        let hashes = hash::hash_rows(&keys, times.len()).map_err(external)?;
         let rows = self.left.encode(columns)?;
-        for row in 0..times.len() {
-            match usable(&times, row) {
+        for (at, hash) in hashes.into_iter().enumerate() {
+            match usable(&times, at) {
                 None => out.n_timeless += 1,
                 Some(time) if time < self.watermark_us => out.n_late += 1,
                 Some(time) => {
-                    let row = RowBytes::from(rows.row(row).data());
+                    let row = RowBytes::from(rows.row(at).data());
                     self.waiting_bytes += bytes_of(&row);
-                    self.waiting.entry(time).or_default().push(row);
+                    self.waiting.entry(time).or_default().push(Waiting { hash, saved, row });
                 }
             }
         }
@@ -241,7 +285,7 @@ fn usable(times: &PrimitiveArray<TimestampMicrosecondType>, row: usize) -> Optio
 }
 
 fn bytes_of(row: &[u8]) -> usize {
-    row.len() + ROW_OVERHEAD_BYTES + size_of::<RowBytes>()
+    row.len() + ROW_OVERHEAD_BYTES + size_of::<Waiting>()
 }
 
 fn state_schema(rows: &Encoding) -> SchemaRef {

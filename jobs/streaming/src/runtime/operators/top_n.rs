@@ -17,9 +17,10 @@ use crate::dataflow::Order;
 use crate::runtime::operators::changes;
 use crate::runtime::operators::encoding::{Encoding, RowBytes};
 use crate::runtime::operators::partitions::Partitions;
-use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema};
+use crate::runtime::operators::stateful::{Forgets, Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema};
 use crate::runtime::operators::touched::Selection;
 use crate::runtime::operators::window::BATCH_ROWS;
+use crate::state::hashes::Hashes;
 use all::All;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::take;
@@ -257,6 +258,23 @@ impl Stateful for TopN {
 
     fn timing(&self) -> Timing {
         Timing::NONE
+    }
+}
+
+impl Forgets for TopN {
+    fn forget(&mut self, keys: &Hashes) -> Result<()> {
+        let rows_bytes = &mut self.rows_bytes;
+        match &mut self.kept {
+            Kept::Best(partitions) => partitions.forget(keys, |best| *rows_bytes -= best.bytes()),
+            Kept::All(partitions) => partitions.forget(keys, |all| *rows_bytes -= all.bytes()),
+        }
+    }
+
+    fn note_touched(&mut self, keys: &[u64]) {
+        match &mut self.kept {
+            Kept::Best(partitions) => partitions.note_all_touched(keys),
+            Kept::All(partitions) => partitions.note_all_touched(keys),
+        }
     }
 }
 

@@ -74,12 +74,13 @@ impl Touched {
         Selection::new(scope, touched, n_held)
     }
 
-    /// Adds the hashes of what is touched; afterwards nothing is.
-    pub fn drain(&mut self, hashes: &[u64], touched: &mut Vec<u64>) {
-        let Self { marks, mut gone, .. } = std::mem::take(self);
+    /// Adds the hashes of what is touched; afterwards nothing is. Gives whether more is than is told so.
+    pub fn drain(&mut self, hashes: &[u64], touched: &mut Vec<u64>) -> bool {
+        let Self { marks, mut gone, all } = std::mem::take(self);
         touched.append(&mut gone);
         let marked = marks.iter().enumerate().filter(|(_, mark)| **mark);
         touched.extend(marked.map(|(number, _)| hashes[number]));
+        all
     }
 
     /// The state is what files say.

@@ -18,9 +18,10 @@
 use crate::runtime::operators::changes;
 use crate::runtime::operators::encoding::{Encoding, ROW_OVERHEAD_BYTES, RowBytes};
 use crate::runtime::operators::partitions::{Partition, Partitions};
-use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema};
+use crate::runtime::operators::stateful::{Forgets, Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema};
 use crate::runtime::operators::touched::Selection;
 use crate::runtime::operators::window::BATCH_ROWS;
+use crate::state::hashes::Hashes;
 use arrow::array::{ArrayRef, AsArray, Int8Array, Int64Array, RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
 use datafusion::error::Result;
@@ -133,6 +134,21 @@ impl Stateful for Upsert {
 
     fn timing(&self) -> Timing {
         Timing::NONE
+    }
+}
+
+impl Forgets for Upsert {
+    fn forget(&mut self, keys: &Hashes) -> Result<()> {
+        match &mut self.rows {
+            Rows::Latest(_) => Ok(()),
+            Rows::Counted(counted) => counted.forget(keys),
+        }
+    }
+
+    fn note_touched(&mut self, keys: &[u64]) {
+        if let Rows::Counted(counted) = &mut self.rows {
+            counted.partitions.note_all_touched(keys);
+        }
     }
 }
 
@@ -300,6 +316,17 @@ impl Counted {
         let dirty = self.partitions.take_dirty();
         self.partitions.forget_touched();
         self.partitions.settle(&dirty)
+    }
+
+    fn forget(&mut self, keys: &Hashes) -> Result<()> {
+        let Self { partitions, counts, rows_bytes, .. } = self;
+        partitions.forget(keys, |of_key| {
+            for row in of_key.order.into_iter().map(|(_, row)| row).chain(of_key.owed) {
+                if counts.remove(&row).is_some() {
+                    *rows_bytes -= bytes_of(&row);
+                }
+            }
+        })
     }
 
     fn state_schema(&self) -> SchemaRef {

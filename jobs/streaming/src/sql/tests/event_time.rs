@@ -146,10 +146,15 @@ fn mistaken_options() {
     let united = "CREATE VIEW two AS SELECT ts FROM bids UNION ALL SELECT ts FROM payments;
         INSERT INTO totals SELECT NULL, window_start, COUNT(*), 1.0
         FROM TABLE(TUMBLE(TABLE two, DESCRIPTOR(ts), INTERVAL '10' SECOND)) GROUP BY window_start, window_end";
+    assert_eq!(of("late_rows = 'late_bids'", united), none);
+    let looked_up = "CREATE TABLE names (id BIGINT PRIMARY KEY, name VARCHAR);
+        CREATE VIEW named AS SELECT b.ts, n.name FROM bids AS b JOIN names FOR SYSTEM_TIME AS OF PROCTIME() AS n ON b.id = n.id;
+        INSERT INTO totals SELECT NULL, window_start, COUNT(*), 1.0
+        FROM TABLE(TUMBLE(TABLE named, DESCRIPTOR(ts), INTERVAL '10' SECOND)) GROUP BY window_start, window_end";
     assert_eq!(
-        of("late_rows = 'late_bids'", united),
+        of("late_rows = 'late_bids'", looked_up),
         [
-            "<TUMBLE> the late rows of 'bids' cannot be told behind a UNION (put the window before the UNION, or leave late_rows out)"
+            "<TUMBLE> the late rows of 'bids' cannot be told behind a join with FOR SYSTEM_TIME AS OF (put the window before the join, or leave late_rows out)"
         ]
     );
 }
@@ -183,10 +188,16 @@ fn ids(folder: &Path, table: &str, field: &str) -> Vec<i64> {
     found
 }
 
-/// Every row is in a window or in the table of late rows, once, at every parallelism.
+/// Every row is in a window or in the table of late rows, once, at every parallelism, also where a union or an unnesting is
+/// before the window.
 #[test]
 fn late_rows_and_windows_make_up_the_input() {
-    for window in ["TUMBLE(TABLE jumps, DESCRIPTOR(ts)", "SESSION(TABLE jumps PARTITION BY k, DESCRIPTOR(ts)"] {
+    for window in [
+        "TUMBLE(TABLE jumps, DESCRIPTOR(ts)",
+        "SESSION(TABLE jumps PARTITION BY k, DESCRIPTOR(ts)",
+        "TUMBLE(TABLE united, DESCRIPTOR(ts)",
+        "TUMBLE(TABLE unnested, DESCRIPTOR(ts)",
+    ] {
         for (tasks, slices) in [(1, 1), (2, 2)] {
             let folder = tempfile::tempdir().expect("a folder");
             jumping(folder.path(), 2, 25_000);
@@ -195,6 +206,13 @@ fn late_rows_and_windows_make_up_the_input() {
                    WITH (connector = 'files', path = 'jumps', late_rows = 'late');
                  CREATE TABLE late (id BIGINT, ts TIMESTAMP) WITH (connector = 'files', path = 'late');
                  CREATE TABLE counted (n BIGINT) WITH (connector = 'files', path = 'counted');
+                 CREATE TABLE no_jumps (id BIGINT, k BIGINT, ts TIMESTAMP, WATERMARK FOR ts AS ts)
+                   WITH (connector = 'files', path = 'jumps');
+                 CREATE VIEW united AS
+                   SELECT k + 1 AS k, ts FROM jumps WHERE k < 2
+                   UNION ALL SELECT k, ts FROM jumps WHERE k >= 2
+                   UNION ALL SELECT k, ts FROM no_jumps WHERE id < 0;
+                 CREATE VIEW unnested AS SELECT item AS k, ts FROM jumps CROSS JOIN UNNEST(make_array(k)) AS i(item);
                  INSERT INTO counted SELECT COUNT(*) FROM TABLE({window}, INTERVAL '10' SECOND)) GROUP BY k, window_start, window_end"
             );
             let script = parse(&text).expect("the file is right");

@@ -46,6 +46,7 @@ impl Lowering<'_> {
             let partition = open.partition.iter().map(&mut push).collect();
             Open { window: open.window, time, partition, lateness_us: open.lateness_us }
         });
+        let row = input.row.clone().map(|row| row.through(input.node, &mut outputs, &self.graph));
         let n_kept = outputs.exprs.len();
         for list in &lists {
             // A list that is passed on as well is another column.
@@ -89,7 +90,7 @@ impl Lowering<'_> {
                 _ => slot,
             });
         }
-        Ok(Stream { node, schema: Arc::clone(&unnest.schema), slots: outputs, open, row: None })
+        Ok(Stream { node, schema: Arc::clone(&unnest.schema), slots: outputs, open, row })
     }
 }
 

@@ -134,6 +134,10 @@ impl Aggregates {
         self.slots.iter_mut().for_each(|slot| slot.state.keep(groups));
     }
 
+    pub fn forget(&mut self, gone: &[bool]) {
+        self.slots.iter_mut().for_each(|slot| slot.state.forget(gone));
+    }
+
     pub fn tidy(&mut self) {
         self.slots.iter_mut().for_each(|slot| slot.state.tidy());
     }

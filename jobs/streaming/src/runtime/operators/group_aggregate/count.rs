@@ -1,6 +1,6 @@
 //! How many rows there are, or how many without a null in some columns.
 
-use super::state::{Rows, State, kept, mask, only, primitive};
+use super::state::{Rows, State, kept, marked, mask, only, primitive};
 use arrow::array::{ArrayRef, BooleanArray, Int64Array};
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::error::Result;
@@ -32,6 +32,10 @@ impl State for Count {
 
     fn keep(&mut self, groups: &[usize]) {
         self.counts = kept(&self.counts, groups);
+    }
+
+    fn forget(&mut self, gone: &[bool]) {
+        marked(gone).for_each(|group| self.counts[group] = 0);
     }
 
     fn memory_bytes(&self) -> usize {

@@ -2,7 +2,7 @@
 //! different filters, so that a row costs one look-up and not one for each of them.
 
 use super::coding::Coding;
-use super::state::{EntryPart, PART_ENTRIES, Rows, State, kept, mask, primitive};
+use super::state::{EntryPart, PART_ENTRIES, Rows, State, kept, marked, mask, primitive};
 use arrow::array::{ArrayRef, BooleanArray, Int64Array};
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::error::{DataFusionError, Result};
@@ -200,6 +200,25 @@ impl<C: Coding> State for Distinct<C> {
         for mut value in before {
             value.group = now[value.group as usize];
             self.table.insert_unique(hash(&value), value, hash);
+        }
+    }
+
+    fn forget(&mut self, gone: &[bool]) {
+        let Self { table, counts, heap_bytes, .. } = self;
+        table.retain(|value| {
+            let stays = !gone[value.group as usize];
+            if !stays {
+                *heap_bytes -= C::heap_bytes(value.key.borrow());
+                if let Some(counts) = counts {
+                    counts.of_mut(value.cell).fill(0);
+                    counts.free.push(value.cell);
+                }
+            }
+            stays
+        });
+        for group in marked(gone) {
+            self.n_values[group] = 0;
+            self.n_different.iter_mut().for_each(|counts| counts[group] = 0);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The least or greatest value where rows are never taken back: one value per group.
 
-use super::state::{Rows, State, kept, mask, only, primitive};
+use super::state::{Rows, State, kept, marked, mask, only, primitive};
 use arrow::array::{
     Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray, BinaryArray, BooleanArray, PrimitiveArray,
 };
@@ -73,6 +73,10 @@ impl<T: ArrowPrimitiveType + Debug> State for Extreme<T> {
     fn keep(&mut self, groups: &[usize]) {
         self.values = kept(&self.values, groups);
         self.some = kept(&self.some, groups);
+    }
+
+    fn forget(&mut self, gone: &[bool]) {
+        marked(gone).for_each(|group| self.some[group] = false);
     }
 
     fn memory_bytes(&self) -> usize {
@@ -173,6 +177,11 @@ impl State for BytesExtreme {
 
     fn keep(&mut self, groups: &[usize]) {
         self.values = groups.iter().map(|group| self.values[*group].take()).collect();
+    }
+
+    fn forget(&mut self, gone: &[bool]) {
+        let values = marked(gone).filter_map(|group| self.values[group].take());
+        self.heap_bytes -= values.map(|value| value.len()).sum::<usize>();
     }
 
     fn memory_bytes(&self) -> usize {

@@ -5,7 +5,7 @@
 //! infinities, and values so large that a sum of them could overflow on the way, would stay in a sum for ever; they are
 //! counted, or summed up scaled down, beside it.
 
-use super::state::{EntryPart, PART_ENTRIES, Rows, State, kept, mask, only, primitive};
+use super::state::{EntryPart, PART_ENTRIES, Rows, State, kept, marked, mask, only, primitive};
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::error::{DataFusionError, Result};
@@ -155,6 +155,14 @@ impl State for FloatSum {
         self.counts = kept(&self.counts, groups);
         let special = |(now, group): (usize, &usize)| Some((now, *self.special.get(group)?));
         self.special = groups.iter().enumerate().filter_map(special).collect();
+    }
+
+    fn forget(&mut self, gone: &[bool]) {
+        for group in marked(gone) {
+            self.clear(group);
+            self.counts[group] = 0;
+            self.special.remove(&group);
+        }
     }
 
     fn memory_bytes(&self) -> usize {

@@ -204,6 +204,10 @@ impl State for General {
         self.sets.keep(groups);
     }
 
+    fn forget(&mut self, gone: &[bool]) {
+        self.sets.forget(gone);
+    }
+
     fn memory_bytes(&self) -> usize {
         self.sets.memory_bytes()
     }

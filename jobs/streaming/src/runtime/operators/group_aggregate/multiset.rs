@@ -3,7 +3,7 @@
 //! Invariant: a value whose count is zero is not there. A count below zero is of a value that was taken back before it came.
 
 use super::coding::Coding;
-use super::state::{EntryPart, PART_ENTRIES, primitive};
+use super::state::{EntryPart, PART_ENTRIES, marked, primitive};
 use arrow::array::{ArrayRef, Int64Array};
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::error::{DataFusionError, Result};
@@ -66,6 +66,13 @@ impl<C: Coding> Multisets<C> {
     pub fn keep(&mut self, groups: &[usize]) {
         let mut all = std::mem::take(&mut self.groups);
         self.groups = groups.iter().map(|group| std::mem::take(&mut all[*group])).collect();
+    }
+
+    pub fn forget(&mut self, gone: &[bool]) {
+        for values in marked(gone).map(|group| std::mem::take(&mut self.groups[group])) {
+            self.n_values -= values.len();
+            self.heap_bytes -= values.keys().map(|value| C::heap_bytes(value.borrow())).sum::<usize>();
+        }
     }
 
     pub fn memory_bytes(&self) -> usize {

@@ -52,6 +52,10 @@ impl<C: Coding> State for Ordered<C> {
         self.sets.keep(groups);
     }
 
+    fn forget(&mut self, gone: &[bool]) {
+        self.sets.forget(gone);
+    }
+
     fn memory_bytes(&self) -> usize {
         self.sets.memory_bytes()
     }

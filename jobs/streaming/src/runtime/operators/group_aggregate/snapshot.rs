@@ -28,7 +28,7 @@ fn entries_table(slot: usize) -> &'static str {
 
 impl GroupAggregate {
     /// Of all groups, or of those that are selected.
-    pub(super) fn save(&self, selection: Option<&Selection>) -> Result<Vec<Table>> {
+    pub fn save(&self, selection: Option<&Selection>) -> Result<Vec<Table>> {
         let hashes = self.keys.hashes().iter().enumerate();
         let selected = hashes.filter(|(_, hash)| selects(selection, **hash)).map(|(group, _)| group);
         let groups: Vec<usize> = selected.filter(|group| self.is_kept(*group)).collect();

@@ -68,6 +68,9 @@ pub trait State: Debug + Send {
     /// Keeps these groups, numbered in this order; the others hold nothing.
     fn keep(&mut self, groups: &[usize]);
 
+    /// Forgets the groups that are marked, whatever they hold; `gone` by group.
+    fn forget(&mut self, gone: &[bool]);
+
     /// Gives memory back that is no longer needed.
     fn tidy(&mut self) {}
 
@@ -117,6 +120,11 @@ pub fn only(columns: &[ArrayRef]) -> Result<&ArrayRef> {
         [column] => Ok(column),
         _ => Err(DataFusionError::Internal(format!("{} columns where one is expected", columns.len()))),
     }
+}
+
+/// The marked groups.
+pub fn marked(gone: &[bool]) -> impl Iterator<Item = usize> {
+    gone.iter().enumerate().filter(|(_, gone)| **gone).map(|(group, _)| group)
 }
 
 /// Values of the kept groups, in their order.

@@ -1,6 +1,6 @@
 //! Sums that wrap around: of integers, decimals and durations. What was added can be taken away again, exactly.
 
-use super::state::{Rows, State, kept, mask, only, primitive};
+use super::state::{Rows, State, kept, marked, mask, only, primitive};
 use arrow::array::{ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, BooleanArray, Int64Array, PrimitiveArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Int64Type};
@@ -61,6 +61,13 @@ impl<T: ArrowPrimitiveType + Debug> State for Sum<T> {
     fn keep(&mut self, groups: &[usize]) {
         self.sums = kept(&self.sums, groups);
         self.counts = kept(&self.counts, groups);
+    }
+
+    fn forget(&mut self, gone: &[bool]) {
+        for group in marked(gone) {
+            self.sums[group] = T::Native::ZERO;
+            self.counts[group] = 0;
+        }
     }
 
     fn memory_bytes(&self) -> usize {

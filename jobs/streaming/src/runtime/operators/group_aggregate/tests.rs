@@ -198,7 +198,16 @@ fn operator_of(keys: &[usize], calls: Vec<Call>, changes: bool, slot: u32) -> Gr
     fields.extend(aggregates.iter().map(|aggregate| aggregate.field().as_ref().clone().with_nullable(true)));
     fields.push(changes::weight_field());
     let output = Arc::new(Schema::new(fields));
-    let spec = Spec { keys: keys.to_vec(), aggregates, filters, input, changes, output, owns_empty_key: slot == 0 };
+    let spec = Spec {
+        keys: keys.to_vec(),
+        aggregates,
+        filters,
+        input,
+        changes,
+        output,
+        owns_empty_key: slot == 0,
+        said_later: false,
+    };
     GroupAggregate::new(spec).expect("operator")
 }
 

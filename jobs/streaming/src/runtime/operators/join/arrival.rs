@@ -18,7 +18,7 @@ pub struct Arrival {
     pub n_rows: usize,
     /// By row; empty where every row is there once.
     pub weights: Vec<i64>,
-    /// By row: event time. Empty without bounds.
+    /// By row: event time, where there are bounds; where there is a time to live, the moment at which it is forgotten.
     pub times: Vec<i64>,
     /// By row: the group of its key.
     pub groups: Vec<usize>,
@@ -44,7 +44,7 @@ impl Arrival {
         columns.iter().map(|column| ArrayRef::clone(&self.columns[*column])).collect()
     }
 
-    fn select(&self, rows: &[u32]) -> Result<Self> {
+    pub fn select(&self, rows: &[u32]) -> Result<Self> {
         let some = |values: &[i64]| match values.is_empty() {
             true => Vec::new(),
             false => rows.iter().map(|row| values[*row as usize]).collect(),
@@ -77,6 +77,7 @@ impl Join {
         let n_rows = batch.num_rows();
         let mut all =
             Arrival { columns: columns.to_vec(), n_rows, weights: weights.unwrap_or_default(), ..Arrival::default() };
+        all.times = self.moments(side, batch);
         let nulls = self.null_keys(side, &all);
         let times = self.shape.horizon.as_ref().map(|horizon| Times::of(horizon, side, &all)).transpose()?;
         if nulls.is_none() && times.is_none() {

@@ -61,6 +61,16 @@ impl Expiry {
         self.buckets.first_key_value().map(|(bucket, _)| *bucket << BUCKET_BITS)
     }
 
+    /// No watermark before this one takes half of the entries out.
+    pub fn half_us(&self) -> Option<i64> {
+        let mut n_due = 0;
+        let half = |(_, slots): &(&i64, &Vec<u32>)| {
+            n_due += slots.len();
+            2 * n_due >= self.n_entries
+        };
+        self.buckets.iter().find(half).map(|(bucket, _)| *bucket << BUCKET_BITS)
+    }
+
     pub fn n_entries(&self) -> usize {
         self.n_entries
     }

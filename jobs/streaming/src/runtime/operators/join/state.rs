@@ -6,6 +6,7 @@
 //! ```
 
 use super::arrival::Arrival;
+use super::lifetime::UNDATED;
 use super::rows::NONE;
 use super::{Join, SIDES};
 use crate::runtime::operators::stateful::{Table, expect_schema};
@@ -22,6 +23,10 @@ use std::sync::Arc;
 /// By side.
 const TABLES: [&str; 2] = ["left", "right"];
 
+/// The same where rows have a time to live: tables of their own, so that one chain may hold rows from before it was set,
+/// or from before it was taken away.
+const LIVING_TABLES: [&str; 2] = ["left_living", "right_living"];
+
 impl Join {
     /// Of all keys, or of those that are selected.
     pub(super) fn tables(&self, selection: Option<&Selection>) -> Result<Vec<Table>> {
@@ -29,8 +34,9 @@ impl Join {
     }
 
     fn table(&self, side: usize, selection: Option<&Selection>) -> Result<Table> {
-        let (store, schema) = (&self.stores[side], self.state_schema(side));
-        let horizon = &store.layout().horizon;
+        let store = &self.stores[side];
+        let layout = store.layout();
+        let schema = self.state_schema(side, layout.expires());
         let hash_of = |slot: u32| self.hashes[store.group(slot)];
         let is_selected = |slot: u32| slot != NONE && selects(selection, hash_of(slot));
         let mut batches = Vec::new();
@@ -49,37 +55,43 @@ impl Join {
             };
             let hashes = UInt64Array::from_iter_values(slots.iter().map(|slot| hash_of(*slot)));
             let mut all: Vec<ArrayRef> = vec![Arc::new(hashes)];
-            if let Some(horizon) = horizon {
+            if layout.expires() {
                 // A row goes once the watermark has passed its deadline.
-                let until = slots.iter().map(|slot| horizon.deadline_us(side, store.time_us(*slot)).saturating_add(1));
+                let until = slots.iter().map(|slot| layout.deadline_us(store.time_us(*slot)).saturating_add(1));
                 all.push(Arc::new(Int64Array::from_iter_values(until)));
             }
-            if store.layout().changes {
+            if layout.changes {
                 all.push(Arc::new(Int64Array::from_iter_values(slots.iter().map(|slot| store.weight(*slot)))));
             }
-            if store.layout().counted {
+            if layout.counted {
                 all.push(Arc::new(Int64Array::from_iter_values(slots.iter().map(|slot| store.matches(*slot)))));
             }
             all.extend(columns);
             batches.push(RecordBatch::try_new(SchemaRef::clone(&schema), all)?);
         }
-        Ok(Table { name: TABLES[side], schema, batches })
+        let name = if layout.ttl_us.is_some() { LIVING_TABLES[side] } else { TABLES[side] };
+        Ok(Table { name, schema, batches })
     }
 
     pub(super) fn take_back(&mut self, mut tables: BTreeMap<String, RecordBatch>) -> Result<()> {
         for side in SIDES {
-            let Some(own) = tables.remove(TABLES[side]) else { continue };
-            expect_schema(&own, &self.state_schema(side))?;
-            for offset in (0..own.num_rows()).step_by(BATCH_ROWS) {
-                self.take_back_part(side, &own.slice(offset, BATCH_ROWS.min(own.num_rows() - offset)))?;
+            let is_bound = self.stores[side].layout().horizon.is_some();
+            for (name, has_until) in [(TABLES[side], is_bound), (LIVING_TABLES[side], true)] {
+                let Some(own) = tables.remove(name) else { continue };
+                expect_schema(&own, &self.state_schema(side, has_until))?;
+                for offset in (0..own.num_rows()).step_by(BATCH_ROWS) {
+                    let part = own.slice(offset, BATCH_ROWS.min(own.num_rows() - offset));
+                    self.take_back_part(side, &part, has_until)?;
+                }
             }
         }
         Ok(())
     }
 
-    fn take_back_part(&mut self, side: usize, part: &RecordBatch) -> Result<()> {
+    /// `has_until`: the rows are written with the moment at which they are void.
+    fn take_back_part(&mut self, side: usize, part: &RecordBatch, has_until: bool) -> Result<()> {
         let layout = self.stores[side].layout();
-        let mut columns = part.columns()[1 + usize::from(layout.horizon.is_some())..].iter().cloned();
+        let mut columns = part.columns()[1 + usize::from(has_until)..].iter().cloned();
         let mut numbers = |there: bool| match there {
             true => {
                 columns.next().map(|column| column.as_primitive::<Int64Type>().values().to_vec()).unwrap_or_default()
@@ -88,21 +100,29 @@ impl Join {
         };
         let (weights, matches) = (numbers(layout.changes), numbers(layout.counted));
         let columns: Vec<ArrayRef> = columns.collect();
-        let times = match &layout.horizon {
-            Some(horizon) => {
+        let n_rows = part.num_rows();
+        let times = match (&layout.horizon, layout.ttl_us) {
+            (Some(horizon), _) => {
                 let times = columns[horizon.times[side]].as_primitive::<TimestampMicrosecondType>();
                 times.values().to_vec()
             }
-            None => Vec::new(),
+            (None, Some(_)) if has_until => part.column(1).as_primitive::<Int64Type>().values().to_vec(),
+            (None, Some(_)) => vec![UNDATED; n_rows],
+            (None, None) => Vec::new(),
         };
-        let n_rows = part.num_rows();
+        // What is not dated is to be written again once it is.
+        let is_written_otherwise =
+            has_until != layout.expires() || (layout.ttl_us.is_some() && times.contains(&UNDATED));
         let mut arrival = Arrival { columns, n_rows, weights, times, matches, groups: Vec::new() };
         self.intern(side, &mut arrival)?;
+        if is_written_otherwise {
+            self.touched.mark_each(arrival.groups.iter().copied(), self.keys.n_groups());
+        }
         self.stores[side].insert(&arrival, (0..n_rows as u32).collect())?;
         self.stores[side].tidy()
     }
 
-    fn state_schema(&self, side: usize) -> SchemaRef {
+    fn state_schema(&self, side: usize, has_until: bool) -> SchemaRef {
         let layout = self.stores[side].layout();
         let mut fields = vec![Field::new("key_hash", DataType::UInt64, false)];
         if layout.changes {
@@ -114,6 +134,6 @@ impl Join {
         let columns = layout.types.iter().enumerate();
         fields.extend(columns.map(|(at, data_type)| Field::new(format!("column_{at}"), data_type.clone(), true)));
         let schema = Arc::new(Schema::new(fields));
-        if layout.horizon.is_some() { with_until(&schema) } else { schema }
+        if has_until { with_until(&schema) } else { schema }
     }
 }

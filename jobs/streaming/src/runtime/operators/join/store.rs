@@ -8,14 +8,13 @@
 
 use super::arrival::Arrival;
 use super::expiry::Expiry;
+use super::index::Index;
+use super::lifetime::{UNDATED, until_us};
 use super::rows::{NONE, Place, Rows};
 use super::shape::Horizon;
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
-use arrow::row::{RowConverter, SortField};
 use datafusion::error::{DataFusionError, Result};
-use hashbrown::HashTable;
-use xxhash_rust::xxh3::xxh3_128;
 
 /// Fewer dead slots or groups than this are not worth a rebuild.
 pub const DEAD_MIN: usize = 1024;
@@ -43,6 +42,24 @@ pub struct Layout {
     pub changes: bool,
     pub counted: bool,
     pub horizon: Option<Horizon>,
+    /// How long a row is kept after it came, where there is no horizon.
+    pub ttl_us: Option<i64>,
+}
+
+impl Layout {
+    /// Whether rows go with event time.
+    pub fn expires(&self) -> bool {
+        self.horizon.is_some() || self.ttl_us.is_some()
+    }
+
+    /// Once the watermark has passed this, a row of this time goes.
+    pub fn deadline_us(&self, time_us: i64) -> i64 {
+        match &self.horizon {
+            Some(horizon) => horizon.deadline_us(self.side, time_us),
+            // It goes as soon as its moment has come.
+            None => time_us.saturating_sub(1),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -57,8 +74,10 @@ pub struct Store {
     weights: Vec<i64>,
     /// By slot: the sum of the weights of its matches. Empty unless they are counted.
     matches: Vec<i64>,
-    /// By slot; empty without bounds.
+    /// By slot, see [`Arrival::times`]; empty where nothing expires.
     times: Vec<i64>,
+    /// Slots that may have no moment yet; others may be among them.
+    undated: Vec<u32>,
     index: Option<Index>,
     expiry: Option<Expiry>,
 }
@@ -74,8 +93,9 @@ impl Store {
             weights: Vec::new(),
             matches: Vec::new(),
             times: Vec::new(),
+            undated: Vec::new(),
             index,
-            expiry: layout.horizon.is_some().then(Expiry::default),
+            expiry: layout.expires().then(Expiry::default),
             layout,
         })
     }
@@ -184,17 +204,75 @@ impl Store {
 
     /// The slots that the watermark has passed the deadline of. They are to be removed.
     pub fn expired(&mut self, watermark_us: i64) -> Vec<u32> {
-        let (Some(horizon), Some(expiry)) = (&self.layout.horizon, &mut self.expiry) else { return Vec::new() };
-        let (slots, times, side) = (&self.slots, &self.times, self.layout.side);
+        let Some(expiry) = &mut self.expiry else { return Vec::new() };
+        let (slots, times, layout) = (&self.slots, &self.times, &self.layout);
         expiry.take(watermark_us, |slot| {
             let slot = slot as usize;
-            (slots[slot].group != NONE).then(|| horizon.deadline_us(side, times[slot]))
+            (slots[slot].group != NONE).then(|| layout.deadline_us(times[slot]))
         })
     }
 
-    /// No watermark before this one lets a row go.
+    /// No watermark before this one lets a row go that is missed; those that go in silence may wait for each other.
     pub fn next_expiry(&self) -> Option<i64> {
-        self.expiry.as_ref().and_then(Expiry::next_us)
+        let expiry = self.expiry.as_ref()?;
+        match self.layout.ttl_us {
+            None => expiry.next_us(),
+            // No watermark but the next one gives rows without a moment theirs.
+            Some(_) if self.undated().next().is_some() => Some(i64::MIN),
+            Some(_) => expiry.half_us(),
+        }
+    }
+
+    /// Gives rows without a moment theirs.
+    pub fn date(&mut self, watermark_us: i64) {
+        let Some(ttl_us) = self.layout.ttl_us else { return };
+        for slot in std::mem::take(&mut self.undated) {
+            if self.is_undated(slot) {
+                self.times[slot as usize] = until_us(watermark_us, ttl_us);
+                self.await_expiry(slot);
+            }
+        }
+    }
+
+    /// The rows without a moment.
+    pub fn undated(&self) -> impl Iterator<Item = u32> {
+        self.undated.iter().copied().filter(|slot| self.is_undated(*slot))
+    }
+
+    fn is_undated(&self, slot: u32) -> bool {
+        self.slots.get(slot as usize).is_some_and(|slot| slot.group != NONE) && self.times[slot as usize] == UNDATED
+    }
+
+    /// Puts a row where it is found when its time has run out.
+    fn await_expiry(&mut self, slot: u32) {
+        let Some(expiry) = &mut self.expiry else { return };
+        let time_us = self.times[slot as usize];
+        match self.layout.ttl_us.is_some() && time_us == UNDATED {
+            true => self.undated.push(slot),
+            false => expiry.insert(self.layout.deadline_us(time_us), slot),
+        }
+    }
+
+    /// The row came again.
+    fn renew(&mut self, slot: u32, until_us: i64) {
+        if self.layout.ttl_us.is_some() && until_us > self.times[slot as usize] {
+            self.times[slot as usize] = until_us;
+            self.await_expiry(slot);
+        }
+    }
+
+    /// By row of a changelog: the matches of the row that it is equal to, if that is here.
+    pub fn kept_matches(&self, arrival: &Arrival) -> Result<Vec<Option<i64>>> {
+        let Some(index) = &self.index else { return Ok(Vec::new()) };
+        let matches = |hash: u128| index.find(hash).map(|slot| self.matches(slot));
+        Ok(index.hash(arrival)?.into_iter().map(matches).collect())
+    }
+
+    /// By row of a changelog: what stands for it, and its weight here.
+    pub fn kept_weights(&self, arrival: &Arrival) -> Result<Vec<(u128, i64)>> {
+        let Some(index) = &self.index else { return Ok(Vec::new()) };
+        let weight = |hash: u128| index.find(hash).map_or(0, |slot| self.weights[slot as usize]);
+        Ok(index.hash(arrival)?.into_iter().map(|hash| (hash, weight(hash))).collect())
     }
 
     /// Puts in order what many removals and small batches leave behind.
@@ -205,15 +283,19 @@ impl Store {
             self.renumber();
         }
         let n_rows = self.n_rows();
-        if let (Some(horizon), Some(expiry)) = (&self.layout.horizon, &mut self.expiry)
-            && expiry.n_entries() > 2 * n_rows + DEAD_MIN
-        {
-            *expiry = Expiry::default();
-            for (slot, _) in self.slots.iter().enumerate().filter(|(_, slot)| slot.group != NONE) {
-                expiry.insert(horizon.deadline_us(self.layout.side, self.times[slot]), slot as u32);
-            }
+        if self.expiry.as_ref().is_some_and(|expiry| expiry.n_entries() > 2 * n_rows + DEAD_MIN) {
+            self.await_all();
         }
         Ok(())
+    }
+
+    /// Puts all rows where they are found when their time has run out.
+    fn await_all(&mut self) {
+        (self.expiry, self.undated) = (self.layout.expires().then(Expiry::default), Vec::new());
+        let taken = self.slots.iter().enumerate().filter(|(_, slot)| slot.group != NONE);
+        for slot in taken.map(|(slot, _)| slot as u32).collect::<Vec<u32>>() {
+            self.await_expiry(slot);
+        }
     }
 
     /// One slot of each group that has any, and the group.
@@ -241,7 +323,7 @@ impl Store {
     pub fn memory_bytes(&self) -> usize {
         self.rows.memory_bytes()
             + self.slots.capacity() * size_of::<Slot>()
-            + (self.free.capacity() + self.heads.capacity()) * size_of::<u32>()
+            + (self.free.capacity() + self.heads.capacity() + self.undated.capacity()) * size_of::<u32>()
             + (self.weights.capacity() + self.matches.capacity() + self.times.capacity()) * size_of::<i64>()
             + self.index.as_ref().map_or(0, Index::memory_bytes)
             + self.expiry.as_ref().map_or(0, Expiry::memory_bytes)
@@ -273,9 +355,9 @@ impl Store {
         if self.layout.counted {
             set(&mut self.matches, at, arrival.matches(row));
         }
-        if let (Some(horizon), Some(expiry)) = (&self.layout.horizon, &mut self.expiry) {
+        if self.expiry.is_some() {
             set(&mut self.times, at, arrival.times[row]);
-            expiry.insert(horizon.deadline_us(self.layout.side, arrival.times[row]), slot);
+            self.await_expiry(slot);
         }
         slot
     }
@@ -293,6 +375,9 @@ impl Store {
                     *weight += arrival.weight(row);
                     if *weight == 0 {
                         zero.push(slot);
+                    }
+                    if arrival.weight(row) > 0 && self.layout.ttl_us.is_some() {
+                        self.renew(slot, arrival.times[row]);
                     }
                 }
                 None => {
@@ -344,12 +429,7 @@ impl Store {
         if let Some(index) = &mut self.index {
             index.renumber(&taken);
         }
-        if let (Some(horizon), Some(expiry)) = (&self.layout.horizon, &mut self.expiry) {
-            *expiry = Expiry::default();
-            for (slot, time_us) in self.times.iter().enumerate() {
-                expiry.insert(horizon.deadline_us(self.layout.side, *time_us), slot as u32);
-            }
-        }
+        self.await_all();
     }
 }
 
@@ -358,66 +438,5 @@ fn set(values: &mut Vec<i64>, at: usize, value: i64) {
         values.push(value);
     } else {
         values[at] = value;
-    }
-}
-
-/// Finds a row of a changelog by all of its columns. 128 bits stand for the row: among a billion rows, chances that any
-/// two differ and hash alike are one in 10^20.
-#[derive(Debug)]
-struct Index {
-    converter: RowConverter,
-    /// By slot.
-    hashes: Vec<u128>,
-    slots: HashTable<u32>,
-}
-
-impl Index {
-    fn new(types: &[DataType]) -> Result<Self> {
-        let fields = types.iter().map(|data_type| SortField::new(data_type.clone())).collect();
-        Ok(Self { converter: RowConverter::new(fields)?, hashes: Vec::new(), slots: HashTable::new() })
-    }
-
-    fn hash(&self, arrival: &Arrival) -> Result<Vec<u128>> {
-        if arrival.columns.is_empty() {
-            return Ok(vec![0; arrival.n_rows]);
-        }
-        let rows = self.converter.convert_columns(&arrival.columns)?;
-        Ok(rows.iter().map(|row| xxh3_128(row.data())).collect())
-    }
-
-    fn find(&self, hash: u128) -> Option<u32> {
-        self.slots.find(hash as u64, |slot| self.hashes[*slot as usize] == hash).copied()
-    }
-
-    fn insert(&mut self, hash: u128, slot: u32) {
-        let at = slot as usize;
-        if at == self.hashes.len() {
-            self.hashes.push(hash);
-        } else {
-            self.hashes[at] = hash;
-        }
-        let hashes = &self.hashes;
-        self.slots.insert_unique(hash as u64, slot, |slot| hashes[*slot as usize] as u64);
-    }
-
-    fn remove(&mut self, slot: u32) {
-        let hash = self.hashes[slot as usize] as u64;
-        if let Ok(entry) = self.slots.find_entry(hash, |other| *other == slot) {
-            entry.remove();
-        }
-    }
-
-    /// `taken`: the old numbers of the slots, by their new ones.
-    fn renumber(&mut self, taken: &[usize]) {
-        self.hashes = taken.iter().map(|slot| self.hashes[*slot]).collect();
-        let hashes = &self.hashes;
-        self.slots = HashTable::with_capacity(hashes.len());
-        for (slot, hash) in hashes.iter().enumerate() {
-            self.slots.insert_unique(*hash as u64, slot as u32, |slot| hashes[*slot as usize] as u64);
-        }
-    }
-
-    fn memory_bytes(&self) -> usize {
-        self.converter.size() + self.hashes.capacity() * size_of::<u128>() + self.slots.allocation_size()
     }
 }

@@ -92,7 +92,8 @@ impl Config {
         let columns = if self.semi() { fields(LEFT) } else { [fields(LEFT), fields(RIGHT)].concat() };
         let changes = self.changes();
         let output = schema(columns, changes);
-        Join::new(Spec { join: self.join(), left: side(LEFT), right: side(RIGHT), output, changes }).expect("operator")
+        Join::new(Spec { join: self.join(), left: side(LEFT), right: side(RIGHT), output, changes, lifetime: None })
+            .expect("operator")
     }
 
     fn batch(&self, side: usize, rows: &[(Row, i8)]) -> RecordBatch {
@@ -535,7 +536,8 @@ fn what_is_not_possible_is_refused() {
     let refused = |change: &dyn Fn(&mut Spec)| {
         let side = |side| Side { schema: schema(fields(side), false), changes: false };
         let output = schema([fields(LEFT), fields(RIGHT)].concat(), false);
-        let mut spec = Spec { join: INNER.join(), left: side(LEFT), right: side(RIGHT), output, changes: false };
+        let mut spec =
+            Spec { join: INNER.join(), left: side(LEFT), right: side(RIGHT), output, changes: false, lifetime: None };
         change(&mut spec);
         Join::new(spec).expect_err("an impossible join").to_string()
     };

@@ -14,10 +14,13 @@ use super::running::{FUNCTION_BYTES, Running};
 use super::{Evaluation, Spec};
 use crate::runtime::operators::encoding::{ROW_OVERHEAD_BYTES, RowBytes};
 use crate::runtime::operators::partitions::{Partition, Partitions};
-use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema, external};
+use crate::runtime::operators::stateful::{
+    Forgets, Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema, external,
+};
 use crate::runtime::operators::touched::{Selection, selects};
 use crate::runtime::operators::window::{BATCH_ROWS, TIME_LIMIT_US};
 use crate::state::hash;
+use crate::state::hashes::Hashes;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{interleave, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType, UInt64Type};
@@ -222,6 +225,21 @@ impl Stateful for Timed {
     fn timing(&self) -> Timing {
         let first = self.waiting.first_key_value().map(|(time, _)| *time);
         Timing { due_us: first.map(|time| time.saturating_add(1)), from_us: i64::MAX }
+    }
+}
+
+impl Forgets for Timed {
+    /// Rows that wait are of a time that is still to come, and stay.
+    fn forget(&mut self, keys: &Hashes) -> Result<()> {
+        let (rows_bytes, n_running) = (&mut self.rows_bytes, &mut self.n_running);
+        self.partitions.forget(keys, |of_key| {
+            *rows_bytes -= of_key.before.iter().map(|(_, row)| bytes_of(row)).sum::<usize>();
+            *n_running -= usize::from(of_key.running.is_some());
+        })
+    }
+
+    fn note_touched(&mut self, keys: &[u64]) {
+        self.partitions.note_all_touched(keys);
     }
 }
 

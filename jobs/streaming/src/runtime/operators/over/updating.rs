@@ -6,9 +6,10 @@ use super::{Evaluation, Spec};
 use crate::runtime::operators::changes;
 use crate::runtime::operators::encoding::{Encoding, ROW_OVERHEAD_BYTES, RowBytes};
 use crate::runtime::operators::partitions::{Partition, Partitions};
-use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema};
+use crate::runtime::operators::stateful::{Forgets, Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema};
 use crate::runtime::operators::touched::Selection;
 use crate::runtime::operators::window::BATCH_ROWS;
+use crate::state::hashes::Hashes;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, new_null_array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion::error::Result;
@@ -182,6 +183,20 @@ impl Stateful for Updating {
 
     fn timing(&self) -> Timing {
         Timing::NONE
+    }
+}
+
+impl Forgets for Updating {
+    fn forget(&mut self, keys: &Hashes) -> Result<()> {
+        let rows_bytes = &mut self.rows_bytes;
+        self.partitions.forget(keys, |of_key| {
+            *rows_bytes -= of_key.rows.keys().map(|row| row_bytes(row)).sum::<usize>();
+            *rows_bytes -= of_key.said.iter().map(|(_, result)| said_bytes(result)).sum::<usize>();
+        })
+    }
+
+    fn note_touched(&mut self, keys: &[u64]) {
+        self.partitions.note_all_touched(keys);
     }
 }
 

@@ -85,9 +85,11 @@ impl Log {
 
     pub fn advance(&mut self, watermark_us: i64) {
         self.watermark_us = Some(watermark_us);
-        match self.steps.last_mut() {
-            // Nothing came in between, so nothing is seen of the earlier one.
-            Some(Step::Advance(last)) => *last = watermark_us,
+        match self.steps.as_mut_slice() {
+            // Nothing came in between, so nothing is seen of the earlier one; but the first one after rows may be what dates
+            // them.
+            [.., Step::Advance(_), Step::Advance(last)] => *last = watermark_us,
+            [.., Step::Advance(last)] if self.is_timeless => *last = watermark_us,
             _ => self.steps.push(Step::Advance(watermark_us)),
         }
     }

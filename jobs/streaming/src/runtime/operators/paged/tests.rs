@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+mod living;
 mod rows;
 
 const TABLES: &str = "
@@ -27,6 +28,9 @@ CREATE TABLE versions (
 ) WITH (connector = 'datagen');
 CREATE TABLE kept (k BIGINT, n BIGINT, PRIMARY KEY (n) NOT ENFORCED);
 CREATE TABLE told (k BIGINT PRIMARY KEY, v BIGINT) WITH (connector = 'files', path = 'told', changelog = 'debezium');
+CREATE TABLE told_at (k BIGINT PRIMARY KEY, v BIGINT, ts TIMESTAMP, WATERMARK FOR ts AS ts) WITH (
+  connector = 'files', path = 'told', changelog = 'debezium'
+);
 ";
 
 /// Many rows of few keys; at `Settled` everything must have been said.

@@ -8,6 +8,7 @@ use super::open::{Asked, Open};
 use crate::runtime::operators::changes;
 use crate::runtime::operators::encoding::{Encoding, RowBytes};
 use crate::runtime::operators::stateful::{Output, Table, expect_schema};
+use crate::runtime::operators::touched::Selection;
 use crate::runtime::operators::window::BATCH_ROWS;
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Schema, SchemaRef, TimestampMicrosecondType};
@@ -34,8 +35,8 @@ impl Answers {
         Ok(Self { rows, n_keys, stored })
     }
 
-    pub fn save(&self, open: &Open) -> Result<Table> {
-        let rows: Vec<&[u8]> = open.answers().map(|row| &**row).collect();
+    pub fn save(&self, open: &Open, selection: Option<&Selection>) -> Result<Table> {
+        let rows: Vec<&[u8]> = open.answers(selection).map(|row| &**row).collect();
         let keys: Vec<usize> = (0..self.n_keys).collect();
         let batches = match rows.is_empty() {
             true => Vec::new(),
@@ -44,7 +45,7 @@ impl Answers {
         Ok(Table { name: TABLE, schema: Arc::clone(&self.stored), batches })
     }
 
-    /// Gives their answers back to the sessions that were restored before.
+    /// Gives their answers back to the sessions that were restored before; those of sessions that went are left out.
     pub fn load(&self, rows: Option<RecordBatch>, keys: Option<&Encoding>, open: &mut Open) -> Result<()> {
         let Some(rows) = rows else { return Ok(()) };
         expect_schema(&rows, &self.stored)?;

@@ -48,7 +48,7 @@ struct OfKey {
     sessions: Vec<Session>,
     /// Of the key; known once it was in a snapshot.
     hash: u64,
-    /// Whether a row has come since the last snapshot.
+    /// Whether a row has come, or an answer was given, since the last snapshot.
     touched: bool,
     /// When the key is looked at next: not after the end of any of its sessions.
     check_us: i64,
@@ -77,6 +77,8 @@ struct Answers {
     /// The keys with answers that are no longer right.
     touched: BTreeSet<RowBytes>,
     said_bytes: usize,
+    /// The hashes of keys whose sessions went that a snapshot had answers of.
+    gone: Vec<u64>,
 }
 
 /// A session whose answer is asked for, or whose answers are to be taken back.
@@ -96,7 +98,8 @@ pub struct Asked {
 impl Open {
     /// `changes`: whether sessions may be answered more than once.
     pub fn new(gap_us: i64, changes: bool) -> Self {
-        let answers = Answers { watermark_us: i64::MIN, due: BTreeSet::new(), touched: BTreeSet::new(), said_bytes: 0 };
+        let (due, touched) = (BTreeSet::new(), BTreeSet::new());
+        let answers = Answers { watermark_us: i64::MIN, due, touched, said_bytes: 0, gone: Vec::new() };
         Self {
             answers: changes.then_some(answers),
             gap_us,
@@ -237,6 +240,7 @@ impl Open {
             let Some(of_key) = self.by_key.get_mut(&key) else { continue };
             for (at, session) in of_key.sessions.iter_mut().enumerate().filter(|(_, session)| session.dirty) {
                 session.dirty = false;
+                of_key.touched = true;
                 let before = std::mem::take(&mut session.said);
                 answers.said_bytes -= before.iter().map(|row| row.len() + ROW_OVERHEAD_BYTES).sum::<usize>();
                 let Session { first, last, .. } = *session;
@@ -251,7 +255,10 @@ impl Open {
 
     /// This answer is out for a session that was asked for since rows came last.
     pub fn said(&mut self, asked: &Asked, row: RowBytes) {
-        let sessions = self.by_key.get_mut(&asked.key).map(|of_key| &mut of_key.sessions);
+        let sessions = self.by_key.get_mut(&asked.key).map(|of_key| {
+            of_key.touched = true;
+            &mut of_key.sessions
+        });
         if let (Some(answers), Some(session)) = (&mut self.answers, sessions.and_then(|all| all.get_mut(asked.at))) {
             answers.said_bytes += row.len() + ROW_OVERHEAD_BYTES;
             session.said.push(row);
@@ -280,9 +287,15 @@ impl Open {
         }
     }
 
-    /// All answers that are out.
-    pub fn answers(&self) -> impl Iterator<Item = &RowBytes> {
-        self.by_key.values().flat_map(|of_key| of_key.sessions.iter().flat_map(|session| &session.said))
+    /// The answers that are out, of the selected keys. No key is touched.
+    pub fn answers<'a>(&'a self, selection: Option<&'a Selection>) -> impl Iterator<Item = &'a RowBytes> {
+        let of_keys = self.by_key.values().filter(move |of_key| selects(selection, of_key.hash));
+        of_keys.flat_map(|of_key| of_key.sessions.iter().flat_map(|session| &session.said))
+    }
+
+    /// The hashes of keys whose sessions went since it was asked last, of which a snapshot had answers.
+    pub fn take_gone(&mut self) -> Vec<u64> {
+        self.answers.as_mut().map_or_else(Vec::new, |answers| std::mem::take(&mut answers.gone))
     }
 
     /// Takes out the sessions that end at or before the watermark, in the order of their ends.
@@ -297,6 +310,8 @@ impl Open {
                 self.n_sessions -= 1;
                 if let Some(answers) = &mut self.answers {
                     answers.said_bytes -= session.said.iter().map(|row| row.len() + ROW_OVERHEAD_BYTES).sum::<usize>();
+                    // Without a hash no snapshot has had the key.
+                    answers.gone.extend((!session.said.is_empty() && of_key.hash != 0).then_some(of_key.hash));
                 }
                 closed.push(Closed { key: RowBytes::clone(&key), session });
             }

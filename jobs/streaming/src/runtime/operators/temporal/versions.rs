@@ -7,6 +7,9 @@
 use super::bytes_of;
 use crate::runtime::operators::encoding::RowBytes;
 use crate::runtime::operators::partitions::{Partition, Partitions};
+use crate::runtime::operators::stateful::Scope;
+use crate::runtime::operators::touched::Selection;
+use crate::state::hashes::Hashes;
 use arrow::array::ArrayRef;
 use arrow::datatypes::Schema;
 use datafusion::error::Result;
@@ -107,10 +110,33 @@ impl Versions {
         self.bytes -= bytes;
     }
 
-    pub fn all(&mut self) -> impl Iterator<Item = &RowBytes> {
-        // Which keys were touched is of no interest where all are given.
+    /// Forgets all versions of these keys, told by hash.
+    pub fn forget(&mut self, keys: &Hashes) -> Result<()> {
+        let (n_versions, bytes) = (&mut self.n_versions, &mut self.bytes);
+        self.keys.forget(keys, |of_key| {
+            *n_versions -= of_key.versions.len();
+            *bytes -= of_key.versions.iter().map(|(_, row)| bytes_of(row)).sum::<usize>();
+        })
+    }
+
+    /// Keys count as touched in the next snapshot, told by hash.
+    pub fn note_touched(&mut self, hashes: impl IntoIterator<Item = u64>) {
+        hashes.into_iter().for_each(|hash| self.keys.note_touched(hash));
+    }
+
+    /// What a snapshot of this scope selects; `n_others`: rows that are not held here.
+    pub fn take_touched(&mut self, scope: Scope, n_others: usize) -> Option<Selection> {
+        self.keys.take_touched(scope, n_others)
+    }
+
+    /// The versions are as files say.
+    pub fn forget_touched(&mut self) {
         self.keys.forget_touched();
-        self.keys.selected(None).flat_map(|of_key| of_key.versions.iter().map(|(_, row)| row))
+    }
+
+    /// The versions of the selected keys.
+    pub fn selected<'a>(&'a self, selection: Option<&'a Selection>) -> impl Iterator<Item = &'a RowBytes> {
+        self.keys.selected(selection).flat_map(|of_key| of_key.versions.iter().map(|(_, row)| row))
     }
 
     pub fn memory_bytes(&self) -> usize {

@@ -23,7 +23,7 @@ impl Partition for All {
 impl All {
     /// Gives by how many bytes this has grown.
     pub fn change(&mut self, row: &[u8], weight: i64) -> isize {
-        let bytes = (row.len() + ROW_OVERHEAD_BYTES + size_of::<(RowBytes, i64)>()) as isize;
+        let bytes = bytes_of(row) as isize;
         match self.rows.get_mut(row) {
             Some(count) => {
                 *count += weight;
@@ -75,8 +75,17 @@ impl All {
         }
     }
 
+    /// What the rows take.
+    pub fn bytes(&self) -> usize {
+        self.rows.keys().map(|row| bytes_of(row)).sum()
+    }
+
     /// Rows and how often they are there.
     pub fn rows(&self) -> impl Iterator<Item = (&[u8], i64)> {
         self.rows.iter().map(|(row, count)| (&**row, *count))
     }
+}
+
+fn bytes_of(row: &[u8]) -> usize {
+    row.len() + ROW_OVERHEAD_BYTES + size_of::<(RowBytes, i64)>()
 }

@@ -70,6 +70,11 @@ impl Best {
         }
     }
 
+    /// What the rows take.
+    pub fn bytes(&self) -> usize {
+        self.entries.iter().map(|entry| bytes_of(&entry.row).unsigned_abs()).sum()
+    }
+
     /// Rows and how often they are there.
     pub fn rows(&self) -> impl Iterator<Item = (&[u8], i64)> {
         self.entries.iter().map(|entry| (&*entry.row, 1))

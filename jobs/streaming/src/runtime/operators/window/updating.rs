@@ -5,6 +5,9 @@
 //! watermark passes its end, then what is there; after that, with each flush, the difference that late rows make. It goes
 //! when the watermark has passed its end by the allowed lateness.
 //!
+//! Snapshots: a key is touched when a row comes for it. A window goes only because event time passes: its rows say until when
+//! they count.
+//!
 //! Invariant: what is said in sum depends on the rows and the watermarks alone, not on how rows were cut into batches, on
 //! flushes, on the number of slices, or on a checkpoint and restore in between. Without lateness every row that is said
 //! has weight one.
@@ -14,6 +17,8 @@ use super::shape::{Shape, TIME_LIMIT_US};
 use crate::dataflow::Window;
 use crate::runtime::operators::group_aggregate::{self, GroupAggregate};
 use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, Timing};
+use crate::runtime::operators::touched::Selection;
+use crate::state::chain::{UNTIL, with_until};
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
@@ -51,6 +56,8 @@ pub struct UpdatingWindows {
     watermark_us: i64,
     /// Rows that came for windows that had been answered, since the last flush.
     n_pending: usize,
+    /// The state is from files with other columns, to which nothing can be added.
+    written_otherwise: bool,
 }
 
 impl UpdatingWindows {
@@ -65,7 +72,7 @@ impl UpdatingWindows {
         let of_window = Schema::new(fields.map(|(_, field)| Arc::clone(field)).collect::<Vec<_>>());
         let windows = BTreeMap::new();
         let of_window = Arc::new(of_window);
-        Ok(Self { spec, shape, of_window, windows, watermark_us: i64::MIN, n_pending: 0 })
+        Ok(Self { spec, shape, of_window, windows, watermark_us: i64::MIN, n_pending: 0, written_otherwise: false })
     }
 
     /// Windows that end at or before this take no more rows.
@@ -86,6 +93,7 @@ impl UpdatingWindows {
             output: Arc::clone(&self.of_window),
             // A window without rows has no answer.
             owns_empty_key: false,
+            said_later: true,
         })
     }
 
@@ -176,22 +184,30 @@ impl Stateful for UpdatingWindows {
         }
     }
 
-    /// The tables of all windows' groups, with the windows' bounds behind the hash; all of them each time.
-    fn snapshot(&mut self, _: Scope) -> Result<Snapshot> {
+    /// The tables of all windows' groups, with the time at which a window goes and its bounds behind the hash.
+    fn snapshot(&mut self, scope: Scope) -> Result<Snapshot> {
+        let (mut touched, mut n_groups) = (Vec::new(), 0);
+        let mut more = std::mem::take(&mut self.written_otherwise);
+        for groups in self.windows.values_mut() {
+            n_groups += groups.n_groups();
+            more |= groups.take_touched(&mut touched);
+        }
+        let selection = Selection::new(if more { Scope::All } else { scope }, touched, n_groups);
         let mut tables: BTreeMap<&'static str, Table> = BTreeMap::new();
-        for ((end, start), groups) in &mut self.windows {
-            for Table { name, schema, batches } in groups.snapshot(Scope::All)?.tables {
-                let schema = with_bounds(&schema);
+        for ((end, start), groups) in &self.windows {
+            let until = end.saturating_add(self.spec.lateness_us);
+            for Table { name, schema, batches } in groups.save(selection.as_ref())? {
+                let schema = with_until(&with_bounds(&schema));
                 let all = tables.entry(name).or_insert_with(|| Table { name, schema, batches: Vec::new() });
                 for batch in batches {
-                    let bound = |time: i64| -> ArrayRef { Arc::new(Int64Array::from(vec![time; batch.num_rows()])) };
+                    let time = |time: i64| -> ArrayRef { Arc::new(Int64Array::from(vec![time; batch.num_rows()])) };
                     let mut columns = batch.columns().to_vec();
-                    columns.splice(1..1, [bound(*start), bound(*end)]);
+                    columns.splice(1..1, [time(until), time(*start), time(*end)]);
                     all.batches.push(RecordBatch::try_new(Arc::clone(&all.schema), columns)?);
                 }
             }
         }
-        Ok(Snapshot { touched: None, tables: tables.into_values().collect() })
+        Ok(Snapshot { touched: selection.map(Selection::into_sorted), tables: tables.into_values().collect() })
     }
 
     fn restore(&mut self, watermark_us: i64, tables: BTreeMap<String, RecordBatch>) -> Result<()> {
@@ -199,27 +215,32 @@ impl Stateful for UpdatingWindows {
         let mut by_window: BTreeMap<(i64, i64), BTreeMap<String, RecordBatch>> = BTreeMap::new();
         for (name, rows) in tables {
             let schema = rows.schema();
-            let names: Vec<&str> = schema.fields().iter().skip(1).take(2).map(|field| field.name().as_str()).collect();
-            let types = schema.fields().iter().skip(1).take(2).all(|field| *field.data_type() == DataType::Int64);
+            // An earlier version did not say when a window goes.
+            let says_until = schema.fields().get(1).is_some_and(|field| field.name() == UNTIL);
+            self.written_otherwise |= !says_until;
+            let at = 1 + usize::from(says_until);
+            let names: Vec<&str> = schema.fields().iter().skip(at).take(2).map(|field| field.name().as_str()).collect();
+            let types = schema.fields().iter().skip(at).take(2).all(|field| *field.data_type() == DataType::Int64);
             if names != BOUNDS || !types {
                 return Err(DataFusionError::Execution(format!(
                     "the state has columns {schema}, without the bounds of windows; start without this checkpoint"
                 )));
             }
             let (starts, ends) =
-                (rows.column(1).as_primitive::<Int64Type>(), rows.column(2).as_primitive::<Int64Type>());
+                (rows.column(at).as_primitive::<Int64Type>(), rows.column(at + 1).as_primitive::<Int64Type>());
             let mut of_window: BTreeMap<(i64, i64), Vec<u32>> = BTreeMap::new();
             for (row, (start, end)) in starts.values().iter().zip(ends.values()).enumerate() {
                 of_window.entry((*start, *end)).or_default().push(row as u32);
             }
-            let columns: Vec<usize> = (0..rows.num_columns()).filter(|at| !(1..3).contains(at)).collect();
+            let columns: Vec<usize> = (0..rows.num_columns()).filter(|column| !(1..at + 2).contains(column)).collect();
             let rows = rows.project(&columns)?;
             for (window, of) in of_window {
                 let own = take_record_batch(&rows, &UInt32Array::from(of))?;
                 by_window.entry(window).or_default().insert(name.clone(), own);
             }
         }
-        for ((start, end), tables) in by_window {
+        let settled_us = self.settled_us();
+        for ((start, end), tables) in by_window.into_iter().filter(|((_, end), _)| *end > settled_us) {
             let groups = self.window(start, end)?;
             groups.restore(watermark_us, tables)?;
             if end > watermark_us {

@@ -181,7 +181,16 @@ fn what_a_sum_of_floats_cannot_show_outlives_a_restore() {
         let (aggregates, filters): (Vec<_>, Vec<_>) = std::mem::take(&mut calls.all).into_iter().unzip();
         let output = Arc::clone(&input);
         let (input, keys) = (Arc::clone(&input), vec![0]);
-        GroupAggregate::new(Spec { keys, aggregates, filters, input, changes: true, output, owns_empty_key: true })
+        GroupAggregate::new(Spec {
+            keys,
+            aggregates,
+            filters,
+            input,
+            changes: true,
+            output,
+            owns_empty_key: true,
+            said_later: false,
+        })
     };
     let all = [(1.0, 1), (1e20, 1), (f64::NAN, 1), (f64::MAX, 1), (f64::MAX, 1), (f64::NEG_INFINITY, 1)];
     let mut out = Output::default();
