@@ -14,6 +14,7 @@
 //! count of batches only; the planner sends a key to one slice.
 
 mod cells;
+mod duration;
 mod held;
 mod lookup;
 mod rows;
@@ -23,6 +24,8 @@ mod settings;
 mod sink;
 mod source;
 mod types;
+mod values;
+mod writes;
 
 use crate::api::{
     Connector, Context, Delivery, Lookup, OptionInfo, Result, Sink, SourceReader, SplitStart, TableDef, Takes,

@@ -1,22 +1,34 @@
-//! How records become rows and rows become records: JSON, CSV and raw bytes, columnar from end to end.
+//! How records become rows and rows become records: JSON, CSV, Avro, Protobuf and raw bytes, columnar from end to end.
 //!
 //! Invariant: a record that does not decode is set aside with its position, its bytes and the reason; it never takes a
 //! neighbour with it and never disappears.
 //! Invariant: batches hold exactly the wanted columns in their order, bound by written case; what a record has beyond
 //! them is ignored and what it lacks is null. Where records are changes, a last column holds their weights.
 
+mod avro;
+mod binary;
+mod binary_encode;
+mod cells;
+mod column;
 mod csv;
 mod encode;
 mod envelope;
+mod framing;
 mod json;
 mod plain_key;
+mod protobuf;
 mod raw;
 mod records;
+mod schema_registry;
+mod schemas;
 mod split;
 pub(crate) mod timestamp;
 mod upserts;
+mod wire;
 
+pub use binary_encode::{BinaryEncoder, Encoded, header_name};
 pub use encode::Encoder;
+pub use schemas::{ALL as SCHEMA_OPTIONS, Part, beside};
 pub use split::{LineSplitter, Lines};
 
 use crate::{OptionInfo, Options, TableDef};
@@ -33,6 +45,13 @@ pub const FORMAT: OptionInfo = OptionInfo {
     default: Some("json"),
     required: false,
     doc: "how a record is written",
+};
+/// Of records in a topic, each of which stands by itself.
+pub const STREAM_FORMAT: OptionInfo = OptionInfo {
+    kind: "json|csv|raw|avro|protobuf",
+    doc: "how a record's value is written; avro and protobuf by the schemas of schema.registry.url, by one that the table \
+          gives, or by one that its columns make",
+    ..FORMAT
 };
 pub const JSON_TIMESTAMP_FORMAT: OptionInfo = OptionInfo {
     name: "json.timestamp_format",
@@ -59,11 +78,12 @@ pub const CSV_HEADER: OptionInfo = OptionInfo {
 /// How the keys of records are written, where a record without a value is told by its key.
 pub const KEY_FORMAT: OptionInfo = OptionInfo {
     name: "key.format",
-    kind: "plain|json",
+    kind: "plain|json|avro|protobuf",
     default: None,
     required: false,
-    doc: "source, changelog = 'upsert': how a record's key is written: plain, the text of a key of one column, or json, an \
-          object; default plain for one column, and the table's format for several",
+    doc: "how a record's key is written: plain, the text of a key of one column; avro or protobuf, a record of the key's \
+          columns; json, an object, for a source with changelog = 'upsert' only; default plain for one column, and the \
+          table's format for several",
 };
 
 /// How the records of a table are written.
@@ -72,14 +92,37 @@ pub enum Format {
     Json,
     Csv,
     Raw,
+    /// In topics only, as the next.
+    Avro,
+    Protobuf,
 }
 
 impl Format {
     pub fn of(table: &TableDef) -> Result<Self, Diagnostic> {
-        Ok(match Options::new(table).one_of(FORMAT.name, &["json", "csv", "raw"])? {
+        let all = ["json", "csv", "raw", "avro", "protobuf"];
+        let known = if table.connector() == "kafka" { &all[..] } else { &all[..3] };
+        Ok(match Options::new(table).one_of(FORMAT.name, known)? {
             Some("csv") => Self::Csv,
             Some("raw") => Self::Raw,
+            Some("avro") => Self::Avro,
+            Some("protobuf") => Self::Protobuf,
             _ => Self::Json,
+        })
+    }
+
+    /// Whether records are by a schema.
+    pub fn is_binary(self) -> bool {
+        matches!(self, Self::Avro | Self::Protobuf)
+    }
+
+    /// How the keys of a table's records are written, if not as text: of so many columns.
+    pub fn of_keys(table: &TableDef, n_columns: usize) -> Result<Option<Self>, Diagnostic> {
+        let format = Self::of(table)?;
+        Ok(match Options::new(table).one_of(KEY_FORMAT.name, &["plain", "json", "avro", "protobuf"])? {
+            Some("avro") => Some(Self::Avro),
+            Some("protobuf") => Some(Self::Protobuf),
+            None if n_columns > 1 && format.is_binary() => Some(format),
+            _ => None,
         })
     }
 }
@@ -91,8 +134,11 @@ pub fn check(table: &TableDef) -> Vec<Diagnostic> {
     wrong.extend(TimestampForm::of(table).err());
     wrong.extend(csv::delimiter(table).err());
     wrong.extend(Options::new(table).bool(CSV_HEADER.name).err());
-    if wrong.is_empty() {
-        wrong.extend(Decoder::new(table.schema.clone(), table).err());
+    if let Ok(format) = Format::of(table) {
+        wrong.extend(schemas::check(table, format));
+        if wrong.is_empty() && (!format.is_binary() || schemas::is_at_hand(table)) {
+            wrong.extend(Decoder::new(table.schema.clone(), table).err());
+        }
     }
     wrong
 }
@@ -138,14 +184,28 @@ impl Decoder {
     }
 
     pub fn push(&mut self, record: &[u8], position: u64) {
-        self.records.push(record, position);
+        self.records.push(&[], record, position);
     }
 
-    /// A record with a key and without a value, where records are upserts.
-    pub fn push_removal(&mut self, key: &[u8], position: u64) {
+    /// A record whose schema a header names, see [`header_name`]: as if that stood before it, as it then does where the
+    /// record is a bad one.
+    pub fn push_headed(&mut self, header: &[u8], record: &[u8], position: u64) {
+        self.records.push(header, record, position);
+    }
+
+    /// A record with a key and without a value, where records are upserts; the header is as in
+    /// [`Decoder::push_headed`], or empty.
+    pub fn push_removal(&mut self, header: &[u8], key: &[u8], position: u64) {
         if let Some(upserts) = &mut self.upserts {
-            upserts.removals.push(key, position);
+            upserts.removals.push(header, key, position);
         }
+    }
+
+    /// Asks for the schemas that records name and that are not known yet. On an error nothing is lost: the records stay,
+    /// and the call may be made again.
+    pub fn prepare(&mut self) -> crate::Result<()> {
+        self.engine.prepare(&self.records)?;
+        self.upserts.as_mut().map_or(Ok(()), Upserts::prepare)
     }
 
     /// Records pushed since the last flush, good and bad.
@@ -162,7 +222,7 @@ impl Decoder {
         self.records.bytes().len()
     }
 
-    /// The good records as one batch, in order, and the bad ones, in order.
+    /// The good records as one batch, in order, and the bad ones, in order. Records that may name schemas were prepared.
     pub fn flush(&mut self) -> (RecordBatch, Vec<Rejected>) {
         let decoded = records::decode_all(&self.records, self.engine.as_mut());
         let decoded = match &mut self.upserts {
@@ -177,6 +237,9 @@ impl Decoder {
 /// What reads the values of a table's records.
 fn engine(schema: SchemaRef, table: &TableDef, names: &[String]) -> Result<Box<dyn Engine>, Diagnostic> {
     Ok(match Format::of(table)? {
+        format @ (Format::Avro | Format::Protobuf) => {
+            return schemas::engine(format, Part::Value, schema, table.schema.fields(), table);
+        }
         Format::Json => json::engine(schema, TimestampForm::of(table)?)?,
         Format::Csv => Box::new(csv::CsvEngine::new(schema, csv::delimiter(table)?, names)?),
         Format::Raw => Box::new(raw::RawEngine::new(schema, table)?),
@@ -196,7 +259,18 @@ pub(crate) fn is_text(kind: &DataType) -> bool {
 
 /// Whether records can be read by fewer fields than they have, also within structs.
 pub fn reads_fields(table: &TableDef) -> bool {
-    table.option(FORMAT.name).is_none_or(|format| format == "json")
+    let has = |info: OptionInfo| table.option(info.name).is_some();
+    match Format::of(table) {
+        Ok(Format::Json) => true,
+        // A schema that the columns make is another with fewer fields.
+        Ok(Format::Avro) => {
+            [schemas::REGISTRY_URL, schemas::AVRO_SCHEMA, schemas::AVRO_SCHEMA_FILE].into_iter().any(has)
+        }
+        Ok(Format::Protobuf) => {
+            [schemas::REGISTRY_URL, schemas::PROTOBUF_SCHEMA, schemas::PROTOBUF_SCHEMA_FILE].into_iter().any(has)
+        }
+        Ok(Format::Csv | Format::Raw) | Err(_) => false,
+    }
 }
 
 #[cfg(test)]

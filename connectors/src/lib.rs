@@ -8,6 +8,7 @@ mod api;
 mod blackhole;
 mod cassandra;
 mod changes;
+pub mod failpoint;
 mod files;
 pub mod formats;
 pub mod generators;
@@ -15,6 +16,7 @@ mod kafka;
 mod kept;
 mod options;
 mod registry;
+pub mod secrets;
 mod stdout;
 mod table;
 #[cfg(test)]

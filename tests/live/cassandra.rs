@@ -13,9 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-const KEYSPACE: &str = "smack_live";
+pub const KEYSPACE: &str = "smack_live";
 
-fn options<'a>(points: &'a str, name: &'a str) -> Vec<(&'a str, &'a str)> {
+pub fn options<'a>(points: &'a str, name: &'a str) -> Vec<(&'a str, &'a str)> {
     vec![
         ("connector", "cassandra"),
         ("contact_points", points),
@@ -26,7 +26,7 @@ fn options<'a>(points: &'a str, name: &'a str) -> Vec<(&'a str, &'a str)> {
     ]
 }
 
-fn features(name: &str) -> TableDef {
+pub fn features(name: &str) -> TableDef {
     let points = address("SMACK_CASSANDRA");
     table("features", &[("user", DataType::Utf8), ("n", DataType::Int64)], 1, &options(&points, name))
 }
@@ -38,10 +38,10 @@ fn rows(pairs: &[(&str, i64)]) -> RecordBatch {
 }
 
 fn claimed(claimed_us: i64) -> Context {
-    Context { claimed_us, ..context(0) }
+    Context { claimed_us, begun_us: claimed_us, ..context(0) }
 }
 
-fn sink(table: &TableDef, context: &Context) -> Box<dyn Sink> {
+pub fn sink(table: &TableDef, context: &Context) -> Box<dyn Sink> {
     connector("cassandra").open_sink(table, context).expect("a sink")
 }
 

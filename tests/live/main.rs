@@ -5,9 +5,14 @@
 //! Without addresses every test fails: a live test that was left out must not look like one that passed.
 
 mod cassandra;
+mod cassandra_nested;
+mod kafka_brokers;
 mod kafka_changelog;
 mod kafka_exactly_once;
+mod kafka_secure;
 mod kafka_source;
+mod kafka_topics;
 mod lookups;
+mod schemas;
 mod standstill;
 mod support;

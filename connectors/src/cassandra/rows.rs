@@ -2,14 +2,17 @@
 //!
 //! Invariant: a value that the column cannot hold without loss is an error that names column and value, never a null.
 
+use super::duration::Duration;
+use super::values::item;
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int8Array,
-    Int16Array, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray, Time64NanosecondArray,
-    TimestampMillisecondArray,
+    Int16Array, Int32Array, Int64Array, ListArray, MapArray, RecordBatch, RecordBatchOptions, StringArray, StructArray,
+    Time64NanosecondArray, TimestampMillisecondArray,
 };
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, SchemaRef};
-use scylla::value::{CqlDecimal, CqlValue, Row};
+use arrow::datatypes::{DataType, Field, Fields, SchemaRef};
+use scylla::value::{CqlDecimal, CqlDuration, CqlValue, Row};
 use std::sync::Arc;
 
 type Cells = Vec<Option<CqlValue>>;
@@ -75,23 +78,118 @@ pub fn column(field: &Field, cells: Cells) -> Result<ArrayRef, String> {
             })?;
             Arc::new(BinaryArray::from_iter(blobs))
         }
-        other => return Err(format!("column '{}': no CQL type is {other}", field.name())),
+        DataType::Struct(fields) => structure(field, fields, cells)?,
+        DataType::Map(entries, ordered) => map(field, entries, *ordered, cells)?,
+        other => match item(other) {
+            Some(item) => list(field, item, cells)?,
+            None => return Err(format!("column '{}': no CQL type is {other}", field.name())),
+        },
     };
     cast(&array, field.data_type()).map_err(|why| format!("column '{}': {why}", field.name()))
 }
 
-fn all<T>(field: &Field, cells: Cells, read: impl Fn(&CqlValue) -> Option<T>) -> Result<Vec<Option<T>>, String> {
-    let one = |cell: CqlValue| {
-        // Thrift's heritage: an empty value of any type, which is no value.
-        if cell == CqlValue::Empty {
-            return Ok(None);
+/// Where the values of each row begin, and which rows have none.
+#[derive(Default)]
+struct Lengths {
+    lengths: Vec<usize>,
+    valid: Vec<bool>,
+}
+
+impl Lengths {
+    fn push(&mut self, length: Option<usize>) {
+        self.lengths.push(length.unwrap_or(0));
+        self.valid.push(length.is_some());
+    }
+
+    fn buffers(self) -> (OffsetBuffer<i32>, NullBuffer) {
+        (OffsetBuffer::from_lengths(self.lengths), NullBuffer::from(self.valid))
+    }
+}
+
+fn unfit(field: &Field, cell: &CqlValue) -> String {
+    format!("column '{}': {cell:?} is not a {}", field.name(), field.data_type())
+}
+
+/// A null, or Thrift's heritage: an empty value of any type, which is no value.
+fn there(cell: Option<CqlValue>) -> Option<CqlValue> {
+    cell.filter(|cell| *cell != CqlValue::Empty)
+}
+
+fn list(field: &Field, item: &Arc<Field>, cells: Cells) -> Result<ArrayRef, String> {
+    let (mut lengths, mut items) = (Lengths::default(), Vec::new());
+    for cell in cells {
+        match there(cell) {
+            None => lengths.push(None),
+            Some(CqlValue::List(values) | CqlValue::Set(values) | CqlValue::Vector(values)) => {
+                lengths.push(Some(values.len()));
+                items.extend(values.into_iter().map(Some));
+            }
+            Some(cell) => return Err(unfit(field, &cell)),
         }
-        match read(&cell) {
-            Some(value) => Ok(Some(value)),
-            None => Err(format!("column '{}': {cell:?} is not a {}", field.name(), field.data_type())),
-        }
+    }
+    let (offsets, valid) = lengths.buffers();
+    let items = column(item, items)?;
+    let array = ListArray::try_new(Arc::clone(item), offsets, items, Some(valid)).map_err(|why| why.to_string())?;
+    Ok(Arc::new(array))
+}
+
+fn map(field: &Field, entries: &Arc<Field>, ordered: bool, cells: Cells) -> Result<ArrayRef, String> {
+    let DataType::Struct(pair) = entries.data_type() else {
+        return Err(format!("column '{}': no CQL type is {}", field.name(), field.data_type()));
     };
-    cells.into_iter().map(|cell| cell.map_or(Ok(None), one)).collect()
+    let (mut lengths, mut keys, mut values) = (Lengths::default(), Vec::new(), Vec::new());
+    for cell in cells {
+        match there(cell) {
+            None => lengths.push(None),
+            Some(CqlValue::Map(pairs)) => {
+                lengths.push(Some(pairs.len()));
+                for (key, value) in pairs {
+                    keys.push(Some(key));
+                    values.push(Some(value));
+                }
+            }
+            Some(cell) => return Err(unfit(field, &cell)),
+        }
+    }
+    let (offsets, valid) = lengths.buffers();
+    let columns = vec![column(&pair[0], keys)?, column(&pair[1], values)?];
+    let inner = StructArray::try_new(pair.clone(), columns, None).map_err(|why| why.to_string())?;
+    let array = MapArray::try_new(Arc::clone(entries), offsets, inner, Some(valid), ordered);
+    Ok(Arc::new(array.map_err(|why| why.to_string())?))
+}
+
+/// Of a user-defined type by name, of a tuple by place. A field that the server's value lacks was added to its type later.
+fn structure(field: &Field, fields: &Fields, cells: Cells) -> Result<ArrayRef, String> {
+    let n_rows = cells.len();
+    let mut columns: Vec<Cells> = fields.iter().map(|_| Vec::with_capacity(n_rows)).collect();
+    let mut valid = Vec::with_capacity(n_rows);
+    for cell in cells {
+        let cell = there(cell);
+        valid.push(cell.is_some());
+        match cell {
+            None => columns.iter_mut().for_each(|column| column.push(None)),
+            Some(CqlValue::UserDefinedType { fields: mut found, .. }) => {
+                for (field, column) in fields.iter().zip(&mut columns) {
+                    let at = found.iter().position(|(name, _)| name == field.name());
+                    column.push(at.and_then(|at| found.swap_remove(at).1));
+                }
+            }
+            Some(CqlValue::Tuple(values)) => {
+                let mut values = values.into_iter();
+                columns.iter_mut().for_each(|column| column.push(values.next().flatten()));
+            }
+            Some(cell) => return Err(unfit(field, &cell)),
+        }
+    }
+    let arrays = fields.iter().zip(columns).map(|(field, cells)| column(field, cells));
+    let arrays = arrays.collect::<Result<Vec<ArrayRef>, String>>()?;
+    let array = StructArray::try_new_with_length(fields.clone(), arrays, Some(NullBuffer::from(valid)), n_rows);
+    Ok(Arc::new(array.map_err(|why| why.to_string())?))
+}
+
+fn all<T>(field: &Field, cells: Cells, read: impl Fn(&CqlValue) -> Option<T>) -> Result<Vec<Option<T>>, String> {
+    let one = |cell: CqlValue| read(&cell).map(Some).ok_or_else(|| unfit(field, &cell));
+    cells.into_iter().map(|cell| there(cell).map_or(Ok(None), one)).collect()
 }
 
 fn text(cell: &CqlValue) -> Option<String> {
@@ -100,6 +198,9 @@ fn text(cell: &CqlValue) -> Option<String> {
         CqlValue::Uuid(uuid) => Some(uuid.to_string()),
         CqlValue::Timeuuid(uuid) => Some(uuid::Uuid::from_bytes(*uuid.as_bytes()).to_string()),
         CqlValue::Inet(address) => Some(address.to_string()),
+        CqlValue::Duration(CqlDuration { months, days, nanoseconds }) => {
+            Some(Duration { months: *months, days: *days, nanoseconds: *nanoseconds }.to_string())
+        }
         _ => None,
     }
 }

@@ -7,6 +7,7 @@ use super::session::change_schema;
 use super::settings::{Settings, quoted};
 use super::types;
 use crate::api::{Context, Error, Result, TableDef};
+use arrow::datatypes::DataType;
 use jobs::Diagnostic;
 use scylla::client::session::Session;
 use scylla::cluster::metadata::{ColumnKind, Table};
@@ -17,7 +18,7 @@ const CREATED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Columns that no Cassandra table can hold.
 pub fn check(table: &TableDef) -> Vec<Diagnostic> {
-    let unfit = table.schema.fields().iter().filter(|field| types::created_as(field.data_type()).is_none());
+    let unfit = table.schema.fields().iter().filter(|field| !types::holds(field.data_type()));
     unfit
         .map(|field| {
             Diagnostic::new(format!(
@@ -26,7 +27,7 @@ pub fn check(table: &TableDef) -> Vec<Diagnostic> {
                 table.name,
                 types::sql_name(field.data_type())
             ))
-            .help("cast it to one of BOOLEAN, the integer types, REAL, DOUBLE, DECIMAL, VARCHAR, VARBINARY, DATE, TIME, TIMESTAMP")
+            .help("cast it to one of BOOLEAN, the integer types, REAL, DOUBLE, DECIMAL, VARCHAR, VARBINARY, DATE, TIME, TIMESTAMP, or to an ARRAY, MAP or STRUCT of them")
         })
         .collect()
 }
@@ -47,8 +48,9 @@ pub async fn create(session: &Session, settings: &Settings, table: &TableDef, co
         change_schema(session, settings, "create the keyspace", &statement).await?;
     }
     if settings.create_table && !exists(session, settings) {
-        let statement = create_statement(settings, table)?;
-        change_schema(session, settings, "create the table", &statement).await?;
+        for statement in create_statements(settings, table)? {
+            change_schema(session, settings, "create the table", &statement).await?;
+        }
         refresh(session, settings).await?;
     }
     Ok(())
@@ -84,10 +86,13 @@ pub async fn refresh(session: &Session, settings: &Settings) -> Result<()> {
         .map_err(|why| Error::Transient(format!("{} does not tell its tables: {why}", settings.place())))
 }
 
-fn create_statement(settings: &Settings, table: &TableDef) -> Result<String> {
+/// The types that it has, each after those within it, then the table.
+fn create_statements(settings: &Settings, table: &TableDef) -> Result<Vec<String>> {
+    let mut statements = Vec::new();
     let mut columns = Vec::with_capacity(table.schema.fields().len());
     for field in table.schema.fields() {
-        let Some(kind) = types::created_as(field.data_type()) else {
+        let name = format!("{}_{}", settings.table, field.name());
+        let Some(kind) = named(settings, field.data_type(), &name, &mut statements) else {
             return Err(Error::Fatal(format!(
                 "column '{}' of table '{}' has type {}, which Cassandra cannot hold",
                 field.name(),
@@ -95,15 +100,37 @@ fn create_statement(settings: &Settings, table: &TableDef) -> Result<String> {
                 types::sql_name(field.data_type())
             )));
         };
-        columns.push(format!("{} {}", quoted(field.name()), types::native_name(&kind)));
+        columns.push(format!("{} {kind}", quoted(field.name())));
     }
     let key: Vec<String> = table.primary_key.iter().map(|at| quoted(table.schema.field(*at).name())).collect();
-    Ok(format!(
+    statements.push(format!(
         "CREATE TABLE IF NOT EXISTS {} ({}, PRIMARY KEY ({}))",
         settings.quoted_table(),
         columns.join(", "),
         key.join(", ")
-    ))
+    ));
+    Ok(statements)
+}
+
+/// A column's type; that of a structure is called after table and column, and those within it after it and their field.
+fn named(settings: &Settings, kind: &DataType, name: &str, statements: &mut Vec<String>) -> Option<String> {
+    // A list of structures within a map of structures: both are of one column.
+    let mut count = 0;
+    types::created_as(kind, &mut |fields| {
+        let name = if count == 0 { name.to_owned() } else { format!("{name}_{count}") };
+        count += 1;
+        let mut parts = Vec::with_capacity(fields.len());
+        for field in fields {
+            let inner = format!("{name}_{}", field.name());
+            let kind = named(settings, field.data_type(), &inner, statements)?;
+            let nested = types::nested(field.data_type());
+            let kind = if nested { format!("frozen<{kind}>") } else { kind };
+            parts.push(format!("{} {kind}", quoted(field.name())));
+        }
+        let full = format!("{}.{}", quoted(&settings.keyspace), quoted(&name));
+        statements.push(format!("CREATE TYPE IF NOT EXISTS {full} ({})", parts.join(", ")));
+        Some(full)
+    })
 }
 
 /// What the rest of the connector needs to know of the server's table.

@@ -1,37 +1,32 @@
 //! Upserts rows by primary key, and deletes them by it.
 //!
-//! Promises: each batch gets a write timestamp of its own, later batches and later generations larger ones, deletions and
+//! Promises: each batch gets a write timestamp of its own, later batches and later lives larger ones, deletions and
 //! insertions alike; of rows with one key in a batch the last counts, since Cassandra would decide between equal timestamps
 //! by value, or for the deletion. When `prepare` returns, every row that was appended is acknowledged at the table's
 //! consistency; changes are written when their epoch is committed, see [`super::held`].
 //!
-//! Writes are under way while `write` has long returned, `max_in_flight` at most; a batch's order does not depend on when
-//! they arrive, but on their timestamps.
+//! Writes are under way while `write` has long returned, `max_in_flight` requests at most; a batch's order does not depend on
+//! when they arrive, but on their timestamps. Rows of one partition go together, see [`super::writes`].
 
-use super::cells::{Columns, Row};
+use super::cells::{BadValue, Columns, Encoded};
 use super::held::Held;
 use super::session::{self, failed};
 use super::settings::{Settings, quoted};
+use super::writes::{self, Request, execute};
 use super::{schema, types};
 use crate::api::{Context, Error, Result, Sink, TableDef};
 use crate::changes;
-use arrow::array::{Array, BooleanArray, Int8Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, BooleanArray, Int8Array, RecordBatch};
 use arrow::row::{RowConverter, SortField};
 use scylla::client::session::Session;
 use scylla::cluster::metadata::ColumnType;
 use scylla::errors::ExecutionError;
-use scylla::statement::bound::BoundStatement;
 use scylla::statement::prepared::PreparedStatement;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tracing::warn;
-
-/// Attempts at one row, on top of the driver's own, before the runtime is told; some 1.5 s with the back-off.
-const ATTEMPTS: u32 = 5;
-const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// Batches that a slice inherits have timestamps below this, those of its own changes above: far more batches than an
 /// epoch has, and far less time than a process needs to start again.
@@ -45,8 +40,10 @@ pub struct CassandraSink {
     delete: Prepared,
     primary_key: Vec<usize>,
     keys: RowConverter,
-    /// The first timestamp of this generation.
-    claimed_us: i64,
+    /// The first timestamp of this life.
+    begun_us: i64,
+    /// What tells the partition of a row, where several rows may have the same.
+    partition: Option<(Vec<usize>, RowConverter)>,
     /// Of the next batch.
     timestamp_us: i64,
     held: Held,
@@ -63,7 +60,7 @@ struct Prepared {
 /// Rows that were given up for now: they are tried again before anything else is taken.
 #[derive(Default)]
 struct Unwritten {
-    rows: Vec<BoundStatement>,
+    requests: Vec<Request>,
     last: Option<ExecutionError>,
 }
 
@@ -77,22 +74,28 @@ impl CassandraSink {
         }
         let runtime = session::handle()?;
         let session = session::connect(&settings)?;
-        let (insert, delete) = session::block_on(async {
+        let (found, insert, delete) = session::block_on(async {
             schema::create(&session, &settings, table, context).await?;
-            schema::find(&session, &settings, table, true).await?;
+            let found = schema::find(&session, &settings, table, true).await?;
             let insert = prepare(&session, &settings, &insert_statement(&settings, table)).await?;
             let delete = prepare(&session, &settings, &delete_statement(&settings, table)).await?;
-            Ok::<_, Error>((insert, delete))
+            Ok::<_, Error>((found, insert, delete))
         })??;
         let kinds = |statement: &PreparedStatement, skip: usize, n: usize| {
             statement.get_variable_col_specs().iter().skip(skip).take(n).map(|spec| spec.typ().clone()).collect()
         };
         let insert = Prepared { there: kinds(&insert, 0, table.schema.fields().len()), statement: insert };
         let delete = Prepared { there: kinds(&delete, 1, table.primary_key.len()), statement: delete };
-        let key_fields = table.primary_key.iter().map(|at| SortField::new(table.schema.field(*at).data_type().clone()));
-        let keys = RowConverter::new(key_fields.collect()).map_err(|why| {
-            Error::Fatal(format!("the primary key of table '{}' cannot be compared: {why}", table.name))
-        })?;
+        let keys = converter(table, &table.primary_key)?;
+        let partition = match found.clustering_key.is_empty() {
+            true => None,
+            false => {
+                let columns: Vec<usize> =
+                    found.partition_key.iter().filter_map(|name| table.schema.index_of(name).ok()).collect();
+                let converter = converter(table, &columns)?;
+                Some((columns, converter))
+            }
+        };
         Ok(Self {
             in_flight: Arc::new(Semaphore::new(settings.max_in_flight)),
             settings: Arc::new(settings),
@@ -102,8 +105,9 @@ impl CassandraSink {
             delete,
             primary_key: table.primary_key.clone(),
             keys,
-            claimed_us: context.claimed_us,
-            timestamp_us: context.claimed_us,
+            begun_us: context.begun_us,
+            timestamp_us: context.begun_us,
+            partition,
             held: Held::default(),
             unwritten: Arc::default(),
         })
@@ -144,44 +148,58 @@ impl CassandraSink {
         let (columns, keys) = (Columns::new(batch, &self.insert.there)?, Columns::new(&keys, &self.delete.there)?);
         let timestamp_us = self.timestamp_us;
         self.timestamp_us += 1;
-        self.send(rows.into_iter().map(|row| match there.is_none_or(|there| there.value(row)) {
-            true => self.bind(&self.insert, &Row { columns: &columns, row, timestamp_us, timestamp_first: false }),
-            false => self.bind(&self.delete, &Row { columns: &keys, row, timestamp_us, timestamp_first: true }),
-        }))
+        let encode = |row: usize| match there.is_none_or(|there| there.value(row)) {
+            true => self.encode(&self.insert, columns.encode(row, timestamp_us, false)),
+            false => self.encode(&self.delete, keys.encode(row, timestamp_us, true)),
+        };
+        let Some((partition, converter)) = &self.partition else {
+            return rows.into_iter().try_for_each(|row| {
+                writes::requests(vec![encode(row)?]).into_iter().try_for_each(|request| self.send(request))
+            });
+        };
+        let partition: Vec<ArrayRef> = partition.iter().map(|at| Arc::clone(batch.column(*at))).collect();
+        let partition = converter.convert_columns(&partition).map_err(|why| Error::Fatal(why.to_string()))?;
+        let mut by_partition: HashMap<_, Vec<_>> = HashMap::new();
+        for row in rows {
+            by_partition.entry(partition.row(row)).or_default().push(encode(row)?);
+        }
+        by_partition.into_values().flat_map(writes::requests).try_for_each(|request| self.send(request))
     }
 
-    fn bind(&self, prepared: &Prepared, row: &Row<'_>) -> Result<BoundStatement> {
-        prepared.statement.clone().bind(row).map_err(|why| {
+    fn encode(
+        &self,
+        prepared: &Prepared,
+        encoded: std::result::Result<Encoded, BadValue>,
+    ) -> Result<(PreparedStatement, Encoded)> {
+        let encoded = encoded.map_err(|why| {
             let kinds: Vec<String> = prepared.there.iter().map(types::cql_name).collect();
-            let place = self.settings.place();
             Error::Fatal(format!(
-                "{place}, table {}: a row cannot be written as ({}): {why}",
+                "{}, table {}: a row cannot be written as ({}): {why}",
+                self.settings.place(),
                 self.settings.quoted_table(),
                 kinds.join(", ")
             ))
-        })
+        })?;
+        Ok((prepared.statement.clone(), encoded))
     }
 
-    /// Sends rows, waiting only where too many are under way.
-    fn send(&self, rows: impl Iterator<Item = Result<BoundStatement>>) -> Result<()> {
-        for bound in rows {
-            let bound = bound?;
-            let permit = match Arc::clone(&self.in_flight).try_acquire_owned() {
-                Ok(permit) => permit,
-                Err(_) => session::block_on(Arc::clone(&self.in_flight).acquire_owned())?
-                    .unwrap_or_else(|_| panic!("the semaphore of a sink is never closed")),
-            };
-            let (session, unwritten) = (Arc::clone(&self.session), Arc::clone(&self.unwritten));
-            let settings = Arc::clone(&self.settings);
-            self.runtime.spawn(async move {
-                if let Err(why) = execute(&session, &settings, &bound).await {
-                    let mut unwritten = unwritten.lock().unwrap_or_else(PoisonError::into_inner);
-                    unwritten.rows.push(bound);
-                    unwritten.last = Some(why);
-                }
-                drop(permit);
-            });
-        }
+    /// Sends what it is given, waiting only where too many are under way.
+    fn send(&self, request: Request) -> Result<()> {
+        let permit = match Arc::clone(&self.in_flight).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => session::block_on(Arc::clone(&self.in_flight).acquire_owned())?
+                .unwrap_or_else(|_| panic!("the semaphore of a sink is never closed")),
+        };
+        let (session, unwritten) = (Arc::clone(&self.session), Arc::clone(&self.unwritten));
+        let settings = Arc::clone(&self.settings);
+        self.runtime.spawn(async move {
+            if let Err(why) = execute(&session, &settings, &request).await {
+                let mut unwritten = unwritten.lock().unwrap_or_else(PoisonError::into_inner);
+                unwritten.requests.push(request);
+                unwritten.last = Some(why);
+            }
+            drop(permit);
+        });
         Ok(())
     }
 
@@ -219,15 +237,18 @@ impl CassandraSink {
     fn retry(&self) -> Result<()> {
         let take = || std::mem::take(&mut *self.unwritten.lock().unwrap_or_else(PoisonError::into_inner));
         let earlier = take();
-        if earlier.rows.is_empty() {
+        if earlier.requests.is_empty() {
             return Ok(());
         }
-        self.send(earlier.rows.into_iter().map(Ok))?;
+        earlier.requests.into_iter().try_for_each(|request| self.send(request))?;
         self.settle()?;
         let unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
         match &unwritten.last {
             None => Ok(()),
-            Some(why) => Err(failed(&self.settings, &format!("write {} rows", unwritten.rows.len()), why)),
+            Some(why) => {
+                let n_rows: usize = unwritten.requests.iter().map(Request::n_rows).sum();
+                Err(failed(&self.settings, &format!("write {n_rows} rows"), why))
+            }
         }
     }
 }
@@ -240,25 +261,10 @@ async fn prepare(session: &Session, settings: &Settings, statement: &str) -> Res
     Ok(prepared)
 }
 
-async fn execute(
-    session: &Session,
-    settings: &Settings,
-    bound: &BoundStatement,
-) -> std::result::Result<(), ExecutionError> {
-    let mut back_off = BACK_OFF;
-    let mut attempt = 1;
-    loop {
-        let why = match session.execute_bound_unpaged(bound).await {
-            Ok(_) => return Ok(()),
-            Err(why) => why,
-        };
-        if attempt == ATTEMPTS || matches!(failed(settings, "write", &why), Error::Fatal(_)) {
-            return Err(why);
-        }
-        tokio::time::sleep(back_off).await;
-        back_off *= 2;
-        attempt += 1;
-    }
+fn converter(table: &TableDef, columns: &[usize]) -> Result<RowConverter> {
+    let fields = columns.iter().map(|at| SortField::new(table.schema.field(*at).data_type().clone()));
+    RowConverter::new(fields.collect())
+        .map_err(|why| Error::Fatal(format!("the primary key of table '{}' cannot be compared: {why}", table.name)))
 }
 
 fn insert_statement(settings: &Settings, table: &TableDef) -> String {
@@ -295,7 +301,7 @@ impl Sink for CassandraSink {
 
     fn commit(&mut self, epoch: u64) -> Result<()> {
         // Later than what any slice of this generation inherited: a key may have been on another one then.
-        self.timestamp_us = self.timestamp_us.max(self.claimed_us + INHERITED_MAX_US);
+        self.timestamp_us = self.timestamp_us.max(self.begun_us + INHERITED_MAX_US);
         self.write_due(epoch)
     }
 
@@ -303,7 +309,7 @@ impl Sink for CassandraSink {
         // Tried again from the beginning.
         self.held = Held::default();
         self.held.inherit(&states, &self.settings.name)?;
-        self.timestamp_us = self.claimed_us;
+        self.timestamp_us = self.begun_us;
         self.write_due(epoch)?;
         self.held = Held::default();
         Ok(())

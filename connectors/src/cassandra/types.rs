@@ -3,11 +3,58 @@
 //! Invariant: what [`fits`] accepts, [`super::cells`] writes and [`super::rows`] reads without loss, but for a
 //! timestamp's microseconds.
 
-use arrow::datatypes::DataType;
+use super::values::{fixed_length, item};
+use arrow::datatypes::{DataType, Field, Fields};
 use scylla::cluster::metadata::{CollectionType, ColumnType, NativeType};
 
-/// The CQL type of a column in a table that we create; `None` where there is none.
-pub fn created_as(kind: &DataType) -> Option<NativeType> {
+/// Whether Cassandra has a type for it.
+pub fn holds(kind: &DataType) -> bool {
+    match kind {
+        DataType::Struct(fields) => !fields.is_empty() && fields.iter().all(|field| holds(field.data_type())),
+        DataType::Map(entries, _) => {
+            entry(entries).is_some_and(|(key, value)| holds(key.data_type()) && holds(value.data_type()))
+        }
+        _ => match item(kind) {
+            Some(item) => holds(item.data_type()),
+            None => plain(kind).is_some(),
+        },
+    }
+}
+
+/// Whether it has types within.
+pub fn nested(kind: &DataType) -> bool {
+    matches!(kind, DataType::Struct(_) | DataType::Map(..)) || item(kind).is_some()
+}
+
+/// Of a map.
+pub fn entry(entries: &Field) -> Option<(&Field, &Field)> {
+    match entries.data_type() {
+        DataType::Struct(fields) if fields.len() == 2 => Some((&fields[0], &fields[1])),
+        _ => None,
+    }
+}
+
+/// A column's type in a table that we create, in CQL. A structure is a user-defined type, which `define` names and makes sure
+/// of. Within other types all are frozen: Cassandra has no other.
+pub fn created_as(kind: &DataType, define: &mut impl FnMut(&Fields) -> Option<String>) -> Option<String> {
+    let mut inner = |kind: &DataType| {
+        let name = created_as(kind, define)?;
+        Some(if nested(kind) { format!("frozen<{name}>") } else { name })
+    };
+    match kind {
+        DataType::Struct(fields) => define(fields),
+        DataType::Map(entries, _) => {
+            let (key, value) = entry(entries)?;
+            Some(format!("map<{}, {}>", inner(key.data_type())?, inner(value.data_type())?))
+        }
+        _ => match item(kind) {
+            Some(item) => Some(format!("list<{}>", inner(item.data_type())?)),
+            None => plain(kind).as_ref().map(|native| native_name(native).to_owned()),
+        },
+    }
+}
+
+fn plain(kind: &DataType) -> Option<NativeType> {
     Some(match kind {
         DataType::Boolean => NativeType::Boolean,
         DataType::Int8 => NativeType::TinyInt,
@@ -30,16 +77,37 @@ pub fn created_as(kind: &DataType) -> Option<NativeType> {
 
 /// Whether a column of the server can hold the column of the SQL table.
 pub fn fits(kind: &DataType, there: &ColumnType<'_>) -> bool {
-    let ColumnType::Native(there) = there else { return false };
+    let there = match (kind, there) {
+        (_, ColumnType::Native(there)) => there,
+        (DataType::Map(entries, _), ColumnType::Collection { typ: CollectionType::Map(key, value), .. }) => {
+            return entry(entries).is_some_and(|(k, v)| fits(k.data_type(), key) && fits(v.data_type(), value));
+        }
+        // A field that is not declared here is null in what is written.
+        (DataType::Struct(fields), ColumnType::UserDefinedType { definition, .. }) => {
+            let of = |name: &str| definition.field_types.iter().find(|(there, _)| there == name).map(|(_, kind)| kind);
+            return fields.iter().all(|field| of(field.name()).is_some_and(|kind| fits(field.data_type(), kind)));
+        }
+        (DataType::Struct(fields), ColumnType::Tuple(kinds)) => {
+            let mut pairs = fields.iter().zip(kinds);
+            return fields.len() == kinds.len() && pairs.all(|(field, kind)| fits(field.data_type(), kind));
+        }
+        (_, ColumnType::Collection { typ: CollectionType::List(there) | CollectionType::Set(there), .. }) => {
+            return item(kind).is_some_and(|item| fits(item.data_type(), there));
+        }
+        (_, ColumnType::Vector { typ, .. }) => {
+            return fixed_length(typ) && item(kind).is_some_and(|item| fits(item.data_type(), typ));
+        }
+        _ => return false,
+    };
     let also: &[NativeType] = match kind {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
-            &[NativeType::Ascii, NativeType::Uuid, NativeType::Timeuuid, NativeType::Inet]
+            &[NativeType::Ascii, NativeType::Uuid, NativeType::Timeuuid, NativeType::Inet, NativeType::Duration]
         }
         DataType::Decimal128(_, 0) => &[NativeType::Varint],
         DataType::FixedSizeBinary(16) => &[NativeType::Uuid, NativeType::Timeuuid],
         _ => &[],
     };
-    created_as(kind).as_ref() == Some(there) || also.contains(there)
+    plain(kind).as_ref() == Some(there) || also.contains(there)
 }
 
 /// The CQL name of a type.
@@ -104,6 +172,14 @@ pub fn sql_name(kind: &DataType) -> String {
         DataType::Time64(_) => "TIME".to_owned(),
         DataType::Decimal128(precision, scale) => format!("DECIMAL({precision}, {scale})"),
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "VARBINARY".to_owned(),
-        other => other.to_string(),
+        DataType::Struct(fields) => {
+            let fields = fields.iter().map(|field| format!("{} {}", field.name(), sql_name(field.data_type())));
+            format!("STRUCT<{}>", fields.collect::<Vec<_>>().join(", "))
+        }
+        DataType::Map(entries, _) => match entry(entries) {
+            Some((key, value)) => format!("MAP<{}, {}>", sql_name(key.data_type()), sql_name(value.data_type())),
+            None => kind.to_string(),
+        },
+        other => item(other).map_or_else(|| other.to_string(), |item| format!("ARRAY<{}>", sql_name(item.data_type()))),
     }
 }

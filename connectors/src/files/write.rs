@@ -40,7 +40,7 @@ pub struct FilesSink {
     extension: &'static str,
     slot: u32,
     n_slots: u32,
-    claimed_us: i64,
+    begun_us: i64,
     n_files: u64,
     writing: Option<Writing>,
     prepared: Vec<Part>,
@@ -61,6 +61,10 @@ impl FilesSink {
             Format::Json => "json",
             Format::Csv => "csv",
             Format::Raw => "txt",
+            // Refused with the table's options.
+            Format::Avro | Format::Protobuf => {
+                return Err(Error::Fatal(format!("table '{}' has a format that files have not", table.name)));
+            }
         };
         let safe = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '.' { c } else { '_' };
         Ok(Self {
@@ -71,7 +75,7 @@ impl FilesSink {
             extension,
             slot: context.slot,
             n_slots: context.n_slots.max(1),
-            claimed_us: context.claimed_us,
+            begun_us: context.begun_us,
             n_files: 0,
             writing: None,
             prepared: Vec::new(),
@@ -84,8 +88,8 @@ impl FilesSink {
     fn begin(&mut self) -> Result<()> {
         if !self.begun {
             self.begun = true;
-            let (slot, n_slots, claimed_us) = (self.slot, self.n_slots, self.claimed_us);
-            self.remove_hidden(|of| of.slot % n_slots == slot && of.claimed_us < claimed_us)?;
+            let (slot, n_slots, begun_us) = (self.slot, self.n_slots, self.begun_us);
+            self.remove_hidden(|of| of.slot % n_slots == slot && of.begun_us < begun_us)?;
         }
         Ok(())
     }
@@ -105,7 +109,7 @@ impl FilesSink {
 
     fn writing(&mut self, batch: &RecordBatch) -> Result<&mut Writing> {
         if self.writing.is_none() {
-            let name = HiddenName { slot: self.slot, claimed_us: self.claimed_us, number: self.n_files };
+            let name = HiddenName { slot: self.slot, begun_us: self.begun_us, number: self.n_files };
             self.n_files += 1;
             let hidden = name.text(&self.job);
             let path = self.directory.join(&hidden);
@@ -125,7 +129,7 @@ impl FilesSink {
     fn last_name(&self, epoch: u64) -> String {
         let plain = format!("part-{}-{}-{epoch}.{}", self.job, self.slot, self.extension);
         if self.directory.join(&plain).exists() {
-            return format!("part-{}-{}-{epoch}-{}.{}", self.job, self.slot, self.claimed_us, self.extension);
+            return format!("part-{}-{}-{epoch}-{}.{}", self.job, self.slot, self.begun_us, self.extension);
         }
         plain
     }
@@ -184,7 +188,7 @@ impl Sink for FilesSink {
             self.sync_directory()?;
             self.prepared.push(Part { epoch, hidden: writing.hidden, last: self.last_name(epoch) });
         }
-        let prepared = Prepared { slot: self.slot, claimed_us: self.claimed_us, parts: self.prepared.clone() };
+        let prepared = Prepared { slot: self.slot, claimed_us: self.begun_us, parts: self.prepared.clone() };
         serde_json::to_vec(&prepared).map_err(|why| Error::Fatal(why.to_string()))
     }
 
@@ -205,8 +209,8 @@ impl Sink for FilesSink {
                 ))
             })?;
             self.publish(&prepared.parts)?;
-            let claimed_us = self.claimed_us;
-            self.remove_hidden(|of| of.slot == prepared.slot && of.claimed_us < claimed_us)?;
+            let begun_us = self.begun_us;
+            self.remove_hidden(|of| of.slot == prepared.slot && of.begun_us < begun_us)?;
         }
         Ok(())
     }
@@ -215,21 +219,20 @@ impl Sink for FilesSink {
 /// What the name of an unfinished file says: whose it is.
 struct HiddenName {
     slot: u32,
-    claimed_us: i64,
+    begun_us: i64,
     number: u64,
 }
 
 impl HiddenName {
     fn text(&self, job: &str) -> String {
-        format!(".part-{job}-{}-{}-{}", self.slot, self.claimed_us, self.number)
+        format!(".part-{job}-{}-{}-{}", self.slot, self.begun_us, self.number)
     }
 
     fn parse(name: &str, job: &str) -> Option<Self> {
         let mut numbers = name.strip_prefix(".part-")?.strip_prefix(job)?.strip_prefix('-')?.split('-');
-        let (slot, claimed_us, number) = (numbers.next()?, numbers.next()?, numbers.next()?);
+        let (slot, begun_us, number) = (numbers.next()?, numbers.next()?, numbers.next()?);
         let whole = numbers.next().is_none();
-        let parsed =
-            Self { slot: slot.parse().ok()?, claimed_us: claimed_us.parse().ok()?, number: number.parse().ok()? };
+        let parsed = Self { slot: slot.parse().ok()?, begun_us: begun_us.parse().ok()?, number: number.parse().ok()? };
         whole.then_some(parsed)
     }
 }

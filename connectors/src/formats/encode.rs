@@ -69,6 +69,9 @@ impl Encoder {
                 .build(out)
                 .write(batch)
                 .map_err(failed),
+            Format::Avro | Format::Protobuf => {
+                Err(Error::Fatal(format!("table '{}' has a format of records that are no lines", self.table)))
+            }
             Format::Raw => {
                 for row in self.raw_rows(batch)? {
                     out.extend_from_slice(&row);

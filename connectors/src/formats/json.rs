@@ -8,19 +8,22 @@
 //! Invariant: what is read is valid UTF-8 and JSON by its grammar, except that control characters may stand unescaped
 //! in text, and that escapes in skipped text are not looked into.
 
-mod column;
 mod map;
 mod object;
 mod scalar;
-mod walk;
+mod take;
+pub(super) mod walk;
 
+pub use map::Map;
+pub use object::Object;
+
+use super::column;
 use super::records::{Engine, Failure, Records, without_columns};
 use super::timestamp::TimestampForm;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use arrow::error::ArrowError;
 use jobs::Diagnostic;
-use object::Object;
 use std::ops::Range;
 use walk::Walk;
 

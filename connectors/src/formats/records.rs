@@ -26,7 +26,9 @@ pub struct Records {
 }
 
 impl Records {
-    pub fn push(&mut self, record: &[u8], position: u64) {
+    /// A record of two parts, of which the first may be empty.
+    pub fn push(&mut self, head: &[u8], record: &[u8], position: u64) {
+        self.bytes.extend_from_slice(head);
         self.bytes.extend_from_slice(record);
         self.ends.push(self.bytes.len());
         self.positions.push(position);
@@ -89,6 +91,11 @@ pub struct Failure {
 /// Decodes ranges of records of one format.
 pub trait Engine: Send {
     fn schema(&self) -> &SchemaRef;
+
+    /// Gets what is needed to decode these records from outside; nothing is decoded yet. May be called again.
+    fn prepare(&mut self, _records: &Records) -> crate::Result<()> {
+        Ok(())
+    }
 
     /// All of the range as rows, one for each record unless records are changes, less the records that it adds to `rejected` in their order; or nothing, and nothing is
     /// added then. Must not be confused by an earlier failure.

@@ -7,7 +7,7 @@
 
 use super::plain_key::PlainKeyEngine;
 use super::records::{self, Engine, Records};
-use super::{Format, KEY_FORMAT, Rejected, engine, json, timestamp::TimestampForm};
+use super::{Format, KEY_FORMAT, Part, Rejected, engine, json, schemas, timestamp::TimestampForm};
 use crate::changes::weight_field;
 use crate::{Options, TableDef};
 use arrow::array::{Array, ArrayRef, BooleanArray, Int8Array, RecordBatch, new_null_array};
@@ -50,8 +50,13 @@ impl Upserts {
         let names: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
         let key_schema = Arc::new(Schema::new(fields));
         let options = Options::new(table);
-        let form = options.one_of(KEY_FORMAT.name, &["plain", "json"])?;
+        let form = options.one_of(KEY_FORMAT.name, &["plain", "json", "avro", "protobuf"])?;
+        let binary = Format::of_keys(table, key_columns.len())?;
         let keys: Box<dyn Engine> = match (form, key_columns.len()) {
+            _ if let Some(format) = binary => {
+                let all = key_schema.fields().clone();
+                schemas::engine(format, Part::Key, key_schema, &all, table)?
+            }
             (Some("json"), _) => json::engine(key_schema, TimestampForm::of(table)?)?,
             (_, 1) => Box::new(PlainKeyEngine::new(key_schema)),
             (None, _) if Format::of(table)? != Format::Raw => engine(key_schema, table, &names)?,
@@ -63,6 +68,10 @@ impl Upserts {
         };
         let primary_key = key_places(wanted, table)?;
         Ok(Self { removals: Records::default(), keys, primary_key, schema: with_weight(wanted) })
+    }
+
+    pub fn prepare(&mut self) -> crate::Result<()> {
+        self.keys.prepare(&self.removals)
     }
 
     /// Rows of values and removals, in the order in which they came.

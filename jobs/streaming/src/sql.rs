@@ -36,6 +36,7 @@ mod split;
 mod statements;
 mod subqueries;
 mod table_as;
+mod target;
 mod temporal;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,10 @@
-//! How fast JSON records become columns, on one core: megabytes of records per second.
+//! How fast records become columns, on one core: megabytes of JSON per second, and rows of binary formats.
 //!
 //! Invariant: the records are in memory before the clock starts, and what is measured is all that a source does with
 //! them: handing each to the decoder, and a batch whenever it is full. Arrow's decoder reads the same bytes to the same
 //! columns, in turn with ours.
+
+mod binary;
 
 use super::nexmark::{input, told};
 use super::{Figure, median};
@@ -42,10 +44,12 @@ fn measure_in(folder: &Path) -> anyhow::Result<Vec<Figure>> {
     let records: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').filter(|record| !record.is_empty()).collect();
     let all = table(input::COLUMNS)?;
     let five = table(FIVE)?;
-    Ok(vec![
+    let mut figures = vec![
         figure("all 26 fields of Nexmark's events", &records, &bytes, &all, 650.0)?,
         figure("5 of 26 fields", &records, &bytes, &five, 1000.0)?,
-    ])
+    ];
+    figures.extend(binary::measure()?);
+    Ok(figures)
 }
 
 fn table(columns: &str) -> anyhow::Result<TableDef> {

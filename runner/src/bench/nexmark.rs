@@ -104,6 +104,7 @@ fn in_batch(text: &str, folder: &Path) -> anyhow::Result<f64> {
         job: "bench/nexmark".to_string(),
         generation: 1,
         claimed_us: 0,
+        begun_us: 0,
         slot: 0,
         n_slots: 1,
         base_dir: folder.to_path_buf(),

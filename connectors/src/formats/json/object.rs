@@ -5,8 +5,8 @@
 //!
 //! Invariant: what is remembered only saves time; it is bounded, and a field in another place is found all the same.
 
-use super::column::Column;
 use super::walk::{Result, Walk, unescape, wrong};
+use crate::formats::column::Column;
 use crate::formats::timestamp::TimestampForm;
 use arrow::array::ArrayRef;
 use arrow::datatypes::Fields;
@@ -22,7 +22,7 @@ const LOOK_AHEAD: usize = 12;
 const FEW: usize = 8;
 
 pub struct Object {
-    columns: Vec<Column>,
+    pub columns: Vec<Column>,
     by_name: HashMap<Vec<u8>, usize>,
     /// Whether some column must have a value in every row.
     strict: bool,
@@ -90,7 +90,8 @@ impl Object {
         self.check(row)
     }
 
-    fn check(&self, row: usize) -> Result<()> {
+    /// That the columns which must have a value have one in this row.
+    pub fn check(&self, row: usize) -> Result<()> {
         if self.strict {
             for column in &self.columns {
                 if !column.is_nullable() && column.len() <= row {

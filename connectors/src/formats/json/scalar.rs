@@ -2,7 +2,7 @@
 //!
 //! Invariant: what is read is what is written, exactly; a value that would have to be rounded or cut is an error.
 
-use super::column::with_text;
+use super::take::with_text;
 use super::walk::{Result, Walk, str_of, wrong};
 use crate::formats::timestamp;
 use arrow::datatypes::TimeUnit;

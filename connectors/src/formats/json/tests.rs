@@ -47,7 +47,7 @@ fn walker(schema: &SchemaRef) -> JsonEngine {
 fn buffered(records: &[Vec<u8>]) -> Records {
     let mut all = Records::default();
     for (at, record) in records.iter().enumerate() {
-        all.push(record, at as u64);
+        all.push(&[], record, at as u64);
     }
     all
 }

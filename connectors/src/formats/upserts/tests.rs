@@ -21,7 +21,7 @@ fn decoded(table: &TableDef, order: &[usize], records: &[(&str, Option<&str>)]) 
     for (at, (key, value)) in records.iter().enumerate() {
         match value {
             Some(value) => decoder.push(value.as_bytes(), at as u64),
-            None => decoder.push_removal(key.as_bytes(), at as u64),
+            None => decoder.push_removal(&[], key.as_bytes(), at as u64),
         }
     }
     assert_eq!(decoder.len(), records.len());

@@ -2,6 +2,7 @@
 
 use super::cursor::{Cursor, Parsed};
 use super::statements::Setting;
+use super::target;
 use crate::runtime::store::refuse_location;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use jobs::Diagnostic;
@@ -17,7 +18,7 @@ pub(crate) const STATE_TTL: &str = "state.ttl";
 const TTL_MAX: Duration = Duration::from_secs(1000 * 366 * 86_400);
 
 /// Every key, with what its value is.
-pub const SETTINGS: [(&str, &str); 12] = [
+pub const SETTINGS: [(&str, &str); 13] = [
     ("job.name", "name of the group of jobs in this file"),
     ("job.role", "role whose share the jobs use"),
     ("job.parallelism", "number of tasks of each stream job"),
@@ -30,6 +31,7 @@ pub const SETTINGS: [(&str, &str); 12] = [
     ("state.memory", "memory that the state of each task may take, for example 128MiB"),
     (STATE_TTL, "event time after which state is forgotten that no row touches, for example 1h"),
     (TWO_PHASE, "on, off, or auto: aggregations of several slices begin before their exchange"),
+    ("target.CONNECTOR.OPTION", "default of this option for the file's tables of this connector"),
 ];
 
 /// After `SET`.
@@ -136,6 +138,7 @@ fn check(setting: &Setting) -> Parsed<()> {
                 return at_value(format!("'{value}' is not a number of checkpoints between 1 and {RETAIN_MAX}"));
             }
         }
+        key if key.starts_with(target::PREFIX) => return target::check(setting),
         key => {
             return Err(Diagnostic::new(format!("unknown setting '{key}'"))
                 .at(setting.key_span)

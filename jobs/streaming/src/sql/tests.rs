@@ -7,6 +7,7 @@ mod functions;
 mod json;
 mod lifetime;
 mod lives;
+mod metadata;
 mod nested;
 mod nexmark;
 mod parsing;

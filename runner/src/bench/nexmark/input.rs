@@ -73,6 +73,7 @@ pub fn write(events: u64, folder: &Path) -> anyhow::Result<Input> {
         job: "bench/nexmark".to_string(),
         generation: 1,
         claimed_us: 0,
+        begun_us: 0,
         slot: 0,
         n_slots: 1,
         base_dir: folder.to_path_buf(),

@@ -221,3 +221,15 @@ fn readers_get_the_answer_of_the_query() {
         }
     }
 }
+
+#[test]
+fn a_table_without_columns_and_query_is_refused() {
+    assert_eq!(
+        mistakes(
+            "CREATE TABLE t WITH (connector = 'kafka', format = 'avro', schema.registry.url = 'http://localhost:8081')"
+        ),
+        [
+            "<t> table 't' has neither columns nor a query (declare the columns, (name TYPE, …), or give a query with AS; the schema of a registry is not asked for them)"
+        ]
+    );
+}

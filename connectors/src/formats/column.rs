@@ -3,14 +3,13 @@
 //! Nulls are what is not there: a null or missing value appends nothing, and the gap is filled at once when the next
 //! value comes, or at the end. Wide records of which most fields are null so cost little.
 //!
+//! How a value is read is the format's matter; what it becomes is here.
+//!
 //! Invariant: a column never has more rows than its parent has begun; a second value for a row replaces the first.
 
-use super::map::Map;
-use super::object::Object;
-use super::scalar;
-use super::walk::{Result, Text, Walk, str_of, unescape, wrong};
-use crate::formats::is_text;
-use crate::formats::timestamp::{self, TimestampForm};
+use super::is_text;
+use super::json::{Map, Object};
+use super::timestamp::TimestampForm;
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, BooleanBufferBuilder, Date32Array, Decimal128Array, Float32Array,
     Float64Array, Int64Array, ListArray, NullBufferBuilder, PrimitiveArray, StringArray, StructArray,
@@ -31,10 +30,10 @@ pub struct Column {
     field: FieldRef,
     /// Counts the rows, too.
     nulls: NullBufferBuilder,
-    values: Values,
+    pub values: Values,
 }
 
-enum Values {
+pub enum Values {
     Integer {
         values: Vec<i64>,
         least: i64,
@@ -108,7 +107,7 @@ impl Values {
 }
 
 impl Column {
-    /// None for a type that has no form in JSON.
+    /// None for a type that no format fills.
     pub fn new(field: &FieldRef, form: TimestampForm) -> Option<Self> {
         let values = Values::of(field.data_type(), form)?;
         Some(Self { field: field.clone(), nulls: NullBufferBuilder::new(0), values })
@@ -127,82 +126,22 @@ impl Column {
         self.nulls.len()
     }
 
-    /// Takes the value that is next as that of row number `row`.
-    pub fn take(&mut self, walk: &mut Walk<'_>, row: usize) -> Result<()> {
+    /// Makes ready for the value of row number `row`, which is pushed to `values` next and then told by
+    /// [`Column::taken`].
+    #[inline(always)]
+    pub fn begin(&mut self, row: usize) {
         if self.len() > row {
             self.truncate(row);
-        }
-        if walk.peek() == b'n' {
-            walk.literal(b"null")?;
-            return if self.is_nullable() { Ok(()) } else { Err(wrong("null where there must be a value")) };
         }
         if self.len() < row {
             self.pad(row);
         }
-        match &mut self.values {
-            Values::Integer { values, least, most } => {
-                let value = if walk.peek() == b'"' { integer_in(walk.text()?)? } else { walk.integer()? };
-                if value < *least || value > *most {
-                    return Err(wrong(format!("{value} is not within {least} and {most}")));
-                }
-                values.push(value);
-            }
-            Values::Float(values) => values.push(float(walk)?),
-            Values::Float32(values) => values.push(float(walk)?),
-            Values::Boolean(values) => match walk.peek() {
-                b't' => {
-                    walk.literal(b"true")?;
-                    values.append(true);
-                }
-                b'f' => {
-                    walk.literal(b"false")?;
-                    values.append(false);
-                }
-                _ => return Err(walk.expected("true or false")),
-            },
-            Values::Text { bytes, ends } => {
-                take_text(walk, bytes)?;
-                // The records of a chunk are together shorter than 2 GiB, and no text is longer than it is written.
-                ends.push(bytes.len() as i32);
-            }
-            Values::Timestamp { values, unit, form } => values.push(timestamp(walk, *unit, *form)?),
-            Values::Struct(object) => {
-                if walk.peek() != b'{' {
-                    return Err(walk.expected("an object"));
-                }
-                object.take(walk, row)?;
-            }
-            Values::List { ends, items } => {
-                if walk.peek() != b'[' {
-                    return Err(walk.expected("a list"));
-                }
-                let mut n_items = last(ends) as usize;
-                walk.advance(1);
-                walk.skip_space();
-                if walk.peek() == b']' {
-                    walk.advance(1);
-                } else {
-                    loop {
-                        items.take(walk, n_items)?;
-                        n_items += 1;
-                        if !walk.goes_on(b']')? {
-                            break;
-                        }
-                    }
-                }
-                ends.push(n_items as i32);
-            }
-            Values::Map(map) => map.take(walk)?,
-            Values::Date(values) => values.push(scalar::date(walk)?),
-            Values::Time { values, unit } => values.push(scalar::time_in(scalar::time(walk)?, *unit)?),
-            Values::Decimal { values, precision, scale } => values.push(scalar::decimal(walk, *precision, *scale)?),
-            Values::Bytes { bytes, ends } => {
-                scalar::bytes(walk, bytes)?;
-                ends.push(bytes.len() as i32);
-            }
-        }
+    }
+
+    /// The value of the row that was begun is there.
+    #[inline(always)]
+    pub fn taken(&mut self) {
         self.nulls.append_non_null();
-        Ok(())
     }
 
     /// Nulls up to a row.
@@ -259,7 +198,7 @@ impl Column {
     }
 
     /// The column with so many rows, leaving this one empty.
-    pub fn finish(&mut self, rows: usize) -> std::result::Result<ArrayRef, ArrowError> {
+    pub fn finish(&mut self, rows: usize) -> Result<ArrayRef, ArrowError> {
         if self.len() < rows {
             self.pad(rows);
         }
@@ -334,13 +273,13 @@ pub fn offsets(ends: &mut Vec<i32>) -> OffsetBuffer<i32> {
     OffsetBuffer::new(taken.into())
 }
 
-fn integers(values: Vec<i64>, nulls: Option<NullBuffer>, kind: &DataType) -> std::result::Result<ArrayRef, ArrowError> {
+fn integers(values: Vec<i64>, nulls: Option<NullBuffer>, kind: &DataType) -> Result<ArrayRef, ArrowError> {
     // The range was checked when they came.
     fn narrow<T: ArrowPrimitiveType>(
         values: &[i64],
         nulls: Option<NullBuffer>,
         to: impl Fn(i64) -> T::Native,
-    ) -> std::result::Result<ArrayRef, ArrowError> {
+    ) -> Result<ArrayRef, ArrowError> {
         let values: Vec<T::Native> = values.iter().map(|value| to(*value)).collect();
         Ok(Arc::new(PrimitiveArray::<T>::try_new(values.into(), nulls)?))
     }
@@ -359,69 +298,6 @@ fn in_unit<T: ArrowPrimitiveType<Native = i64>>(
     values: ScalarBuffer<i64>,
     nulls: Option<NullBuffer>,
     kind: &DataType,
-) -> std::result::Result<ArrayRef, ArrowError> {
+) -> Result<ArrayRef, ArrowError> {
     Ok(Arc::new(PrimitiveArray::<T>::try_new(values, nulls)?.with_data_type(kind.clone())))
-}
-
-#[inline(always)]
-fn take_text(walk: &mut Walk<'_>, out: &mut Vec<u8>) -> Result<()> {
-    match walk.peek() {
-        b'"' => {
-            let text = walk.text()?;
-            if text.escaped {
-                return unescape(text.raw, out);
-            }
-            out.extend_from_slice(text.raw);
-        }
-        // Numbers and booleans are kept as they are written.
-        b't' => {
-            walk.literal(b"true")?;
-            out.extend_from_slice(b"true");
-        }
-        b'f' => {
-            walk.literal(b"false")?;
-            out.extend_from_slice(b"false");
-        }
-        b'-' | b'0'..=b'9' => out.extend_from_slice(walk.number()?.0),
-        _ => return Err(walk.expected("a text")),
-    }
-    Ok(())
-}
-
-/// Calls `read` with what a text stands for.
-pub fn with_text<T>(text: Text<'_>, read: impl FnOnce(&str) -> Result<T>) -> Result<T> {
-    if !text.escaped {
-        return read(str_of(text.raw)?);
-    }
-    let mut plain = Vec::with_capacity(text.raw.len());
-    unescape(text.raw, &mut plain)?;
-    read(str_of(&plain)?)
-}
-
-#[cold]
-fn integer_in(text: Text<'_>) -> Result<i64> {
-    with_text(text, |text| {
-        text.trim_ascii().parse().map_err(|_| wrong(format!("'{text}' is not a whole number of 64 bits")))
-    })
-}
-
-fn float<T: std::str::FromStr>(walk: &mut Walk<'_>) -> Result<T> {
-    let read = |text: &str| text.trim_ascii().parse().map_err(|_| wrong(format!("'{text}' is not a number")));
-    match walk.peek() {
-        b'"' => with_text(walk.text()?, read),
-        b'-' | b'0'..=b'9' => read(str_of(walk.number()?.0)?),
-        _ => Err(walk.expected("a number")),
-    }
-}
-
-fn timestamp(walk: &mut Walk<'_>, unit: TimeUnit, form: TimestampForm) -> Result<i64> {
-    let read = |text: &str| {
-        let micros = form.read(text).ok_or_else(|| wrong(format!("'{text}' is not a timestamp")))?;
-        timestamp::in_unit(micros, unit).ok_or_else(|| wrong(format!("'{text}' is out of range")))
-    };
-    match walk.peek() {
-        b'"' => with_text(walk.text()?, read),
-        b'-' | b'0'..=b'9' => read(str_of(walk.number()?.0)?),
-        _ => Err(walk.expected("a timestamp")),
-    }
 }
