@@ -25,10 +25,8 @@ use tracing::warn;
 const BATCH_ROWS: usize = 8192;
 /// … or this many bytes, which bounds what large records can take.
 const BATCH_BYTES: usize = 4 << 20;
-/// How long rows may wait for company.
-const LINGER: Duration = Duration::from_millis(20);
-/// Silence after which a batch goes on at once; fetch responses come in bursts, so silence means that one has ended.
-const PAUSE: Duration = Duration::from_millis(2);
+/// How long rows may wait for company while more of them come without a pause.
+const LINGER: Duration = Duration::from_millis(5);
 /// Reading the clock costs as much as taking a small record, so it is read once in this many.
 const CLOCK_EVERY: usize = 256;
 const ASK_WITHIN: Duration = Duration::from_secs(10);
@@ -316,15 +314,24 @@ impl Source {
         Step::Taken
     }
 
-    /// Takes records until one batch is worth giving on.
+    /// The batches of all splits that have rows, that of `first` at once.
+    fn flush_all(&mut self, first: usize) -> Result<Polled> {
+        let polled = self.flush(first)?;
+        while let Some((at, _)) = self.oldest() {
+            let other = self.flush(at)?;
+            self.ready.push_back(other);
+        }
+        Ok(polled)
+    }
+
+    /// Takes records until one batch is worth giving on. A fetch response comes as a whole, so when nothing is there at
+    /// once the last one has ended, and rows would wait in vain; what comes while they are worked on comes together.
     fn collect(&mut self, wait: Duration) -> Result<Polled> {
         let begun = Instant::now();
         let mut oldest = self.oldest();
         let mut taken = 0;
-        // Nothing was there at once: from now on the clock counts.
-        let mut quiet = true;
         loop {
-            if quiet || taken % CLOCK_EVERY == 0 {
+            if taken % CLOCK_EVERY == 0 {
                 oldest = self.oldest();
                 if let Some((at, since)) = oldest
                     && since.elapsed() >= LINGER
@@ -334,18 +341,16 @@ impl Source {
             }
             let patience = match oldest {
                 None => wait.saturating_sub(begun.elapsed()),
-                Some(_) if quiet => PAUSE,
                 Some(_) => Duration::ZERO,
             };
             match self.take(patience) {
                 Step::Silence => match oldest {
-                    Some((at, _)) if quiet => return self.flush(at),
+                    Some((at, _)) => return self.flush_all(at),
                     None if begun.elapsed() >= wait => return Ok(Polled::Idle),
-                    _ => quiet = true,
+                    None => {}
                 },
                 Step::Taken => {
                     taken += 1;
-                    quiet = false;
                     if oldest.is_none() {
                         oldest = self.oldest();
                     }
