@@ -25,8 +25,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The producer wakes up this often.
 const PACE: Duration = Duration::from_millis(1);
 
-/// Delivery, its checkpoints, and the goals for p50 and p99.
-const RUNS: [(&str, &str, Option<(f64, f64)>); 3] =
+/// Of p50 and of p99, in milliseconds.
+type Goals = (f64, f64);
+
+/// Delivery, how often there are checkpoints, and the goals.
+const RUNS: [(&str, &str, Option<Goals>); 3] =
     [("at_least_once", "1s", Some((5.0, 20.0))), ("exactly_once", "1s", None), ("exactly_once", "100ms", None)];
 
 pub fn measure(folder: &Path, beside: Option<&str>) -> anyhow::Result<Vec<Figure>> {
