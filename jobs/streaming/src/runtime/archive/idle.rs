@@ -13,9 +13,13 @@ const NICENESS: i32 = 10;
 pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<Option<T>> {
     let (give, result) = oneshot::channel();
     std::thread::Builder::new().name("fold".to_string()).spawn(move || {
-        // SAFETY: it takes no pointers. Zero is the calling thread: Linux keeps niceness by thread. Where it is refused the
+        // SAFETY: they take no pointers. Zero is the calling thread: Linux keeps niceness by thread. Where it is refused the
         // work is done all the same.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
+        unsafe {
+            if libc::getpriority(libc::PRIO_PROCESS, 0) < NICENESS {
+                libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS);
+            }
+        }
         // Whoever waited may be gone with the task.
         let _ = give.send(work());
     })?;
