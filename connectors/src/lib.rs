@@ -15,6 +15,7 @@ mod kafka;
 mod kept;
 mod options;
 mod registry;
+pub mod s3;
 mod stdout;
 mod table;
 #[cfg(test)]
