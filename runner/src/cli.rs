@@ -177,6 +177,9 @@ enum Verb {
         /// How many events the queries of suite nexmark read, 1000000 by default, and rows those of spill, 4000000.
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         events: Option<u64>,
+        /// Where the events of suite nexmark come from: two files of JSON lines, or of Parquet, for the queries without state.
+        #[arg(long, value_enum, default_value = "files")]
+        source: crate::bench::nexmark::From,
         /// How many keys suite state holds; 10000000 by default.
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         keys: Option<u64>,
@@ -389,9 +392,9 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
         Verb::Dev(args) => done(start::dev(args, &globals)),
         Verb::Demo(args) => start::demo(args, output),
         Verb::Run { file, slices } => start::run(&file, slices, output),
-        Verb::Bench { suite, peers, events, keys, beside } => {
+        Verb::Bench { suite, peers, events, source, keys, beside } => {
             let json = output.json;
-            done(start::bench(BenchConfig { suite, peers, events, keys, beside, json }))
+            done(start::bench(BenchConfig { suite, peers, events, source, keys, beside, json }))
         }
         Verb::Check { file: None, .. } | Verb::Check { schema: true, .. } => {
             done(output.json(&crate::settle::json_schema()))

@@ -116,6 +116,16 @@ impl<W: Write> Packer<W> {
         }
     }
 
+    pub fn target_mut(&mut self) -> &mut W {
+        match self {
+            Self::None(out) => out,
+            Self::Gzip(packer) => packer.get_mut(),
+            Self::Zstd(packer) => packer.get_mut(),
+            Self::Lz4(packer) => packer.get_mut(),
+            Self::Snappy(packer) => packer.get_mut(),
+        }
+    }
+
     pub fn finish(self) -> Result<W> {
         match self {
             Self::None(out) => Ok(out),

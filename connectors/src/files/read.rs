@@ -148,13 +148,11 @@ impl FilesReader {
         Ok(Open { rows, constants })
     }
 
-    fn next(&mut self) -> Result<Option<Taken>> {
+    /// The next rows of a split, which is opened at its start position unless it is open.
+    fn step(&mut self, start: &SplitStart) -> Result<Option<Taken>> {
         let mut open = match self.open.take() {
             Some(open) => open,
-            None => {
-                let start = self.splits[self.current].clone();
-                self.open(&start)?
-            }
+            None => self.open(start)?,
         };
         let Some(mut taken) = open.rows.next()? else { return Ok(None) };
         if !open.constants.is_empty() {
@@ -169,15 +167,12 @@ impl FilesReader {
 impl SourceReader for FilesReader {
     fn poll(&mut self, _wait: Duration) -> Result<Polled> {
         let split = self.current;
-        if split >= self.splits.len() {
-            return Ok(Polled::End);
-        }
-        let Some(Taken { rows, next, bad }) = self.next()? else {
+        let Some(start) = self.splits.get(split).cloned() else { return Ok(Polled::End) };
+        let Some(Taken { rows, next, bad }) = self.step(&start)? else {
             self.current += 1;
             return Ok(Polled::SplitEnd { split });
         };
-        let start = &mut self.splits[split];
-        start.from = Some(next);
+        self.splits[split].from = Some(next);
         let name = &start.split;
         let bad = bad
             .into_iter()

@@ -256,6 +256,7 @@ impl Sink for FilesSink {
             return Ok(());
         }
         let split = self.partitioning.split(batch, &self.stored).map_err(|why| Error::Fatal(why.to_string()))?;
+        self.writing.values_mut().try_for_each(|writing| self.place.catch_up(writing.body.target_mut()))?;
         for (at, some) in split.chunks(MOST_OPEN).enumerate() {
             self.make_room(some)?;
             let ready = some.iter().try_for_each(|(directory, _)| self.ready(directory));

@@ -6,7 +6,7 @@
 mod broker;
 mod decode;
 mod latency;
-mod nexmark;
+pub mod nexmark;
 mod peers;
 mod spill;
 mod start;
@@ -23,6 +23,8 @@ pub struct BenchConfig {
     pub peers: bool,
     /// How many events the Nexmark queries read, and rows those of `spill`.
     pub events: Option<u64>,
+    /// Where suite nexmark's events come from.
+    pub source: nexmark::From,
     /// How many keys suite state holds.
     pub keys: Option<u64>,
     /// A running broker that suite `broker` measures beside ours.
@@ -93,7 +95,7 @@ pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
             "start" => start::measure().await?,
             "train" => train::measure(config.peers).await?,
             "decode" => decode::measure().await?,
-            "nexmark" => nexmark::measure(config.events.unwrap_or(nexmark::EVENTS)).await?,
+            "nexmark" => nexmark::measure(config.events.unwrap_or(nexmark::EVENTS), config.source).await?,
             "latency" => latency::measure().await?,
             "state" => state::measure(config.keys.unwrap_or(state::KEYS)).await?,
             "spill" => spill::measure(config.events.unwrap_or(spill::ROWS)).await?,

@@ -136,6 +136,14 @@ impl Body {
         }
     }
 
+    pub fn target_mut(&mut self) -> &mut Target {
+        match self {
+            Self::Lines(packer) => packer.target_mut(),
+            Self::Parquet(writer) => writer.inner_mut(),
+            Self::Arrow(writer) => writer.get_mut().get_mut(),
+        }
+    }
+
     /// Writes what is left.
     pub fn finish(self) -> Result<Target> {
         let name = self.target().name();

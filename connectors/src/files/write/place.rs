@@ -87,6 +87,14 @@ impl Place {
         }
     }
 
+    /// Where a file cannot take more for now, this fails, and may be called again.
+    pub fn catch_up(&self, target: &mut Target) -> Result<()> {
+        match target {
+            Target::Folder { .. } => Ok(()),
+            Target::Store(upload) => upload.catch_up().map_err(|why| s3_failed(&upload.location(), "be written", &why)),
+        }
+    }
+
     pub fn sync(&self) -> Result<()> {
         let Self::Folder(directory) = self else { return Ok(()) };
         sync(directory)

@@ -134,6 +134,15 @@ impl Upload {
         Ok(())
     }
 
+    /// Where more is filled than is on its way: waits for that, so that a store which does not answer fills no memory.
+    pub fn catch_up(&mut self) -> object_store::Result<()> {
+        if self.filling.len() >= PIECE {
+            self.arrived()?;
+            self.send();
+        }
+        Ok(())
+    }
+
     /// Sends the rest and waits for all. What failed may be tried again.
     pub fn settle(&mut self) -> object_store::Result<()> {
         self.arrived()?;
