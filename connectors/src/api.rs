@@ -13,12 +13,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// One `key = 'value'` of a `WITH (…)`, with where it stands in the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct OptionEntry {
     pub key: String,
     pub value: String,
     pub key_span: Option<(usize, usize)>,
     pub value_span: Option<(usize, usize)>,
+}
+
+impl std::fmt::Debug for OptionEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let value = if crate::secrets::is_secret(&self.key) { "***" } else { &self.value };
+        f.debug_struct("OptionEntry").field("key", &self.key).field("value", &value).finish_non_exhaustive()
+    }
 }
 
 /// A table of a job file, settled: what its connector needs to open it.
@@ -41,7 +48,20 @@ impl TableDef {
     pub fn connector(&self) -> &str {
         self.option("connector").unwrap_or("table")
     }
+
+    /// The columns that are not of the record's value but come with it, as indices into `schema`, with what was declared
+    /// of them: `name`, or `name VIRTUAL`. They are options too, whose keys begin with [`METADATA`], so that a connector
+    /// which has none refuses them like any option that it does not know.
+    pub fn metadata(&self) -> impl Iterator<Item = (usize, &OptionEntry)> {
+        self.options.iter().filter_map(|entry| {
+            let column = entry.key.strip_prefix(METADATA)?;
+            Some((self.schema.index_of(column).ok()?, entry))
+        })
+    }
 }
+
+/// What the keys of options begin with that declare a column to be metadata; the column's name follows.
+pub const METADATA: &str = "metadata.";
 
 /// What a task gives its connectors besides the table: who it is and where things are.
 #[derive(Clone, Debug)]
@@ -49,9 +69,13 @@ pub struct Context {
     /// For example `fraud/features`; with `slot` it names transactional ids and consumer groups.
     pub job: String,
     pub generation: u64,
-    /// Microseconds since the epoch at which the runner claimed this generation; larger than any earlier claim. The
-    /// Cassandra sink's write timestamps start here.
+    /// Microseconds since the epoch at which the runner claimed this generation; larger than any earlier claim, and the
+    /// same for all of its tasks. What an earlier generation still sends may be refused by it.
     pub claimed_us: i64,
+    /// When this life of the task began: `claimed_us`, or larger where it takes the place of a life whose process has ended
+    /// while the other tasks go on. Larger than that of any earlier life or generation, so it names what a life leaves
+    /// outside, and the Cassandra sink's write timestamps start here. It fences nobody: the others' lives may be older.
+    pub begun_us: i64,
     /// This slice among all slices of the job.
     pub slot: u32,
     pub n_slots: u32,
@@ -104,6 +128,10 @@ pub enum Polled {
     End,
 }
 
+/// Where to begin a split that is new to a job which goes on from a checkpoint: at its first record, whatever the table's
+/// options say of the job's first start. Given only to connectors that discover splits.
+pub const FROM_THE_BEGINNING: Position = Position::MAX;
+
 /// One split to be read and where to begin; `None` is where the table's options say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SplitStart {
@@ -118,6 +146,17 @@ pub trait SourceReader: Send {
 
     /// Tells the outside how far the job has durably come (for lag tools); never needed for correctness.
     fn checkpointed(&mut self, _positions: &[(usize, Position)]) {}
+
+    /// The names of splits that were found since the last call. They are the next ones, in this order: what `poll` gives
+    /// from now on may be theirs. Asked for after each poll, before its answer is looked at.
+    fn found(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// By split, as far as it is known: how many records there are that were not given yet.
+    fn behind(&self) -> Vec<Option<u64>> {
+        Vec::new()
+    }
 }
 
 /// Writes one slice's rows of a table. Calls come in this order: `restore` at most once, then any number of `write` or
@@ -154,8 +193,8 @@ pub trait Sink: Send {
     /// The manifest of `epoch` is durable: makes its rows (and those of all epochs before it) visible. Idempotent.
     fn commit(&mut self, epoch: u64) -> Result<()>;
 
-    /// Begins from the checkpoint of `epoch`: `states` are the bytes that the slices of the earlier generation
-    /// returned from `prepare(epoch)` and that fall to this one. Epochs that were prepared but perhaps not committed
+    /// Begins from the checkpoint of `epoch`: `states` are the bytes that the slices of the earlier generation (or the
+    /// earlier life of this very task) returned from `prepare(epoch)` and that fall to this one. Epochs that were prepared but perhaps not committed
     /// are finished now: committed if that did not happen yet, never forgotten and never doubled.
     fn restore(&mut self, epoch: u64, states: Vec<Vec<u8>>) -> Result<()>;
 }
@@ -224,6 +263,17 @@ pub struct OptionInfo {
     pub doc: &'static str,
 }
 
+/// What a record has beside its value, and a column can be declared to hold with `METADATA FROM 'name'`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetadataInfo {
+    pub name: &'static str,
+    /// For people, as SQL writes it; `a|b` is either.
+    pub kind: &'static str,
+    /// Whether a sink writes it.
+    pub writable: bool,
+    pub doc: &'static str,
+}
+
 /// A kind of table: what it can do and how it is opened.
 pub trait Connector: Send + Sync {
     fn name(&self) -> &'static str;
@@ -234,6 +284,11 @@ pub trait Connector: Send + Sync {
 
     /// Options beginning with one of these are passed through unchecked (`librdkafka.`).
     fn option_prefixes(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// What columns can hold beside the record's value.
+    fn metadata(&self) -> &'static [MetadataInfo] {
         &[]
     }
 
@@ -276,8 +331,30 @@ pub trait Connector: Send + Sync {
         false
     }
 
+    /// Why this very table cannot be written, though the connector is a sink; said before the job runs.
+    fn refuses_writing(&self, _table: &TableDef) -> Option<Diagnostic> {
+        None
+    }
+
     /// The names of all splits, in an order that every task sees alike. May ask the other end.
     fn splits(&self, table: &TableDef, context: &Context) -> Result<Vec<String>>;
+
+    /// What an earlier version called this split, in checkpoints that it wrote.
+    fn formerly(&self, _table: &TableDef, _split: &str) -> Option<String> {
+        None
+    }
+
+    /// Whether readers look for splits that come into being while they read ([`SourceReader::found`]). Each slice has a
+    /// reader then, also one that has nothing to read yet.
+    fn discovers(&self, _table: &TableDef) -> bool {
+        false
+    }
+
+    /// The slice, of so many, that reads this split, which is at place `at` of all. Where splits are discovered, the answer
+    /// does not depend on `at`: slices that look at different times see different lists.
+    fn slot_of(&self, _table: &TableDef, _split: &str, at: usize, n_slots: u32) -> u32 {
+        (at as u64 % u64::from(n_slots)) as u32
+    }
 
     /// `projection`: the columns wanted, as indices into the table's schema; batches hold exactly these, and a weight
     /// where the table gives changes.

@@ -13,6 +13,7 @@ mod packing;
 mod pattern;
 mod read;
 mod stored;
+mod watch;
 mod write;
 
 use crate::formats::{self, CSV_DELIMITER, CSV_HEADER, JSON_TIMESTAMP_FORMAT};
@@ -49,9 +50,10 @@ const CHANGELOG: OptionInfo = OptionInfo {
           in one file",
 };
 
-static OPTIONS: [OptionInfo; 10] = [
+static OPTIONS: [OptionInfo; 11] = [
     PATH,
     FORMAT,
+    watch::WATCH,
     packing::COMPRESSION,
     hive::PARTITIONED_BY,
     write::ROLLING_SIZE,
@@ -128,6 +130,10 @@ fn is_changelog(table: &TableDef) -> std::result::Result<bool, Diagnostic> {
         let wrong = options.wrong(formats::FORMAT.name, "changelog = 'debezium' is written as JSON");
         return Err(wrong.help("leave out option 'format'"));
     }
+    if changelog && watch::interval(table)?.is_some() {
+        let wrong = options.wrong(watch::WATCH.name, "a file of records that are changes is read to its end");
+        return Err(wrong.help("leave out option 'scan.watch'"));
+    }
     if changelog && !Partitioning::of(table)?.is_none() {
         let wrong = options.wrong(hive::PARTITIONED_BY.name, "records that are changes hold all of their columns");
         return Err(wrong.help("leave out PARTITIONED BY"));
@@ -176,6 +182,7 @@ impl Connector for FilesConnector {
     fn check(&self, table: &TableDef) -> Vec<Diagnostic> {
         let mut wrong: Vec<Diagnostic> = check_path(table).into_iter().collect();
         wrong.extend(write::Rolling::of(table).err());
+        wrong.extend(watch::interval(table).err());
         match FileFormat::of(table) {
             Ok(format) => wrong.extend(packing::Packing::of(table, format).err()),
             Err(error) => return [wrong, vec![error]].concat(),
@@ -194,8 +201,19 @@ impl Connector for FilesConnector {
         wrong
     }
 
-    fn bounded(&self, _table: &TableDef) -> bool {
-        true
+    fn bounded(&self, table: &TableDef) -> bool {
+        !self.discovers(table)
+    }
+
+    fn discovers(&self, table: &TableDef) -> bool {
+        watch::interval(table).is_ok_and(|interval| interval.is_some())
+    }
+
+    fn slot_of(&self, table: &TableDef, split: &str, at: usize, n_slots: u32) -> u32 {
+        match self.discovers(table) {
+            true => watch::slot_of(split, n_slots),
+            false => (at as u64 % u64::from(n_slots)) as u32,
+        }
     }
 
     fn gives(&self, table: &TableDef) -> Gives {
@@ -228,7 +246,10 @@ impl Connector for FilesConnector {
         splits: &[SplitStart],
         context: &Context,
     ) -> Result<Box<dyn SourceReader>> {
-        Ok(Box::new(read::FilesReader::new(table, projection, splits, context)?))
+        Ok(match watch::interval(table)? {
+            Some(interval) => Box::new(watch::WatchingReader::new(table, projection, splits, interval, context)?),
+            None => Box::new(read::FilesReader::new(table, projection, splits, context)?),
+        })
     }
 
     fn open_sink(&self, table: &TableDef, context: &Context) -> Result<Box<dyn Sink>> {

@@ -1,30 +1,39 @@
 //! Apache Kafka: topics as tables to read and to write.
 //!
-//! Promises: a source's splits are the topic's partitions, assigned explicitly, and its positions are Kafka's own
-//! offsets; they live in the job's checkpoints, so a consumer group is told of them but never asked. A sink is exactly
+//! Promises: a source's splits are the partitions of its topics, assigned explicitly, and its positions are Kafka's own
+//! offsets; they live in the job's checkpoints, so a consumer group is told of them, and asked at a first start at most. A sink is exactly
 //! once through transactions that are opened only when the checkpoint is durable (see [`exactly_once`]), or at least
 //! once through an idempotent producer.
 //!
 //! Does not know: formats (see [`crate::formats`]), and which slice reads what.
 //!
-//! Memory: a source holds at most `queued.max.messages.kbytes` (64 MiB) fetched ahead plus, per partition, the batch
-//! being built; a sink holds 64 MiB in librdkafka, and an exactly-once sink one `buffer.memory` more.
+//! Memory: a reader holds at most `queued.max.messages.kbytes` (64 MiB) fetched ahead over all its partitions, of which one
+//! fetch (`fetch.message.max.bytes`, 1 MiB) each may go beyond, and per partition the batch being built, 4 MiB. A partition
+//! is not fetched while there is no room, so a job that stands still holds no more. A sink holds 64 MiB in librdkafka, and
+//! an exactly-once sink one `buffer.memory` more.
 
 mod at_least_once;
 mod changelog;
 mod cluster;
 mod debezium;
+mod discovery;
 mod exactly_once;
+mod fetched;
 mod keys;
+mod metadata;
 mod outbox;
 mod producer;
+mod record;
 mod settings;
 mod source;
+mod startup;
+mod topics;
 pub mod usual;
 mod values;
 
 use crate::api::{
-    Connector, Context, Delivery, Gives, OptionInfo, Result, Sink, SourceReader, SplitStart, TableDef, Takes,
+    Connector, Context, Delivery, Error, Gives, MetadataInfo, OptionInfo, Result, Sink, SourceReader, SplitStart,
+    TableDef, Takes,
 };
 use crate::formats;
 use at_least_once::AtLeastOnceSink;
@@ -32,6 +41,8 @@ use exactly_once::ExactlyOnceSink;
 use jobs::Diagnostic;
 use settings::Settings;
 use source::Source;
+use startup::{Bounded, Startup};
+use topics::Topics;
 
 pub struct Kafka;
 
@@ -48,7 +59,20 @@ const fn option(
 }
 
 static OPTIONS: &[OptionInfo] = &[
-    option("topic", "text", None, true, "the topic to read or write"),
+    option(
+        topics::TOPIC,
+        "text",
+        None,
+        false,
+        "the topic to read or write; source: or several, separated by commas; needed, but with topic.pattern",
+    ),
+    option(
+        topics::PATTERN,
+        "text",
+        None,
+        false,
+        "source: a regular expression; all topics whose whole name fits are read, also such as come later",
+    ),
     option(
         settings::BROKERS,
         "text",
@@ -63,18 +87,36 @@ static OPTIONS: &[OptionInfo] = &[
     formats::CSV_DELIMITER,
     formats::CSV_HEADER,
     option(
-        "scan.startup",
-        "earliest|latest|timestamp:<ms>",
+        startup::STARTUP,
+        "earliest|latest|group|timestamp:<time>|specific:<partition>=<offset>,…",
         Some("earliest"),
         false,
-        "source: where a job without a checkpoint begins; a timestamp is milliseconds since 1970",
+        "source: where a job without a checkpoint begins; a time is milliseconds since 1970 or 2026-01-31T12:00:00Z; group is \
+         what group.id has committed; partitions that specific does not name begin at their beginning, as do those that come \
+         later",
     ),
     option(
-        "scan.bounded",
-        "none|latest",
+        startup::GROUP_ELSE,
+        "earliest|latest",
+        Some("earliest"),
+        false,
+        "source, scan.startup = 'group': where a partition begins of which the group has committed nothing",
+    ),
+    option(
+        startup::BOUNDED,
+        "none|latest|timestamp:<time>|specific:<partition>=<offset>,…",
         Some("none"),
         false,
-        "source: latest ends each partition at what was in it, committed, when it was opened",
+        "source: where reading ends: at what was in each partition, committed, when it was opened, or before that at the \
+         first record that is not older, or before the given offset, even if it has yet to come",
+    ),
+    option(
+        settings::DISCOVERY,
+        "duration|off",
+        Some("30s"),
+        false,
+        "source without an end: how often new partitions, and with topic.pattern new topics, are looked for; they are read \
+         from their beginning",
     ),
     option(
         "isolation",
@@ -96,7 +138,8 @@ static OPTIONS: &[OptionInfo] = &[
         "text",
         None,
         false,
-        "source: consumer group that is told how far the job has come, for lag tools; never read",
+        "source: consumer group that is told after each checkpoint how far the job has come, for lag tools; read at a first \
+         start with scan.startup = 'group' only",
     ),
     option(
         "key.fields",
@@ -168,14 +211,46 @@ impl Connector for Kafka {
         true
     }
 
+    fn metadata(&self) -> &'static [MetadataInfo] {
+        metadata::KNOWN
+    }
+
     fn check(&self, table: &TableDef) -> Vec<Diagnostic> {
         let mut wrong = Settings::of(table).err().unwrap_or_default();
-        wrong.extend(formats::check(table));
+        if let Ok((values, _)) = metadata::split(table) {
+            wrong.extend(formats::check(&values));
+        }
         wrong
     }
 
     fn bounded(&self, table: &TableDef) -> bool {
-        Settings::of(table).is_ok_and(|settings| settings.bounded)
+        Settings::of(table).is_ok_and(|settings| settings.bounded != Bounded::No)
+    }
+
+    fn discovers(&self, table: &TableDef) -> bool {
+        Settings::of(table).is_ok_and(|settings| settings.discovery.is_some())
+    }
+
+    fn refuses_writing(&self, table: &TableDef) -> Option<Diagnostic> {
+        let settings = Settings::of(table).ok()?;
+        if !matches!(settings.topics, Topics::One(_)) {
+            let text = format!("'{}' cannot be written: it is of several topics", table.name);
+            return Some(Diagnostic::new(text).help(
+                "declare a table of one topic; which one a row goes to can be said by a column: name VARCHAR METADATA FROM 'topic'",
+            ));
+        }
+        let column = settings.metadata.iter().find(|column| column.read_only);
+        if let Some(column) = column {
+            let text =
+                format!("'{}' cannot be written: column '{}' is metadata that is only read", table.name, column.name);
+            return Some(Diagnostic::new(text).help("declare another table of the topic, without that column"));
+        }
+        let column = settings.metadata.first().filter(|_| settings.changelog != changelog::Changelog::None)?;
+        let text = format!(
+            "'{}' cannot be written: column '{}' is metadata, which goes with appended rows only, not with a changelog",
+            table.name, column.name
+        );
+        Some(Diagnostic::new(text).help("declare another table of the topic, without that column"))
     }
 
     fn reads_fields(&self, table: &TableDef) -> bool {
@@ -200,8 +275,38 @@ impl Connector for Kafka {
 
     fn splits(&self, table: &TableDef, context: &Context) -> Result<Vec<String>> {
         let settings = Settings::open(table, context)?;
-        let partitions = cluster::partitions(&settings)?;
-        Ok(partitions.iter().map(i32::to_string).collect())
+        let splits = settings.topics.splits(&cluster::topics(&settings)?);
+        let mut named = Vec::new();
+        if let Startup::Specific(offsets) = &settings.startup {
+            named.extend(offsets.keys().map(|partition| (startup::STARTUP, partition)));
+        }
+        if let Bounded::Specific(offsets) = &settings.bounded {
+            named.extend(offsets.keys().map(|partition| (startup::BOUNDED, partition)));
+        }
+        if let Some((option, partition)) = named.iter().find(|(_, partition)| !splits.contains(partition)) {
+            return Err(Error::Fatal(format!(
+                "option '{option}' of table '{}' names partition {} of topic '{}', which Kafka at {} has not",
+                settings.table, partition.number, partition.topic, settings.brokers
+            )));
+        }
+        if splits.is_empty() && settings.discovery.is_none() {
+            return Err(Error::Fatal(format!(
+                "no topic of Kafka at {} fits '{}', which table '{}' reads, and no new ones are looked for",
+                settings.brokers, settings.topic, settings.table
+            )));
+        }
+        Ok(splits.iter().map(ToString::to_string).collect())
+    }
+
+    fn formerly(&self, table: &TableDef, split: &str) -> Option<String> {
+        let topics = Topics::of(table).ok()?;
+        matches!(topics, Topics::One(_)).then(|| topics.parse(split))?.map(|partition| partition.number.to_string())
+    }
+
+    fn slot_of(&self, table: &TableDef, split: &str, at: usize, n_slots: u32) -> u32 {
+        // Tables that were opened were checked; the other way is for such as cannot be.
+        let by_name = Topics::of(table).ok().and_then(|topics| Some(topics.slot_of(&topics.parse(split)?, n_slots)));
+        by_name.unwrap_or((at as u64 % u64::from(n_slots)) as u32)
     }
 
     fn open_source(
@@ -212,15 +317,15 @@ impl Connector for Kafka {
         context: &Context,
     ) -> Result<Box<dyn SourceReader>> {
         let settings = Settings::open(table, context)?;
-        Ok(Box::new(Source::open(settings, table, projection, splits)?))
+        Ok(Box::new(Source::open(settings, table, projection, splits, context)?))
     }
 
     fn open_sink(&self, table: &TableDef, context: &Context) -> Result<Box<dyn Sink>> {
         let settings = Settings::open(table, context)?;
-        cluster::partitions(&settings)?;
+        cluster::topics(&settings)?;
         Ok(match settings.delivery {
-            Delivery::ExactlyOnce => Box::new(ExactlyOnceSink::open(settings, table, context)?),
-            _ => Box::new(AtLeastOnceSink::open(settings, table)?),
+            Delivery::ExactlyOnce => Box::new(ExactlyOnceSink::open(settings, context)?),
+            _ => Box::new(AtLeastOnceSink::open(settings)?),
         })
     }
 }

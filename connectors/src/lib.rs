@@ -8,14 +8,17 @@ mod api;
 mod blackhole;
 mod cassandra;
 mod changes;
+pub mod failpoint;
 mod files;
 pub mod formats;
 pub mod generators;
+mod http;
 mod kafka;
 mod kept;
 mod options;
 mod registry;
 pub mod s3;
+pub mod secrets;
 mod stdout;
 mod table;
 #[cfg(test)]

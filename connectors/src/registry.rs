@@ -3,13 +3,14 @@
 //! Invariant: [`check_table`] looks at the declaration only; it opens nothing and asks nobody, so it serves the desk
 //! as well as the task.
 
-use crate::{Connector, TableDef};
+use crate::{Connector, METADATA, OptionEntry, TableDef};
 use jobs::Diagnostic;
 
 static REGISTRY: &[&dyn Connector] = &[
     &crate::kafka::CONNECTOR,
     &crate::cassandra::CONNECTOR,
     &crate::files::CONNECTOR,
+    &crate::http::CONNECTOR,
     &crate::table::CONNECTOR,
     &crate::generators::cards::CONNECTOR,
     &crate::generators::datagen::CONNECTOR,
@@ -55,6 +56,10 @@ fn check_names(table: &TableDef, connector: &dyn Connector) -> Vec<Diagnostic> {
             wrong.push(twice);
             continue;
         }
+        if let Some(column) = entry.key.strip_prefix(METADATA) {
+            wrong.extend(unfit_metadata(table, connector, entry, column));
+            continue;
+        }
         let passed_through = connector.option_prefixes().iter().any(|prefix| entry.key.starts_with(prefix));
         if entry.key == "connector" || passed_through || known.iter().any(|option| option.name == entry.key) {
             continue;
@@ -77,6 +82,31 @@ fn check_names(table: &TableDef, connector: &dyn Connector) -> Vec<Diagnostic> {
         wrong.push(missing);
     }
     wrong
+}
+
+/// What is wrong with a column that is declared to hold metadata.
+fn unfit_metadata(
+    table: &TableDef,
+    connector: &dyn Connector,
+    entry: &OptionEntry,
+    column: &str,
+) -> Option<Diagnostic> {
+    let wanted = entry.value.split_whitespace().next().unwrap_or_default();
+    let known = connector.metadata();
+    let mut wrong = if known.is_empty() {
+        Diagnostic::new(format!("connector '{}' has no metadata columns", connector.name()))
+            .help("leave METADATA out, and the column is read from the record")
+    } else if table.schema.index_of(column).is_err() {
+        Diagnostic::new(format!("option '{}' names no column of table '{}'", entry.key, table.name))
+            .help("declare the column as: name TYPE METADATA FROM '…'")
+    } else if known.iter().all(|info| info.name != wanted) {
+        Diagnostic::new(format!("connector '{}' knows no metadata '{wanted}'", connector.name()))
+            .suggest(wanted, known.iter().map(|info| info.name))
+    } else {
+        return None;
+    };
+    wrong.span = entry.value_span.or(entry.key_span);
+    Some(wrong)
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ pub fn context(base_dir: &Path) -> Context {
         job: "group/job".to_owned(),
         generation: 1,
         claimed_us: 1,
+        begun_us: 1,
         slot: 0,
         n_slots: 1,
         base_dir: base_dir.to_owned(),

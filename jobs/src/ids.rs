@@ -1,17 +1,20 @@
 //! Typed ids. Each is a short text that a person can read in a log and paste into a command.
+//!
+//! Invariant: a copy shares the text of the original, because one id stands in many tables.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
-            pub fn new(text: impl Into<String>) -> Self {
+            pub fn new(text: impl Into<Arc<str>>) -> Self {
                 Self(text.into())
             }
 
@@ -34,7 +37,7 @@ macro_rules! id {
 
         impl From<String> for $name {
             fn from(text: String) -> Self {
-                Self(text)
+                Self(text.into())
             }
         }
     };
@@ -64,12 +67,12 @@ id!(
 impl TaskId {
     /// The id of task `index` of `job` in `generation`: `fraud.features.3.0`.
     pub fn of(job: &JobId, generation: u64, index: u32) -> Self {
-        Self(format!("{}.{generation}.{index}", job.as_str().replace('/', ".")))
+        Self::new(format!("{}.{generation}.{index}", job.as_str().replace('/', ".")))
     }
 }
 
 impl JobId {
     pub fn of(group: &str, name: &str) -> Self {
-        Self(format!("{group}/{name}"))
+        Self::new(format!("{group}/{name}"))
     }
 }

@@ -4,24 +4,30 @@
 //!
 //! Glossary, one word per idea:
 //! - **group**: all jobs of one file; **job**: one INSERT set, model or command; **task**: one process of a job.
-//! - **generation**: one life of a job; a restart is a new generation, and an older one is refused everywhere.
+//! - **generation**: all tasks of a job from one start to the next; a restart is a new generation, and an older one is refused
+//!   everywhere. **life**: one process of a task in a generation, where a task can start again alone.
 //! - **agent**, **offer**, **role**, **framework**, **gang**: as in Apache Mesos.
 //! - **epoch**: one checkpoint of a job; **barrier**: its mark in the stream; **manifest**: the file that publishes it.
 //! - **watermark**: no row with an earlier event time is expected any more.
 
+pub mod amounts;
 pub mod diagnostic;
 pub mod ids;
 pub mod plan;
 pub mod resources;
+pub mod scalars;
 pub mod spec;
 pub mod state;
 pub mod text;
+pub mod things;
 pub mod train;
 
 pub use diagnostic::Diagnostic;
 pub use ids::{AgentId, FrameworkId, JobId, OfferId, TaskId};
 pub use plan::{Peer, TaskBody, TaskPlan};
 pub use resources::Resources;
+pub use scalars::Scalars;
 pub use spec::{CommandBody, JobBody, JobSpec, Restart, StreamBody};
 pub use state::{Reason, TaskState};
+pub use things::Gpu;
 pub use train::TrainBody;

@@ -18,6 +18,13 @@ pub struct TaskPlan {
     pub claimed_us: i64,
     /// This task's place among `peers`.
     pub index: u32,
+    /// 0, or larger where the process of an earlier life ended and this one takes its place while the other tasks of the
+    /// generation go on.
+    #[serde(default)]
+    pub life: u32,
+    /// As `claimed_us`, and larger for every later life; see `connectors::Context::begun_us`.
+    #[serde(default)]
+    pub begun_us: i64,
     /// Threads that each hold every operator of the job.
     pub slices: u32,
     /// Data-plane address of every task of this generation, in order of index; this task listens on its own.

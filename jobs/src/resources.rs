@@ -1,19 +1,23 @@
-//! What an agent has and a task needs: named scalars and port ranges.
+//! What an agent has and a task needs: named scalars, port ranges, GPUs one by one, and items of named sets.
 //!
 //! Invariant: scalars are whole thousandths (as in Mesos), so sums are exact and free + offered + used = total can be
 //! checked with `==`. Mem and disk are MiB.
 
+use crate::scalars::Scalars;
+use crate::things::{Gpu, Things, gpu_counts, model_of};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::fmt;
 
 /// Quantities by name, and ports. A scalar that is zero is not kept, so equal means equal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     /// Thousandths by name: `cpus` 1500 is one and a half cores; `mem` 512000 is 512 MiB.
-    scalars: BTreeMap<String, i64>,
+    scalars: Scalars,
     /// Inclusive, sorted, disjoint, not adjacent.
     ports: Vec<(u16, u16)>,
+    /// GPUs and the items of sets; `None` where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    things: Option<Box<Things>>,
 }
 
 impl Resources {
@@ -40,16 +44,112 @@ impl Resources {
         self
     }
 
-    pub fn set_milli(&mut self, name: &str, milli: i64) {
-        if milli == 0 {
-            self.scalars.remove(name);
-        } else {
-            self.scalars.insert(name.to_string(), milli);
+    /// With these GPUs, and no others; the scalars count them.
+    pub fn with_gpus(mut self, gpus: impl IntoIterator<Item = Gpu>) -> Self {
+        let counters: Vec<String> = self
+            .scalars
+            .iter()
+            .filter(|(name, _)| model_of(name).is_some())
+            .map(|(name, _)| name.to_string())
+            .collect();
+        for name in counters {
+            self.scalars.set(&name, 0);
+        }
+        let mut things = self.things.take().map(|things| *things).unwrap_or_default();
+        things.gpus = gpus.into_iter().collect();
+        self.scalars.add(&gpu_counts(&things.gpus));
+        self.set_things(things);
+        self
+    }
+
+    /// With these items of a set besides those that are there.
+    pub fn with_set(mut self, name: &str, items: impl IntoIterator<Item = String>) -> Self {
+        let mut things = self.things.take().map(|things| *things).unwrap_or_default();
+        things.sets.entry(name.to_string()).or_default().extend(items);
+        self.set_things(things);
+        self
+    }
+
+    fn set_things(&mut self, things: Things) {
+        self.things = (!things.is_empty()).then(|| Box::new(things));
+    }
+
+    /// GPUs and sets, if there are any.
+    pub fn things(&self) -> Option<&Things> {
+        self.things.as_deref()
+    }
+
+    pub fn gpus(&self) -> impl Iterator<Item = &Gpu> {
+        self.things.iter().flat_map(|things| &things.gpus)
+    }
+
+    /// Whether the scalars that count GPUs count exactly those that are here. What a demand asks for has counts only.
+    pub fn has_the_gpus_it_counts(&self) -> bool {
+        let counters = self.scalars.iter().filter(|(name, _)| model_of(name).is_some());
+        counters.collect::<Scalars>() == gpu_counts(self.gpus())
+    }
+
+    /// Whether every count of GPUs is one of whole devices.
+    pub fn wants_whole_gpus(&self) -> bool {
+        self.scalars.iter().all(|(name, milli)| model_of(name).is_none() || milli % 1000 == 0)
+    }
+
+    /// One task of a shape as it would run on what is here: with the ports and the GPUs that it gets. `None` if it does
+    /// not fit.
+    pub fn place(&self, shape: &Resources, n_ports: usize) -> Option<Resources> {
+        if !self.contains(shape) {
+            return None;
+        }
+        let mut rest = self.ports.clone();
+        if !shape.ports.is_empty() {
+            let mut without = Resources::new().with_ports(rest);
+            without.subtract(&Resources::new().with_ports(shape.ports.iter().copied()));
+            rest = without.ports;
+        }
+        let ports = Resources::new().with_ports(rest).first_ports(n_ports);
+        let placed = shape.clone().with_ports(ports);
+        if placed.n_ports() != shape.n_ports() + n_ports {
+            return None;
+        }
+        match self.things.as_ref().filter(|_| shape.scalars.iter().any(|(name, _)| model_of(name).is_some())) {
+            Some(things) if shape.gpus().next().is_none() => Some(placed.with_gpus(things.pick_gpus(&shape.scalars)?)),
+            _ => Some(placed),
         }
     }
 
+    /// What both have.
+    pub fn common(&self, other: &Resources) -> Resources {
+        let overlaps = self.ports.iter().flat_map(|(low, high)| {
+            let overlap = move |(l, h): &(u16, u16)| (*low.max(l), *high.min(h));
+            other.ports.iter().map(overlap).filter(|(l, h)| l <= h)
+        });
+        let common = Resources::new().with_amounts(self.scalars.least(&other.scalars)).with_ports(overlaps);
+        let (Some(own), Some(others)) = (&self.things, &other.things) else { return common.with_gpus([]) };
+        let things = own.common(others);
+        let mut common = common.with_gpus(things.gpus.iter().cloned());
+        common.set_things(things);
+        common
+    }
+
+    /// The part of this with no more of each scalar than `most`, with the GPUs that fit into it and these ports.
+    pub fn part(&self, most: Scalars, ports: impl IntoIterator<Item = (u16, u16)>) -> Resources {
+        let gpus = self.things.as_ref().map(|things| things.gpus_within(&most));
+        let mut part = Resources::new().with_amounts(most).with_ports(ports);
+        if let Some(things) = &self.things {
+            part.things = Some(Box::new(Things { sets: things.sets.clone(), ..Things::default() }));
+        }
+        match gpus {
+            Some(gpus) => part.with_gpus(gpus),
+            None => part,
+        }
+    }
+
+    pub fn set_milli(&mut self, name: &str, milli: i64) {
+        self.scalars.set(name, milli);
+    }
+
     pub fn milli(&self, name: &str) -> i64 {
-        self.scalars.get(name).copied().unwrap_or(0)
+        self.scalars.get(name)
     }
 
     /// The scalar in units.
@@ -58,7 +158,17 @@ impl Resources {
     }
 
     pub fn scalars(&self) -> impl Iterator<Item = (&str, i64)> {
-        self.scalars.iter().map(|(name, milli)| (name.as_str(), *milli))
+        self.scalars.iter()
+    }
+
+    /// The scalars alone.
+    pub fn amounts(&self) -> &Scalars {
+        &self.scalars
+    }
+
+    pub fn with_amounts(mut self, scalars: Scalars) -> Self {
+        self.scalars = scalars;
+        self
     }
 
     pub fn ports(&self) -> &[(u16, u16)] {
@@ -75,28 +185,68 @@ impl Resources {
         (ports.len() == n).then_some(ports)
     }
 
+    /// The lowest `n` ports, as ranges; fewer where there are fewer.
+    pub fn first_ports(&self, n: usize) -> Vec<(u16, u16)> {
+        let mut left = n;
+        let mut first = Vec::new();
+        for (low, high) in &self.ports {
+            let n = left.min(usize::from(high - low) + 1);
+            if n == 0 {
+                break;
+            }
+            first.push((*low, low + (n - 1) as u16));
+            left -= n;
+        }
+        first
+    }
+
     pub fn is_empty(&self) -> bool {
-        self.scalars.is_empty() && self.ports.is_empty()
+        self.scalars.is_empty() && self.ports.is_empty() && self.things.is_none()
     }
 
     /// Whether every quantity and port of `other` is here too.
     pub fn contains(&self, other: &Resources) -> bool {
-        other.scalars.iter().all(|(name, milli)| self.milli(name) >= *milli)
-            && other.ports.iter().all(|(low, high)| self.ports.iter().any(|(a, b)| a <= low && high <= b))
+        self.scalars.contains(&other.scalars)
+            && (self.ports == other.ports || self.has_ports(&other.ports))
+            && other.things.as_ref().is_none_or(|things| self.things.as_ref().is_some_and(|own| own.contains(things)))
+    }
+
+    /// Both are in order, so one walk along both is enough.
+    fn has_ports(&self, ranges: &[(u16, u16)]) -> bool {
+        let mut own = self.ports.iter().peekable();
+        ranges.iter().all(|(low, high)| {
+            while own.next_if(|(_, end)| end < low).is_some() {}
+            own.peek().is_some_and(|(a, b)| a <= low && high <= b)
+        })
     }
 
     pub fn add(&mut self, other: &Resources) {
-        for (name, milli) in &other.scalars {
-            self.set_milli(name, self.milli(name) + milli);
+        self.scalars.add(&other.scalars);
+        if let Some(things) = &other.things {
+            self.things.get_or_insert_default().add(things);
         }
-        self.ports = normalize(self.ports.iter().chain(&other.ports).copied());
+        if self.ports.is_empty() {
+            self.ports.clone_from(&other.ports);
+        } else if !other.ports.is_empty() {
+            self.ports = normalize(self.ports.iter().chain(&other.ports).copied());
+        }
     }
 
     /// Takes `other` away; what is not here is a defect of the caller, so check [`contains`](Self::contains) first.
     pub fn subtract(&mut self, other: &Resources) {
         assert!(self.contains(other), "resources {self} do not contain {other}");
-        for (name, milli) in &other.scalars {
-            self.set_milli(name, self.milli(name) - milli);
+        self.scalars.subtract(&other.scalars);
+        if let Some(things) = &other.things
+            && let Some(mut own) = self.things.take()
+        {
+            own.subtract(things);
+            self.set_things(*own);
+        }
+        if other.ports.is_empty() {
+            return;
+        }
+        if self.ports == other.ports {
+            return self.ports.clear();
         }
         let mut left = Vec::with_capacity(self.ports.len() + other.ports.len());
         for &(start, high) in &self.ports {
@@ -137,11 +287,14 @@ impl fmt::Display for Resources {
             return f.write_str("nothing");
         }
         let mut first = true;
-        for (name, milli) in &self.scalars {
+        // GPUs of a model are counted among all, and named below one by one.
+        let all_counted = self.scalars.get(crate::things::GPUS) > 0;
+        let shown = |name: &str| !all_counted || self.things.is_none() || !name.starts_with("gpus:");
+        for (name, milli) in self.scalars.iter().filter(|(name, _)| shown(name)) {
             if !std::mem::take(&mut first) {
                 f.write_str(", ")?;
             }
-            write!(f, "{name} {}", *milli as f64 / 1000.0)?;
+            write!(f, "{name} {}", milli as f64 / 1000.0)?;
             if name == "mem" || name == "disk" {
                 f.write_str(" MiB")?;
             }
@@ -157,6 +310,10 @@ impl fmt::Display for Resources {
                 }
                 if low == high { write!(f, "{low}")? } else { write!(f, "{low}-{high}")? }
             }
+            first = false;
+        }
+        if let Some(things) = &self.things {
+            write!(f, "{}{things}", if first { "" } else { ", " })?;
         }
         Ok(())
     }
@@ -198,6 +355,43 @@ mod tests {
         let mut top = Resources::new().with_ports([(65534, 65535)]);
         top.subtract(&Resources::new().with_ports([(65535, 65535)]));
         assert_eq!(top.ports(), &[(65534, 65534)]);
+    }
+
+    fn gpu(index: u16, model: &str) -> Gpu {
+        Gpu { index, model: model.into(), mem_mib: 1024 }
+    }
+
+    #[test]
+    fn a_task_gets_gpus_and_ports_of_its_own() {
+        let machine =
+            Resources::new().cpus(8.0).with_ports([(10, 13)]).with_gpus([gpu(0, "a"), gpu(1, "b"), gpu(2, "b")]);
+        assert!(machine.has_the_gpus_it_counts());
+        let shape = Resources::new().cpus(1.0).with("gpus", 1.0).with("gpus:b", 1.0);
+        assert!(!shape.has_the_gpus_it_counts() && shape.wants_whole_gpus());
+        let mut left = machine.clone();
+        let first = left.place(&shape, 2).expect("it fits");
+        assert_eq!(first.to_string(), "cpus 1, gpus 1, ports 10-11, gpu 1:b");
+        left.subtract(&first);
+        let second = left.place(&shape, 2).expect("it fits");
+        left.subtract(&second);
+        assert_eq!(left.place(&shape, 0), None);
+        assert_eq!(left, Resources::new().cpus(6.0).with_gpus([gpu(0, "a")]));
+        assert!(left.contains(&Resources::new().with("gpus", 1.0)));
+        left.add(&first);
+        left.add(&second);
+        assert_eq!(left, machine);
+        assert_eq!(machine.common(&first), first);
+        assert!(!Resources::new().with("gpus", 0.5).wants_whole_gpus());
+    }
+
+    #[test]
+    fn a_part_has_whole_gpus() {
+        let machine =
+            Resources::new().cpus(8.0).with_gpus([gpu(0, "a"), gpu(1, "a")]).with_set("licence", ["x".into()]);
+        let most: Scalars = [("cpus", 2_000), ("gpus", 1_500), ("gpus:a", 2_000)].into_iter().collect();
+        let part = machine.part(most, []);
+        assert_eq!(part.to_string(), "cpus 2, gpus 1, gpu 0:a, licence x");
+        assert!(part.has_the_gpus_it_counts());
     }
 
     #[test]

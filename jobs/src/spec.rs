@@ -68,11 +68,18 @@ pub struct StreamBody {
     pub fingerprint: String,
     /// Every source ends by itself, so that jobs after this one wait for its end instead of its start.
     pub bounded: bool,
+    /// Rows pass between its tasks: they all start again together. Otherwise each starts again by itself.
+    #[serde(default = "exchanges")]
+    pub exchanges: bool,
 }
 
 /// Of jobs that were submitted before it could be said.
 fn checkpoints_retained() -> u32 {
     3
+}
+
+fn exchanges() -> bool {
+    true
 }
 
 impl StreamBody {

@@ -21,7 +21,7 @@ pub fn render(text: &str, file: &str, diagnostics: &[Diagnostic], colour: bool) 
         .with_links(false);
     let mut sorted: Vec<&Diagnostic> = diagnostics.iter().collect();
     sorted.sort_by_key(|diagnostic| diagnostic.span);
-    let source = NamedSource::new(file, text.to_string());
+    let source = NamedSource::new(file, connectors::secrets::hide(text).into_owned());
     let mut shown = String::new();
     for diagnostic in sorted {
         let mistake = Mistake { diagnostic, source: &source, text };

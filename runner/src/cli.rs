@@ -5,6 +5,7 @@
 //!
 //! Does not know how anything is done: each verb is a call into the module that does it.
 
+mod cert;
 mod check;
 pub mod exit;
 pub mod human;
@@ -12,6 +13,7 @@ pub mod lists;
 mod logs;
 mod operate;
 pub mod output;
+mod roles;
 mod start;
 mod submit;
 mod topics;
@@ -49,6 +51,31 @@ struct Globals {
     /// File with the cluster's token; needed to listen on, or to talk to, more than this machine.
     #[arg(long, env = "SMACK_TOKEN_FILE", global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// A [target.NAME] in smack.toml, beside the job file or here: defaults for WITH (…) by connector.
+    #[arg(long, env = "SMACK_TARGET", global = true, value_name = "NAME")]
+    target: Option<String>,
+    #[command(flatten)]
+    tls: TlsArgs,
+}
+
+/// Connections are encrypted where these are given: all three to members of a cluster, the CA to whoever asks them.
+#[derive(Clone, Debug, Args)]
+struct TlsArgs {
+    /// Certificate of this member, in PEM, with those between it and the CA; `smack cert` makes one.
+    #[arg(long, env = "SMACK_TLS_CERT", global = true, value_name = "FILE", hide_short_help = true)]
+    tls_cert: Option<PathBuf>,
+    /// Its private key.
+    #[arg(long, env = "SMACK_TLS_KEY", global = true, value_name = "FILE", hide_short_help = true)]
+    tls_key: Option<PathBuf>,
+    /// Certificate of the CA that signs those of all members.
+    #[arg(long, env = "SMACK_TLS_CA", global = true, value_name = "FILE", hide_short_help = true)]
+    tls_ca: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    fn files(&self) -> tls::Files {
+        tls::Files { cert: self.tls_cert.clone(), key: self.tls_key.clone(), ca: self.tls_ca.clone() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -154,6 +181,18 @@ enum Verb {
     },
     /// List agents with what they have, and frameworks with their share.
     Agents,
+    /// List roles: what each holds, its share, weight and quota.
+    Roles,
+    /// Say what a role is guaranteed, and what it never gets more than.
+    Quota {
+        #[command(subcommand)]
+        verb: roles::QuotaVerb,
+    },
+    /// Say how much of the cluster a role should have, compared with the roles beside it.
+    Weight {
+        #[command(subcommand)]
+        verb: roles::WeightVerb,
+    },
     /// List offers: to whom, of what, and what came of them.
     Offers,
     /// Print versions of this binary and of the runner.
@@ -167,14 +206,28 @@ enum Verb {
     Topics(topics::TopicsArgs),
     /// List connectors, or the options of one.
     Connectors { name: Option<String> },
-    /// Measure this build on this machine; suites: start, train, decode, nexmark, latency, state, spill, broker.
+    /// Make a certificate of a member, and the CA that signs it if the folder has none, to encrypt connections with.
+    Cert {
+        /// Names and addresses by which others reach the member; this machine's own by default.
+        #[arg(value_name = "HOST")]
+        hosts: Vec<String>,
+        /// Holds ca.pem and ca.key, and gets HOST.pem and HOST.key.
+        #[arg(long, value_name = "DIR", default_value = "certificates")]
+        dir: PathBuf,
+        /// How long the member's certificate is valid.
+        #[arg(long, default_value_t = 825, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        days: u32,
+    },
+    /// Measure this build on this machine; suites: start, train, decode, nexmark, latency, state, spill, broker, kafka,
+    /// allocator.
     Bench {
         /// One suite; all by default.
         suite: Option<String>,
         /// Also run the peers, on the same inputs.
         #[arg(long)]
         peers: bool,
-        /// How many events the queries of suite nexmark read, 1000000 by default, and rows those of spill, 4000000.
+        /// How many events the queries of suite nexmark read, 1000000 by default, and rows those of spill, 4000000, and of
+        /// kafka, 2000000.
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         events: Option<u64>,
         /// Where the events of suite nexmark come from: two files of JSON lines, or of Parquet, for the queries without state.
@@ -186,6 +239,9 @@ enum Verb {
         /// Suite broker: measure this running broker too, host:port.
         #[arg(long, value_name = "HOST:PORT")]
         beside: Option<String>,
+        /// Suite kafka: these running brokers instead of one of our own.
+        #[arg(long, env = "SMACK_BROKERS", value_name = "HOST:PORT,…")]
+        brokers: Option<String>,
     },
     /// Run a master.
     Master(MasterArgs),
@@ -297,9 +353,16 @@ struct AgentArgs {
     /// Ports that its tasks may use; 31000-32000 by default.
     #[arg(long, value_name = "LOW-HIGH", value_parser = ports)]
     ports: Option<(u16, u16)>,
-    /// What jobs may ask for, for example --attribute zone=a.
+    /// All that it offers in one line; cpus, mem and ports as found where it does not name them. For example
+    /// 'cpus=4;mem=8GiB;ports=[31000-32000];gpus=[a100:80GiB,a100:80GiB];licences={x,y}', or gpus=2 of no model.
+    #[arg(long, value_parser = jobs::amounts::parse_resources, conflicts_with_all = ["cpus", "mem", "ports"])]
+    resources: Option<jobs::Resources>,
+    /// What frameworks are told about it, for example --attribute zone=a.
     #[arg(long = "attribute", value_name = "KEY=VALUE", value_parser = attribute)]
     attributes: Vec<(String, String)>,
+    /// The same in one line, for example 'region:eu;zone:z1;rack:r1'.
+    #[arg(long = "attributes", value_name = "KEY:VALUE;…", value_parser = attributes)]
+    attribute_list: Option<Attributes>,
 }
 
 #[derive(Debug, Args)]
@@ -337,6 +400,19 @@ fn ports(text: &str) -> std::result::Result<(u16, u16), String> {
         Some((low, high)) if 0 < low && low <= high => Ok((low, high)),
         _ => Err("not a range of ports; for example 31000-31999".to_string()),
     }
+}
+
+/// A type of its own, so that a list is one value of its flag.
+#[derive(Clone, Debug)]
+struct Attributes(Vec<(String, String)>);
+
+fn attributes(text: &str) -> std::result::Result<Attributes, String> {
+    let parts = text.split(';').map(str::trim).filter(|part| !part.is_empty());
+    let pair = |part: &str| match part.split_once(':') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_string(), value.to_string())),
+        _ => Err(format!("'{part}' is not of the form key:value")),
+    };
+    Ok(Attributes(parts.map(pair).collect::<std::result::Result<_, _>>()?))
 }
 
 fn attribute(text: &str) -> std::result::Result<(String, String), String> {
@@ -377,29 +453,39 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
     {
         connectors::usual_brokers::say(kafka);
     }
+    if matches!(verb, Verb::Check { .. }) {
+        // Only the declaration is looked at: where such a file runs, there is a broker.
+        connectors::usual_brokers::make_with(|| Some("127.0.0.1:9092".to_string()));
+    }
     let done = |result: Result<()>| result.map(|()| 0);
+    let target = globals.target.as_deref();
     if output.dot && !matches!(verb, Verb::Run { .. }) {
         let error = "-o dot is for `smack run` of a file with an EXPLAIN; other commands have -o table and -o json";
         return Err(Fail::new(exit::BAD_INPUT, error));
     }
     match verb {
         // A task builds its own threads; nothing may run before it has chosen how many.
-        Verb::Task { plan } => start::task(&plan),
+        Verb::Task { plan } => start::task(&plan, &globals),
         Verb::Master(args) => done(start::master(args, &globals)),
         Verb::Agent(args) => done(start::agent(args, &globals)),
         Verb::Runner(args) => done(start::runner(args, &globals)),
         Verb::Broker(args) => done(start::broker(args)),
         Verb::Dev(args) => done(start::dev(args, &globals)),
-        Verb::Demo(args) => start::demo(args, output),
-        Verb::Run { file, slices } => start::run(&file, slices, output),
-        Verb::Bench { suite, peers, events, source, keys, beside } => {
+        Verb::Demo(args) => {
+            if target.is_some() {
+                settle_tls(&globals)?;
+            }
+            start::demo(args, &globals, output)
+        }
+        Verb::Run { file, slices } => start::run(&file, target, slices, output),
+        Verb::Bench { suite, peers, events, source, keys, beside, brokers } => {
             let json = output.json;
-            done(start::bench(BenchConfig { suite, peers, events, source, keys, beside, json }))
+            done(start::bench(BenchConfig { suite, peers, events, source, keys, beside, brokers, json }))
         }
         Verb::Check { file: None, .. } | Verb::Check { schema: true, .. } => {
             done(output.json(&crate::settle::json_schema()))
         }
-        Verb::Check { file: Some(file), schema: false } => done(on_one_thread(check::check(output, &file))?),
+        Verb::Check { file: Some(file), schema: false } => done(on_one_thread(check::check(output, &file, target))?),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "smack", &mut script);
@@ -407,16 +493,28 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
         }
         Verb::Connectors { name } => done(check::connectors(output, name.as_deref())),
         Verb::Topics(args) => done(topics::topics(args, output)),
+        Verb::Cert { dir, hosts, days } => done(cert::cert(output, &dir, &hosts, days)),
         asking => done(on_one_thread(ask(asking, &globals, output))?),
     }
 }
 
+/// Whoever asks needs the CA alone; that of the cluster in this folder is known.
+fn settle_tls(globals: &Globals) -> Result<()> {
+    let mut files = globals.tls.files();
+    if globals.runner.is_none() && files == tls::Files::default() {
+        files.ca = crate::dev::of_folder(Path::new(".")).and_then(|dev| dev.tls_ca);
+    }
+    tls::settle(files).map_err(|error| Fail::new(FAILED, format!("failed to {error}")))
+}
+
 /// The verbs that ask a runner.
 async fn ask(verb: Verb, globals: &Globals, output: Output) -> Result<()> {
+    settle_tls(globals)?;
     let client = Client::new(globals.runner.as_deref(), globals.token_file.as_deref())?;
+    let target = globals.target.as_deref();
     match verb {
-        Verb::Submit { file, wait, resume } => submit::submit(&client, output, &file, wait, resume).await,
-        Verb::Plan { file } => operate::plan(&client, output, &file).await,
+        Verb::Submit { file, wait, resume } => submit::submit(&client, output, (&file, target), wait, resume).await,
+        Verb::Plan { file } => operate::plan(&client, output, &file, target).await,
         Verb::Checkpoint { subject, ls: true, .. } => operate::kept(&client, output, &subject).await,
         Verb::Checkpoint { subject, drop: Some(name), .. } => {
             operate::drop_kept(&client, output, &subject, &name).await
@@ -438,6 +536,9 @@ async fn ask(verb: Verb, globals: &Globals, output: Output) -> Result<()> {
         Verb::Why { subject } => lists::why(&client, output, &subject).await,
         Verb::Agents => lists::agents(&client, output).await,
         Verb::Offers => lists::offers(&client, output).await,
+        Verb::Roles => roles::roles(&client, output).await,
+        Verb::Quota { verb } => roles::quota(&client, output, verb).await,
+        Verb::Weight { verb } => roles::weight(&client, output, verb).await,
         Verb::Version => lists::version(&client, output).await,
         other => unreachable!("{other:?} asks no runner"),
     }

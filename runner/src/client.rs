@@ -5,8 +5,8 @@
 mod tables;
 
 use crate::view::{
-    CheckpointsView, ClusterView, Failure, JobView, JobsView, PlanView, SavepointRequest, ScaleRequest, Stopped,
-    SubmitRequest, Submitted, VersionView, WhyView,
+    Changed, CheckpointsView, ClusterView, Failure, JobView, JobsView, PlanView, QuotaRequest, SavepointRequest,
+    ScaleRequest, Stopped, SubmitRequest, Submitted, VersionView, WeightRequest, WhyView,
 };
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::de::DeserializeOwned;
@@ -19,6 +19,9 @@ const DEFAULT_RUNNER: &str = "http://127.0.0.1:5080";
 pub enum Error {
     #[error("reach the runner at {url}: is it running? start one with `smack dev` ({reason})")]
     Unreachable { url: String, reason: String },
+    /// Somebody answered, and one end does not trust the other, or does not encrypt.
+    #[error("reach the runner at {url}: {reason}")]
+    Untrusted { url: String, reason: String },
     /// The runner heard the call and said no.
     #[error("{}", failure.error)]
     Refused { status: u16, failure: Failure },
@@ -38,6 +41,12 @@ pub struct Client {
     token: Option<String>,
 }
 
+/// An address without its `http://` or `https://`.
+pub fn bare(address: &str) -> &str {
+    let address = address.strip_prefix("http://").or_else(|| address.strip_prefix("https://")).unwrap_or(address);
+    address.trim_end_matches('/')
+}
+
 /// A piece of a task's log.
 pub struct LogPiece {
     pub bytes: Vec<u8>,
@@ -55,11 +64,14 @@ impl Client {
                 .map(|dev| dev.runner)
                 .unwrap_or_else(|| DEFAULT_RUNNER.to_string()),
         };
-        let full = if url.contains("://") { url.clone() } else { format!("http://{url}") };
+        let full = if url.contains("://") { url.clone() } else { format!("{}://{url}", tls::scheme()) };
         let bad = |reason: String| Error::BadAddress { url: url.clone(), reason };
         let base = Url::parse(&full).map_err(|error| bad(error.to_string()))?;
-        if base.scheme() != "http" || base.host().is_none() {
-            return Err(bad("it must look like http://host:port".to_string()));
+        if !matches!(base.scheme(), "http" | "https") || base.host().is_none() {
+            return Err(bad("it must look like http://host:port, or https://host:port".to_string()));
+        }
+        if base.scheme() == "https" && tls::process().is_none() {
+            return Err(bad("its certificate must be known by a CA; give --tls-ca FILE".to_string()));
         }
         let token = match token_file {
             Some(path) => {
@@ -73,9 +85,12 @@ impl Client {
             .connect_timeout(Duration::from_secs(5))
             // Planning a large file is the slowest thing the runner does within one call.
             .timeout(Duration::from_secs(60))
-            .no_proxy()
-            .build()
-            .map_err(|error| bad(error.to_string()))?;
+            .no_proxy();
+        let http = match tls::http_client() {
+            Some(config) => http.use_preconfigured_tls(config),
+            None => http,
+        };
+        let http = http.build().map_err(|error| bad(error.to_string()))?;
         Ok(Self { base, http, token })
     }
 
@@ -144,6 +159,18 @@ impl Client {
         self.json(self.call(Method::GET, &["cluster"], "")).await
     }
 
+    pub async fn set_quota(&self, role: &str, request: &QuotaRequest) -> Result<Changed> {
+        self.json(self.call(Method::POST, &["quota"], role).json(request)).await
+    }
+
+    pub async fn remove_quota(&self, role: &str) -> Result<Changed> {
+        self.json(self.call(Method::DELETE, &["quota"], role)).await
+    }
+
+    pub async fn set_weight(&self, role: &str, weight: f64) -> Result<Changed> {
+        self.json(self.call(Method::POST, &["weight"], role).json(&WeightRequest { weight })).await
+    }
+
     pub async fn version(&self) -> Result<VersionView> {
         self.json(self.call(Method::GET, &["version"], "")).await
     }
@@ -182,10 +209,10 @@ impl Client {
     }
 
     async fn send(&self, call: RequestBuilder) -> Result<reqwest::Response> {
-        let response = call
-            .send()
-            .await
-            .map_err(|error| Error::Unreachable { url: self.url().to_string(), reason: innermost(&error) })?;
+        let response = call.send().await.map_err(|error| match tls::explain(&error) {
+            Some(reason) => Error::Untrusted { url: self.url().to_string(), reason },
+            None => Error::Unreachable { url: self.url().to_string(), reason: innermost(&error) },
+        })?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -233,7 +260,9 @@ mod tests {
     #[test]
     fn addresses() {
         assert_eq!(client("127.0.0.1:5080").url(), "http://127.0.0.1:5080");
-        assert!(matches!(Client::new(Some("https://x"), None), Err(Error::BadAddress { .. })));
+        let unknown = Client::new(Some("https://x"), None).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(unknown.contains("--tls-ca"), "{unknown}");
+        assert!(matches!(Client::new(Some("ftp://x"), None), Err(Error::BadAddress { .. })));
         assert!(matches!(Client::new(Some("http://"), None), Err(Error::BadAddress { .. })));
     }
 

@@ -46,6 +46,9 @@ pub struct DevFile {
     /// The broker's address, host:port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kafka: Option<String>,
+    /// The CA by which its members are known, where connections are encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_ca: Option<PathBuf>,
 }
 
 /// What the cluster that works in this folder's `.smack` says of itself.
@@ -123,7 +126,7 @@ impl Tree {
             .with_context(|| format!("failed to find the folder {}", config.data_dir.display()))?;
         let lock = lock(&data_dir)?;
         let ports = Ports::choose(config)?;
-        let runner = format!("http://127.0.0.1:{}", ports.runner);
+        let runner = format!("{}://127.0.0.1:{}", tls::scheme(), ports.runner);
         let kafka = ports.kafka.map(|port| format!("127.0.0.1:{port}"));
         let members = members(config, &data_dir, &ports, kafka.as_deref());
         let mut tree = Self { members, runner, kafka, data_dir, _lock: lock };
@@ -139,6 +142,7 @@ impl Tree {
             runner: tree.runner.clone(),
             master: format!("127.0.0.1:{}", ports.master),
             kafka: tree.kafka.clone(),
+            tls_ca: tls::process().and_then(|tls| tls.files.ca.clone()),
         };
         std::fs::write(tree.data_dir.join("dev.json"), serde_json::to_vec_pretty(&file)?)
             .context("failed to write dev.json")?;
@@ -293,6 +297,9 @@ fn members(config: &DevConfig, data_dir: &Path, ports: &Ports, kafka: Option<&st
     let token = |mut args: Vec<String>| {
         if let Some(file) = &config.token_file {
             args.extend(["--token-file".to_string(), file.display().to_string()]);
+        }
+        for (option, _, path) in tls::process().into_iter().flat_map(|tls| tls.files.given()) {
+            args.extend([option.to_string(), path.display().to_string()]);
         }
         args
     };

@@ -14,6 +14,7 @@ mod run;
 mod server;
 mod settle;
 mod signal;
+mod target;
 mod task;
 mod training_data;
 mod view;

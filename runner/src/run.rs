@@ -3,6 +3,7 @@
 //! Invariant: the same plans, operators, sinks and training as on a cluster; only who carries the messages differs. What
 //! the file keeps in tables without a connector, and the models it trains, live in a folder that goes at the end.
 
+pub mod broker;
 mod print;
 
 use crate::settle::Settled;
@@ -115,6 +116,7 @@ impl Here {
             job: job.to_string(),
             generation: 1,
             claimed_us: 0,
+            begun_us: 0,
             slot: 0,
             n_slots: 1,
             base_dir: base_dir.to_path_buf(),

@@ -77,6 +77,18 @@ pub struct OperatorView {
     /// On the tasks' disks, because memory had no room for it.
     #[serde(default)]
     pub spilled_bytes: u64,
+    /// Of a source that says how far its splits have come, by name.
+    #[serde(default)]
+    pub splits: Vec<SplitView>,
+}
+
+/// One split of a source, lately.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SplitView {
+    pub name: String,
+    pub rows_per_second: f64,
+    /// Records that wait outside, as far as that is known.
+    pub behind: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -224,6 +236,52 @@ pub struct ClusterView {
     pub agents: Vec<AgentView>,
     pub frameworks: Vec<FrameworkView>,
     pub offers: Vec<OfferView>,
+    /// With frameworks, a weight or a quota, and those above them.
+    #[serde(default)]
+    pub roles: Vec<RoleView>,
+}
+
+/// A role of the cluster. Amounts are in units by name; mem and disk are MiB.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RoleView {
+    /// A path: `a/b` is a child of `a`.
+    pub role: String,
+    pub weight: f64,
+    /// Of the role and all below it: 0 to 1, not divided by the weight.
+    pub dominant_share: f64,
+    /// By the role and all below it, offered or used.
+    pub held: BTreeMap<String, f64>,
+    pub guarantee: BTreeMap<String, f64>,
+    pub limit: BTreeMap<String, f64>,
+    /// Without those of roles below it.
+    pub n_frameworks: u32,
+}
+
+/// `POST /api/v1/quota/{role}`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuotaRequest {
+    #[serde(default)]
+    pub guarantee: BTreeMap<String, f64>,
+    #[serde(default)]
+    pub limit: BTreeMap<String, f64>,
+    /// Also if the cluster does not have it, or the role uses more already.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// `POST /api/v1/weight/{role}`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeightRequest {
+    pub weight: f64,
+}
+
+/// What came of a change to a role.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Changed {
+    /// What was put up with.
+    pub warnings: Vec<String>,
 }
 
 /// Scalars in units by name, and the number of ports.

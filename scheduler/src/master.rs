@@ -8,17 +8,20 @@ mod agents;
 mod allocator;
 mod answers;
 pub mod config;
+mod contest;
 pub mod events;
 mod explain;
 mod filters;
 mod frameworks;
 mod ledger;
 mod offers;
+mod quota;
 mod reconcile;
 mod report;
+mod roles;
 mod shapes;
+mod share;
 mod subscriptions;
-mod tally;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -26,11 +29,11 @@ pub mod view;
 
 pub use config::Config;
 pub use events::{Command, Event, Record};
-pub use view::{AgentState, AgentView, ClusterView, FrameworkView, OfferState, OfferView, TaskView};
+pub use view::{AgentState, AgentView, ClusterView, FrameworkView, OfferState, OfferView, RoleView, TaskView};
 
 use crate::alarms::Alarms;
 use crate::model::ConnectionId;
-use jobs::{AgentId, FrameworkId};
+use jobs::{AgentId, FrameworkId, Scalars};
 use std::collections::BTreeMap;
 
 /// Who speaks on a connection.
@@ -64,7 +67,11 @@ pub struct Master {
     filters: filters::Filters,
     alarms: Alarms<Alarm>,
     /// Sum of the ledgers' totals.
-    cluster_total: tally::Tally,
+    cluster_total: Scalars,
+    /// Active agents, as of the latest allocation.
+    n_agents: usize,
+    /// What guarantees lacked after the latest allocation.
+    last_need: Scalars,
     dirty: allocator::Dirty,
     out: Vec<Command>,
 }
@@ -73,6 +80,7 @@ impl Master {
     /// A master that starts from what the registry holds. `leader_epoch` must be larger than that of any earlier
     /// master of this cluster: ids are made from it.
     pub fn new(config: Config, leader_epoch: u64, now_ms: u64, registry: impl IntoIterator<Item = Record>) -> Self {
+        let roles = roles::Roles::new(config.min_allocatable.iter().map(|least| least.amounts().clone()).collect());
         let mut master = Self {
             offers: offers::Offers::new(leader_epoch, config.offer_history),
             config,
@@ -80,11 +88,13 @@ impl Master {
             now_ms,
             peers: BTreeMap::new(),
             agents: agents::Agents::default(),
-            frameworks: frameworks::Frameworks::default(),
+            frameworks: frameworks::Frameworks::new(roles),
             tasks: tasks::Tasks::default(),
             filters: filters::Filters::default(),
             alarms: Alarms::default(),
-            cluster_total: tally::Tally::default(),
+            cluster_total: Scalars::new(),
+            n_agents: 0,
+            last_need: Scalars::new(),
             dirty: allocator::Dirty::default(),
             out: Vec::new(),
         };
@@ -94,6 +104,7 @@ impl Master {
                 Record::Framework { framework_id, name, role, failover_timeout_ms } => {
                     master.expect_framework(framework_id, name, role, failover_timeout_ms);
                 }
+                Record::Role { role, weight_milli, quota } => master.expect_role(&role, weight_milli, quota),
                 Record::FrameworkEnded { framework_id } => master.frameworks.remember_ended(framework_id),
             }
         }
@@ -102,8 +113,21 @@ impl Master {
     }
 
     pub fn apply(&mut self, now_ms: u64, event: Event) -> Vec<Command> {
+        self.apply_all(now_ms, [event])
+    }
+
+    /// The same for several events that came at once. What they free is offered when all of them were heard.
+    pub fn apply_all(&mut self, now_ms: u64, events: impl IntoIterator<Item = Event>) -> Vec<Command> {
         self.now_ms = self.now_ms.max(now_ms);
         self.pass_time();
+        for event in events {
+            self.hear(event);
+        }
+        self.allocate();
+        std::mem::take(&mut self.out)
+    }
+
+    fn hear(&mut self, event: Event) {
         match event {
             Event::FromAgent { connection, call } => self.agent_says(connection, call),
             Event::FromFramework { connection, call } => self.framework_says(connection, call),
@@ -112,20 +136,32 @@ impl Master {
                 Some(Peer::Framework(id)) => self.framework_closed(&id, connection),
                 None => {}
             },
+            Event::FromOperator { request, call } => self.operator_says(request, call),
             Event::Tick => {}
         }
-        self.allocate();
-        std::mem::take(&mut self.out)
     }
 
     fn pass_time(&mut self) {
         while let Some(number) = self.offers.expired(self.now_ms) {
             self.expire(number);
         }
-        self.dirty.frameworks.extend(self.filters.expire(self.now_ms));
+        self.dirty.agents.extend(self.filters.expire(self.now_ms));
         while let Some(alarm) = self.alarms.due(self.now_ms) {
             self.set_off(alarm);
         }
+    }
+
+    /// Looks at every agent with room again, as an allocator would that does not know what changed. Since it is known,
+    /// this offers nothing; benches and tests ask for it.
+    pub fn look_everywhere(&mut self) -> Vec<Command> {
+        self.dirty.agents.extend(self.agents.roomy.iter().cloned());
+        self.allocate();
+        std::mem::take(&mut self.out)
+    }
+
+    /// Refusals that are in force, over all frameworks and agents.
+    pub fn n_refusals(&self) -> usize {
+        self.filters.n()
     }
 
     /// When a [`Event::Tick`] is due, if at all.

@@ -3,7 +3,7 @@
 //! Invariant: these types hold whatever a peer sent and promise nothing about it; who receives them checks them
 //! ([`is_sane`], [`is_good_id`]). The wire format is not known here.
 
-use jobs::{AgentId, FrameworkId, OfferId, Reason, Resources, TaskId, TaskState};
+use jobs::{AgentId, FrameworkId, OfferId, Reason, Resources, Scalars, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -215,13 +215,64 @@ pub enum FrameworkEvent {
     Heartbeat,
 }
 
+/// One question of an operator; whoever asks numbers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// What a role is guaranteed, and what it is limited to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// What is not named is nothing.
+    pub guarantee: Scalars,
+    /// What is not named has no limit.
+    pub limit: BTreeMap<String, i64>,
+}
+
+/// From an operator to the master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OperatorCall {
+    /// In place of what was said before.
+    SetQuota {
+        role: String,
+        quota: Quota,
+        /// Also if the cluster does not have what is guaranteed, or the role uses more than its limit.
+        force: bool,
+    },
+    RemoveQuota {
+        role: String,
+    },
+    SetWeight {
+        role: String,
+        weight_milli: u64,
+    },
+}
+
 /// More than any real machine has, and small enough that no sum of them overflows.
 const MAX_MILLI: i64 = 1 << 48;
 
 /// Whether every quantity is one that a machine can have. A peer may have sent a negative one, and a task that needs
 /// less than nothing would free what it never held.
 pub fn is_sane(resources: &Resources) -> bool {
-    resources.scalars().all(|(name, milli)| (0..=MAX_MILLI).contains(&milli) && is_good_id(name))
+    resources.scalars().all(|(name, milli)| is_sane_amount(milli) && is_good_id(name)) && resources.wants_whole_gpus()
+}
+
+pub fn is_sane_amount(milli: i64) -> bool {
+    (0..=MAX_MILLI).contains(&milli)
+}
+
+/// Whether a text can be a role: parts between slashes, each of which could be an id, and could be no path or flag.
+pub fn is_good_role(text: &str) -> bool {
+    let is_good_part = |part: &str| !matches!(part, "" | "." | ".." | "*") && !part.starts_with('-');
+    is_good_id(text) && (text == "*" || text.split('/').all(is_good_part))
+}
+
+/// An amount as one says it: "6 cpus", "512 MiB of mem".
+pub fn amount_text(name: &str, milli: i64) -> String {
+    let amount = milli as f64 / 1000.0;
+    match name {
+        "mem" | "disk" => format!("{amount} MiB of {name}"),
+        _ => format!("{amount} {name}"),
+    }
 }
 
 /// Whether a text that a peer sent can serve as an id: short, printable, and without blanks.
@@ -238,6 +289,16 @@ mod tests {
         assert!(is_sane(&Resources::new().cpus(2.0).mem_mib(512.0).with_ports([(1, 9)])));
         assert!(!is_sane(&Resources::new().cpus(-1.0)));
         assert!(!is_sane(&Resources::new().mem_mib(1e15)));
+    }
+
+    #[test]
+    fn roles_are_paths_of_ids() {
+        for good in ["*", "ml", "ml/vision/train", "a-b"] {
+            assert!(is_good_role(good), "{good}");
+        }
+        for bad in ["", "/", "ml/", "/ml", "a//b", "a/../b", "a/.", "-a", "a/-b", "*/a", "a/*", "a b"] {
+            assert!(!is_good_role(bad), "{bad}");
+        }
     }
 
     #[test]

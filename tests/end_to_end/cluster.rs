@@ -4,7 +4,7 @@
 //! test fails.
 
 use crate::processes::{self, Process};
-use crate::program::{Ran, command, ended};
+use crate::program::{Ran, command, ended, smack};
 use crate::rows;
 use crate::wait::wait_for;
 use nix::sys::signal::{Signal, kill};
@@ -111,19 +111,34 @@ impl Cluster {
 
     /// `token`: written into the file `token` of the folder and asked for at every door.
     pub fn start_with(args: &[&str], token: Option<&str>) -> Self {
-        let turn = Turn::take();
         let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::start_in(folder, args, token, None)
+    }
+
+    /// With a CA of its own, and one certificate for all members.
+    pub fn start_encrypted() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        smack(folder.path(), &["cert", "--dir", "certs"]).expect(0);
+        let args =
+            ["--tls-cert", "certs/localhost.pem", "--tls-key", "certs/localhost.key", "--tls-ca", "certs/ca.pem"];
+        let ca = std::fs::read(folder.path().join("certs/ca.pem")).expect("a CA");
+        Self::start_in(folder, &args, None, Some(&ca))
+    }
+
+    fn start_in(folder: TempDir, args: &[&str], token: Option<&str>, ca: Option<&[u8]>) -> Self {
+        let turn = Turn::take();
         let mut arguments = vec!["dev", "--port", "0", "--kafka-port", "0"];
         arguments.extend(args);
         if let Some(token) = token {
             std::fs::write(folder.path().join("token"), token).expect("a file");
             arguments.extend(["--token-file", "token"]);
         }
-        let http = reqwest::blocking::Client::builder()
-            .no_proxy()
-            .timeout(Duration::from_secs(20))
-            .build()
-            .expect("an HTTP client");
+        let http = reqwest::blocking::Client::builder().no_proxy().timeout(Duration::from_secs(20));
+        let http = match ca {
+            Some(ca) => http.add_root_certificate(reqwest::Certificate::from_pem(ca).expect("a CA")),
+            None => http,
+        };
+        let http = http.build().expect("an HTTP client");
         let mut cluster = Self {
             dev: spawn(folder.path(), &arguments),
             arguments: arguments.into_iter().map(str::to_string).collect(),

@@ -85,7 +85,7 @@ fn each_query_of_nexmark_survives_the_kill_of_a_task() {
         }
         for (n, job) in &jobs {
             let job = cluster.wait_until(job, "finished");
-            assert!(job.restarts >= 1 && job.told().contains("goes on from checkpoint"), "q{n}: {}", job.told());
+            assert!(job.restarts >= 1 && job.told().contains("from checkpoint"), "q{n}: {}", job.told());
             assert_eq!((job.metrics.rows_late, job.metrics.rows_bad), (0, 0), "q{n}");
             let wanted = batch_answer(cluster.folder(), *n);
             assert!(!wanted.is_empty(), "q{n} has no rows");

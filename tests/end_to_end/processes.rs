@@ -32,8 +32,12 @@ impl Process {
     }
 
     pub fn kill(&self) {
+        self.signal(Signal::SIGKILL);
+    }
+
+    pub fn signal(&self, signal: Signal) {
         // It may have ended by itself meanwhile; whoever needs it to be killed looks at what came of it.
-        let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
+        let _ = kill(Pid::from_raw(self.pid), signal);
     }
 }
 

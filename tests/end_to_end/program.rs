@@ -39,6 +39,9 @@ pub fn command(folder: &Path, args: &[&str]) -> Command {
     for variable in ["SMACK_RUNNER", "SMACK_MASTER", "SMACK_TOKEN_FILE", "SMACK_LOG", "SMACK_BROKERS"] {
         command.env_remove(variable);
     }
+    for variable in ["SMACK_TLS_CERT", "SMACK_TLS_KEY", "SMACK_TLS_CA"] {
+        command.env_remove(variable);
+    }
     command
 }
 

@@ -84,6 +84,43 @@ fn a_file_of_three_jobs_runs_as_it_does_on_a_cluster() {
     }
 }
 
+/// Nothing is installed and nobody names brokers: the run has one of its own, which goes with it.
+#[test]
+fn kafka_tables_that_name_no_brokers_run_with_nothing_around() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "CREATE TABLE numbers (id BIGINT) WITH (connector = 'datagen', rows = '100', fields.id.kind = 'sequence');
+        CREATE TABLE topic (id BIGINT) WITH (connector = 'kafka', topic = 'numbers', create_topic = 'true', scan.bounded = 'latest');
+        INSERT INTO topic SELECT id FROM numbers;
+        CREATE MATERIALIZED VIEW sums AS SELECT id % 2 AS odd, COUNT(*) AS n FROM topic GROUP BY id % 2;";
+    std::fs::write(folder.path().join("topic.sql"), text).expect("a file");
+    let ran = run(folder.path(), &["topic.sql", "-o", "json"]).expect(0);
+    let (n, rows) = table(&ran.out, "sums");
+    assert_eq!(
+        (n, rows::canonical(&rows)),
+        (2, rows::canonical("{\"odd\":0,\"n\":50}\n{\"odd\":1,\"n\":50}\n")),
+        "{}",
+        ran.out
+    );
+    assert!(ran.err.contains("use one of this run"), "{}", ran.err);
+}
+
+#[test]
+fn a_target_fills_in_what_tables_leave_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "CREATE TABLE numbers (id BIGINT) WITH (connector = 'datagen', fields.id.kind = 'sequence');
+        CREATE TABLE copy (id BIGINT, PRIMARY KEY (id) NOT ENFORCED);
+        INSERT INTO copy SELECT id FROM numbers";
+    std::fs::write(folder.path().join("copy.sql"), text).expect("a file");
+    let said = "[target.some.datagen]\nrows = 7\n[target.wrong.datagen]\nrwos = 7\n";
+    std::fs::write(folder.path().join("smack.toml"), said).expect("a file");
+    let ran = run(folder.path(), &["copy.sql", "--target", "some", "-o", "json"]).expect(0);
+    assert_eq!(table(&ran.out, "copy").0, 7, "{}", ran.out);
+    let wrong = run(folder.path(), &["copy.sql", "--target", "wrong"]).expect(2);
+    assert!(wrong.err.contains("unknown option 'rwos'") && wrong.err.contains("did you mean 'rows'"), "{}", wrong.err);
+    let unknown = run(folder.path(), &["copy.sql", "--target", "none"]).expect(2);
+    assert!(unknown.err.contains("there is no target 'none'; there are some, wrong"), "{}", unknown.err);
+}
+
 #[test]
 fn queries_fill_the_tables_that_they_declare() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -38,7 +38,7 @@ fn rows(pairs: &[(&str, i64)]) -> RecordBatch {
 }
 
 fn claimed(claimed_us: i64) -> Context {
-    Context { claimed_us, ..context(0) }
+    Context { claimed_us, begun_us: claimed_us, ..context(0) }
 }
 
 fn sink(table: &TableDef, context: &Context) -> Box<dyn Sink> {

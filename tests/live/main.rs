@@ -5,9 +5,12 @@
 //! Without addresses every test fails: a live test that was left out must not look like one that passed.
 
 mod cassandra;
+mod kafka_brokers;
 mod kafka_changelog;
 mod kafka_exactly_once;
+mod kafka_secure;
 mod kafka_source;
+mod kafka_topics;
 mod lookups;
 mod standstill;
 mod support;

@@ -178,11 +178,12 @@ fn ids(location: &str) -> BTreeSet<i64> {
     ids
 }
 
-fn context(generation: u64, claimed_us: i64) -> Context {
+fn context(generation: u64, began_us: i64) -> Context {
     Context {
         job: "live/s3".to_string(),
         generation,
-        claimed_us,
+        claimed_us: began_us,
+        begun_us: began_us,
         slot: 0,
         n_slots: 1,
         base_dir: std::path::PathBuf::from("/nowhere"),

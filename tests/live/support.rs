@@ -34,6 +34,7 @@ pub fn context(slot: u32) -> Context {
         job: "live/job".to_owned(),
         generation: 1,
         claimed_us: now.as_micros() as i64,
+        begun_us: now.as_micros() as i64,
         slot,
         n_slots: slot + 1,
         base_dir: std::env::temp_dir(),

@@ -13,7 +13,6 @@ import json
 import os
 import pathlib
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +21,8 @@ import uuid
 from cassandra.cluster import Cluster
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+
+from cluster import Dev
 
 USERS = 500
 START_MS = 1_767_225_600_000
@@ -134,43 +135,6 @@ def read_topic(kafka, topic):
 def millis(text):
     import datetime
     return round(datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1000)
-
-
-class Dev:
-    """A `smack dev` of its own, ended with everything below it."""
-
-    def __init__(self, smack, folder):
-        self.smack, self.folder = smack, folder
-        self.log = open(folder / "dev.out", "w")
-        self.process = subprocess.Popen(
-            [smack, "dev", "--port", "0", "--data-dir", folder / ".smack"], stdout=self.log, stderr=self.log, cwd=folder)
-        deadline = time.time() + 60
-        while not (folder / ".smack/dev.json").exists() or "ready" not in (folder / "dev.out").read_text():
-            assert self.process.poll() is None and time.time() < deadline, (folder / "dev.out").read_text()
-            time.sleep(0.05)
-
-    def call(self, *args):
-        answer = subprocess.run([self.smack, *args], cwd=self.folder, capture_output=True, text=True)
-        assert answer.returncode == 0, f"smack {' '.join(args)}: {answer.stderr}"
-        return answer.stdout
-
-    def job(self):
-        return json.loads(self.call("ps", "-o", "json"))["jobs"][0]
-
-    def task_pids(self):
-        pids = []
-        for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                words = entry.read_bytes().decode().split("\0")
-            except OSError:
-                continue
-            if "task" in words and any(str(self.folder) in word for word in words):
-                pids.append(int(entry.parent.name))
-        return pids
-
-    def end(self):
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(30)
 
 
 def main():

@@ -6,7 +6,8 @@
 #                                                            installs what is missing, starts, prints the addresses;
 #                                                            kafka and cassandra where none is named
 #   tests/servers/servers.sh env DIR                         prints the addresses again
-#   tests/servers/servers.sh libs kafka                      installs Kafka's jars if they are missing, prints their folder
+#   tests/servers/servers.sh libs kafka|cassandra            installs its jars if they are missing, prints their folder
+#   tests/servers/servers.sh jvm cassandra                   prints what Cassandra needs of Java 17, an option a line
 #   tests/servers/servers.sh stop DIR                        ends them by process id and deletes DIR's contents that are ours
 #   tests/servers/servers.sh run COMMAND…                    starts them in a folder of their own, runs COMMAND with their
 #                                                            addresses in the environment, stops them whatever happens;
@@ -173,8 +174,30 @@ PROPERTIES
     echo "127.0.0.1:$port" >"$dir/kafka.address"
 }
 
+# One option a line, as in a file that java reads.
+cassandra_jvm_options() {
+    local export_of open_of
+    for export_of in java.base/jdk.internal.misc java.base/jdk.internal.ref java.base/sun.nio.ch \
+        java.management.rmi/com.sun.jmx.remote.internal.rmi java.rmi/sun.rmi.registry java.rmi/sun.rmi.server \
+        java.rmi/sun.rmi.transport.tcp java.sql/java.sql jdk.attach/sun.tools.attach \
+        jdk.compiler/com.sun.tools.javac.file jdk.unsupported/sun.misc; do
+        echo "--add-exports $export_of=ALL-UNNAMED"
+    done
+    for open_of in java.base/java.lang.module java.base/jdk.internal.loader java.base/jdk.internal.ref \
+        java.base/jdk.internal.reflect java.base/jdk.internal.math java.base/jdk.internal.module \
+        java.base/jdk.internal.util.jar java.base/sun.nio.ch java.base/java.io java.base/java.lang \
+        java.base/java.lang.reflect java.base/java.util java.base/java.util.concurrent \
+        java.base/java.util.concurrent.atomic java.base/java.nio jdk.management/com.sun.management.internal; do
+        echo "--add-opens $open_of=ALL-UNNAMED"
+    done
+}
+
+install_cassandra() {
+    install_jars cassandra $CASSANDRA_VERSION "org.apache.cassandra:cassandra-all:$CASSANDRA_VERSION"
+}
+
 start_cassandra() {
-    local dir=$1 libs="$CACHE/cassandra-$CASSANDRA_VERSION/libs" java port storage data export_of open_of
+    local dir=$1 libs="$CACHE/cassandra-$CASSANDRA_VERSION/libs" java port storage data
     java=$(java_command)
     port=$(free_port)
     PORTS_TAKEN="${PORTS_TAKEN:-} $port"
@@ -216,19 +239,7 @@ XML
             -Dcassandra.config="file://$dir/cassandra-conf/cassandra.yaml" -Dcassandra.storagedir="$data" \
             -Dlogback.configurationFile="$dir/cassandra-conf/logback.xml" -Dcassandra-foreground=yes \
             -Dcassandra.ring_delay_ms=0 -Dcassandra.skip_wait_for_gossip_to_settle=0 -Djdk.attach.allowAttachSelf=true
-        for export_of in java.base/jdk.internal.misc java.base/jdk.internal.ref java.base/sun.nio.ch \
-            java.management.rmi/com.sun.jmx.remote.internal.rmi java.rmi/sun.rmi.registry java.rmi/sun.rmi.server \
-            java.rmi/sun.rmi.transport.tcp java.sql/java.sql jdk.attach/sun.tools.attach \
-            jdk.compiler/com.sun.tools.javac.file jdk.unsupported/sun.misc; do
-            echo "--add-exports $export_of=ALL-UNNAMED"
-        done
-        for open_of in java.base/java.lang.module java.base/jdk.internal.loader java.base/jdk.internal.ref \
-            java.base/jdk.internal.reflect java.base/jdk.internal.math java.base/jdk.internal.module \
-            java.base/jdk.internal.util.jar java.base/sun.nio.ch java.base/java.io java.base/java.lang \
-            java.base/java.lang.reflect java.base/java.util java.base/java.util.concurrent \
-            java.base/java.util.concurrent.atomic java.base/java.nio jdk.management/com.sun.management.internal; do
-            echo "--add-opens $open_of=ALL-UNNAMED"
-        done
+        cassandra_jvm_options
     } >"$dir/cassandra-conf/jvm.opts"
     setsid "$java" "@$dir/cassandra-conf/jvm.opts" -cp "$dir/cassandra-conf:$libs/*" \
         org.apache.cassandra.service.CassandraDaemon >"$dir/cassandra.log" 2>&1 </dev/null &
@@ -271,7 +282,7 @@ start() {
     done
     [ $kafka = yes ] || [ $cassandra = yes ] && need_java_and_maven
     [ $kafka = yes ] && install_kafka
-    [ $cassandra = yes ] && install_jars cassandra $CASSANDRA_VERSION "org.apache.cassandra:cassandra-all:$CASSANDRA_VERSION"
+    [ $cassandra = yes ] && install_cassandra
     [ $minio = yes ] && build_minio
     # From here on something of ours may run: a start that fails leaves nothing behind.
     trap 'status=$?; if [ $status -ne 0 ]; then stop "'"$dir"'" keep; fi; exit $status' EXIT
@@ -344,11 +355,17 @@ case "${1:-}" in
     env) [ -n "${2:-}" ] || fail "env needs a folder"; addresses "$2" ;;
     stop) [ -n "${2:-}" ] || fail "stop needs a folder"; stop "$2" ;;
     libs)
-        [ "${2:-}" = kafka ] || fail "libs knows kafka only"
         need_java_and_maven
-        install_kafka
-        echo "$CACHE/kafka-$KAFKA_VERSION/libs"
+        case "${2:-}" in
+            kafka) install_kafka; echo "$CACHE/kafka-$KAFKA_VERSION/libs" ;;
+            cassandra) install_cassandra; echo "$CACHE/cassandra-$CASSANDRA_VERSION/libs" ;;
+            *) fail "libs knows kafka and cassandra" ;;
+        esac
+        ;;
+    jvm)
+        [ "${2:-}" = cassandra ] || fail "jvm knows cassandra only"
+        cassandra_jvm_options
         ;;
     run) shift; run "$@" ;;
-    *) sed -n '2,21p' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2 ;;
+    *) sed -n '2,22p' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2 ;;
 esac

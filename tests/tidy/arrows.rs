@@ -7,18 +7,22 @@ use serde_json::Value;
 use std::process::Command;
 
 /// A crate, and the crates of the workspace that it may depend on.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("jobs", &[]),
     ("wire", &[]),
     ("scheduler", &["jobs"]),
-    ("connectors", &["jobs"]),
+    ("connectors", &["jobs", "tls"]),
     ("tables", &["jobs"]),
     ("broker", &[]),
-    ("streaming", &["connectors", "jobs"]),
-    ("training", &["connectors", "jobs"]),
-    ("daemon", &["jobs", "scheduler", "wire"]),
-    ("runner", &["broker", "connectors", "daemon", "jobs", "scheduler", "streaming", "tables", "training", "wire"]),
+    ("streaming", &["connectors", "jobs", "tls"]),
+    ("training", &["connectors", "jobs", "tls"]),
+    ("daemon", &["jobs", "scheduler", "tls", "wire"]),
+    (
+        "runner",
+        &["broker", "connectors", "daemon", "jobs", "scheduler", "streaming", "tables", "tls", "training", "wire"],
+    ),
     ("tests", &[]),
+    ("tls", &[]),
 ];
 
 #[test]

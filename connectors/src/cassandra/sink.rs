@@ -1,6 +1,6 @@
 //! Upserts rows by primary key, and deletes them by it.
 //!
-//! Promises: each batch gets a write timestamp of its own, later batches and later generations larger ones, deletions and
+//! Promises: each batch gets a write timestamp of its own, later batches and later lives larger ones, deletions and
 //! insertions alike; of rows with one key in a batch the last counts, since Cassandra would decide between equal timestamps
 //! by value, or for the deletion. When `prepare` returns, every row that was appended is acknowledged at the table's
 //! consistency; changes are written when their epoch is committed, see [`super::held`].
@@ -45,8 +45,8 @@ pub struct CassandraSink {
     delete: Prepared,
     primary_key: Vec<usize>,
     keys: RowConverter,
-    /// The first timestamp of this generation.
-    claimed_us: i64,
+    /// The first timestamp of this life.
+    begun_us: i64,
     /// Of the next batch.
     timestamp_us: i64,
     held: Held,
@@ -102,8 +102,8 @@ impl CassandraSink {
             delete,
             primary_key: table.primary_key.clone(),
             keys,
-            claimed_us: context.claimed_us,
-            timestamp_us: context.claimed_us,
+            begun_us: context.begun_us,
+            timestamp_us: context.begun_us,
             held: Held::default(),
             unwritten: Arc::default(),
         })
@@ -295,7 +295,7 @@ impl Sink for CassandraSink {
 
     fn commit(&mut self, epoch: u64) -> Result<()> {
         // Later than what any slice of this generation inherited: a key may have been on another one then.
-        self.timestamp_us = self.timestamp_us.max(self.claimed_us + INHERITED_MAX_US);
+        self.timestamp_us = self.timestamp_us.max(self.begun_us + INHERITED_MAX_US);
         self.write_due(epoch)
     }
 
@@ -303,7 +303,7 @@ impl Sink for CassandraSink {
         // Tried again from the beginning.
         self.held = Held::default();
         self.held.inherit(&states, &self.settings.name)?;
-        self.timestamp_us = self.claimed_us;
+        self.timestamp_us = self.begun_us;
         self.write_due(epoch)?;
         self.held = Held::default();
         Ok(())

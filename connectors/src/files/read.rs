@@ -8,7 +8,7 @@ pub mod parquet;
 
 use super::hive::{Partitioning, with_constants};
 use super::stored::Stored;
-use super::{FileFormat, path_of, pattern};
+use super::{FileFormat, path_of, pattern, watch};
 use crate::formats::Rejected;
 use crate::{BadRecord, Context, Error, Polled, Position, Result, SourceReader, SplitStart, TableDef};
 use ::arrow::array::{ArrayRef, RecordBatch};
@@ -37,8 +37,13 @@ pub trait Rows: Send {
 
 /// The splits of a table: its files, those of Parquet by row groups.
 pub fn splits(table: &TableDef, context: &Context) -> Result<Vec<String>> {
-    let path = path_of(table)?;
-    let found = pattern::find_some(&context.base_dir, path, !Partitioning::of(table)?.is_none())?;
+    let (path, partitioned) = (path_of(table)?, !Partitioning::of(table)?.is_none());
+    if watch::interval(table)?.is_some() {
+        // What is not there yet may come, and of files that come one after another row groups would be many splits.
+        let found = pattern::find(&context.base_dir, path, partitioned)?;
+        return Ok(found.into_iter().map(|found| found.path).collect());
+    }
+    let found = pattern::find_some(&context.base_dir, path, partitioned)?;
     let paths: Vec<String> = found.into_iter().map(|found| found.path).collect();
     if FileFormat::of(table)? != FileFormat::Parquet {
         return Ok(paths);
@@ -79,6 +84,8 @@ pub struct FilesReader {
     /// Where in `wanted` columns stand that the path has, with their place in `partitioning`.
     from_path: Vec<(usize, usize)>,
     splits: Vec<SplitStart>,
+    /// Whether a split is a whole file, also of Parquet.
+    whole: bool,
     base_dir: PathBuf,
     current: usize,
     open: Option<Open>,
@@ -108,6 +115,7 @@ impl FilesReader {
             partitioning,
             from_path,
             splits: splits.to_vec(),
+            whole: false,
             base_dir: context.base_dir.clone(),
             current: 0,
             open: None,
@@ -115,10 +123,21 @@ impl FilesReader {
         })
     }
 
+    /// One whose splits are told with each step, and are whole files.
+    pub fn of_files(table: &TableDef, projection: &[usize], context: &Context) -> Result<Self> {
+        Ok(Self { whole: true, ..Self::new(table, projection, &[], context)? })
+    }
+
+    /// A batch that says only how far a split has come.
+    pub fn no_rows(&self) -> RecordBatch {
+        RecordBatch::new_empty(Arc::clone(&self.wanted))
+    }
+
     /// Opens a split at its start position.
     fn open(&mut self, start: &SplitStart) -> Result<Open> {
         let from = start.from.unwrap_or(0);
         let (path, groups) = match self.format {
+            FileFormat::Parquet if self.whole => (start.split.as_str(), Some(0..usize::MAX)),
             FileFormat::Parquet => {
                 let (path, groups) = parquet::split_parts(&start.split)?;
                 (path, Some(groups))
@@ -133,6 +152,7 @@ impl FilesReader {
                     None => parquet::footer(&file)?,
                 };
                 self.footer = Some((path.to_owned(), Arc::clone(&footer)));
+                let groups = if self.whole { 0..footer.num_row_groups() } else { groups };
                 Box::new(parquet::ParquetRows::open(file, footer, groups, &self.stored, from)?)
             }
             None if self.format == FileFormat::Arrow => Box::new(arrow::ArrowRows::open(file, &self.stored, from)?),
@@ -149,7 +169,7 @@ impl FilesReader {
     }
 
     /// The next rows of a split, which is opened at its start position unless it is open.
-    fn step(&mut self, start: &SplitStart) -> Result<Option<Taken>> {
+    pub fn step(&mut self, start: &SplitStart) -> Result<Option<Taken>> {
         let mut open = match self.open.take() {
             Some(open) => open,
             None => self.open(start)?,

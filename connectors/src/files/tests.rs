@@ -122,7 +122,8 @@ fn every_epoch_appears_once_wherever_the_crash_falls() {
             }
             drop(sink);
             // The next life has one slot more and another owner for the state.
-            (context.generation, context.claimed_us, context.slot, context.n_slots) = (2, 2, 1, 2);
+            (context.generation, context.claimed_us, context.begun_us) = (2, 2, 2);
+            (context.slot, context.n_slots) = (1, 2);
             let mut sink = CONNECTOR.open_sink(&table, &context).unwrap();
             sink.restore(epoch, vec![state]).unwrap();
             assert_eq!(hidden_count(&out), 0, "crash {crash}");
@@ -145,7 +146,7 @@ fn another_run_adds_files_and_overwrites_none() {
     let table = table(&columns(), &[("connector", "files"), ("path", "out")]);
     for claimed_us in [10, 20] {
         let mut context = context(dir.path());
-        context.claimed_us = claimed_us;
+        (context.claimed_us, context.begun_us) = (claimed_us, claimed_us);
         let mut sink = CONNECTOR.open_sink(&table, &context).unwrap();
         sink.write(&rows(0..2)).unwrap();
         sink.prepare(1).unwrap();
@@ -157,6 +158,37 @@ fn another_run_adds_files_and_overwrites_none() {
     assert_eq!(visible(&out), ["part-group_job-0-1-20-0.json", "part-group_job-0-1.json"]);
     assert_eq!(hidden_count(&out), 1);
     assert_eq!(read(&table, &starts(&table, dir.path()), dir.path()).0.len(), 4);
+}
+
+/// The other slot goes on meanwhile, and what it has prepared stays.
+#[test]
+fn a_later_life_of_one_slot_takes_its_own_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = table(&columns(), &[("connector", "files"), ("path", "out")]);
+    let context = |slot, begun_us| Context { slot, n_slots: 2, begun_us, ..context(dir.path()) };
+    let mut other = CONNECTOR.open_sink(&table, &context(0, 1)).unwrap();
+    let mut first = CONNECTOR.open_sink(&table, &context(1, 1)).unwrap();
+    other.write(&rows(0..2)).unwrap();
+    first.write(&rows(10..12)).unwrap();
+    let states = [other.prepare(1).unwrap(), first.prepare(1).unwrap()];
+    // Epoch 1 is published; then the slot's process dies in the middle of epoch 2, which never is.
+    other.commit(1).unwrap();
+    other.write(&rows(2..4)).unwrap();
+    first.write(&rows(12..14)).unwrap();
+    other.prepare(2).unwrap();
+    first.prepare(2).unwrap();
+    drop(first);
+    let mut second = CONNECTOR.open_sink(&table, &context(1, 7)).unwrap();
+    second.restore(1, vec![states[1].clone()]).unwrap();
+    second.write(&rows(12..15)).unwrap();
+    for sink in [&mut other, &mut second] {
+        sink.prepare(3).unwrap();
+        sink.commit(3).unwrap();
+    }
+    let (mut ids, bad, _) = read(&table, &starts(&table, dir.path()), dir.path());
+    ids.sort_unstable();
+    assert_eq!(ids, (0..4).chain(10..15).map(Some).collect::<Vec<_>>());
+    assert_eq!((bad, hidden_count(&dir.path().join("out"))), (vec![], 0));
 }
 
 #[test]

@@ -67,6 +67,7 @@ pub struct UploadId {
 #[derive(Debug, Serialize, Deserialize)]
 struct Prepared {
     slot: u32,
+    /// When the life began that prepared it.
     claimed_us: i64,
     parts: Vec<Part>,
 }
@@ -107,7 +108,7 @@ pub struct FilesSink {
     job: String,
     slot: u32,
     n_slots: u32,
-    claimed_us: i64,
+    begun_us: i64,
     n_files: u64,
     /// By directory below the table's path; empty for the path itself.
     writing: BTreeMap<String, Writing>,
@@ -144,7 +145,7 @@ impl FilesSink {
             job: context.job.chars().map(safe).collect(),
             slot: context.slot,
             n_slots: context.n_slots.max(1),
-            claimed_us: context.claimed_us,
+            begun_us: context.begun_us,
             n_files: 0,
             writing: BTreeMap::new(),
             ended: Vec::new(),
@@ -157,8 +158,8 @@ impl FilesSink {
     /// Without a checkpoint to go on from, nothing an earlier life of this slot left unfinished is of use.
     fn begin(&mut self) -> Result<()> {
         if !self.begun {
-            let (slot, n_slots, claimed_us) = (self.slot, self.n_slots, self.claimed_us);
-            self.place.give_up(&self.job, |of| of.slot % n_slots == slot && of.claimed_us < claimed_us)?;
+            let (slot, n_slots, begun_us) = (self.slot, self.n_slots, self.begun_us);
+            self.place.give_up(&self.job, |of| of.slot % n_slots == slot && of.begun_us < begun_us)?;
             self.begun = true;
         }
         Ok(())
@@ -169,7 +170,7 @@ impl FilesSink {
         if self.writing.contains_key(directory) {
             return Ok(());
         }
-        let name = HiddenName { slot: self.slot, claimed_us: self.claimed_us, number: self.n_files };
+        let name = HiddenName { slot: self.slot, begun_us: self.begun_us, number: self.n_files };
         let target = self.place.begin(&name.text(&self.job), &within(directory, &self.unique_name(name)))?;
         self.n_files += 1;
         let body = Body::begin(&self.shape, target)?;
@@ -213,7 +214,7 @@ impl FilesSink {
 
     /// A name that no other file has, in any life.
     fn unique_name(&self, name: HiddenName) -> String {
-        format!("part-{}-{}-{}-{}.{}", self.job, self.slot, name.claimed_us, name.number, self.shape.extension())
+        format!("part-{}-{}-{}-{}.{}", self.job, self.slot, name.begun_us, name.number, self.shape.extension())
     }
 
     /// The name in a folder: a plain one, unless another run of the same job, or a file of the same epoch, has it.
@@ -223,8 +224,8 @@ impl FilesSink {
         if !self.place.has(&plain) && !self.prepared.iter().any(|part| part.last == plain) {
             return plain;
         }
-        let HiddenName { claimed_us, number, .. } = ended.name;
-        let other = format!("part-{}-{}-{epoch}-{claimed_us}-{number}.{}", self.job, self.slot, self.shape.extension());
+        let HiddenName { begun_us, number, .. } = ended.name;
+        let other = format!("part-{}-{}-{epoch}-{begun_us}-{number}.{}", self.job, self.slot, self.shape.extension());
         within(&ended.directory, &other)
     }
 
@@ -284,7 +285,7 @@ impl Sink for FilesSink {
         if any {
             self.place.sync()?;
         }
-        let prepared = Prepared { slot: self.slot, claimed_us: self.claimed_us, parts: self.prepared.clone() };
+        let prepared = Prepared { slot: self.slot, claimed_us: self.begun_us, parts: self.prepared.clone() };
         serde_json::to_vec(&prepared).map_err(|why| Error::Fatal(why.to_string()))
     }
 
@@ -305,8 +306,8 @@ impl Sink for FilesSink {
                 ))
             })?;
             self.publish(&prepared.parts)?;
-            let claimed_us = self.claimed_us;
-            self.place.give_up(&self.job, |of| of.slot == prepared.slot && of.claimed_us < claimed_us)?;
+            let begun_us = self.begun_us;
+            self.place.give_up(&self.job, |of| of.slot == prepared.slot && of.begun_us < begun_us)?;
         }
         Ok(())
     }

@@ -5,40 +5,40 @@
 
 use super::changelog::RecordEncoder;
 use super::cluster;
+use super::outbox::Records;
 use super::producer::Producer;
 use super::settings::Settings;
-use crate::api::{Error, Result, Sink, TableDef};
+use crate::api::{Error, Result, Sink};
 use arrow::array::{Int8Array, RecordBatch};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use std::collections::VecDeque;
 use std::time::Duration;
 
 /// How long the brokers may be silent before the runtime is told; nothing is given up then.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The key and the value of a record.
-type Unsent = (Option<Vec<u8>>, Option<Vec<u8>>);
 
 pub struct AtLeastOnceSink {
     settings: Settings,
     records: RecordEncoder,
     producer: Producer,
     /// Records accepted by `write` or `change` for which librdkafka had no room yet; those of one batch at most.
-    unsent: VecDeque<Unsent>,
+    unsent: Records,
+    /// Where the first of them begins that was not handed on since.
+    unsent_at: usize,
     /// A record was lost for good: only the checkpoint can bring it back, so nothing more succeeds.
     lost: Option<String>,
 }
 
 impl AtLeastOnceSink {
-    pub fn open(settings: Settings, table: &TableDef) -> Result<Self> {
+    pub fn open(settings: Settings) -> Result<Self> {
         let mut config = settings.producer();
         if config.get("message.timeout.ms").is_none() && config.get("delivery.timeout.ms").is_none() {
             // An outage of any length is waited for, and told by `write` and `prepare`.
             config.set("message.timeout.ms", "0");
         }
         let producer = Producer::open(&settings, &config, &settings.topic)?;
-        let records = RecordEncoder::new(&settings, table)?;
-        Ok(Self { settings, records, producer, unsent: VecDeque::new(), lost: None })
+        let records = RecordEncoder::new(&settings)?;
+        let unsent = Records::new(!settings.metadata.is_empty());
+        Ok(Self { settings, records, producer, unsent, unsent_at: 0, lost: None })
     }
 
     fn failed(&mut self, error: &KafkaError) -> Error {
@@ -46,7 +46,7 @@ impl AtLeastOnceSink {
         let place = format!("Kafka at {}, topic '{}'", self.settings.brokers, self.settings.topic);
         match error {
             KafkaError::MessageProduction(Code::QueueFull) | KafkaError::Flush(_) => {
-                let waiting = self.producer.waiting() + self.unsent.len();
+                let waiting = self.producer.waiting() + self.unsent.iter_from(self.unsent_at).count();
                 let silence = format!("{waiting} records wait for their acknowledgement");
                 cluster::failed(&self.settings, self.producer.watch(), &silence, error)
             }
@@ -55,6 +55,13 @@ impl AtLeastOnceSink {
                     "{place}: a record is larger than the broker takes; raise max.message.bytes of the topic and \
                      librdkafka.message.max.bytes"
                 );
+                self.lost = Some(text.clone());
+                Error::Fatal(text)
+            }
+            KafkaError::MessageProduction(
+                Code::UnknownPartition | Code::UnknownTopic | Code::UnknownTopicOrPartition,
+            ) => {
+                let text = format!("{place}: {}", cluster::NOWHERE);
                 self.lost = Some(text.clone());
                 Error::Fatal(text)
             }
@@ -68,10 +75,12 @@ impl AtLeastOnceSink {
 
     /// Hands on what waits, for at most `wait`.
     fn drain(&mut self, wait: Duration) -> std::result::Result<(), KafkaError> {
-        while let Some((key, value)) = self.unsent.front() {
-            self.producer.send(key.as_deref(), value.as_deref(), wait)?;
-            self.unsent.pop_front();
+        while let Some((record, next)) = self.unsent.read(self.unsent_at) {
+            self.producer.send(&record, wait)?;
+            self.unsent_at = next;
         }
+        self.unsent.clear();
+        self.unsent_at = 0;
         Ok(())
     }
 
@@ -87,15 +96,15 @@ impl AtLeastOnceSink {
         }
         let (producer, unsent) = (&mut self.producer, &mut self.unsent);
         let mut refused = None;
-        self.records.each(batch, weights, |key, value| {
+        self.records.each(batch, weights, |record| {
             if unsent.is_empty() && refused.is_none() {
-                match producer.send(key, value, PATIENCE) {
+                match producer.send(record, PATIENCE) {
                     Ok(()) => return Ok(()),
                     Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) => {}
                     Err(error) => refused = Some(error),
                 }
             }
-            unsent.push_back((key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec)));
+            unsent.push(record);
             Ok(())
         })?;
         match refused {

@@ -9,6 +9,8 @@
 
 use super::debezium::Envelopes;
 use super::keys::{KeyEncoder, Keys};
+use super::metadata::{Column, Places};
+use super::record::Record;
 use super::settings::Settings;
 use super::values::ValueEncoder;
 use crate::api::{Error, Gives, Result, TableDef, Takes};
@@ -43,6 +45,9 @@ impl Changelog {
 
 pub struct RecordEncoder {
     table: String,
+    metadata: Vec<Column>,
+    /// Where there is metadata: the other columns, as indices into the table's schema.
+    of_value: Vec<usize>,
     keys: KeyEncoder,
     form: Form,
 }
@@ -55,22 +60,37 @@ enum Form {
 }
 
 impl RecordEncoder {
-    pub fn new(settings: &Settings, table: &TableDef) -> Result<Self> {
+    pub fn new(settings: &Settings) -> Result<Self> {
+        let table = &settings.values;
         let form = match settings.changelog {
             Changelog::None => Form::Rows(ValueEncoder::new(table)?),
             Changelog::Upsert => Form::Upserts(ValueEncoder::new(table)?),
             Changelog::Debezium => Form::Envelopes(Box::new(Envelopes::new(table)?)),
         };
-        Ok(Self { table: table.name.clone(), keys: KeyEncoder::new(table, &settings.key_columns)?, form })
+        let all = table.schema.fields().len() + settings.metadata.len();
+        let of_value = (0..all).filter(|at| settings.metadata.iter().all(|column| column.at != *at)).collect();
+        let keys = KeyEncoder::new(table, &settings.key_columns)?;
+        Ok(Self { table: table.name.clone(), metadata: settings.metadata.clone(), of_value, keys, form })
     }
 
-    /// Calls `take` with key and value of each record, in order. Without weights all rows are there.
+    /// Calls `take` with each record, in order. Without weights all rows are there.
     pub fn each(
         &mut self,
         batch: &RecordBatch,
         weights: Option<&Int8Array>,
-        mut take: impl FnMut(Option<&[u8]>, Option<&[u8]>) -> Result<()>,
+        mut take: impl FnMut(&Record<'_>) -> Result<()>,
     ) -> Result<()> {
+        let places = match self.metadata.is_empty() {
+            true => None,
+            false => Some(Places::of(&self.table, &self.metadata, batch)?),
+        };
+        let values = match self.metadata.is_empty() {
+            true => batch.clone(),
+            false => batch
+                .project(&self.of_value)
+                .map_err(|why| Error::Fatal(format!("rows of table '{}' cannot be written: {why}", self.table)))?,
+        };
+        let batch = &values;
         match &mut self.form {
             Form::Rows(values) => {
                 if weights.is_some() {
@@ -80,7 +100,10 @@ impl RecordEncoder {
                     )));
                 }
                 let keys = self.keys.encode(batch)?;
-                values.each(batch, |row, value| take(keys.get(row), Some(value)))
+                values.each(batch, |row, value| {
+                    let place = places.as_ref().map(|places| places.get(row)).transpose()?.unwrap_or_default();
+                    take(&Record { key: keys.get(row), value: Some(value), place })
+                })
             }
             Form::Upserts(values) => {
                 let (there, gone) = match weights {
@@ -96,13 +119,13 @@ impl RecordEncoder {
                     ))),
                 };
                 let (keys, gone_keys) = (no_key(self.keys.encode(&there)?)?, no_key(self.keys.encode(&gone)?)?);
-                (0..gone.num_rows()).try_for_each(|row| take(gone_keys.get(row), None))?;
-                values.each(&there, |row, value| take(keys.get(row), Some(value)))
+                (0..gone.num_rows()).try_for_each(|row| take(&Record::plain(gone_keys.get(row), None)))?;
+                values.each(&there, |row, value| take(&Record::plain(keys.get(row), Some(value))))
             }
             Form::Envelopes(envelopes) => {
                 let there = weights.map(|weights| changes::there(&self.table, batch, weights)).transpose()?;
                 let keys = self.keys.encode(batch)?;
-                envelopes.each(batch, there.as_ref(), &keys, |key, value| take(key, Some(value)))
+                envelopes.each(batch, there.as_ref(), &keys, |key, value| take(&Record::plain(key, Some(value))))
             }
         }
     }
@@ -116,7 +139,7 @@ mod tests {
     use arrow::datatypes::DataType;
     use std::sync::Arc;
 
-    type Record = (Option<String>, Option<String>);
+    type Shown = (Option<String>, Option<String>);
 
     /// A table (user, region, n) whose first columns are its primary key, as many as `n_key`.
     fn declared(n_key: usize, options: &[(&str, &str)]) -> TableDef {
@@ -135,22 +158,18 @@ mod tests {
         RecordBatch::try_new(Arc::clone(&table.schema), columns).unwrap()
     }
 
-    fn encoded(table: &TableDef, rows: &[(Option<&str>, &str, i64)], weights: Option<Vec<i8>>) -> Result<Vec<Record>> {
+    fn encoded(table: &TableDef, rows: &[(Option<&str>, &str, i64)], weights: Option<Vec<i8>>) -> Result<Vec<Shown>> {
         let settings = Settings::of(table).unwrap_or_else(|wrong| panic!("{wrong:?}"));
         let text = |part: Option<&[u8]>| part.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
         let mut records = Vec::new();
-        RecordEncoder::new(&settings, table)?.each(
-            &batch(table, rows),
-            weights.map(Int8Array::from).as_ref(),
-            |key, value| {
-                records.push((text(key), text(value)));
-                Ok(())
-            },
-        )?;
+        RecordEncoder::new(&settings)?.each(&batch(table, rows), weights.map(Int8Array::from).as_ref(), |record| {
+            records.push((text(record.key), text(record.value)));
+            Ok(())
+        })?;
         Ok(records)
     }
 
-    fn record(key: &str, value: Option<&str>) -> Record {
+    fn record(key: &str, value: Option<&str>) -> Shown {
         (Some(key.to_owned()), value.map(str::to_owned))
     }
 
@@ -191,7 +210,7 @@ mod tests {
         let rows = [(Some("a"), "eu", 1), (Some("a"), "us", 2)];
         let shown = |options: &[(&str, &str)], weights: Option<Vec<i8>>| {
             let table = declared(1, &[&[("changelog", "debezium")][..], options].concat());
-            let op = |record: Record| {
+            let op = |record: Shown| {
                 let value: serde_json::Value = serde_json::from_str(&record.1.unwrap()).unwrap();
                 format!("{} {}", record.0.unwrap_or_default(), value["op"].as_str().unwrap())
             };

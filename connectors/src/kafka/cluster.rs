@@ -1,9 +1,10 @@
-//! Talking about a cluster: which partitions a topic has, creating it, and saying what went wrong in words.
+//! Talking about a cluster: which topics and partitions it has, creating them, and saying what went wrong in words.
 //!
 //! Invariant: an error names the brokers and the topic, and what librdkafka last said about the connection, because its
 //! error codes alone ("Local: Broker transport failure") do not tell why.
 
 use super::settings::Settings;
+use super::topics::{Listing, Topics};
 use crate::api::{Error, Result};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::ClientContext;
@@ -12,6 +13,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::debug;
@@ -20,6 +22,10 @@ use tracing::debug;
 const ASK_WITHIN: Duration = Duration::from_secs(5);
 /// How long a new topic may take until every broker asked knows it.
 const CREATE_WITHIN: Duration = Duration::from_secs(30);
+
+/// Where a row says itself where it goes.
+pub const NOWHERE: &str = "a record is for a topic or partition that is not there; see what the table's metadata columns \
+                           'topic' and 'partition' are given";
 
 /// Listens to one client: keeps what it last complained of, and the first record that it could not deliver.
 #[derive(Default)]
@@ -30,9 +36,13 @@ pub struct Watch {
 #[derive(Default)]
 struct Heard {
     complaint: Option<String>,
-    refused: bool,
+    refused: Option<&'static str>,
+    gone: Option<String>,
     undelivered: Option<KafkaError>,
 }
+
+/// How librdkafka says, in its log alone, that a partition which is read is there no longer.
+const GONE: [&str; 3] = ["Unknown topic or partition", "Unknown partition", "Unknown topic"];
 
 impl Watch {
     fn with<T>(&self, f: impl FnOnce(&mut Heard) -> T) -> T {
@@ -43,6 +53,11 @@ impl Watch {
     pub fn take_undelivered(&self) -> Option<KafkaError> {
         self.with(|heard| heard.undelivered.take())
     }
+
+    /// What was said of a partition that is there no longer, since the last call.
+    pub fn take_gone(&self) -> Option<String> {
+        self.with(|heard| heard.gone.take())
+    }
 }
 
 impl ClientContext for Watch {
@@ -51,21 +66,39 @@ impl ClientContext for Watch {
         if level as i32 <= RDKafkaLogLevel::Warning as i32 {
             // The name of librdkafka's thread comes first and says nothing to a user.
             let text = message.split_once("]: ").map_or(message, |(_, rest)| rest).trim().to_owned();
-            self.with(|heard| heard.complaint = Some(text));
+            self.with(|heard| {
+                if facility == "ERROR" && GONE.iter().any(|gone| text.contains(gone)) {
+                    heard.gone = Some(text.clone());
+                }
+                heard.complaint = Some(text);
+            });
         }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         debug!(target: "librdkafka", %error, reason, "librdkafka");
-        let refused = matches!(
-            error.rdkafka_error_code(),
-            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed)
-        );
+        // What the settings alone can mend, with which of them.
+        let refused = match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
+                Some("check properties.security.protocol and properties.sasl.* (mechanism, username, password)")
+            }
+            Some(RDKafkaErrorCode::SSL) if reason.contains("certificate verify failed") => {
+                Some("the broker's certificate is of none that this side trusts: check properties.ssl.ca.location")
+            }
+            // As the broker says it, when it sees what this side shows.
+            _ if ["bad certificate", "certificate required", "unknown ca"]
+                .iter()
+                .any(|alert| reason.contains(&format!("alert {alert}"))) =>
+            {
+                Some("check properties.ssl.certificate.location and properties.ssl.key.location")
+            }
+            _ => None,
+        };
         self.with(|heard| {
-            heard.refused |= refused;
-            if heard.complaint.is_none() || refused {
+            if heard.complaint.is_none() || refused.is_some() {
                 heard.complaint = Some(reason.to_owned());
             }
+            heard.refused = refused.or(heard.refused);
         });
     }
 }
@@ -111,7 +144,7 @@ pub fn failed(settings: &Settings, watch: &Watch, doing: &str, error: &KafkaErro
         None => format!("{place}: {doing}: {error}{complaint}"),
     };
     match code {
-        _ if refused => Error::Fatal(format!("{text}; check properties.security.protocol and properties.sasl.*")),
+        _ if refused.is_some() => Error::Fatal(format!("{text}; {}", refused.unwrap_or_default())),
         Some(Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed) => {
             Error::Fatal(format!("{text}; this user needs the right to do so, see kafka-acls"))
         }
@@ -125,27 +158,63 @@ pub fn failed(settings: &Settings, watch: &Watch, doing: &str, error: &KafkaErro
     }
 }
 
-/// The topic's partitions in rising order, creating the topic where the table says so.
-pub fn partitions(settings: &Settings) -> Result<Vec<i32>> {
+/// The topics that the table names, or that fit its pattern, with their partitions in rising order; topics that are
+/// missing are created where the table says so.
+pub fn topics(settings: &Settings) -> Result<Listing> {
     let consumer = consumer(settings, "smack.metadata")?;
-    match ask(&consumer, settings)? {
-        Some(partitions) => Ok(partitions),
-        None if settings.create_topic.is_some() => create(&consumer, settings),
-        None => Err(missing(&consumer, settings)),
+    let mut listing = listing(settings, &consumer)?;
+    for topic in settings.topics.named() {
+        if listing.contains_key(topic) {
+            continue;
+        }
+        if settings.create_topic.is_none() {
+            return Err(missing(&consumer, settings, topic));
+        }
+        listing.insert(topic.clone(), create(&consumer, settings, topic)?);
     }
+    Ok(listing)
+}
+
+/// The same as it is now: what is missing is left out.
+pub fn listing(settings: &Settings, consumer: &BaseConsumer<Watch>) -> Result<Listing> {
+    let mut listing = Listing::new();
+    if matches!(settings.topics, Topics::Pattern(_)) {
+        let metadata =
+            consumer.fetch_metadata(None, ASK_WITHIN).map_err(|error| unanswered(consumer, settings, &error))?;
+        for topic in metadata.topics().iter().filter(|topic| settings.topics.holds(topic.name())) {
+            let mut numbers: Vec<i32> = topic.partitions().iter().map(|partition| partition.id()).collect();
+            numbers.sort_unstable();
+            listing.insert(topic.name().to_owned(), numbers);
+        }
+    }
+    for topic in settings.topics.named() {
+        if let Some(numbers) = ask(consumer, settings, topic)? {
+            listing.insert(topic.clone(), numbers);
+        }
+    }
+    Ok(listing)
+}
+
+/// What was there and is not any more.
+pub fn lost<'a>(before: impl Iterator<Item = (&'a str, i32)>, now: &Listing) -> BTreeSet<String> {
+    let there = |topic: &str, number: i32| now.get(topic).is_some_and(|numbers| numbers.contains(&number));
+    before.filter(|(topic, number)| !there(topic, *number)).map(|(topic, _)| topic.to_owned()).collect()
+}
+
+fn unanswered(consumer: &BaseConsumer<Watch>, settings: &Settings, error: &KafkaError) -> Error {
+    // Complaints reach the context only while the client is polled.
+    let until = Instant::now() + Duration::from_millis(100);
+    while Instant::now() < until {
+        let _ = consumer.poll(Duration::from_millis(10));
+    }
+    failed(settings, consumer.context(), "ask for the topic", error)
 }
 
 /// Partitions of the topic, or `None` where there is no such topic.
-fn ask(consumer: &BaseConsumer<Watch>, settings: &Settings) -> Result<Option<Vec<i32>>> {
-    let metadata = consumer.fetch_metadata(Some(&settings.topic), ASK_WITHIN).map_err(|error| {
-        // Complaints reach the context only while the client is polled.
-        let until = Instant::now() + Duration::from_millis(100);
-        while Instant::now() < until {
-            let _ = consumer.poll(Duration::from_millis(10));
-        }
-        failed(settings, consumer.context(), "ask for the topic", &error)
-    })?;
-    let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == settings.topic) else { return Ok(None) };
+fn ask(consumer: &BaseConsumer<Watch>, settings: &Settings, name: &str) -> Result<Option<Vec<i32>>> {
+    let metadata =
+        consumer.fetch_metadata(Some(name), ASK_WITHIN).map_err(|error| unanswered(consumer, settings, &error))?;
+    let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else { return Ok(None) };
     if let Some(error) = topic.error() {
         let code = RDKafkaErrorCode::from(error);
         if matches!(code, RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) {
@@ -159,12 +228,12 @@ fn ask(consumer: &BaseConsumer<Watch>, settings: &Settings) -> Result<Option<Vec
     Ok(Some(partitions))
 }
 
-fn create(consumer: &BaseConsumer<Watch>, settings: &Settings) -> Result<Vec<i32>> {
-    let wanted = settings.create_topic.unwrap_or_else(|| panic!("topic '{}' is not to be created", settings.topic));
+fn create(consumer: &BaseConsumer<Watch>, settings: &Settings, name: &str) -> Result<Vec<i32>> {
+    let Some(wanted) = settings.create_topic else { return Err(missing(consumer, settings, name)) };
     let admin: AdminClient<Watch> =
         settings.client().create_with_context(Watch::default()).map_err(|error| unmade(settings, &error))?;
     let replication = TopicReplication::Fixed(wanted.replication.unwrap_or(-1));
-    let topic = NewTopic::new(&settings.topic, wanted.partitions.unwrap_or(-1), replication);
+    let topic = NewTopic::new(name, wanted.partitions.unwrap_or(-1), replication);
     let options = AdminOptions::new().request_timeout(Some(CREATE_WITHIN)).operation_timeout(Some(CREATE_WITHIN));
     let answers = futures::executor::block_on(admin.create_topics([&topic], &options))
         .map_err(|error| failed(settings, consumer.context(), "create the topic", &error))?;
@@ -174,8 +243,8 @@ fn create(consumer: &BaseConsumer<Watch>, settings: &Settings) -> Result<Vec<i32
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((_, code @ (RDKafkaErrorCode::InvalidReplicationFactor | RDKafkaErrorCode::PolicyViolation))) => {
                 return Err(Error::Fatal(format!(
-                    "Kafka at {}: create topic '{}': {code}; check option 'replication' against the number of brokers",
-                    settings.brokers, settings.topic
+                    "Kafka at {}: create topic '{name}': {code}; check option 'replication' against the number of brokers",
+                    settings.brokers
                 )));
             }
             Err((_, code)) => {
@@ -186,34 +255,34 @@ fn create(consumer: &BaseConsumer<Watch>, settings: &Settings) -> Result<Vec<i32
     }
     let until = Instant::now() + CREATE_WITHIN;
     loop {
-        match ask(consumer, settings) {
+        match ask(consumer, settings, name) {
             Ok(Some(partitions)) if !partitions.is_empty() => return Ok(partitions),
             Err(fatal @ Error::Fatal(_)) => return Err(fatal),
             _ if Instant::now() < until => std::thread::sleep(Duration::from_millis(50)),
             Err(transient) => return Err(transient),
             Ok(_) => {
                 return Err(Error::Transient(format!(
-                    "Kafka at {}: topic '{}' was created but is not seen yet",
-                    settings.brokers, settings.topic
+                    "Kafka at {}: topic '{name}' was created but is not seen yet",
+                    settings.brokers
                 )));
             }
         }
     }
 }
 
-fn missing(consumer: &BaseConsumer<Watch>, settings: &Settings) -> Error {
+fn missing(consumer: &BaseConsumer<Watch>, settings: &Settings, name: &str) -> Error {
     let mut names: Vec<String> = match consumer.fetch_metadata(None, ASK_WITHIN) {
         Ok(all) => all.topics().iter().map(|topic| topic.name().to_owned()).collect(),
         Err(_) => Vec::new(),
     };
     names.retain(|name| !name.starts_with("__"));
     names.sort();
-    let way_out = match jobs::text::nearest(&settings.topic, names.iter().map(String::as_str)) {
+    let way_out = match jobs::text::nearest(name, names.iter().map(String::as_str)) {
         Some(near) => format!("did you mean '{near}'? Else create it, or add create_topic = 'true'"),
         None => "create it, or add create_topic = 'true'".to_owned(),
     };
     Error::Fatal(format!(
-        "topic '{}' of table '{}' does not exist on Kafka at {}; {way_out}",
-        settings.topic, settings.table, settings.brokers
+        "topic '{name}' of table '{}' does not exist on Kafka at {}; {way_out}",
+        settings.table, settings.brokers
     ))
 }

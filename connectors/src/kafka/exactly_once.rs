@@ -22,7 +22,8 @@ use super::cluster::{self, Watch};
 use super::outbox::{Outbox, Records};
 use super::producer::Producer;
 use super::settings::Settings;
-use crate::api::{Context, Error, Result, Sink, TableDef};
+use crate::api::{Context, Error, Result, Sink};
+use crate::failpoint;
 use arrow::array::{Int8Array, RecordBatch};
 use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -52,12 +53,12 @@ pub struct ExactlyOnceSink {
 }
 
 impl ExactlyOnceSink {
-    pub fn open(settings: Settings, table: &TableDef, context: &Context) -> Result<Self> {
+    pub fn open(settings: Settings, context: &Context) -> Result<Self> {
         // The random part makes the id this writer's alone, also where two statements of a job write one table.
-        let id = format!("smack.{}.{}.{}.{}", context.job, table.name, context.slot, uuid::Uuid::now_v7().simple());
+        let id = format!("smack.{}.{}.{}.{}", context.job, settings.table, context.slot, uuid::Uuid::now_v7().simple());
         Ok(Self {
-            records: RecordEncoder::new(&settings, table)?,
-            open: Records::default(),
+            records: RecordEncoder::new(&settings)?,
+            open: Records::new(!settings.metadata.is_empty()),
             prepared: BTreeMap::new(),
             writer: Writer::new(id, settings.topic.clone()),
             settings,
@@ -70,8 +71,8 @@ impl ExactlyOnceSink {
 
     fn put(&mut self, batch: &RecordBatch, weights: Option<&Int8Array>) -> Result<()> {
         let open = &mut self.open;
-        self.records.each(batch, weights, |key, value| {
-            open.push(key, value);
+        self.records.each(batch, weights, |record| {
+            open.push(record);
             Ok(())
         })?;
         if self.kept_bytes() > self.settings.buffer_bytes {
@@ -96,7 +97,7 @@ impl Sink for ExactlyOnceSink {
     }
 
     fn prepare(&mut self, epoch: u64) -> Result<Vec<u8>> {
-        let records = std::mem::take(&mut self.open);
+        let records = self.open.take();
         if !records.is_empty() {
             let before = self.prepared.insert(epoch, records);
             assert!(before.is_none(), "epoch {epoch} was prepared twice");
@@ -271,15 +272,18 @@ impl Writer {
         let first = noted.map_or(0, |noted| noted + 1);
         let (producer, group) = self.live.as_mut().unwrap_or_else(|| panic!("writer without a producer"));
         producer.inner.begin_transaction().map_err(weigh)?;
-        for (key, value) in epochs.range(first..=last).flat_map(|(_, records)| records.iter()) {
-            producer.send(key, value, settings.transaction_timeout).map_err(weigh)?;
+        for record in epochs.range(first..=last).flat_map(|(_, records)| records.iter()) {
+            producer.send(&record, settings.transaction_timeout).map_err(weigh)?;
         }
         producer.flush(settings.transaction_timeout).map_err(weigh)?;
         let mut number = TopicPartitionList::with_capacity(1);
         // `last` is noted as it is: a committed offset n means that epoch n is visible.
         number.add_partition_offset(&self.topic, 0, Offset::Offset(last as i64)).map_err(weigh)?;
         producer.inner.send_offsets_to_transaction(&number, group, settings.transaction_timeout).map_err(weigh)?;
-        producer.inner.commit_transaction(settings.transaction_timeout).map_err(weigh)
+        failpoint::reached(failpoint::SENT);
+        producer.inner.commit_transaction(settings.transaction_timeout).map_err(weigh)?;
+        failpoint::reached(failpoint::BEFORE_ACK);
+        Ok(())
     }
 
     /// A producer that holds this id, everybody else who held it fenced off.
@@ -334,6 +338,10 @@ fn weigh(error: KafkaError) -> Outcome {
              librdkafka.message.max.bytes"
                 .to_owned(),
         )),
+        (
+            Some(Code::UnknownPartition | Code::UnknownTopic | Code::UnknownTopicOrPartition),
+            KafkaError::MessageProduction(_),
+        ) => Outcome::Failed(Error::Fatal(cluster::NOWHERE.to_owned())),
         (_, KafkaError::Transaction(inner)) if inner.txn_requires_abort() => Outcome::Abort(error),
         (_, KafkaError::Transaction(_)) => Outcome::Unknown(error),
         // A record that was not delivered: the transaction can only be aborted, and nothing of it was visible.

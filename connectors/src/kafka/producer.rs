@@ -3,10 +3,12 @@
 //! Invariant: no queue of our own; what waits is in librdkafka's, whose bound [`Settings::producer`] sets.
 
 use super::cluster::{self, Watch};
+use super::record::Record;
 use super::settings::Settings;
 use crate::api::Result;
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use std::time::{Duration, Instant};
 
@@ -30,20 +32,24 @@ impl Producer {
         self.inner.client().context()
     }
 
-    /// Hands one record over; without a value it is a tombstone. `QueueFull` after `wait` means that the brokers do not
-    /// take what they are given.
-    pub fn send(
-        &mut self,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-        wait: Duration,
-    ) -> std::result::Result<(), KafkaError> {
+    /// Hands one record over. `QueueFull` after `wait` means that the brokers do not take what they are given.
+    pub fn send(&mut self, record: &Record<'_>, wait: Duration) -> std::result::Result<(), KafkaError> {
+        let place = &record.place;
         let mut full_since = None;
         loop {
-            let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.topic);
-            record.key = key;
-            record.payload = value;
-            match self.inner.send(record) {
+            let mut sent: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(place.topic.unwrap_or(&self.topic));
+            sent.key = record.key;
+            sent.payload = record.value;
+            sent.partition = place.partition;
+            sent.timestamp = place.timestamp_ms;
+            if !place.headers.is_empty() {
+                let headers = OwnedHeaders::new_with_capacity(place.headers.len());
+                let insert = |headers: OwnedHeaders, (key, value): &(&str, Option<&[u8]>)| {
+                    headers.insert(Header { key, value: *value })
+                };
+                sent.headers = Some(place.headers.iter().fold(headers, insert));
+            }
+            match self.inner.send(sent) {
                 Ok(()) => break,
                 Err((full @ KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
                     let now = Instant::now();

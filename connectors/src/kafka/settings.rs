@@ -3,6 +3,9 @@
 //! Invariant: no value of a passed-through option is ever part of a text: it may be a password.
 
 use super::changelog::Changelog;
+use super::metadata::{self, Column};
+use super::startup::{self, Bounded, Startup};
+use super::topics::Topics;
 use super::usual;
 use crate::api::{Context, Delivery, Error, Result, TableDef};
 use crate::formats::{self, Format};
@@ -17,7 +20,10 @@ pub const BROKERS: &str = "properties.bootstrap.servers";
 pub const BROKERS_ALIAS: &str = "bootstrap.servers";
 pub const PASSED_THROUGH: [&str; 2] = ["librdkafka.", "properties."];
 
+pub const DISCOVERY: &str = "scan.discovery";
+
 const GROUP_ALIAS: &str = "properties.group.id";
+const DISCOVER_EVERY: Duration = Duration::from_secs(30);
 const BUFFER_MIB: f64 = 256.0;
 
 /// Settings that carry what the connector promises, with what to write instead.
@@ -34,14 +40,6 @@ const RESERVED: [(&str, &str); 11] = [
     ("transaction.timeout.ms", "use option 'transaction.timeout'"),
     ("transactional.id", "it is chosen for each writer; leave it out"),
 ];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Startup {
-    Earliest,
-    Latest,
-    /// Milliseconds since 1970.
-    Timestamp(i64),
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadData {
@@ -61,14 +59,21 @@ pub struct NewTopic {
 pub struct Settings {
     /// The table's name, for messages.
     pub table: String,
+    /// The table without its metadata columns: what values are made of.
+    pub values: TableDef,
+    pub metadata: Vec<Column>,
+    /// The topic that is written; for messages also the pattern, or the names of several that are read.
     pub topic: String,
+    pub topics: Topics,
     pub brokers: String,
     pub startup: Startup,
-    pub bounded: bool,
+    pub bounded: Bounded,
+    /// How often new partitions and topics are looked for.
+    pub discovery: Option<Duration>,
     pub read_committed: bool,
     pub bad_data: BadData,
     pub group: Option<String>,
-    /// Indices into the table's schema; empty is no key.
+    /// Indices into the schema of `values`; empty is no key.
     pub key_columns: Vec<usize>,
     pub changelog: Changelog,
     pub delivery: Delivery,
@@ -80,17 +85,18 @@ pub struct Settings {
 
 impl Settings {
     /// All that the declaration alone tells, or all that is wrong with it.
-    pub fn of(table: &TableDef) -> std::result::Result<Self, Vec<Diagnostic>> {
-        let options = Options::new(table);
+    pub fn of(declared: &TableDef) -> std::result::Result<Self, Vec<Diagnostic>> {
+        let options = Options::new(declared);
         let mut wrong = Vec::new();
-        let topic = options.text("topic").unwrap_or_default().to_owned();
-        if topic.is_empty() || !topic.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')) {
-            wrong.push(
-                options
-                    .wrong("topic", format!("'{topic}' cannot be the name of a topic"))
-                    .help("use letters, digits, '.', '_' and '-'"),
-            );
-        }
+        let (values, metadata) = metadata::split(declared).unwrap_or_else(|mistakes| {
+            wrong.extend(mistakes);
+            (declared.clone(), Vec::new())
+        });
+        let table = &values;
+        let topics = Topics::of(table).unwrap_or_else(|mistake| {
+            wrong.push(mistake);
+            Topics::One(String::new())
+        });
         let written = options.text(BROKERS).or(options.text(BROKERS_ALIAS)).unwrap_or_default().trim().to_owned();
         let brokers = if written.is_empty() { usual::brokers().unwrap_or_default() } else { written };
         if brokers.is_empty() {
@@ -104,9 +110,18 @@ impl Settings {
             wrong.push(mistake);
             Vec::new()
         });
-        let startup = startup(&options).unwrap_or_else(|mistake| {
+        let group = options.text("group.id").or(options.text(GROUP_ALIAS)).map(str::to_owned);
+        let startup = startup::startup(&options, &topics, group.is_some()).unwrap_or_else(|mistake| {
             wrong.push(mistake);
             Startup::Earliest
+        });
+        let bounded = startup::bounded(&options, &topics).unwrap_or_else(|mistake| {
+            wrong.push(mistake);
+            Bounded::No
+        });
+        let discovery = discovery(&options, &bounded).unwrap_or_else(|mistake| {
+            wrong.push(mistake);
+            None
         });
         let mut word = |key: &str, words: &[&'static str]| match options.one_of(key, words) {
             Ok(word) => word.unwrap_or(words[0]),
@@ -115,7 +130,6 @@ impl Settings {
                 words[0]
             }
         };
-        let bounded = word("scan.bounded", &["none", "latest"]) == "latest";
         let read_committed = word("isolation", &["read_committed", "read_uncommitted"]) == "read_committed";
         let bad_data = match word("bad_data", &["dead_letter", "drop", "fail"]) {
             "drop" => BadData::Drop,
@@ -173,22 +187,28 @@ impl Settings {
         };
         wrong.extend(unfit_changelog(table, changelog, &key_columns));
         wrong.extend(unfit_key_format(table, changelog, &key_columns));
+        wrong.extend(unfit_metadata(&options, changelog, &metadata));
+        let passed_through = passed_through(table, &mut wrong);
         let settings = Self {
             table: table.name.clone(),
-            topic,
+            topic: topics.shown(),
+            topics,
+            metadata,
             brokers,
             startup,
             bounded,
+            discovery,
             read_committed,
             bad_data,
-            group: options.text("group.id").or(options.text(GROUP_ALIAS)).map(str::to_owned),
+            group,
             key_columns,
             changelog,
             delivery,
             transaction_timeout,
             buffer_bytes: (buffer_mib * 1_048_576.0) as usize,
             create_topic: create.then_some(new_topic),
-            passed_through: passed_through(table, &mut wrong),
+            passed_through,
+            values: values.clone(),
         };
         if wrong.is_empty() {
             return Ok(settings);
@@ -223,13 +243,20 @@ impl Settings {
 
     /// A consumer, in a group that it does not join.
     pub fn consumer(&self, group: &str) -> ClientConfig {
-        let mut config = self.client();
+        let mut config = ClientConfig::new();
+        // Fetched ahead over all partitions; beyond it the next fetch of a partition waits until there is room again, which
+        // is looked at so often.
+        config.set("queued.max.messages.kbytes", "65536");
+        config.set("fetch.queue.backoff.ms", "10");
+        for (key, value) in self.client().config_map() {
+            config.set(key, value);
+        }
         config.set("group.id", group);
         config.set("enable.auto.commit", "false");
         config.set("enable.auto.offset.store", "false");
         // A checkpoint's offset that retention has removed must be told, not jumped over.
         config.set("auto.offset.reset", "error");
-        config.set("enable.partition.eof", if self.bounded { "true" } else { "false" });
+        config.set("enable.partition.eof", if self.bounded == Bounded::No { "false" } else { "true" });
         config.set("isolation.level", if self.read_committed { "read_committed" } else { "read_uncommitted" });
         config
     }
@@ -255,23 +282,35 @@ fn beside(folder: &Path, path: &str) -> String {
     if path.is_absolute() { path } else { folder.join(path) }.to_string_lossy().into_owned()
 }
 
-fn startup(options: &Options<'_>) -> std::result::Result<Startup, Diagnostic> {
-    let Some(text) = options.text("scan.startup") else { return Ok(Startup::Earliest) };
-    match text {
-        "earliest" => return Ok(Startup::Earliest),
-        "latest" => return Ok(Startup::Latest),
+fn discovery(options: &Options<'_>, bounded: &Bounded) -> std::result::Result<Option<Duration>, Diagnostic> {
+    match options.text(DISCOVERY) {
+        Some("off") => return Ok(None),
+        Some(_) if *bounded != Bounded::No => {
+            return Err(options
+                .wrong(DISCOVERY, format!("option '{DISCOVERY}' is for tables without an end"))
+                .help("leave it out: a bounded table is what is there when it is opened"));
+        }
         _ => {}
     }
-    let inner = text
-        .strip_prefix("timestamp:")
-        .or_else(|| text.strip_prefix("timestamp(").and_then(|rest| rest.strip_suffix(')')))
-        .and_then(|number| number.trim().parse::<i64>().ok())
-        .filter(|ms| *ms >= 0);
-    inner.map(Startup::Timestamp).ok_or_else(|| {
+    match options.duration(DISCOVERY)? {
+        Some(every) if every < Duration::from_millis(100) => {
+            Err(options.wrong(DISCOVERY, format!("option '{DISCOVERY}' must be at least 100ms, or off")))
+        }
+        every => Ok((*bounded == Bounded::No).then(|| every.unwrap_or(DISCOVER_EVERY))),
+    }
+}
+
+/// Metadata columns where changes are read or written in a way that has no place for them.
+fn unfit_metadata(options: &Options<'_>, changelog: Changelog, metadata: &[Column]) -> Option<Diagnostic> {
+    let column = metadata.first().filter(|_| changelog == Changelog::Debezium)?;
+    Some(
         options
-            .wrong("scan.startup", format!("option 'scan.startup' is '{text}'"))
-            .help("use earliest, latest, or timestamp:<milliseconds since 1970>")
-    })
+            .wrong(
+                "changelog",
+                format!("column '{}' holds metadata, which changelog = 'debezium' does not read", column.name),
+            )
+            .help("leave the column out: Debezium's own are fields of its envelope"),
+    )
 }
 
 fn key_columns(table: &TableDef) -> std::result::Result<Vec<usize>, Diagnostic> {
@@ -398,7 +437,11 @@ mod tests {
     #[test]
     fn options_become_settings() {
         let plain = settings(&[]).unwrap_or_else(|wrong| panic!("{wrong:?}"));
-        assert_eq!((plain.startup, plain.bounded, plain.delivery), (Startup::Earliest, false, Delivery::ExactlyOnce));
+        assert_eq!(
+            (&plain.startup, &plain.bounded, plain.delivery),
+            (&Startup::Earliest, &Bounded::No, Delivery::ExactlyOnce)
+        );
+        assert_eq!(plain.discovery, Some(DISCOVER_EVERY));
         let full = settings(&[
             ("scan.startup", "timestamp:1700000000000"),
             ("scan.bounded", "latest"),
@@ -410,7 +453,7 @@ mod tests {
             ("librdkafka.linger.ms", "20"),
         ])
         .unwrap_or_else(|wrong| panic!("{wrong:?}"));
-        assert_eq!(full.startup, Startup::Timestamp(1_700_000_000_000));
+        assert_eq!((full.startup.clone(), full.discovery), (Startup::Timestamp(1_700_000_000_000), None));
         assert_eq!(full.key_columns, [1, 0]);
         assert_eq!(full.create_topic, Some(NewTopic { partitions: Some(4), replication: None }));
         assert_eq!(full.client().get("sasl.username"), Some("me"));
@@ -449,8 +492,16 @@ mod tests {
             ("partitions", "3"),
             ("librdkafka.sasl.pasword", "hunter2"),
             ("properties.enable.idempotence", "false"),
+            ("scan.discovery", "1ms"),
         ]);
-        for part in ["'newest'", "'user'", "create_topic", "'librdkafka.sasl.pasword' is not known", "always on"] {
+        for part in [
+            "'newest'",
+            "'user'",
+            "create_topic",
+            "'librdkafka.sasl.pasword' is not known",
+            "always on",
+            "at least 100ms",
+        ] {
             assert!(told.contains(part), "{part} is not in: {told}");
         }
         assert!(!told.contains("hunter2"), "{told}");

@@ -1,25 +1,34 @@
-//! Reads some partitions of one topic.
+//! Reads some partitions of one or more topics.
 //!
 //! Promises: rows of a partition come in offset order, each batch of one partition, and `next` is the offset after the
 //! last record that the batch was made from, good or bad. A reader never jumps: an offset that is no longer there is an
 //! error, not a reset.
-//! A bounded partition ends at what was in it, committed, when it was opened; control records and compacted gaps at its
-//! end are passed by Kafka's own end-of-partition event.
+//! A bounded partition ends where [`begin`] found its end when it was opened; control records and compacted gaps there are
+//! passed by Kafka's own end-of-partition event.
+//! A partition that comes into being is read from its beginning, by the slice that its name falls to.
 
 use super::changelog::Changelog;
-use super::cluster::{self, Watch};
-use super::settings::{BadData, Settings, Startup};
-use crate::api::{BadRecord, Error, Polled, Position, Result, SourceReader, SplitStart, TableDef};
+use super::cluster;
+use super::discovery::Discovery;
+use super::fetched::{Fetch, Fetched};
+use super::metadata::{Gathered, Kind};
+use super::settings::{BadData, Settings};
+use super::topics::{Listing, Partition};
+use crate::api::{
+    BadRecord, Context, Error, FROM_THE_BEGINNING, Polled, Position, Result, SourceReader, SplitStart, TableDef,
+};
 use crate::formats::Decoder;
-use arrow::datatypes::SchemaRef;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tracing::warn;
+use tracing::{info, warn};
+
+mod begin;
 
 /// A batch is given on when it has this many rows: large enough to spread the cost of a batch, small enough for caches.
 const BATCH_ROWS: usize = 8192;
@@ -29,37 +38,62 @@ const BATCH_BYTES: usize = 4 << 20;
 const LINGER: Duration = Duration::from_millis(20);
 /// Silence after which a batch goes on at once; fetch responses come in bursts, so silence means that one has ended.
 const PAUSE: Duration = Duration::from_millis(2);
-/// Reading the clock costs as much as taking a small record, so it is read once in this many.
-const CLOCK_EVERY: usize = 256;
-const ASK_WITHIN: Duration = Duration::from_secs(10);
+/// How often errors of connections and new partitions are looked at.
+const LISTEN_EVERY: Duration = Duration::from_millis(100);
 
 pub struct Source {
     settings: Settings,
-    consumer: BaseConsumer<Watch>,
+    fetched: Fetched,
+    columns: Columns,
     splits: Vec<Split>,
-    /// Split by partition number; `usize::MAX` is not ours.
-    by_partition: Vec<usize>,
+    /// By topic and partition of a record: its split. And the last answer, since records of a partition come in a row.
+    routes: HashMap<(usize, i32), usize>,
+    last_route: Option<((usize, i32), usize)>,
     ready: VecDeque<Polled>,
     ended: usize,
+    listened: Instant,
+    discovery: Option<Discovery>,
+    slot: u32,
+    n_slots: u32,
+    /// Names of splits that the runtime was not told of yet.
+    found: Vec<String>,
+    /// Topics that lacked something at the last look.
+    missed: BTreeSet<String>,
 }
 
-/// What one event came to.
+/// What batches are made of.
+struct Columns {
+    /// Those of values, in the order of the projection.
+    of_value: SchemaRef,
+    metadata: Vec<(Kind, DataType)>,
+    /// The projection: a place among the columns of values, or of metadata.
+    order: Vec<Place>,
+    schema: SchemaRef,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Value(usize),
+    Metadata(usize),
+}
+
+/// What one record came to.
 enum Step {
-    Silence,
     Taken,
     /// The split's batch is full.
     Flush(usize),
     /// The split has given all that it will.
     Finish(usize),
-    Failed(KafkaError),
+    Failed(RDKafkaErrorCode),
 }
 
 struct Split {
     name: String,
-    partition: i32,
+    partition: Partition,
     decoder: Decoder,
-    /// Records without a value that no decoder sees.
-    valueless: Vec<BadRecord>,
+    gathered: Gathered,
+    /// Records without a value, or with metadata that does not fit, that no decoder sees.
+    unfit: Vec<BadRecord>,
     /// When the first record of the batch came.
     since: Option<Instant>,
     next: Position,
@@ -68,66 +102,135 @@ struct Split {
     ended: bool,
 }
 
-impl Source {
-    pub fn open(settings: Settings, table: &TableDef, projection: &[usize], splits: &[SplitStart]) -> Result<Self> {
-        let wanted: SchemaRef = Arc::new(table.schema.project(projection).map_err(|why| {
+impl Columns {
+    fn new(settings: &Settings, table: &TableDef, projection: &[usize]) -> Result<Self> {
+        let schema = Arc::new(table.schema.project(projection).map_err(|why| {
             Error::Fatal(format!("columns {projection:?} of table '{}' cannot be chosen: {why}", table.name))
         })?);
+        let (mut of_value, mut metadata, mut order) = (Vec::new(), Vec::new(), Vec::new());
+        for (at, field) in projection.iter().zip(schema.fields()) {
+            match settings.metadata.iter().find(|column| column.at == *at) {
+                Some(column) => {
+                    order.push(Place::Metadata(metadata.len()));
+                    metadata.push((column.kind, column.data_type.clone()));
+                }
+                None => {
+                    order.push(Place::Value(of_value.len()));
+                    of_value.push(Arc::clone(field));
+                }
+            }
+        }
+        Ok(Self { of_value: Arc::new(Schema::new(of_value)), metadata, order, schema })
+    }
+
+    /// Values and metadata of the same records as one batch; a weight stays the last column.
+    fn together(
+        &self,
+        values: RecordBatch,
+        metadata: &[ArrayRef],
+    ) -> std::result::Result<RecordBatch, arrow::error::ArrowError> {
+        if metadata.is_empty() {
+            return Ok(values);
+        }
+        let n_values = self.of_value.fields().len();
+        let mut fields: Vec<_> = self.schema.fields().iter().cloned().collect();
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(fields.len() + 1);
+        columns.extend(self.order.iter().map(|place| match place {
+            Place::Value(at) => Arc::clone(values.column(*at)),
+            Place::Metadata(at) => Arc::clone(&metadata[*at]),
+        }));
+        for at in n_values..values.num_columns() {
+            fields.push(Arc::clone(&values.schema_ref().fields()[at]));
+            columns.push(Arc::clone(values.column(at)));
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(values.num_rows()));
+        RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+    }
+}
+
+impl Source {
+    pub fn open(
+        settings: Settings,
+        table: &TableDef,
+        projection: &[usize],
+        splits: &[SplitStart],
+        context: &Context,
+    ) -> Result<Self> {
+        let columns = Columns::new(&settings, table, projection)?;
         let group = settings.group.clone().unwrap_or_else(|| "smack.reader".to_owned());
-        let consumer = cluster::consumer(&settings, &group)?;
+        let consumer = Arc::new(cluster::consumer(&settings, &group)?);
+        let discovery = settings.discovery.map(|every| Discovery::start(&settings, &consumer, every)).transpose();
+        let discovery = discovery.map_err(|why| {
+            Error::Transient(format!("table '{}': no thread can be had to look for partitions: {why}", table.name))
+        })?;
+        let fetched = Fetched::new(consumer).map_err(|error| cluster::unmade(&settings, &error))?;
         let mut source = Self {
             settings,
-            consumer,
+            fetched,
+            columns,
             splits: Vec::with_capacity(splits.len()),
-            by_partition: Vec::new(),
+            routes: HashMap::new(),
+            last_route: None,
             ready: VecDeque::new(),
             ended: 0,
+            listened: Instant::now(),
+            discovery,
+            slot: context.slot,
+            n_slots: context.n_slots,
+            found: Vec::new(),
+            missed: BTreeSet::new(),
         };
-        let mut assignment = TopicPartitionList::with_capacity(splits.len());
-        for (at, start) in splits.iter().enumerate() {
-            let partition = start.split.parse::<i32>().ok().filter(|number| *number >= 0).ok_or_else(|| {
-                Error::Fatal(format!("'{}' is not a partition of topic '{}'", start.split, source.settings.topic))
+        source.add(splits)?;
+        Ok(source)
+    }
+
+    /// Reads these splits too.
+    fn add(&mut self, starts: &[SplitStart]) -> Result<()> {
+        let mut assignment = TopicPartitionList::with_capacity(starts.len());
+        for start in starts {
+            let at = self.splits.len();
+            let partition = self.settings.topics.parse(&start.split).ok_or_else(|| {
+                Error::Fatal(format!("'{}' is not a partition of topic '{}'", start.split, self.settings.topic))
             })?;
             let mut split = Split {
                 name: start.split.clone(),
                 partition,
-                decoder: source.decoder(&wanted, table)?,
-                valueless: Vec::new(),
+                decoder: self.decoder()?,
+                gathered: Gathered::new(self.columns.metadata.clone()),
+                unfit: Vec::new(),
                 since: None,
                 next: 0,
                 end: None,
                 ended: false,
             };
-            let offset = source.begin(&mut split, start.from)?;
+            let offset = self.begin(&mut split, start.from)?;
             if let (None, Offset::Offset(from)) = (start.from, offset) {
                 // The place that "latest" or a time came to goes into the checkpoint with an empty batch: a restart
                 // before the first row must not look it up again and jump over what came meanwhile.
                 split.next = from as Position;
-                let (batch, _) = split.decoder.flush();
-                source.ready.push_back(Polled::Batch { split: at, batch, next: split.next, bad: Vec::new() });
+                let (values, _) = split.decoder.flush();
+                let batch = split.batch(&self.columns, values, &[])?;
+                self.ready.push_back(Polled::Batch { split: at, batch, next: split.next, bad: Vec::new() });
             }
             if split.end.is_some_and(|end| split.next >= end) {
                 split.ended = true;
-                source.ended += 1;
-                source.ready.push_back(Polled::SplitEnd { split: at });
+                self.ended += 1;
+                self.ready.push_back(Polled::SplitEnd { split: at });
             } else {
                 assignment
-                    .add_partition_offset(&source.settings.topic, split.partition, offset)
-                    .map_err(|error| source.failed("choose where to begin", &error))?;
+                    .add_partition_offset(&split.partition.topic, split.partition.number, offset)
+                    .map_err(|error| self.failed("choose where to begin", &error))?;
             }
-            let slot = partition as usize;
-            if source.by_partition.len() <= slot {
-                source.by_partition.resize(slot + 1, usize::MAX);
-            }
-            source.by_partition[slot] = at;
-            source.splits.push(split);
+            self.splits.push(split);
         }
-        source.consumer.assign(&assignment).map_err(|error| source.failed("begin to read", &error))?;
-        Ok(source)
+        if assignment.count() > 0 {
+            self.fetched.assign(&assignment).map_err(|error| self.failed("begin to read", &error))?;
+        }
+        Ok(())
     }
 
-    fn decoder(&self, wanted: &SchemaRef, table: &TableDef) -> Result<Decoder> {
-        let wanted = Arc::clone(wanted);
+    fn decoder(&self) -> Result<Decoder> {
+        let (wanted, table) = (Arc::clone(&self.columns.of_value), &self.settings.values);
         Ok(match self.settings.changelog {
             Changelog::None => Decoder::new(wanted, table)?,
             Changelog::Upsert => Decoder::for_upserts(wanted, table, &self.settings.key_columns)?,
@@ -136,72 +239,18 @@ impl Source {
     }
 
     fn failed(&self, doing: &str, error: &KafkaError) -> Error {
-        cluster::failed(&self.settings, self.consumer.context(), doing, error)
-    }
-
-    /// Where to begin, and sets where the split ends.
-    fn begin(&self, split: &mut Split, from: Option<Position>) -> Result<Offset> {
-        let topic = &self.settings.topic;
-        let latest = from.is_none() && self.settings.startup != Startup::Earliest;
-        let mut marks = None;
-        if latest || self.settings.bounded {
-            // With read_committed the high mark is the last stable offset: what follows belongs to open transactions.
-            let (low, high) = self
-                .consumer
-                .fetch_watermarks(topic, split.partition, ASK_WITHIN)
-                .map_err(|error| self.failed("ask how much is in the topic", &error))?;
-            marks = Some((low, high));
-        }
-        if let (true, Some((low, high))) = (self.settings.bounded, marks) {
-            split.end = Some(high as Position);
-            split.next = from.unwrap_or(low as Position);
-            if from.is_some_and(|from| from > high as Position) {
-                return Err(self.gone(split, from.unwrap_or_default()));
-            }
-        }
-        match (from, self.settings.startup, marks) {
-            (Some(from), ..) => {
-                split.next = from;
-                Ok(Offset::Offset(from as i64))
-            }
-            (None, Startup::Latest, Some((_, high))) => {
-                split.next = high as Position;
-                Ok(Offset::Offset(high))
-            }
-            (None, Startup::Timestamp(ms), Some((_, high))) => {
-                let mut question = TopicPartitionList::with_capacity(1);
-                question
-                    .add_partition_offset(topic, split.partition, Offset::Offset(ms))
-                    .map_err(|error| self.failed("ask for the offset of a time", &error))?;
-                let answer = self
-                    .consumer
-                    .offsets_for_times(question, ASK_WITHIN)
-                    .map_err(|error| self.failed("ask for the offset of a time", &error))?;
-                let offset = match answer.elements().first().map(|element| element.offset()) {
-                    Some(Offset::Offset(offset)) => offset,
-                    _ => high,
-                };
-                split.next = offset as Position;
-                Ok(Offset::Offset(offset))
-            }
-            _ => Ok(Offset::Beginning),
-        }
-    }
-
-    fn gone(&self, split: &Split, position: Position) -> Error {
-        Error::Fatal(format!(
-            "offset {position} of partition {} of topic '{}' is no longer there: retention removed it or the topic was \
-             made anew; start the job afresh, without its checkpoint",
-            split.partition, self.settings.topic
-        ))
+        cluster::failed(&self.settings, self.fetched.consumer().context(), doing, error)
     }
 
     /// The batch of one split as it stands.
     fn flush(&mut self, at: usize) -> Result<Polled> {
-        let split = &mut self.splits[at];
+        let Self { splits, columns, settings, .. } = self;
+        let split = &mut splits[at];
         split.since = None;
-        let (batch, rejected) = split.decoder.flush();
-        let mut bad = std::mem::take(&mut split.valueless);
+        let (values, rejected) = split.decoder.flush();
+        let without: Vec<Position> = rejected.iter().map(|(position, ..)| *position).collect();
+        let batch = split.batch(columns, values, &without)?;
+        let mut bad = std::mem::take(&mut split.unfit);
         bad.extend(rejected.into_iter().map(|(position, bytes, error)| BadRecord {
             split: split.name.clone(),
             position,
@@ -209,19 +258,20 @@ impl Source {
             error,
         }));
         bad.sort_by_key(|record| record.position);
+        let Partition { topic, number } = &split.partition;
         if let Some(first) = bad.first() {
-            match self.settings.bad_data {
+            match settings.bad_data {
                 BadData::DeadLetter => {}
                 BadData::Drop => {
-                    warn!(topic = %self.settings.topic, partition = split.partition, n = bad.len(), first = %first.error,
+                    warn!(%topic, partition = number, n = bad.len(), first = %first.error,
                         "records that do not decode were dropped, as the table says");
                     bad.clear();
                 }
                 BadData::Fail => {
                     return Err(Error::Fatal(format!(
-                        "the record at offset {} of partition {} of topic '{}' does not decode: {}; mend it, or set \
-                         bad_data = 'dead_letter'",
-                        first.position, split.partition, self.settings.topic, first.error
+                        "the record at offset {} of partition {number} of topic '{topic}' does not decode: {}; mend it, or \
+                         set bad_data = 'dead_letter'",
+                        first.position, first.error
                     )));
                 }
             }
@@ -240,18 +290,35 @@ impl Source {
         }
         self.ready.push_back(Polled::SplitEnd { split: at });
         self.ended += 1;
+        let Partition { topic, number } = &self.splits[at].partition;
         let mut paused = TopicPartitionList::with_capacity(1);
-        paused.add_partition(&self.settings.topic, self.splits[at].partition);
-        if let Err(error) = self.consumer.pause(&paused) {
+        paused.add_partition(topic, *number);
+        if let Err(error) = self.fetched.consumer().pause(&paused) {
             // Only costs: what still comes is left unread.
-            warn!(topic = %self.settings.topic, %error, "a partition that has ended could not be paused");
+            warn!(%topic, %error, "a partition that has ended could not be paused");
         }
         Ok(())
     }
 
-    fn split_of(&self, partition: i32) -> Option<usize> {
-        let at = *self.by_partition.get(usize::try_from(partition).ok()?)?;
-        (at != usize::MAX).then_some(at)
+    fn split_of(&mut self, fetch: &Fetch) -> Option<usize> {
+        let route = (fetch.topic_id(), fetch.partition());
+        if let Some((last, at)) = self.last_route
+            && last == route
+        {
+            return Some(at);
+        }
+        let at = match self.routes.get(&route) {
+            Some(at) => *at,
+            None => {
+                let (topic, number) = (fetch.topic(), fetch.partition());
+                let of = |split: &Split| *split.partition.topic == *topic && split.partition.number == number;
+                let at = self.splits.iter().position(of)?;
+                self.routes.insert(route, at);
+                at
+            }
+        };
+        self.last_route = Some((route, at));
+        Some(at)
     }
 
     /// The split whose rows have waited longest, with since when.
@@ -263,19 +330,20 @@ impl Source {
             .min_by_key(|(_, since)| *since)
     }
 
-    /// Takes one event from librdkafka.
-    fn take(&mut self, patience: Duration) -> Step {
-        let message = match self.consumer.poll(patience) {
-            None => return Step::Silence,
-            Some(Err(KafkaError::PartitionEOF(partition))) => {
-                return self.split_of(partition).map_or(Step::Taken, Step::Finish);
-            }
-            Some(Err(error)) => return Step::Failed(error),
-            Some(Ok(message)) => message,
-        };
-        let offset = message.offset() as Position;
-        let ours = usize::try_from(message.partition()).ok().and_then(|partition| self.by_partition.get(partition));
-        let Some(at) = ours.copied().filter(|at| *at != usize::MAX) else { return Step::Taken };
+    fn take(&mut self, fetch: &Fetch) -> Step {
+        let at = self.split_of(fetch);
+        if let Some(error) = fetch.error() {
+            return match (error, at) {
+                (RDKafkaErrorCode::PartitionEOF, Some(at)) => match self.splits[at].end {
+                    Some(end) if fetch.offset() as Position >= end => Step::Finish(at),
+                    _ => Step::Taken,
+                },
+                (RDKafkaErrorCode::PartitionEOF, None) => Step::Taken,
+                (error, _) => Step::Failed(error),
+            };
+        }
+        let Some(at) = at else { return Step::Taken };
+        let offset = fetch.offset() as Position;
         let split = &mut self.splits[at];
         if split.ended {
             return Step::Taken;
@@ -283,26 +351,28 @@ impl Source {
         if split.end.is_some_and(|end| offset >= end) {
             return Step::Finish(at);
         }
-        let valueless = match (message.payload(), self.settings.changelog, message.key()) {
-            (Some(payload), ..) => {
-                split.decoder.push(payload, offset);
-                None
+        let mut unfit = split.gathered.unfit(fetch);
+        if unfit.is_none() {
+            match (fetch.payload(), self.settings.changelog, fetch.key()) {
+                (Some(payload), ..) => split.decoder.push(payload, offset),
+                (None, Changelog::Upsert, Some(key)) => split.decoder.push_removal(key, offset),
+                // The deletion was told by the envelope before it; this one is for whoever compacts the topic.
+                (None, Changelog::Debezium, _) => {}
+                (None, Changelog::Upsert, None) => unfit = Some("the record has neither key nor value".to_owned()),
+                (None, Changelog::None, _) => {
+                    unfit = Some("the record has no value (a tombstone), which is no row".to_owned());
+                }
             }
-            (None, Changelog::Upsert, Some(key)) => {
-                split.decoder.push_removal(key, offset);
-                None
-            }
-            // The deletion was told by the envelope before it; this one is for whoever compacts the topic.
-            (None, Changelog::Debezium, _) => None,
-            (None, Changelog::Upsert, None) => Some("the record has neither key nor value"),
-            (None, Changelog::None, _) => Some("the record has no value (a tombstone), which is no row"),
-        };
-        split.valueless.extend(valueless.map(|error| BadRecord {
-            split: split.name.clone(),
-            position: offset,
-            bytes: Vec::new(),
-            error: error.to_owned(),
-        }));
+        }
+        match unfit {
+            None => split.gathered.push(fetch),
+            Some(error) => split.unfit.push(BadRecord {
+                split: split.name.clone(),
+                position: offset,
+                bytes: fetch.payload().unwrap_or_default().to_vec(),
+                error,
+            }),
+        }
         split.next = offset + 1;
         if split.since.is_none() {
             split.since = Some(Instant::now());
@@ -310,7 +380,8 @@ impl Source {
         if split.end == Some(split.next) {
             return Step::Finish(at);
         }
-        if split.decoder.len() + split.valueless.len() >= BATCH_ROWS || split.decoder.buffered_bytes() >= BATCH_BYTES {
+        let rows = split.decoder.len() + split.unfit.len();
+        if rows >= BATCH_ROWS || split.decoder.buffered_bytes() + split.gathered.bytes() >= BATCH_BYTES {
             return Step::Flush(at);
         }
         Step::Taken
@@ -319,47 +390,88 @@ impl Source {
     /// Takes records until one batch is worth giving on.
     fn collect(&mut self, wait: Duration) -> Result<Polled> {
         let begun = Instant::now();
-        let mut oldest = self.oldest();
-        let mut taken = 0;
-        // Nothing was there at once: from now on the clock counts.
-        let mut quiet = true;
         loop {
-            if quiet || taken % CLOCK_EVERY == 0 {
-                oldest = self.oldest();
-                if let Some((at, since)) = oldest
-                    && since.elapsed() >= LINGER
-                {
-                    return self.flush(at);
+            while let Some(fetch) = self.fetched.next() {
+                match self.take(&fetch) {
+                    Step::Taken => {}
+                    Step::Flush(at) => return self.flush(at),
+                    Step::Finish(at) => {
+                        self.finish(at)?;
+                        if let Some(polled) = self.ready.pop_front() {
+                            return Ok(polled);
+                        }
+                    }
+                    Step::Failed(code) => self.weigh(&KafkaError::MessageConsumption(code))?,
                 }
             }
+            let now = Instant::now();
+            if now.duration_since(self.listened) >= LISTEN_EVERY {
+                self.listened = now;
+                self.listen()?;
+                if let Some(polled) = self.ready.pop_front() {
+                    return Ok(polled);
+                }
+            }
+            let oldest = self.oldest();
             let patience = match oldest {
-                None => wait.saturating_sub(begun.elapsed()),
-                Some(_) if quiet => PAUSE,
-                Some(_) => Duration::ZERO,
+                Some((at, since)) if now.duration_since(since) >= LINGER => return self.flush(at),
+                Some(_) => PAUSE,
+                None => wait.saturating_sub(begun.elapsed()).min(LISTEN_EVERY),
             };
-            match self.take(patience) {
-                Step::Silence => match oldest {
-                    Some((at, _)) if quiet => return self.flush(at),
+            if !self.fetched.fill(patience) {
+                match oldest {
+                    Some((at, _)) => return self.flush(at),
                     None if begun.elapsed() >= wait => return Ok(Polled::Idle),
-                    _ => quiet = true,
-                },
-                Step::Taken => {
-                    taken += 1;
-                    quiet = false;
-                    if oldest.is_none() {
-                        oldest = self.oldest();
-                    }
+                    None => {}
                 }
-                Step::Flush(at) => return self.flush(at),
-                Step::Finish(at) => {
-                    self.finish(at)?;
-                    if let Some(polled) = self.ready.pop_front() {
-                        return Ok(polled);
-                    }
-                }
-                Step::Failed(error) => self.weigh(&error)?,
             }
         }
+    }
+
+    /// Hears what is no record, and reads partitions that came into being.
+    fn listen(&mut self) -> Result<()> {
+        if let Err(error) = self.fetched.listen() {
+            self.weigh(&error)?;
+        }
+        if let Some(told) = self.fetched.consumer().context().take_gone() {
+            return Err(self.gone(&told));
+        }
+        match self.discovery.as_ref().and_then(Discovery::latest) {
+            Some(listing) => self.discover(&listing),
+            None => Ok(()),
+        }
+    }
+
+    fn discover(&mut self, listing: &Listing) -> Result<()> {
+        let read = self.splits.iter().map(|split| (&*split.partition.topic, split.partition.number));
+        let missed = cluster::lost(read, listing);
+        // A broker that has just started may not know all yet: said twice, it counts.
+        if let Some(topic) = missed.iter().find(|topic| self.missed.contains(*topic)) {
+            return Err(self.gone(&format!("topic '{topic}' is not among those of the cluster")));
+        }
+        self.missed = missed;
+        let topics = &self.settings.topics;
+        let ours = topics.splits(listing).into_iter().filter(|partition| {
+            topics.slot_of(partition, self.n_slots) == self.slot
+                && self.splits.iter().all(|split| split.partition != *partition)
+        });
+        let names: Vec<String> = ours.map(|partition| partition.to_string()).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        info!(table = %self.settings.table, splits = names.join(", "), "new partitions are read, from their beginning");
+        let starts: Vec<SplitStart> =
+            names.iter().map(|split| SplitStart { split: split.clone(), from: Some(FROM_THE_BEGINNING) }).collect();
+        self.found.extend(names);
+        self.add(&starts)
+    }
+
+    fn gone(&self, told: &str) -> Error {
+        Error::Fatal(format!(
+            "a partition of topic '{}' on Kafka at {} that is read is no longer there ({told}): the topic was deleted or made \
+             anew; make it again, or start the job afresh, without its checkpoint",
+            self.settings.topic, self.settings.brokers
+        ))
     }
 
     /// An error event: librdkafka mends most by itself and says so too.
@@ -371,11 +483,8 @@ impl Source {
                  topic was made anew; start the job afresh, without its checkpoint",
                 self.settings.topic, self.settings.brokers
             ))),
-            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
-                Err(Error::Fatal(format!(
-                    "topic '{}' on Kafka at {} is no longer there, or lost a partition",
-                    self.settings.topic, self.settings.brokers
-                )))
+            Some(code @ (Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition)) => {
+                Err(self.gone(&code.to_string()))
             }
             // One connection of several; when all are lost AllBrokersDown follows.
             Some(Code::BrokerTransportFailure | Code::OperationTimedOut | Code::RequestTimedOut) => Ok(()),
@@ -386,12 +495,25 @@ impl Source {
     }
 }
 
+impl Split {
+    /// Values with the metadata of their records; of the records at `without` neither is there.
+    fn batch(&mut self, columns: &Columns, values: RecordBatch, without: &[Position]) -> Result<RecordBatch> {
+        let Partition { topic, number } = &self.partition;
+        let metadata = self.gathered.finish(topic, *number, without.iter().copied());
+        metadata.and_then(|metadata| columns.together(values, &metadata)).map_err(|why| {
+            Error::Fatal(format!(
+                "rows of partition {number} of topic '{topic}' cannot be put together with their metadata: {why}"
+            ))
+        })
+    }
+}
+
 impl SourceReader for Source {
     fn poll(&mut self, wait: Duration) -> Result<Polled> {
         if let Some(polled) = self.ready.pop_front() {
             return Ok(polled);
         }
-        if self.ended == self.splits.len() {
+        if self.ended == self.splits.len() && self.discovery.is_none() {
             return Ok(Polled::End);
         }
         self.collect(wait)
@@ -404,13 +526,26 @@ impl SourceReader for Source {
         let mut offsets = TopicPartitionList::with_capacity(positions.len());
         for (at, position) in positions {
             let Some(split) = self.splits.get(*at) else { continue };
-            let offset = Offset::Offset(*position as i64);
-            if let Err(error) = offsets.add_partition_offset(&self.settings.topic, split.partition, offset) {
-                warn!(topic = %self.settings.topic, %error, "a consumer group cannot be told of a position");
+            let Partition { topic, number } = &split.partition;
+            if let Err(error) = offsets.add_partition_offset(topic, *number, Offset::Offset(*position as i64)) {
+                warn!(%topic, %error, "a consumer group cannot be told of a position");
             }
         }
-        if let Err(error) = self.consumer.commit(&offsets, CommitMode::Async) {
+        if let Err(error) = self.fetched.consumer().commit(&offsets, CommitMode::Async) {
             warn!(topic = %self.settings.topic, %error, "the consumer group was not told how far the job has come");
         }
+    }
+
+    fn found(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.found)
+    }
+
+    fn behind(&self) -> Vec<Option<u64>> {
+        let behind = |split: &Split| {
+            let Partition { topic, number } = &split.partition;
+            let high = self.fetched.high_mark(topic, *number)?;
+            Some(high.saturating_sub(split.next))
+        };
+        self.splits.iter().map(behind).collect()
     }
 }

@@ -48,10 +48,12 @@ impl Client {
             .map_err(|()| wrong("it has no path".to_owned()))?
             .pop_if_empty()
             .extend(["tables", table]);
-        let http = HttpClient::builder()
-            .connect_timeout(CONNECT_WITHIN)
-            .timeout(None)
-            .no_proxy()
+        let http = HttpClient::builder().connect_timeout(CONNECT_WITHIN).timeout(None).no_proxy();
+        let http = match tls::http_client() {
+            Some(config) => http.use_preconfigured_tls(config),
+            None => http,
+        };
+        let http = http
             .build()
             .map_err(|why| Error::Fatal(format!("no HTTP client for the table store can be made: {why}")))?;
         Ok(Self { http, endpoint, table: table.to_owned(), url, token: context.token.clone() })
@@ -143,7 +145,8 @@ impl Client {
             None => request,
         };
         request.send().map_err(|why| {
-            Error::Transient(format!("the table store at {} does not answer: {}", self.endpoint, innermost(&why)))
+            let why = tls::explain(&why).unwrap_or_else(|| innermost(&why));
+            Error::Transient(format!("the table store at {} does not answer: {why}", self.endpoint))
         })
     }
 

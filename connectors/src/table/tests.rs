@@ -88,7 +88,7 @@ fn every_row_is_there_once_wherever_the_crash_falls() {
         drop(sink);
         let empty =
             CONNECTOR.open_sink(&table, &Context { slot: 1, ..context.clone() }).unwrap().prepare(epoch).unwrap();
-        (context.generation, context.claimed_us, context.slot) = (2, 2, 1);
+        (context.generation, context.claimed_us, context.begun_us, context.slot) = (2, 2, 2, 1);
         let mut sink = CONNECTOR.open_sink(&table, &context).unwrap();
         sink.restore(epoch, vec![empty, state]).unwrap();
         sink.write(&rows(if epoch == 3 { 9..12 } else { 3..12 })).unwrap();
@@ -97,13 +97,50 @@ fn every_row_is_there_once_wherever_the_crash_falls() {
         sink.commit(epoch + 1).unwrap();
         assert_eq!(ids(&table, &context), (0..12).collect::<Vec<_>>(), "crash {crash}");
         // A life that starts from nothing counts from 1 again, and its rows are not taken for repetitions.
-        context.claimed_us = 3;
+        (context.claimed_us, context.begun_us) = (3, 3);
         let mut sink = CONNECTOR.open_sink(&table, &context).unwrap();
         sink.write(&rows(12..13)).unwrap();
         sink.prepare(1).unwrap();
         sink.commit(1).unwrap();
         assert_eq!(ids(&table, &context).len(), 13);
     }
+}
+
+/// It finishes what its predecessor had prepared, and shuts nobody out who began before it.
+#[test]
+fn a_later_life_of_one_slot_takes_its_own_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(dir.path());
+    let table = definition(false);
+    let of = |slot, begun_us| Context {
+        slot,
+        begun_us,
+        tables_endpoint: Some(server.endpoint.clone()),
+        ..context(dir.path())
+    };
+    let mut other = CONNECTOR.open_sink(&table, &of(0, 1)).unwrap();
+    let mut first = CONNECTOR.open_sink(&table, &of(1, 1)).unwrap();
+    other.write(&rows(0..2)).unwrap();
+    first.write(&rows(10..12)).unwrap();
+    other.prepare(1).unwrap();
+    let state = first.prepare(1).unwrap();
+    other.commit(1).unwrap();
+    // Its process dies before it commits, in the middle of epoch 2, which is never published.
+    first.write(&rows(12..14)).unwrap();
+    first.prepare(2).unwrap();
+    drop(first);
+    other.write(&rows(2..4)).unwrap();
+    other.prepare(2).unwrap();
+    let mut second = CONNECTOR.open_sink(&table, &of(1, 7)).unwrap();
+    second.restore(1, vec![state]).unwrap();
+    second.write(&rows(12..15)).unwrap();
+    for sink in [&mut second, &mut other] {
+        sink.prepare(3).unwrap();
+        sink.commit(3).unwrap();
+    }
+    let mut found = ids(&table, &of(0, 1));
+    found.sort_unstable();
+    assert_eq!(found, (0..4).chain(10..15).collect::<Vec<_>>());
 }
 
 #[test]
@@ -176,7 +213,7 @@ fn removals_take_effect_in_order_and_once_wherever_the_crash_falls() {
             sink.commit(2).unwrap();
         }
         drop(sink);
-        (context.generation, context.claimed_us, context.slot) = (2, 2, 3);
+        (context.generation, context.claimed_us, context.begun_us, context.slot) = (2, 2, 2, 3);
         let mut sink = CONNECTOR.open_sink(&table, &context).unwrap();
         sink.restore(2, vec![state.clone()]).unwrap();
         sink.restore(2, vec![state]).unwrap();
@@ -239,14 +276,14 @@ fn refusals_are_fatal_and_silence_is_transient() {
     assert!(matches!(&silent, Error::Transient(why) if why.contains(&gone.to_string())), "{silent}");
     let server = serve(dir.path());
     context.tables_endpoint = Some(server.endpoint.clone());
-    context.claimed_us = 9;
+    (context.claimed_us, context.begun_us) = (9, 9);
     let mut newer = CONNECTOR.open_sink(&table, &context).unwrap();
     let other = CONNECTOR.open_sink(&definition(false), &context).map(|_| ()).unwrap_err();
     assert!(matches!(&other, Error::Fatal(why) if why.contains("keyed by (id)")), "{other}");
     newer.write(&rows(0..1)).unwrap();
     newer.prepare(1).unwrap();
     newer.commit(1).unwrap();
-    context.claimed_us = 8;
+    (context.claimed_us, context.begun_us) = (8, 8);
     let mut stale = CONNECTOR.open_sink(&table, &context).unwrap();
     stale.write(&rows(0..1)).unwrap();
     stale.prepare(1).unwrap();

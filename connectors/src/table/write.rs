@@ -30,7 +30,8 @@ pub struct TableSink {
     keyed: bool,
     job: String,
     writer: String,
-    /// Rises with every life of the job and across resubmissions, unlike a count of restarts.
+    /// Rises with every generation of the job and across resubmissions, unlike a count of restarts. All lives of its
+    /// slices have the same: one that began later must not shut the others out.
     generation: u64,
     current: Vec<RecordBatch>,
     /// Whether these are changes; a part holds but one kind.
@@ -54,7 +55,7 @@ impl TableSink {
             schema: Arc::new(schema),
             keyed: !table.primary_key.is_empty(),
             job: context.job.clone(),
-            writer: format!("{}@{}", context.slot, context.claimed_us),
+            writer: format!("{}@{}", context.slot, context.begun_us),
             generation: context.claimed_us.max(0) as u64,
             current: Vec::new(),
             current_changes: false,

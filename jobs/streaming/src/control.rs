@@ -81,12 +81,39 @@ pub struct OperatorMetrics {
     pub state_bytes: u64,
     /// On the task's disk, because memory had no room for it.
     pub spilled_bytes: u64,
+    /// Of a source that says how far its splits have come, by name.
+    pub splits: Vec<SplitMetrics>,
+}
+
+/// Totals of one split of a source since the task started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SplitMetrics {
+    pub name: String,
+    pub rows: u64,
+    /// Records that wait outside, as far as that is known.
+    pub behind: Option<u64>,
+}
+
+impl SplitMetrics {
+    pub fn of(name: &str) -> Self {
+        Self { name: name.to_string(), ..Self::default() }
+    }
 }
 
 impl OperatorMetrics {
     fn add(&mut self, other: &Self) {
-        let Self { id: _, total_us, busy_us, blocked_us, idle_us, rows_in, rows_out, state_bytes, spilled_bytes } =
-            other;
+        let Self {
+            id: _,
+            total_us,
+            busy_us,
+            blocked_us,
+            idle_us,
+            rows_in,
+            rows_out,
+            state_bytes,
+            spilled_bytes,
+            splits,
+        } = other;
         self.total_us += total_us;
         self.busy_us += busy_us;
         self.blocked_us += blocked_us;
@@ -95,6 +122,9 @@ impl OperatorMetrics {
         self.rows_out += rows_out;
         self.state_bytes += state_bytes;
         self.spilled_bytes += spilled_bytes;
+        // Each split is read by one holder.
+        self.splits.extend(splits.iter().cloned());
+        self.splits.sort_by(|one, other| one.name.cmp(&other.name));
     }
 
     /// Sums of the same operators over several holders.
@@ -121,6 +151,15 @@ impl OperatorMetrics {
             rows_out: self.rows_out.saturating_sub(before.rows_out),
             state_bytes: self.state_bytes,
             spilled_bytes: self.spilled_bytes,
+            splits: self
+                .splits
+                .iter()
+                .map(|split| {
+                    let earlier = before.splits.iter().find(|earlier| earlier.name == split.name);
+                    let rows = split.rows.saturating_sub(earlier.map_or(0, |earlier| earlier.rows));
+                    SplitMetrics { rows, ..split.clone() }
+                })
+                .collect(),
         }
     }
 }
@@ -159,6 +198,9 @@ pub struct TaskSnapshot {
     pub state: BTreeMap<String, Vec<Chain>>,
     /// By source operator id, by split: where to go on.
     pub positions: BTreeMap<String, BTreeMap<String, u64>>,
+    /// By source operator id, by split: the slot that reads it in this generation, also those of which nothing was read.
+    #[serde(default)]
+    pub splits: BTreeMap<String, BTreeMap<String, u32>>,
     /// By sink operator id: files that hold what the sink prepared and did not commit yet.
     pub prepared: BTreeMap<String, Vec<String>>,
     /// Of these files.
@@ -194,6 +236,11 @@ impl Manifest {
         let state = self.tasks.iter().flat_map(|task| task.state.values().flatten()).flat_map(|chain| &chain.files);
         let prepared = self.tasks.iter().flat_map(|task| task.prepared.values().flatten());
         state.map(|file| file.name.as_str()).chain(prepared.map(String::as_str))
+    }
+
+    /// Whether a sink had prepared something that a commit was to make visible.
+    pub fn has_prepared(&self) -> bool {
+        self.tasks.iter().any(|task| task.prepared.values().any(|files| !files.is_empty()))
     }
 
     /// Of all these files.

@@ -13,8 +13,13 @@
 //!
 //! An epoch whose snapshots do not come in time is given up, and a higher one is tried. One whose manifest may be durable
 //! is never given up silently: its commit is sent until every task has answered.
+//!
+//! A task that is lost alone begins a new life from the newest manifest, while the others go on: an epoch that is under way
+//! is given up, and no other is begun before the task is there again. What the others had prepared for it goes into the
+//! next one; only that commits it. Where it is not certain which manifest is the newest, all must begin again.
 
 pub mod garbage;
+mod lost;
 pub mod manifest;
 pub mod savepoints;
 
@@ -56,6 +61,12 @@ pub enum Event {
     TaskEnded {
         index: u32,
     },
+    /// A task's process has ended and should not have, and the others can go on without it. Answered by `Restart` or
+    /// `RestartAll`, maybe only after a manifest that is being written. What the process said before must not be told any
+    /// more.
+    TaskLost {
+        index: u32,
+    },
     InputEnded {
         index: u32,
     },
@@ -93,6 +104,10 @@ pub enum Command {
     WriteManifest(Box<Manifest>),
     /// Every task has committed the epoch. What is no longer needed may be removed now ([`garbage::collect`]).
     Completed { epoch: u64 },
+    /// A new life of this lost task is to begin from the manifest of this epoch.
+    Restart { index: u32, epoch: u64 },
+    /// A task that was lost cannot begin again alone: this generation must end.
+    RestartAll,
     /// The whole input is processed and committed; nothing is left to run.
     Finished,
     /// The requested stop is done: the last checkpoint is committed.
@@ -126,6 +141,11 @@ pub struct Coordinator {
     ready: BTreeSet<u32>,
     input_ended: BTreeSet<u32>,
     ended: BTreeSet<u32>,
+    /// Lost while a manifest was being written: what comes of that decides where they begin again.
+    lost: BTreeSet<u32>,
+    /// Whether the newest manifest is known and of this generation. One that may be durable and was given up, or one of
+    /// other tasks with other splits, is nothing for a single task to begin from.
+    certain: bool,
     stopping: bool,
     requested: bool,
     /// Nothing more is to be done.
@@ -173,6 +193,8 @@ impl Coordinator {
             ready: BTreeSet::new(),
             input_ended: BTreeSet::new(),
             ended: BTreeSet::new(),
+            lost: BTreeSet::new(),
+            certain: current.is_some(),
             stopping: false,
             requested: false,
             over: false,
@@ -196,6 +218,9 @@ impl Coordinator {
             if let (Event::TaskReconnected { index }, Some(epoch)) = (&event, self.view.epoch) {
                 commands.push(Command::Send { to: Some(*index), order: Order::Commit { epoch } });
             }
+            if let Event::TaskLost { .. } = event {
+                commands.push(Command::RestartAll);
+            }
             return commands;
         }
         match event {
@@ -205,6 +230,7 @@ impl Coordinator {
                 self.remind(index, &mut commands);
             }
             Event::TaskEnded { index } => self.task_ended(now_ms, index, &mut commands),
+            Event::TaskLost { index } => self.task_lost(index, &mut commands),
             Event::InputEnded { index } => drop(self.input_ended.insert(index)),
             Event::Snapshotted { index, epoch, snapshot, last } => {
                 self.snapshotted(now_ms, index, epoch, snapshot, last, &mut commands);
@@ -322,7 +348,7 @@ impl Coordinator {
     fn written(&mut self, now_ms: u64, epoch: u64, commands: &mut Vec<Command>) {
         let Some(current) = self.current.as_mut().filter(|current| current.epoch == epoch) else { return };
         let Stage::Manifest { manifest, .. } = &current.stage else { return };
-        let finished = manifest.finished;
+        let (finished, last) = (manifest.finished, current.last);
         (self.view.bytes, self.view.bytes_written) = (Some(manifest.bytes()), Some(manifest.bytes_written()));
         current.stage = Stage::Commits { committed: BTreeSet::new(), finished };
         current.said_ms = now_ms;
@@ -330,6 +356,10 @@ impl Coordinator {
         self.view.duration_ms = Some(now_ms.saturating_sub(current.began_ms));
         self.durable_ms = Some(now_ms);
         commands.push(Command::Send { to: None, order: Order::Commit { epoch } });
+        self.certain = true;
+        for index in std::mem::take(&mut self.lost) {
+            commands.push(self.again(index, last));
+        }
     }
 
     fn write_failed(&mut self, now_ms: u64, epoch: u64, failure: String, retry: bool, commands: &mut Vec<Command>) {
@@ -345,6 +375,11 @@ impl Coordinator {
         current.said_ms = now_ms;
         if *n_failed >= WRITE_ATTEMPTS {
             self.give_up_epoch();
+            // A write of which nothing was heard may have arrived.
+            self.certain = false;
+            if !std::mem::take(&mut self.lost).is_empty() {
+                commands.push(Command::RestartAll);
+            }
         }
     }
 

@@ -278,6 +278,11 @@ impl Dataflow {
         format!("{:016x}", xxhash_rust::xxh3::xxh3_64(ids.join(";").as_bytes()))
     }
 
+    /// Whether rows pass between its slices. The tasks of a job without an exchange depend on each other in nothing.
+    pub fn exchanges(&self) -> bool {
+        self.nodes.iter().any(|node| matches!(node.operator, Operator::Exchange { .. }))
+    }
+
     /// Whether every source comes to an end by itself.
     pub fn bounded(&self) -> bool {
         self.nodes.iter().all(|node| match &node.operator {

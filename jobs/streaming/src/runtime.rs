@@ -53,6 +53,11 @@ pub struct TaskConfig {
     pub generation: u64,
     /// See [`connectors::Context::claimed_us`].
     pub claimed_us: i64,
+    /// 0, or larger where it takes the place of a life whose process has ended while the other tasks go on; then `restore`
+    /// is a manifest of this generation, and its own share of it is what it goes on from.
+    pub life: u32,
+    /// See [`connectors::Context::begun_us`].
+    pub begun_us: i64,
     /// This task's place among `peers`.
     pub index: u32,
     /// Alike for all tasks of the job.

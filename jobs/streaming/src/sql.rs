@@ -35,6 +35,7 @@ mod split;
 mod statements;
 mod subqueries;
 mod table_as;
+mod target;
 mod temporal;
 #[cfg(test)]
 mod tests;

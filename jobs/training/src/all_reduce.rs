@@ -158,7 +158,7 @@ mod tests {
                 .enumerate()
                 .map(|(rank, listener)| {
                     scope.spawn(move || {
-                        let gang = Gang { job: "j", generation: 3, rank, peers };
+                        let gang = Gang { job: "j", generation: 3, rank, peers, tls: None };
                         body(rank, Mesh::join(&gang, &listener, &AtomicBool::new(false)).unwrap())
                     })
                 })
@@ -233,7 +233,7 @@ mod tests {
         let address = format!("127.0.0.1:{}", peers[0].port);
         let (listeners, peers) = (&listeners, &peers);
         let join = |rank: usize, generation: u64, stop: &AtomicBool| {
-            Mesh::join(&Gang { job: "j", generation, rank, peers }, &listeners[rank], stop)
+            Mesh::join(&Gang { job: "j", generation, rank, peers, tls: None }, &listeners[rank], stop)
         };
         let (never, stop_old) = (AtomicBool::new(false), AtomicBool::new(false));
         std::thread::scope(|scope| {

@@ -10,11 +10,12 @@ use crate::frame::{self, HEADER_BYTES, Header, Refusal, tag};
 use jobs::Peer;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tls::{Socket, Tls};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// How long a gang may take to find itself: placement is all-or-none, so all processes start within seconds.
@@ -53,7 +54,8 @@ pub struct Mesh {
 
 struct Link {
     address: String,
-    reader: TcpStream,
+    /// Read by one thread at a time.
+    reader: Mutex<Socket>,
     /// Taken when the mesh ends, which lets the writer finish.
     outbox: Option<SyncSender<Arc<Vec<u8>>>>,
     writer: Option<JoinHandle<()>>,
@@ -65,6 +67,8 @@ pub struct Gang<'a> {
     pub generation: u64,
     pub rank: usize,
     pub peers: &'a [Peer],
+    /// The certificates of this process; absent where connections are not encrypted.
+    pub tls: Option<&'a Tls>,
 }
 
 impl Mesh {
@@ -96,7 +100,7 @@ impl Mesh {
         // Lower ranks first: rank 0 dials nobody and so always answers, then rank 1 does, and so on up.
         for rank in 0..gang.rank {
             let address = address_of(&gang.peers[rank]);
-            let stream = mesh.dial(rank, &address, world, deadline, stop)?;
+            let stream = mesh.dial(rank, &address, gang, deadline, stop)?;
             mesh.links[rank] = Some(Link::new(stream, address.clone()).map_err(|error| lost(rank, &address, error))?);
         }
         let listening = |source| Error::Listen { address: address_of(&gang.peers[gang.rank]), source };
@@ -104,7 +108,7 @@ impl Mesh {
         while let Some(missing) = (gang.rank + 1..world).find(|rank| mesh.links[*rank].is_none()) {
             match listener.accept() {
                 Ok((stream, _)) => {
-                    if let Some(rank) = mesh.welcome(&stream, world) {
+                    if let Some((rank, stream)) = mesh.welcome(stream, gang) {
                         let address = address_of(&gang.peers[rank]);
                         let link = Link::new(stream, address.clone()).map_err(|error| lost(rank, &address, error))?;
                         mesh.links[rank] = Some(link);
@@ -169,8 +173,7 @@ impl Mesh {
             let expected = into.len() as u64;
             return Err(self.refused(from, Refusal::Length { got: header.len, expected }));
         }
-        let mut reader = &self.link(from).reader;
-        reader.read_exact(into).map_err(|error| self.told(from, why(&error)))?;
+        self.link(from).reader().read_exact(into).map_err(|error| self.told(from, why(&error)))?;
         self.check_payload(from, &header, into)
     }
 
@@ -183,8 +186,10 @@ impl Mesh {
 
     fn receive_payload(&self, from: usize, header: &Header) -> Result<Vec<u8>, Error> {
         let mut payload = Vec::new();
-        let reader = &self.link(from).reader;
-        reader.take(header.len).read_to_end(&mut payload).map_err(|error| self.told(from, why(&error)))?;
+        let mut reader = self.link(from).reader();
+        let read = Read::by_ref(&mut *reader).take(header.len).read_to_end(&mut payload);
+        drop(reader);
+        read.map_err(|error| self.told(from, why(&error)))?;
         if payload.len() as u64 != header.len {
             return Err(self.told(from, "it closed the connection in the middle of a frame".to_string()));
         }
@@ -194,8 +199,8 @@ impl Mesh {
 
     fn receive_header(&self, from: usize, step: u64, tag: u32) -> Result<Header, Error> {
         let mut bytes = [0; HEADER_BYTES];
-        let mut reader = &self.link(from).reader;
-        reader.read_exact(&mut bytes).map_err(|error| self.told(from, why(&error)))?;
+        let read = self.link(from).reader().read_exact(&mut bytes);
+        read.map_err(|error| self.told(from, why(&error)))?;
         let due = Header { from: from as u32, ..self.header(step, tag, &[]) };
         let header = Header::from_bytes(&bytes).map_err(|refusal| self.refused(from, refusal))?;
         header.check(&due).map_err(|refusal| self.refused(from, refusal))?;
@@ -249,33 +254,49 @@ impl Mesh {
         &self,
         rank: usize,
         address: &str,
-        world: usize,
+        gang: &Gang<'_>,
         deadline: Instant,
         stop: &AtomicBool,
-    ) -> Result<TcpStream, Error> {
+    ) -> Result<Socket, Error> {
         loop {
-            let last = match self.dial_once(rank, address, deadline, stop) {
+            let last = match self.dial_once(rank, address, gang.tls, deadline, stop) {
                 Ok(stream) => return Ok(stream),
-                Err(error) => format!(" (last: {error})"),
+                Err(error) => format!(" (last: {})", tls::explain(&error).unwrap_or_else(|| error.to_string())),
             };
-            wait_or_fail(stop, deadline, || join_error(world, rank, address.to_string(), last))?;
+            wait_or_fail(stop, deadline, || join_error(gang.peers.len(), rank, address.to_string(), last))?;
         }
     }
 
-    fn dial_once(&self, rank: usize, address: &str, deadline: Instant, stop: &AtomicBool) -> io::Result<TcpStream> {
+    fn dial_once(
+        &self,
+        rank: usize,
+        address: &str,
+        tls: Option<&Tls>,
+        deadline: Instant,
+        stop: &AtomicBool,
+    ) -> io::Result<Socket> {
         let resolved = address.to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
-        let mut stream = TcpStream::connect_timeout(&resolved, Duration::from_secs(5))?;
-        stream.write_all(&self.header(0, tag::HELLO, &[]).to_bytes())?;
+        let stream = TcpStream::connect_timeout(&resolved, Duration::from_secs(5))?;
+        let hello = self.header(0, tag::HELLO, &[]).to_bytes();
+        // Where it is encrypted the first word of the handshake is what waits for an answer.
+        let mut stream = Socket::call(tls, stream, address)?;
+        if tls.is_none() {
+            stream.write_all(&hello)?;
+        }
         // The answer comes once that rank has found the ranks below it. Until then the connection is kept: one dropped and
         // dialled again would leave a dead connection in line before the living one.
-        stream.set_read_timeout(Some(RETRY))?;
-        while let Err(error) = stream.peek(&mut [0]) {
+        stream.tcp().set_read_timeout(Some(RETRY))?;
+        while let Err(error) = stream.tcp().peek(&mut [0]) {
             let waiting = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
             if !waiting || Instant::now() >= deadline || stop.load(Ordering::Relaxed) {
                 return Err(error);
             }
         }
-        stream.set_read_timeout(Some(HELLO_LIMIT))?;
+        stream.tcp().set_read_timeout(Some(HELLO_LIMIT))?;
+        if tls.is_some() {
+            stream.shake_hands()?;
+            stream.write_all(&hello)?;
+        }
         let header = read_hello(&mut stream)?;
         let due = Header { from: rank as u32, ..self.header(0, tag::HELLO, &[]) };
         header.check(&due).map_err(io::Error::other)?;
@@ -283,11 +304,13 @@ impl Mesh {
     }
 
     /// The rank of whoever connected, after answering; `None` for one that is not of this generation, which is let go.
-    fn welcome(&self, stream: &TcpStream, world: usize) -> Option<usize> {
-        let greet = || -> io::Result<usize> {
-            let mut stream = stream;
+    fn welcome(&self, stream: TcpStream, gang: &Gang<'_>) -> Option<(usize, Socket)> {
+        let world = gang.peers.len();
+        let greet = || -> io::Result<(usize, Socket)> {
             stream.set_nonblocking(false)?;
             stream.set_read_timeout(Some(HELLO_LIMIT))?;
+            let mut stream = Socket::answer(gang.tls, stream)?;
+            stream.shake_hands()?;
             let header = read_hello(&mut stream)?;
             let due = Header { from: header.from, ..self.header(0, tag::HELLO, &[]) };
             header.check(&due).map_err(io::Error::other)?;
@@ -296,9 +319,13 @@ impl Mesh {
                 return Err(io::Error::other(format!("rank {rank} of {world} has no business dialling here")));
             }
             stream.write_all(&self.header(0, tag::HELLO, &[]).to_bytes())?;
-            Ok(rank)
+            Ok((rank, stream))
         };
-        greet().inspect_err(|error| tracing::warn!(%error, "turned away a connection to the gang")).ok()
+        let turned_away = |error: &io::Error| {
+            let reason = tls::explain(error).unwrap_or_else(|| error.to_string());
+            tracing::warn!(reason, "turned away a connection to the gang");
+        };
+        greet().inspect_err(turned_away).ok()
     }
 }
 
@@ -319,11 +346,11 @@ impl Drop for Mesh {
 }
 
 impl Link {
-    fn new(stream: TcpStream, address: String) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(false)?;
-        stream.set_read_timeout(Some(SILENCE_LIMIT))?;
-        stream.set_write_timeout(Some(SILENCE_LIMIT))?;
+    fn new(stream: Socket, address: String) -> io::Result<Self> {
+        stream.tcp().set_nodelay(true)?;
+        stream.tcp().set_nonblocking(false)?;
+        stream.tcp().set_read_timeout(Some(SILENCE_LIMIT))?;
+        stream.tcp().set_write_timeout(Some(SILENCE_LIMIT))?;
         let mut sender = stream.try_clone()?;
         let (outbox, frames) = sync_channel::<Arc<Vec<u8>>>(OUTBOX_FRAMES);
         let writer = std::thread::Builder::new().name("gradient-writer".to_string()).spawn(move || {
@@ -335,7 +362,11 @@ impl Link {
                 }
             }
         })?;
-        Ok(Self { address, reader: stream, outbox: Some(outbox), writer: Some(writer) })
+        Ok(Self { address, reader: Mutex::new(stream), outbox: Some(outbox), writer: Some(writer) })
+    }
+
+    fn reader(&self) -> MutexGuard<'_, Socket> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -69,7 +69,8 @@ pub fn run(
         None => None,
         Some(listener) => {
             let rank = task.rank as usize;
-            let gang = Gang { job: &task.job, generation: task.generation, rank, peers: &task.peers };
+            let gang =
+                Gang { job: &task.job, generation: task.generation, rank, peers: &task.peers, tls: tls::process() };
             match Mesh::join(&gang, &listener, stop) {
                 Ok(mesh) => Some(mesh),
                 Err(mesh::Error::Stopped) => return Ok(stopped_before_start(body, &dataset)),

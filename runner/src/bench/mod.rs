@@ -3,8 +3,10 @@
 //! Invariant: a figure is measured, never assumed; a goal that is a ratio is judged only against a peer or bare loop of
 //! the same run.
 
+mod allocator;
 mod broker;
 mod decode;
+mod kafka;
 mod latency;
 pub mod nexmark;
 mod peers;
@@ -21,7 +23,7 @@ pub struct BenchConfig {
     pub suite: Option<String>,
     /// Also run the peers.
     pub peers: bool,
-    /// How many events the Nexmark queries read, and rows those of `spill`.
+    /// How many events the Nexmark queries read, and rows those of `spill` and `kafka`.
     pub events: Option<u64>,
     /// Where suite nexmark's events come from.
     pub source: nexmark::From,
@@ -29,6 +31,8 @@ pub struct BenchConfig {
     pub keys: Option<u64>,
     /// A running broker that suite `broker` measures beside ours.
     pub beside: Option<String>,
+    /// The brokers that suite `kafka` reads from and writes to; one of our own where there are none.
+    pub brokers: Option<String>,
     pub json: bool,
 }
 
@@ -78,7 +82,8 @@ impl Figure {
     }
 }
 
-pub const SUITES: [&str; 8] = ["start", "train", "decode", "nexmark", "latency", "state", "spill", "broker"];
+pub const SUITES: [&str; 10] =
+    ["start", "train", "decode", "nexmark", "latency", "state", "spill", "broker", "kafka", "allocator"];
 
 pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
     let suites: Vec<&str> = match &config.suite {
@@ -100,6 +105,8 @@ pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
             "state" => state::measure(config.keys.unwrap_or(state::KEYS)).await?,
             "spill" => spill::measure(config.events.unwrap_or(spill::ROWS)).await?,
             "broker" => broker::measure(config.beside.clone()).await?,
+            "allocator" => allocator::measure().await?,
+            "kafka" => kafka::measure(config.brokers.clone(), config.events.unwrap_or(kafka::ROWS)).await?,
             other => unreachable!("suite {other} is listed and not measured"),
         });
     }

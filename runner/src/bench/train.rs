@@ -42,6 +42,7 @@ async fn measure_in(folder: &Path, with_peers: bool) -> anyhow::Result<Vec<Figur
             job: "bench/digits".to_string(),
             generation: 1,
             claimed_us: 0,
+            begun_us: 0,
             slot: 0,
             n_slots: 1,
             base_dir: examples.clone(),

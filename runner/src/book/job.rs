@@ -65,6 +65,9 @@ pub struct Record {
     /// 0 before the first launch.
     pub generation: u64,
     pub claimed_us: i64,
+    /// When the latest life of a task began; every later one, of whichever generation, begins later.
+    #[serde(default)]
+    pub begun_us: i64,
     pub restarts: u64,
     pub phase: Phase,
     pub tasks: Vec<TaskRecord>,
@@ -89,6 +92,7 @@ impl Record {
             submitted_ms,
             generation: 0,
             claimed_us: 0,
+            begun_us: 0,
             restarts: 0,
             phase: Phase::Waiting,
             tasks: Vec::new(),
@@ -106,6 +110,9 @@ impl Record {
 pub struct TaskRecord {
     pub id: TaskId,
     pub index: u32,
+    /// Rises with each process of this generation that took the place of one that ended.
+    #[serde(default)]
+    pub life: u32,
     pub agent: AgentId,
     pub offer: OfferId,
     pub host: String,
@@ -124,6 +131,17 @@ pub struct TaskLive {
     pub lately: Lately,
     /// Larger than 0 while the task reports no more than it did.
     pub kill_sent: bool,
+    /// Its process has ended, and another is to take its place.
+    pub again: Option<Again>,
+}
+
+/// How a task begins again while the others go on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Again {
+    /// What happened to its process.
+    pub what: String,
+    /// From which epoch and not before when; unknown while a manifest is being written that decides it.
+    pub from: Option<(u64, u64)>,
 }
 
 /// What operators did between two reports of a task.
@@ -158,13 +176,22 @@ pub struct Training {
     pub rows_per_second: f64,
 }
 
-/// Counted over all generations, so that totals never fall back when a task is replaced.
+/// Counted over all generations and lives, so that totals never fall back when a task is replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Totals {
     pub rows_in: u64,
     pub rows_out: u64,
     pub rows_late: u64,
     pub rows_bad: u64,
+}
+
+impl Totals {
+    pub fn add(&mut self, metrics: &streaming::control::Metrics) {
+        self.rows_in += metrics.rows_in;
+        self.rows_out += metrics.rows_out;
+        self.rows_late += metrics.rows_late;
+        self.rows_bad += metrics.rows_bad;
+    }
 }
 
 /// Rows per second, smoothed over a few reports.
@@ -246,12 +273,26 @@ impl Job {
 
     /// Rows over all generations.
     pub fn totals(&self) -> Totals {
-        self.live.iter().fold(self.record.earlier, |sum, task| Totals {
-            rows_in: sum.rows_in + task.metrics.rows_in,
-            rows_out: sum.rows_out + task.metrics.rows_out,
-            rows_late: sum.rows_late + task.metrics.rows_late,
-            rows_bad: sum.rows_bad + task.metrics.rows_bad,
-        })
+        let mut totals = self.record.earlier;
+        self.live.iter().for_each(|task| totals.add(&task.metrics));
+        totals
+    }
+
+    /// Tasks that are to begin again now, while the others go on: their places, and from which epoch.
+    pub fn due_again(&self, now_ms: u64) -> Vec<(usize, u64)> {
+        if self.record.phase != Phase::Running {
+            return Vec::new();
+        }
+        let from = |task: &TaskLive| task.again.as_ref()?.from.filter(|(_, until_ms)| *until_ms <= now_ms);
+        self.live.iter().enumerate().filter_map(|(at, task)| Some((at, from(task)?.0))).collect()
+    }
+
+    /// How many tasks it has to place.
+    pub fn n_wanted(&self, now_ms: u64) -> u32 {
+        match self.record.phase {
+            Phase::Placing => self.record.spec.parallelism,
+            _ => self.due_again(now_ms).len() as u32,
+        }
     }
 
     /// Whether no task of the present generation can still run (as far as anybody can know; one that is unreachable is

@@ -7,6 +7,7 @@
 pub mod job;
 mod operations;
 pub mod placement;
+mod region;
 mod reports;
 mod tasks;
 pub use tasks::{EXIT_FATAL, run_name};
@@ -282,6 +283,11 @@ impl Book {
             if matches!(record.phase, Phase::Preparing | Phase::Placing) {
                 record.phase = Phase::Restarting { until_ms: 0 };
             }
+            // One task was to begin again by itself, from a manifest that only the runner before knew to be the newest.
+            let lost = |task: &job::TaskRecord| task.state.is_terminal() && task.state != TaskState::Finished;
+            if record.phase == Phase::Running && record.tasks.iter().any(lost) {
+                record.phase = Phase::Restarting { until_ms: 0 };
+            }
             let mut job = Job::new(record);
             job.latest = latest;
             if !job.record.tasks.is_empty() && !job.record.phase.is_over() {
@@ -470,7 +476,7 @@ impl Book {
         }
         for framework in Framework::ALL {
             self.place(now_ms, framework, commands);
-            self.post_demand(framework, commands);
+            self.post_demand(now_ms, framework, commands);
         }
     }
 
@@ -509,7 +515,7 @@ impl Book {
         job.record.earlier = job.totals();
         job.record.generation += 1;
         // Larger than any earlier claim of this submission even when the clock stepped back.
-        job.record.claimed_us = (now_ms as i64 * 1000).max(job.record.claimed_us + 1);
+        job.record.claimed_us = (now_ms as i64 * 1000).max(job.record.claimed_us.max(job.record.begun_us) + 1);
         job.record.tasks.clear();
         job.live.clear();
         job.coordinator = None;
@@ -546,8 +552,13 @@ impl Book {
                 job.record.phase = Phase::Failed { error };
             }
             // A disk that is full or a manifest that is damaged can be mended while the job waits.
-            Err(error) => job.restart(now_ms, &error),
-            Ok(Prepared { latest: Some(manifest), .. }) if manifest.finished => {
+            Err(error) => {
+                // It will not have been mended at once.
+                job.failures = job.failures.max(1);
+                job.restart(now_ms, &error);
+            }
+            // What sinks had prepared for it may not be visible yet: then its tasks finish that first.
+            Ok(Prepared { latest: Some(manifest), .. }) if manifest.finished && !manifest.has_prepared() => {
                 job.note(now_ms, "info", "all input was already processed");
                 job.record.phase = Phase::Finished;
             }
@@ -574,14 +585,14 @@ impl Book {
         let mut waiting: Vec<(u64, JobId)> = self
             .jobs
             .values()
-            .filter(|job| job.record.phase == Phase::Placing && Framework::of(&job.record.spec) == framework)
+            .filter(|job| job.n_wanted(now_ms) > 0 && Framework::of(&job.record.spec) == framework)
             .map(|job| (job.record.submitted_ms, job.record.spec.id.clone()))
             .collect();
         waiting.sort();
         for (_, id) in &waiting {
             self.place_job(now_ms, framework, id, commands);
         }
-        let still_waiting = waiting.iter().any(|(_, id)| self.jobs[id].record.phase == Phase::Placing);
+        let still_waiting = waiting.iter().any(|(_, id)| self.jobs[id].n_wanted(now_ms) > 0);
         let hold_ms = self.config.hold_ms;
         let standing = self.standing(framework);
         let given_back: Vec<OfferId> = standing
@@ -613,40 +624,33 @@ impl Book {
         let offers: Vec<HeldOffer> = standing.offers.values().cloned().collect();
         let Some(job) = self.jobs.get_mut(id) else { return };
         let spec = &job.record.spec;
+        let count = job.n_wanted(now_ms) as usize;
         // Offers of one round arrive one after another; a moment's patience spreads the tasks over all agents.
         let n_agents = offers.iter().map(|offer| &offer.agent).collect::<BTreeSet<_>>().len();
         let oldest_ms = offers.iter().map(|offer| now_ms.saturating_sub(offer.held_since_ms)).max().unwrap_or(0);
-        if n_agents < spec.parallelism as usize && oldest_ms < SPREAD_MS {
+        if n_agents < count && oldest_ms < SPREAD_MS {
             return;
         }
-        let Some(placements) =
-            placement::place(&offers, &spec.resources, spec.n_ports as usize, spec.parallelism as usize)
-        else {
+        let Some(placements) = placement::place(&offers, &spec.resources, spec.n_ports as usize, count) else {
             return;
         };
-        let launch = tasks::launch(&self.config, job, &placements);
         let used: BTreeSet<OfferId> = placements.iter().map(|placed| placed.offer.clone()).collect();
-        job.record.tasks = launch
-            .iter()
-            .zip(&placements)
-            .enumerate()
-            .map(|(index, (launch, placed))| job::TaskRecord {
-                id: launch.task.clone(),
-                index: index as u32,
-                agent: placed.agent.clone(),
-                offer: placed.offer.clone(),
-                host: placed.host.clone(),
-                port: placed.ports.first().copied(),
-                state: TaskState::Staging,
-                reason: None,
-                message: String::new(),
-            })
-            .collect();
-        job.live = vec![TaskLive::default(); job.record.tasks.len()];
-        job.coordinator = tasks::coordinator(job);
         job.last_error = None;
-        job.record.phase = Phase::Launching;
-        job.note(now_ms, "info", format!("generation {} launched on {} offers", job.record.generation, used.len()));
+        let launch = if job.record.phase == Phase::Placing {
+            job.record.begun_us = job.record.claimed_us;
+            let from = job.latest.as_ref().map(|manifest| manifest.epoch);
+            job.record.tasks = (0..count as u32)
+                .zip(&placements)
+                .map(|(index, placed)| tasks::placed(job, index, 0, placed))
+                .collect();
+            job.live = vec![TaskLive::default(); count];
+            job.coordinator = tasks::coordinator(job);
+            job.record.phase = Phase::Launching;
+            job.note(now_ms, "info", format!("generation {} launched on {} offers", job.record.generation, used.len()));
+            (0..count).zip(&placements).map(|(at, placed)| tasks::launch(&self.config, job, at, from, placed)).collect()
+        } else {
+            job.place_again(now_ms, &self.config, &placements)
+        };
         commands.push(Command::Persist(Box::new(job.record.clone())));
         let standing = self.standing(framework);
         for offer in &used {
@@ -655,19 +659,19 @@ impl Book {
         commands.push(Command::Accept { framework, offers: used.into_iter().collect(), launch });
     }
 
-    fn post_demand(&mut self, framework: Framework, commands: &mut Vec<Command>) {
+    fn post_demand(&mut self, now_ms: u64, framework: Framework, commands: &mut Vec<Command>) {
         if !self.standings[&framework].connected {
             return;
         }
         let demands: Vec<Demand> = self
             .jobs
             .values()
-            .filter(|job| job.record.phase == Phase::Placing && Framework::of(&job.record.spec) == framework)
+            .filter(|job| job.n_wanted(now_ms) > 0 && Framework::of(&job.record.spec) == framework)
             .map(|job| Demand {
                 name: job.record.spec.id.to_string(),
                 shape: job.record.spec.resources.clone(),
                 n_ports: job.record.spec.n_ports,
-                count: job.record.spec.parallelism,
+                count: job.n_wanted(now_ms),
             })
             .collect();
         let standing = self.standing(framework);

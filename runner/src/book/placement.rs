@@ -20,7 +20,7 @@ pub struct Placement {
     pub offer: OfferId,
     pub agent: AgentId,
     pub host: String,
-    /// The job's shape with the ports that were chosen.
+    /// The job's shape with the ports and GPUs that were chosen.
     pub resources: Resources,
     pub ports: Vec<u16>,
 }
@@ -30,14 +30,13 @@ pub fn place(offers: &[HeldOffer], shape: &Resources, n_ports: usize, count: usi
     let mut left: Vec<(usize, Resources)> = offers.iter().map(|offer| (0, offer.resources.clone())).collect();
     let mut placements = Vec::with_capacity(count);
     for _ in 0..count {
-        let (at, ports) = left
+        let (at, resources) = left
             .iter()
             .enumerate()
-            .filter(|(_, (_, free))| free.contains(shape))
-            .filter_map(|(at, (used, free))| Some((*used, at, free.take_ports(n_ports)?)))
+            .filter_map(|(at, (used, free))| Some((*used, at, free.place(shape, n_ports)?)))
             .min_by_key(|(used, at, _)| (agent_load(&placements, &offers[*at].agent), *used, *at))
-            .map(|(_, at, ports)| (at, ports))?;
-        let resources = shape.clone().with_ports(ports.iter().map(|port| (*port, *port)));
+            .map(|(_, at, resources)| (at, resources))?;
+        let ports = resources.ports().iter().flat_map(|(low, high)| *low..=*high).collect();
         left[at].1.subtract(&resources);
         left[at].0 += 1;
         placements.push(Placement {

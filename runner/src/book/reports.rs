@@ -19,7 +19,12 @@ impl Book {
         let known = self.jobs.get(id).is_some_and(|job| {
             job.record.generation == generation
                 && !job.record.phase.is_over()
-                && job.record.tasks.iter().any(|candidate| candidate.id == task)
+                && job
+                    .record
+                    .tasks
+                    .iter()
+                    .zip(&job.live)
+                    .any(|(candidate, live)| candidate.id == task && live.again.is_none())
         });
         if !known {
             // It belongs to a generation that is over; whatever it still does is fenced by that generation.
@@ -42,9 +47,15 @@ impl Book {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let Some((record, live)) = job.task_mut(task) else { return };
         let index = record.index;
+        if live.again.is_some() {
+            // Said before its process ended; what counts of it is in a manifest by now, or is done again.
+            return;
+        }
         let event = match report {
             Report::Ready => {
-                live.ready = true;
+                if !std::mem::replace(&mut live.ready, true) {
+                    job.is_back(now_ms, index as usize);
+                }
                 job.all_ready(now_ms);
                 commands.push(Command::Persist(Box::new(job.record.clone())));
                 coordinator::Event::TaskReady { index }
@@ -175,6 +186,11 @@ impl Book {
                         JobBody::Train(_) | JobBody::Command(_) | JobBody::Service(_) => continue,
                     };
                     commands.push(Command::CollectGarbage { folder, retain });
+                }
+                coordinator::Command::Restart { index, epoch } => job.begin_again(now_ms, index, epoch),
+                coordinator::Command::RestartAll => {
+                    job.all_again(now_ms, commands);
+                    commands.push(Command::Persist(Box::new(job.record.clone())));
                 }
                 // The tasks end by themselves after their last commit; their Finished updates end the job.
                 coordinator::Command::Finished | coordinator::Command::StopGranted => {

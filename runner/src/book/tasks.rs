@@ -1,13 +1,13 @@
 //! The life of a job's tasks: launched, updated, lost, replaced, stopped.
 
-use super::job::{Job, Phase};
+use super::job::{Job, Phase, TaskRecord};
 use super::placement::Placement;
 use super::{Book, Command, Config, Framework, Launch, Payload, Status};
 use jobs::{JobBody, JobId, Peer, Restart, StreamBody, TaskBody, TaskId, TaskPlan, TaskState};
 use streaming::control::Order;
 use streaming::coordinator;
 
-/// First and longest wait before a failed job is started again.
+/// A job that fails is started again at once; if it fails again soon, after this, which doubles up to the longest wait.
 const BACKOFF_MS: u64 = 200;
 const BACKOFF_MS_MAX: u64 = 30_000;
 
@@ -20,63 +20,74 @@ const CHECKPOINT_TIMEOUT_MS: u64 = 60_000;
 /// The exit code by which `smack task` says that trying again cannot help.
 pub const EXIT_FATAL: i32 = 2;
 
-/// What each placed task is told.
-pub fn launch(config: &Config, job: &Job, placements: &[Placement]) -> Vec<Launch> {
+/// A task as it stands in the record once it has a place.
+pub fn placed(job: &Job, index: u32, life: u32, placed: &Placement) -> TaskRecord {
+    let record = &job.record;
+    let task = TaskId::of(&record.spec.id, record.generation, index);
+    // The submission and the life are part of the id, because a task id is never used again.
+    let task = match life {
+        0 => format!("{task}.{}", record.submission),
+        _ => format!("{task}.{}.{life}", record.submission),
+    };
+    TaskRecord {
+        id: TaskId::new(task),
+        index,
+        life,
+        agent: placed.agent.clone(),
+        offer: placed.offer.clone(),
+        host: placed.host.clone(),
+        port: placed.ports.first().copied(),
+        state: TaskState::Staging,
+        reason: None,
+        message: String::new(),
+    }
+}
+
+/// What a placed task is told. `from`: the epoch that it begins from.
+pub fn launch(config: &Config, job: &Job, at: usize, from: Option<u64>, placed: &Placement) -> Launch {
     let record = &job.record;
     let spec = &record.spec;
-    let peers: Vec<Peer> = placements
-        .iter()
-        .map(|placed| Peer { host: placed.host.clone(), port: placed.ports.first().copied().unwrap_or(0) })
-        .collect();
-    let folder = super::submission_folder(config, record);
-    let checkpoint_dir = super::checkpoint_folder(config, record);
-    placements
-        .iter()
-        .enumerate()
-        .map(|(index, placed)| {
-            let index = index as u32;
-            let task = TaskId::of(&spec.id, record.generation, index);
-            // The submission is part of the id, because a task id is never used again.
-            let task = TaskId::new(format!("{task}.{}", record.submission));
-            let body = match &spec.body {
-                JobBody::Stream(body) => {
-                    let state_memory_bytes = Some(body.state_memory(&spec.resources));
-                    Some(TaskBody::Stream(StreamBody { state_memory_bytes, ..body.clone() }))
-                }
-                JobBody::Train(body) => Some(TaskBody::Train(body.clone())),
-                JobBody::Command(_) | JobBody::Service(_) => None,
-            };
-            let payload = match (&spec.body, body) {
-                (JobBody::Command(command) | JobBody::Service(command), _) => {
-                    Payload::Command { argv: command.argv.clone(), env: command.env.clone() }
-                }
-                (_, Some(body)) => Payload::Plan(Box::new(TaskPlan {
-                    task: task.clone(),
-                    job: spec.id.clone(),
-                    submission: record.submission.clone(),
-                    generation: record.generation,
-                    claimed_us: record.claimed_us,
-                    index,
-                    slices: (spec.resources.amount("cpus").round() as u32).max(1),
-                    peers: peers.clone(),
-                    runner: config.endpoint.clone(),
-                    checkpoint_dir: checkpoint_dir.clone(),
-                    model_dir: config.data_dir.join("models").display().to_string(),
-                    dead_letter_dir: folder.join("dead-letter").display().to_string(),
-                    restore_epoch: job.latest.as_ref().map(|manifest| manifest.epoch),
-                    body,
-                })),
-                (_, None) => unreachable!("a stream or training job has a body"),
-            };
-            Launch {
-                name: format!("{} {} {}/{}", spec.body.kind(), spec.id, index + 1, placements.len()),
-                task,
-                agent: placed.agent.clone(),
-                resources: placed.resources.clone(),
-                payload,
-            }
-        })
-        .collect()
+    let TaskRecord { id: task, index, life, .. } = &record.tasks[at];
+    let peer = |task: &TaskRecord| Peer { host: task.host.clone(), port: task.port.unwrap_or(0) };
+    let body = match &spec.body {
+        JobBody::Stream(body) => {
+            let state_memory_bytes = Some(body.state_memory(&spec.resources));
+            Some(TaskBody::Stream(StreamBody { state_memory_bytes, ..body.clone() }))
+        }
+        JobBody::Train(body) => Some(TaskBody::Train(body.clone())),
+        JobBody::Command(_) | JobBody::Service(_) => None,
+    };
+    let payload = match (&spec.body, body) {
+        (JobBody::Command(command) | JobBody::Service(command), _) => {
+            Payload::Command { argv: command.argv.clone(), env: command.env.clone() }
+        }
+        (_, Some(body)) => Payload::Plan(Box::new(TaskPlan {
+            task: task.clone(),
+            job: spec.id.clone(),
+            submission: record.submission.clone(),
+            generation: record.generation,
+            claimed_us: record.claimed_us,
+            index: *index,
+            life: *life,
+            begun_us: record.begun_us,
+            slices: (spec.resources.amount("cpus").round() as u32).max(1),
+            peers: record.tasks.iter().map(peer).collect(),
+            runner: config.endpoint.clone(),
+            checkpoint_dir: super::checkpoint_folder(config, record),
+            model_dir: config.data_dir.join("models").display().to_string(),
+            dead_letter_dir: super::submission_folder(config, record).join("dead-letter").display().to_string(),
+            restore_epoch: from,
+            body,
+        })),
+        (_, None) => unreachable!("a stream or training job has a body"),
+    };
+    Launch {
+        name: format!("{} {} {}/{}", spec.body.kind(), spec.id, index + 1, record.tasks.len()),
+        task: task.clone(),
+        agent: placed.agent.clone(),
+        resources: placed.resources.clone(),
+        payload,
+    }
 }
 
 /// What a stream calls itself in manifests, transactional ids, groups and table writers: no other submission, also of the
@@ -160,6 +171,12 @@ impl Book {
             | TaskState::Dropped
             | TaskState::Unknown
             | TaskState::Unreachable => {
+                if job.goes_on_without(status) {
+                    self.task_lost_alone(now_ms, id, describe(status), &status.task, commands);
+                    let Some(job) = self.jobs.get(id) else { return };
+                    commands.push(Command::Persist(Box::new(job.record.clone())));
+                    return;
+                }
                 if status.state == TaskState::Unknown
                     && let Some((task, _)) = job.task_mut(&status.task)
                 {
@@ -184,7 +201,10 @@ impl Book {
                 job.note(now_ms, "info", "stopped before it was placed");
                 job.record.phase = Phase::Stopped;
             }
-            Phase::Running if matches!(job.record.spec.body, JobBody::Stream(_)) && !job.stop_asked => {
+            // While a task is missing no last checkpoint can be taken.
+            Phase::Running
+                if job.is_stream() && !job.stop_asked && job.live.iter().all(|task| task.again.is_none()) =>
+            {
                 job.note(now_ms, "info", "stop asked; the final checkpoint is taken");
                 job.stop_asked = true;
                 job.record.phase = Phase::Stopping;
@@ -297,14 +317,24 @@ impl Job {
     }
 
     pub(super) fn restart(&mut self, now_ms: u64, what: &str) {
+        let wait_ms = self.back_off(now_ms);
+        self.record.phase = Phase::Restarting { until_ms: now_ms + wait_ms };
+        let when = if wait_ms == 0 { "at once".to_string() } else { format!("in {wait_ms} ms") };
+        self.note(now_ms, "warning", format!("{what}; starting again {when}"));
+    }
+
+    /// Counts a failure; how long to wait after it.
+    pub(super) fn back_off(&mut self, now_ms: u64) -> u64 {
         if self.running_since_ms > 0 && now_ms.saturating_sub(self.running_since_ms) > STEADY_MS {
             self.failures = 0;
         }
-        let wait_ms = (BACKOFF_MS << self.failures.min(10)).min(BACKOFF_MS_MAX);
+        let wait_ms = match self.failures {
+            0 => 0,
+            failures => (BACKOFF_MS << (failures - 1).min(10)).min(BACKOFF_MS_MAX),
+        };
         self.failures += 1;
         self.record.restarts += 1;
-        self.record.phase = Phase::Restarting { until_ms: now_ms + wait_ms };
-        self.note(now_ms, "warning", format!("{what}; starting again in {wait_ms} ms"));
+        wait_ms
     }
 
     pub fn kill_tasks(&mut self, grace_ms: u64, commands: &mut Vec<Command>) {

@@ -1,5 +1,7 @@
 //! The book alone, driven through whole lives of jobs: no master, no agent, no clock.
 
+mod region;
+
 use super::job::Record;
 use super::placement::HeldOffer;
 use super::{Book, Command, Config, Event, Framework, Launch, Payload, Prepared, Resume, Status};
@@ -33,6 +35,7 @@ fn stream() -> JobBody {
         models: Vec::new(),
         fingerprint: "f".into(),
         bounded: true,
+        exchanges: true,
     })
 }
 
@@ -334,9 +337,9 @@ fn an_end_that_cannot_be_helped_fails_the_job() {
 #[test]
 fn a_command_may_end_with_any_code_and_is_started_again_as_it_asks() {
     let ends = [
-        (Restart::OnFailure, TaskState::Failed, "restarting"),
+        (Restart::OnFailure, TaskState::Failed, "placing"),
         (Restart::OnFailure, TaskState::Finished, "finished"),
-        (Restart::Always, TaskState::Finished, "restarting"),
+        (Restart::Always, TaskState::Finished, "placing"),
         (Restart::Never, TaskState::Failed, "failed"),
     ];
     for (restart, end, state) in ends {

@@ -2,9 +2,9 @@
 
 use super::job::{Job, Phase};
 use super::{Book, Framework};
-use crate::view::{JobMetrics, JobView, OperatorView, TaskView, WhyView, text_of_bytes};
+use crate::view::{JobMetrics, JobView, OperatorView, SplitView, TaskView, WhyView, text_of_bytes};
 use jobs::{JobBody, TaskState};
-use streaming::control::OperatorMetrics;
+use streaming::control::{OperatorMetrics, SplitMetrics};
 
 /// A warning that was not repeated for this long is no longer the reason of anything.
 const WARNING_MS: u64 = 60_000;
@@ -110,7 +110,7 @@ impl Book {
                 format!("waits for {}", waits.join(" and "))
             }
             Phase::Preparing => "its last checkpoint is being looked up".to_string(),
-            Phase::Placing => self.placing(job),
+            Phase::Placing => self.placing(now_ms, job),
             Phase::Launching => {
                 let ready = job.live.iter().filter(|task| task.ready).count();
                 let told = match &job.warning {
@@ -119,7 +119,16 @@ impl Book {
                 };
                 format!("{ready} of {} tasks are ready{told}", job.live.len())
             }
-            Phase::Running => running(now_ms, job),
+            Phase::Running => match job.beginning_again() {
+                Some(said) => {
+                    let tasks = format!("runs: {} of {} tasks; {said}", job.n_running(), record.tasks.len());
+                    match job.due_again(now_ms).is_empty() {
+                        true => tasks,
+                        false => format!("{tasks}; {}", self.placing(now_ms, job)),
+                    }
+                }
+                None => running(now_ms, job),
+            },
             Phase::Restarting { until_ms } => {
                 let why = job.events.iter().rev().find(|event| event.level != "info").map_or("", |event| &event.text);
                 let left = record.tasks.iter().filter(|task| !task.state.is_terminal()).count();
@@ -141,13 +150,13 @@ impl Book {
         }
     }
 
-    fn placing(&self, job: &Job) -> String {
+    fn placing(&self, now_ms: u64, job: &Job) -> String {
         let spec = &job.record.spec;
         let framework = Framework::of(spec);
         let needs = format!(
             "needs {} task{} of {}{}",
-            spec.parallelism,
-            if spec.parallelism == 1 { "" } else { "s" },
+            job.n_wanted(now_ms),
+            if job.n_wanted(now_ms) == 1 { "" } else { "s" },
             spec.resources,
             if spec.n_ports > 0 { format!(" and {} port", spec.n_ports) } else { String::new() }
         );
@@ -263,10 +272,25 @@ fn operators(job: &Job) -> Vec<OperatorView> {
             rows_out_per_second: if running { rows_out } else { 0.0 },
             state_bytes: sum.state_bytes,
             spilled_bytes: sum.spilled_bytes,
+            splits: splits(job, &sum),
             id: sum.id,
         }
     };
     sums.into_iter().zip(rates).map(view).collect()
+}
+
+/// The splits of a source over the tasks that read them.
+fn splits(job: &Job, source: &OperatorMetrics) -> Vec<SplitView> {
+    let running = job.record.phase == Phase::Running;
+    let of = |split: &SplitMetrics| {
+        let rates = job.live.iter().filter(|task| running && task.lately.elapsed_ms > 0).flat_map(|task| {
+            let operators = task.lately.operators.iter().filter(|operator| operator.id == source.id);
+            let same = operators.flat_map(|operator| &operator.splits).filter(|other| other.name == split.name);
+            same.map(|other| other.rows as f64 * 1000.0 / task.lately.elapsed_ms as f64)
+        });
+        SplitView { name: split.name.clone(), rows_per_second: rates.sum(), behind: split.behind }
+    };
+    source.splits.iter().map(of).collect()
 }
 
 fn task_views(job: &Job) -> Vec<TaskView> {

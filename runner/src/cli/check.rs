@@ -10,7 +10,7 @@ use jobs::text::nearest;
 use serde::Serialize;
 use std::path::Path;
 
-pub async fn check(output: Output, path: &Path) -> Result<()> {
+pub async fn check(output: Output, path: &Path, target: Option<&str>) -> Result<()> {
     #[derive(Serialize)]
     struct Checked<'a> {
         group: &'a str,
@@ -18,7 +18,7 @@ pub async fn check(output: Output, path: &Path) -> Result<()> {
         /// Indices of the SELECTs that only `smack run` answers.
         queries: &'a [usize],
     }
-    let request = read_file(path)?;
+    let request = read_file(path, target)?;
     let settled = settle(&request.text, &request.file, Path::new(&request.base_dir))
         .await
         .map_err(|diagnostics| Fail::mistakes(&request.file, &request.text, diagnostics))?;
@@ -59,6 +59,7 @@ struct ConnectorInfo {
     source: bool,
     sink: bool,
     options: Vec<OptionDoc>,
+    metadata: Vec<MetadataDoc>,
 }
 
 #[derive(Serialize)]
@@ -67,6 +68,14 @@ struct OptionDoc {
     kind: &'static str,
     default: Option<&'static str>,
     required: bool,
+    doc: &'static str,
+}
+
+#[derive(Serialize)]
+struct MetadataDoc {
+    name: &'static str,
+    kind: &'static str,
+    writable: bool,
     doc: &'static str,
 }
 
@@ -85,6 +94,11 @@ impl ConnectorInfo {
             source: connector.is_source(),
             sink: connector.is_sink(),
             options: options.collect(),
+            metadata: connector
+                .metadata()
+                .iter()
+                .map(|info| MetadataDoc { name: info.name, kind: info.kind, writable: info.writable, doc: info.doc })
+                .collect(),
         }
     }
 
@@ -135,5 +149,15 @@ fn show_connector(info: &ConnectorInfo) -> String {
             [option.name.to_string(), option.kind.to_string(), default, option.doc.to_string()]
         }),
     ));
+    if !info.metadata.is_empty() {
+        shown.push_str("\nColumns beside the record's value, declared as: name TYPE METADATA FROM '…'\n");
+        shown.push_str(&table(
+            ["METADATA", "TYPE", "AS", "WHAT"],
+            info.metadata.iter().map(|info| {
+                let directions = if info.writable { "source, sink" } else { "source" };
+                [info.name.to_string(), info.kind.to_string(), directions.to_string(), info.doc.to_string()]
+            }),
+        ));
+    }
     shown
 }

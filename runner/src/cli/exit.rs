@@ -90,7 +90,9 @@ impl From<client::Error> for Fail {
             client::Error::BadAddress { .. } | client::Error::Token { .. } => {
                 Self::new(BAD_INPUT, format!("failed to {error}"))
             }
-            client::Error::Strange { .. } => Self::new(FAILED, format!("failed to {error}")),
+            client::Error::Strange { .. } | client::Error::Untrusted { .. } => {
+                Self::new(FAILED, format!("failed to {error}"))
+            }
         }
     }
 }

@@ -153,10 +153,22 @@ fn show_operators(view: &JobsView) -> String {
             },
         ]
     };
-    table(
+    let mut shown = table(
         ["JOB", "OPERATOR", "BUSY", "BLOCKED", "IDLE", "IN", "OUT", "STATE"],
         view.jobs.iter().flat_map(|job| job.operators.iter().map(move |operator| row(job, operator))),
-    )
+    );
+    let mut splits = Vec::new();
+    for (job, operator) in view.jobs.iter().flat_map(|job| job.operators.iter().map(move |operator| (job, operator))) {
+        for split in &operator.splits {
+            let behind = split.behind.map_or("-".to_string(), count);
+            splits.push([job.id.clone(), operator.id.clone(), split.name.clone(), rate(split.rows_per_second), behind]);
+        }
+    }
+    if !splits.is_empty() {
+        shown.push('\n');
+        shown.push_str(&table(["JOB", "SOURCE", "SPLIT", "IN", "BEHIND"], splits));
+    }
+    shown
 }
 
 pub async fn why(client: &Client, output: Output, subject: &str) -> Result<()> {
@@ -197,7 +209,7 @@ pub async fn agents(client: &Client, output: Output) -> Result<()> {
 
 fn show_agents(cluster: &ClusterView) -> String {
     let mut shown = table(
-        ["AGENT", "HOST", "STATE", "CPUS", "MEM", "PORTS", "TASKS", "HEARD"],
+        ["AGENT", "HOST", "STATE", "CPUS", "MEM", "GPUS", "PORTS", "TASKS", "HEARD"],
         cluster.agents.iter().map(|agent| {
             let scalar = |view: &ResourcesView, name: &str| view.scalars.get(name).copied().unwrap_or(0.0);
             let of =
@@ -208,6 +220,7 @@ fn show_agents(cluster: &ClusterView) -> String {
                 agent.state.clone(),
                 of("cpus"),
                 format!("{} MiB", of("mem")),
+                of("gpus"),
                 format!("{} of {}", agent.used.n_ports, agent.total.n_ports),
                 agent.n_tasks.to_string(),
                 format!("{} ago", duration(agent.heard_ms_ago)),
@@ -297,7 +310,7 @@ pub async fn version(client: &Client, output: Output) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::JobMetrics;
+    use crate::view::{JobMetrics, SplitView};
 
     fn job(id: &str, kind: &str, state: &str) -> JobView {
         let (group, name) = id.split_once('/').unwrap();
@@ -345,11 +358,14 @@ mod tests {
             rows_out_per_second: 10.0,
             state_bytes: 3 << 20,
             spilled_bytes: 5 << 30,
+            splits: vec![SplitView { name: "3".to_string(), rows_per_second: 10.0, behind: Some(7) }],
         }];
         let shown = show_operators(&JobsView { jobs: vec![stream] });
         let row: Vec<&str> = shown.lines().nth(1).unwrap().split_whitespace().collect();
         let expected = "fraud/features window-1 25 % 50 % 20 % 20.0k/s 10/s 3.0 MiB, 5.0 GiB on disk";
         assert_eq!(row.join(" "), expected, "{shown}");
+        let split: Vec<&str> = shown.lines().last().unwrap().split_whitespace().collect();
+        assert_eq!(split.join(" "), "fraud/features window-1 3 10/s 7", "{shown}");
     }
 
     #[test]

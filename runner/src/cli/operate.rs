@@ -15,8 +15,8 @@ use streaming::coordinator::savepoints::refuse_name;
 /// How often a verb that waits looks again.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-pub async fn plan(client: &Client, output: Output, path: &Path) -> Result<()> {
-    let request = read_file(path)?;
+pub async fn plan(client: &Client, output: Output, path: &Path, target: Option<&str>) -> Result<()> {
+    let request = read_file(path, target)?;
     let plan = client.plan(&request).await.map_err(|error| refused(&request, error))?;
     output.either(&plan, show_plan)
 }

@@ -7,12 +7,13 @@
 use super::exit::{FAILED, Fail, Result};
 use super::output::Output;
 use super::submit::read_file;
-use super::{AgentArgs, BrokerArgs, DemoArgs, DevArgs, Globals, MasterArgs, RunnerArgs};
+use super::{AgentArgs, Attributes, BrokerArgs, DemoArgs, DevArgs, Globals, MasterArgs, RunnerArgs};
+use crate::client::bare;
 use crate::settle::settle;
 use anyhow::Context;
 use daemon::agent::AgentConfig;
 use daemon::door::Token;
-use jobs::{AgentId, Resources};
+use jobs::AgentId;
 use std::io::IsTerminal;
 use std::path::Path;
 
@@ -36,25 +37,33 @@ fn log(default: &str) {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).try_init();
 }
 
+/// A member of a cluster whose connections are encrypted has all three files.
+fn settle_tls(globals: &Globals) -> Result<()> {
+    let files = globals.tls.files();
+    let member = files.cert.is_some() || files.ca.is_none();
+    let settled = match member {
+        true => tls::settle(files),
+        false => Err(tls::Error::Missing { given: "--tls-ca", missing: "--tls-cert" }),
+    };
+    settled.map_err(|error| Fail::from(anyhow::Error::from(error).context("failed to start")))
+}
+
 fn token(globals: &Globals) -> Result<Option<Token>> {
     let read = globals.token_file.as_deref().map(Token::read).transpose();
     read.map_err(|error| Fail::from(anyhow::Error::from(error).context("failed to start")))
 }
 
 /// The exit code is that of the task, which its runner reads.
-pub fn task(plan: &Path) -> Result<u8> {
+pub fn task(plan: &Path, globals: &Globals) -> Result<u8> {
     log("info");
+    settle_tls(globals)?;
     let code = crate::task::task(plan)?;
     Ok(u8::try_from(code).unwrap_or(FAILED))
 }
 
-/// Addresses may be said with or without their `http://`.
-fn bare(address: &str) -> &str {
-    address.trim_start_matches("http://").trim_end_matches('/')
-}
-
 pub fn master(args: MasterArgs, globals: &Globals) -> Result<()> {
     log("info");
+    settle_tls(globals)?;
     let mut config = daemon::master::MasterConfig::new(args.data_dir);
     config.listen = args.listen;
     config.token = token(globals)?;
@@ -64,24 +73,33 @@ pub fn master(args: MasterArgs, globals: &Globals) -> Result<()> {
 
 pub fn agent(args: AgentArgs, globals: &Globals) -> Result<()> {
     log("info");
+    settle_tls(globals)?;
     let mut config = AgentConfig::new(args.master, args.data_dir)
         .map_err(|error| Fail::new(FAILED, format!("failed to find this program's own file: {error}")))?;
     config.listen = args.listen;
     config.host = args.host;
     config.agent_id = args.name.map(AgentId::new);
     config.token = token(globals)?;
-    config.attributes = args.attributes.into_iter().collect();
+    let listed = args.attribute_list.into_iter().flat_map(|Attributes(list)| list);
+    config.attributes = args.attributes.into_iter().chain(listed).collect();
     let detected = config.total;
-    config.total = Resources::new()
-        .cpus(args.cpus.unwrap_or_else(|| detected.amount("cpus")))
-        .mem_mib(args.mem.unwrap_or_else(|| detected.amount("mem")))
-        .with_ports(args.ports.map_or_else(|| detected.ports().to_vec(), |range| vec![range]));
+    let mut total = args.resources.unwrap_or_default();
+    for (name, said) in [("cpus", args.cpus), ("mem", args.mem)] {
+        if total.milli(name) == 0 {
+            total = total.with(name, said.unwrap_or_else(|| detected.amount(name)));
+        }
+    }
+    if total.ports().is_empty() {
+        total = total.with_ports(args.ports.map_or_else(|| detected.ports().to_vec(), |range| vec![range]));
+    }
+    config.total = total;
     on_threads(2, daemon::agent::serve(config))?
         .map_err(|error| anyhow::Error::from(error).context("failed to run the agent").into())
 }
 
 pub fn runner(args: RunnerArgs, globals: &Globals) -> Result<()> {
     log("info");
+    settle_tls(globals)?;
     let config = crate::server::RunnerConfig {
         listen: args.listen,
         advertise: args.advertise.as_deref().map(|address| bare(address).to_string()),
@@ -125,6 +143,7 @@ pub fn broker(args: BrokerArgs) -> Result<()> {
 
 pub fn dev(args: DevArgs, globals: &Globals) -> Result<()> {
     log("warn");
+    settle_tls(globals)?;
     let config = crate::dev::DevConfig {
         data_dir: args.data_dir,
         agents: args.agents,
@@ -137,7 +156,7 @@ pub fn dev(args: DevArgs, globals: &Globals) -> Result<()> {
 }
 
 /// The exit code is that of the demo.
-pub fn demo(args: DemoArgs, output: Output) -> Result<u8> {
+pub fn demo(args: DemoArgs, globals: &Globals, output: Output) -> Result<u8> {
     log("error");
     let config = crate::demo::DemoConfig {
         name: args.name,
@@ -146,6 +165,9 @@ pub fn demo(args: DemoArgs, output: Output) -> Result<u8> {
         print: args.print,
         data_dir: args.data_dir,
         quiet: output.quiet,
+        target: globals.target.clone(),
+        runner: globals.runner.clone(),
+        token_file: globals.token_file.clone(),
     };
     let code = super::on_one_thread(crate::demo::demo(config))??;
     Ok(u8::try_from(code).unwrap_or(FAILED))
@@ -156,9 +178,9 @@ pub fn bench(config: crate::bench::BenchConfig) -> Result<()> {
 }
 
 /// The exit code is that of the run.
-pub fn run(file: &Path, slices: Option<u32>, output: Output) -> Result<u8> {
+pub fn run(file: &Path, target: Option<&str>, slices: Option<u32>, output: Output) -> Result<u8> {
     log("warn");
-    let request = read_file(file)?;
+    let request = read_file(file, target)?;
     let base_dir = Path::new(&request.base_dir).to_path_buf();
     let work = async {
         let settled = settle(&request.text, &request.file, &base_dir)
@@ -175,7 +197,11 @@ pub fn run(file: &Path, slices: Option<u32>, output: Output) -> Result<u8> {
         };
         crate::run::run(config).await.map_err(Fail::from)
     };
-    let code = on_threads(2, work)??;
+    let folder = std::env::temp_dir().join(format!("smack-run-{}-broker", std::process::id()));
+    let broker = crate::run::broker::OwnBroker::offer(&folder, output.quiet);
+    let code = on_threads(2, work);
+    broker.end();
+    let code = code??;
     // Codes of a process are bytes; whatever does not fit is a failure.
     Ok(u8::try_from(code).unwrap_or(FAILED))
 }

@@ -9,14 +9,20 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-/// A job file as a user named it: its text, and the folder that relative paths in it are relative to.
-pub fn read_file(path: &Path) -> Result<SubmitRequest> {
+/// A job file as a user named it: its text with what the target says, and the folder that relative paths in it are relative
+/// to.
+pub fn read_file(path: &Path, target: Option<&str>) -> Result<SubmitRequest> {
     let file = path.display().to_string();
     let text = std::fs::read_to_string(path)
         .map_err(|error| Fail::new(BAD_INPUT, format!("failed to read {file}: {error}")))?;
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let base_dir = std::path::absolute(folder)
         .map_err(|error| Fail::new(BAD_INPUT, format!("failed to find the folder of {file}: {error}")))?;
+    let text = match target {
+        Some(target) => crate::target::applied(&text, &file, &base_dir, target)
+            .map_err(|error| Fail::new(BAD_INPUT, format!("{error:#}")))?,
+        None => text,
+    };
     Ok(SubmitRequest { text, file, base_dir: base_dir.display().to_string(), ..SubmitRequest::default() })
 }
 
@@ -34,11 +40,11 @@ pub fn refused(request: &SubmitRequest, error: client::Error) -> Fail {
 pub async fn submit(
     client: &Client,
     output: Output,
-    path: &Path,
+    (path, target): (&Path, Option<&str>),
     wait: bool,
     resume: Option<Option<String>>,
 ) -> Result<()> {
-    let request = SubmitRequest { resume: resume.is_some(), resume_from: resume.flatten(), ..read_file(path)? };
+    let request = SubmitRequest { resume: resume.is_some(), resume_from: resume.flatten(), ..read_file(path, target)? };
     let submitted = client.submit(&request).await.map_err(|error| refused(&request, error))?;
     if !wait {
         output.either(&submitted, show_submitted)?;

@@ -1,14 +1,15 @@
-//! `smack demo NAME`: a local cluster that runs a shipped job file, watched live.
+//! `smack demo NAME`: a local cluster that runs a shipped job file, watched live. With a target the same file runs on a
+//! cluster that is there already, with tables where the target says.
 //!
 //! Invariant: nothing here that the CLI cannot do: it submits the shipped file and reads the API and the tables.
 
+mod home;
 mod score;
 mod screen;
 
-use crate::client::Client;
-use crate::dev::{DevConfig, Tree};
 use crate::view::{ClusterView, JobView, SubmitRequest};
 use anyhow::{Context, bail};
+use home::Home;
 use score::Scored;
 use serde::Serialize;
 use std::io::IsTerminal;
@@ -29,6 +30,10 @@ pub struct DemoConfig {
     /// Kept if given; else a folder of its own that is removed at the end.
     pub data_dir: Option<PathBuf>,
     pub quiet: bool,
+    /// Run on the cluster of `runner`, with what this target says, instead of on one of its own.
+    pub target: Option<String>,
+    pub runner: Option<String>,
+    pub token_file: Option<PathBuf>,
 }
 
 /// What `-o json` prints at the end.
@@ -78,7 +83,7 @@ pub async fn demo(config: DemoConfig) -> anyhow::Result<i32> {
         print!("{FRAUD_SQL}");
         return Ok(0);
     }
-    let ours = config.data_dir.is_none();
+    let ours = config.data_dir.is_none() && config.target.is_none();
     let data_dir = config
         .data_dir
         .clone()
@@ -94,28 +99,17 @@ async fn watched(config: &DemoConfig, data_dir: PathBuf) -> anyhow::Result<i32> 
     let started = Instant::now();
     let ended = crate::signal::ended();
     tokio::pin!(ended);
-    let dev = DevConfig {
-        data_dir: data_dir.clone(),
-        agents: 2,
-        cpus_per_agent: None,
-        listen_port: 0,
-        kafka_port: None,
-        token_file: None,
-    };
-    let mut tree = tokio::select! {
-        tree = Tree::start(&dev) => tree?,
+    let text = home::text(FRAUD_SQL, config.target.as_deref())?;
+    let mut home = tokio::select! {
+        home = Home::find(config, &data_dir) => home?,
         () = &mut ended => return Ok(0),
     };
-    let client = Client::new(Some(&tree.runner), None)?;
+    let client = home.client(config)?;
     let mut screen =
         screen::Screen::new(!config.json && !config.quiet && std::io::stdout().is_terminal(), config.quiet);
-    screen.say(&format!(
-        "a master, two agents and a runner are up in {:.1} s; page and API: {}",
-        started.elapsed().as_secs_f64(),
-        tree.runner
-    ));
+    screen.say(&home.said(started.elapsed()));
     let request = SubmitRequest {
-        text: FRAUD_SQL.to_string(),
+        text: text.clone(),
         file: "fraud.sql".to_string(),
         base_dir: data_dir.display().to_string(),
         resume: false,
@@ -123,21 +117,22 @@ async fn watched(config: &DemoConfig, data_dir: PathBuf) -> anyhow::Result<i32> 
     };
     let submitted = client.submit(&request).await.context("failed to submit fraud.sql")?;
     screen.say(&format!("submitted fraud.sql (see it with `smack demo fraud --print`): {}", submitted.jobs.join(", ")));
+    let tables = score::Tables::of(&text)?;
     let best = tokio::task::spawn_blocking(|| score::best_reachable(FRAUD_SQL)).await??;
     let mut moment = Moment::default();
     let mut code = 0;
     let until = config.duration.map(|duration| started + duration);
     loop {
-        for line in tree.supervise()? {
+        for line in home.supervise()? {
             screen.say(&line);
         }
         if let Ok(jobs) = client.jobs().await {
-            moment.jobs = jobs.jobs;
+            moment.jobs = jobs.jobs.into_iter().filter(|job| submitted.jobs.contains(&job.id)).collect();
         }
         if let Ok(cluster) = client.cluster().await {
             moment.cluster = cluster;
         }
-        moment.scored.refresh(&client).await;
+        moment.scored.refresh(&client, &tables).await;
         screen.draw(&moment, best, started.elapsed());
         if let Some(failed) = moment.jobs.iter().find(|job| job.state == "failed") {
             screen.say(&format!("{}: {}", failed.id, failed.why));
@@ -160,7 +155,7 @@ async fn watched(config: &DemoConfig, data_dir: PathBuf) -> anyhow::Result<i32> 
     } else {
         print!("{}", screen::summary_text(&summary));
     }
-    tree.end().await;
+    home.end(&client, &submitted.group).await;
     Ok(code)
 }
 

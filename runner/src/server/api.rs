@@ -1,6 +1,8 @@
 //! The runner's HTTP API: what the CLI, the page and notebooks use. One listener carries it, the tasks' control streams
 //! and the table store.
 
+mod roles;
+
 use super::convert;
 use super::frameworks::Master;
 use super::owner::Owner;
@@ -44,6 +46,8 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/scale/{*subject}", post(scale))
         .route("/api/v1/why/{*subject}", get(why))
         .route("/api/v1/cluster", get(cluster))
+        .route("/api/v1/quota/{*role}", post(roles::set_quota).delete(roles::remove_quota))
+        .route("/api/v1/weight/{*role}", post(roles::set_weight))
         .route("/api/v1/logs/{task}", get(logs))
         .route("/api/v1/models", get(models))
         .with_state(api)

@@ -7,7 +7,7 @@ use crate::view;
 use daemon::convert::{reason_from, resources_from, resources_to, task_state_from};
 use jobs::{Reason, Resources, TaskId};
 use std::collections::BTreeMap;
-use streaming::control::{Level, Metrics, OperatorMetrics, Order, Report, TaskSnapshot};
+use streaming::control::{Level, Metrics, OperatorMetrics, Order, Report, SplitMetrics, TaskSnapshot};
 use wire::v1;
 
 /// What the master says it has. A malformed quantity is a defect of the master; nothing is then seen as there.
@@ -44,6 +44,7 @@ pub fn launch_to_wire(launch: Launch, token_file: Option<&str>) -> Result<v1::Ta
             (Vec::new(), serde_json::to_vec(&plan)?)
         }
         Payload::Command { argv, env: given } => {
+            env.extend(places(&launch.resources));
             env.extend(given);
             (argv, Vec::new())
         }
@@ -58,6 +59,21 @@ pub fn launch_to_wire(launch: Launch, token_file: Option<&str>) -> Result<v1::Ta
         plan,
         kill_grace_ms: 5_000,
     })
+}
+
+/// The ports and GPUs that a command got, as its environment tells it.
+fn places(resources: &Resources) -> BTreeMap<String, String> {
+    let ports: Vec<String> =
+        resources.ports().iter().flat_map(|(low, high)| *low..=*high).map(|port| port.to_string()).collect();
+    let gpus: Vec<String> = resources.gpus().map(|gpu| gpu.index.to_string()).collect();
+    let mut places = BTreeMap::new();
+    if !ports.is_empty() {
+        places.insert("SMACK_PORTS".to_string(), ports.join(","));
+    }
+    if !gpus.is_empty() {
+        places.insert("CUDA_VISIBLE_DEVICES".to_string(), gpus.join(","));
+    }
+    places
 }
 
 pub fn status_from_wire(status: v1::TaskStatus) -> Result<Status, String> {
@@ -149,16 +165,51 @@ fn operator_from_wire(operator: v1::OperatorMetrics) -> OperatorMetrics {
         rows_out,
         state_bytes,
         spilled_bytes,
+        splits,
     } = operator;
-    OperatorMetrics { id, total_us, busy_us, blocked_us, idle_us, rows_in, rows_out, state_bytes, spilled_bytes }
+    let splits = splits.into_iter().map(|v1::SplitMetrics { name, rows, behind }| SplitMetrics { name, rows, behind });
+    OperatorMetrics {
+        id,
+        total_us,
+        busy_us,
+        blocked_us,
+        idle_us,
+        rows_in,
+        rows_out,
+        state_bytes,
+        spilled_bytes,
+        splits: splits.collect(),
+    }
 }
 
 // ---- the control stream, task's side ----
 
 fn operator_to_wire(operator: &OperatorMetrics) -> v1::OperatorMetrics {
-    let OperatorMetrics { id, total_us, busy_us, blocked_us, idle_us, rows_in, rows_out, state_bytes, spilled_bytes } =
-        operator.clone();
-    v1::OperatorMetrics { id, total_us, busy_us, blocked_us, idle_us, rows_in, rows_out, state_bytes, spilled_bytes }
+    let OperatorMetrics {
+        id,
+        total_us,
+        busy_us,
+        blocked_us,
+        idle_us,
+        rows_in,
+        rows_out,
+        state_bytes,
+        spilled_bytes,
+        splits,
+    } = operator.clone();
+    let splits = splits.into_iter().map(|SplitMetrics { name, rows, behind }| v1::SplitMetrics { name, rows, behind });
+    v1::OperatorMetrics {
+        id,
+        total_us,
+        busy_us,
+        blocked_us,
+        idle_us,
+        rows_in,
+        rows_out,
+        state_bytes,
+        spilled_bytes,
+        splits: splits.collect(),
+    }
 }
 
 pub fn stream_report_to_wire(report: &Report) -> Result<v1::TaskReport, serde_json::Error> {
@@ -261,6 +312,7 @@ pub fn cluster_view(state: v1::StateResponse) -> view::ClusterView {
                 waiting: framework.waiting,
             })
             .collect(),
+        roles: state.roles.into_iter().map(role_view).collect(),
         offers: state
             .offers
             .into_iter()
@@ -278,6 +330,21 @@ pub fn cluster_view(state: v1::StateResponse) -> view::ClusterView {
                 }
             })
             .collect(),
+    }
+}
+
+fn role_view(role: v1::RoleView) -> view::RoleView {
+    let amounts = |scalars: Vec<v1::Scalar>| -> BTreeMap<String, f64> {
+        scalars.into_iter().map(|scalar| (scalar.name, scalar.milli as f64 / 1000.0)).collect()
+    };
+    view::RoleView {
+        role: role.role,
+        weight: role.weight,
+        dominant_share: role.dominant_share,
+        held: amounts(role.held),
+        guarantee: amounts(role.guarantee),
+        limit: amounts(role.limit),
+        n_frameworks: role.n_frameworks,
     }
 }
 

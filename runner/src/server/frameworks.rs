@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tonic::Code;
 use wire::v1;
 use wire::v1::framework_call::Call;
 use wire::v1::framework_event::Event as Wire;
@@ -90,6 +91,13 @@ impl Link {
     }
 }
 
+/// Why an operator's call came to nothing.
+pub enum OperateError {
+    /// The master heard it and said no.
+    Refused(String),
+    Unanswered(String),
+}
+
 /// Where the master is and how to come in.
 #[derive(Clone)]
 pub struct Master {
@@ -104,6 +112,23 @@ impl Master {
         match client.state(v1::StateRequest {}).await {
             Ok(state) => Ok(state.into_inner()),
             Err(status) => Err(format!("ask the master at {}: {}", self.address, status.message())),
+        }
+    }
+
+    /// Asks for a quota or a weight; answers what was put up with.
+    pub async fn operate(&self, call: v1::operate_request::Call) -> Result<Vec<String>, OperateError> {
+        let client = client::master(&self.address, self.token.clone()).await;
+        let mut client = client.map_err(|error| OperateError::Unanswered(chain(&error)))?;
+        let request = v1::OperateRequest { protocol_version: wire::PROTOCOL_VERSION, call: Some(call) };
+        match client.operate(request).await {
+            Ok(answer) => Ok(answer.into_inner().warnings),
+            Err(status) if matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument) => {
+                Err(OperateError::Refused(status.message().to_string()))
+            }
+            Err(status) => {
+                let problem = format!("ask the master at {}: {}", self.address, status.message());
+                Err(OperateError::Unanswered(problem))
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::book::job::Record;
 use crate::book::{self, Book, Event, Framework};
 use anyhow::Context;
 use daemon::door::{self, Guard, Token};
+use daemon::encrypted::{self, Caller, Encrypted};
 use jobs::JobBody;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -64,8 +65,8 @@ pub async fn serve(config: RunnerConfig) -> anyhow::Result<()> {
     let (owner, inbox) = owner::channel();
     let streams = control::Streams::default();
     let endpoint = match &config.advertise {
-        Some(advertise) => format!("http://{advertise}"),
-        None => format!("http://{}", reached_at(address)),
+        Some(advertise) => format!("{}://{advertise}", tls::scheme()),
+        None => format!("{}://{}", tls::scheme(), reached_at(address)),
     };
     let book_config = book::Config { endpoint, data_dir, hold_ms: 3_000 };
     let ids = store.frameworks().context("failed to start the runner")?;
@@ -94,19 +95,30 @@ pub async fn serve(config: RunnerConfig) -> anyhow::Result<()> {
     let tasks =
         TasksServer::new(control::Tasks::new(owner.clone(), streams)).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let tasks = tonic::service::interceptor::InterceptedService::new(tasks, Guard::new(token.clone()));
-    let api = api::Api { owner, master, http: reqwest::Client::new(), model_dir };
+    let tasks = Routes::new(tasks).into_axum_router().layer(axum::middleware::from_fn(encrypted::members_only));
+    let http = match tls::http_client() {
+        Some(config) => reqwest::Client::builder().use_preconfigured_tls(config).build(),
+        None => reqwest::Client::builder().build(),
+    };
+    let http = http.context("failed to make a client for the agents' logs")?;
+    let api = api::Api { owner, master, http, model_dir };
     let guarded = api::router(api)
         .merge(tables::router(tables))
         .layer(axum::middleware::from_fn_with_state(token.clone(), door::require_token));
-    let mut app = guarded.merge(Routes::new(tasks).into_axum_router());
+    let mut app = guarded.merge(tasks);
     if token.is_none() {
         app = app.layer(axum::middleware::from_fn(api::local_only));
     }
     tracing::info!(%address, "runner serves");
-    axum::serve(listener, app)
-        .with_graceful_shutdown(crate::signal::ended())
-        .await
-        .context("failed to serve the runner's API")
+    let ended = crate::signal::ended();
+    let served = match tls::door(false) {
+        None => axum::serve(listener, app).with_graceful_shutdown(ended).await,
+        Some(config) => {
+            let app = app.into_make_service_with_connect_info::<Caller>();
+            axum::serve(Encrypted::open(listener, config), app).with_graceful_shutdown(ended).await
+        }
+    };
+    served.context("failed to serve the runner's API")
 }
 
 /// Each record with the newest manifest of its job. One that cannot be read is left out: the next generation reads it

@@ -4,7 +4,7 @@
 use super::document::{Entry, Node, Span, Value};
 use super::reader::Reader;
 use super::shape;
-use jobs::{Diagnostic, Resources, Restart};
+use jobs::{Diagnostic, Resources, Restart, things};
 use streaming::runtime::store::refuse_location;
 
 /// What `[job]` says. Keys that a shape lacks have their usual default.
@@ -14,6 +14,7 @@ pub struct JobSettings {
     pub role: String,
     pub parallelism: u32,
     pub resources: Resources,
+    pub n_ports: u32,
     pub restart: Restart,
 }
 
@@ -44,9 +45,37 @@ impl JobSettings {
             Some("never") => Restart::Never,
             _ => Restart::OnFailure,
         };
-        let resources = Resources::new().cpus(cpus).mem_mib(mem_mib);
-        Self { group, role, parallelism: parallelism as u32, resources, restart }
+        let mut resources = Resources::new().cpus(cpus).mem_mib(mem_mib);
+        let mut n_ports = 0;
+        if reader.describes("gpus") {
+            resources = with_gpus(reader, resources);
+            n_ports = reader.whole("ports").and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+        }
+        Self { group, role, parallelism: parallelism as u32, resources, n_ports, restart }
     }
+}
+
+/// The GPUs that a task asks for, counted: which ones it gets is known when it is placed.
+fn with_gpus(reader: &mut Reader<'_>, resources: Resources) -> Resources {
+    let gpus = reader.whole("gpus").unwrap_or(0) as f64;
+    let resources = resources.with(things::GPUS, gpus);
+    let Some(model) = reader.text("gpu_model") else { return resources };
+    let mut complain = |problem: &str| {
+        let diagnostic = Diagnostic::new(problem.to_string());
+        let span = reader.span("gpu_model");
+        reader.complain(match span {
+            Some(span) => diagnostic.at(span),
+            None => diagnostic,
+        });
+    };
+    if gpus == 0.0 {
+        complain("gpu_model is said, and no gpus are asked for");
+    }
+    if model.is_empty() || model.contains(char::is_whitespace) {
+        complain("gpu_model is no name of a model");
+        return resources;
+    }
+    resources.with(&things::counter_of(&model), gpus)
 }
 
 impl CheckpointSettings {
@@ -98,7 +127,7 @@ pub fn of_sql(
     let mut checkpoint: Vec<Entry> = Vec::new();
     let mut state: Vec<Entry> = Vec::new();
     for setting in settings {
-        if setting.key.starts_with("optimizer.") {
+        if setting.key.starts_with("optimizer.") || setting.key.starts_with("target.") {
             // Read where queries are planned, and checked there.
             continue;
         }

@@ -67,6 +67,20 @@ const PARALLELISM: Field =
     field("parallelism", Kind::Whole(1, 4096), Some("1"), "number of tasks, placed all together or not at all");
 const CPUS: Field = field("cpus", Kind::Number(0.01, 1024.0), Some("1"), "cores that each task needs");
 const MEM: Field = field("mem", Kind::Memory, Some("256"), "memory that each task needs: MiB, or a text like '2g'");
+const GPUS: Field = field(
+    "gpus",
+    Kind::Whole(0, 64),
+    Some("0"),
+    "GPUs that each task needs, whole; it finds them in CUDA_VISIBLE_DEVICES",
+);
+const GPU_MODEL: Field =
+    field("gpu_model", Kind::Text, None, "model of these GPUs, as the agents call it; any without it");
+const PORTS: Field = field(
+    "ports",
+    Kind::Whole(0, 1000),
+    Some("0"),
+    "ports that each task needs; it finds them in SMACK_PORTS, with commas",
+);
 const RESTART: Field =
     field("restart", Kind::Choice(RESTARTS), Some("on_failure"), "when a job that ended is started again");
 const SERVICE_RESTART: Field =
@@ -78,7 +92,10 @@ pub static JOB: Shape = Shape { place: "[job]", fields: JOB_FIELDS };
 pub static SQL_JOB: Shape = Shape { place: "SET job.…", fields: JOB_FIELDS };
 const JOB_FIELDS: &[Field] = &[GROUP, ROLE, PARALLELISM, CPUS, MEM, RESTART];
 static TRAIN_JOB: Shape = Shape { place: "[job]", fields: &[GROUP, ROLE, CPUS, MEM, RESTART] };
-static SERVICE_JOB: Shape = Shape { place: "[job]", fields: &[GROUP, ROLE, PARALLELISM, CPUS, MEM, SERVICE_RESTART] };
+static COMMAND_JOB: Shape =
+    Shape { place: "[job]", fields: &[GROUP, ROLE, PARALLELISM, CPUS, MEM, RESTART, GPUS, GPU_MODEL, PORTS] };
+static SERVICE_JOB: Shape =
+    Shape { place: "[job]", fields: &[GROUP, ROLE, PARALLELISM, CPUS, MEM, SERVICE_RESTART, GPUS, GPU_MODEL, PORTS] };
 
 /// `[checkpoint]` of a stream, and `SET checkpoint.…` in SQL.
 pub static CHECKPOINT: Shape = Shape { place: "[checkpoint]", fields: CHECKPOINT_FIELDS };
@@ -216,7 +233,7 @@ const ENV: Field = field("env", Kind::TextTable, None, "environment variables");
 
 pub static COMMAND: Shape = Shape {
     place: "the file",
-    fields: &[KIND, NAME, ARGV, ENV, field("job", Kind::Table(&JOB), None, "who runs it and on how much")],
+    fields: &[KIND, NAME, ARGV, ENV, field("job", Kind::Table(&COMMAND_JOB), None, "who runs it and on how much")],
 };
 
 pub static SERVICE: Shape = Shape {

@@ -203,7 +203,7 @@ fn command(kind: &str, entries: &[Entry], file: &str, diagnostics: &mut Vec<Diag
         role: settings.role,
         parallelism: settings.parallelism,
         resources: settings.resources,
-        n_ports: 0,
+        n_ports: settings.n_ports,
         restart: settings.restart,
         after: Vec::new(),
         body: if service { JobBody::Service(body) } else { JobBody::Command(body) },

@@ -198,6 +198,7 @@ async fn stream(
         models: models.to_vec(),
         fingerprint: dataflow.as_ref().map(Dataflow::fingerprint).unwrap_or_default(),
         bounded: dataflow.as_ref().is_some_and(Dataflow::bounded),
+        exchanges: dataflow.as_ref().is_some_and(Dataflow::exchanges),
     };
     spec(shared, name, shared.job.parallelism, JobBody::Stream(body))
 }

@@ -250,6 +250,22 @@ async fn commands_and_services() {
     assert_eq!(found.len(), 2, "{found:?}");
 }
 
+#[tokio::test]
+async fn commands_ask_for_gpus_and_ports() {
+    let file = |job: &str| format!("kind = \"command\"\nargv = [\"train\"]\n[job]\n{job}\n");
+    let job = settled(&file("gpus = 2\ngpu_model = \"a100\"\nports = 3"), "a.toml").await.jobs.remove(0);
+    let gpus = (job.resources.milli("gpus"), job.resources.milli("gpus:a100"));
+    assert_eq!((gpus, job.n_ports), ((2_000, 2_000), 3));
+    for (job, text) in [
+        ("gpu_model = \"a100\"", "no gpus are asked for"),
+        ("gpus = 1\ngpu_model = \"a 100\"", "no name of a model"),
+        ("gpus = 0.5", "gpus"),
+    ] {
+        let found = mistakes(&file(job), "a.toml").await;
+        assert!(found.iter().any(|mistake| mistake.1.contains(text)), "{job}: {found:?}");
+    }
+}
+
 #[test]
 fn the_schema_names_every_kind_and_its_keys() {
     let schema = json_schema();

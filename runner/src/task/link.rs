@@ -65,7 +65,7 @@ impl Link {
 pub fn start(plan: &TaskPlan, token: Option<Token>, orders: Sender<Order>) -> std::io::Result<Link> {
     let (sender, said) = mpsc::channel(REPORTS_MAX);
     let line = Line {
-        address: plan.runner.trim_start_matches("http://").to_string(),
+        address: crate::client::bare(&plan.runner).to_string(),
         token,
         hello: v1::TaskReport {
             report: Some(Report::Hello(v1::TaskHello {

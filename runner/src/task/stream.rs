@@ -36,6 +36,8 @@ pub fn run(
         job: crate::book::run_name(&plan.job, &plan.submission),
         generation: plan.generation,
         claimed_us: plan.claimed_us,
+        life: plan.life,
+        begun_us: plan.begun_us,
         index: plan.index,
         slices: plan.slices,
         peers: plan.peers.clone(),

@@ -29,6 +29,7 @@ pub fn run(
         job: crate::book::run_name(&plan.job, &plan.submission),
         generation: plan.generation,
         claimed_us: plan.claimed_us,
+        begun_us: plan.begun_us,
         slot: plan.index,
         n_slots: plan.count(),
         base_dir: PathBuf::from(&body.base_dir),

@@ -16,6 +16,7 @@ pub use totals::detected as detected_totals;
 
 use crate::clock::Clock;
 use crate::door::{self, ListenError, Token};
+use crate::encrypted::Encrypted;
 use crate::{files, stop};
 use jobs::{AgentId, Resources};
 use scheduler::agent::{Agent, Config, Recovered};
@@ -131,7 +132,7 @@ pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
         host: host.clone(),
         total: config.total.clone(),
         attributes: config.attributes.clone(),
-        http_endpoint: format!("http://{}", totals::host_port(&host, http_address.port())),
+        http_endpoint: format!("{}://{}", tls::scheme(), totals::host_port(&host, http_address.port())),
     };
     files::write(&data_dir.join("http_endpoint"), agent.http_endpoint.as_bytes())?;
     let mut recovered = Recovered::replay(records);
@@ -156,7 +157,12 @@ pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
     let (inputs, from_link) = mpsc::channel(LINK_INPUTS);
     let link = tokio::spawn(link::run(config.master, config.token.clone(), inputs));
     let routes = sandboxes.routes(config.token);
-    let http = tokio::spawn(async move { axum::serve(listener, routes).await });
+    let http = tokio::spawn(async move {
+        match tls::door(true) {
+            None => axum::serve(listener, routes).await,
+            Some(config) => axum::serve(Encrypted::open(listener, config), routes).await,
+        }
+    });
     let owner = owner::Owner::new(machine, clock, log, nursery, data_dir.join(AGENT_ID_FILE));
     let owner = tokio::spawn(owner.run(commands, from_link, reports, stopped));
     Ok(Running { agent_id, http_address, stop, owner, link, http })

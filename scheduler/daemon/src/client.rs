@@ -4,6 +4,7 @@
 //! Knows nothing of what a framework wants; whoever holds a [`FrameworkClient`] connects again when its stream ends.
 
 use crate::door::{ShowToken, Token};
+use hyper_util::rt::TokioIo;
 use rand::Rng;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -45,6 +46,9 @@ pub enum ClientError {
         #[source]
         source: Box<tonic::transport::Error>,
     },
+    /// It answered, and one end does not trust the other, or does not encrypt.
+    #[error("reach the master at {address}: {reason}")]
+    Untrusted { address: String, reason: String },
     /// The master answered, and said no.
     #[error("talk to the master at {address}: {}", status.message())]
     Refused { address: String, status: Box<Status> },
@@ -55,6 +59,10 @@ pub enum ClientError {
 
 impl ClientError {
     pub(crate) fn refused(address: &str, status: Status) -> Self {
+        // A server that does not take a certificate says so only after the handshake.
+        if let Some(reason) = tls::explain(&status) {
+            return Self::Untrusted { address: address.to_string(), reason };
+        }
         Self::Refused { address: address.to_string(), status: Box::new(status) }
     }
 
@@ -63,7 +71,7 @@ impl ClientError {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Address { .. } => false,
-            Self::Connect { .. } | Self::Ended { .. } => true,
+            Self::Connect { .. } | Self::Untrusted { .. } | Self::Ended { .. } => true,
             Self::Refused { status, .. } => !matches!(
                 status.code(),
                 Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument | Code::Unimplemented
@@ -80,10 +88,21 @@ pub async fn connect(address: &str) -> Result<Channel, ClientError> {
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE)
         .keep_alive_while_idle(true);
-    endpoint
-        .connect()
-        .await
-        .map_err(|source| ClientError::Connect { address: address.to_string(), source: Box::new(source) })
+    let connected = match tls::process() {
+        None => endpoint.connect().await,
+        Some(tls) => {
+            let to = address.to_string();
+            let connector = tower::service_fn(move |_: tonic::transport::Uri| {
+                let to = to.clone();
+                async move { tls::connect(Some(tls), &to).await.map(TokioIo::new) }
+            });
+            endpoint.connect_with_connector(connector).await
+        }
+    };
+    connected.map_err(|source| match tls::explain(&source) {
+        Some(reason) => ClientError::Untrusted { address: address.to_string(), reason },
+        None => ClientError::Connect { address: address.to_string(), source: Box::new(source) },
+    })
 }
 
 /// A client of the master, over one connection.

@@ -4,12 +4,17 @@
 //! unspecified or out of range is refused with the path of the field, and nothing panics. What the values mean is
 //! judged by the machines.
 
-use jobs::{Reason, Resources, TaskState};
+mod roles;
+
+pub use roles::operator_call_from;
+
+use jobs::{Gpu, Reason, Resources, TaskState};
 use scheduler::master::{AgentView, ClusterView, FrameworkView, OfferView, TaskView};
 use scheduler::model::{
     Acknowledgement, AgentCall, AgentInfo, AgentOrder, AgentTask, Demand, FrameworkCall, FrameworkEvent, Offer,
     TaskInfo, TaskStatus,
 };
+use std::collections::BTreeSet;
 use std::fmt;
 use wire::v1;
 use wire::v1::{agent_call, agent_order, framework_call, framework_event};
@@ -68,7 +73,7 @@ pub fn check_version(protocol_version: u32) -> Converted<()> {
 // ---- values ----
 
 pub fn resources_from(wire: Option<v1::Resources>) -> Converted<Resources> {
-    let v1::Resources { scalars, ports } = wire.unwrap_or_default();
+    let v1::Resources { scalars, ports, gpus, sets } = wire.unwrap_or_default();
     let mut resources = Resources::new();
     for (at, v1::Scalar { name, milli }) in scalars.into_iter().enumerate() {
         if name.is_empty() {
@@ -91,7 +96,27 @@ pub fn resources_from(wire: Option<v1::Resources>) -> Converted<Resources> {
         }
         ranges.push(range);
     }
-    Ok(resources.with_ports(ranges))
+    let mut resources = resources.with_ports(ranges);
+    if !gpus.is_empty() {
+        let gpus = each(gpus, "gpus", gpu_from)?;
+        let counted = resources.clone().with_gpus(gpus);
+        if counted.amounts() != resources.amounts() {
+            return Err(Malformed::new("gpus", "are not those that the scalars count"));
+        }
+        resources = counted;
+    }
+    for (at, v1::NamedSet { name, items }) in sets.into_iter().enumerate() {
+        if name.is_empty() || items.is_empty() {
+            return Err(Malformed::new(format!("sets[{at}]"), "has no name or no items"));
+        }
+        resources = resources.with_set(&name, items);
+    }
+    Ok(resources)
+}
+
+fn gpu_from(v1::Gpu { index, model, mem_mib }: v1::Gpu) -> Converted<Gpu> {
+    let index = u16::try_from(index).map_err(|_| Malformed::new("index", format!("is {index}, at most 65535")))?;
+    Ok(Gpu { index, model, mem_mib })
 }
 
 pub fn resources_to(resources: &Resources) -> v1::Resources {
@@ -102,6 +127,17 @@ pub fn resources_to(resources: &Resources) -> v1::Resources {
             .iter()
             .map(|&(low, high)| v1::PortRange { low: low.into(), high: high.into() })
             .collect(),
+        gpus: resources
+            .gpus()
+            .map(|gpu| v1::Gpu { index: gpu.index.into(), model: gpu.model.clone(), mem_mib: gpu.mem_mib })
+            .collect(),
+        sets: resources.things().map_or_else(Vec::new, |things| {
+            let set = |(name, items): (&String, &BTreeSet<String>)| v1::NamedSet {
+                name: name.clone(),
+                items: items.iter().cloned().collect(),
+            };
+            things.sets.iter().map(set).collect()
+        }),
     }
 }
 
@@ -474,6 +510,7 @@ pub fn view_to(view: ClusterView) -> v1::StateResponse {
         frameworks: view.frameworks.into_iter().map(framework_view_to).collect(),
         offers: view.offers.into_iter().map(offer_view_to).collect(),
         tasks: view.tasks.into_iter().map(task_view_to).collect(),
+        roles: view.roles.into_iter().map(roles::role_view_to).collect(),
     }
 }
 
@@ -572,7 +609,7 @@ mod tests {
             })),
         };
         let ports = |low, high| v1::TaskInfo {
-            resources: Some(v1::Resources { scalars: vec![], ports: vec![v1::PortRange { low, high }] }),
+            resources: Some(v1::Resources { ports: vec![v1::PortRange { low, high }], ..Default::default() }),
             ..Default::default()
         };
         let error = |call| framework_calls_from(vec![call]).expect_err("malformed").to_string();

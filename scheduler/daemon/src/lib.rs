@@ -11,6 +11,7 @@ pub mod client;
 pub mod clock;
 pub mod convert;
 pub mod door;
+pub mod encrypted;
 mod files;
 pub mod master;
 pub mod registry;

@@ -9,7 +9,7 @@ use super::tasks::Task;
 use super::view::{AgentState, OfferState};
 use super::{Alarm, Command, Master, Peer, Record};
 use crate::model::{AgentCall, AgentInfo, AgentOrder, AgentTask, ConnectionId, TaskKey, is_good_id, is_sane};
-use jobs::{AgentId, Reason};
+use jobs::{AgentId, Reason, Scalars};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug)]
@@ -28,6 +28,10 @@ pub struct Agent {
 pub struct Agents {
     pub by_id: BTreeMap<AgentId, Agent>,
     pub active: BTreeSet<AgentId>,
+    /// Active, and something is free.
+    pub roomy: BTreeSet<AgentId>,
+    /// Free on active agents.
+    pub available: Scalars,
     /// Known from the registry and not yet heard by this master.
     pub awaited: BTreeSet<AgentId>,
 }
@@ -40,6 +44,47 @@ impl Agents {
     /// An agent that a standing offer or a known task names.
     pub fn known(&mut self, id: &AgentId) -> &mut Agent {
         self.by_id.get_mut(id).unwrap_or_else(|| panic!("agent {id} is named by an offer or a task and not known"))
+    }
+
+    /// Moves something in an agent's books.
+    pub fn books<R>(&mut self, id: &AgentId, change: impl FnOnce(&mut Ledger) -> R) -> R {
+        let agent = self.known(id);
+        if agent.state != AgentState::Active {
+            return change(&mut agent.ledger);
+        }
+        let before = agent.ledger.free().amounts().clone();
+        let changed = change(&mut agent.ledger);
+        let (free, is_roomy) = (agent.ledger.free().amounts().clone(), !agent.ledger.free().is_empty());
+        self.available.subtract(&before);
+        self.available.add(&free);
+        self.note_room(id, is_roomy);
+        changed
+    }
+
+    /// What is free on an agent counts while it is active.
+    fn set_state(&mut self, id: &AgentId, state: AgentState) {
+        let agent = self.known(id);
+        let (before, free) = (agent.state, agent.ledger.free().amounts().clone());
+        agent.state = state;
+        let is_roomy = state == AgentState::Active && !agent.ledger.free().is_empty();
+        if before == AgentState::Active {
+            self.available.subtract(&free);
+        }
+        if state == AgentState::Active {
+            self.available.add(&free);
+            self.active.insert(id.clone());
+        } else {
+            self.active.remove(id);
+        }
+        self.note_room(id, is_roomy);
+    }
+
+    fn note_room(&mut self, id: &AgentId, is_roomy: bool) {
+        if !is_roomy {
+            self.roomy.remove(id);
+        } else if !self.roomy.contains(id) {
+            self.roomy.insert(id.clone());
+        }
     }
 
     pub fn connection(&self, id: &AgentId) -> Option<ConnectionId> {
@@ -130,19 +175,20 @@ impl Master {
             self.out.push(Command::Persist(Record::Agent(info.clone())));
         }
         let ledger = Ledger::new(info.total.clone());
-        self.cluster_total.add(ledger.total());
+        self.cluster_total.add(ledger.total().amounts());
+        self.dirty.total = true;
         let missing = self.agents.by_id.remove(&id).map(|agent| agent.tasks).unwrap_or_default();
         let agent = Agent {
             info,
             connection: Some(connection),
-            state: AgentState::Active,
+            state: AgentState::Disconnected,
             heard_ms: self.now_ms,
             ledger,
             offers: BTreeSet::new(),
             tasks: BTreeSet::new(),
         };
         self.agents.by_id.insert(id.clone(), agent);
-        self.agents.active.insert(id.clone());
+        self.agents.set_state(&id, AgentState::Active);
         self.peers.insert(connection, Peer::Agent(id.clone()));
         self.alarms.set(Alarm::AgentSilent(id.clone()), self.now_ms + self.silence_ms());
         let order = AgentOrder::Registered {
@@ -180,12 +226,11 @@ impl Master {
                 let task = Task::reported(info.name, id.clone(), info.resources, state);
                 self.tasks.insert(key.clone(), task);
             }
-            let agent = self.agents.known(id);
-            agent.tasks.insert(key.clone());
+            self.agents.known(id).tasks.insert(key.clone());
             let task = self.tasks.known(&key);
             task.latest = state;
             if !state.is_terminal() {
-                let claimed = agent.ledger.claim(&task.resources);
+                let claimed = self.agents.books(id, |ledger| ledger.claim(&task.resources));
                 self.frameworks.charge(&key.framework_id, &claimed);
                 task.charged = Some(claimed);
             }
@@ -214,8 +259,7 @@ impl Master {
             return;
         }
         agent.connection = None;
-        agent.state = AgentState::Disconnected;
-        self.agents.active.remove(id);
+        self.agents.set_state(id, AgentState::Disconnected);
         self.rescind_offers_on(id);
     }
 
@@ -236,9 +280,8 @@ impl Master {
         }
         self.withdraw(id);
         let agent = self.agents.known(id);
-        agent.state = AgentState::Unreachable;
         let tasks: Vec<TaskKey> = agent.tasks.iter().cloned().collect();
-        self.agents.active.remove(id);
+        self.agents.set_state(id, AgentState::Unreachable);
         self.agents.awaited.remove(id);
         for key in tasks {
             if self.frameworks.has_ended(&key.framework_id) {
@@ -261,8 +304,9 @@ impl Master {
                 self.frameworks.discharge(&key.framework_id, &charged);
             }
         }
-        self.cluster_total.subtract(agent.ledger.total());
-        agent.ledger = Ledger::default();
+        self.cluster_total.subtract(agent.ledger.total().amounts());
+        self.dirty.total = true;
+        self.agents.books(id, |ledger| *ledger = Ledger::default());
     }
 
     fn rescind_offers_on(&mut self, id: &AgentId) {
@@ -290,7 +334,7 @@ fn check_registration(agent: &AgentInfo, tasks: &[AgentTask]) -> Result<(), Stri
     if !is_good_id(id.as_str()) {
         return Err(format!("'{id}' cannot be an agent's id: it must be short, printable and without blanks"));
     }
-    if !is_sane(&agent.total) {
+    if !is_sane(&agent.total) || !agent.total.has_the_gpus_it_counts() {
         return Err(format!("agent {id} cannot have {}", agent.total));
     }
     for AgentTask { framework_id, info, .. } in tasks {

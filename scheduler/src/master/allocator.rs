@@ -1,20 +1,24 @@
-//! Who is offered what: dominant-resource fairness over roles, then over the frameworks of a role.
+//! Who is offered what: the next framework in the order of [turns](super::roles) that wants what is free on an agent
+//! and did not refuse it gets all of it that its quota lets it have; then the next, while something is left.
 //!
-//! An agent's whole free resources go to the first framework, in order of dominant shares, that wants them and did not
-//! refuse them. What is offered counts as held, so to sit on offers costs the sitter. A framework that posted demand
-//! is offered only what brings its demand nearer, and nothing once its offers can meet it.
+//! First come roles whose guarantees lack something, on all agents, then everybody. What is offered counts as held, so
+//! to sit on offers costs the sitter. A framework that posted demand is offered only what brings its demand nearer, and
+//! nothing once its offers can meet it.
 //!
 //! Invariant: only pairs that could have changed are looked at: an agent that got something back, or a framework that
-//! wants more than before. A framework that is suppressed, met or gone costs nothing.
+//! wants more or may have more than before. A framework that is suppressed, met or gone costs nothing, nor does a role
+//! that is at its limit.
 
 use super::Master;
+use super::contest::Contest;
 use super::frameworks::Framework;
 use super::offers::Standing;
+use super::roles::{RoleNumber, Turn};
 use super::shapes::Wish;
-use super::tally::{Share, Tally};
 use crate::model::{FrameworkEvent, Offer};
 use jobs::{AgentId, FrameworkId, Resources};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::ops::Bound;
 
 /// What changed since the last allocation.
 #[derive(Debug, Default)]
@@ -23,176 +27,196 @@ pub struct Dirty {
     pub agents: BTreeSet<AgentId>,
     /// They want more, or refuse less.
     pub frameworks: BTreeSet<FrameworkId>,
+    /// What agents there are, or what they have.
+    pub total: bool,
 }
 
-/// One framework in the contest for free resources.
-struct Contender<'a> {
-    id: &'a FrameworkId,
-    framework: &'a Framework,
-    charged: Tally,
-    n_offered: u64,
-    /// `None`: takes whatever is free.
-    wish: Option<Wish<'a>>,
-    is_dirty: bool,
-}
+/// Agents are looked up in steps of this many: offers change the set that is walked through.
+const AGENTS_AT_ONCE: usize = 256;
 
-/// The contenders of one role, by their place in the list of all: share, times offered, place.
-struct Queue {
-    charged: Tally,
-    n_offered: u64,
-    order: BTreeSet<(Share, u64, usize)>,
+/// Who is looked at: on agents that changed everybody, on all others whoever may take more than before.
+#[derive(Debug)]
+struct Round {
+    changed: BTreeSet<AgentId>,
+    /// All of them count as changed.
+    everywhere: bool,
+    wanting: Vec<u32>,
 }
 
 impl Master {
     pub(super) fn allocate(&mut self) {
-        if self.dirty.agents.is_empty() && self.dirty.frameworks.is_empty() {
+        let relieved = self.refresh();
+        // Tasks that came with their agents may have filled guarantees, and what was kept free for them is free.
+        let needs_less = !self.frameworks.roles.need().contains(&self.last_need);
+        let is_clean = self.dirty.agents.is_empty() && self.dirty.frameworks.is_empty() && relieved.is_empty();
+        if is_clean && !needs_less {
             return;
         }
-        for (agent_id, framework_id) in self.decide() {
-            self.offer(&agent_id, &framework_id);
+        let mut dirty = std::mem::take(&mut self.dirty);
+        dirty.agents.retain(|id| self.agents.roomy.contains(id));
+        let asking = dirty.frameworks.iter().filter_map(|id| self.frameworks.get(id));
+        let mut wanting: BTreeSet<u32> = asking.filter(|asking| asking.turn.is_some()).map(|f| f.number).collect();
+        for role in relieved {
+            self.frameworks.roles.each_member(role, &mut |member| {
+                wanting.insert(member);
+            });
         }
-        self.dirty = Dirty::default();
-    }
-
-    fn decide(&self) -> Vec<(AgentId, FrameworkId)> {
-        let has_room = |id: &&AgentId| self.agents.get(id).is_some_and(|agent| !agent.ledger.free().is_empty());
-        let is_active = |id: &&AgentId| self.agents.active.contains(*id);
-        let agents: Vec<&AgentId> = match self.dirty.frameworks.is_empty() {
-            true => self.dirty.agents.iter().filter(is_active).filter(has_room).collect(),
-            false => self.agents.active.iter().filter(has_room).collect(),
+        let needs_something = !self.frameworks.roles.need().is_empty();
+        let mut round = Round {
+            // What became free anywhere may be what had to be kept free elsewhere.
+            everywhere: needs_less || (needs_something && !dirty.agents.is_empty()),
+            changed: dirty.agents,
+            wanting: wanting.into_iter().collect(),
         };
-        if agents.is_empty() {
-            return Vec::new();
+        if needs_something {
+            self.go_round(&mut round, true);
         }
-        let mut contenders = self.contenders();
-        let mut queues = self.queues(&contenders);
-        let mut role_order: BTreeSet<(Share, u64, &str)> = queues
-            .iter()
-            .map(|(role, queue)| (queue.charged.dominant_share(&self.cluster_total), queue.n_offered, *role))
-            .collect();
-        let mut decisions = Vec::new();
-        for id in agents {
-            let Some(free) = self.agents.get(id).map(|agent| agent.ledger.free()) else { continue };
-            let is_dirty = self.dirty.agents.contains(id);
-            let takes = |place: usize| {
-                let contender = &contenders[place];
-                (is_dirty || contender.is_dirty)
-                    && self.is_wanted(contender, free)
-                    && self.filters.refused_until(contender.id, id, free).is_none()
-            };
-            let winner = role_order.iter().find_map(|(_, _, role)| {
-                let order = &queues.get(role)?.order;
-                order.iter().find(|(_, _, place)| takes(*place)).map(|entry| (*role, *entry))
-            });
-            let Some((role, entry)) = winner else { continue };
-            let Some(queue) = queues.get_mut(role) else { continue };
-            let total = &self.cluster_total;
-            role_order.remove(&(queue.charged.dominant_share(total), queue.n_offered, role));
-            queue.order.remove(&entry);
-            let contender = &mut contenders[entry.2];
-            contender.charged.add(free);
-            contender.n_offered += 1;
-            queue.charged.add(free);
-            queue.n_offered += 1;
-            if let Some(wish) = &mut contender.wish {
-                wish.count(free);
-            }
-            if contender.wish.as_ref().is_none_or(|wish| !wish.is_met()) {
-                queue.order.insert((contender.charged.dominant_share(total), contender.n_offered, entry.2));
-            }
-            if !queue.order.is_empty() {
-                role_order.insert((queue.charged.dominant_share(total), queue.n_offered, role));
-            }
-            decisions.push((id.clone(), contender.id.clone()));
-        }
-        decisions
+        self.go_round(&mut round, false);
+        self.last_need.clone_from(self.frameworks.roles.need());
     }
 
-    /// Frameworks that want something, in order of their ids.
-    fn contenders(&self) -> Vec<Contender<'_>> {
-        let asking =
-            self.frameworks.by_id.iter().filter(|(_, framework)| {
-                framework.connection.is_some() && !framework.suppressed && !framework.settling
-            });
-        asking
-            .map(|(id, framework)| Contender {
-                id,
-                framework,
-                charged: framework.charged.clone(),
-                n_offered: framework.n_offered,
-                wish: self.wish(framework),
-                is_dirty: self.dirty.frameworks.contains(id),
-            })
-            .filter(|contender| contender.wish.as_ref().is_none_or(|wish| !wish.is_met()))
-            .collect()
-    }
-
-    fn queues<'a>(&'a self, contenders: &[Contender<'a>]) -> BTreeMap<&'a str, Queue> {
-        let mut queues: BTreeMap<&str, Queue> = BTreeMap::new();
-        for (place, contender) in contenders.iter().enumerate() {
-            let role = contender.framework.role.as_str();
-            let queue = queues.entry(role).or_insert_with(|| {
-                let (charged, n_offered) = match self.frameworks.roles.get(role) {
-                    Some(role) => (role.charged.clone(), role.n_offered),
-                    None => (Tally::default(), 0),
+    /// Finds whose turn or wish changed, and gives back the roles that may have more than before.
+    fn refresh(&mut self) -> BTreeSet<RoleNumber> {
+        let n_agents = self.agents.active.len();
+        if self.n_agents != n_agents {
+            self.n_agents = n_agents;
+            // Each offer now counts for more or less, so that some may lack something again.
+            let ids = self.frameworks.touch_wishes();
+            self.dirty.frameworks.extend(ids);
+        }
+        if self.dirty.total {
+            self.dirty.total = false;
+            let mut total = self.cluster_total.clone();
+            // With a resource, its kinds: those of GPUs are counted by model too.
+            let is_scarce = |name: &str| {
+                let scarce = |scarce: &String| {
+                    name.strip_prefix(scarce.as_str()).is_some_and(|r| r.is_empty() || r.starts_with(':'))
                 };
-                Queue { charged, n_offered, order: BTreeSet::new() }
-            });
-            let share = contender.charged.dominant_share(&self.cluster_total);
-            queue.order.insert((share, contender.n_offered, place));
+                self.config.scarce.iter().any(scarce)
+            };
+            let names: Vec<String> = total.iter().map(|(name, _)| name.to_string()).collect();
+            for name in names.iter().filter(|name| is_scarce(name)) {
+                total.set(name, 0);
+            }
+            if total != *self.frameworks.roles.fair_total() {
+                self.frameworks.roles.set_fair_total(total);
+                self.frameworks.touch_all();
+                self.refresh_touched();
+                self.frameworks.roles.reorder_all();
+                return self.frameworks.roles.take_relieved();
+            }
         }
-        queues
+        for role in self.refresh_touched() {
+            self.frameworks.roles.reorder(role);
+        }
+        self.frameworks.roles.take_relieved()
     }
 
-    /// What is left of a framework's demand after the offers that it holds.
-    pub(super) fn wish<'a>(&self, framework: &'a Framework) -> Option<Wish<'a>> {
-        let demands = framework.demands.as_ref()?;
-        let mut wish = Wish::new(demands, self.agents.active.len());
+    fn refresh_touched(&mut self) -> BTreeSet<RoleNumber> {
+        let mut roles = BTreeSet::new();
+        for number in self.frameworks.take_touched() {
+            let Some(framework) = self.frameworks.numbered(number) else { continue };
+            let wish = framework.is_wish_stale.then(|| self.wish(framework));
+            let (id, role) = (framework.id.clone(), framework.role_number);
+            if let Some(wish) = wish {
+                let framework = self.frameworks.known(&id);
+                (framework.wish, framework.is_wish_stale) = (wish, false);
+            }
+            self.find_turn(&id);
+            roles.insert(role);
+        }
+        roles
+    }
+
+    fn find_turn(&mut self, id: &FrameworkId) {
+        let Some(framework) = self.frameworks.get(id) else { return };
+        let is_there = framework.connection.is_some() && !framework.suppressed && !framework.settling;
+        let is_met = framework.demands.is_some() && framework.wish.is_met();
+        let turn = (is_there && !is_met).then(|| Turn {
+            share: self.frameworks.roles.share(&framework.charged, 1.0),
+            n_offered: framework.n_offered,
+            number: framework.number,
+        });
+        self.frameworks.set_turn(id, turn);
+    }
+
+    /// What is left of a framework's demands after the offers that it holds.
+    fn wish(&self, framework: &Framework) -> Wish {
+        let demands = framework.demands.as_deref().unwrap_or_default();
+        let mut wish = Wish::new(demands);
         for offer in framework.offers.iter().filter_map(|number| self.offers.get(*number)) {
-            wish.count(&offer.resources);
+            wish.count(demands, self.n_agents, &offer.resources);
         }
-        Some(wish)
+        wish
     }
 
-    fn is_wanted(&self, contender: &Contender<'_>, free: &Resources) -> bool {
-        match &contender.wish {
-            Some(wish) => wish.wants(free),
-            None => self.config.min_allocatable.iter().any(|least| free.contains(least)),
+    /// Every agent with room in turn, in order of ids.
+    fn go_round(&mut self, round: &mut Round, for_guarantees: bool) {
+        let mut after: Bound<AgentId> = Bound::Unbounded;
+        let mut contest = Contest::new(self.frameworks.n_slots(), for_guarantees);
+        loop {
+            let all = round.everywhere || !round.wanting.is_empty();
+            let agents: Vec<AgentId> = match all {
+                true => self.agents.roomy.range((after, Bound::Unbounded)).take(AGENTS_AT_ONCE).cloned().collect(),
+                false => round.changed.range((after, Bound::Unbounded)).take(AGENTS_AT_ONCE).cloned().collect(),
+            };
+            let Some(last) = agents.last() else { return };
+            after = Bound::Excluded(last.clone());
+            for id in &agents {
+                let is_changed = round.everywhere || round.changed.contains(id);
+                if !is_changed && round.wanting.is_empty() {
+                    continue;
+                }
+                let among = (!is_changed).then_some(round.wanting.as_slice());
+                while let Some((number, resources)) = contest.winner(self, id, among) {
+                    self.offer(id, number, resources);
+                }
+                if !is_changed {
+                    let frameworks = &self.frameworks;
+                    let can_take = |number: &u32| frameworks.numbered(*number).is_some_and(|f| f.turn.is_some());
+                    if for_guarantees || round.wanting.len() > Contest::FEW {
+                        continue;
+                    }
+                    round.wanting.retain(can_take);
+                }
+            }
         }
     }
 
-    fn offer(&mut self, agent_id: &AgentId, framework_id: &FrameworkId) {
-        let agent = self.agents.known(agent_id);
-        let resources = agent.ledger.free().clone();
-        agent.ledger.offer(&resources);
-        let framework = self.frameworks.known(framework_id);
-        framework.n_offered += 1;
-        let role = framework.role.clone();
-        let standing = Standing {
+    fn offer(&mut self, agent_id: &AgentId, number: u32, resources: Resources) {
+        let Some(framework) = self.frameworks.numbered(number) else { return };
+        let (framework_id, role, role_number) = (framework.id.clone(), framework.role.clone(), framework.role_number);
+        self.agents.books(agent_id, |ledger| ledger.offer(&resources));
+        let offer_number = self.offers.make(Standing {
             framework_id: framework_id.clone(),
             agent_id: agent_id.clone(),
             role: role.clone(),
             resources: resources.clone(),
             made_ms: self.now_ms,
             expires_ms: self.now_ms + self.config.offer_expiry_ms,
-        };
+        });
+        self.frameworks.charge(&framework_id, &resources);
+        self.frameworks.roles.count_offer(role_number);
+        let n_agents = self.n_agents;
+        let framework = self.frameworks.known(&framework_id);
+        framework.n_offered += 1;
+        framework.offers.insert(offer_number);
+        if let Some(demands) = &framework.demands {
+            framework.wish.count(demands, n_agents, &resources);
+        }
+        self.find_turn(&framework_id);
+        self.frameworks.roles.reorder(role_number);
+        let agent = self.agents.known(agent_id);
+        agent.offers.insert(offer_number);
         let offer = Offer {
+            offer_id: self.offers.id(offer_number),
             agent_id: agent_id.clone(),
             host: agent.info.host.clone(),
-            role: role.clone(),
+            role,
             resources,
             attributes: agent.info.attributes.clone(),
             expires_in_ms: self.config.offer_expiry_ms,
-            offer_id: Default::default(),
         };
-        let number = self.offers.make(standing);
-        agent.offers.insert(number);
-        framework.offers.insert(number);
-        self.frameworks.charge(framework_id, &offer.resources);
-        if let Some(role) = self.frameworks.roles.get_mut(&role) {
-            role.n_offered += 1;
-        }
-        let offer = Offer { offer_id: self.offers.id(number), ..offer };
-        self.tell(framework_id, FrameworkEvent::Offer(offer));
+        self.tell(&framework_id, FrameworkEvent::Offer(offer));
     }
 }

@@ -10,6 +10,7 @@ use super::{Command, Master};
 use crate::model::{AgentOrder, FrameworkEvent, TaskInfo, TaskKey, is_good_id, is_sane};
 use jobs::{AgentId, FrameworkId, OfferId, Reason, Resources, TaskId, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Why an accept launches nothing.
 struct Refusal {
@@ -89,6 +90,9 @@ impl Master {
                     task.agent_id
                 ));
             }
+            if !needs.has_the_gpus_it_counts() {
+                return invalid(format!("task {id} needs {needs} and does not name as many GPUs of the offer"));
+            }
             pool.subtract(needs);
         }
         Ok(pools)
@@ -119,14 +123,14 @@ impl Master {
         for (agent_id, left) in left {
             self.return_to_pool(framework_id, &agent_id, &left);
             let refuse_ms = refuse_ms.unwrap_or(self.config.default_refuse_ms);
-            self.filters.refuse(framework_id, &agent_id, left, self.now_ms, refuse_ms);
+            self.refuse(framework_id, &agent_id, &left, refuse_ms);
         }
         let mut launched = Vec::with_capacity(launch.len());
         for info in launch {
             let agent_id = info.agent_id.clone();
             let key = TaskKey::new(framework_id.clone(), info.task_id.clone());
+            self.agents.books(&agent_id, |ledger| ledger.launch(&info.resources));
             let agent = self.agents.known(&agent_id);
-            agent.ledger.launch(&info.resources);
             agent.tasks.insert(key.clone());
             let offer_id = first_offer.get(&agent_id).cloned().unwrap_or_default();
             let task = Task::launched(info.name.clone(), agent_id.clone(), offer_id, info.resources.clone());
@@ -156,7 +160,7 @@ impl Master {
         for number in self.standing_offers(framework_id, ids) {
             let was = self.take_back(number, OfferState::Declined);
             let refuse_ms = refuse_ms.unwrap_or(self.config.default_refuse_ms);
-            self.filters.refuse(framework_id, &was.agent_id, was.resources, self.now_ms, refuse_ms);
+            self.refuse(framework_id, &was.agent_id, &was.resources, refuse_ms);
         }
     }
 
@@ -164,7 +168,12 @@ impl Master {
     pub(super) fn expire(&mut self, number: OfferNumber) {
         let was = self.take_back(number, OfferState::Expired);
         self.tell(&was.framework_id, FrameworkEvent::Rescind { offer_id: self.offers.id(number) });
-        self.filters.refuse(&was.framework_id, &was.agent_id, was.resources, self.now_ms, self.config.offer_expiry_ms);
+        self.refuse(&was.framework_id, &was.agent_id, &was.resources, self.config.offer_expiry_ms);
+    }
+
+    fn refuse(&mut self, framework_id: &FrameworkId, agent_id: &AgentId, refused: &Resources, for_ms: u64) {
+        let number = self.frameworks.known(framework_id).number;
+        self.filters.refuse(number, agent_id, refused, self.now_ms, for_ms);
     }
 
     /// Takes an offer back for reasons that are not its framework's, which may be offered the same again at once.
@@ -175,14 +184,14 @@ impl Master {
         }
     }
 
-    fn take_back(&mut self, number: OfferNumber, state: OfferState) -> Standing {
+    fn take_back(&mut self, number: OfferNumber, state: OfferState) -> Arc<Standing> {
         let was = self.end_offer(number, state, Vec::new());
         self.return_to_pool(&was.framework_id, &was.agent_id, &was.resources);
         was
     }
 
     fn return_to_pool(&mut self, framework_id: &FrameworkId, agent_id: &AgentId, resources: &Resources) {
-        self.agents.known(agent_id).ledger.take_back(resources);
+        self.agents.books(agent_id, |ledger| ledger.take_back(resources));
         self.frameworks.discharge(framework_id, resources);
         self.dirty.agents.insert(agent_id.clone());
         // What it holds no longer meets what it wants.
@@ -191,10 +200,11 @@ impl Master {
         }
     }
 
-    fn end_offer(&mut self, number: OfferNumber, state: OfferState, task_ids: Vec<TaskId>) -> Standing {
+    fn end_offer(&mut self, number: OfferNumber, state: OfferState, task_ids: Vec<TaskId>) -> Arc<Standing> {
         let was = self.offers.end(number, state, task_ids);
         self.agents.known(&was.agent_id).offers.remove(&number);
         self.frameworks.known(&was.framework_id).offers.remove(&number);
+        self.frameworks.touch_wish(&was.framework_id);
         was
     }
 }

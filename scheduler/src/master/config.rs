@@ -19,6 +19,8 @@ pub struct Config {
     pub orphan_timeout_ms: u64,
     /// What is less than each of these is not offered: 0.01 cpus or 32 MiB.
     pub min_allocatable: Vec<Resources>,
+    /// Resources that do not count for shares: those that few agents have, and whoever needs them would hold most of.
+    pub scarce: Vec<String>,
     /// Ended offers that are kept for people.
     pub offer_history: usize,
 }
@@ -33,6 +35,7 @@ impl Default for Config {
             recovery_ms: 10_000,
             orphan_timeout_ms: 600_000,
             min_allocatable: vec![Resources::new().cpus(0.01), Resources::new().mem_mib(32.0)],
+            scarce: vec!["gpus".to_string()],
             offer_history: 1_000,
         }
     }

@@ -1,24 +1,28 @@
 //! Why a demand is not met: one plain sentence with numbers.
 //!
 //! Invariant: the sentence names what stands in the way now, the most final reason first: the framework's own state,
-//! then no agent, then no agent large enough, then no agent with enough free, then refusals and offers in flight.
+//! then no agent, then no agent large enough, then a limit of its role, then no agent with enough free, then what
+//! guarantees keep, then refusals and offers in flight.
 
 use super::Master;
 use super::agents::Agent;
 use super::frameworks::Framework;
 use super::shapes::fits;
 use super::view::AgentState;
-use crate::model::Demand;
-use jobs::{AgentId, FrameworkId, Resources};
+use crate::model::{Demand, amount_text};
+use jobs::{AgentId, Resources};
 
 impl Master {
-    pub(super) fn explain(&self, id: &FrameworkId, framework: &Framework, demand: &Demand, now_ms: u64) -> String {
+    pub(super) fn explain(&self, framework: &Framework, demand: &Demand, now_ms: u64) -> String {
         if demand.count == 0 {
             return "all of it is launched".into();
         }
         let needs = needs(demand);
         if framework.connection.is_none() {
             return format!("{needs}; its framework is not connected");
+        }
+        if framework.settling {
+            return format!("{needs}; its framework has only just subscribed");
         }
         if framework.suppressed {
             return format!("{needs}; its framework asked for no offers (suppress)");
@@ -35,6 +39,9 @@ impl Master {
         let large: Vec<&Agent> = active.iter().copied().filter(|agent| fits(&agent.info.total, demand)).collect();
         if large.is_empty() {
             return format!("{needs}; {}; none fits", largest(&active, demand));
+        }
+        if let Some(limit) = self.limit_in_the_way(framework, demand) {
+            return format!("{needs}; {limit}");
         }
         let held = framework.offers.iter().filter_map(|number| Some((*number, self.offers.get(*number)?)));
         let held: Vec<String> = held
@@ -62,8 +69,12 @@ impl Master {
                 true => format!("{needs}; {n} of {of} agents are large enough, and {}", freest(&large, demand)),
             };
         }
+        if let Some(kept) = self.kept_for_others(framework, demand) {
+            return format!("{needs}; {kept}");
+        }
         let refused = |agent: &&Agent| {
-            let until = self.filters.refused_until(id, &agent.info.agent_id, agent.ledger.free())?;
+            let offered = self.would_be_offered(framework, agent.ledger.free());
+            let until = self.filters.refused_until(framework.number, &agent.info.agent_id, &offered)?;
             Some(format!("{} for {:.1} s", agent.info.agent_id, until.saturating_sub(now_ms) as f64 / 1000.0))
         };
         let refused: Vec<String> = free.iter().filter_map(refused).collect();
@@ -71,6 +82,40 @@ impl Master {
             false => format!("{needs}; the framework refused {} more", some_of(&refused)),
             true => format!("{needs}; {} of {of} agents have it free and are offered next", free.len()),
         }
+    }
+}
+
+impl Master {
+    /// The limit of the framework's role, or of one above it, that does not let one task of this in any more.
+    fn limit_in_the_way(&self, framework: &Framework, demand: &Demand) -> Option<String> {
+        let holds_enough = framework.offers.iter().filter_map(|number| self.offers.get(*number));
+        if holds_enough.map(|offer| &offer.resources).any(|offered| fits(offered, demand)) {
+            return None;
+        }
+        for (_, role) in self.frameworks.roles.path(framework.role_number) {
+            for (name, need) in demand.shape.scalars() {
+                let Some(limit) = role.terms.limit.get(name) else { continue };
+                let left = (limit - role.charged.get(name)).max(0);
+                if left < need {
+                    let (role, limit, left) = (&role.name, amount_text(name, *limit), amount_text(name, left));
+                    return Some(match left.starts_with("0 ") {
+                        true => format!("role {role} is at its limit of {limit}"),
+                        false => format!("role {role} has {left} left to its limit of {limit}"),
+                    });
+                }
+            }
+        }
+        None
+    }
+
+    /// What guarantees of other roles keep free, if without that it would fit.
+    fn kept_for_others(&self, framework: &Framework, demand: &Demand) -> Option<String> {
+        let roles = &self.frameworks.roles;
+        let (need, needed) = (roles.need(), roles.needed_by(framework.role_number));
+        let surplus = self.agents.available.beyond(need);
+        let short = |(name, milli): &(&str, i64)| need.get(name) > 0 && needed.get(name) + surplus.get(name) < *milli;
+        let (name, _) = demand.shape.scalars().find(short)?;
+        Some(format!("{} of what is free is kept for guarantees of other roles", amount_text(name, need.get(name))))
     }
 }
 

@@ -1,12 +1,14 @@
-//! What is known of frameworks and roles, and what they hold.
+//! What is known of frameworks, and what they hold.
 //!
 //! Invariant: `charged` is the sum of what a framework's offers and tasks hold; a role's is the sum of its frameworks'.
+//! Whatever changes what a framework holds or wants touches it, and its turn is found anew before the next offer.
 //! An ended framework's id is remembered, so that it is never accepted again.
 
 use super::offers::OfferNumber;
-use super::tally::Tally;
+use super::roles::{RoleNumber, Roles, Turn};
+use super::shapes::Wish;
 use crate::model::{ConnectionId, Demand, TaskKey};
-use jobs::{FrameworkId, Resources, TaskId};
+use jobs::{FrameworkId, Resources, Scalars, TaskId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Ended frameworks that are remembered. A task of one that is forgotten comes back as an orphan, and ends with the
@@ -18,8 +20,12 @@ const MAX_EARLY: usize = 100_000;
 
 #[derive(Debug)]
 pub struct Framework {
+    pub id: FrameworkId,
+    /// Its place in tables that are kept for all frameworks; free for another when it is gone.
+    pub number: u32,
     pub name: String,
     pub role: String,
+    pub role_number: RoleNumber,
     pub failover_timeout_ms: u64,
     pub connection: Option<ConnectionId>,
     /// The registry has it; not so an orphan.
@@ -29,40 +35,84 @@ pub struct Framework {
     pub settling: bool,
     /// `None`: it never posted demand and takes whatever is free.
     pub demands: Option<Vec<Demand>>,
+    /// Of each demand, what its offers cannot meet; empty without demand.
+    pub wish: Wish,
     pub offers: BTreeSet<OfferNumber>,
-    pub charged: Tally,
+    pub charged: Scalars,
     /// Times that it was offered something: breaks ties between equal shares.
     pub n_offered: u64,
+    /// Its place among the frameworks of its role, while it could be offered something.
+    pub turn: Option<Turn>,
+    /// It is counted among those that posted demand and have a turn.
+    pub is_demanding: bool,
+    /// Its turn is to be found anew.
+    is_touched: bool,
+    /// So is its wish.
+    pub is_wish_stale: bool,
     /// Tasks that it asked about before all agents were back.
     pub unanswered: BTreeSet<TaskId>,
     /// Kills for such tasks, with their grace.
     pub early_kills: BTreeMap<TaskId, Option<u64>>,
 }
 
-#[derive(Debug, Default)]
-pub struct Role {
-    pub charged: Tally,
-    pub n_offered: u64,
-    n_frameworks: usize,
-}
-
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Frameworks {
-    pub by_id: BTreeMap<FrameworkId, Framework>,
-    pub roles: BTreeMap<String, Role>,
+    by_id: BTreeMap<FrameworkId, u32>,
+    /// By number.
+    slots: Vec<Option<Box<Framework>>>,
+    unused: Vec<u32>,
+    pub roles: Roles,
+    touched: Vec<u32>,
     ended: BTreeSet<FrameworkId>,
     ended_order: VecDeque<FrameworkId>,
     made: u64,
 }
 
 impl Frameworks {
+    pub fn new(roles: Roles) -> Self {
+        Self {
+            by_id: BTreeMap::new(),
+            slots: Vec::new(),
+            unused: Vec::new(),
+            roles,
+            touched: Vec::new(),
+            ended: BTreeSet::new(),
+            ended_order: VecDeque::new(),
+            made: 0,
+        }
+    }
+
     pub fn get(&self, id: &FrameworkId) -> Option<&Framework> {
-        self.by_id.get(id)
+        self.numbered(*self.by_id.get(id)?)
+    }
+
+    pub fn get_mut(&mut self, id: &FrameworkId) -> Option<&mut Framework> {
+        let number = *self.by_id.get(id)?;
+        self.slots.get_mut(number as usize)?.as_deref_mut()
+    }
+
+    pub fn numbered(&self, number: u32) -> Option<&Framework> {
+        self.slots.get(number as usize)?.as_deref()
+    }
+
+    /// All numbers are below this.
+    pub fn n_slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// In order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = &Framework> {
+        self.by_id.values().filter_map(|number| self.numbered(*number))
+    }
+
+    /// In no order that means anything.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Framework> {
+        self.slots.iter_mut().filter_map(Option::as_deref_mut)
     }
 
     /// A framework that a connection or a standing offer names.
     pub fn known(&mut self, id: &FrameworkId) -> &mut Framework {
-        self.by_id.get_mut(id).unwrap_or_else(|| panic!("framework {id} is named and not known"))
+        self.get_mut(id).unwrap_or_else(|| panic!("framework {id} is named and not known"))
     }
 
     /// An id that no framework of this or any earlier epoch has.
@@ -76,9 +126,12 @@ impl Frameworks {
     }
 
     pub fn insert(&mut self, id: FrameworkId, name: String, role: String, failover_timeout_ms: u64) {
-        self.roles.entry(role.clone()).or_default().n_frameworks += 1;
-        let framework = Framework {
+        let number = self.unused.pop().unwrap_or(self.slots.len() as u32);
+        let framework = Some(Box::new(Framework {
+            id: id.clone(),
+            number,
             name,
+            role_number: self.roles.join(&role),
             role,
             failover_timeout_ms,
             connection: None,
@@ -86,45 +139,115 @@ impl Frameworks {
             suppressed: false,
             settling: false,
             demands: None,
+            wish: Wish::default(),
             offers: BTreeSet::new(),
-            charged: Tally::default(),
+            charged: Scalars::new(),
             n_offered: 0,
+            turn: None,
+            is_demanding: false,
+            is_touched: false,
+            is_wish_stale: false,
             unanswered: BTreeSet::new(),
             early_kills: BTreeMap::new(),
-        };
-        self.by_id.insert(id, framework);
+        }));
+        self.by_id.insert(id, number);
+        match self.slots.get_mut(number as usize) {
+            Some(slot) => *slot = framework,
+            None => self.slots.push(framework),
+        }
     }
 
     pub fn remove(&mut self, id: &FrameworkId) {
-        let Some(framework) = self.by_id.remove(id) else { return };
-        if let Some(role) = self.roles.get_mut(&framework.role) {
-            role.charged.subtract(&framework.charged.as_resources());
-        }
-        self.leave_role(&framework.role);
+        self.set_turn(id, None);
+        let Some(number) = self.by_id.remove(id) else { return };
+        let Some(framework) = self.slots.get_mut(number as usize).and_then(Option::take) else { return };
+        self.unused.push(number);
+        self.roles.discharge(framework.role_number, &framework.charged);
+        self.roles.reorder(framework.role_number);
+        self.roles.leave(framework.role_number);
     }
 
     /// Changes the role and takes what is charged along.
     pub fn move_to_role(&mut self, id: &FrameworkId, role: &str) {
-        let Some(framework) = self.by_id.get_mut(id) else { return };
-        if framework.role == role {
+        if self.get(id).is_none_or(|framework| framework.role == role) {
             return;
         }
-        let (charged, before) = (framework.charged.as_resources(), std::mem::replace(&mut framework.role, role.into()));
-        if let Some(role) = self.roles.get_mut(&before) {
-            role.charged.subtract(&charged);
-        }
-        self.leave_role(&before);
-        let role = self.roles.entry(role.to_string()).or_default();
-        role.n_frameworks += 1;
-        role.charged.add(&charged);
+        self.set_turn(id, None);
+        let to = self.roles.join(role);
+        let framework = self.known(id);
+        framework.role = role.to_string();
+        let (from, charged) = (std::mem::replace(&mut framework.role_number, to), framework.charged.clone());
+        self.roles.discharge(from, &charged);
+        self.roles.charge(to, &charged);
+        self.roles.reorder(from);
+        self.roles.reorder(to);
+        self.roles.leave(from);
+        self.touch(id);
     }
 
-    fn leave_role(&mut self, name: &str) {
-        if let Some(role) = self.roles.get_mut(name) {
-            role.n_frameworks -= 1;
-            if role.n_frameworks == 0 {
-                self.roles.remove(name);
+    /// Its turn and its wish are found anew before the next offer.
+    pub fn touch(&mut self, id: &FrameworkId) {
+        if let Some(number) = self.by_id.get(id) {
+            self.touch_numbered(*number);
+        }
+    }
+
+    fn touch_numbered(&mut self, number: u32) {
+        let framework = self.slots.get_mut(number as usize).and_then(Option::as_deref_mut);
+        if let Some(framework) = framework.filter(|framework| !framework.is_touched) {
+            framework.is_touched = true;
+            self.touched.push(number);
+        }
+    }
+
+    /// The same, for its offers or its demands changed.
+    pub fn touch_wish(&mut self, id: &FrameworkId) {
+        if let Some(framework) = self.get_mut(id) {
+            framework.is_wish_stale = true;
+            let number = framework.number;
+            self.touch_numbered(number);
+        }
+    }
+
+    /// The number of agents changed, which decides for how much an offer counts. Answers whose wish that may change.
+    pub fn touch_wishes(&mut self) -> Vec<FrameworkId> {
+        let holding = self.iter().filter(|framework| framework.demands.is_some() && !framework.offers.is_empty());
+        let ids: Vec<FrameworkId> = holding.map(|framework| framework.id.clone()).collect();
+        for id in &ids {
+            self.touch_wish(id);
+        }
+        ids
+    }
+
+    pub fn touch_all(&mut self) {
+        for number in 0..self.slots.len() {
+            self.touch_numbered(number as u32);
+        }
+    }
+
+    /// Those that were touched since this was last asked. A number may have changed hands since; who has it now is
+    /// meant.
+    pub fn take_touched(&mut self) -> Vec<u32> {
+        let touched = std::mem::take(&mut self.touched);
+        for number in &touched {
+            if let Some(framework) = self.slots.get_mut(*number as usize).and_then(Option::as_deref_mut) {
+                framework.is_touched = false;
             }
+        }
+        touched
+    }
+
+    /// Gives a framework its place in its role's order, or takes it out. The role itself is not moved.
+    pub fn set_turn(&mut self, id: &FrameworkId, turn: Option<Turn>) {
+        let Some(framework) = self.get_mut(id) else { return };
+        let is_demanding = turn.is_some() && framework.demands.is_some();
+        let (before, was_demanding, role) = (framework.turn, framework.is_demanding, framework.role_number);
+        (framework.turn, framework.is_demanding) = (turn, is_demanding);
+        if before != turn {
+            self.roles.set_member(role, before, turn);
+        }
+        if was_demanding != is_demanding {
+            self.roles.count_demanding(role, if is_demanding { 1 } else { -1 });
         }
     }
 
@@ -141,21 +264,27 @@ impl Frameworks {
 
     /// What an ended framework held is charged to nobody.
     pub fn charge(&mut self, id: &FrameworkId, resources: &Resources) {
-        if let Some(framework) = self.by_id.get_mut(id) {
-            framework.charged.add(resources);
-            self.roles.entry(framework.role.clone()).or_default().charged.add(resources);
+        if let Some(framework) = self.get_mut(id) {
+            framework.charged.add(resources.amounts());
+            let (number, role) = (framework.number, framework.role_number);
+            self.roles.charge(role, resources.amounts());
+            self.touch_numbered(number);
         }
     }
 
     pub fn discharge(&mut self, id: &FrameworkId, resources: &Resources) {
-        if let Some(framework) = self.by_id.get_mut(id) {
-            framework.charged.subtract(resources);
-            self.roles.entry(framework.role.clone()).or_default().charged.subtract(resources);
+        if let Some(framework) = self.get_mut(id) {
+            let (number, role) = (framework.number, framework.role_number);
+            let held = &mut framework.charged;
+            assert!(held.contains(resources.amounts()), "{resources} cannot be taken from the {held:?} of {id}");
+            held.subtract(resources.amounts());
+            self.roles.discharge(role, resources.amounts());
+            self.touch_numbered(number);
         }
     }
 
     pub fn take_early_kill(&mut self, key: &TaskKey) -> Option<Option<u64>> {
-        let framework = self.by_id.get_mut(&key.framework_id)?;
+        let framework = self.get_mut(&key.framework_id)?;
         framework.unanswered.remove(&key.task_id);
         framework.early_kills.remove(&key.task_id)
     }

@@ -4,7 +4,7 @@
 //! not there is a defect of the caller and ends in a panic that shows both sides; nothing that a peer sends may get
 //! here unchecked. Who holds an offer or a task is not known here.
 
-use jobs::Resources;
+use jobs::{Resources, Scalars};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
@@ -67,7 +67,7 @@ impl Ledger {
     /// smaller than what its tasks were promised, so this takes as much as is there and returns what it took.
     #[must_use = "what was claimed must be released later"]
     pub fn claim(&mut self, wanted: &Resources) -> Resources {
-        let claimed = common(&self.free, wanted);
+        let claimed = self.free.common(wanted);
         self.free.subtract(&claimed);
         self.used.add(&claimed);
         self.check();
@@ -75,29 +75,18 @@ impl Ledger {
     }
 
     fn check(&self) {
-        for (name, total) in self.total.scalars() {
-            let parts = [self.free.milli(name), self.offered.milli(name), self.used.milli(name)];
-            assert!(
-                parts.iter().sum::<i64>() == total && parts.iter().all(|part| *part >= 0),
-                "{name}: free, offered, used {parts:?} do not make the total {total} of {self:?}"
-            );
+        let parts = [&self.free, &self.offered, &self.used].map(Resources::amounts);
+        let (mut sum, none) = (Scalars::new(), Scalars::new());
+        for part in parts {
+            sum.add(part);
         }
+        assert!(
+            sum == *self.total.amounts() && parts.iter().all(|part| part.contains(&none)),
+            "free, offered and used do not make the total of {self:?}"
+        );
         let n_ports = self.free.n_ports() + self.offered.n_ports() + self.used.n_ports();
         assert!(n_ports == self.total.n_ports(), "ports of {self:?} do not make the total");
     }
-}
-
-/// What both have.
-fn common(a: &Resources, b: &Resources) -> Resources {
-    let mut common = Resources::new();
-    for (name, milli) in a.scalars() {
-        common.set_milli(name, milli.min(b.milli(name)));
-    }
-    let ranges = a.ports().iter().flat_map(|(low, high)| {
-        let overlap = move |(l, h): &(u16, u16)| (*low.max(l), *high.min(h));
-        b.ports().iter().map(overlap).filter(|(l, h)| l <= h)
-    });
-    common.with_ports(ranges)
 }
 
 #[cfg(test)]

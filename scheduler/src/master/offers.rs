@@ -7,6 +7,7 @@
 use super::view::OfferState;
 use jobs::{AgentId, FrameworkId, OfferId, Resources, TaskId};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// The number in the id of an offer; offers of one master are ordered by it, oldest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,16 +26,18 @@ pub struct Standing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
     pub number: OfferNumber,
-    pub was: Standing,
+    pub was: Arc<Standing>,
     pub state: OfferState,
     pub task_ids: Vec<TaskId>,
 }
 
 #[derive(Debug)]
 pub struct Offers {
-    epoch: u64,
     made: u64,
-    standing: BTreeMap<OfferNumber, Standing>,
+    /// Shared with the history once they have ended.
+    standing: BTreeMap<OfferNumber, Arc<Standing>>,
+    /// What all ids begin with.
+    prefix: String,
     /// Latest last; at most `history`.
     ended: VecDeque<Ended>,
     history: usize,
@@ -42,34 +45,36 @@ pub struct Offers {
 
 impl Offers {
     pub fn new(epoch: u64, history: usize) -> Self {
-        Self { epoch, made: 0, standing: BTreeMap::new(), ended: VecDeque::new(), history }
+        let (standing, prefix) = (BTreeMap::new(), format!("o-{epoch}-"));
+        Self { made: 0, standing, prefix, ended: VecDeque::new(), history }
     }
 
     pub fn make(&mut self, offer: Standing) -> OfferNumber {
         self.made += 1;
         let number = OfferNumber(self.made);
-        self.standing.insert(number, offer);
+        self.standing.insert(number, Arc::new(offer));
         number
     }
 
     pub fn id(&self, number: OfferNumber) -> OfferId {
-        OfferId::new(format!("o-{}-{}", self.epoch, number.0))
+        OfferId::new(format!("{}{}", self.prefix, number.0))
     }
 
     /// The number of an id that this master may have given.
     pub fn number(&self, id: &OfferId) -> Option<OfferNumber> {
-        let number = OfferNumber(id.as_str().rsplit_once('-')?.1.parse().ok()?);
-        (self.id(number) == *id).then_some(number)
+        let digits = id.as_str().strip_prefix(&self.prefix)?;
+        let is_as_given = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
+        is_as_given.then(|| digits.parse().ok().map(OfferNumber))?
     }
 
     pub fn get(&self, number: OfferNumber) -> Option<&Standing> {
-        self.standing.get(&number)
+        self.standing.get(&number).map(Arc::as_ref)
     }
 
     /// Ends an offer that stands.
-    pub fn end(&mut self, number: OfferNumber, state: OfferState, task_ids: Vec<TaskId>) -> Standing {
+    pub fn end(&mut self, number: OfferNumber, state: OfferState, task_ids: Vec<TaskId>) -> Arc<Standing> {
         let was = self.standing.remove(&number).unwrap_or_else(|| panic!("offer {number:?} does not stand"));
-        self.ended.push_back(Ended { number, was: was.clone(), state, task_ids });
+        self.ended.push_back(Ended { number, was: Arc::clone(&was), state, task_ids });
         if self.ended.len() > self.history {
             self.ended.pop_front();
         }
@@ -85,8 +90,8 @@ impl Offers {
         self.standing.first_key_value().map(|(_, offer)| offer.expires_ms)
     }
 
-    pub fn standing(&self) -> impl Iterator<Item = (OfferNumber, &Standing)> {
-        self.standing.iter().map(|(number, offer)| (*number, offer))
+    pub fn standing(&self) -> impl DoubleEndedIterator<Item = (OfferNumber, &Standing)> {
+        self.standing.iter().map(|(number, offer)| (*number, offer.as_ref()))
     }
 
     /// Latest first.

@@ -73,11 +73,12 @@ impl Master {
             return;
         }
         let mut unknown = Vec::new();
-        for (id, framework) in &mut self.frameworks.by_id {
+        for framework in self.frameworks.iter_mut() {
             framework.early_kills.clear();
             let asked = std::mem::take(&mut framework.unanswered);
-            unknown.extend(asked.into_iter().map(|task_id| TaskKey::new(id.clone(), task_id)));
+            unknown.extend(asked.into_iter().map(|task_id| TaskKey::new(framework.id.clone(), task_id)));
         }
+        unknown.sort();
         for key in unknown {
             self.tell_unknown(&key);
         }

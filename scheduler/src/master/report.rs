@@ -2,7 +2,7 @@
 
 use super::Master;
 use super::offers::{OfferNumber, Standing};
-use super::view::{AgentState, AgentView, ClusterView, FrameworkView, OfferState, OfferView, TaskView};
+use super::view::{AgentState, AgentView, ClusterView, FrameworkView, OfferState, OfferView, RoleView, TaskView};
 use crate::model::Offer;
 use jobs::TaskState;
 
@@ -15,6 +15,7 @@ impl Master {
             frameworks: self.framework_views(now_ms),
             offers: self.offer_views(now_ms),
             tasks: self.task_views(),
+            roles: self.role_views(),
         }
     }
 
@@ -32,20 +33,34 @@ impl Master {
     }
 
     fn framework_views(&self, now_ms: u64) -> Vec<FrameworkView> {
-        let view = |(id, framework): (&jobs::FrameworkId, &super::frameworks::Framework)| {
+        let view = |framework: &super::frameworks::Framework| {
             let demands = framework.demands.clone().unwrap_or_default();
             FrameworkView {
-                framework_id: id.clone(),
+                framework_id: framework.id.clone(),
                 name: framework.name.clone(),
                 role: framework.role.clone(),
                 connected: framework.connection.is_some(),
                 suppressed: framework.suppressed,
-                dominant_share: framework.charged.dominant_share(&self.cluster_total).0,
-                waiting: demands.iter().map(|demand| self.explain(id, framework, demand, now_ms)).collect(),
+                dominant_share: self.frameworks.roles.share(&framework.charged, 1.0).0,
+                waiting: demands.iter().map(|demand| self.explain(framework, demand, now_ms)).collect(),
                 demands,
             }
         };
-        self.frameworks.by_id.iter().map(view).collect()
+        self.frameworks.iter().map(view).collect()
+    }
+
+    fn role_views(&self) -> Vec<RoleView> {
+        let roles = &self.frameworks.roles;
+        let view = |role: &super::roles::Role| RoleView {
+            role: role.name.clone(),
+            weight: role.terms.weight,
+            dominant_share: roles.share(&role.charged, 1.0).0,
+            held: role.charged.clone(),
+            guarantee: role.terms.guarantee.clone(),
+            limit: role.terms.limit.clone(),
+            n_frameworks: role.n_frameworks,
+        };
+        roles.iter().map(view).collect()
     }
 
     fn offer_views(&self, now_ms: u64) -> Vec<OfferView> {

@@ -16,46 +16,38 @@ pub fn how_many(room: &Resources, demand: &Demand, most: u32) -> u32 {
     for (name, need) in demand.shape.scalars().filter(|(_, need)| *need > 0) {
         n = n.min(room.milli(name) / need);
     }
-    let named = Resources::new().with_ports(demand.shape.ports().iter().copied());
-    if !named.is_empty() {
+    if !demand.shape.ports().is_empty() {
+        let named = Resources::new().with_ports(demand.shape.ports().iter().copied());
         n = n.min(if room.contains(&named) { 1 } else { 0 });
     }
     let any = i64::from(demand.n_ports);
     if any > 0 {
-        n = n.min((room.n_ports() as i64 - named.n_ports() as i64).max(0) / any);
+        n = n.min((room.n_ports() as i64 - demand.shape.n_ports() as i64).max(0) / any);
     }
     u32::try_from(n.max(0)).expect("not more than asked")
 }
 
-/// Takes `n` tasks out of the room, as far as counting goes: which ports they get is theirs to choose.
+/// Takes `n` tasks out of the room, as far as counting goes: which ports and GPUs they get is theirs to choose.
 fn take(room: &mut Resources, demand: &Demand, n: u32) {
-    let mut needed = Resources::new();
-    for (name, need) in demand.shape.scalars() {
-        needed.set_milli(name, need * i64::from(n));
+    for _ in 0..n {
+        let Some(placed) = room.place(&demand.shape, demand.n_ports as usize) else { return };
+        room.subtract(&placed);
     }
-    let named = Resources::new().with_ports(demand.shape.ports().iter().copied());
-    let mut rest = room.clone();
-    rest.subtract(&named);
-    let ports = rest.take_ports(demand.n_ports as usize * n as usize).expect("as many as fit");
-    needed = needed.with_ports(named.ports().iter().copied()).with_ports(ports.into_iter().map(|port| (port, port)));
-    room.subtract(&needed);
 }
 
-/// What is left of a framework's wish after the offers that it holds.
+/// What is left of a framework's demands after the offers that it holds.
 ///
 /// Of each demand an offer counts only for an even share, `count / n_agents` rounded up: a framework that wants two
 /// tasks and could have both on one agent is shown two agents, and chooses.
-#[derive(Clone, Debug)]
-pub struct Wish<'a> {
-    demands: &'a [Demand],
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// Of each demand, in their order.
     left: Vec<u32>,
-    n_agents: u32,
 }
 
-impl<'a> Wish<'a> {
-    pub fn new(demands: &'a [Demand], n_agents: usize) -> Self {
-        let n_agents = u32::try_from(n_agents.max(1)).unwrap_or(u32::MAX);
-        Self { demands, left: demands.iter().map(|demand| demand.count).collect(), n_agents }
+impl Wish {
+    pub fn new(demands: &[Demand]) -> Self {
+        Self { left: demands.iter().map(|demand| demand.count).collect() }
     }
 
     pub fn is_met(&self) -> bool {
@@ -63,21 +55,26 @@ impl<'a> Wish<'a> {
     }
 
     /// Whether an offer of this would bring it nearer.
-    pub fn wants(&self, room: &Resources) -> bool {
-        self.demands.iter().zip(&self.left).any(|(demand, left)| *left > 0 && fits(room, demand))
+    pub fn wants(&self, demands: &[Demand], room: &Resources) -> bool {
+        demands.iter().zip(&self.left).any(|(demand, left)| *left > 0 && fits(room, demand))
     }
 
     /// Counts an offer of this.
-    pub fn count(&mut self, room: &Resources) {
+    pub fn count(&mut self, demands: &[Demand], n_agents: usize, room: &Resources) {
         if self.is_met() {
             return;
         }
-        let mut room = room.clone();
-        for (demand, left) in self.demands.iter().zip(&mut self.left) {
-            let n = how_many(&room, demand, (*left).min(demand.count.div_ceil(self.n_agents)));
+        let n_agents = u32::try_from(n_agents.max(1)).unwrap_or(u32::MAX);
+        // Only what is left after one demand matters to the next.
+        let mut rest: Option<Resources> = None;
+        let last = self.left.len() - 1;
+        for (at, (demand, left)) in demands.iter().zip(&mut self.left).enumerate() {
+            let n = how_many(rest.as_ref().unwrap_or(room), demand, (*left).min(demand.count.div_ceil(n_agents)));
             if n > 0 {
-                take(&mut room, demand, n);
                 *left -= n;
+                if at < last {
+                    take(rest.get_or_insert_with(|| room.clone()), demand, n);
+                }
             }
         }
     }
@@ -109,23 +106,23 @@ mod tests {
     fn an_offer_counts_for_an_even_share() {
         let room = Resources::new().cpus(8.0);
         let demands = [demand(1.0, 0, 3)];
-        let mut wish = Wish::new(&demands, 2);
-        wish.count(&room);
-        assert!(!wish.is_met() && wish.wants(&room));
-        wish.count(&room);
-        assert!(wish.is_met() && !wish.wants(&room));
-        let mut alone = Wish::new(&demands, 1);
-        alone.count(&room);
+        let mut wish = Wish::new(&demands);
+        wish.count(&demands, 2, &room);
+        assert!(!wish.is_met() && wish.wants(&demands, &room));
+        wish.count(&demands, 2, &room);
+        assert!(wish.is_met() && !wish.wants(&demands, &room));
+        let mut alone = Wish::new(&demands);
+        alone.count(&demands, 1, &room);
         assert!(alone.is_met());
     }
 
     #[test]
     fn room_is_not_counted_twice() {
         let demands = [demand(2.0, 1, 1), demand(2.0, 1, 1)];
-        let mut wish = Wish::new(&demands, 1);
-        wish.count(&Resources::new().cpus(3.0).with_ports([(1, 9)]));
+        let mut wish = Wish::new(&demands);
+        wish.count(&demands, 1, &Resources::new().cpus(3.0).with_ports([(1, 9)]));
         assert!(!wish.is_met());
-        wish.count(&Resources::new().cpus(3.0).with_ports([(1, 1)]));
+        wish.count(&demands, 1, &Resources::new().cpus(3.0).with_ports([(1, 1)]));
         assert!(wish.is_met());
     }
 }

@@ -6,7 +6,7 @@
 use super::offers::OfferNumber;
 use super::view::OfferState;
 use super::{Alarm, Command, Master, Peer, Record};
-use crate::model::{ConnectionId, Demand, FrameworkCall, FrameworkEvent, is_good_id, is_sane};
+use crate::model::{ConnectionId, Demand, FrameworkCall, FrameworkEvent, is_good_id, is_good_role, is_sane};
 use jobs::{FrameworkId, Resources};
 
 /// Demands in one post: more than any job file has, few enough to look at for every offer.
@@ -47,10 +47,13 @@ impl Master {
             FrameworkCall::Decline { offer_ids, refuse_ms } => self.decline(&id, &offer_ids, refuse_ms),
             FrameworkCall::Revive => {
                 self.frameworks.known(&id).suppressed = false;
-                self.filters.clear_framework(&id);
-                self.dirty.frameworks.insert(id);
+                self.forget_refusals(&id);
+                self.wants_more(&id);
             }
-            FrameworkCall::Suppress => self.frameworks.known(&id).suppressed = true,
+            FrameworkCall::Suppress => {
+                self.frameworks.known(&id).suppressed = true;
+                self.frameworks.touch(&id);
+            }
             FrameworkCall::Acknowledge(acknowledgement) => self.acknowledge(&id, acknowledgement),
             FrameworkCall::Kill { task_id, grace_ms } => self.kill(&id, task_id, grace_ms),
             FrameworkCall::Reconcile { task_ids } => self.reconcile(&id, task_ids),
@@ -76,8 +79,9 @@ impl Master {
         role: String,
         failover_timeout_ms: u64,
     ) {
-        if !is_good_id(&role) {
-            let problem = format!("'{role}' cannot be a role: it must be short, printable and without blanks");
+        if !is_good_role(&role) {
+            let problem =
+                format!("'{role}' cannot be a role: its parts, between slashes, are short and without blanks");
             return self.refuse_framework(connection, &problem);
         }
         let id = match id {
@@ -99,7 +103,7 @@ impl Master {
             self.peers.remove(&older);
             self.frameworks.known(&id).connection = None;
             self.rescind_offers_to(&id);
-            self.filters.clear_framework(&id);
+            self.forget_refusals(&id);
         }
         let known = self.frameworks.get(&id);
         let is_news = known.is_none_or(|known| {
@@ -121,6 +125,7 @@ impl Master {
         framework.connection = Some(connection);
         framework.suppressed = false;
         framework.settling = true;
+        self.frameworks.touch(&id);
         self.peers.insert(connection, Peer::Framework(id.clone()));
         self.alarms.cancel(&Alarm::FrameworkAway(id.clone()));
         self.alarms.set(Alarm::FrameworkSettled(id.clone()), self.now_ms + SETTLE_MS);
@@ -150,19 +155,31 @@ impl Master {
 
     pub(super) fn framework_settled(&mut self, id: &FrameworkId) {
         self.frameworks.known(id).settling = false;
+        self.wants_more(id);
+    }
+
+    pub(super) fn wants_more(&mut self, id: &FrameworkId) {
+        self.frameworks.touch(id);
         self.dirty.frameworks.insert(id.clone());
     }
 
+    fn forget_refusals(&mut self, id: &FrameworkId) {
+        if let Some(framework) = self.frameworks.get(id) {
+            self.filters.clear_framework(framework.number);
+        }
+    }
+
     pub(super) fn framework_closed(&mut self, id: &FrameworkId, connection: ConnectionId) {
-        let Some(framework) = self.frameworks.by_id.get_mut(id) else { return };
+        let Some(framework) = self.frameworks.get_mut(id) else { return };
         if framework.connection != Some(connection) {
             return;
         }
         framework.connection = None;
         let timeout_ms = framework.failover_timeout_ms;
+        self.frameworks.touch(id);
         self.alarms.cancel(&Alarm::FrameworkSettled(id.clone()));
         self.rescind_offers_to(id);
-        self.filters.clear_framework(id);
+        self.forget_refusals(id);
         if timeout_ms == 0 {
             self.end_framework(id, "it went away, and its failover timeout is 0");
         } else {
@@ -177,7 +194,7 @@ impl Master {
 
     fn end_framework(&mut self, id: &FrameworkId, why: &str) {
         self.rescind_offers_to(id);
-        self.filters.clear_framework(id);
+        self.forget_refusals(id);
         self.alarms.cancel(&Alarm::FrameworkSettled(id.clone()));
         self.alarms.cancel(&Alarm::FrameworkAway(id.clone()));
         self.out.push(Command::Persist(Record::FrameworkEnded { framework_id: id.clone() }));
@@ -218,13 +235,17 @@ impl Master {
                 before.iter().find(same).is_none_or(|old| old.count < demand.count)
             }),
         };
+        // It is counted as one that posts demand, or not, by its turn; it has none until that is found anew.
+        self.frameworks.set_turn(id, None);
+        let framework = self.frameworks.known(id);
         framework.demands = Some(demands);
         framework.settling = false;
+        self.frameworks.touch_wish(id);
         self.alarms.cancel(&Alarm::FrameworkSettled(id.clone()));
         if wants_more {
-            self.filters.clear_framework(id);
+            self.forget_refusals(id);
         }
-        self.dirty.frameworks.insert(id.clone());
+        self.wants_more(id);
     }
 
     /// Says it if the framework is connected, and whether it is.
@@ -241,7 +262,7 @@ impl Master {
     }
 
     pub(super) fn send_heartbeats(&mut self) {
-        let connected: Vec<ConnectionId> = self.frameworks.by_id.values().filter_map(|f| f.connection).collect();
+        let connected: Vec<ConnectionId> = self.frameworks.iter().filter_map(|f| f.connection).collect();
         for connection in connected {
             self.tell_on(connection, FrameworkEvent::Heartbeat);
         }
@@ -250,6 +271,7 @@ impl Master {
 
     /// Takes launched tasks off what the framework wants: one of each demand that has exactly their shape.
     pub(super) fn count_as_met(&mut self, id: &FrameworkId, launched: &[Resources]) {
+        self.frameworks.touch_wish(id);
         let Some(demands) = &mut self.frameworks.known(id).demands else { return };
         for resources in launched {
             let met = demands.iter_mut().find(|demand| demand.count > 0 && is_shaped(resources, demand));

@@ -206,7 +206,7 @@ impl Master {
         let task = self.tasks.known(key);
         if let Some(charged) = task.charged.take() {
             let agent_id = task.agent_id.clone();
-            self.agents.known(&agent_id).ledger.release(&charged);
+            self.agents.books(&agent_id, |ledger| ledger.release(&charged));
             self.frameworks.discharge(&key.framework_id, &charged);
             self.dirty.agents.insert(agent_id);
         }

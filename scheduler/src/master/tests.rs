@@ -1,5 +1,7 @@
 //! What the master promises to a few agents and frameworks, step by step.
 
+mod roles;
+
 use super::*;
 use crate::model::*;
 use jobs::{Reason, Resources, TaskState};
@@ -11,6 +13,7 @@ struct Desk {
     to_agents: Vec<(u64, AgentOrder)>,
     to_frameworks: Vec<(u64, FrameworkEvent)>,
     closed: Vec<u64>,
+    answers: Vec<Result<Vec<String>, String>>,
     registry: BTreeMap<String, Record>,
 }
 
@@ -50,8 +53,8 @@ impl Desk {
         let records: Vec<Record> = records.into_iter().collect();
         let registry = records.iter().map(|record| (record.key(), record.clone())).collect();
         let master = Master::new(Config::default(), epoch, now_ms, records);
-        let (to_agents, to_frameworks, closed) = (Vec::new(), Vec::new(), Vec::new());
-        Self { master, now_ms, to_agents, to_frameworks, closed, registry }
+        let (to_agents, to_frameworks, closed, answers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { master, now_ms, to_agents, to_frameworks, closed, answers, registry }
     }
 
     fn apply(&mut self, event: Event) {
@@ -60,6 +63,7 @@ impl Desk {
                 Command::Persist(record) => drop(self.registry.insert(record.key(), record)),
                 Command::ToAgent { connection, order } => self.to_agents.push((connection.0, order)),
                 Command::ToFramework { connection, event } => self.to_frameworks.push((connection.0, event)),
+                Command::Answer { answer, .. } => self.answers.push(answer),
                 Command::Close { connection } => self.closed.push(connection.0),
             }
         }

@@ -1,7 +1,8 @@
 //! What the master knows now, for people and tools.
 
 use crate::model::{AgentInfo, Demand, Offer};
-use jobs::{AgentId, FrameworkId, OfferId, Resources, TaskId, TaskState};
+use jobs::{AgentId, FrameworkId, OfferId, Resources, Scalars, TaskId, TaskState};
+use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClusterView {
@@ -11,6 +12,22 @@ pub struct ClusterView {
     /// Outstanding offers, oldest first, then the latest ended ones, newest first.
     pub offers: Vec<OfferView>,
     pub tasks: Vec<TaskView>,
+    /// Roles that have frameworks, a weight or a quota, and those above them.
+    pub roles: Vec<RoleView>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoleView {
+    pub role: String,
+    pub weight: f64,
+    /// Of the role and all below it: 0 to 1, not divided by the weight.
+    pub dominant_share: f64,
+    /// By the role and all below it, offered or used.
+    pub held: Scalars,
+    pub guarantee: Scalars,
+    pub limit: BTreeMap<String, i64>,
+    /// Without those of roles below it.
+    pub n_frameworks: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -29,6 +29,9 @@ pub enum Character {
 pub const CHARACTERS: [Character; 5] =
     [Character::Greedy, Character::Slow, Character::NeverDeclining, Character::Gang, Character::Crashing];
 
+/// Two levels, and one role that has frameworks and a role below it.
+pub const ROLES: [&str; 4] = ["ml", "ml/train", "web/front", "web/back"];
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Slot {
     Wanting,
@@ -78,7 +81,7 @@ impl Client {
         Self {
             index,
             character,
-            role: format!("role-{}", rng.random_range(0..2)),
+            role: ROLES[rng.random_range(0..ROLES.len())].to_string(),
             shape,
             is_batch: character != Character::Gang && rng.random_bool(0.3),
             is_impatient: rng.random_bool(0.5),

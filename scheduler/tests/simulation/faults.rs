@@ -1,16 +1,17 @@
 //! What goes wrong, at random, until the cluster is left in peace.
 
+use crate::client::ROLES;
 use crate::hits::Fault;
 use crate::network::{Peer, Side};
 use crate::world::{Happening, World};
 use rand::Rng;
 use rand::seq::IndexedRandom;
-use scheduler::model::{ConnectionId, FrameworkCall};
+use scheduler::model::{ConnectionId, FrameworkCall, OperatorCall, Quota};
 
 impl World {
     /// Something goes wrong now.
     pub fn strike(&mut self) {
-        match self.rng.random_range(0..100) {
+        match self.rng.random_range(0..115) {
             0..25 => {
                 let working = self.network.working(None);
                 if let Some(connection) = working.choose(&mut self.rng) {
@@ -51,6 +52,7 @@ impl World {
                 self.kill_client(client, down_ms);
             }
             93..94 => self.tear_down(),
+            100.. => self.operate(),
             _ => {
                 let client = self.rng.random_range(0..self.clients.len());
                 if let Some(connection) = self.clients[client].connection {
@@ -62,6 +64,37 @@ impl World {
                     self.after(0, Happening::ClientConnect { client, life: self.clients[client].life });
                 }
             }
+        }
+    }
+
+    /// An operator changes what a role is promised.
+    fn operate(&mut self) {
+        let known = [&ROLES[..], &["web"][..]].concat();
+        let role = known[self.rng.random_range(0..known.len())].to_string();
+        let call = match self.rng.random_range(0..10) {
+            0..3 => OperatorCall::SetWeight { role, weight_milli: self.rng.random_range(200..5_000) },
+            3..5 => OperatorCall::RemoveQuota { role },
+            _ => {
+                let mut quota = Quota::default();
+                if self.rng.random_bool(0.6) {
+                    quota.guarantee.set("cpus", self.rng.random_range(0..8) * 500);
+                }
+                if self.rng.random_bool(0.6) {
+                    quota.limit.insert("cpus".into(), self.rng.random_range(0..8) * 500);
+                }
+                if self.rng.random_bool(0.3) {
+                    quota.limit.insert("mem".into(), self.rng.random_range(0..20) * 64_000);
+                }
+                OperatorCall::SetQuota { role, quota, force: self.rng.random_bool(0.3) }
+            }
+        };
+        self.operator_says(call);
+    }
+
+    /// Peace knows no limits: all that is wanted is to run.
+    pub fn remove_quotas(&mut self) {
+        for role in [&ROLES[..], &["web"][..]].concat() {
+            self.operator_says(OperatorCall::RemoveQuota { role: role.to_string() });
         }
     }
 

@@ -29,9 +29,22 @@ pub enum Fault {
     AcceptOfTooMuch,
     KillAsked,
     OrderRepeated,
+    QuotaSet,
+    QuotaRefused,
+    QuotaRemoved,
+    WeightSet,
 }
 
-const FAULTS: [Fault; 20] = [
+/// What a demand was seen to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wait {
+    ForLimit,
+    ForGuarantees,
+}
+
+const WAITS: [Wait; 2] = [Wait::ForLimit, Wait::ForGuarantees];
+
+const FAULTS: [Fault; 24] = [
     Fault::ConnectionCut,
     Fault::CutNoticedLate,
     Fault::MasterKilled,
@@ -52,6 +65,10 @@ const FAULTS: [Fault; 20] = [
     Fault::AcceptOfTooMuch,
     Fault::KillAsked,
     Fault::OrderRepeated,
+    Fault::QuotaSet,
+    Fault::QuotaRefused,
+    Fault::QuotaRemoved,
+    Fault::WeightSet,
 ];
 
 const OFFER_STATES: [OfferState; 5] =
@@ -71,7 +88,8 @@ impl Default for Hits {
         let states = TaskState::ALL.into_iter().filter(|state| !NEVER_TOLD.contains(state)).map(of_state);
         let reasons = Reason::ALL.into_iter().filter(|reason| !NEVER_GIVEN.contains(reason)).map(of_reason);
         let offers = OFFER_STATES.into_iter().map(of_offer);
-        let names = FAULTS.into_iter().map(of_fault).chain(states).chain(reasons).chain(offers);
+        let waits = WAITS.into_iter().map(of_wait);
+        let names = FAULTS.into_iter().map(of_fault).chain(states).chain(reasons).chain(offers).chain(waits);
         Self(names.map(|name| (name, 0)).collect())
     }
 }
@@ -92,7 +110,15 @@ fn of_offer(state: OfferState) -> String {
     format!("offer {}", state.as_str())
 }
 
+fn of_wait(wait: Wait) -> String {
+    format!("wait {wait:?}")
+}
+
 impl Hits {
+    pub fn waits(&mut self, wait: Wait) {
+        self.count(of_wait(wait), 1);
+    }
+
     pub fn fault(&mut self, fault: Fault) {
         self.count(of_fault(fault), 1);
     }

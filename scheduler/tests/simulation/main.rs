@@ -8,6 +8,7 @@ mod client;
 mod faults;
 mod hits;
 mod host;
+mod hungry;
 mod invariants;
 mod machines;
 mod network;

@@ -6,14 +6,16 @@
 use crate::client::{CHARACTERS, Client};
 use crate::hits::{Fault, Hits};
 use crate::host::Host;
-use crate::invariants::{all_or_none, books, placed, started_once::StartedOnce, updates::Updates};
+use crate::invariants::{
+    all_or_none, books, no_starvation, nothing_forgotten, placed, quota, started_once::StartedOnce, updates::Updates,
+};
 use crate::network::{Message, Network, Peer, Side};
 use jobs::Resources;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use scheduler::agent::{self, Exit};
 use scheduler::master::{self, ClusterView, Config, Master};
-use scheduler::model::{AgentInfo, AgentOrder, ConnectionId, TaskKey};
+use scheduler::model::{AgentInfo, AgentOrder, ConnectionId, FrameworkEvent, OperatorCall, RequestId, TaskKey};
 use std::collections::BTreeMap;
 
 /// In peace a cluster must be as wanted within this.
@@ -179,6 +181,11 @@ impl World {
                 continue;
             }
             look_ms = self.now_ms + 500;
+            let has_quota = |role: &master::RoleView| !role.limit.is_empty() || !role.guarantee.is_empty();
+            let view = self.master.as_ref().map(|master| master.view(self.now_ms));
+            if view.is_some_and(|view| view.roles.iter().any(has_quota)) {
+                self.remove_quotas();
+            }
             let mut missing = placed::missing(&self.clients, &self.hosts);
             if missing.is_empty() && self.hosts.iter().all(Host::is_quiet) {
                 break;
@@ -367,14 +374,28 @@ impl World {
         self.n_events += 1;
         let call = match &event {
             master::Event::FromFramework { call, .. } => Some(call.clone()),
-            master::Event::FromAgent { .. } | master::Event::Closed { .. } | master::Event::Tick => None,
+            master::Event::FromAgent { .. }
+            | master::Event::FromOperator { .. }
+            | master::Event::Closed { .. }
+            | master::Event::Tick => None,
         };
         let commands = master.apply(self.now_ms, event);
         if let Some(call) = call {
             all_or_none::check(&call, &commands);
         }
-        if self.n_events.is_multiple_of(8) {
-            books::check(&master.view(self.now_ms));
+        let has_offers = commands
+            .iter()
+            .any(|command| matches!(command, master::Command::ToFramework { event: FrameworkEvent::Offer(_), .. }));
+        let view = (self.n_events.is_multiple_of(8) || has_offers).then(|| master.view(self.now_ms));
+        if let Some(view) = &view {
+            quota::check(&commands, view);
+            no_starvation::check(view, &mut self.hits);
+        }
+        if self.n_events.is_multiple_of(32) {
+            nothing_forgotten::check(master, &commands);
+        }
+        if let Some(view) = view.filter(|_| self.n_events.is_multiple_of(8)) {
+            books::check(&view);
         }
         let fuse = self.master_fuse.take();
         if fuse.is_some() && commands.is_empty() {
@@ -402,10 +423,28 @@ impl World {
                 master::Command::ToFramework { connection, event } => {
                     self.send(connection, Side::Peer, Message::Event(event));
                 }
+                master::Command::Answer { answer, .. } => {
+                    if answer.is_err() {
+                        self.hits.fault(Fault::QuotaRefused);
+                    }
+                }
                 master::Command::Close { connection } => self.close(connection, Side::Master),
             }
         }
         self.schedule_master_tick();
+    }
+
+    /// The master hears it at once, if there is one; an operator waits for the answer.
+    pub fn operator_says(&mut self, call: OperatorCall) {
+        if self.master.is_none() {
+            return;
+        }
+        self.hits.fault(match &call {
+            OperatorCall::SetQuota { .. } => Fault::QuotaSet,
+            OperatorCall::RemoveQuota { .. } => Fault::QuotaRemoved,
+            OperatorCall::SetWeight { .. } => Fault::WeightSet,
+        });
+        self.master_event(master::Event::FromOperator { request: RequestId(0), call });
     }
 
     fn schedule_master_tick(&mut self) {

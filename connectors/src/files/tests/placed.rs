@@ -73,7 +73,8 @@ fn every_epoch_appears_once_in_its_directories_wherever_the_crash_falls() {
                 sink.commit(3).unwrap();
             }
             drop(sink);
-            (context.generation, context.claimed_us, context.slot, context.n_slots) = (2, 2, 1, 2);
+            (context.generation, context.claimed_us, context.begun_us) = (2, 2, 2);
+            (context.slot, context.n_slots) = (1, 2);
             let mut sink = CONNECTOR.open_sink(&table, &context).unwrap();
             sink.restore(epoch, vec![state.clone()]).unwrap();
             // A task that dies now leads to the same once more.
@@ -107,8 +108,8 @@ fn uploads_that_no_checkpoint_knows_are_given_up_and_those_of_others_left() {
     Bucket::in_memory("orphans");
     let table = table(&columns(), &[("path", "s3://orphans/out"), ("format", "parquet")]);
     let mut context = context(dir.path());
-    for (job, claimed_us) in [("group/job", 10), ("group/other", 10), ("group/job", 20)] {
-        (context.job, context.claimed_us) = (job.to_owned(), claimed_us);
+    for (job, begun_us) in [("group/job", 10), ("group/other", 10), ("group/job", 20)] {
+        (context.job, context.begun_us) = (job.to_owned(), begun_us);
         let mut sink = CONNECTOR.open_sink(&table, &context).unwrap();
         sink.write(&rows(0..10)).unwrap();
     }

@@ -229,21 +229,20 @@ async fn abort(bucket: &Bucket, marker: &Key) -> object_store::Result<()> {
 #[derive(Clone, Copy, Debug)]
 pub struct HiddenName {
     pub slot: u32,
-    pub claimed_us: i64,
+    pub begun_us: i64,
     pub number: u64,
 }
 
 impl HiddenName {
     pub fn text(&self, job: &str) -> String {
-        format!(".part-{job}-{}-{}-{}", self.slot, self.claimed_us, self.number)
+        format!(".part-{job}-{}-{}-{}", self.slot, self.begun_us, self.number)
     }
 
     fn parse(name: &str, job: &str) -> Option<Self> {
         let mut numbers = name.strip_prefix(".part-")?.strip_prefix(job)?.strip_prefix('-')?.split('-');
-        let (slot, claimed_us, number) = (numbers.next()?, numbers.next()?, numbers.next()?);
+        let (slot, begun_us, number) = (numbers.next()?, numbers.next()?, numbers.next()?);
         let whole = numbers.next().is_none();
-        let parsed =
-            Self { slot: slot.parse().ok()?, claimed_us: claimed_us.parse().ok()?, number: number.parse().ok()? };
+        let parsed = Self { slot: slot.parse().ok()?, begun_us: begun_us.parse().ok()?, number: number.parse().ok()? };
         whole.then_some(parsed)
     }
 }

@@ -30,7 +30,13 @@ impl Random {
 /// What a real task does with orders, with numbers for rows.
 #[derive(Default)]
 struct Task {
+    life: u32,
+    /// Its process was killed, and no other has taken its place.
+    dead: bool,
     rows_done: u64,
+    /// What its sink prepared and did not commit, by epoch: rows from .. to.
+    prepared: BTreeMap<u64, (u64, u64)>,
+    prepared_to: u64,
     barrier: u64,
     /// The epoch of the latest barrier, and whether it was a last one.
     snapshot: Option<(u64, bool)>,
@@ -64,12 +70,16 @@ struct World {
     tasks: Vec<Task>,
     coordinator: Coordinator,
     manifests: Vec<Manifest>,
+    /// By task: how many of its rows are visible outside.
+    visible: Vec<u64>,
     folder: Folder,
     /// Answers of the store that are on their way.
     answers: Vec<Event>,
     harm: bool,
     stop_requested: bool,
     over: Option<Command>,
+    /// Tasks that began again while the others went on.
+    n_alone: u64,
 }
 
 fn config(n_tasks: u32, generation: u64) -> Config {
@@ -101,11 +111,13 @@ impl World {
             tasks,
             coordinator,
             manifests,
+            visible: vec![0; n_tasks as usize],
             folder: Folder::default(),
             answers,
             harm: true,
             stop_requested: false,
             over: None,
+            n_alone: 0,
         };
         world.start_generation();
         world
@@ -114,29 +126,46 @@ impl World {
     fn start_generation(&mut self) {
         self.generation += 1;
         self.over = None;
-        let latest = self.manifests.last().cloned();
-        self.coordinator = Coordinator::new(config(self.n_tasks, self.generation), latest.as_ref());
+        self.coordinator = Coordinator::new(config(self.n_tasks, self.generation), self.manifests.last());
         self.answers.clear();
         for task in std::mem::take(&mut self.tasks) {
             self.folder.orphan(task.state);
         }
         // With another number of slices chains begin anew.
         let goes_on = !self.random.one_in(3);
-        self.tasks = (0..self.n_tasks)
-            .map(|index| {
-                let mut task = Task { state: State::new(index, self.generation), ..Task::default() };
-                if let Some(manifest) = &latest {
-                    let snapshot = manifest.tasks.iter().find(|task| task.index == index).expect("a share per task");
-                    task.rows_done = snapshot.positions["source"]["split"];
-                    (task.barrier, task.committed) = (manifest.epoch, manifest.epoch);
-                    let chain = &snapshot.state["operator"][0];
-                    task.state.restore(&self.folder, chain, goes_on);
-                    assert_eq!(task.state.rows(), &state_at(task.rows_done), "restored from epoch {}", manifest.epoch);
-                }
-                task.events.push(Event::TaskReady { index });
-                task
-            })
-            .collect();
+        self.tasks = (0..self.n_tasks).map(|index| self.begin(index, 0, goes_on)).collect();
+    }
+
+    /// A life of a task, from the newest manifest.
+    fn begin(&mut self, index: u32, life: u32, goes_on: bool) -> Task {
+        let owner = format!("{}.{life}", self.generation);
+        let mut task = Task { life, state: State::new(index, owner), ..Task::default() };
+        let visible = &mut self.visible[index as usize];
+        if let Some(manifest) = self.manifests.last() {
+            let snapshot = manifest.tasks.iter().find(|task| task.index == index).expect("a share per task");
+            task.rows_done = snapshot.positions["source"]["split"];
+            task.prepared_to = task.rows_done;
+            (task.barrier, task.committed) = (manifest.epoch, manifest.epoch);
+            let chain = &snapshot.state["operator"][0];
+            task.state.restore(&self.folder, chain, goes_on);
+            assert_eq!(task.state.rows(), &state_at(task.rows_done), "restored from epoch {}", manifest.epoch);
+        }
+        assert!(*visible <= task.rows_done, "{visible} rows are visible, and no manifest says so");
+        // What was prepared for it is finished.
+        *visible = task.rows_done;
+        task.events.push(Event::TaskReady { index });
+        task
+    }
+
+    /// The process of one task dies, and the others go on if they can.
+    fn lose(&mut self, index: u32) {
+        let task = &mut self.tasks[index as usize];
+        task.dead = true;
+        self.folder.orphan(std::mem::take(&mut task.state));
+        task.orders.clear();
+        // What it said before and was not heard is not heard any more.
+        task.events.clear();
+        self.tell(Event::TaskLost { index });
     }
 
     fn tell(&mut self, event: Event) {
@@ -159,6 +188,16 @@ impl World {
                     let waits = self.tasks.iter().find(|task| task.committed < epoch);
                     assert!(waits.is_none(), "epoch {epoch} is complete and a task has not committed it");
                 }
+                Command::Restart { index, epoch } => {
+                    let newest = self.manifests.last().map(|manifest| manifest.epoch);
+                    assert_eq!(Some(epoch), newest, "task {index} begins again from the newest manifest");
+                    let before = &self.tasks[index as usize];
+                    assert!(before.dead, "task {index} lives");
+                    self.n_alone += 1;
+                    let life = before.life + 1;
+                    self.tasks[index as usize] = self.begin(index, life, true);
+                }
+                Command::RestartAll => self.start_generation(),
                 Command::Finished | Command::StopGranted => self.over = Some(command),
                 Command::GiveUp { error } => panic!("gave up: {error}"),
             }
@@ -194,7 +233,7 @@ impl World {
 
     fn step_task(&mut self, index: u32) {
         let task = &mut self.tasks[index as usize];
-        if task.ended {
+        if task.ended || task.dead {
             return;
         }
         // After a last barrier the sources are not read any more.
@@ -214,6 +253,8 @@ impl World {
                 if epoch > task.barrier {
                     task.barrier = epoch;
                     task.snapshot = Some((epoch, last));
+                    task.prepared.insert(epoch, (task.prepared_to, task.rows_done));
+                    task.prepared_to = task.rows_done;
                     task.state.take(epoch);
                     // One of a lower epoch is abandoned, and what it took goes with this one.
                     task.incomplete = Some(Part { epoch, rows_done: task.rows_done, last });
@@ -226,6 +267,12 @@ impl World {
             }
             Order::Commit { epoch } => {
                 task.committed = task.committed.max(epoch);
+                let later = task.prepared.split_off(&(epoch + 1));
+                for (from, to) in std::mem::replace(&mut task.prepared, later).into_values() {
+                    let visible = &mut self.visible[index as usize];
+                    assert_eq!(*visible, from, "no row is left out or shown twice");
+                    *visible = to;
+                }
                 task.events.push(Event::Committed { index, epoch });
                 if task.snapshot.is_some_and(|(known, last)| last && epoch >= known) {
                     task.ended = true;
@@ -239,6 +286,9 @@ impl World {
     /// Goes on with what a task has on its way to the store.
     fn store_part(&mut self, index: u32) {
         let task = &mut self.tasks[index as usize];
+        if task.dead {
+            return;
+        }
         if task.incomplete.is_some() && !(self.harm && self.random.one_in(3)) {
             task.state.hand_over();
             task.parts.extend(task.incomplete.take());
@@ -273,7 +323,7 @@ impl World {
         let index = self.random.below(u64::from(self.n_tasks)) as u32;
         match self.random.below(40) {
             // The connection of a task breaks: what was on its way is lost, both ways.
-            0 | 1 => {
+            0 | 1 if !self.tasks[index as usize].dead => {
                 let task = &mut self.tasks[index as usize];
                 task.orders.clear();
                 task.events.clear();
@@ -281,7 +331,8 @@ impl World {
                 let again = if task.ended { Event::TaskEnded { index } } else { Event::TaskReconnected { index } };
                 task.events.push(again);
             }
-            // Whoever drives the coordinator dies and comes back.
+            // Whoever drives the coordinator dies and comes back. It no longer knows where a dead task was to begin.
+            2 if self.tasks.iter().any(|task| task.dead) => self.start_generation(),
             2 => {
                 let config = config(self.n_tasks, self.generation);
                 self.coordinator = Coordinator::new(config, self.manifests.last());
@@ -300,6 +351,8 @@ impl World {
             }
             // A task dies, and with it this generation.
             3 if !self.tasks[index as usize].ended => self.start_generation(),
+            // Or it alone.
+            6 | 7 if !self.tasks[index as usize].ended && !self.tasks[index as usize].dead => self.lose(index),
             4 => self.tell(Event::CheckpointRequested),
             5 => self.folder.savepoints.extend(self.manifests.last().cloned()),
             _ => {}
@@ -334,7 +387,8 @@ impl World {
     }
 }
 
-fn simulate(seed: u64) {
+/// Gives how many tasks began again while the others went on.
+fn simulate(seed: u64) -> u64 {
     let mut world = World::new(seed);
     let stops = world.random.one_in(3);
     let harm_until = 200 + world.random.below(800);
@@ -355,8 +409,9 @@ fn simulate(seed: u64) {
     }
     assert!(world.over.is_some(), "seed {seed}: never came to an end: {:?}", world.coordinator.view(world.now_ms));
     let last = world.manifests.last().expect("a last manifest");
-    for task in &world.tasks {
+    for (task, visible) in world.tasks.iter().zip(&world.visible) {
         assert!(task.committed >= last.epoch, "seed {seed}: epoch {} is durable and not committed", last.epoch);
+        assert_eq!(*visible, task.prepared_to, "seed {seed}: what was prepared is visible");
     }
     if !stops {
         assert!(last.finished, "seed {seed}: the last manifest says that all is done");
@@ -364,13 +419,79 @@ fn simulate(seed: u64) {
     world.folder.begin_collecting();
     world.folder.collect(&world.manifests);
     assert!(world.manifests.windows(2).all(|pair| pair[0].epoch < pair[1].epoch), "seed {seed}");
+    world.n_alone
 }
 
 #[test]
 fn ends_well_after_any_harm() {
-    for seed in 0..600 {
-        simulate(seed);
+    let n_alone: u64 = (0..600).map(simulate).sum();
+    assert!(n_alone > 600, "hardly any task began again alone: {n_alone}");
+}
+
+#[test]
+fn a_lost_task_begins_again_where_that_is_certain() {
+    let begun = |n_epochs: u64| {
+        let mut coordinator = Coordinator::new(config(2, 1), None);
+        for index in 0..2 {
+            coordinator.apply(0, Event::TaskReady { index });
+        }
+        for epoch in 1..=n_epochs {
+            prepare(&mut coordinator, epoch);
+            coordinator.apply(0, Event::ManifestWritten { epoch });
+            for index in 0..2 {
+                coordinator.apply(0, Event::Committed { index, epoch });
+            }
+        }
+        coordinator
+    };
+    fn prepare(coordinator: &mut Coordinator, epoch: u64) {
+        coordinator.apply(0, Event::CheckpointRequested);
+        for index in 0..2 {
+            let snapshot = TaskSnapshot { index, ..TaskSnapshot::default() };
+            coordinator.apply(0, Event::Snapshotted { index, epoch, snapshot, last: false });
+        }
     }
+    let lost = Event::TaskLost { index: 1 };
+    let again = |epoch| vec![Command::Restart { index: 1, epoch }];
+
+    // Its splits are in no manifest yet.
+    assert_eq!(begun(0).apply(0, lost.clone()), [Command::RestartAll]);
+    let mut coordinator = begun(2);
+    assert_eq!(coordinator.apply(0, lost.clone()), again(2));
+    assert!(coordinator.apply(9_000, Event::Tick).is_empty(), "no epoch is begun without it");
+    let barrier = Command::Send { to: None, order: Order::Barrier { epoch: 3, last: false } };
+    assert_eq!(coordinator.apply(9_000, Event::TaskReady { index: 1 }), [barrier]);
+    // An epoch of which a part is in is given up, and its number is not used again.
+    let snapshot = TaskSnapshot::default();
+    coordinator.apply(9_000, Event::Snapshotted { index: 0, epoch: 3, snapshot, last: false });
+    assert_eq!(coordinator.apply(9_000, lost.clone()), again(2));
+    let barrier = Command::Send { to: None, order: Order::Barrier { epoch: 4, last: false } };
+    assert_eq!(coordinator.apply(9_000, Event::TaskReady { index: 1 }), [barrier]);
+
+    // While the manifest is written nothing is certain.
+    for written in [true, false] {
+        let mut coordinator = begun(1);
+        prepare(&mut coordinator, 2);
+        assert!(coordinator.apply(0, lost.clone()).is_empty());
+        if written {
+            let commands = coordinator.apply(0, Event::ManifestWritten { epoch: 2 });
+            let commit = Order::Commit { epoch: 2 };
+            assert_eq!(commands[1..], again(2));
+            // Its new life has finished what the old one had prepared, and says so.
+            let reminded = coordinator.apply(0, Event::TaskReconnected { index: 1 });
+            assert_eq!(reminded, [Command::Send { to: Some(1), order: commit }]);
+        } else {
+            let error = "disk full".to_string();
+            let failed = Event::ManifestFailed { epoch: 2, error, retry: true };
+            let all: Vec<Command> = (0..5).flat_map(|_| coordinator.apply(0, failed.clone())).collect();
+            assert_eq!(all, [Command::RestartAll]);
+            assert_eq!(coordinator.apply(0, lost.clone()), [Command::RestartAll], "it may be there all the same");
+        }
+    }
+    // The others end with the last epoch.
+    let mut coordinator = begun(1);
+    coordinator.apply(0, Event::StopRequested);
+    assert_eq!(coordinator.apply(0, lost), [Command::RestartAll]);
 }
 
 #[test]

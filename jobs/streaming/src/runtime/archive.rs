@@ -93,6 +93,7 @@ impl Writer {
         let mut snapshot = TaskSnapshot {
             index: self.shared.config.index,
             positions: part.positions,
+            splits: part.splits,
             watermarks: part.watermarks,
             ..TaskSnapshot::default()
         };
@@ -118,7 +119,7 @@ impl Writer {
             }
             snapshot.state.insert(operator, vec![account.chain().clone()]);
         }
-        let folder = format!("epochs/{:010}/{}", part.epoch, self.shared.config.generation);
+        let folder = format!("epochs/{:010}/{}", part.epoch, self.shared.folder());
         for (operator, bytes) in part.prepared {
             let name = format!("{folder}/{operator}-{}.sink", part.slot);
             let n_bytes = bytes.len() as u64;
@@ -153,8 +154,7 @@ impl Writer {
                 return Err(format!("state of operator {operator} cannot be encoded: {error}"));
             }
         };
-        let generation = self.shared.config.generation;
-        let name = format!("epochs/{epoch:010}/{generation}/{operator}-{}.state", self.slot);
+        let name = format!("epochs/{epoch:010}/{}/{operator}-{}.state", self.shared.folder(), self.slot);
         let account = self.account(operator);
         account.owe(Owed { name, bytes, is_base, watermark_us });
         let wants_base = account.wants_base();

@@ -25,7 +25,7 @@ use crate::runtime::watermark::Progress;
 use crate::runtime::{Error, retry};
 use arrow::array::{Int8Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
-use connectors::{Connector, Lookup, Sink};
+use connectors::{Connector, Lookup, Sink, failpoint};
 use crossbeam_channel::{SendTimeoutError, Sender};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::physical_expr::PhysicalExpr;
@@ -471,6 +471,8 @@ impl Flow {
         match &mut self.operators[node] {
             Running::Source(source) => {
                 let (mut positions, mut watermarks) = (BTreeMap::new(), BTreeMap::new());
+                let splits = source.splits.iter().map(|split| (split.name.clone(), self.slot)).collect();
+                part.splits.insert(id.clone(), splits);
                 for (split, next) in source.positions() {
                     positions.insert(split.name.clone(), next);
                     // The end of a split is found again by reading; no real time is kept for it.
@@ -509,6 +511,7 @@ impl Flow {
             Running::Sink { table, sink, .. } => {
                 let bytes = retry::until_done(&self.shared, table, "prepare", || sink.prepare(part.epoch))?;
                 if !bytes.is_empty() {
+                    failpoint::reached(failpoint::PREPARED);
                     part.prepared.insert(id, bytes);
                 }
             }
@@ -530,6 +533,7 @@ impl Flow {
         for operator in &mut self.operators {
             match operator {
                 Running::Sink { table, sink, .. } => {
+                    failpoint::reached(failpoint::BEFORE_COMMIT);
                     retry::until_done(&self.shared, table, "commit to", || sink.commit(epoch))?;
                 }
                 Running::Source(source) => source.committed(),
@@ -563,6 +567,7 @@ impl Flow {
                 rows_out: spent.rows_out,
                 state_bytes: 0,
                 spilled_bytes: 0,
+                splits: Vec::new(),
             };
             match operator {
                 Running::Stateful(operator) => {
@@ -638,7 +643,8 @@ fn open_sink(shared: &Shared, node: usize, slot: u32, table: &connectors::TableD
     if shared.restored.from_manifest {
         let epoch = shared.restored.epoch;
         let files = shared.restored.prepared.get(id).into_iter().flatten().enumerate();
-        let own = files.filter(|(at, _)| (*at as u64) % u64::from(shared.n_slots()) == u64::from(slot));
+        let (slot, n_slots) = shared.dealt_to(slot);
+        let own = files.filter(|(at, _)| (*at as u64) % u64::from(n_slots) == u64::from(slot));
         let read = |(_, name): (usize, &String)| {
             let bytes = shared.config.checkpoints.get_blocking(&shared.io, name);
             bytes.map(|bytes| bytes.to_vec()).map_err(|source| Error::Restore {

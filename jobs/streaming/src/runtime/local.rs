@@ -191,6 +191,8 @@ pub fn run(dataflow: Dataflow, config: LocalConfig) -> Result<LocalRun, Error> {
             job: config.job.clone(),
             generation,
             claimed_us,
+            life: 0,
+            begun_us: claimed_us,
             index: index as u32,
             slices: config.slices,
             peers: peers.clone(),
@@ -384,6 +386,9 @@ impl Driver {
                             let text = format!("old checkpoints cannot be removed: {error}");
                             let _ = self.notices.try_send((Level::Warning, text));
                         }
+                    }
+                    Command::Restart { .. } | Command::RestartAll => {
+                        unreachable!("a task that is lost here ends the run, and the coordinator is not told")
                     }
                     Command::Finished => *wanted = Some(Outcome::Finished),
                     Command::StopGranted => *wanted = Some(Outcome::Drained),

@@ -5,7 +5,7 @@
 
 use crate::control::{Chain, Manifest};
 use crate::dataflow::{Dataflow, Operator};
-use crate::runtime::Error;
+use crate::runtime::{Error, TaskConfig};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// By operator id.
@@ -21,13 +21,23 @@ pub struct Restored {
     pub same_query: bool,
     /// Files relative to the checkpoint folder.
     pub prepared: BTreeMap<String, Vec<String>>,
+    /// Of a later life: which splits the task had, by slot. Another list of all splits may be found by now, and the other
+    /// tasks go on with theirs.
+    pub splits: Option<BTreeMap<String, BTreeMap<String, u32>>>,
 }
 
 impl Restored {
     /// Also gives what a person should know about the fit of manifest and dataflow.
-    pub fn new(job: &str, dataflow: &Dataflow, manifest: Option<&Manifest>) -> Result<(Self, Vec<String>), Error> {
+    pub fn new(dataflow: &Dataflow, config: &TaskConfig) -> Result<(Self, Vec<String>), Error> {
+        let (job, manifest) = (config.job.as_str(), config.restore.as_ref());
         let Some(manifest) = manifest else {
-            return Ok((Self::default(), Vec::new()));
+            return match config.life {
+                0 => Ok((Self::default(), Vec::new())),
+                life => {
+                    let text = format!("life {life} of task {} has no manifest to begin from", config.index);
+                    Err(Error::Manifest { job: job.to_string(), epoch: 0, text })
+                }
+            };
         };
         let refuse = |text: String| Error::Manifest { job: job.to_string(), epoch: manifest.epoch, text };
         if manifest.job != job {
@@ -38,7 +48,15 @@ impl Restored {
         }
         let same_query = manifest.fingerprint == dataflow.fingerprint();
         let mut restored = Self { epoch: manifest.epoch, from_manifest: true, same_query, ..Self::default() };
-        for task in &manifest.tasks {
+        if config.life > 0 {
+            restored.splits = Some(own_splits(config, manifest).ok_or_else(|| {
+                refuse(format!(
+                    "it holds no share of task {} of generation {}, which is to begin its life {} with it",
+                    config.index, config.generation, config.life
+                ))
+            })?);
+        }
+        for task in manifest.tasks.iter().filter(|task| config.life == 0 || task.index == config.index) {
             for (operator, positions) in &task.positions {
                 restored.positions.entry(operator.clone()).or_default().extend(positions.clone());
             }
@@ -76,6 +94,13 @@ impl Restored {
         let chains = self.state.get(operator).filter(|_| self.same_query)?;
         chains.iter().find(|chain| (chain.slot, chain.n_slots) == (slot, n_slots))
     }
+}
+
+/// The splits that a task reads in its generation.
+fn own_splits(config: &TaskConfig, manifest: &Manifest) -> Option<BTreeMap<String, BTreeMap<String, u32>>> {
+    let same_generation = manifest.generation == config.generation;
+    let own = manifest.tasks.iter().find(|task| task.index == config.index && same_generation);
+    own.map(|task| task.splits.clone())
 }
 
 /// What becomes of an operator's state when a query goes on from a checkpoint.

@@ -110,12 +110,30 @@ impl Shared {
         }
     }
 
+    /// Among whom what sinks had prepared is dealt out, and as which of them a slice takes part: all slots, or in a later
+    /// life, which finds only what its own task had prepared, those of this task.
+    pub fn dealt_to(&self, slot: u32) -> (u32, u32) {
+        match self.config.life {
+            0 => (slot, self.n_slots()),
+            _ => (slot % self.config.slices, self.config.slices),
+        }
+    }
+
+    /// The folder of what this task writes, below that of an epoch. No two lives share one.
+    pub fn folder(&self) -> String {
+        match (self.config.generation, self.config.life) {
+            (generation, 0) => generation.to_string(),
+            (generation, life) => format!("{generation}.{life}"),
+        }
+    }
+
     pub fn context(&self, slot: u32) -> connectors::Context {
         let config = &self.config;
         connectors::Context {
             job: config.job.clone(),
             generation: config.generation,
             claimed_us: config.claimed_us,
+            begun_us: config.begun_us,
             slot,
             n_slots: self.n_slots(),
             base_dir: config.base_dir.clone(),

@@ -205,6 +205,7 @@ impl Slice {
                 split.progress =
                     split.progress.advanced(Progress { watermark_us: watermark_us.unwrap_or(i64::MIN), idle: false });
             }
+            Read::Found { name } => self.flow.source(node).found(name),
             Read::Idle { split } => self.flow.source(node).splits[split].progress.idle = true,
             Read::SplitEnd { split } => self.flow.source(node).splits[split].progress = Progress::END,
             Read::End => {
@@ -279,9 +280,8 @@ impl Slice {
             self.flow.snapshot(node, &mut self.part)?;
         }
         if completes && self.alignment.complete() {
-            if self.part.last {
-                self.last_epoch = Some(self.part.epoch);
-            }
+            // One that came after an abandoned last one, because a task had to begin again, is not the last any more.
+            self.last_epoch = self.part.last.then_some(self.part.epoch);
             let rest = Part { slot: self.part.slot, epoch: self.part.epoch, ..Part::default() };
             let part = std::mem::replace(&mut self.part, rest);
             self.shared.tell(Event::Snapshot(Box::new(part)));

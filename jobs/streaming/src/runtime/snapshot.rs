@@ -19,6 +19,8 @@ pub struct Part {
     /// By operator id: what the sink prepared.
     pub prepared: BTreeMap<String, Vec<u8>>,
     pub positions: BTreeMap<String, BTreeMap<String, u64>>,
+    /// By source operator id: the slice's own, with its slot.
+    pub splits: BTreeMap<String, BTreeMap<String, u32>>,
     pub watermarks: BTreeMap<String, BTreeMap<String, i64>>,
 }
 
@@ -78,6 +80,9 @@ impl Gathering {
         }
         for (operator, positions) in part.positions {
             self.snapshot.positions.entry(operator).or_default().extend(positions);
+        }
+        for (operator, splits) in part.splits {
+            self.snapshot.splits.entry(operator).or_default().extend(splits);
         }
         for (operator, watermarks) in part.watermarks {
             self.snapshot.watermarks.entry(operator).or_default().extend(watermarks);

@@ -4,7 +4,7 @@
 //! batches, never runs ahead of what was processed. Event time is computed here, per split, before rows of different
 //! splits meet.
 
-use crate::control::OperatorMetrics;
+use crate::control::{Level, OperatorMetrics, SplitMetrics};
 use crate::dataflow::Watermark;
 use crate::runtime::operators::{evaluate, relabel};
 use crate::runtime::shared::Shared;
@@ -13,12 +13,13 @@ use crate::runtime::{Error, retry};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::max;
 use arrow::datatypes::TimestampMicrosecondType;
-use connectors::{BadRecord, Connector, Polled, Position, SourceReader, SplitStart, TableDef};
+use connectors::{BadRecord, Connector, FROM_THE_BEGINNING, Polled, Position, SourceReader, SplitStart, TableDef};
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, TryRecvError, bounded};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::physical_expr::PhysicalExpr;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,12 @@ use std::time::{Duration, Instant};
 const READ_AHEAD: usize = 4;
 /// How long a poll may wait; a stop is seen after it.
 const POLL_WAIT: Duration = Duration::from_millis(100);
+
+/// A server that has just started may not know all that it has: so often it is asked again for splits that were read from.
+const ASK_AGAIN: u32 = 5;
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How often it is told how far each split has come.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// What the reading thread tells its slice.
 #[derive(Debug)]
@@ -42,6 +49,10 @@ pub enum Read {
     /// Nothing came from this split for as long as the table says.
     Idle {
         split: usize,
+    },
+    /// A split that came into being: the next one.
+    Found {
+        name: String,
     },
     SplitEnd {
         split: usize,
@@ -62,6 +73,8 @@ pub struct Split {
 pub struct SourceInput {
     pub splits: Vec<Split>,
     pub ended: bool,
+    /// Splits may still come into being, so the end of those that there are is not the end.
+    discovers: bool,
     /// Absent where no split falls to this slice.
     pub reads: Option<Receiver<Read>>,
     checkpointed: Option<Sender<Vec<(usize, Position)>>>,
@@ -77,22 +90,25 @@ impl SourceInput {
         let id = &shared.node(node).id;
         let positions = shared.restored.positions.get(id);
         let watermarks = shared.restored.watermarks.get(id);
-        let splits: Vec<Split> = all_splits(shared, node, slot, source)?
+        let discovers = source.connector.discovers(&source.table);
+        let goes_on = positions.is_some_and(|positions| !positions.is_empty());
+        let splits: Vec<Split> = own_splits(shared, node, slot, source)?
             .into_iter()
-            .enumerate()
-            .filter(|(at, _)| (*at as u64) % u64::from(shared.n_slots()) == u64::from(slot))
-            .map(|(_, name)| Split {
-                next: positions.and_then(|positions| positions.get(&name).copied()),
-                progress: watermarks.and_then(|all| all.get(&name)).map_or(Progress::START, |at| Progress::at(*at)),
-                name,
+            .map(|name| {
+                let next = positions.and_then(|positions| of_split(positions, source, &name));
+                let at = watermarks.and_then(|watermarks| of_split(watermarks, source, &name));
+                Split { next, progress: at.map_or(Progress::START, Progress::at), name }
             })
             .collect();
-        if splits.is_empty() {
+        if splits.is_empty() && !discovers {
             let (reads, checkpointed, thread, times) = (None, None, None, Arc::default());
-            return Ok(Self { splits, ended: true, reads, checkpointed, snapshot: Vec::new(), times, thread });
+            let snapshot = Vec::new();
+            return Ok(Self { splits, ended: true, discovers, reads, checkpointed, snapshot, times, thread });
         }
-        let starts: Vec<SplitStart> =
-            splits.iter().map(|split| SplitStart { split: split.name.clone(), from: split.next }).collect();
+        // One that the checkpoint does not know came into being after the job's first start, of which the options speak.
+        let new = (discovers && goes_on).then_some(FROM_THE_BEGINNING);
+        let start = |split: &Split| SplitStart { split: split.name.clone(), from: split.next.or(new) };
+        let starts: Vec<SplitStart> = splits.iter().map(start).collect();
         let (send_reads, reads) = bounded(READ_AHEAD);
         // Positions matter to lag tools only, and the newest counts: one waiting is enough.
         let (checkpointed, positions) = bounded(1);
@@ -113,16 +129,24 @@ impl SourceInput {
                 reads: &send_reads,
                 times: &of_thread,
                 idle: vec![Some(Duration::ZERO); starts.len()],
+                splits: starts.iter().map(|start| SplitMetrics::of(&start.split)).collect(),
+                told: Instant::now(),
             }
             .run(reader, &positions)
         })?;
         let (reads, checkpointed, thread) = (Some(reads), Some(checkpointed), Some(thread));
-        Ok(Self { splits, ended: false, reads, checkpointed, snapshot: Vec::new(), times, thread })
+        Ok(Self { splits, ended: false, discovers, reads, checkpointed, snapshot: Vec::new(), times, thread })
     }
 
     /// How far the splits have come together.
     pub fn progress(&self, before: Progress) -> Progress {
-        before.combined(self.splits.iter().map(|split| split.progress))
+        let expected = (self.discovers && !self.ended).then_some(Progress::EXPECTED);
+        before.combined(self.splits.iter().map(|split| split.progress).chain(expected))
+    }
+
+    /// A split that came into being. Until it has rows it holds nothing back.
+    pub fn found(&mut self, name: String) {
+        self.splits.push(Split { name, next: None, progress: Progress::EXPECTED });
     }
 
     /// The positions for a snapshot, by split; a split of which nothing was read has none and begins anew.
@@ -155,6 +179,7 @@ pub struct Times {
     busy: AtomicU64,
     blocked: AtomicU64,
     idle: AtomicU64,
+    splits: Mutex<Vec<SplitMetrics>>,
 }
 
 impl Times {
@@ -176,6 +201,7 @@ impl Times {
         metrics.blocked_us = self.blocked.load(Relaxed);
         metrics.idle_us = self.idle.load(Relaxed);
         metrics.total_us = metrics.busy_us + metrics.blocked_us + metrics.idle_us;
+        metrics.splits.clone_from(&self.splits.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -188,6 +214,30 @@ pub struct Source {
     pub connector: &'static dyn Connector,
 }
 
+/// The splits of this slice: its share of all, or those that the slice had in an earlier life and what came into being since.
+fn own_splits(shared: &Shared, node: usize, slot: u32, source: &Source) -> Result<Vec<String>, Error> {
+    let Source { table, connector, .. } = source;
+    let earlier = shared.restored.splits.as_ref().map(|splits| splits.get(&shared.node(node).id));
+    let mut own: Vec<String> = Vec::new();
+    if let Some(had) = earlier {
+        own.extend(had.into_iter().flatten().filter(|(_, of)| **of == slot).map(|(name, _)| name.clone()));
+        if !connector.discovers(table) {
+            return Ok(own);
+        }
+    }
+    let known = |name: &String| earlier.flatten().is_some_and(|had| had.contains_key(name));
+    let all = all_splits(shared, node, slot, source)?.into_iter().enumerate();
+    let of_slot = all.filter(|(at, name)| connector.slot_of(table, name, *at, shared.n_slots()) == slot);
+    own.extend(of_slot.map(|(_, name)| name).filter(|name| !known(name)));
+    Ok(own)
+}
+
+/// What a checkpoint says of a split.
+fn of_split<T: Copy>(all: &BTreeMap<String, T>, source: &Source, name: &str) -> Option<T> {
+    let earlier = || all.get(&source.connector.formerly(&source.table, name)?);
+    all.get(name).or_else(earlier).copied()
+}
+
 fn all_splits(shared: &Shared, node: usize, slot: u32, source: &Source) -> Result<Vec<String>, Error> {
     // Held while asking: the other slices of the task need the same answer and wait for it.
     let mut known = shared.splits.lock().unwrap_or_else(PoisonError::into_inner);
@@ -196,7 +246,33 @@ fn all_splits(shared: &Shared, node: usize, slot: u32, source: &Source) -> Resul
     }
     let context = shared.context(slot);
     let Source { table, connector, .. } = source;
-    let splits = retry::until_done(shared, &table.name, "find the splits of", || connector.splits(table, &context))?;
+    let ask = || retry::until_done(shared, &table.name, "find the splits of", || connector.splits(table, &context));
+    let mut splits = ask()?;
+    // Read from again later, such a split would be taken for a new one.
+    let id = &shared.node(node).id;
+    let read = shared.restored.positions.get(id).into_iter().flat_map(|positions| positions.keys());
+    let read: Vec<&String> = if connector.discovers(table) { read.collect() } else { Vec::new() };
+    let lost = |splits: &[String]| -> Vec<&str> {
+        let earlier: Vec<String> = splits.iter().filter_map(|split| connector.formerly(table, split)).collect();
+        let there = |name: &&&String| splits.contains(name) || earlier.contains(name);
+        read.iter().filter(|name| !there(name)).map(|name| name.as_str()).collect()
+    };
+    for _ in 0..ASK_AGAIN {
+        if lost(&splits).is_empty() {
+            break;
+        }
+        std::thread::sleep(ASK_AGAIN_AFTER);
+        if shared.stopped() {
+            return Err(Error::Stopped);
+        }
+        splits = ask()?;
+    }
+    let lost = lost(&splits);
+    if !lost.is_empty() {
+        let text =
+            format!("table {}: {} of the checkpoint is there no longer and is let go", table.name, lost.join(", "));
+        shared.notice(Level::Warning, text);
+    }
     known.insert(node, splits.clone());
     Ok(splits)
 }
@@ -210,6 +286,9 @@ struct Reading<'a> {
     /// By split: how long polls have waited without rows from it; `None` once that was told, or after its end. Time
     /// spent waiting for the slice does not count: rows may be there.
     idle: Vec<Option<Duration>>,
+    /// How far each split has come, told now and then.
+    splits: Vec<SplitMetrics>,
+    told: Instant,
 }
 
 impl Reading<'_> {
@@ -228,10 +307,19 @@ impl Reading<'_> {
             let begin = Instant::now();
             let polled = retry::until_done(self.shared, table, "read", || reader.poll(POLL_WAIT))?;
             let waited = begin.elapsed();
+            for name in reader.found() {
+                self.idle.push(Some(Duration::ZERO));
+                self.splits.push(SplitMetrics::of(&name));
+                self.send(Read::Found { name })?;
+            }
             self.count_idle(waited, &polled)?;
+            if self.told.elapsed() >= TELL_EVERY {
+                self.tell(reader.as_ref());
+            }
             match polled {
                 Polled::Idle => self.times.idle(waited),
                 Polled::Batch { split, batch, next, bad } => {
+                    self.splits[split].rows += batch.num_rows() as u64;
                     let read = self.batch(split, batch, next, bad).map_err(self.shared.operator_error(self.node))?;
                     self.times.busy(begin.elapsed());
                     self.send(read)?;
@@ -246,6 +334,7 @@ impl Reading<'_> {
                 return Err(Error::Stopped);
             }
         }
+        self.tell(reader.as_ref());
         self.send(Read::End)?;
         // The reader stays for the positions that are committed after its end.
         while !self.shared.stopped() {
@@ -256,6 +345,14 @@ impl Reading<'_> {
             }
         }
         Ok(())
+    }
+
+    fn tell(&mut self, reader: &dyn SourceReader) {
+        self.told = Instant::now();
+        for (split, behind) in self.splits.iter_mut().zip(reader.behind()) {
+            split.behind = behind;
+        }
+        self.times.splits.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.splits);
     }
 
     fn batch(&self, split: usize, batch: RecordBatch, next: Position, bad: Vec<BadRecord>) -> DataFusionResult<Read> {

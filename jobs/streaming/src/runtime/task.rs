@@ -26,6 +26,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tls::Socket;
 
 /// Slices seldom have something to tell (a few events per epoch); the bound only keeps a defect from filling memory.
 const EVENT_QUEUE: usize = 1024;
@@ -50,7 +51,7 @@ pub fn run_task(
     results: Option<Sender<RecordBatch>>,
 ) -> Result<Outcome, Error> {
     let job = config.job.clone();
-    let (restored, notices) = Restored::new(&job, &dataflow, config.restore.as_ref())?;
+    let (restored, notices) = Restored::new(&dataflow, &config)?;
     let io =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("checkpoint").enable_all().build();
     let io = io.map_err(|source| Error::Threads { job: job.clone(), source })?;
@@ -180,6 +181,7 @@ impl<'a> Task<'a> {
             job: &config.job,
             generation: config.generation,
             token: config.token.as_deref(),
+            tls: tls::process(),
             index: config.index,
             slices: config.slices,
             peers: &config.peers,
@@ -264,7 +266,7 @@ impl<'a> Task<'a> {
         node: usize,
         edge: EdgeId,
         queue: Receiver<Message>,
-        socket: TcpStream,
+        socket: Socket,
     ) -> Result<(), Error> {
         let identity = self.keep_socket(edge, &socket)?;
         let thread = self.shared.spawn(format!("send-{node}-{}-{}", edge.from_slot, edge.to_slot), move |shared| {
@@ -275,7 +277,7 @@ impl<'a> Task<'a> {
         Ok(())
     }
 
-    fn start_reader(&mut self, edge: EdgeId, queue: Sender<Message>, socket: TcpStream) -> Result<(), Error> {
+    fn start_reader(&mut self, edge: EdgeId, queue: Sender<Message>, socket: Socket) -> Result<(), Error> {
         let identity = self.keep_socket(edge, &socket)?;
         let name = format!("receive-{}-{}-{}", edge.node, edge.from_slot, edge.to_slot);
         let thread = self.shared.spawn(name, move |shared| {
@@ -286,10 +288,10 @@ impl<'a> Task<'a> {
         Ok(())
     }
 
-    fn keep_socket(&mut self, edge: EdgeId, socket: &TcpStream) -> Result<Identity, Error> {
+    fn keep_socket(&mut self, edge: EdgeId, socket: &Socket) -> Result<Identity, Error> {
         let config = &self.shared.config;
         let threads = |source| Error::Threads { job: config.job.clone(), source };
-        self.sockets.push(socket.try_clone().map_err(threads)?);
+        self.sockets.push(socket.tcp().try_clone().map_err(threads)?);
         Ok(Identity { job: frame::job_hash(&config.job), generation: config.generation, edge })
     }
 

@@ -17,7 +17,7 @@ use datafusion::physical_expr::expressions::{binary, col, lit};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use world::{Row, World};
 
 const WIDTH_US: i64 = 1_000;
@@ -217,6 +217,42 @@ fn goes_on_after_a_kill_at_another_parallelism() {
     assert_eq!(world.visible(), expected(&rows));
 }
 
+/// Splits that come into being are read by some slice, also by one that had nothing to read, their positions are in the
+/// checkpoint, and another parallelism goes on from there.
+#[test]
+fn splits_that_come_into_being_are_read_once_also_after_a_kill() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let mut rows = rows(3_000);
+    // What comes later is not late.
+    rows[2..].iter_mut().flatten().for_each(|row| row.0 += 1_000_000);
+    let grown = Some(AtomicUsize::new(1));
+    let world = world::create("grown", World { gate: AtomicU64::new(500), grown, ..world(rows.clone()) });
+    let there = |n: usize| world.grown.as_ref().expect("it grows").store(n, SeqCst);
+    let gated = |n: usize, gate: usize| rows[..n].iter().map(|rows| gate.min(rows.len()) as u64).sum::<u64>();
+    let start = |tasks, slices| run(dataflow("grown", None, false), config(dir.path(), tasks, slices)).expect("start");
+
+    let job = start(1, 3);
+    until(&job, "the one split's gate", |status| status.metrics.rows_in == gated(1, 500));
+    there(3);
+    until(&job, "those of two more", |status| status.metrics.rows_in == gated(3, 500));
+    let epoch = job.status().view.epoch;
+    until(&job, "a checkpoint", |status| status.view.epoch > epoch.map(|epoch| epoch + 1).or(Some(1)));
+    job.stop();
+    assert_eq!(job.wait().expect("run"), Outcome::Stopped);
+
+    // One came while nobody read, one comes later; slices that have none wait for it.
+    there(4);
+    world.gate.store(700, SeqCst);
+    let job = start(2, 3);
+    until(&job, "all gates", |status| status.metrics.rows_in >= gated(4, 700) - gated(3, 500));
+    there(5);
+    world.gate.store(u64::MAX, SeqCst);
+    let status = Arc::clone(&job.status);
+    assert_eq!(job.wait().expect("run"), Outcome::Finished);
+    assert_eq!(world.visible(), expected(&rows));
+    assert_eq!(status.lock().expect("lock").metrics.rows_late, 0);
+}
+
 #[test]
 fn a_lookup_is_answered_when_input_pauses_and_event_time_follows_it() {
     let dir = tempfile::tempdir().expect("temporary folder");
@@ -373,6 +409,8 @@ fn a_lost_task_is_named_by_the_others() {
             job: "demo/count".into(),
             generation: 1,
             claimed_us: 1,
+            life: 0,
+            begun_us: 1,
             index: index as u32,
             slices: 1,
             peers: peers.clone(),
@@ -420,6 +458,7 @@ mod connections {
             job: "demo/count",
             generation,
             token,
+            tls: None,
             index,
             slices: 1,
             peers: &peers,

@@ -15,6 +15,8 @@ pub struct Progress {
 impl Progress {
     pub const START: Self = Self { watermark_us: i64::MIN, idle: false };
     pub const END: Self = Self { watermark_us: i64::MAX, idle: false };
+    /// An input that is not there yet, and may come.
+    pub const EXPECTED: Self = Self { watermark_us: i64::MIN, idle: true };
 
     pub fn at(watermark_us: i64) -> Self {
         Self { watermark_us, idle: false }
@@ -76,6 +78,9 @@ mod tests {
         check(7, &[Progress::END, idle(9)], idle(7));
         check(7, &[Progress::END, Progress::END], Progress::END);
         check(7, &[], Progress::END);
+        check(7, &[Progress::EXPECTED], idle(7));
+        check(7, &[Progress::at(9), Progress::EXPECTED], Progress::at(9));
+        check(7, &[Progress::END, Progress::EXPECTED], idle(7));
     }
 
     #[test]

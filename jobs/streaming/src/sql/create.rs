@@ -11,7 +11,7 @@ use super::text::{Name, Span, Tok};
 use super::types::arrow_type;
 use crate::dataflow::LookupCache;
 use arrow::datatypes::{Field, Schema};
-use connectors::{OptionEntry, TableDef};
+use connectors::{METADATA, OptionEntry, TableDef};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use jobs::Diagnostic;
 use std::sync::Arc;
@@ -79,7 +79,8 @@ struct ViewHead {
 /// From AS on. The table's columns are settled when its query is planned.
 fn table_as(cursor: &mut Cursor<'_>, start: usize, materialized: bool, head: ViewHead) -> Parsed<StatementBody> {
     cursor.expect("AS")?;
-    let ViewHead { name, columns, options } = head;
+    let ViewHead { name, columns, mut options } = head;
+    cursor.defaults.complete(&mut options);
     let query = select(cursor)?;
     let table = TableStatement {
         name: name.clone(),
@@ -113,6 +114,7 @@ pub(crate) struct Columns {
     pub(crate) columns: Vec<Column>,
     pub(crate) primary_key: Vec<Name>,
     pub(crate) watermark: Option<WatermarkClause>,
+    pub(crate) metadata: Vec<OptionEntry>,
 }
 
 fn table(cursor: &mut Cursor<'_>, start: usize, errors: &mut Vec<Diagnostic>) -> Parsed<StatementBody> {
@@ -145,6 +147,7 @@ fn table(cursor: &mut Cursor<'_>, start: usize, errors: &mut Vec<Diagnostic>) ->
         }
     }
     entries.extend(partitions(&partitioned_by));
+    cursor.defaults.complete(&mut entries);
     let table = settle(name, found, partitioned_by, entries, (start, cursor.last_end()), errors)?;
     Ok(StatementBody::Table(Arc::new(table)))
 }
@@ -207,15 +210,37 @@ fn column(cursor: &mut Cursor<'_>, found: &mut Columns) -> Parsed<()> {
             let (expr, span) = cursor.sql(|parser| parser.parse_expr())?;
             let _ = cursor.accept(&["STORED"]) || cursor.accept(&["VIRTUAL"]);
             kind = ColumnKind::Computed(Box::new(expr), span);
-        } else if cursor.peek_is("METADATA") || cursor.peek_is("DEFAULT") {
+        } else if cursor.peek_is("METADATA") {
+            found.metadata.push(metadata(cursor, &name)?);
+        } else if cursor.peek_is("DEFAULT") {
             let word = cursor.text(cursor.here()).to_ascii_uppercase();
             return Err(Diagnostic::new(format!("{word} columns are not supported yet")).at(cursor.here()));
         } else {
-            return Err(cursor.expected_one_of(&["NOT", "PRIMARY", "COMMENT", "GENERATED"]));
+            return Err(cursor.expected_one_of(&["NOT", "PRIMARY", "COMMENT", "GENERATED", "METADATA"]));
         }
     }
     found.columns.push(Column { name, kind });
     Ok(())
+}
+
+/// `METADATA [FROM 'name'] [VIRTUAL]`, as the option by which a connector knows of it. Without a name it is the column's.
+fn metadata(cursor: &mut Cursor<'_>, column: &Name) -> Parsed<OptionEntry> {
+    let start = cursor.here().0;
+    cursor.at += 1;
+    let mut value = column.text.clone();
+    if cursor.accept(&["FROM"]) {
+        let named = cursor.peek().and_then(|tok| match &tok.token.token {
+            Token::SingleQuotedString(name) => Some(name.clone()),
+            _ => None,
+        });
+        value = named.ok_or_else(|| cursor.expected("the metadata's name in quotes"))?;
+        cursor.at += 1;
+    }
+    if cursor.accept(&["VIRTUAL"]) {
+        value.push_str(" VIRTUAL");
+    }
+    let span = Some((start, cursor.last_end()));
+    Ok(OptionEntry { key: format!("{METADATA}{}", column.text), value, key_span: span, value_span: span })
 }
 
 /// `(key = value, …)`; a value is a string, or whatever stands up to the next comma.
@@ -272,7 +297,8 @@ pub(crate) fn settle(
     span: Span,
     errors: &mut Vec<Diagnostic>,
 ) -> Parsed<TableStatement> {
-    let Columns { columns, primary_key, watermark } = found;
+    let Columns { columns, primary_key, watermark, metadata } = found;
+    options.extend(metadata);
     for (at, column) in columns.iter().enumerate() {
         if let Some(earlier) = columns[..at].iter().find(|earlier| earlier.name.key() == column.name.key()) {
             let same = earlier.name.text == column.name.text;

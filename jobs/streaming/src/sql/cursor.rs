@@ -1,6 +1,7 @@
 //! Walks over the tokens of one statement, and hands what is an expression, a type or a query to the SQL parser.
 
 use super::dialect::StreamDialect;
+use super::target::Defaults;
 use super::text::{Name, Positions, Span, Tok, lower_first};
 use datafusion::sql::sqlparser::ast::DataType as SqlType;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -36,14 +37,16 @@ pub(crate) struct Cursor<'a> {
     pub(crate) toks: &'a [Tok],
     pub(crate) at: usize,
     positions: &'a Positions,
+    /// What tables that do not say it get.
+    pub(crate) defaults: &'a Defaults,
     /// Where the text stops when the tokens are used up.
     end: usize,
 }
 
 impl<'a> Cursor<'a> {
     /// `toks` is not empty or `end` says where the missing words should stand.
-    pub(crate) fn new(positions: &'a Positions, toks: &'a [Tok], end: usize) -> Self {
-        Self { toks, at: 0, positions, end }
+    pub(crate) fn new(positions: &'a Positions, defaults: &'a Defaults, toks: &'a [Tok], end: usize) -> Self {
+        Self { toks, at: 0, positions, defaults, end }
     }
 
     pub(crate) fn peek(&self) -> Option<&'a Tok> {
@@ -172,7 +175,7 @@ impl<'a> Cursor<'a> {
 
     /// A cursor over a part of these tokens.
     pub(crate) fn part(&self, toks: &'a [Tok], end: usize) -> Cursor<'a> {
-        Cursor::new(self.positions, toks, end)
+        Cursor::new(self.positions, self.defaults, toks, end)
     }
 
     /// Runs the SQL parser from here on.

@@ -131,6 +131,10 @@ fn target(script: &Script, table: &TableStatement) -> Lowered<Arc<TableStatement
         let text = format!("'{}' cannot be written: connector '{connector}' is a source only", target.name.text);
         return Err(Diagnostic::new(text).at(name.span));
     }
+    if let Some(mut refused) = connectors::find(connector).and_then(|found| found.refuses_writing(&target.def)) {
+        refused.span = Some(name.span);
+        return Err(refused);
+    }
     Ok(Arc::clone(target))
 }
 

@@ -6,6 +6,7 @@ use super::nested::for_each_name;
 use super::settings::setting;
 use super::statements::{InsertStatement, Script, SelectQuery, Setting, ShowWhat, Statement, StatementBody};
 use super::table_as::settle_tables;
+use super::target::Defaults;
 use super::text::{Positions, Tok, tokenize};
 use super::uses;
 use crate::functions::Functions;
@@ -24,11 +25,12 @@ pub fn parse(text: &str) -> Result<Script, Vec<Diagnostic>> {
 pub fn parse_with(text: &str, functions: &Functions) -> Result<Script, Vec<Diagnostic>> {
     let positions = Positions::new(text);
     let toks = tokenize(&positions).map_err(|error| vec![error])?;
+    let defaults = Defaults::of(&positions, &toks);
     let mut statements: Vec<Statement> = Vec::new();
     let mut errors = Vec::new();
     for toks in toks.split(|tok| tok.is_token(&Token::SemiColon)).filter(|toks| !toks.is_empty()) {
         let span = (toks[0].span.0, toks[toks.len() - 1].span.1);
-        let mut cursor = Cursor::new(&positions, toks, span.1);
+        let mut cursor = Cursor::new(&positions, &defaults, toks, span.1);
         let mut found = Vec::new();
         let body = statement(&mut cursor, &mut found).and_then(|body| cursor.finish().map(|()| body));
         match body {

@@ -230,6 +230,10 @@ fn target(script: &Script, insert: &InsertStatement) -> Result<Arc<TableStatemen
         let help = "declare a table without option 'changelog' to write rows";
         return Err(Diagnostic::new(text).at(name.span).help(help));
     }
+    if let Some(mut refused) = found.and_then(|connector| connector.refuses_writing(&table.def)) {
+        refused.span = Some(name.span);
+        return Err(refused);
+    }
     Ok(Arc::clone(table))
 }
 

@@ -2,6 +2,7 @@
 
 use super::cursor::{Cursor, Parsed};
 use super::statements::Setting;
+use super::target;
 use crate::runtime::store::refuse_location;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use jobs::Diagnostic;
@@ -12,7 +13,7 @@ pub const RETAIN_MAX: u32 = 1000;
 pub(crate) const TWO_PHASE: &str = "optimizer.two_phase";
 
 /// Every key, with what its value is.
-pub const SETTINGS: [(&str, &str); 11] = [
+pub const SETTINGS: [(&str, &str); 12] = [
     ("job.name", "name of the group of jobs in this file"),
     ("job.role", "role whose share the jobs use"),
     ("job.parallelism", "number of tasks of each stream job"),
@@ -24,6 +25,7 @@ pub const SETTINGS: [(&str, &str); 11] = [
     ("checkpoint.retain", "number of checkpoints that are kept"),
     ("state.memory", "memory that the state of each task may take, for example 128MiB"),
     (TWO_PHASE, "on, off, or auto: aggregations of several slices begin before their exchange"),
+    ("target.CONNECTOR.OPTION", "default of this option for the file's tables of this connector"),
 ];
 
 /// After `SET`.
@@ -123,6 +125,7 @@ fn check(setting: &Setting) -> Parsed<()> {
                 return at_value(format!("'{value}' is not a number of checkpoints between 1 and {RETAIN_MAX}"));
             }
         }
+        key if key.starts_with(target::PREFIX) => return target::check(setting),
         key => {
             return Err(Diagnostic::new(format!("unknown setting '{key}'"))
                 .at(setting.key_span)

@@ -70,7 +70,7 @@ fn declared(
     }
     let changes = planned.gives_changes(script, catalog).map_err(|error| vec![error])?;
     let primary_key = if changes { key(table, planned, &columns)? } else { Vec::new() };
-    let found = Columns { columns, primary_key, watermark: None };
+    let found = Columns { columns, primary_key, ..Columns::default() };
     let options = table.table.def.options.clone();
     let settled = settle(table.view.name.clone(), found, Vec::new(), options, table.table.span, &mut errors);
     let settled = settled.map_err(|error| vec![error])?;

@@ -6,6 +6,7 @@ mod event_time;
 mod functions;
 mod json;
 mod lives;
+mod metadata;
 mod nested;
 mod nexmark;
 mod parsing;

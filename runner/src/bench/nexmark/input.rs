@@ -79,6 +79,7 @@ pub(super) fn context(folder: &Path) -> connectors::Context {
         job: "bench/nexmark".to_string(),
         generation: 1,
         claimed_us: 0,
+        begun_us: 0,
         slot: 0,
         n_slots: 1,
         base_dir: folder.to_path_buf(),

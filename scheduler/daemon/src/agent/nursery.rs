@@ -200,6 +200,10 @@ fn launch(launcher: &Launcher, task: &TaskKey, info: TaskInfo) -> Result<Child, 
             files::write(&plan, &info.plan).map_err(|error| format!("failed to {error}"))?;
             let mut command = Command::new(&launcher.task_binary);
             command.arg("task").arg("--plan").arg(plan);
+            // Others reach it under the agent's name, so it goes by the agent's certificate.
+            if let Some(tls) = tls::process() {
+                command.envs(tls.files.given().map(|(_, variable, path)| (variable, path)));
+            }
             command
         }
     };

@@ -7,6 +7,7 @@ use super::owner::{Input, Outbox};
 use crate::client::{KEEPALIVE, MESSAGE_BYTES_MAX};
 use crate::convert::{self, Malformed};
 use crate::door::{self, Guard, Token};
+use crate::encrypted;
 use axum::routing::get;
 use scheduler::model::ConnectionId;
 use std::sync::Arc;
@@ -40,16 +41,22 @@ pub(super) async fn serve(
         .route("/health", get(|| async { "ok" }))
         .layer(axum::middleware::from_fn_with_state(token, door::require_token));
     let routes = Routes::from(grpc.into_axum_router().merge(http));
-    Server::builder()
+    let server = Server::builder()
         .accept_http1(true)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async move {
-            // An error means that the handle of this master is gone, which stops it too.
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-        })
-        .await
+        .add_routes(routes);
+    let stopped = async move {
+        // An error means that the handle of this master is gone, which stops it too.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    };
+    match tls::door(true) {
+        None => {
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            server.serve_with_incoming_shutdown(incoming, stopped).await
+        }
+        Some(config) => server.serve_with_incoming_shutdown(encrypted::incoming(listener, config), stopped).await,
+    }
 }
 
 struct Doors {
@@ -96,6 +103,16 @@ impl Master for Doors {
         self.inputs.send(Input::View(answer)).await.map_err(|_| stopping())?;
         let view = view.await.map_err(|_| stopping())?;
         Ok(Response::new(convert::view_to(view)))
+    }
+
+    async fn operate(&self, request: Request<v1::OperateRequest>) -> Result<Response<v1::OperateResponse>, Status> {
+        let call = convert::operator_call_from(request.into_inner())?;
+        let (answer, answered) = oneshot::channel();
+        self.inputs.send(Input::Operate(call, answer)).await.map_err(|_| stopping())?;
+        match answered.await.map_err(|_| stopping())? {
+            Ok(warnings) => Ok(Response::new(v1::OperateResponse { warnings })),
+            Err(refusal) => Err(Status::failed_precondition(refusal)),
+        }
     }
 }
 

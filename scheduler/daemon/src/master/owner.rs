@@ -13,7 +13,7 @@ use crate::registry::{Put, Registry};
 use prost::Message;
 use scheduler::Master;
 use scheduler::master::{ClusterView, Command, Event, Record};
-use scheduler::model::{AgentCall, ConnectionId, FrameworkCall};
+use scheduler::model::{AgentCall, ConnectionId, FrameworkCall, OperatorCall, RequestId};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -38,7 +38,11 @@ pub(super) enum Input {
     Malformed(ConnectionId, Status),
     Closed(ConnectionId),
     View(oneshot::Sender<ClusterView>),
+    Operate(OperatorCall, oneshot::Sender<Answer>),
 }
+
+/// With what was put up with, or why it was not done.
+pub(super) type Answer = Result<Vec<String>, String>;
 
 /// Dropped to make a connection's reader stop reading.
 pub(super) type Hold = oneshot::Sender<()>;
@@ -117,8 +121,14 @@ pub(super) struct Owner {
     registry: Arc<Registry>,
     versions: Versions,
     connections: HashMap<ConnectionId, (Outbox, Hold)>,
-    /// Of this turn: to be written, to be sent to, to be hung up on.
+    /// Operators that wait for their answer.
+    operators: HashMap<RequestId, oneshot::Sender<Answer>>,
+    n_requests: u64,
+    /// Heard in this turn, and not yet told to the machine.
+    heard: Vec<Event>,
+    /// Of this turn: to be written, to be answered, to be sent to, to be hung up on.
     puts: Vec<Put>,
+    answers: Vec<(oneshot::Sender<Answer>, Answer)>,
     said_to: BTreeSet<ConnectionId>,
     closing: Vec<ConnectionId>,
 }
@@ -131,7 +141,11 @@ impl Owner {
             registry: Arc::new(registry),
             versions,
             connections: HashMap::new(),
+            operators: HashMap::new(),
+            n_requests: 0,
+            heard: Vec::new(),
             puts: Vec::new(),
+            answers: Vec::new(),
             said_to: BTreeSet::new(),
             closing: Vec::new(),
         }
@@ -155,8 +169,9 @@ impl Owner {
                 self.take(input)?;
             }
             if self.machine.next_wakeup().is_some_and(|at_ms| at_ms <= self.clock.now_ms()) {
-                self.tell(Event::Tick)?;
+                self.heard.push(Event::Tick);
             }
+            self.tell()?;
             self.finish_turn().await?;
         }
     }
@@ -167,28 +182,33 @@ impl Owner {
                 self.connections.insert(connection, (outbox, hold));
             }
             Input::AgentSaid(connection, calls) => {
-                for call in calls {
-                    self.tell(Event::FromAgent { connection, call })?;
-                }
+                self.heard.extend(calls.into_iter().map(|call| Event::FromAgent { connection, call }));
             }
             Input::FrameworkSaid(connection, calls) => {
-                for call in calls {
-                    self.tell(Event::FromFramework { connection, call })?;
-                }
+                self.heard.extend(calls.into_iter().map(|call| Event::FromFramework { connection, call }));
             }
             Input::Malformed(connection, status) => {
+                // What it said before that is answered first.
+                self.tell()?;
                 warn!(%connection, status = status.message(), "malformed message; connection ended");
                 if let Some((mut outbox, _)) = self.connections.remove(&connection) {
                     // If it takes nothing away any more it does not hear why, and the end is the same.
                     let _ = outbox.flush().and_then(|()| outbox.refuse(status));
                 }
-                self.tell(Event::Closed { connection })?;
+                self.heard.push(Event::Closed { connection });
             }
             Input::Closed(connection) => {
                 self.connections.remove(&connection);
-                self.tell(Event::Closed { connection })?;
+                self.heard.push(Event::Closed { connection });
+            }
+            Input::Operate(call, answer) => {
+                self.n_requests += 1;
+                let request = RequestId(self.n_requests);
+                self.operators.insert(request, answer);
+                self.heard.push(Event::FromOperator { request, call });
             }
             Input::View(answer) => {
+                self.tell()?;
                 // Nobody waits for the answer any more: nothing to do.
                 let _ = answer.send(self.machine.view(self.clock.now_ms()));
             }
@@ -196,9 +216,18 @@ impl Owner {
         Ok(())
     }
 
-    fn tell(&mut self, event: Event) -> Result<(), MasterError> {
-        for command in self.machine.apply(self.clock.now_ms(), event) {
+    /// Tells the machine what was heard. All of a turn goes in at once, so that what it frees is dealt out once.
+    fn tell(&mut self) -> Result<(), MasterError> {
+        if self.heard.is_empty() {
+            return Ok(());
+        }
+        for command in self.machine.apply_all(self.clock.now_ms(), self.heard.drain(..)) {
             match command {
+                Command::Answer { request, answer } => {
+                    if let Some(operator) = self.operators.remove(&request) {
+                        self.answers.push((operator, answer));
+                    }
+                }
                 Command::Persist(record) => self.persist(&record)?,
                 Command::ToAgent { connection, order } => {
                     if let Some((Outbox::Agent { said, .. }, _)) = self.connections.get_mut(&connection) {
@@ -237,6 +266,10 @@ impl Owner {
                     .await
                     .map_err(|_| MasterError::Defect { part: "registry" })??;
             }
+            for (operator, answer) in self.answers.drain(..) {
+                // An operator that went away has no use for the answer.
+                let _ = operator.send(answer);
+            }
             let mut lost = Vec::new();
             for connection in std::mem::take(&mut self.said_to) {
                 let Some((outbox, _)) = self.connections.get_mut(&connection) else { continue };
@@ -261,8 +294,9 @@ impl Owner {
             }
             for connection in lost {
                 self.connections.remove(&connection);
-                self.tell(Event::Closed { connection })?;
+                self.heard.push(Event::Closed { connection });
             }
+            self.tell()?;
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod framework;
 mod http;
+mod roles;
 mod world;
 
 use framework::Framework;
@@ -258,7 +259,7 @@ async fn malformed_messages_end_only_their_own_connection() {
     assert!(refused.message().contains("protocol_version"), "{refused}");
 
     let mut task = framework::shell("t", "true");
-    task.resources = Some(v1::Resources { scalars: vec![], ports: vec![v1::PortRange { low: 1, high: 70_000 }] });
+    task.resources = Some(v1::Resources { ports: vec![v1::PortRange { low: 1, high: 70_000 }], ..Default::default() });
     let accept = v1::AcceptOffers { offer_ids: vec!["o".into()], launch: vec![task], refuse_ms: None };
     let calls = vec![v1::FrameworkCall { call: Some(Call::Accept(accept)) }];
     let refused = framework::say_raw(world.master().address(), v1::FrameworkCalls { protocol_version: 1, calls }).await;

@@ -3,7 +3,11 @@
 
 pub mod all_or_none;
 pub mod books;
+pub mod fairness;
+pub mod no_starvation;
+pub mod nothing_forgotten;
 pub mod placed;
+pub mod quota;
 pub mod room;
 pub mod started_once;
 pub mod updates;

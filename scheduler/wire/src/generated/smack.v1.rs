@@ -14,12 +14,36 @@ pub struct PortRange {
     #[prost(uint32, tag = "2")]
     pub high: u32,
 }
+/// A device that belongs to one task at a time, whole.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Gpu {
+    /// As the machine numbers it.
+    #[prost(uint32, tag = "1")]
+    pub index: u32,
+    /// Empty: not known.
+    #[prost(string, tag = "2")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub mem_mib: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NamedSet {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "2")]
+    pub items: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Resources {
+    /// "gpus" and "gpus:MODEL" count devices: those of `gpus`, or in a demand those that are asked for.
     #[prost(message, repeated, tag = "1")]
     pub scalars: ::prost::alloc::vec::Vec<Scalar>,
     #[prost(message, repeated, tag = "2")]
     pub ports: ::prost::alloc::vec::Vec<PortRange>,
+    #[prost(message, repeated, tag = "3")]
+    pub gpus: ::prost::alloc::vec::Vec<Gpu>,
+    #[prost(message, repeated, tag = "4")]
+    pub sets: ::prost::alloc::vec::Vec<NamedSet>,
 }
 /// What an agent is to start. With argv it is that command; without, it is the agent's own binary as `smack task`,
 /// which reads `plan` from a file in its sandbox.
@@ -509,6 +533,8 @@ pub struct StateResponse {
     pub offers: ::prost::alloc::vec::Vec<OfferView>,
     #[prost(message, repeated, tag = "5")]
     pub tasks: ::prost::alloc::vec::Vec<TaskView>,
+    #[prost(message, repeated, tag = "6")]
+    pub roles: ::prost::alloc::vec::Vec<RoleView>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentView {
@@ -564,6 +590,27 @@ pub struct OfferView {
     pub task_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RoleView {
+    /// A path: "a/b" is a child of "a".
+    #[prost(string, tag = "1")]
+    pub role: ::prost::alloc::string::String,
+    #[prost(double, tag = "2")]
+    pub weight: f64,
+    /// Of the role and all below it: 0 to 1, not divided by the weight.
+    #[prost(double, tag = "3")]
+    pub dominant_share: f64,
+    /// By the role and all below it, offered or used.
+    #[prost(message, repeated, tag = "4")]
+    pub held: ::prost::alloc::vec::Vec<Scalar>,
+    #[prost(message, repeated, tag = "5")]
+    pub guarantee: ::prost::alloc::vec::Vec<Scalar>,
+    #[prost(message, repeated, tag = "6")]
+    pub limit: ::prost::alloc::vec::Vec<Scalar>,
+    /// Without those of roles below it.
+    #[prost(uint32, tag = "7")]
+    pub n_frameworks: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TaskView {
     #[prost(string, tag = "1")]
     pub task_id: ::prost::alloc::string::String,
@@ -579,6 +626,58 @@ pub struct TaskView {
     pub state: i32,
     #[prost(message, optional, tag = "7")]
     pub resources: ::core::option::Option<Resources>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct OperateRequest {
+    #[prost(uint32, tag = "1")]
+    pub protocol_version: u32,
+    #[prost(oneof = "operate_request::Call", tags = "2, 3, 4")]
+    pub call: ::core::option::Option<operate_request::Call>,
+}
+/// Nested message and enum types in `OperateRequest`.
+pub mod operate_request {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Call {
+        #[prost(message, tag = "2")]
+        SetQuota(super::SetQuota),
+        #[prost(message, tag = "3")]
+        RemoveQuota(super::RemoveQuota),
+        #[prost(message, tag = "4")]
+        SetWeight(super::SetWeight),
+    }
+}
+/// In place of what was said before about the role.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SetQuota {
+    #[prost(string, tag = "1")]
+    pub role: ::prost::alloc::string::String,
+    /// Is kept free for the role while it has less. What is not named is nothing.
+    #[prost(message, repeated, tag = "2")]
+    pub guarantee: ::prost::alloc::vec::Vec<Scalar>,
+    /// More is never offered to it. What is not named has no limit.
+    #[prost(message, repeated, tag = "3")]
+    pub limit: ::prost::alloc::vec::Vec<Scalar>,
+    /// Also if the cluster does not have what is guaranteed, or the role uses more than its limit.
+    #[prost(bool, tag = "4")]
+    pub force: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveQuota {
+    #[prost(string, tag = "1")]
+    pub role: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetWeight {
+    #[prost(string, tag = "1")]
+    pub role: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub weight_milli: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OperateResponse {
+    /// What was put up with.
+    #[prost(string, repeated, tag = "1")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Generated client implementations.
 pub mod master_client {
@@ -734,6 +833,28 @@ pub mod master_client {
             req.extensions_mut().insert(GrpcMethod::new("smack.v1.Master", "State"));
             self.inner.unary(req, path, codec).await
         }
+        /// For operators: quotas and weights of roles. What is refused is answered FAILED_PRECONDITION with the reason.
+        pub async fn operate(
+            &mut self,
+            request: impl tonic::IntoRequest<super::OperateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::OperateResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/smack.v1.Master/Operate");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("smack.v1.Master", "Operate"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -774,6 +895,11 @@ pub mod master_server {
             &self,
             request: tonic::Request<super::StateRequest>,
         ) -> std::result::Result<tonic::Response<super::StateResponse>, tonic::Status>;
+        /// For operators: quotas and weights of roles. What is refused is answered FAILED_PRECONDITION with the reason.
+        async fn operate(
+            &self,
+            request: tonic::Request<super::OperateRequest>,
+        ) -> std::result::Result<tonic::Response<super::OperateResponse>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct MasterServer<T> {
@@ -986,6 +1112,49 @@ pub mod master_server {
                     };
                     Box::pin(fut)
                 }
+                "/smack.v1.Master/Operate" => {
+                    #[allow(non_camel_case_types)]
+                    struct OperateSvc<T: Master>(pub Arc<T>);
+                    impl<T: Master> tonic::server::UnaryService<super::OperateRequest>
+                    for OperateSvc<T> {
+                        type Response = super::OperateResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::OperateRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Master>::operate(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = OperateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 _ => {
                     Box::pin(async move {
                         let mut response = http::Response::new(
@@ -1145,6 +1314,20 @@ pub struct OperatorMetrics {
     /// On the task's disk, because memory had no room for it.
     #[prost(uint64, tag = "9")]
     pub spilled_bytes: u64,
+    /// Of a source that says how far its splits have come.
+    #[prost(message, repeated, tag = "10")]
+    pub splits: ::prost::alloc::vec::Vec<SplitMetrics>,
+}
+/// Totals of one split of a source since the task started.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SplitMetrics {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub rows: u64,
+    /// Records that wait outside; absent where that is not known.
+    #[prost(uint64, optional, tag = "3")]
+    pub behind: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TrainMetrics {

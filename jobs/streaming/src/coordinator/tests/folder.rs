@@ -136,7 +136,8 @@ pub enum Paid {
 #[derive(Default)]
 pub struct State {
     index: u32,
-    generation: u64,
+    /// Generation and life.
+    owner: String,
     rows: Rows,
     touched: BTreeSet<u64>,
     wants_all: bool,
@@ -151,9 +152,9 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(index: u32, generation: u64) -> Self {
+    pub fn new(index: u32, owner: String) -> Self {
         let chain = Chain { slot: index, n_slots: 1, ..Chain::default() };
-        Self { index, generation, wants_all: true, account: Account::new(chain), ..Self::default() }
+        Self { index, owner, wants_all: true, account: Account::new(chain), ..Self::default() }
     }
 
     pub fn restore(&mut self, folder: &Folder, chain: &Chain, goes_on: bool) {
@@ -177,7 +178,7 @@ impl State {
     pub fn take(&mut self, epoch: u64) {
         let touched = std::mem::take(&mut self.touched);
         let is_base = std::mem::take(&mut self.wants_all);
-        let name = format!("epochs/{epoch:010}/{}/operator-{}.state", self.generation, self.index);
+        let name = format!("epochs/{epoch:010}/{}/operator-{}.state", self.owner, self.index);
         let mut rows = self.rows.clone();
         if is_base {
             self.taken.clear();
@@ -241,7 +242,7 @@ impl State {
         let files: Vec<File> = names.iter().map(|name| folder.read(name)).collect();
         let bytes = encode(&fold(&files));
         let number = names.last().and_then(|name| name.split('/').nth(1)).expect("a number");
-        let name = format!("folds/{number}/{}/operator-{}.{}.state", self.generation, self.index, self.n_folds);
+        let name = format!("folds/{number}/{}/operator-{}.{}.state", self.owner, self.index, self.n_folds);
         self.n_folds += 1;
         let file = StateFile { name: name.clone(), bytes: bytes.len() as u64 };
         folder.files.insert(name.clone(), bytes);

@@ -70,16 +70,16 @@ async fn one_of(shared: &Shared, writer: &str, names: &[String], watermark_us: i
     let folded = tokio::task::spawn_blocking(fold).await.map_err(|error| error.to_string())?;
     let bytes = Bytes::from(folded.map_err(|error| error.to_string())?);
     let last = names.last().map(String::as_str).unwrap_or_default();
-    let name = name(last, shared.config.generation, writer).ok_or_else(|| format!("{last} is no state file"))?;
+    let name = name(last, &shared.folder(), writer).ok_or_else(|| format!("{last} is no state file"))?;
     super::put(shared, &name, &bytes).await?;
     Ok(StateFile { name, bytes: bytes.len() as u64 })
 }
 
 /// The number in the name is that of the last epoch whose changes are in it; garbage collection goes by it (see
 /// [`crate::coordinator::garbage`]).
-fn name(last: &str, generation: u64, writer: &str) -> Option<String> {
+fn name(last: &str, folder: &str, writer: &str) -> Option<String> {
     let epoch = last.split('/').nth(1)?;
-    Some(format!("folds/{epoch}/{generation}/{writer}.state"))
+    Some(format!("folds/{epoch}/{folder}/{writer}.state"))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use std::io::{self, Read};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tls::{Socket, Tls};
 
 /// A local answer takes microseconds; a distant one that takes longer than this is tried again.
 const ANSWER_WAIT: Duration = Duration::from_secs(3);
@@ -46,6 +47,8 @@ pub struct Plan<'a> {
     pub job: &'a str,
     pub generation: u64,
     pub token: Option<&'a str>,
+    /// The certificates of this process; absent where connections are not encrypted.
+    pub tls: Option<&'a Tls>,
     pub index: u32,
     pub slices: u32,
     pub peers: &'a [Peer],
@@ -55,8 +58,8 @@ pub struct Plan<'a> {
 
 #[derive(Debug, Default)]
 pub struct Connections {
-    pub outgoing: BTreeMap<EdgeId, TcpStream>,
-    pub incoming: BTreeMap<EdgeId, TcpStream>,
+    pub outgoing: BTreeMap<EdgeId, Socket>,
+    pub incoming: BTreeMap<EdgeId, Socket>,
 }
 
 impl Plan<'_> {
@@ -184,7 +187,7 @@ fn accept_all(
     listener: &TcpListener,
     expected: BTreeSet<EdgeId>,
     over: &AtomicBool,
-) -> BTreeMap<EdgeId, TcpStream> {
+) -> BTreeMap<EdgeId, Socket> {
     let mut incoming = BTreeMap::new();
     if let Err(error) = listener.set_nonblocking(true) {
         tracing::warn!(%error, "listening socket cannot be polled");
@@ -194,7 +197,7 @@ fn accept_all(
             Ok((stream, from)) => match answer(plan, &expected, stream) {
                 // A caller that did not wait for our answer calls again: the later connection counts.
                 Ok((edge, stream)) => drop(incoming.insert(edge, stream)),
-                Err(error) => tracing::warn!(%from, %error, "caller refused"),
+                Err(error) => tracing::warn!(%from, reason = reason(&error), "caller refused"),
             },
             Err(_) => std::thread::sleep(RETRY_WAIT / 2),
         }
@@ -202,10 +205,12 @@ fn accept_all(
     incoming
 }
 
-fn answer(plan: &Plan<'_>, expected: &BTreeSet<EdgeId>, mut stream: TcpStream) -> io::Result<(EdgeId, TcpStream)> {
+fn answer(plan: &Plan<'_>, expected: &BTreeSet<EdgeId>, stream: TcpStream) -> io::Result<(EdgeId, Socket)> {
     stream.set_nonblocking(false)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(ANSWER_WAIT))?;
+    let mut stream = Socket::answer(plan.tls, stream)?;
+    stream.shake_hands()?;
     let hello = frame::read_header(&mut stream)?;
     if hello.kind != Kind::Hello || hello.length > MAX_TOKEN_BYTES {
         return Err(frame::malformed(format!("a connection begins with {hello:?}")));
@@ -227,7 +232,7 @@ fn answer(plan: &Plan<'_>, expected: &BTreeSet<EdgeId>, mut stream: TcpStream) -
     match refusal {
         None => {
             frame::write(&mut stream, &ours, &[])?;
-            stream.set_read_timeout(None)?;
+            stream.tcp().set_read_timeout(None)?;
             Ok((hello.edge, stream))
         }
         Some(reason) => {
@@ -244,23 +249,26 @@ enum CallError {
 
 impl From<io::Error> for CallError {
     fn from(error: io::Error) -> Self {
-        Self::Later(error.to_string())
+        Self::Later(reason(&error))
     }
 }
 
-fn call(plan: &Plan<'_>, edge: EdgeId) -> Result<TcpStream, CallError> {
+fn call(plan: &Plan<'_>, edge: EdgeId) -> Result<Socket, CallError> {
+    let name = plan.address(plan.task_of(edge.to_slot));
     let Peer { host, port } = &plan.peers[plan.task_of(edge.to_slot) as usize];
     let address = (host.as_str(), *port).to_socket_addrs()?.next();
     let address = address.ok_or_else(|| CallError::Later(format!("{host} has no address")))?;
-    let mut stream = TcpStream::connect_timeout(&address, ANSWER_WAIT)?;
+    let stream = TcpStream::connect_timeout(&address, ANSWER_WAIT)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(ANSWER_WAIT))?;
+    let mut stream = Socket::call(plan.tls, stream, &name)?;
+    stream.shake_hands()?;
     let token = plan.token.unwrap_or_default().as_bytes();
     frame::write(&mut stream, &plan.header(edge, Kind::Hello, token.len()), &[token])?;
     let answer = frame::read_header(&mut stream)?;
     match answer.kind {
         Kind::Accepted => {
-            stream.set_read_timeout(None)?;
+            stream.tcp().set_read_timeout(None)?;
             Ok(stream)
         }
         Kind::Refused if answer.job == frame::job_hash(plan.job) && answer.generation > plan.generation => {
@@ -273,6 +281,10 @@ fn call(plan: &Plan<'_>, edge: EdgeId) -> Result<TcpStream, CallError> {
         }
         other => Err(CallError::Later(format!("it answered with {other:?}"))),
     }
+}
+
+fn reason(error: &io::Error) -> String {
+    tls::explain(error).unwrap_or_else(|| error.to_string())
 }
 
 /// Takes as long for a wrong secret as for the right one.

@@ -13,7 +13,6 @@ use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamEncoder;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::net::TcpStream;
 
 /// Large enough that a queue of small messages goes out in one call.
 const WRITE_BUFFER_BYTES: usize = 64 << 10;
@@ -31,7 +30,7 @@ pub fn send_all(
     identity: Identity,
     schema: &SchemaRef,
     queue: &Receiver<Message>,
-    stream: TcpStream,
+    stream: impl Write,
 ) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(WRITE_BUFFER_BYTES, stream);
     let mut encoder = StreamEncoder::try_new(schema).map_err(io::Error::other)?;
@@ -74,7 +73,7 @@ pub fn send_all(
 
 /// Receives until the other end closes, which is in order only after a last barrier, or until the queue's receiver is
 /// gone.
-pub fn receive_all(identity: Identity, queue: &Sender<Message>, stream: TcpStream) -> io::Result<()> {
+pub fn receive_all(identity: Identity, queue: &Sender<Message>, stream: impl Read) -> io::Result<()> {
     let mut input = BufReader::with_capacity(WRITE_BUFFER_BYTES, stream);
     let mut decoder = StreamDecoder::new();
     let mut last_seq = 0;
@@ -144,7 +143,7 @@ mod tests {
     use arrow::array::{ArrayRef, Int64Array, NullArray, RecordBatch, RecordBatchOptions};
     use arrow::datatypes::{DataType, Field, Schema};
     use crossbeam_channel::unbounded;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
     use std::sync::Arc;
 
     fn check(columns: &[(DataType, ArrayRef)], n_rows: usize) {

@@ -7,11 +7,11 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray}
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use connectors::{
-    BadRecord, Connector, Context, Delivery, Error, Found, Lookup, OptionEntry, OptionInfo, Polled, Result, Sink,
-    SourceReader, SplitStart, TableDef,
+    BadRecord, Connector, Context, Delivery, Error, FROM_THE_BEGINNING, Found, Lookup, OptionEntry, OptionInfo, Polled,
+    Result, Sink, SourceReader, SplitStart, TableDef,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ pub struct World {
     pub batch_rows: usize,
     /// Rows of each split from here on are held back.
     pub gate: AtomicU64,
+    /// Where splits come into being: how many there are by now, of those that have rows.
+    pub grown: Option<AtomicUsize>,
     /// Opening fails for now this often.
     pub refusals: AtomicU32,
     /// Rows whose value is this panic, do not decode, or fail the write for good.
@@ -43,6 +45,10 @@ pub struct Visible {
 }
 
 impl World {
+    fn n_splits(&self) -> usize {
+        self.grown.as_ref().map_or(self.rows.len(), |grown| grown.load(SeqCst))
+    }
+
     pub fn visible(&self) -> Vec<String> {
         let mut rows = self.visible.lock().expect("lock").rows.clone();
         rows.sort();
@@ -121,7 +127,11 @@ impl Connector for Replay {
     }
 
     fn splits(&self, table: &TableDef, _context: &Context) -> Result<Vec<String>> {
-        Ok((0..world(table).rows.len()).map(|split| format!("split-{split}")).collect())
+        Ok((0..world(table).n_splits()).map(|split| format!("split-{split}")).collect())
+    }
+
+    fn discovers(&self, table: &TableDef) -> bool {
+        world(table).grown.is_some()
     }
 
     fn open_source(
@@ -129,15 +139,19 @@ impl Connector for Replay {
         table: &TableDef,
         _projection: &[usize],
         splits: &[SplitStart],
-        _context: &Context,
+        context: &Context,
     ) -> Result<Box<dyn SourceReader>> {
         let world = world(table);
         if world.refusals.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok() {
             return Err(Error::Transient("rows at 10.0.0.1:9 do not answer".to_string()));
         }
-        let number = |start: &SplitStart| start.split.trim_start_matches("split-").parse().expect("a number");
-        let splits = splits.iter().map(|start| Some((number(start), start.from.unwrap_or(0)))).collect();
-        Ok(Box::new(ReplayReader { world, splits, turn: 0 }))
+        let number =
+            |start: &SplitStart| -> usize { start.split.trim_start_matches("split-").parse().expect("a number") };
+        let from = |start: &SplitStart| start.from.filter(|from| *from != FROM_THE_BEGINNING).unwrap_or(0);
+        let read = splits.iter().map(number).collect();
+        let splits = splits.iter().map(|start| Some((number(start), from(start)))).collect();
+        let share = (context.slot as usize, context.n_slots as usize);
+        Ok(Box::new(ReplayReader { world, splits, turn: 0, read, share, found: Vec::new() }))
     }
 
     fn open_sink(&self, _table: &TableDef, _context: &Context) -> Result<Box<dyn Sink>> {
@@ -150,11 +164,31 @@ struct ReplayReader {
     /// Split and position; gone at its end.
     splits: Vec<Option<(usize, u64)>>,
     turn: usize,
+    /// Splits that this reader reads, or has read.
+    read: BTreeSet<usize>,
+    /// This slot, of so many.
+    share: (usize, usize),
+    found: Vec<String>,
 }
 
 impl SourceReader for ReplayReader {
+    fn found(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.found)
+    }
+
     fn poll(&mut self, _wait: Duration) -> Result<Polled> {
-        if self.splits.iter().all(Option::is_none) {
+        let n_splits = self.world.n_splits();
+        if self.world.grown.is_some() {
+            let (slot, n_slots) = self.share;
+            for split in (0..n_splits).filter(|split| split % n_slots == slot) {
+                if self.read.insert(split) {
+                    self.splits.push(Some((split, 0)));
+                    self.found.push(format!("split-{split}"));
+                }
+            }
+        }
+        let complete = n_splits == self.world.rows.len();
+        if complete && self.splits.iter().all(Option::is_none) {
             return Ok(Polled::End);
         }
         for _ in 0..self.splits.len() {

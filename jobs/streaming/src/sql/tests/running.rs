@@ -26,6 +26,7 @@ pub(super) fn context(folder: &Path) -> Context {
         job: "test/query".into(),
         generation: 1,
         claimed_us: 0,
+        begun_us: 0,
         slot: 0,
         n_slots: 1,
         base_dir: folder.into(),

@@ -1,0 +1,19 @@
+//! No starvation with capacity: whatever the master says that a demand waits for, it never is that an agent has room
+//! for it, nothing forbids it, and it was not offered.
+
+use crate::hits::{Hits, Wait};
+use scheduler::master::ClusterView;
+
+pub fn check(view: &ClusterView, hits: &mut Hits) {
+    for framework in &view.frameworks {
+        for sentence in &framework.waiting {
+            assert!(!sentence.contains("are offered next"), "{} starves: {sentence}", framework.name);
+            if sentence.contains("its limit of") {
+                hits.waits(Wait::ForLimit);
+            }
+            if sentence.contains("guarantees of other roles") {
+                hits.waits(Wait::ForGuarantees);
+            }
+        }
+    }
+}
