@@ -49,7 +49,7 @@ fn every_epoch_appears_once_in_its_directories_wherever_the_crash_falls() {
             let mut path = place.to_owned();
             if place != "out" {
                 path = format!("{place}-{format}-{crash}/deep/out");
-                Bucket::in_memory(crate::s3::split(&path).unwrap().0);
+                Bucket::in_memory(s3::split(&path).unwrap().0);
             }
             let table = partitioned(&path, &[("format", format), ("rolling.size", "1k")]);
             assert_eq!(CONNECTOR.check(&table), vec![]);
@@ -92,7 +92,7 @@ fn every_epoch_appears_once_in_its_directories_wherever_the_crash_falls() {
 
 /// Unfinished files, or what tells of unfinished uploads.
 fn hidden(path: &str, base: &Path) -> BTreeSet<String> {
-    let Some((bucket, _)) = crate::s3::split(path) else {
+    let Some((bucket, _)) = s3::split(path) else {
         let names = std::fs::read_dir(base.join(path)).unwrap().map(|entry| entry.unwrap().file_name());
         return names.filter_map(|name| name.into_string().ok()).filter(|name| name.starts_with('.')).collect();
     };
