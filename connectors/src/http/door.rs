@@ -11,6 +11,7 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
 #[cfg(test)]
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use tokio::sync::{oneshot, watch};
 const MOST_WAITING: u64 = 10_000;
 /// What a request counts at least.
 const LEAST_BYTES: u64 = 1 << 10;
+/// What is read of a request that is refused.
+const MOST_PASSED_OVER: usize = 64 << 20;
 /// How long answers that were just given may take to leave when the door closes.
 const CLOSES_WITHIN: Duration = Duration::from_secs(1);
 
@@ -162,11 +165,16 @@ async fn take(State(shared): State<Arc<Shared>>, method: Method, headers: Header
     }
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > MOST_REQUEST_BYTES) {
+        pass_over(body).await;
         return too_large();
     }
-    let Some(_waits) = Place::take(&shared.waiting, 0, MOST_WAITING * LEAST_BYTES) else { return full() };
+    let Some(_waits) = Place::take(&shared.waiting, 0, MOST_WAITING * LEAST_BYTES) else {
+        pass_over(body).await;
+        return full();
+    };
     let Some(place) = Place::take(&shared.queued, length.unwrap_or(MOST_REQUEST_BYTES), shared.settings.queue_bytes)
     else {
+        pass_over(body).await;
         return full();
     };
     let body = match to_bytes(body, MOST_REQUEST_BYTES as usize).await {
@@ -187,6 +195,18 @@ async fn take(State(shared): State<Arc<Shared>>, method: Method, headers: Header
             (StatusCode::BAD_REQUEST, format!("{told}\n")).into_response()
         }
         Err(_) => gone(),
+    }
+}
+
+/// Reads a body and keeps nothing of it: many clients look for an answer only once they have sent all.
+async fn pass_over(body: Body) {
+    let mut pieces = body.into_data_stream();
+    let mut bytes = 0;
+    while let Some(Ok(piece)) = pieces.next().await {
+        bytes += piece.len();
+        if bytes > MOST_PASSED_OVER {
+            break;
+        }
     }
 }
 

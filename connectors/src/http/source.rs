@@ -18,14 +18,14 @@ use tokio::sync::oneshot;
 const BATCH_ROWS: usize = 8192;
 
 pub struct HttpReader {
+    /// Requests that are answered once a checkpoint has come this far. Let go before the door, which waits for answers.
+    waiting: VecDeque<(Position, usize, oneshot::Sender<Fate>)>,
     door: Door,
     settings: Settings,
     decoder: Decoder,
     wanted: SchemaRef,
     split: String,
     next: Position,
-    /// Requests that are answered once a checkpoint has come this far.
-    waiting: VecDeque<(Position, usize, oneshot::Sender<Fate>)>,
 }
 
 impl HttpReader {

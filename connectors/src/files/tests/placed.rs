@@ -138,7 +138,7 @@ fn an_upload_that_the_store_has_given_up_is_told_and_not_forgotten() {
 
 #[test]
 fn files_are_ended_by_size_and_by_age() {
-    for (option, value, least) in [("rolling.size", "2k", 3), ("rolling.interval", "1ms", 4)] {
+    for (option, value, least) in [("rolling.size", "2k", 3), ("rolling.interval", "1ms", 3)] {
         let dir = tempfile::tempdir().unwrap();
         let table = table(&columns(), &[("path", "out"), (option, value)]);
         assert_eq!(CONNECTOR.check(&table), vec![]);
