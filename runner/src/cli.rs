@@ -230,7 +230,8 @@ enum Verb {
         /// kafka, 2000000.
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         events: Option<u64>,
-        /// Where the events of suite nexmark come from: two files of JSON lines, or a generator inside the job.
+        /// Where the events of suite nexmark come from: two files of JSON lines, or of Parquet, for the queries without state, or a
+        /// generator inside the job.
         #[arg(long, value_enum, default_value = "files")]
         source: crate::bench::nexmark::From,
         /// How many keys suite state holds; 10000000 by default.

@@ -1,5 +1,5 @@
-//! The queries of Nexmark over two files of JSON lines, read side by side, or over the generator inside the job: thousand
-//! events per second.
+//! The queries of Nexmark over two files of JSON lines, or of Parquet, read side by side, or over the generator inside the
+//! job: thousand events per second.
 //!
 //! Invariant: a figure is of the streaming operators alone, from start to the last row in a blackhole, on two slices and
 //! without checkpoints; DataFusion's own batch engine answers the same query over the same files beside it. A query that
@@ -7,6 +7,7 @@
 
 mod generated;
 pub(super) mod input;
+mod parquet;
 mod queries;
 
 use super::Figure;
@@ -34,6 +35,7 @@ pub enum From {
     #[default]
     Files,
     Generator,
+    Parquet,
 }
 
 pub async fn measure(events: u64, from: From) -> anyhow::Result<Vec<Figure>> {
@@ -44,6 +46,7 @@ pub async fn measure(events: u64, from: From) -> anyhow::Result<Vec<Figure>> {
         std::fs::write(here.join("side_input.csv"), queries::SIDE_INPUT)?;
         match from {
             From::Files => over_files(&here, events),
+            From::Parquet => parquet::measure(&here, events),
             From::Generator => Ok(generated::measure(&here, events, THREADS)),
         }
     });
@@ -61,24 +64,19 @@ fn over_files(folder: &Path, events: u64) -> anyhow::Result<Vec<Figure>> {
     );
     let mut figures = Vec::new();
     for query in &QUERIES {
-        let text = queries::over_files(query.text, &input.folder)?;
+        let text = queries::over_files(query.text, &input.folder, input::PATTERN)?;
         match streamed(&text, folder) {
-            Ok(seconds) => figures.push(figure(query, &text, folder, &input, seconds)),
+            Ok(seconds) => figures.push(figure(query, "two JSON files", &text, folder, &input, seconds)),
             Err(why) => eprintln!("{} is left out: {why:#}", query.name),
         }
     }
     Ok(figures)
 }
 
-fn figure(query: &Query, text: &str, folder: &Path, input: &Input, seconds: f64) -> Figure {
+fn figure(query: &Query, files: &str, text: &str, folder: &Path, input: &Input, seconds: f64) -> Figure {
     let rate = |seconds: f64| input.events as f64 / seconds / 1000.0;
-    let figure = Figure::higher(
-        "nexmark",
-        format!("{}: streamed from two JSON files", query.name),
-        rate(seconds),
-        "k/s",
-        query.goal,
-    );
+    let figure =
+        Figure::higher("nexmark", format!("{}: streamed from {files}", query.name), rate(seconds), "k/s", query.goal);
     match in_batch(text, folder) {
         Ok(seconds) => figure.beside("DataFusion, batch", rate(seconds)),
         Err(why) => {
@@ -117,18 +115,7 @@ fn in_batch(text: &str, folder: &Path) -> anyhow::Result<f64> {
     let (_, insert) = script.inserts().next().context("there is no INSERT")?;
     let (from, to) = insert.query.span;
     let query = &script.text()[from..to];
-    let context = connectors::Context {
-        job: "bench/nexmark".to_string(),
-        generation: 1,
-        claimed_us: 0,
-        begun_us: 0,
-        slot: 0,
-        n_slots: 1,
-        base_dir: folder.to_path_buf(),
-        tables_endpoint: None,
-        token: None,
-    };
-    let mut open = BatchContext::new(context);
+    let mut open = BatchContext::new(input::context(folder));
     open.target_partitions = THREADS as usize;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS as usize).enable_all().build()?;
     let started = Instant::now();
@@ -167,7 +154,7 @@ mod tests {
         assert!((310..350).contains(&(input.bytes / events)), "{} bytes an event", input.bytes / events);
         std::fs::write(folder.path().join("side_input.csv"), queries::SIDE_INPUT).expect("a file");
         for query in &QUERIES {
-            let text = queries::over_files(query.text, folder.path()).expect("a query over files");
+            let text = queries::over_files(query.text, folder.path(), input::PATTERN).expect("a query over files");
             if query.name != "q12" {
                 in_batch(&text, folder.path()).unwrap_or_else(|why| panic!("{}: {why:#}", query.name));
             }
