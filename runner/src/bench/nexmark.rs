@@ -1,9 +1,11 @@
-//! The queries of Nexmark over two files of JSON lines, read side by side: thousand events per second.
+//! The queries of Nexmark over two files of JSON lines, read side by side, or over the generator inside the job: thousand
+//! events per second.
 //!
 //! Invariant: a figure is of the streaming operators alone, from start to the last row in a blackhole, on two slices and
 //! without checkpoints; DataFusion's own batch engine answers the same query over the same files beside it. A query that
 //! does not run is told with its reason, and has no figure.
 
+mod generated;
 pub(super) mod input;
 mod queries;
 
@@ -15,6 +17,7 @@ use queries::{QUERIES, Query};
 use std::path::Path;
 use std::time::Instant;
 use streaming::batch::{self, BatchContext};
+use streaming::dataflow::Dataflow;
 use streaming::functions::Functions;
 use streaming::runtime::Outcome;
 use streaming::runtime::local::{self, LocalConfig};
@@ -25,23 +28,37 @@ pub const EVENTS: u64 = 1_000_000;
 /// Slices of the stream, and threads of the batch query.
 const THREADS: u32 = 2;
 
-pub async fn measure(events: u64) -> anyhow::Result<Vec<Figure>> {
+/// Where the events come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum From {
+    #[default]
+    Files,
+    Generator,
+}
+
+pub async fn measure(events: u64, from: From) -> anyhow::Result<Vec<Figure>> {
     let folder = std::env::temp_dir().join(format!("smack-bench-nexmark-{}", std::process::id()));
     std::fs::create_dir_all(&folder).with_context(|| format!("failed to make {}", folder.display()))?;
     let here = folder.clone();
-    let result = tokio::task::spawn_blocking(move || measure_in(&here, events)).await?;
+    let result = tokio::task::spawn_blocking(move || {
+        std::fs::write(here.join("side_input.csv"), queries::SIDE_INPUT)?;
+        match from {
+            From::Files => over_files(&here, events),
+            From::Generator => Ok(generated::measure(&here, events, THREADS)),
+        }
+    });
+    let result = result.await?;
     std::fs::remove_dir_all(&folder).with_context(|| format!("failed to remove {}", folder.display()))?;
     result
 }
 
-fn measure_in(folder: &Path, events: u64) -> anyhow::Result<Vec<Figure>> {
+fn over_files(folder: &Path, events: u64) -> anyhow::Result<Vec<Figure>> {
     let input = input::kept(events)?;
     eprintln!(
         "{events} events of {} bytes in {}; streaming operators on {THREADS} slices, no checkpoints",
         input.bytes / events.max(1),
         input.folder.display()
     );
-    std::fs::write(folder.join("side_input.csv"), queries::SIDE_INPUT)?;
     let mut figures = Vec::new();
     for query in &QUERIES {
         let text = queries::over_files(query.text, &input.folder)?;
@@ -73,10 +90,10 @@ fn figure(query: &Query, text: &str, folder: &Path, input: &Input, seconds: f64)
 
 /// Seconds from the start of the job to its end.
 fn streamed(text: &str, folder: &Path) -> anyhow::Result<f64> {
-    let script = streaming::sql::parse(text).map_err(told)?;
-    let inserts: Vec<usize> = script.inserts().map(|(at, _)| at).collect();
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let dataflow = runtime.block_on(streaming::sql::plan(&script, &inserts, &Functions::new())).map_err(told)?;
+    streamed_flow(generated::planned(text)?, folder)
+}
+
+fn streamed_flow(dataflow: Dataflow, folder: &Path) -> anyhow::Result<f64> {
     let mut config = LocalConfig::new("bench/nexmark", folder.to_path_buf(), folder.join("dead-letter"));
     config.slices = THREADS;
     config.checkpoint_interval_ms = 0;

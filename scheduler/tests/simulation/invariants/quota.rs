@@ -1,6 +1,6 @@
 //! Nobody is offered what would bring its role, or one above it, over its limit.
 
-use jobs::Scalars;
+use jobs::{AgentId, FrameworkId, Scalars};
 use scheduler::master::{AgentState, ClusterView, Command, OfferState};
 use scheduler::model::FrameworkEvent;
 
@@ -31,13 +31,13 @@ fn is_at_or_below(role: &str, above: &str) -> bool {
 /// By its offers and its tasks, where they count.
 fn held(view: &ClusterView, role: &str) -> Scalars {
     let mut held = Scalars::new();
-    let of_role = |id| view.frameworks.iter().any(|f| f.framework_id == *id && is_at_or_below(&f.role, role));
+    let of_role = |id: &FrameworkId| view.frameworks.iter().any(|f| f.framework_id == *id && is_at_or_below(&f.role, role));
     for offer in view.offers.iter().filter(|offer| offer.state == OfferState::Outstanding) {
         if of_role(&offer.framework_id) {
             held.add(offer.offer.resources.amounts());
         }
     }
-    let is_away = |id| view.agents.iter().any(|a| a.agent.agent_id == *id && a.state == AgentState::Unreachable);
+    let is_away = |id: &AgentId| view.agents.iter().any(|a| a.agent.agent_id == *id && a.state == AgentState::Unreachable);
     for task in view.tasks.iter().filter(|task| !task.state.is_terminal() && !is_away(&task.agent_id)) {
         if of_role(&task.framework_id) {
             held.add(task.resources.amounts());
