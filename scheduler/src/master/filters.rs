@@ -269,7 +269,7 @@ mod tests {
         filters.refuse(1, &a, &cpus(2.0), 0, 60_000);
         filters.refuse(1, &a, &cpus(4.0), 0, 5_000);
         assert!(filters.expire(4_999).is_empty());
-        assert_eq!(filters.expire(5_000), [a.clone()]);
+        assert_eq!(filters.expire(5_000), std::slice::from_ref(&a));
         assert_eq!(filters.refused_until(1, &a, &cpus(4.0)), None);
         assert_eq!(filters.refused_until(1, &a, &cpus(2.0)), Some(60_000));
         assert_eq!(filters.next_end(), Some(60_000));
