@@ -1,18 +1,27 @@
-//! The `files` connector: JSON lines, CSV or plain lines in local files, read to their end and written exactly once.
+//! The `files` connector: JSON lines, CSV, plain lines, Parquet or Arrow, in folders or on a store that speaks S3, read to
+//! their end and written exactly once.
 //!
-//! Invariant: a split is a file and a position is the number of a record in it, bad ones counted, so that a read goes
-//! on where it stopped. Files are taken to be finished: what is appended after they were listed may be missed.
+//! Invariant: a split is a file, or some row groups of one, and a position is the number of a record in it, bad ones
+//! counted, so that a read goes on where it stopped. Files are taken to be finished: what is appended after they were
+//! listed may be missed.
 //! Invariant: what was written stays, so a table of files takes appended rows and no changelog. It may be one that is read:
 //! of a table with a primary key all changes of a key are then in one file.
 
+mod adopt;
+mod hive;
+mod packing;
 mod pattern;
 mod read;
+mod stored;
+mod watch;
 mod write;
 
-use crate::formats::{self, CSV_DELIMITER, CSV_HEADER, Format, JSON_TIMESTAMP_FORMAT};
+use crate::formats::{self, CSV_DELIMITER, CSV_HEADER, JSON_TIMESTAMP_FORMAT};
+use crate::s3;
 use crate::{
     Connector, Context, Delivery, Error, Gives, OptionInfo, Options, Result, Sink, SourceReader, SplitStart, TableDef,
 };
+use hive::Partitioning;
 use jobs::Diagnostic;
 
 const PATH: OptionInfo = OptionInfo {
@@ -20,7 +29,16 @@ const PATH: OptionInfo = OptionInfo {
     kind: "text",
     default: None,
     required: true,
-    doc: "to read: a file, a directory, or a pattern with * and ?; to write: a directory; relative to the job file",
+    doc: "to read: a file, a directory, or a pattern with * and ?; to write: a directory; relative to the job file, or on a \
+          store as s3://bucket/prefix",
+};
+
+const FORMAT: OptionInfo = OptionInfo {
+    name: "format",
+    kind: "json|csv|raw|parquet|arrow",
+    default: None,
+    required: false,
+    doc: "how files are written; default parquet or arrow where the path ends so, else json",
 };
 
 const CHANGELOG: OptionInfo = OptionInfo {
@@ -32,7 +50,19 @@ const CHANGELOG: OptionInfo = OptionInfo {
           in one file",
 };
 
-static OPTIONS: [OptionInfo; 6] = [PATH, formats::FORMAT, CHANGELOG, JSON_TIMESTAMP_FORMAT, CSV_DELIMITER, CSV_HEADER];
+static OPTIONS: [OptionInfo; 11] = [
+    PATH,
+    FORMAT,
+    watch::WATCH,
+    packing::COMPRESSION,
+    hive::PARTITIONED_BY,
+    write::ROLLING_SIZE,
+    write::ROLLING_INTERVAL,
+    CHANGELOG,
+    JSON_TIMESTAMP_FORMAT,
+    CSV_DELIMITER,
+    CSV_HEADER,
+];
 
 pub static CONNECTOR: FilesConnector = FilesConnector;
 
@@ -47,18 +77,85 @@ fn path_of(table: &TableDef) -> Result<&str> {
         .ok_or_else(|| Error::Fatal(format!("table '{}' lacks option 'path'", table.name)))
 }
 
+/// How the files of a table are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileFormat {
+    Json,
+    Csv,
+    Raw,
+    Parquet,
+    Arrow,
+}
+
+impl FileFormat {
+    fn of(table: &TableDef) -> std::result::Result<Self, Diagnostic> {
+        let word = Options::new(table).one_of(FORMAT.name, &["json", "csv", "raw", "parquet", "arrow"])?;
+        let ending = || table.option(PATH.name).and_then(|path| path.rsplit_once('.')).map(|(_, ending)| ending);
+        Ok(match (word, ending()) {
+            (Some("csv"), _) => Self::Csv,
+            (Some("raw"), _) => Self::Raw,
+            (Some("parquet"), _) | (None, Some("parquet")) => Self::Parquet,
+            (Some("arrow"), _) | (None, Some("arrow")) => Self::Arrow,
+            _ => Self::Json,
+        })
+    }
+
+    /// Whether files hold one record after another, which [`formats`] reads and writes.
+    fn has_lines(self) -> bool {
+        match self {
+            Self::Json | Self::Csv | Self::Raw => true,
+            Self::Parquet | Self::Arrow => false,
+        }
+    }
+
+    fn extension(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Csv => "csv",
+            Self::Raw => "txt",
+            Self::Parquet => "parquet",
+            Self::Arrow => "arrow",
+        }
+    }
+}
+
 fn has_header(table: &TableDef) -> std::result::Result<bool, Diagnostic> {
-    Ok(Format::of(table)? == Format::Csv && Options::new(table).bool(CSV_HEADER.name)?.unwrap_or(true))
+    Ok(FileFormat::of(table)? == FileFormat::Csv && Options::new(table).bool(CSV_HEADER.name)?.unwrap_or(true))
 }
 
 fn is_changelog(table: &TableDef) -> std::result::Result<bool, Diagnostic> {
     let options = Options::new(table);
     let changelog = options.one_of(CHANGELOG.name, &["debezium"])?.is_some();
-    if changelog && Format::of(table)? != Format::Json {
+    if changelog && FileFormat::of(table)? != FileFormat::Json {
         let wrong = options.wrong(formats::FORMAT.name, "changelog = 'debezium' is written as JSON");
         return Err(wrong.help("leave out option 'format'"));
     }
+    if changelog && watch::interval(table)?.is_some() {
+        let wrong = options.wrong(watch::WATCH.name, "a file of records that are changes is read to its end");
+        return Err(wrong.help("leave out option 'scan.watch'"));
+    }
+    if changelog && !Partitioning::of(table)?.is_none() {
+        let wrong = options.wrong(hive::PARTITIONED_BY.name, "records that are changes hold all of their columns");
+        return Err(wrong.help("leave out PARTITIONED BY"));
+    }
     Ok(changelog)
+}
+
+/// What is wrong with where the files are.
+fn check_path(table: &TableDef) -> Option<Diagnostic> {
+    let options = Options::new(table);
+    let location = options.text(PATH.name).unwrap_or_default();
+    if location.is_empty() {
+        return Some(options.wrong(PATH.name, "option 'path' is empty").help("name a file or directory"));
+    }
+    match location.split_once("://") {
+        Some(("s3", _)) => s3::refuse(location).map(|why| options.wrong(PATH.name, why)),
+        Some((kind, _)) => {
+            let wrong = options.wrong(PATH.name, format!("there is no store '{kind}://'"));
+            Some(wrong.help("give a path, or s3://bucket/prefix"))
+        }
+        None => None,
+    }
 }
 
 impl Connector for FilesConnector {
@@ -67,7 +164,7 @@ impl Connector for FilesConnector {
     }
 
     fn doc(&self) -> &'static str {
-        "local files of JSON lines, CSV or text; .gz is unpacked on reading"
+        "files of JSON lines, CSV, text, Parquet or Arrow, in folders or on a store that speaks S3"
     }
 
     fn options(&self) -> &'static [OptionInfo] {
@@ -83,16 +180,40 @@ impl Connector for FilesConnector {
     }
 
     fn check(&self, table: &TableDef) -> Vec<Diagnostic> {
-        let mut wrong = formats::check(table);
-        wrong.extend(is_changelog(table).err());
-        if table.option(PATH.name) == Some("") {
-            wrong.push(Options::new(table).wrong(PATH.name, "option 'path' is empty").help("name a file or directory"));
+        let mut wrong: Vec<Diagnostic> = check_path(table).into_iter().collect();
+        wrong.extend(write::Rolling::of(table).err());
+        wrong.extend(watch::interval(table).err());
+        match FileFormat::of(table) {
+            Ok(format) => wrong.extend(packing::Packing::of(table, format).err()),
+            Err(error) => return [wrong, vec![error]].concat(),
         }
+        match Partitioning::of(table) {
+            Ok(partitioning) if FileFormat::of(table).is_ok_and(FileFormat::has_lines) => {
+                match partitioning.in_files(table) {
+                    Ok(in_files) => wrong.extend(formats::check(&in_files)),
+                    Err(why) => wrong.push(Diagnostic::new(why.to_string())),
+                }
+            }
+            Ok(_) => {}
+            Err(error) => return [wrong, vec![error]].concat(),
+        }
+        wrong.extend(is_changelog(table).err());
         wrong
     }
 
-    fn bounded(&self, _table: &TableDef) -> bool {
-        true
+    fn bounded(&self, table: &TableDef) -> bool {
+        !self.discovers(table)
+    }
+
+    fn discovers(&self, table: &TableDef) -> bool {
+        watch::interval(table).is_ok_and(|interval| interval.is_some())
+    }
+
+    fn slot_of(&self, table: &TableDef, split: &str, at: usize, n_slots: u32) -> u32 {
+        match self.discovers(table) {
+            true => watch::slot_of(split, n_slots),
+            false => (at as u64 % u64::from(n_slots)) as u32,
+        }
     }
 
     fn gives(&self, table: &TableDef) -> Gives {
@@ -104,7 +225,10 @@ impl Connector for FilesConnector {
     }
 
     fn reads_fields(&self, table: &TableDef) -> bool {
-        formats::reads_fields(table)
+        FileFormat::of(table).is_ok_and(|format| match format {
+            FileFormat::Json | FileFormat::Parquet | FileFormat::Arrow => true,
+            FileFormat::Csv | FileFormat::Raw => false,
+        })
     }
 
     fn delivery(&self, _table: &TableDef) -> Delivery {
@@ -112,7 +236,7 @@ impl Connector for FilesConnector {
     }
 
     fn splits(&self, table: &TableDef, context: &Context) -> Result<Vec<String>> {
-        pattern::list(&context.base_dir, path_of(table)?)
+        read::splits(table, context)
     }
 
     fn open_source(
@@ -122,7 +246,10 @@ impl Connector for FilesConnector {
         splits: &[SplitStart],
         context: &Context,
     ) -> Result<Box<dyn SourceReader>> {
-        Ok(Box::new(read::FilesReader::new(table, projection, splits, context)?))
+        Ok(match watch::interval(table)? {
+            Some(interval) => Box::new(watch::WatchingReader::new(table, projection, splits, interval, context)?),
+            None => Box::new(read::FilesReader::new(table, projection, splits, context)?),
+        })
     }
 
     fn open_sink(&self, table: &TableDef, context: &Context) -> Result<Box<dyn Sink>> {
@@ -139,7 +266,7 @@ impl Connector for FilesConnector {
                 table.name
             )));
         }
-        Ok(Box::new(write::FilesSink::open(table, context.base_dir.join(directory), context)?))
+        Ok(Box::new(write::FilesSink::open(table, context)?))
     }
 }
 

@@ -35,6 +35,7 @@ use crate::{OptionInfo, Options, TableDef};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use jobs::Diagnostic;
+pub(crate) use records::without_columns;
 use records::{Engine, Records};
 use timestamp::TimestampForm;
 use upserts::Upserts;

@@ -10,6 +10,7 @@ static REGISTRY: &[&dyn Connector] = &[
     &crate::kafka::CONNECTOR,
     &crate::cassandra::CONNECTOR,
     &crate::files::CONNECTOR,
+    &crate::http::CONNECTOR,
     &crate::table::CONNECTOR,
     &crate::generators::cards::CONNECTOR,
     &crate::generators::datagen::CONNECTOR,

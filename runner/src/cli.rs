@@ -230,11 +230,15 @@ enum Verb {
         /// kafka, 2000000.
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         events: Option<u64>,
+        /// Where the events of suite nexmark come from: two files of JSON lines, or of Parquet, for the queries without state, or a
+        /// generator inside the job.
+        #[arg(long, value_enum, default_value = "files")]
+        source: crate::bench::nexmark::From,
         /// How many keys suite state holds; 10000000 by default.
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         keys: Option<u64>,
-        /// Suite broker: measure this running broker too, host:port.
-        #[arg(long, value_name = "HOST:PORT")]
+        /// Suites broker and latency: measure this running broker too, host:port.
+        #[arg(long, env = "SMACK_BROKERS", value_name = "HOST:PORT")]
         beside: Option<String>,
         /// Suite kafka: these running brokers instead of one of our own.
         #[arg(long, env = "SMACK_BROKERS", value_name = "HOST:PORT,…")]
@@ -475,9 +479,9 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
             start::demo(args, &globals, output)
         }
         Verb::Run { file, slices } => start::run(&file, target, slices, output),
-        Verb::Bench { suite, peers, events, keys, beside, brokers } => {
+        Verb::Bench { suite, peers, events, source, keys, beside, brokers } => {
             let json = output.json;
-            done(start::bench(BenchConfig { suite, peers, events, keys, beside, brokers, json }))
+            done(start::bench(BenchConfig { suite, peers, events, source, keys, beside, brokers, json }))
         }
         Verb::Check { file: None, .. } | Verb::Check { schema: true, .. } => {
             done(output.json(&crate::settle::json_schema()))

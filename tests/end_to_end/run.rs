@@ -161,3 +161,25 @@ fn state_larger_than_its_memory_lies_on_disk_and_changes_no_row() {
     let refused = run(folder.path(), &["cards.sql"]).expect(2);
     assert!(refused.err.contains("cards.sql:1:") && refused.err.contains("much"), "{}", refused.err);
 }
+
+#[test]
+fn parquet_in_directories_is_written_and_asked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let table = "CREATE TABLE kept (id BIGINT, part VARCHAR) PARTITIONED BY (part)
+                 WITH (connector = 'files', path = 'kept', format = 'parquet', compression = 'zstd');";
+    let write = format!(
+        "{table} CREATE TABLE made (id BIGINT) WITH (connector = 'datagen', rows = '1000', fields.id.kind = 'sequence');
+         INSERT INTO kept SELECT id, CASE WHEN id % 2 = 0 THEN 'a/b' END FROM made;"
+    );
+    std::fs::write(folder.path().join("write.sql"), write).expect("a file");
+    run(folder.path(), &["write.sql"]).expect(0);
+    assert!(folder.path().join("kept/part=a%2Fb").is_dir());
+    let ask = format!("{table} SELECT part, COUNT(*) AS n FROM kept GROUP BY part;");
+    std::fs::write(folder.path().join("ask.sql"), ask).expect("a file");
+    let told = run(folder.path(), &["ask.sql", "-o", "json"]).expect(0);
+    assert!(
+        told.out.contains(r#""part":"a/b","n":500"#) && told.out.contains(r#""part":null,"n":500"#),
+        "{}",
+        told.out
+    );
+}

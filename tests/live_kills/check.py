@@ -21,7 +21,7 @@ import threading
 import time
 import uuid
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "live_submit"))
@@ -29,12 +29,12 @@ from cluster import Dev  # noqa: E402
 
 USERS = 97
 PARTITIONS = 4
-# In the order of an epoch's life; what a kill there falls between.
+# Each with what a kill there falls between.
 FAILPOINTS = {
     "snapshot.prepared": "between flush and manifest",
     "commit.before": "between manifest and commit",
-    "kafka.commit.sent": "between manifest and commit, all records sent",
     "kafka.commit.before_ack": "between commit and its acknowledgement",
+    "kafka.commit.sent": "between manifest and commit, all records sent",
 }
 
 
@@ -50,13 +50,17 @@ class Feed(threading.Thread):
         self.events, self.limit, self.sent, self.error = events, 0, 0, None
         # Where events go, in turn.
         self.places = [(topic, partition) for partition in range(PARTITIONS)]
-        self.producer = Producer({"bootstrap.servers": kafka, "linger.ms": 10, "enable.idempotence": True})
+        self.producer = Producer({
+            "bootstrap.servers": kafka, "linger.ms": 10, "enable.idempotence": True,
+            # New partitions are to be known soon.
+            "topic.metadata.refresh.interval.ms": 500,
+        })
 
     def run(self):
         try:
-            # Twenty steps for each rise of the limit; a little also without one.
+            # Some steps for each rise of the limit; a little also without one.
             while self.sent < self.events:
-                step = max(self.events // 2000, 5) if self.sent < self.limit else 5
+                step = max(self.events // 500, 5) if self.sent < self.limit else 5
                 if self.limit < self.events:
                     # What is left keeps the rest of the kills busy.
                     step = min(step, max(self.events - self.sent - 100, 0))
@@ -79,6 +83,11 @@ class Feed(threading.Thread):
             try:
                 return self.producer.produce(topic, value, partition=partition)
             except BufferError:
+                self.producer.poll(0.1)
+            except KafkaException as error:
+                # The client has not heard of the new partition yet.
+                if error.args[0].code() != KafkaError._UNKNOWN_PARTITION:
+                    raise
                 self.producer.poll(0.1)
 
 
@@ -145,37 +154,38 @@ def grow(admin, source, feed, step):
     print(f"          from now on also to {', '.join(f'{topic}/{partition}' for topic, partition in more)}", flush=True)
 
 
-def wait_until(what, condition, patience=180):
+def wait_until(what, condition, feed, patience=180):
     deadline = time.time() + patience
     while not condition():
+        assert feed.error is None, feed.error
         assert time.time() < deadline, f"{what}: not within {patience} s"
         time.sleep(0.05)
 
 
-def kill_one(cluster, folder, epoch_before, kill, failpoint, chance):
+def kill_one(cluster, folder, epoch_before, feed, failpoint, chance):
     """One task dies; gives the phase in which it did, and the last epoch before."""
     def running():
         view = cluster.job()
         assert view["state"] not in ("failed", "finished", "stopped"), view
         return view["state"] == "running"
 
-    wait_until("the job runs again", running)
+    wait_until("the job runs again", running, feed)
     if failpoint is None and chance.random() < 0.3:
         # As soon as it runs: restoring, and finishing what an earlier generation had prepared.
         what = "at random, while it starts"
         time.sleep(chance.random() * 0.3)
     else:
         wait_until("a checkpoint of the new generation",
-                   lambda: (cluster.job()["metrics"]["checkpoint_epoch"] or 0) > epoch_before)
+                   lambda: (cluster.job()["metrics"]["checkpoint_epoch"] or 0) > epoch_before, feed)
         what = "at random"
     if failpoint is not None:
         marker = folder / failpoint
         marker.touch()
-        wait_until(f"failpoint {failpoint}", lambda: not marker.exists())
+        wait_until(f"failpoint {failpoint}", lambda: not marker.exists(), feed)
         return f"at failpoint {failpoint}: {FAILPOINTS[failpoint]}", cluster.job()["metrics"]["checkpoint_epoch"] or 0
     if what == "at random":
         time.sleep(chance.random() * 1.0)
-    wait_until("a task to kill", cluster.task_pids)
+    wait_until("a task to kill", cluster.task_pids, feed)
     pids = cluster.task_pids()
     try:
         os.kill(chance.choice(pids), signal.SIGKILL)
@@ -214,7 +224,7 @@ def main():
                 if kill in (args.kills // 3, args.kills * 2 // 3):
                     grow(admin, source, feed, 0 if kill == args.kills // 3 else 1)
                 feed.limit = args.events * (kill + 1) // (args.kills + 1)
-                phase, epoch = kill_one(cluster, armed, epoch, kill, failpoint, chance)
+                phase, epoch = kill_one(cluster, armed, epoch, feed, failpoint, chance)
                 phases[phase] = phases.get(phase, 0) + 1
                 print(f"{time.time() - began:7.1f} s  kill {kill + 1:2} of {args.kills}: {phase}; epoch {epoch}, "
                       f"{feed.sent} events written", flush=True)

@@ -1,127 +1,186 @@
 //! Reads files one after another.
+//!
+//! Invariant: after an error that may pass, the file is opened again and read on behind what was handed on.
 
-use super::{has_header, is_changelog};
-use crate::formats::{Decoder, Format, LineSplitter, Lines};
+mod arrow;
+mod lines;
+pub mod parquet;
+
+use super::hive::{Partitioning, with_constants};
+use super::stored::Stored;
+use super::{FileFormat, path_of, pattern, watch};
+use crate::formats::Rejected;
 use crate::{BadRecord, Context, Error, Polled, Position, Result, SourceReader, SplitStart, TableDef};
-use arrow::datatypes::SchemaRef;
-use flate2::read::MultiGzDecoder;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use ::arrow::array::{ArrayRef, RecordBatch};
+use ::arrow::datatypes::SchemaRef;
+use ::parquet::file::metadata::ParquetMetaData;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One batch: enough rows for column kernels, and few enough bytes to hand on quickly.
-const BATCH_ROWS: usize = 8192;
-const BATCH_BYTES: usize = 4 << 20;
-const READ_BYTES: usize = 256 << 10;
+/// Footers that are fetched at the same time from a store, where each costs a round trip or two.
+const FOOTERS_AT_ONCE: usize = 8;
+
+/// What one step through a file gave.
+pub struct Taken {
+    pub rows: RecordBatch,
+    /// Where to go on after it.
+    pub next: Position,
+    pub bad: Vec<Rejected>,
+}
+
+/// The rows of one opened split.
+pub trait Rows: Send {
+    fn next(&mut self) -> Result<Option<Taken>>;
+}
+
+/// The splits of a table: its files, those of Parquet by row groups.
+pub fn splits(table: &TableDef, context: &Context) -> Result<Vec<String>> {
+    let (path, partitioned) = (path_of(table)?, !Partitioning::of(table)?.is_none());
+    if watch::interval(table)?.is_some() {
+        // What is not there yet may come, and of files that come one after another row groups would be many splits.
+        let found = pattern::find(&context.base_dir, path, partitioned)?;
+        return Ok(found.into_iter().map(|found| found.path).collect());
+    }
+    let found = pattern::find_some(&context.base_dir, path, partitioned)?;
+    let paths: Vec<String> = found.into_iter().map(|found| found.path).collect();
+    if FileFormat::of(table)? != FileFormat::Parquet {
+        return Ok(paths);
+    }
+    let groups = row_groups(&context.base_dir, &paths)?;
+    let named = paths
+        .iter()
+        .zip(&groups)
+        .flat_map(|(path, groups)| groups.iter().map(move |groups| parquet::split_name(path, groups)));
+    Ok(named.collect())
+}
+
+fn row_groups(base_dir: &Path, paths: &[String]) -> Result<Vec<Vec<Range<usize>>>> {
+    let of = |path: &String| -> Result<Vec<Range<usize>>> {
+        Ok(parquet::splits(&*parquet::footer(&Stored::open(base_dir, path)?)?))
+    };
+    let mut groups = Vec::with_capacity(paths.len());
+    for some in paths.chunks(FOOTERS_AT_ONCE) {
+        let asked: Vec<Result<_>> = std::thread::scope(|scope| {
+            let asked: Vec<_> = some.iter().map(|path| scope.spawn(move || of(path))).collect();
+            let gone = || Error::Fatal("a thread that read a footer has panicked".to_owned());
+            asked.into_iter().map(|asked| asked.join().unwrap_or_else(|_| Err(gone()))).collect()
+        });
+        groups.extend(asked.into_iter().collect::<Result<Vec<_>>>()?);
+    }
+    Ok(groups)
+}
 
 pub struct FilesReader {
     table: TableDef,
+    /// The table as its files have it: without the columns that paths have.
+    in_files: TableDef,
+    format: FileFormat,
     wanted: SchemaRef,
+    /// What of it stands in the files.
+    stored: SchemaRef,
+    partitioning: Partitioning,
+    /// Where in `wanted` columns stand that the path has, with their place in `partitioning`.
+    from_path: Vec<(usize, usize)>,
     splits: Vec<SplitStart>,
+    /// Whether a split is a whole file, also of Parquet.
+    whole: bool,
     base_dir: PathBuf,
-    format: Format,
-    splitter: LineSplitter,
     current: usize,
-    open: Option<OpenFile>,
-    record: Vec<u8>,
+    open: Option<Open>,
+    /// Of the Parquet file that was opened last: its next split is likely to be next.
+    footer: Option<(String, Arc<ParquetMetaData>)>,
 }
 
-struct OpenFile {
-    path: PathBuf,
-    lines: Lines<Box<dyn BufRead + Send>>,
-    decoder: Decoder,
-    next: Position,
+struct Open {
+    rows: Box<dyn Rows>,
+    /// Columns that the path has, by their place in the batch.
+    constants: Vec<(usize, ArrayRef)>,
 }
 
 impl FilesReader {
     pub fn new(table: &TableDef, projection: &[usize], splits: &[SplitStart], context: &Context) -> Result<Self> {
-        let wanted = table.schema.project(projection).map_err(|why| Error::Fatal(why.to_string()))?;
+        let failed = |why: ::arrow::error::ArrowError| Error::Fatal(why.to_string());
+        let partitioning = Partitioning::of(table)?;
+        let place = |column: &usize| partitioning.columns.iter().position(|known| known == column);
+        let from_path = projection.iter().enumerate().filter_map(|(at, column)| Some((at, place(column)?))).collect();
+        let stored: Vec<usize> = projection.iter().copied().filter(|column| place(column).is_none()).collect();
         Ok(Self {
             table: table.clone(),
-            wanted: Arc::new(wanted),
+            in_files: partitioning.in_files(table)?,
+            format: FileFormat::of(table)?,
+            wanted: Arc::new(table.schema.project(projection).map_err(failed)?),
+            stored: Arc::new(table.schema.project(&stored).map_err(failed)?),
+            partitioning,
+            from_path,
             splits: splits.to_vec(),
+            whole: false,
             base_dir: context.base_dir.clone(),
-            format: Format::of(table)?,
-            splitter: LineSplitter::of(table)?,
             current: 0,
             open: None,
-            record: Vec::new(),
+            footer: None,
         })
     }
 
-    /// Opens the current split and goes to its start position.
-    fn open(&mut self, start: &SplitStart) -> Result<OpenFile> {
-        let path = self.base_dir.join(&start.split);
-        let failed = |why: std::io::Error| Error::Fatal(format!("'{}' cannot be read: {why}", path.display()));
-        let file = File::open(&path).map_err(failed)?;
-        let unpacked: Box<dyn Read + Send> = if path.extension().is_some_and(|extension| extension == "gz") {
-            Box::new(MultiGzDecoder::new(BufReader::with_capacity(READ_BYTES, file)))
-        } else {
-            Box::new(file)
-        };
-        let mut stream: Box<dyn BufRead + Send> = Box::new(BufReader::with_capacity(READ_BYTES, unpacked));
-        // Some programs begin UTF-8 text with a mark; it is no part of the first record.
-        if stream.fill_buf().map_err(failed)?.starts_with(b"\xef\xbb\xbf") {
-            stream.consume(3);
-        }
-        let mut lines = self.splitter.split(stream);
-        let decoder = if has_header(&self.table)? {
-            let present = lines.next_record(&mut self.record).map_err(failed)?;
-            let names = if present { self.header(&path)? } else { Vec::new() };
-            if names.is_empty() {
-                // An empty file has no rows to bind; any decoder serves.
-                Decoder::new(self.wanted.clone(), &self.table)?
-            } else {
-                Decoder::with_csv_columns(self.wanted.clone(), &self.table, &names)
-                    .map_err(|wrong| Error::Fatal(format!("'{}' does not fit: {wrong}", path.display())))?
-            }
-        } else if is_changelog(&self.table)? {
-            Decoder::for_envelopes(self.wanted.clone(), &self.table)?
-        } else {
-            Decoder::new(self.wanted.clone(), &self.table)?
-        };
-        let begin = start.from.unwrap_or(0);
-        for at in 0..begin {
-            if !lines.next_record(&mut self.record).map_err(failed)? {
-                return Err(Error::Fatal(format!(
-                    "'{}' has {at} records but was read up to {begin} before; was it replaced?",
-                    path.display()
-                )));
-            }
-        }
-        Ok(OpenFile { path, lines, decoder, next: begin })
+    /// One whose splits are told with each step, and are whole files.
+    pub fn of_files(table: &TableDef, projection: &[usize], context: &Context) -> Result<Self> {
+        Ok(Self { whole: true, ..Self::new(table, projection, &[], context)? })
     }
 
-    /// The names in the header line that was just read.
-    fn header(&self, path: &std::path::Path) -> Result<Vec<String>> {
-        let delimiter = self.splitter.delimiter().unwrap_or(b',');
-        let format = arrow::csv::reader::Format::default().with_header(true).with_delimiter(delimiter);
-        let (schema, _) = format.infer_schema(self.record.as_slice(), Some(0)).map_err(|why| {
-            Error::Fatal(format!("the first line of '{}' is no line of column names: {why}", path.display()))
-        })?;
-        Ok(schema.fields().iter().map(|field| field.name().clone()).collect())
+    /// A batch that says only how far a split has come.
+    pub fn no_rows(&self) -> RecordBatch {
+        RecordBatch::new_empty(Arc::clone(&self.wanted))
     }
 
-    /// Reads one batch's worth into the decoder; false when the file has ended before anything came.
-    fn fill(&mut self, file: &mut OpenFile) -> Result<bool> {
-        let begin = file.next;
-        while file.decoder.len() < BATCH_ROWS && file.decoder.buffered_bytes() < BATCH_BYTES {
-            let more = file
-                .lines
-                .next_record(&mut self.record)
-                .map_err(|why| Error::Fatal(format!("'{}' cannot be read: {why}", file.path.display())))?;
-            if !more {
-                return Ok(file.next > begin);
+    /// Opens a split at its start position.
+    fn open(&mut self, start: &SplitStart) -> Result<Open> {
+        let from = start.from.unwrap_or(0);
+        let (path, groups) = match self.format {
+            FileFormat::Parquet if self.whole => (start.split.as_str(), Some(0..usize::MAX)),
+            FileFormat::Parquet => {
+                let (path, groups) = parquet::split_parts(&start.split)?;
+                (path, Some(groups))
             }
-            // A blank line separates; only for plain lines is it a row.
-            if self.format == Format::Raw || !self.record.trim_ascii().is_empty() {
-                file.decoder.push(&self.record, file.next);
+            FileFormat::Json | FileFormat::Csv | FileFormat::Raw | FileFormat::Arrow => (start.split.as_str(), None),
+        };
+        let file = Stored::open(&self.base_dir, path)?;
+        let rows: Box<dyn Rows> = match groups {
+            Some(groups) => {
+                let footer = match self.footer.take().filter(|(known, _)| known == path) {
+                    Some((_, footer)) => footer,
+                    None => parquet::footer(&file)?,
+                };
+                self.footer = Some((path.to_owned(), Arc::clone(&footer)));
+                let groups = if self.whole { 0..footer.num_row_groups() } else { groups };
+                Box::new(parquet::ParquetRows::open(file, footer, groups, &self.stored, from)?)
             }
-            file.next += 1;
+            None if self.format == FileFormat::Arrow => Box::new(arrow::ArrowRows::open(file, &self.stored, from)?),
+            None => Box::new(lines::LineRows::open(&self.in_files, file, &self.stored, from)?),
+        };
+        let constants = match self.from_path.is_empty() {
+            true => Vec::new(),
+            false => {
+                let values = self.partitioning.values(&self.table, path)?;
+                self.from_path.iter().map(|(at, of)| (*at, Arc::clone(&values[*of]))).collect()
+            }
+        };
+        Ok(Open { rows, constants })
+    }
+
+    /// The next rows of a split, which is opened at its start position unless it is open.
+    pub fn step(&mut self, start: &SplitStart) -> Result<Option<Taken>> {
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => self.open(start)?,
+        };
+        let Some(mut taken) = open.rows.next()? else { return Ok(None) };
+        if !open.constants.is_empty() {
+            let whole = with_constants(taken.rows, &self.wanted, &open.constants);
+            taken.rows = whole.map_err(|why| Error::Fatal(why.to_string()))?;
         }
-        Ok(true)
+        self.open = Some(open);
+        Ok(Some(taken))
     }
 }
 
@@ -129,21 +188,16 @@ impl SourceReader for FilesReader {
     fn poll(&mut self, _wait: Duration) -> Result<Polled> {
         let split = self.current;
         let Some(start) = self.splits.get(split).cloned() else { return Ok(Polled::End) };
-        let mut file = match self.open.take() {
-            Some(file) => file,
-            None => self.open(&start)?,
-        };
-        if !self.fill(&mut file)? {
+        let Some(Taken { rows, next, bad }) = self.step(&start)? else {
             self.current += 1;
             return Ok(Polled::SplitEnd { split });
-        }
-        let (batch, rejected) = file.decoder.flush();
-        let bad = rejected
+        };
+        self.splits[split].from = Some(next);
+        let name = &start.split;
+        let bad = bad
             .into_iter()
-            .map(|(position, bytes, error)| BadRecord { split: start.split.clone(), position, bytes, error })
+            .map(|(position, bytes, error)| BadRecord { split: name.clone(), position, bytes, error })
             .collect();
-        let next = file.next;
-        self.open = Some(file);
-        Ok(Polled::Batch { split, batch, next, bad })
+        Ok(Polled::Batch { split, batch: rows, next, bad })
     }
 }

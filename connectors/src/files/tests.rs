@@ -10,6 +10,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod columnar;
+mod placed;
+
 fn columns() -> Vec<(&'static str, DataType)> {
     vec![("id", DataType::Int64), ("name", DataType::Utf8)]
 }
@@ -152,7 +155,7 @@ fn another_run_adds_files_and_overwrites_none() {
         sink.write(&rows(2..4)).unwrap();
     }
     let out = dir.path().join("out");
-    assert_eq!(visible(&out), ["part-group_job-0-1-20.json", "part-group_job-0-1.json"]);
+    assert_eq!(visible(&out), ["part-group_job-0-1-20-0.json", "part-group_job-0-1.json"]);
     assert_eq!(hidden_count(&out), 1);
     assert_eq!(read(&table, &starts(&table, dir.path()), dir.path()).0.len(), 4);
 }

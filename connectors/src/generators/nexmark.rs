@@ -1,15 +1,17 @@
-//! The `nexmark` connector: the auction site of the Nexmark benchmark, made up by the `nexmark` crate.
+//! The `nexmark` connector: the auction site of the Nexmark benchmark, as the `nexmark` crate makes it up.
 //!
 //! Of every fifty events one is a new person, three are new auctions and the rest are bids. A table gives either the
 //! events of one kind with that kind's columns, or all of them with a struct per kind, of which one is not null.
 //!
-//! Invariant: event `n` is a pure function of the options `start` and `event.rate`, and of `n`; the crate takes its
-//! random numbers from `n` alone, so there is no seed. Positions and `events` count events of all kinds, so that tables
+//! Invariant: event `n` is a pure function of the options `start` and `event.rate`, and of `n`; its random numbers come
+//! from `n` alone, so there is no seed. Positions and `events` count events of all kinds, so that tables
 //! of different kinds with the same options are views of one and the same stream.
 
+mod channels;
 mod columns;
 mod events;
 mod gather;
+mod random;
 
 use super::cards::start_us;
 use super::paced::{Pace, PacedReader, Rows};
@@ -22,7 +24,6 @@ use columns::{Kind, Output, Shape};
 use events::Events;
 use gather::{Columns, times};
 use jobs::Diagnostic;
-use nexmark::event::Event;
 use std::sync::Arc;
 
 const EVENTS: OptionInfo = OptionInfo {
@@ -154,14 +155,15 @@ impl Rows for NexmarkRows {
         let of = |number| self.shape.gives(Kind::of(number));
         let numbers: Vec<u64> = (0..count).map(|at| first + at * step).filter(|number| of(*number)).collect();
         let mut kinds = Kind::EACH.map(|kind| Gathered::new(kind, &self.outputs, numbers.len()));
-        let mut event = self.events.cursor(step);
         for (row, number) in numbers.iter().enumerate() {
-            let gathered = &mut kinds[Kind::of(*number) as usize];
+            let kind = Kind::of(*number);
+            let gathered = &mut kinds[kind as usize];
             if gathered.nested {
                 gathered.mark(row);
             }
             if gathered.wanted {
-                gathered.add(row, event.at(*number), self.events.time_us(*number));
+                gathered.columns.pad(row);
+                self.events.add(kind, *number, &mut gathered.columns);
             }
         }
         let finish = |output: &Output| self.finish(output, &numbers, &mut kinds);
@@ -237,15 +239,6 @@ impl Gathered {
     fn mark(&mut self, row: usize) {
         self.present.append_n(row - self.present.len(), false);
         self.present.append(true);
-    }
-
-    fn add(&mut self, row: usize, event: Event, time_us: i64) {
-        self.columns.pad(row);
-        match event {
-            Event::Person(person) => self.columns.person(&person),
-            Event::Auction(auction) => self.columns.auction(&auction, time_us),
-            Event::Bid(bid) => self.columns.bid(&bid),
-        }
     }
 }
 

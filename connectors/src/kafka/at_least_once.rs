@@ -16,6 +16,10 @@ use std::time::Duration;
 /// How long the brokers may be silent before the runtime is told; nothing is given up then.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a record waits for others. Rows come in batches, which are together at once; librdkafka's own five
+/// milliseconds would only make each of them late.
+const LINGER_MS: &str = "0.5";
+
 pub struct AtLeastOnceSink {
     settings: Settings,
     records: RecordEncoder,
@@ -34,6 +38,9 @@ impl AtLeastOnceSink {
         if config.get("message.timeout.ms").is_none() && config.get("delivery.timeout.ms").is_none() {
             // An outage of any length is waited for, and told by `write` and `prepare`.
             config.set("message.timeout.ms", "0");
+        }
+        if config.get("linger.ms").is_none() && config.get("queue.buffering.max.ms").is_none() {
+            config.set("linger.ms", LINGER_MS);
         }
         let producer = Producer::open(&settings, &config, &settings.topic)?;
         let records = RecordEncoder::new(&settings)?;

@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 
 /// Delivery reports (of failures only) are asked for once in this many records.
 const POLL_EVERY: u32 = 4096;
+/// How often it is looked whether all is acknowledged. The library's own wait looks ten times a second, and whoever flushes
+/// holds rows up meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 pub struct Producer {
     pub inner: BaseProducer<Watch>,
@@ -76,7 +79,13 @@ impl Producer {
 
     /// Waits until all records are acknowledged.
     pub fn flush(&mut self, wait: Duration) -> std::result::Result<(), KafkaError> {
-        let flushed = self.inner.flush(wait);
+        let until = Instant::now() + wait;
+        let mut flushed = self.inner.flush(LOOK_EVERY);
+        while let Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)) = flushed
+            && Instant::now() < until
+        {
+            flushed = self.inner.flush(LOOK_EVERY);
+        }
         match self.watch().take_undelivered() {
             Some(error) => Err(error),
             None => flushed,

@@ -236,10 +236,17 @@ impl Settings {
 
     /// What all clients have in common.
     pub fn client(&self) -> ClientConfig {
+        self.client_with(&[])
+    }
+
+    /// With defaults of ours, which the table's options may change. (Nothing is copied out of a `ClientConfig`: it gives its
+    /// secrets to nobody but librdkafka.)
+    fn client_with(&self, defaults: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers);
         config.set("client.id", "smack");
-        for (key, value) in &self.passed_through {
+        let passed_through = self.passed_through.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        for (key, value) in defaults.iter().copied().chain(passed_through) {
             config.set(key, value);
         }
         config
@@ -247,14 +254,12 @@ impl Settings {
 
     /// A consumer, in a group that it does not join.
     pub fn consumer(&self, group: &str) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        // Fetched ahead over all partitions; beyond it the next fetch of a partition waits until there is room again, which
-        // is looked at so often.
-        config.set("queued.max.messages.kbytes", "65536");
-        config.set("fetch.queue.backoff.ms", "10");
-        for (key, value) in self.client().config_map() {
-            config.set(key, value);
-        }
+        let mut config = self.client_with(&[
+            // Fetched ahead over all partitions; beyond it the next fetch of a partition waits until there is room again,
+            // which is looked at so often.
+            ("queued.max.messages.kbytes", "65536"),
+            ("fetch.queue.backoff.ms", "10"),
+        ]);
         config.set("group.id", group);
         config.set("enable.auto.commit", "false");
         config.set("enable.auto.offset.store", "false");
@@ -267,14 +272,12 @@ impl Settings {
 
     /// An idempotent producer. Keys go to the partitions to which Java's default partitioner sends them.
     pub fn producer(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config.set("partitioner", "murmur2_random");
-        // Bounds what waits inside librdkafka; a million small records at most, 64 MiB whatever their size.
-        config.set("queue.buffering.max.messages", "1000000");
-        config.set("queue.buffering.max.kbytes", "65536");
-        for (key, value) in self.client().config_map() {
-            config.set(key, value);
-        }
+        let mut config = self.client_with(&[
+            ("partitioner", "murmur2_random"),
+            // Bounds what waits inside librdkafka; a million small records at most, 64 MiB whatever their size.
+            ("queue.buffering.max.messages", "1000000"),
+            ("queue.buffering.max.kbytes", "65536"),
+        ]);
         config.set("enable.idempotence", "true");
         config.set("delivery.report.only.error", "true");
         config
@@ -460,7 +463,9 @@ mod tests {
             ("create_topic", "true"),
             ("partitions", "4"),
             ("properties.sasl.username", "me"),
+            ("properties.sasl.password", "hunter2"),
             ("librdkafka.linger.ms", "20"),
+            ("librdkafka.queued.max.messages.kbytes", "1024"),
         ])
         .unwrap_or_else(|wrong| panic!("{wrong:?}"));
         assert_eq!((full.startup.clone(), full.discovery), (Startup::Timestamp(1_700_000_000_000), None));
@@ -468,6 +473,10 @@ mod tests {
         assert_eq!(full.create_topic, Some(NewTopic { partitions: Some(4), replication: None }));
         assert_eq!(full.client().get("sasl.username"), Some("me"));
         assert_eq!(full.producer().get("linger.ms"), Some("20"));
+        for config in [full.client(), full.consumer("g"), full.producer()] {
+            assert_eq!(config.get("sasl.password"), Some("hunter2"), "a client that cannot log in");
+        }
+        assert_eq!(full.consumer("g").get("queued.max.messages.kbytes"), Some("1024"));
     }
 
     #[test]

@@ -34,10 +34,8 @@ mod begin;
 const BATCH_ROWS: usize = 8192;
 /// … or this many bytes, which bounds what large records can take.
 const BATCH_BYTES: usize = 4 << 20;
-/// How long rows may wait for company.
-const LINGER: Duration = Duration::from_millis(20);
-/// Silence after which a batch goes on at once; fetch responses come in bursts, so silence means that one has ended.
-const PAUSE: Duration = Duration::from_millis(2);
+/// How long rows may wait for company while more of them come without a pause.
+const LINGER: Duration = Duration::from_millis(5);
 /// How often errors of connections and new partitions are looked at.
 const LISTEN_EVERY: Duration = Duration::from_millis(100);
 
@@ -401,7 +399,18 @@ impl Source {
         Step::Taken
     }
 
-    /// Takes records until one batch is worth giving on.
+    /// The batches of all splits that have rows, that of `first` at once.
+    fn flush_all(&mut self, first: usize) -> Result<Polled> {
+        let polled = self.flush(first)?;
+        while let Some((at, _)) = self.oldest() {
+            let other = self.flush(at)?;
+            self.ready.push_back(other);
+        }
+        Ok(polled)
+    }
+
+    /// Takes records until one batch is worth giving on. A fetch response comes as a whole, so when nothing is there at
+    /// once the last one has ended, and rows would wait in vain; what comes while they are worked on comes together.
     fn collect(&mut self, wait: Duration) -> Result<Polled> {
         let begun = Instant::now();
         if let Some(at) = self.splits.iter().position(|split| split.ending && !split.ended) {
@@ -435,12 +444,12 @@ impl Source {
             let oldest = self.oldest();
             let patience = match oldest {
                 Some((at, since)) if now.duration_since(since) >= LINGER => return self.flush(at),
-                Some(_) => PAUSE,
+                Some(_) => Duration::ZERO,
                 None => wait.saturating_sub(begun.elapsed()).min(LISTEN_EVERY),
             };
             if !self.fetched.fill(patience) {
                 match oldest {
-                    Some((at, _)) => return self.flush(at),
+                    Some((at, _)) => return self.flush_all(at),
                     None if begun.elapsed() >= wait => return Ok(Polled::Idle),
                     None => {}
                 }

@@ -4,16 +4,16 @@
 //! Invariant: both clocks are one; a row's age is taken when the line that tells it has been read. A
 //! run's first seconds do not count: code and caches are cold. `rows/s` beside an age says what really came through.
 
-use super::Figure;
+use super::{Figure, topics};
 use anyhow::{Context, bail};
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-const ROWS_PER_SECOND: u64 = 50_000;
-const WARM_UP: Duration = Duration::from_secs(3);
-const MEASURED: Duration = Duration::from_secs(10);
+pub(super) const ROWS_PER_SECOND: u64 = 50_000;
+pub(super) const WARM_UP: Duration = Duration::from_secs(3);
+pub(super) const MEASURED: Duration = Duration::from_secs(10);
 
 const SOURCE: &str = "CREATE TABLE made (id BIGINT, value DOUBLE, at AS PROCTIME()) \
                       WITH (connector = 'datagen', rate = 'RATE', splits = '2', 'fields.id.kind' = 'sequence');\n\
@@ -26,11 +26,17 @@ const EXCHANGED: &str = "INSERT INTO told SELECT CAST(at AS BIGINT), id, value F
                          SELECT *, ROW_NUMBER() OVER (PARTITION BY id ORDER BY value) AS place FROM made\n\
                          ) WHERE place <= 1;\n";
 
-pub async fn measure() -> anyhow::Result<Vec<Figure>> {
+/// `beside`: a running broker through which records also go, beside ours.
+pub async fn measure(beside: Option<String>) -> anyhow::Result<Vec<Figure>> {
     let folder = std::env::temp_dir().join(format!("smack-bench-latency-{}", std::process::id()));
     std::fs::create_dir_all(&folder).with_context(|| format!("failed to make {}", folder.display()))?;
     let here = folder.clone();
-    let result = tokio::task::spawn_blocking(move || measure_in(&here)).await?;
+    let result = tokio::task::spawn_blocking(move || {
+        let mut figures = measure_in(&here)?;
+        figures.extend(topics::measure(&here, beside.as_deref())?);
+        Ok(figures)
+    });
+    let result = result.await?;
     std::fs::remove_dir_all(&folder).with_context(|| format!("failed to remove {}", folder.display()))?;
     result
 }
@@ -87,7 +93,7 @@ fn read_ages(lines: &mut impl Read) -> anyhow::Result<Vec<i64>> {
             return Ok(ages);
         }
         let now = Instant::now();
-        let now_us = SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros() as i64;
+        let now_us = now_us()?;
         filled += n;
         let began = *first.get_or_insert(now);
         if now - began >= WARM_UP + MEASURED {
@@ -107,8 +113,12 @@ fn read_ages(lines: &mut impl Read) -> anyhow::Result<Vec<i64>> {
     }
 }
 
+pub(super) fn now_us() -> anyhow::Result<i64> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros() as i64)
+}
+
 /// The number behind `"made":` of a JSON line.
-fn made_us(line: &[u8]) -> anyhow::Result<i64> {
+pub(super) fn made_us(line: &[u8]) -> anyhow::Result<i64> {
     let key = b"\"made\":";
     let found = line.windows(key.len()).position(|bytes| bytes == key).map(|at| &line[at + key.len()..]);
     let digits = found.map(|rest| rest.iter().take_while(|byte| byte.is_ascii_digit()));

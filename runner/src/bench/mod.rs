@@ -8,11 +8,13 @@ mod broker;
 mod decode;
 mod kafka;
 mod latency;
-mod nexmark;
+pub mod nexmark;
 mod peers;
 mod spill;
 mod start;
 mod state;
+mod threads;
+mod topics;
 mod train;
 
 use serde::Serialize;
@@ -25,9 +27,11 @@ pub struct BenchConfig {
     pub peers: bool,
     /// How many events the Nexmark queries read, and rows those of `spill` and `kafka`.
     pub events: Option<u64>,
+    /// Where suite nexmark's events come from.
+    pub source: nexmark::From,
     /// How many keys suite state holds.
     pub keys: Option<u64>,
-    /// A running broker that suite `broker` measures beside ours.
+    /// A running broker that suites `broker` and `latency` measure beside ours.
     pub beside: Option<String>,
     /// The brokers that suite `kafka` reads from and writes to; one of our own where there are none.
     pub brokers: Option<String>,
@@ -98,8 +102,8 @@ pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
             "start" => start::measure().await?,
             "train" => train::measure(config.peers).await?,
             "decode" => decode::measure().await?,
-            "nexmark" => nexmark::measure(config.events.unwrap_or(nexmark::EVENTS)).await?,
-            "latency" => latency::measure().await?,
+            "nexmark" => nexmark::measure(config.events.unwrap_or(nexmark::EVENTS), config.source).await?,
+            "latency" => latency::measure(config.beside.clone()).await?,
             "state" => state::measure(config.keys.unwrap_or(state::KEYS)).await?,
             "spill" => spill::measure(config.events.unwrap_or(spill::ROWS)).await?,
             "broker" => broker::measure(config.beside.clone()).await?,

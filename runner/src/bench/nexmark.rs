@@ -1,10 +1,13 @@
-//! The queries of Nexmark over two files of JSON lines, read side by side: thousand events per second.
+//! The queries of Nexmark over two files of JSON lines, or of Parquet, read side by side, or over the generator inside the
+//! job: thousand events per second.
 //!
 //! Invariant: a figure is of the streaming operators alone, from start to the last row in a blackhole, on two slices and
 //! without checkpoints; DataFusion's own batch engine answers the same query over the same files beside it. A query that
 //! does not run is told with its reason, and has no figure.
 
+mod generated;
 pub(super) mod input;
+mod parquet;
 mod queries;
 
 use super::Figure;
@@ -15,6 +18,7 @@ use queries::{QUERIES, Query};
 use std::path::Path;
 use std::time::Instant;
 use streaming::batch::{self, BatchContext};
+use streaming::dataflow::Dataflow;
 use streaming::functions::Functions;
 use streaming::runtime::Outcome;
 use streaming::runtime::local::{self, LocalConfig};
@@ -25,43 +29,54 @@ pub const EVENTS: u64 = 1_000_000;
 /// Slices of the stream, and threads of the batch query.
 const THREADS: u32 = 2;
 
-pub async fn measure(events: u64) -> anyhow::Result<Vec<Figure>> {
+/// Where the events come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum From {
+    #[default]
+    Files,
+    Generator,
+    Parquet,
+}
+
+pub async fn measure(events: u64, from: From) -> anyhow::Result<Vec<Figure>> {
     let folder = std::env::temp_dir().join(format!("smack-bench-nexmark-{}", std::process::id()));
     std::fs::create_dir_all(&folder).with_context(|| format!("failed to make {}", folder.display()))?;
     let here = folder.clone();
-    let result = tokio::task::spawn_blocking(move || measure_in(&here, events)).await?;
+    let result = tokio::task::spawn_blocking(move || {
+        std::fs::write(here.join("side_input.csv"), queries::SIDE_INPUT)?;
+        match from {
+            From::Files => over_files(&here, events),
+            From::Parquet => parquet::measure(&here, events),
+            From::Generator => Ok(generated::measure(&here, events, THREADS)),
+        }
+    });
+    let result = result.await?;
     std::fs::remove_dir_all(&folder).with_context(|| format!("failed to remove {}", folder.display()))?;
     result
 }
 
-fn measure_in(folder: &Path, events: u64) -> anyhow::Result<Vec<Figure>> {
+fn over_files(folder: &Path, events: u64) -> anyhow::Result<Vec<Figure>> {
     let input = input::kept(events)?;
     eprintln!(
         "{events} events of {} bytes in {}; streaming operators on {THREADS} slices, no checkpoints",
         input.bytes / events.max(1),
         input.folder.display()
     );
-    std::fs::write(folder.join("side_input.csv"), queries::SIDE_INPUT)?;
     let mut figures = Vec::new();
     for query in &QUERIES {
-        let text = queries::over_files(query.text, &input.folder)?;
+        let text = queries::over_files(query.text, &input.folder, input::PATTERN)?;
         match streamed(&text, folder) {
-            Ok(seconds) => figures.push(figure(query, &text, folder, &input, seconds)),
+            Ok(seconds) => figures.push(figure(query, "two JSON files", &text, folder, &input, seconds)),
             Err(why) => eprintln!("{} is left out: {why:#}", query.name),
         }
     }
     Ok(figures)
 }
 
-fn figure(query: &Query, text: &str, folder: &Path, input: &Input, seconds: f64) -> Figure {
+fn figure(query: &Query, files: &str, text: &str, folder: &Path, input: &Input, seconds: f64) -> Figure {
     let rate = |seconds: f64| input.events as f64 / seconds / 1000.0;
-    let figure = Figure::higher(
-        "nexmark",
-        format!("{}: streamed from two JSON files", query.name),
-        rate(seconds),
-        "k/s",
-        query.goal,
-    );
+    let figure =
+        Figure::higher("nexmark", format!("{}: streamed from {files}", query.name), rate(seconds), "k/s", query.goal);
     match in_batch(text, folder) {
         Ok(seconds) => figure.beside("DataFusion, batch", rate(seconds)),
         Err(why) => {
@@ -73,10 +88,10 @@ fn figure(query: &Query, text: &str, folder: &Path, input: &Input, seconds: f64)
 
 /// Seconds from the start of the job to its end.
 fn streamed(text: &str, folder: &Path) -> anyhow::Result<f64> {
-    let script = streaming::sql::parse(text).map_err(told)?;
-    let inserts: Vec<usize> = script.inserts().map(|(at, _)| at).collect();
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let dataflow = runtime.block_on(streaming::sql::plan(&script, &inserts, &Functions::new())).map_err(told)?;
+    streamed_flow(generated::planned(text)?, folder)
+}
+
+fn streamed_flow(dataflow: Dataflow, folder: &Path) -> anyhow::Result<f64> {
     let mut config = LocalConfig::new("bench/nexmark", folder.to_path_buf(), folder.join("dead-letter"));
     config.slices = THREADS;
     config.checkpoint_interval_ms = 0;
@@ -100,18 +115,7 @@ fn in_batch(text: &str, folder: &Path) -> anyhow::Result<f64> {
     let (_, insert) = script.inserts().next().context("there is no INSERT")?;
     let (from, to) = insert.query.span;
     let query = &script.text()[from..to];
-    let context = connectors::Context {
-        job: "bench/nexmark".to_string(),
-        generation: 1,
-        claimed_us: 0,
-        begun_us: 0,
-        slot: 0,
-        n_slots: 1,
-        base_dir: folder.to_path_buf(),
-        tables_endpoint: None,
-        token: None,
-    };
-    let mut open = BatchContext::new(context);
+    let mut open = BatchContext::new(input::context(folder));
     open.target_partitions = THREADS as usize;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS as usize).enable_all().build()?;
     let started = Instant::now();
@@ -150,7 +154,7 @@ mod tests {
         assert!((310..350).contains(&(input.bytes / events)), "{} bytes an event", input.bytes / events);
         std::fs::write(folder.path().join("side_input.csv"), queries::SIDE_INPUT).expect("a file");
         for query in &QUERIES {
-            let text = queries::over_files(query.text, folder.path()).expect("a query over files");
+            let text = queries::over_files(query.text, folder.path(), input::PATTERN).expect("a query over files");
             if query.name != "q12" {
                 in_batch(&text, folder.path()).unwrap_or_else(|why| panic!("{}: {why:#}", query.name));
             }

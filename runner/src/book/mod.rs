@@ -16,13 +16,13 @@ mod views;
 #[cfg(test)]
 mod tests;
 
+use connectors::s3::S3;
 use job::{Job, Phase, Record, TaskLive};
 use jobs::{FrameworkId, JobBody, JobId, JobSpec, OfferId, Reason, Resources, Restart, TaskId, TaskPlan, TaskState};
 use placement::HeldOffer;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use streaming::control::{Manifest, Order, Report};
-use streaming::runtime::store::S3;
 
 /// How long tasks that would fit wait for offers of more agents.
 const SPREAD_MS: u64 = 100;

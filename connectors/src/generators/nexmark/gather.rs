@@ -4,15 +4,16 @@
 //! padded hold zeros and empty texts, and are nulls of the finished column.
 
 use super::columns::{Kind, Type};
+use super::random::Random;
 use arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray};
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::error::ArrowError;
-use nexmark::event::{Auction, Bid, Person};
 use std::sync::Arc;
 
 pub struct Columns {
     cells: Vec<Cells>,
     rows: usize,
+    last: usize,
 }
 
 enum Cells {
@@ -36,7 +37,7 @@ impl Columns {
                 Cells::Texts(offsets, Vec::new())
             }
         });
-        Self { cells: cells.collect(), rows: 0 }
+        Self { cells: cells.collect(), rows: 0, last: wanted.iter().copied().max().unwrap_or(0) }
     }
 
     /// Fills up to `rows` with rows that are not there.
@@ -54,52 +55,52 @@ impl Columns {
         self.rows = rows;
     }
 
-    pub fn person(&mut self, person: &Person) {
-        self.long(0, person.id);
-        self.text(1, &person.name);
-        self.text(2, &person.email_address);
-        self.text(3, &person.credit_card);
-        self.text(4, &person.city);
-        self.text(5, &person.state);
-        self.text(6, &person.extra);
+    /// The last wanted column; nothing after it need be known.
+    #[inline]
+    pub fn last(&self) -> usize {
+        self.last
+    }
+
+    #[inline]
+    pub fn wants(&self, at: usize) -> bool {
+        !matches!(self.cells[at], Cells::Unwanted)
+    }
+
+    /// Every wanted column of a row was given.
+    #[inline]
+    pub fn end_row(&mut self) {
         self.rows += 1;
     }
 
-    /// `time_us` is the event's real time; of the crate's times the difference holds.
-    pub fn auction(&mut self, auction: &Auction, time_us: i64) {
-        self.long(0, auction.id);
-        self.text(1, &auction.item_name);
-        self.text(2, &auction.description);
-        self.long(3, auction.initial_bid);
-        self.long(4, auction.reserve);
-        if let Cells::Times(values) = &mut self.cells[5] {
-            values.push(time_us + (auction.expires - auction.date_time) as i64 * 1000);
-        }
-        self.long(6, auction.seller);
-        self.long(7, auction.category);
-        self.text(8, &auction.extra);
-        self.rows += 1;
-    }
-
-    pub fn bid(&mut self, bid: &Bid) {
-        self.long(0, bid.auction);
-        self.long(1, bid.bidder);
-        self.long(2, bid.price);
-        self.text(3, &bid.channel);
-        self.text(4, &bid.url);
-        self.text(5, &bid.extra);
-        self.rows += 1;
-    }
-
-    fn long(&mut self, at: usize, value: usize) {
+    #[inline]
+    pub fn long(&mut self, at: usize, value: u64) {
         if let Cells::Longs(values) = &mut self.cells[at] {
             values.push(value as i64);
         }
     }
 
-    fn text(&mut self, at: usize, value: &str) {
+    #[inline]
+    pub fn time(&mut self, at: usize, value: impl FnOnce() -> i64) {
+        if let Cells::Times(values) = &mut self.cells[at] {
+            values.push(value());
+        }
+    }
+
+    #[inline]
+    pub fn text(&mut self, at: usize, value: &[u8]) {
         if let Cells::Texts(offsets, bytes) = &mut self.cells[at] {
-            bytes.extend_from_slice(value.as_bytes());
+            bytes.extend_from_slice(value);
+            offsets.push(bytes.len() as i32);
+        }
+    }
+
+    /// A text of so many letters, which are drawn only where the column is wanted.
+    #[inline]
+    pub fn letters(&mut self, at: usize, length: usize, random: &mut Random) {
+        if let Cells::Texts(offsets, bytes) = &mut self.cells[at] {
+            let from = bytes.len();
+            bytes.resize(from + length, 0);
+            random.letters(&mut bytes[from..]);
             offsets.push(bytes.len() as i32);
         }
     }

@@ -6,12 +6,13 @@
 //! much is owed, the slice is asked for a base, which stands for all before it.
 //!
 //! A chain that has become long, or whose changes outweigh its base, is folded meanwhile ([`fold`]), at most one per
-//! slice at a time.
+//! slice at a time, with what rows leave of the processors ([`idle`]).
 //!
 //! Invariant: the files of a chain that is told say, in order, what the operator's state was at the barrier of the epoch.
 
 pub mod account;
 mod fold;
+mod idle;
 
 use crate::control::{Chain, Level, TaskSnapshot};
 use crate::runtime::shared::{Event, Shared};

@@ -2,15 +2,12 @@
 //!
 //! Invariant: names only. What a file means is known to those who write and read it.
 
+use connectors::s3::{self, Bucket};
 use futures::StreamExt;
-use object_store::aws::AmazonS3Builder;
-use object_store::client::SpawnedReqwestConnector;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload, RetryConfig};
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-use tokio::runtime::{Handle, Runtime};
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use std::sync::Arc;
+use tokio::runtime::Handle;
 
 /// A folder of an object store.
 #[derive(Clone, Debug)]
@@ -36,78 +33,27 @@ impl Error {
     }
 }
 
-/// The start of a location on a store that speaks S3.
-pub const S3: &str = "s3://";
-/// How often and how long a request to such a store is tried again, before whoever asked decides what to do.
-const S3_RETRIES: usize = 3;
-const S3_PATIENCE: Duration = Duration::from_secs(20);
-
-/// One client for each bucket, and the runtime of their connections: whoever asks may be on a runtime that ends soon, or
-/// that is driven only while it waits for something, and a connection must not stand still with it.
-static S3_CLIENTS: Mutex<Option<S3Clients>> = Mutex::new(None);
-
-struct S3Clients {
-    runtime: Runtime,
-    buckets: BTreeMap<String, Arc<dyn ObjectStore>>,
-}
-
-fn s3_bucket(bucket: &str) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
-    let mut clients = S3_CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
-    let taken = match clients.take() {
-        Some(taken) => taken,
-        None => {
-            let runtime =
-                tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("s3").enable_all().build();
-            let failed = |error: std::io::Error| object_store::Error::Generic { store: "S3", source: Box::new(error) };
-            S3Clients { runtime: runtime.map_err(failed)?, buckets: BTreeMap::new() }
-        }
-    };
-    let S3Clients { runtime, buckets } = clients.insert(taken);
-    if let Some(known) = buckets.get(bucket) {
-        return Ok(Arc::clone(known));
-    }
-    let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].iter().find_map(|name| std::env::var(name).ok());
-    let retry = RetryConfig { max_retries: S3_RETRIES, retry_timeout: S3_PATIENCE, ..RetryConfig::default() };
-    let store = AmazonS3Builder::from_env()
-        .with_bucket_name(bucket)
-        .with_allow_http(endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")))
-        .with_http_connector(SpawnedReqwestConnector::new(runtime.handle().clone()))
-        .with_retry(retry)
-        .build()?;
-    let store: Arc<dyn ObjectStore> = Arc::new(store);
-    buckets.insert(bucket.to_string(), Arc::clone(&store));
-    Ok(store)
-}
-
 /// Why a text cannot say where checkpoints go.
 pub fn refuse_location(location: &str) -> Option<String> {
     match location.split_once("://") {
         None if location.is_empty() => Some("the folder has no name".to_string()),
         None => None,
-        Some(("s3", rest)) => {
-            let bucket = rest.split('/').next().unwrap_or_default();
-            let fits = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.' | '_');
-            (bucket.is_empty() || !bucket.chars().all(fits))
-                .then(|| format!("'{location}' names no bucket; write s3://bucket/prefix"))
-        }
+        Some(("s3", _)) => s3::refuse(location),
         Some((kind, _)) => Some(format!("there is no store '{kind}://'; give a folder, or s3://bucket/prefix")),
     }
 }
 
 impl Folder {
-    /// A folder of the local file system, or `s3://bucket/prefix`. The latter takes credentials, region and endpoint from
-    /// the environment, as other programs do: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION,
-    /// AWS_ENDPOINT_URL, whose scheme says whether connections are encrypted.
+    /// A folder of the local file system, or `s3://bucket/prefix`, see [`connectors::s3`].
     pub fn open(location: &str) -> Result<Self, Error> {
-        let Some(rest) = location.strip_prefix(S3) else { return Self::local(std::path::Path::new(location)) };
-        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let Some((bucket, prefix)) = s3::split(location) else { return Self::local(std::path::Path::new(location)) };
         let failed = |source| Error {
             what: "open",
             path: location.to_string(),
             store: "a store that speaks S3".to_string(),
             source: Box::new(source),
         };
-        Ok(Self { store: s3_bucket(bucket).map_err(failed)?, prefix: Path::from(prefix) })
+        Ok(Self { store: Bucket::open(bucket).map_err(failed)?.store, prefix: Path::from(prefix) })
     }
 
     /// A folder of the local file system, created if it is absent.

@@ -152,9 +152,18 @@ fn table(cursor: &mut Cursor<'_>, start: usize, errors: &mut Vec<Diagnostic>) ->
             return Err(cursor.expected_one_of(&["WITH", "PARTITIONED"]));
         }
     }
+    entries.extend(partitions(&partitioned_by));
     cursor.defaults.complete(&mut entries);
     let table = settle(name, found, partitioned_by, entries, (start, cursor.last_end()), errors)?;
     Ok(StatementBody::Table(Arc::new(table)))
+}
+
+/// `PARTITIONED BY (…)` is an option of connectors that have directories; the others refuse it like any that they do not know.
+fn partitions(columns: &[Name]) -> Option<OptionEntry> {
+    let span = (columns.first()?.span.0, columns.last()?.span.1);
+    let names: Vec<&str> = columns.iter().map(|column| column.text.as_str()).collect();
+    let key = "partitioned_by".to_string();
+    Some(OptionEntry { key, value: names.join(","), key_span: Some(span), value_span: Some(span) })
 }
 
 fn column(cursor: &mut Cursor<'_>, found: &mut Columns) -> Parsed<()> {

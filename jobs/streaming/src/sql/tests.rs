@@ -14,6 +14,7 @@ mod parsing;
 mod planning;
 mod refusals;
 mod running;
+mod stored;
 mod table_as;
 
 use super::{check, explain, parse};

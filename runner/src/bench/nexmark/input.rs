@@ -5,8 +5,9 @@
 
 use super::told;
 use anyhow::Context as _;
+use arrow::array::RecordBatch;
 use connectors::formats::Encoder;
-use connectors::{Polled, SplitStart};
+use connectors::{Polled, SplitStart, TableDef};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ const VERSION: u32 = 1;
 /// Events that follow each other in one file: a person, three auctions and their bids.
 const BLOCK: usize = 50;
 
+/// What fits both of the files below.
+pub const PATTERN: &str = "events-*.jsonl";
 pub const FILES: [&str; 2] = ["events-0.jsonl", "events-1.jsonl"];
 
 /// The structs of all events; their fields are those of the tables that the queries declare.
@@ -33,13 +36,22 @@ pub const COLUMNS: &str = "event_type INT,
 pub struct Input {
     pub folder: PathBuf,
     pub events: u64,
-    /// Of both files.
+    /// Of all files.
     pub bytes: u64,
 }
 
 /// The files of so many events, written now if they are not there.
 pub fn kept(events: u64) -> anyhow::Result<Input> {
-    let folder = crate::bench::peers::cache_folder()?.join(format!("nexmark/{VERSION}-{events}"));
+    kept_as(&format!("{VERSION}-{events}"), events, |folder| write(events, folder).map(drop))
+}
+
+/// As [`kept`], in a form of another name.
+pub(super) fn kept_as(
+    name: &str,
+    events: u64,
+    write: impl FnOnce(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<Input> {
+    let folder = crate::bench::peers::cache_folder()?.join(format!("nexmark/{name}"));
     if folder.exists() {
         return sized(folder, events);
     }
@@ -47,29 +59,23 @@ pub fn kept(events: u64) -> anyhow::Result<Input> {
     // Another name until all is there: an interrupted run leaves nothing that looks whole.
     let begun = folder.with_extension(std::process::id().to_string());
     std::fs::create_dir_all(&begun).with_context(|| format!("failed to make {}", begun.display()))?;
-    write(events, &begun)?;
+    write(&begun)?;
     std::fs::rename(&begun, &folder).with_context(|| format!("failed to make {}", folder.display()))?;
     sized(folder, events)
 }
 
+/// Counts the bytes of all files in the folder.
 fn sized(folder: PathBuf, events: u64) -> anyhow::Result<Input> {
+    let looked = || format!("failed to look into {}", folder.display());
     let mut bytes = 0;
-    for file in FILES {
-        let path = folder.join(file);
-        bytes += path.metadata().with_context(|| format!("failed to find {}", path.display()))?.len();
+    for entry in folder.read_dir().with_context(looked)? {
+        bytes += entry.and_then(|entry| entry.metadata()).with_context(looked)?.len();
     }
     Ok(Input { folder, events, bytes })
 }
 
-/// Writes the files into a folder.
-pub fn write(events: u64, folder: &Path) -> anyhow::Result<Input> {
-    let text = format!(
-        "CREATE TABLE events ({COLUMNS}) WITH (connector = 'nexmark', events = '{events}', splits = '1', rate = '0')"
-    );
-    let script = streaming::sql::parse(&text).map_err(told)?;
-    let table = &script.table("events").context("failed to declare the events")?.def;
-    let connector = connectors::find(table.connector()).context("failed to find the generator")?;
-    let context = connectors::Context {
+pub(super) fn context(folder: &Path) -> connectors::Context {
+    connectors::Context {
         job: "bench/nexmark".to_string(),
         generation: 1,
         claimed_us: 0,
@@ -79,31 +85,51 @@ pub fn write(events: u64, folder: &Path) -> anyhow::Result<Input> {
         base_dir: folder.to_path_buf(),
         tables_endpoint: None,
         token: None,
-    };
+    }
+}
+
+/// Gives every event as rows, in order, with the table that declares them.
+pub(super) fn each_batch(
+    events: u64,
+    folder: &Path,
+    mut give: impl FnMut(&TableDef, RecordBatch) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let text = format!(
+        "CREATE TABLE events ({COLUMNS}) WITH (connector = 'nexmark', events = '{events}', splits = '1', rate = '0')"
+    );
+    let script = streaming::sql::parse(&text).map_err(told)?;
+    let table = &script.table("events").context("failed to declare the events")?.def;
+    let connector = connectors::find(table.connector()).context("failed to find the generator")?;
     let all: Vec<usize> = (0..table.schema.fields().len()).collect();
     let start = SplitStart { split: "0".to_string(), from: None };
-    let mut reader = connector.open_source(table, &all, &[start], &context)?;
-    let encoder = Encoder::new(table).map_err(|wrong| told(vec![wrong]))?;
+    let mut reader = connector.open_source(table, &all, &[start], &context(folder))?;
+    loop {
+        match reader.poll(Duration::from_secs(1))? {
+            Polled::Batch { batch, .. } => give(table, batch)?,
+            Polled::SplitEnd { .. } | Polled::Idle => {}
+            Polled::End => return Ok(()),
+        }
+    }
+}
+
+/// Writes the files into a folder.
+pub fn write(events: u64, folder: &Path) -> anyhow::Result<Input> {
     let create = |file: &str| {
         let path = folder.join(file);
         File::create(&path).map(BufWriter::new).with_context(|| format!("failed to write {}", path.display()))
     };
     let mut files = [create(FILES[0])?, create(FILES[1])?];
     let mut number = 0usize;
-    loop {
-        match reader.poll(Duration::from_secs(1))? {
-            Polled::Batch { batch, .. } => {
-                for row in encoder.encode_rows(&batch)? {
-                    let file = &mut files[number / BLOCK % FILES.len()];
-                    file.write_all(&row)?;
-                    file.write_all(b"\n")?;
-                    number += 1;
-                }
-            }
-            Polled::SplitEnd { .. } | Polled::Idle => {}
-            Polled::End => break,
+    each_batch(events, folder, |table, batch| {
+        let encoder = Encoder::new(table).map_err(|wrong| told(vec![wrong]))?;
+        for row in encoder.encode_rows(&batch)? {
+            let file = &mut files[number / BLOCK % FILES.len()];
+            file.write_all(&row)?;
+            file.write_all(b"\n")?;
+            number += 1;
         }
-    }
+        Ok(())
+    })?;
     for file in &mut files {
         file.flush()?;
     }

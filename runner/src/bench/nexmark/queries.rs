@@ -53,9 +53,9 @@ const KINDS: [(&str, u32, &str); 3] = [
     ("bid", 2, "auction, bidder, price, channel, url, extra"),
 ];
 
-/// The query over the files in `folder`: one table of all events, whose kinds are views with the names of the tables
+/// The query over the files in `folder` that fit the pattern: one table of all events, whose kinds are views with the names of the tables
 /// that the query declares. What it computes there, and an event time that is computed, goes into the table.
-pub fn over_files(text: &str, folder: &Path) -> anyhow::Result<String> {
+pub fn over_files(text: &str, folder: &Path, pattern: &str) -> anyhow::Result<String> {
     let script = streaming::sql::parse(text).map_err(told)?;
     let mut watermark = "WATERMARK FOR dateTime AS dateTime - INTERVAL '4 seconds'".to_string();
     let (mut computed, mut names, mut rest) = (String::new(), String::new(), String::new());
@@ -84,7 +84,7 @@ pub fn over_files(text: &str, folder: &Path) -> anyhow::Result<String> {
         "CREATE TABLE nexmark_events (\n  {COLUMNS},
   dateTime AS CASE event_type WHEN 0 THEN person.dateTime WHEN 1 THEN auction.dateTime ELSE bid.dateTime END,
 {computed}  {watermark}
-) WITH (connector = 'files', path = '{folder}/events-*.jsonl');\n"
+) WITH (connector = 'files', path = '{folder}/{pattern}');\n"
     );
     for (kind, number, fields) in KINDS {
         let fields: Vec<String> = fields.split(", ").map(|field| format!("{kind}.{field} AS {field}")).collect();

@@ -319,13 +319,22 @@ impl Stateful for GroupAggregate {
 
     fn restore(&mut self, watermark_us: i64, tables: BTreeMap<String, RecordBatch>) -> Result<()> {
         (self.watermark_us, self.said_us) = (watermark_us, watermark_us);
-        self.load(&tables)?;
-        if tables.values().any(|rows| rows.num_rows() > 0) {
-            // What was written down had been said; that holds for the only group too.
-            self.pending.take()?;
+        for (table, rows) in tables {
+            self.restore_part(&table, rows)?;
         }
         self.touched.clear();
         Ok(())
+    }
+
+    fn restore_part(&mut self, table: &str, rows: RecordBatch) -> Result<Option<RecordBatch>> {
+        if !self.load(table, &rows)? {
+            return Ok(Some(rows));
+        }
+        if rows.num_rows() > 0 {
+            // What was written down had been said; that holds for the only group too.
+            self.pending.take()?;
+        }
+        Ok(None)
     }
 
     fn memory_bytes(&self) -> usize {

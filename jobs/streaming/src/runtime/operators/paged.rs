@@ -223,7 +223,17 @@ impl Stateful for Paged {
         let tables = std::mem::take(&mut self.restoring);
         self.restoring_bytes = 0;
         match &mut self.state {
-            State::Whole(operator) => operator.restore(watermark_us, whole(tables)?),
+            State::Whole(operator) => {
+                let mut rest = Parts::new();
+                for (name, batches) in tables {
+                    for rows in batches {
+                        if let Some(rows) = operator.restore_part(&name, rows)? {
+                            rest.entry(name.clone()).or_default().push(rows);
+                        }
+                    }
+                }
+                operator.restore(watermark_us, whole(rest)?)
+            }
             State::Pages(pages) => {
                 pages.take_in(&mut self.base, tables, false)?;
                 pages.restored(&self.base)

@@ -18,8 +18,8 @@ const FEW: usize = 1024;
 
 #[derive(Debug, Default)]
 pub struct Touched {
-    /// By number; short where nothing was touched.
-    marks: Vec<bool>,
+    /// A bit for each number; short where nothing was touched.
+    marks: Vec<u64>,
     /// The hashes of touched keys that have no number any more.
     gone: Vec<u64>,
     /// More was changed than could be told key by key.
@@ -28,18 +28,21 @@ pub struct Touched {
 
 impl Touched {
     pub fn mark(&mut self, number: usize) {
-        if number >= self.marks.len() {
-            self.marks.resize(number + 1, false);
-        }
-        self.marks[number] = true;
+        self.make_room(number + 1);
+        self.marks[number / 64] |= 1 << (number % 64);
     }
 
     /// `n_keys`: how many there are now.
     pub fn mark_each(&mut self, numbers: impl IntoIterator<Item = usize>, n_keys: usize) {
-        if n_keys > self.marks.len() {
-            self.marks.resize(n_keys, false);
+        self.make_room(n_keys);
+        numbers.into_iter().for_each(|number| self.marks[number / 64] |= 1 << (number % 64));
+    }
+
+    fn make_room(&mut self, n_keys: usize) {
+        let n_words = n_keys.div_ceil(64);
+        if n_words > self.marks.len() {
+            self.marks.resize(n_words, 0);
         }
-        numbers.into_iter().for_each(|number| self.marks[number] = true);
     }
 
     /// A key that has no number is touched.
@@ -55,9 +58,14 @@ impl Touched {
     /// Keys have new numbers: by the new one, the old one. Others are forgotten; `hashes` by old number.
     pub fn renumber(&mut self, kept: &[usize], hashes: &[u64]) {
         let mut before = std::mem::take(&mut self.marks);
-        self.marks = kept.iter().map(|old| before.get_mut(*old).is_some_and(std::mem::take)).collect();
-        let gone = before.iter().enumerate().filter(|(_, mark)| **mark);
-        self.gone.extend(gone.map(|(number, _)| hashes[number]));
+        for (new, old) in kept.iter().enumerate() {
+            let bit = 1 << (old % 64);
+            if before.get(old / 64).is_some_and(|word| word & bit != 0) {
+                before[old / 64] &= !bit;
+                self.mark(new);
+            }
+        }
+        self.gone.extend(marked(&before).map(|number| hashes[number]));
         if self.gone.len() > kept.len().max(FEW) {
             // All that is left is less to say than what went.
             self.gone = Vec::new();
@@ -78,8 +86,7 @@ impl Touched {
     pub fn drain(&mut self, hashes: &[u64], touched: &mut Vec<u64>) -> bool {
         let Self { marks, mut gone, all } = std::mem::take(self);
         touched.append(&mut gone);
-        let marked = marks.iter().enumerate().filter(|(_, mark)| **mark);
-        touched.extend(marked.map(|(number, _)| hashes[number]));
+        touched.extend(marked(&marks).map(|number| hashes[number]));
         all
     }
 
@@ -89,8 +96,14 @@ impl Touched {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        self.marks.capacity() + self.gone.capacity() * size_of::<u64>()
+        (self.marks.capacity() + self.gone.capacity()) * size_of::<u64>()
     }
+}
+
+/// The numbers whose bits are set.
+fn marked(marks: &[u64]) -> impl Iterator<Item = usize> {
+    let words = marks.iter().enumerate().filter(|(_, word)| **word != 0);
+    words.flat_map(|(at, word)| (0..64).filter(move |bit| word & (1 << bit) != 0).map(move |bit| 64 * at + bit))
 }
 
 /// The keys that a snapshot gives.
@@ -118,6 +131,14 @@ impl Selection {
 
     pub fn into_sorted(self) -> Vec<u64> {
         self.0.into_sorted()
+    }
+}
+
+/// The numbers of the keys that a snapshot gives, of all that have these hashes.
+pub fn selected(selection: Option<&Selection>, hashes: &[u64]) -> Vec<usize> {
+    match selection {
+        Some(Selection(touched)) => touched.members_among(hashes),
+        None => (0..hashes.len()).collect(),
     }
 }
 

@@ -19,7 +19,7 @@ pub mod updating;
 use crate::dataflow::Window;
 use crate::runtime::operators::groups::{Aggregation, Frozen, Inputs, Live};
 use crate::runtime::operators::stateful::{Output, Scope, Snapshot, Stateful, Table, Timing, expect_schema};
-use crate::runtime::operators::touched::{Selection, selects};
+use crate::runtime::operators::touched::{Selection, selected};
 use crate::state::chain::with_until;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::take;
@@ -150,8 +150,8 @@ impl Stateful for WindowAggregate {
         let mut batches = Vec::with_capacity(self.panes.len());
         for (start, pane) in &mut self.panes {
             let hashes = pane.hashes();
-            let selected = hashes.iter().enumerate().filter(|(_, hash)| selects(selection.as_ref(), **hash));
-            let rows: Vec<u32> = selected.map(|(row, _)| row as u32).collect();
+            let rows = selected(selection.as_ref(), hashes).into_iter();
+            let rows: Vec<u32> = rows.map(|row| row as u32).collect();
             if rows.is_empty() {
                 continue;
             }

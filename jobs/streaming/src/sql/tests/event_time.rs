@@ -206,12 +206,9 @@ fn late_rows_and_windows_make_up_the_input() {
                    WITH (connector = 'files', path = 'jumps', late_rows = 'late');
                  CREATE TABLE late (id BIGINT, ts TIMESTAMP) WITH (connector = 'files', path = 'late');
                  CREATE TABLE counted (n BIGINT) WITH (connector = 'files', path = 'counted');
-                 CREATE TABLE no_jumps (id BIGINT, k BIGINT, ts TIMESTAMP, WATERMARK FOR ts AS ts)
-                   WITH (connector = 'files', path = 'jumps');
                  CREATE VIEW united AS
                    SELECT k + 1 AS k, ts FROM jumps WHERE k < 2
-                   UNION ALL SELECT k, ts FROM jumps WHERE k >= 2
-                   UNION ALL SELECT k, ts FROM no_jumps WHERE id < 0;
+                   UNION ALL SELECT k, ts FROM jumps WHERE k >= 2;
                  CREATE VIEW unnested AS SELECT item AS k, ts FROM jumps CROSS JOIN UNNEST(make_array(k)) AS i(item);
                  INSERT INTO counted SELECT COUNT(*) FROM TABLE({window}, INTERVAL '10' SECOND)) GROUP BY k, window_start, window_end"
             );

@@ -250,3 +250,19 @@ fn mistakes_in_declarations() {
         "<SELECT predict(b, a) FROM plain> the first argument of predict is the model's name as a string",
     );
 }
+
+#[test]
+fn partitions_of_tables_that_have_no_directories() {
+    refused(
+        "CREATE TABLE kept (day DATE, n BIGINT) PARTITIONED BY (day) WITH (connector = 'blackhole');",
+        "<day> unknown option 'partitioned_by' of connector 'blackhole'",
+    );
+    refused(
+        "CREATE TABLE kept (day DATE, n BIGINT) PARTITIONED BY (dya) WITH (connector = 'files', path = 'x');",
+        "<dya> unknown column 'dya' (did you mean 'day'?)",
+    );
+    refused(
+        "CREATE TABLE kept (x DOUBLE, n BIGINT) PARTITIONED BY (x) WITH (connector = 'files', path = 'x');",
+        "<x> column 'x' is Float64, which cannot stand in a path (take a number, text, a date or a time)",
+    );
+}

@@ -101,14 +101,36 @@ impl<T: ArrowPrimitiveType + Debug> State for Extreme<T> {
     }
 }
 
-/// Texts and bytes.
+/// Texts and bytes. The values lie end to end: one of its own for each would cost a call of the allocator for each, most of
+/// all when a large state is read, and lie anywhere.
 #[derive(Debug)]
 pub struct BytesExtreme {
     data_type: DataType,
     end: End,
-    values: Vec<Option<Box<[u8]>>>,
-    heap_bytes: usize,
+    bytes: Vec<u8>,
+    /// By group.
+    places: Vec<Place>,
+    /// Bytes that are no group's any more.
+    n_dead: usize,
 }
+
+/// Where the value of a group is.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    from: usize,
+    length: usize,
+}
+
+impl Place {
+    const NONE: Self = Self { from: usize::MAX, length: 0 };
+
+    fn is_some(self) -> bool {
+        self.from != usize::MAX
+    }
+}
+
+/// Fewer dead bytes are left where they are.
+const DEAD_ENOUGH: usize = 64 * 1024;
 
 impl BytesExtreme {
     /// `None`: values of this type are no texts or bytes.
@@ -117,23 +139,55 @@ impl BytesExtreme {
         matches!(data_type, Utf8 | LargeUtf8 | Utf8View | Binary | LargeBinary | BinaryView).then(|| Self {
             data_type: data_type.clone(),
             end,
-            values: Vec::new(),
-            heap_bytes: 0,
+            bytes: Vec::new(),
+            places: Vec::new(),
+            n_dead: 0,
         })
     }
 
+    fn value(&self, group: usize) -> Option<&[u8]> {
+        let place = self.places[group];
+        place.is_some().then(|| &self.bytes[place.from..place.from + place.length])
+    }
+
     fn take(&mut self, group: usize, value: &[u8]) {
-        let better = match (&self.values[group], self.end) {
+        let better = match (self.value(group), self.end) {
             (None, _) => true,
-            (Some(best), End::Least) => value < &best[..],
-            (Some(best), End::Greatest) => value > &best[..],
+            (Some(best), End::Least) => value < best,
+            (Some(best), End::Greatest) => value > best,
         };
         if better {
-            self.heap_bytes += value.len();
-            if let Some(before) = self.values[group].replace(value.into()) {
-                self.heap_bytes -= before.len();
-            }
+            self.put(group, value);
         }
+    }
+
+    fn put(&mut self, group: usize, value: &[u8]) {
+        let Place { from, length } = self.places[group];
+        if self.places[group].is_some() && value.len() <= length {
+            self.bytes[from..from + value.len()].copy_from_slice(value);
+            self.places[group].length = value.len();
+            self.n_dead += length - value.len();
+            return;
+        }
+        self.n_dead += length;
+        if self.bytes.capacity() - self.bytes.len() < value.len() {
+            // By a quarter and not to twice as much: this may be most of the memory.
+            self.bytes.reserve_exact((self.bytes.len() / 4).max(value.len()));
+        }
+        self.places[group] = Place { from: self.bytes.len(), length: value.len() };
+        self.bytes.extend_from_slice(value);
+    }
+
+    /// Moves what is alive together.
+    fn compact(&mut self) {
+        let before = std::mem::take(&mut self.bytes);
+        self.bytes = Vec::with_capacity(before.len() - self.n_dead);
+        for place in self.places.iter_mut().filter(|place| place.is_some()) {
+            let from = self.bytes.len();
+            self.bytes.extend_from_slice(&before[place.from..place.from + place.length]);
+            place.from = from;
+        }
+        self.n_dead = 0;
     }
 
     fn take_rows(&mut self, rows: Rows<'_>, column: &ArrayRef, filter: Option<&BooleanArray>) -> Result<()> {
@@ -153,13 +207,16 @@ impl BytesExtreme {
             DataType::BinaryView => take!(column.as_binary_view(), std::convert::identity),
             other => return Err(DataFusionError::Internal(format!("the least or greatest of {other} as bytes"))),
         }
+        if self.n_dead > DEAD_ENOUGH.max(self.bytes.len() / 2) {
+            self.compact();
+        }
         Ok(())
     }
 }
 
 impl State for BytesExtreme {
     fn grow(&mut self, n_groups: usize) {
-        self.values.resize(n_groups, None);
+        self.places.resize(n_groups, Place::NONE);
     }
 
     fn update(&mut self, rows: Rows<'_>, arguments: &[ArrayRef], filters: &[Option<&BooleanArray>]) -> Result<()> {
@@ -167,16 +224,18 @@ impl State for BytesExtreme {
     }
 
     fn values(&self, groups: &[usize]) -> Result<Vec<ArrayRef>> {
-        let values: BinaryArray = groups.iter().map(|group| self.values[*group].as_deref()).collect();
+        let values: BinaryArray = groups.iter().map(|group| self.value(*group)).collect();
         Ok(vec![cast(&values, &self.data_type)?])
     }
 
     fn holds(&self, group: usize) -> bool {
-        self.values[group].is_some()
+        self.places[group].is_some()
     }
 
     fn keep(&mut self, groups: &[usize]) {
-        self.values = groups.iter().map(|group| self.values[*group].take()).collect();
+        self.places = kept(&self.places, groups);
+        self.n_dead = self.bytes.len() - self.places.iter().map(|place| place.length).sum::<usize>();
+        self.compact();
     }
 
     fn forget(&mut self, gone: &[bool]) {
@@ -185,7 +244,7 @@ impl State for BytesExtreme {
     }
 
     fn memory_bytes(&self) -> usize {
-        self.values.capacity() * size_of::<Option<Box<[u8]>>>() + self.heap_bytes
+        self.places.capacity() * size_of::<Place>() + self.bytes.capacity()
     }
 
     fn types(&self) -> Vec<DataType> {

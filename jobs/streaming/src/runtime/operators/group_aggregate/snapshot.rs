@@ -1,14 +1,14 @@
 //! The operator's state as tables: one with a row per group, and one per aggregate that keeps any number of values in a group.
 
 use super::GroupAggregate;
+use super::aggregates::Slot;
 use super::state::{PART_ENTRIES, primitive};
 use crate::runtime::operators::stateful::{Table, expect_schema};
-use crate::runtime::operators::touched::{Selection, selects};
+use crate::runtime::operators::touched::{Selection, selected};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion::error::Result;
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The table with a row per group.
@@ -29,29 +29,22 @@ fn entries_table(slot: usize) -> &'static str {
 impl GroupAggregate {
     /// Of all groups, or of those that are selected.
     pub fn save(&self, selection: Option<&Selection>) -> Result<Vec<Table>> {
-        let hashes = self.keys.hashes().iter().enumerate();
-        let selected = hashes.filter(|(_, hash)| selects(selection, **hash)).map(|(group, _)| group);
-        let groups: Vec<usize> = selected.filter(|group| self.is_kept(*group)).collect();
-        let keys = self.keys.columns(&groups)?;
-        let hashes: UInt64Array = groups.iter().map(|group| Some(self.keys.hashes()[*group])).collect();
-        let mut own: Vec<ArrayRef> = vec![Arc::new(hashes)];
-        own.extend(keys);
-        let rows = groups.iter().map(|group| Some(self.rows[*group])).collect::<Int64Array>();
-        let mut columns = own.clone();
-        columns.push(Arc::new(rows));
-        for slot in self.aggregates.slots() {
-            columns.extend(slot.state.save(&groups)?);
-        }
+        let mut groups = selected(selection, self.keys.hashes());
+        groups.retain(|group| self.is_kept(*group));
         let schema = self.groups_schema();
-        let all = RecordBatch::try_new(Arc::clone(&schema), columns)?;
-        let parts = (0..groups.len()).step_by(PART_ENTRIES);
-        let parts = parts.map(|start| all.slice(start, PART_ENTRIES.min(groups.len() - start))).collect();
-        let mut tables = vec![Table { name: GROUPS, schema, batches: parts }];
+        let parts = groups.chunks(PART_ENTRIES).map(|part| self.save_groups(&schema, part));
+        let mut tables =
+            vec![Table { name: GROUPS, schema: Arc::clone(&schema), batches: parts.collect::<Result<_>>()? }];
+        let mut own = None;
         for (at, slot) in self.aggregates.slots().iter().enumerate() {
             let types = slot.state.entry_types();
             if types.is_empty() {
                 continue;
             }
+            let own: &Vec<ArrayRef> = match &own {
+                Some(own) => own,
+                None => own.insert(self.own_columns(&groups)?),
+            };
             let (schema, mut batches) = (self.entries_schema(types), Vec::new());
             slot.state.save_entries(&groups, &mut |at, values| {
                 let at = UInt32Array::from(at);
@@ -66,8 +59,41 @@ impl GroupAggregate {
         Ok(tables)
     }
 
-    pub(super) fn load(&mut self, tables: &BTreeMap<String, RecordBatch>) -> Result<()> {
-        let Some(groups) = tables.get(GROUPS) else { return Ok(()) };
+    /// What every table begins with: the hashes and keys of these groups.
+    fn own_columns(&self, groups: &[usize]) -> Result<Vec<ArrayRef>> {
+        let hashes: UInt64Array = groups.iter().map(|group| Some(self.keys.hashes()[*group])).collect();
+        let mut own: Vec<ArrayRef> = vec![Arc::new(hashes)];
+        own.extend(self.keys.columns(groups)?);
+        Ok(own)
+    }
+
+    fn save_groups(&self, schema: &SchemaRef, groups: &[usize]) -> Result<RecordBatch> {
+        let mut columns = self.own_columns(groups)?;
+        columns.push(Arc::new(groups.iter().map(|group| Some(self.rows[*group])).collect::<Int64Array>()));
+        for slot in self.aggregates.slots() {
+            columns.extend(slot.state.save(groups)?);
+        }
+        Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+    }
+
+    /// Takes rows of a table back; gives false if there is no such table.
+    pub(super) fn load(&mut self, table: &str, rows: &RecordBatch) -> Result<bool> {
+        if table == GROUPS {
+            self.load_groups(rows)?;
+            return Ok(true);
+        }
+        let entry_types = |slot: &Slot| slot.state.entry_types();
+        let slot = (0..self.aggregates.slots().len()).find(|at| entries_table(*at) == table);
+        let types = slot.map(|at| (at, entry_types(&self.aggregates.slots()[at])));
+        let Some((at, types)) = types.filter(|(_, types)| !types.is_empty()) else { return Ok(false) };
+        expect_schema(rows, &self.entries_schema(types))?;
+        let n_keys = self.keys.schema().fields().len();
+        self.number(&rows.columns()[1..=n_keys], rows.num_rows())?;
+        self.aggregates.slots_mut()[at].state.load_entries(self.keys.groups(), &rows.columns()[n_keys + 1..])?;
+        Ok(true)
+    }
+
+    fn load_groups(&mut self, groups: &RecordBatch) -> Result<()> {
         expect_schema(groups, &self.groups_schema())?;
         if groups.num_rows() == 0 {
             return Ok(());
@@ -82,13 +108,6 @@ impl GroupAggregate {
             let (own, rest) = states.split_at(slot.state.types().len());
             slot.state.load(self.keys.groups(), own)?;
             states = rest;
-        }
-        for at in 0..self.aggregates.slots().len() {
-            let types = self.aggregates.slots()[at].state.entry_types();
-            let Some(entries) = tables.get(entries_table(at)).filter(|_| !types.is_empty()) else { continue };
-            expect_schema(entries, &self.entries_schema(types))?;
-            self.number(&entries.columns()[1..=n_keys], entries.num_rows())?;
-            self.aggregates.slots_mut()[at].state.load_entries(self.keys.groups(), &entries.columns()[n_keys + 1..])?;
         }
         Ok(())
     }

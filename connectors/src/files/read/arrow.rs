@@ -1,0 +1,101 @@
+//! Reads Arrow files and streams (IPC); which of the two a file is, its first bytes say.
+//!
+//! Invariant: only the wanted columns are decoded, and a position is the number of a row in the file.
+
+use super::{Rows, Taken};
+use crate::files::adopt::{adopt, bind};
+use crate::files::stored::{InOrder, Stored, read_failed};
+use crate::{Error, Position, Result};
+use arrow::array::{RecordBatch, RecordBatchReader};
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::ipc::reader::{FileReaderBuilder, StreamReader};
+use std::io::{BufReader, Seek};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const MAGIC: &[u8] = b"ARROW1";
+const BATCH_ROWS: usize = 8192;
+const READ_BYTES: usize = 256 << 10;
+
+pub struct ArrowRows {
+    path: PathBuf,
+    batches: Box<dyn RecordBatchReader + Send>,
+    bound: Schema,
+    wanted: SchemaRef,
+    /// What is left of the batch that was read last.
+    rest: Option<RecordBatch>,
+    /// Rows that were read before.
+    pass: u64,
+    next: Position,
+}
+
+fn unsound(path: &Path, why: &ArrowError) -> Error {
+    match why {
+        ArrowError::IoError(_, io) if io.get_ref().is_some_and(|inner| inner.is::<object_store::Error>()) => {
+            read_failed(path, io)
+        }
+        _ => Error::Fatal(format!("'{}' is no sound Arrow file: {why}", path.display())),
+    }
+}
+
+impl ArrowRows {
+    pub fn open(file: Stored, wanted: &SchemaRef, from: Position) -> Result<Self> {
+        let path = file.path.clone();
+        let unsound = |why: ArrowError| unsound(&path, &why);
+        let is_file = file.bytes >= MAGIC.len() as u64 && file.pieces(&[0..MAGIC.len() as u64])?[0] == MAGIC;
+        let mut stream = file.in_order();
+        let schema = if is_file {
+            let found = FileReaderBuilder::new().build(&mut stream).map_err(unsound)?.schema();
+            stream.rewind().map_err(|why| read_failed(&path, &why))?;
+            found
+        } else {
+            let found = StreamReader::try_new(&mut stream, None).map_err(unsound)?.schema();
+            stream.rewind().map_err(|why| read_failed(&path, &why))?;
+            found
+        };
+        let bound = bind(&path, &schema, wanted)?;
+        let mut projection: Vec<usize> = bound
+            .fields()
+            .iter()
+            .filter_map(|field| schema.fields().iter().position(|known| known.name() == field.name()))
+            .collect();
+        projection.sort_unstable();
+        projection.dedup();
+        let stream: BufReader<InOrder> = BufReader::with_capacity(READ_BYTES, stream);
+        let batches: Box<dyn RecordBatchReader + Send> = if is_file {
+            Box::new(FileReaderBuilder::new().with_projection(projection).build(stream).map_err(unsound)?)
+        } else {
+            Box::new(StreamReader::try_new(stream, Some(projection)).map_err(unsound)?)
+        };
+        Ok(Self { path, batches, bound, wanted: Arc::clone(wanted), rest: None, pass: from, next: from })
+    }
+}
+
+impl Rows for ArrowRows {
+    fn next(&mut self) -> Result<Option<Taken>> {
+        while self.rest.as_ref().is_none_or(|rest| rest.num_rows() == 0) {
+            let Some(batch) = self.batches.next() else {
+                if self.pass > 0 {
+                    return Err(Error::Fatal(format!(
+                        "'{}' has fewer rows than were read before ({}); was it replaced?",
+                        self.path.display(),
+                        self.next
+                    )));
+                }
+                return Ok(None);
+            };
+            let batch = batch.map_err(|why| unsound(&self.path, &why))?;
+            let passed = self.pass.min(batch.num_rows() as u64);
+            self.pass -= passed;
+            self.rest = Some(batch.slice(passed as usize, batch.num_rows() - passed as usize));
+        }
+        // A writer may have made batches of any length; those who wait for rows shall have some soon.
+        let Some(rest) = self.rest.take() else { return Ok(None) };
+        let n = rest.num_rows().min(BATCH_ROWS);
+        let rows = adopt(&self.path, &rest.slice(0, n), &self.bound, &self.wanted)?;
+        self.rest = Some(rest.slice(n, rest.num_rows() - n));
+        self.next += n as u64;
+        Ok(Some(Taken { rows, next: self.next, bad: Vec::new() }))
+    }
+}
