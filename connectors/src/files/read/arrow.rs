@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const MAGIC: &[u8] = b"ARROW1";
+/// What each message of a stream begins with, before the length of its head.
+const CONTINUATION: [u8; 4] = [0xff; 4];
 const BATCH_ROWS: usize = 8192;
 const READ_BYTES: usize = 256 << 10;
 
@@ -39,11 +41,25 @@ fn unsound(path: &Path, why: &ArrowError) -> Error {
     }
 }
 
+/// How long the head of a stream's first message is, by its own word.
+fn schema_bytes(first: &[u8]) -> u64 {
+    match first {
+        [_, _, _, _, a, b, c, d] => u64::from(u32::from_le_bytes([*a, *b, *c, *d])),
+        _ => u64::MAX,
+    }
+}
+
 impl ArrowRows {
     pub fn open(file: Stored, wanted: &SchemaRef, from: Position) -> Result<Self> {
         let path = file.path.clone();
         let unsound = |why: ArrowError| unsound(&path, &why);
-        let is_file = file.bytes >= MAGIC.len() as u64 && file.pieces(&[0..MAGIC.len() as u64])?[0] == MAGIC;
+        let first = file.pieces(&[0..file.bytes.min(8)])?.swap_remove(0);
+        let is_file = first.starts_with(MAGIC);
+        // The reader of streams takes memory for whatever length stands there.
+        let sound = is_file || first.starts_with(&CONTINUATION) && schema_bytes(&first) <= file.bytes;
+        if !sound {
+            return Err(unsound(ArrowError::ParseError("it begins neither as a file nor as a stream".to_owned())));
+        }
         let mut stream = file.in_order();
         let schema = if is_file {
             let found = FileReaderBuilder::new().build(&mut stream).map_err(unsound)?.schema();
