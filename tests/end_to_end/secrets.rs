@@ -26,8 +26,8 @@ fn a_password_is_shown_nowhere() {
     );
     cluster.submit("here.sql", &job("here", "", ""));
     cluster.submit("away.sql", &job("away", &away, ""));
-    cluster.wait_until("here/here", "running");
-    let mut told = vec![cluster.wait_until_why("away/away", &[&closed.to_string()])];
+    cluster.wait_until("here/taken", "running");
+    let mut told = vec![cluster.wait_until_why("away/taken", &[&closed.to_string()])];
 
     cluster.write("explained.sql", &job("here", "", "").replace("INSERT INTO", "EXPLAIN INSERT INTO"));
     cluster.write("wrong.sql", &job("here", "", ", isolation = 'read'"));
@@ -43,14 +43,14 @@ fn a_password_is_shown_nowhere() {
         &["ps", "-o", "json"],
         &["ps", "--operators"],
         &["why", "here", "-o", "json"],
-        &["why", "away/away"],
+        &["why", "away/taken"],
         &["logs", "here"],
         &["logs", "away", "--stderr"],
     ] {
         let ran = cluster.smack(args);
         told.push(format!("{args:?}: {}\n{}", ran.out, ran.err));
     }
-    for path in ["/api/v1/jobs", "/api/v1/jobs/here/here", "/api/v1/jobs/away/away", "/api/v1/cluster", "/metrics"] {
+    for path in ["/api/v1/jobs", "/api/v1/jobs/here/taken", "/api/v1/jobs/away/taken", "/api/v1/cluster", "/metrics"] {
         let answer = reqwest::blocking::get(format!("{}{path}", cluster.runner)).and_then(|answer| answer.text());
         told.push(format!("{path}: {}", answer.expect("an answer")));
     }

@@ -9,35 +9,23 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-pub const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/servers/kafka.sh");
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/servers/kafka.sh");
 
-/// Brokers of a test, ended with it.
-pub struct Brokers {
-    pub dir: tempfile::TempDir,
+/// A broker of a test, ended with it.
+struct Brokers {
+    dir: tempfile::TempDir,
     /// What the script told, by name.
-    pub told: BTreeMap<String, String>,
+    told: BTreeMap<String, String>,
 }
 
 impl Brokers {
-    pub fn start(shape: &str) -> Self {
+    fn start(shape: &str) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let output = Command::new(SCRIPT).arg(shape).arg(dir.path()).output().expect("kafka.sh");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let told = String::from_utf8_lossy(&output.stdout).into_owned();
         let pair = |line: &str| line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
         Self { dir, told: told.lines().filter_map(pair).collect() }
-    }
-
-    pub fn again(&self, broker: u32) {
-        let output = Command::new(SCRIPT).arg("again").arg(self.dir.path()).arg(broker.to_string()).output();
-        let output = output.expect("kafka.sh");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    pub fn signal(&self, broker: u32, signal: &str) {
-        let file = self.dir.path().join(format!("{broker}.pid"));
-        let pid = std::fs::read_to_string(file).expect("a process id");
-        assert!(Command::new("kill").args([signal, pid.trim()]).status().expect("kill").success());
     }
 }
 

@@ -7,7 +7,6 @@
 
 mod cassandra;
 mod cassandra_nested;
-mod kafka_brokers;
 mod kafka_changelog;
 mod kafka_exactly_once;
 mod kafka_secure;

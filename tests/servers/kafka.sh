@@ -1,12 +1,9 @@
 #!/usr/bin/env bash
-# Kafka in the shapes that single tests need, beside the one broker of servers.sh: with TLS and passwords, or three of them.
+# Kafka with TLS and passwords, for the tests that need it, beside the one broker of servers.sh.
 #
 #   tests/servers/kafka.sh secure DIR   one broker; prints SASL=host:port (TLS, PLAIN and SCRAM) and TLS=host:port (wants a
 #                                       client's certificate); DIR/tls has ca.pem, client.pem, client.key, stranger.pem;
 #                                       users: smack with password scram-secret (SCRAM), plain with plain-secret (PLAIN)
-#   tests/servers/kafka.sh three DIR    three brokers, topics on all of them; prints BROKERS=host:port,…; their process
-#                                       ids are in DIR/1.pid to DIR/3.pid
-#   tests/servers/kafka.sh again DIR N  starts broker N again, after it was killed
 #   tests/servers/kafka.sh stop DIR     ends what was started there and deletes what is ours in DIR
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -131,38 +128,9 @@ PROPERTIES
     echo "SASL=127.0.0.1:$sasl"
 }
 
-three() {
-    local dir=$1 n uuid brokers="" voters="" quorum="" ports=() controllers=()
-    for n in 1 2 3; do
-        free_port; ports+=("$PORT")
-        free_port; controllers+=("$PORT")
-        brokers="$brokers${brokers:+,}127.0.0.1:${ports[n - 1]}"
-        quorum="$quorum${quorum:+,}127.0.0.1:${controllers[n - 1]}"
-        voters="$voters${voters:+,}$n@127.0.0.1:${controllers[n - 1]}:$(tool random-uuid 2>/dev/null | tail -n 1)"
-    done
-    uuid=$(tool random-uuid 2>/dev/null | tail -n 1)
-    for n in 1 2 3; do
-        {
-            common "$n" 3
-            cat <<PROPERTIES
-controller.quorum.bootstrap.servers=$quorum
-listeners=PLAINTEXT://127.0.0.1:${ports[n - 1]},CONTROLLER://127.0.0.1:${controllers[n - 1]}
-advertised.listeners=PLAINTEXT://127.0.0.1:${ports[n - 1]}
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
-log.dirs=$dir/data-$n
-PROPERTIES
-        } >"$dir/$n.properties"
-        tool format -t "$uuid" -c "$dir/$n.properties" --initial-controllers "$voters" \
-            >"$dir/format.log" 2>&1 || { cat "$dir/format.log" >&2; fail "could not format the data folder of broker $n"; }
-        launch "$dir" "$n"
-    done
-    for n in 1 2 3; do ready "$dir" "$n"; done
-    echo "BROKERS=$brokers"
-}
-
 stop() {
     local dir=$1 file pid
-    for file in "$dir"/[1-3].pid; do
+    for file in "$dir"/1.pid; do
         [ -e "$file" ] || continue
         pid=$(cat "$file")
         # The id may be another's by now: only a process that was started for this folder is ours to end.
@@ -171,25 +139,20 @@ stop() {
             kill -9 "$pid" 2>/dev/null || true
         fi
     done
-    rm -rf "$dir"/tls "$dir"/data* "$dir"/[1-3].{pid,log,properties} "$dir"/format.log "$dir"/log4j2.properties
+    rm -rf "$dir"/tls "$dir"/data "$dir"/1.{pid,log,properties} "$dir"/format.log "$dir"/log4j2.properties
     rmdir "$dir" 2>/dev/null || true
 }
 
-[ -n "${2:-}" ] || { sed -n '2,12p' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2; }
+[ -n "${2:-}" ] || { sed -n '2,7p' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2; }
 mkdir -p "$2"
 dir=$(cd "$2" && pwd)
 case $1 in
-    again)
-        libs=$(tests/servers/servers.sh libs kafka)
-        launch "$dir" "$3"
-        ready "$dir" "$3"
-        ;;
-    secure | three)
+    secure)
         libs=$(tests/servers/servers.sh libs kafka)
         trap 'status=$?; [ $status -eq 0 ] || stop "$dir"; exit $status' EXIT
         "$1" "$dir"
         trap - EXIT
         ;;
     stop) stop "$dir" ;;
-    *) fail "unknown '$1'; known: secure, three, again, stop" ;;
+    *) fail "unknown '$1'; known: secure, stop" ;;
 esac

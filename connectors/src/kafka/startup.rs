@@ -45,10 +45,7 @@ pub enum Bounded {
 }
 
 pub fn startup(options: &Options<'_>, topics: &Topics, has_group: bool) -> Result<Startup, Diagnostic> {
-    let latest_else = match options.one_of(GROUP_ELSE, &["earliest", "latest"])? {
-        Some(word) => Some(word == "latest"),
-        None => None,
-    };
+    let latest_else = options.one_of(GROUP_ELSE, &["earliest", "latest"])?.map(|word| word == "latest");
     let text = options.text(STARTUP).unwrap_or("earliest").trim();
     let wrong = |why: String| options.wrong(STARTUP, why).help(STARTUP_HELP);
     let startup = match text {

@@ -1291,7 +1291,7 @@ pub struct StreamMetrics {
     pub operators: ::prost::alloc::vec::Vec<OperatorMetrics>,
 }
 /// Totals of one operator since the task started, over its threads.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct OperatorMetrics {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,

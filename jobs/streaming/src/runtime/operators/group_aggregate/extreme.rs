@@ -239,8 +239,12 @@ impl State for BytesExtreme {
     }
 
     fn forget(&mut self, gone: &[bool]) {
-        let values = marked(gone).filter_map(|group| self.values[group].take());
-        self.heap_bytes -= values.map(|value| value.len()).sum::<usize>();
+        for group in marked(gone) {
+            self.n_dead += std::mem::replace(&mut self.places[group], Place::NONE).length;
+        }
+        if self.n_dead > DEAD_ENOUGH.max(self.bytes.len() / 2) {
+            self.compact();
+        }
     }
 
     fn memory_bytes(&self) -> usize {
