@@ -297,6 +297,12 @@ struct AgentArgs {
     /// What jobs may ask for, for example --attribute zone=a.
     #[arg(long = "attribute", value_name = "KEY=VALUE", value_parser = attribute)]
     attributes: Vec<(String, String)>,
+    /// How long its tasks go on when it is gone and not started again in its folder.
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = jobs::text::parse_duration)]
+    recovery_timeout: Duration,
+    /// A file that somebody keeps locked; when nobody does, all tasks end at once.
+    #[arg(long, value_name = "FILE", hide = true)]
+    leash: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

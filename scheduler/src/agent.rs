@@ -9,7 +9,7 @@ mod recovered;
 mod updates;
 
 pub use events::{Command, Event, Exit, Record, Signal};
-pub use recovered::{Recovered, RecoveredTask};
+pub use recovered::{Found, Recovered, RecoveredTask};
 
 use crate::alarms::Alarms;
 use crate::model::{AgentCall, AgentInfo, AgentOrder, AgentTask, ConnectionId, TaskInfo, TaskKey, TaskStatus};
@@ -149,19 +149,47 @@ impl Agent {
     }
 
     fn recover(&mut self, recovered: RecoveredTask) {
-        let RecoveredTask { task: key, info, pid: _, alive, latest, updates, n_updates } = recovered;
-        let process = if alive && !latest.is_terminal() { Process::Running } else { Process::Gone };
+        let RecoveredTask { task: key, info, pid, found, latest, updates, n_updates } = recovered;
         let updates = Updates::new(updates, n_updates);
-        self.tasks.insert(key.clone(), Task { info, process, latest, updates, kill: None });
-        if process == Process::Gone && !latest.is_terminal() {
-            let message = "the agent was restarted, and the process did not outlive it".to_string();
-            self.report(&key, TaskState::Failed, Reason::AgentRestarted, message, 0);
-        } else if process == Process::Running && latest == TaskState::Staging {
-            self.report(&key, TaskState::Running, Reason::None, String::new(), 0);
-        } else if process == Process::Running && latest == TaskState::Killing {
-            // Whoever asked for it was told that it is being ended, and may never ask again.
-            let kill_at_ms = self.now_ms.saturating_add(self.grace_of(&key));
-            self.start_kill(&key, kill_at_ms);
+        let (process, kill) = (Process::Gone, None);
+        self.tasks.insert(key.clone(), Task { info, process, latest, updates, kill });
+        if latest.is_terminal() {
+            return;
+        }
+        match found {
+            Found::Alive { pid: now } => {
+                self.take_up(&key);
+                if pid != Some(now) {
+                    self.out.push(Command::Persist(Record::Started { task: key.clone(), pid: now }));
+                }
+                if latest == TaskState::Staging {
+                    self.report(&key, TaskState::Running, Reason::None, String::new(), 0);
+                } else if latest == TaskState::Killing {
+                    // Whoever asked for it was told that it is being ended, and may never ask again.
+                    let kill_at_ms = self.now_ms.saturating_add(self.grace_of(&key));
+                    self.start_kill(&key, kill_at_ms);
+                }
+            }
+            Found::Ended(exit) => {
+                self.take_up(&key);
+                if latest == TaskState::Killing
+                    && let Some(task) = self.tasks.get_mut(&key)
+                {
+                    task.kill = Some(Kill::Killed);
+                }
+                self.exited(&key, exit);
+            }
+            Found::Nothing => {
+                let message = "the agent was restarted, and the process did not outlive it".to_string();
+                self.report(&key, TaskState::Failed, Reason::AgentRestarted, message, 0);
+            }
+        }
+    }
+
+    /// Its process is there, or was until a moment ago.
+    fn take_up(&mut self, key: &TaskKey) {
+        if let Some(task) = self.tasks.get_mut(key) {
+            task.process = Process::Running;
         }
     }
 
@@ -289,13 +317,14 @@ impl Agent {
         let (exit_code, how) = match exit {
             Exit::Code(code) => (code, format!("exited with code {code}")),
             Exit::Signal(signal) => (-signal, format!("ended by signal {signal}")),
-            Exit::Unseen => (0, "ended after the agent was restarted, which could not see how".to_string()),
+            Exit::Abandoned => (0, "was ended, because its agent was gone for too long".to_string()),
+            Exit::Unseen => (0, "ended together with its supervisor, so that nobody saw how".to_string()),
         };
         let (state, reason) = match exit {
-            Exit::Code(_) | Exit::Signal(_) | Exit::Unseen if was_killed => (TaskState::Killed, Reason::KillRequested),
+            _ if was_killed => (TaskState::Killed, Reason::KillRequested),
             Exit::Code(0) => (TaskState::Finished, Reason::None),
-            Exit::Code(_) | Exit::Signal(_) => (TaskState::Failed, Reason::Exited),
-            Exit::Unseen => (TaskState::Failed, Reason::AgentRestarted),
+            Exit::Code(_) | Exit::Signal(_) | Exit::Unseen => (TaskState::Failed, Reason::Exited),
+            Exit::Abandoned => (TaskState::Failed, Reason::AgentRestarted),
         };
         self.report(key, state, reason, how, exit_code);
     }

@@ -71,6 +71,8 @@ pub fn agent(args: AgentArgs, globals: &Globals) -> Result<()> {
     config.agent_id = args.name.map(AgentId::new);
     config.token = token(globals)?;
     config.attributes = args.attributes.into_iter().collect();
+    config.recovery_timeout_ms = u64::try_from(args.recovery_timeout.as_millis()).unwrap_or(u64::MAX);
+    config.leash = args.leash;
     let detected = config.total;
     config.total = Resources::new()
         .cpus(args.cpus.unwrap_or_else(|| detected.amount("cpus")))

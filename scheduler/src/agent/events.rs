@@ -31,7 +31,7 @@ pub enum Event {
         task: TaskKey,
         message: String,
     },
-    /// A process ended: after [`Event::Started`], or one that was alive at recovery.
+    /// A process ended: after [`Event::Started`], or one that was found alive at recovery.
     Exited {
         task: TaskKey,
         exit: Exit,
@@ -40,11 +40,14 @@ pub enum Event {
     Tick,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Exit {
     Code(i32),
     Signal(i32),
-    /// The process was not our child (it was started by an earlier agent process), so nobody knows how it ended.
+    /// Ended because no agent came back for it within the recovery timeout.
+    Abandoned,
+    /// What watched over the process is gone without a word, and the process with it.
     Unseen,
 }
 

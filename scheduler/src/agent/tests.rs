@@ -143,7 +143,8 @@ fn ends_are_told_apart() {
         ("done", Exit::Code(0), (TaskState::Finished, Reason::None, 0)),
         ("wrong", Exit::Code(3), (TaskState::Failed, Reason::Exited, 3)),
         ("crashed", Exit::Signal(11), (TaskState::Failed, Reason::Exited, -11)),
-        ("unseen", Exit::Unseen, (TaskState::Failed, Reason::AgentRestarted, 0)),
+        ("abandoned", Exit::Abandoned, (TaskState::Failed, Reason::AgentRestarted, 0)),
+        ("unseen", Exit::Unseen, (TaskState::Failed, Reason::Exited, 0)),
     ] {
         desk.running(id);
         assert_eq!(end_of(desk.apply(Event::Exited { task: key(id), exit })), Some(expected));
@@ -208,7 +209,7 @@ fn only_the_newest_connection_and_epoch_are_obeyed() {
 #[test]
 fn a_new_process_goes_on_where_the_log_ends() {
     let mut desk = Desk::new();
-    for id in ["alive", "dead", "done", "gone"] {
+    for id in ["alive", "dead", "done", "gone", "missed"] {
         desk.running(id);
         desk.acknowledge(1, id, &format!("{id}-1"));
     }
@@ -216,10 +217,17 @@ fn a_new_process_goes_on_where_the_log_ends() {
     desk.apply(Event::Exited { task: key("done"), exit: Exit::Code(0) });
     desk.apply(Event::Exited { task: key("gone"), exit: Exit::Code(0) });
     desk.acknowledge(1, "gone", "gone-2");
-    let (mut desk, commands) = Desk::recovered(desk.log, |task| task.alive = task.task == key("alive"));
-    assert_eq!(brief(&commands), ["log failed", "log failed"], "the dead one and the one that never was");
-    assert_eq!(brief(&desk.apply(Event::Connected { connection: ConnectionId(1) })), ["register 4"]);
-    assert_eq!(brief(&desk.registered(1, 6)), ["send failed", "send finished", "send failed"]);
+    let (mut desk, commands) = Desk::recovered(desk.log, |task| {
+        task.found = match task.task.task_id.as_str() {
+            "alive" => Found::Alive { pid: 7 },
+            "missed" => Found::Ended(Exit::Code(0)),
+            _ => Found::Nothing,
+        };
+    });
+    let expected = ["log failed", "log finished", "log failed"];
+    assert_eq!(brief(&commands), expected, "the dead one, the one that ended meanwhile, the one that never was");
+    assert_eq!(brief(&desk.apply(Event::Connected { connection: ConnectionId(1) })), ["register 5"]);
+    assert_eq!(brief(&desk.registered(1, 6)), ["send failed", "send finished", "send finished", "send failed"]);
     assert_eq!(brief(&desk.acknowledge(1, "dead", "dead-2")), ["log ack dead-2", "log removed"]);
     let exited = desk.apply(Event::Exited { task: key("alive"), exit: Exit::Unseen });
     assert_eq!(brief(&exited), ["log failed", "send failed"]);
@@ -231,9 +239,20 @@ fn a_kill_outlives_the_agent_that_was_asked_for_it() {
     let mut desk = Desk::new();
     desk.running("t");
     desk.kill("t", Some(60_000));
-    let (mut desk, commands) = Desk::recovered(desk.log, |task| task.alive = true);
+    let log = desk.log;
+    let (mut desk, commands) = Desk::recovered(log.clone(), |task| task.found = Found::Alive { pid: 7 });
     assert_eq!(brief(&commands), ["term"]);
     assert_eq!(brief(&desk.at(3_000)), ["kill"]);
+    let (_, commands) = Desk::recovered(log, |task| task.found = Found::Ended(Exit::Signal(15)));
+    assert_eq!(brief(&commands), ["log killed"]);
+}
+
+#[test]
+fn a_process_that_was_started_and_not_written_down_is_found() {
+    let mut desk = Desk::new();
+    desk.launch("t");
+    let (_, commands) = Desk::recovered(desk.log, |task| task.found = Found::Alive { pid: 9 });
+    assert_eq!(brief(&commands), ["log pid 9", "log running"]);
 }
 
 #[test]

@@ -5,7 +5,11 @@ use crate::network::{Peer, Side};
 use crate::world::{Happening, World};
 use rand::Rng;
 use rand::seq::IndexedRandom;
+use scheduler::agent::Exit;
 use scheduler::model::{ConnectionId, FrameworkCall};
+
+/// How long tasks go on without their agent.
+const RECOVERY_TIMEOUT_MS: u64 = 20_000;
 
 impl World {
     /// Something goes wrong now.
@@ -107,9 +111,16 @@ impl World {
     pub fn kill_agent(&mut self, host: usize, with_tasks: bool, fault: Fault) {
         if self.hosts[host].agent.is_some() {
             self.hits.fault(fault);
-            self.hosts[host].kill(with_tasks);
+            self.hosts[host].kill(&mut self.rng, with_tasks);
             self.drop_connections(Side::Peer, Some(Peer::Agent(host)));
-            let down_ms = self.rng.random_range(50..12_000);
+            let mut down_ms = self.rng.random_range(50..12_000);
+            if !self.is_calm && self.rng.random_bool(0.1) {
+                self.hits.fault(Fault::AgentAwayTooLong);
+                down_ms += RECOVERY_TIMEOUT_MS;
+                for task in self.hosts[host].processes.keys().cloned().collect::<Vec<_>>() {
+                    self.after(RECOVERY_TIMEOUT_MS, Happening::ProcessEnds { host, task, exit: Exit::Abandoned });
+                }
+            }
             self.after(down_ms, Happening::AgentStart { host });
         }
     }

@@ -29,9 +29,14 @@ pub enum Fault {
     AcceptOfTooMuch,
     KillAsked,
     OrderRepeated,
+    AgentAwayTooLong,
+    TaskFoundAlive,
+    TaskFoundBeforeItWasWrittenDown,
+    TaskEndedUnwatched,
+    TaskFoundGone,
 }
 
-const FAULTS: [Fault; 20] = [
+const FAULTS: [Fault; 25] = [
     Fault::ConnectionCut,
     Fault::CutNoticedLate,
     Fault::MasterKilled,
@@ -52,6 +57,11 @@ const FAULTS: [Fault; 20] = [
     Fault::AcceptOfTooMuch,
     Fault::KillAsked,
     Fault::OrderRepeated,
+    Fault::AgentAwayTooLong,
+    Fault::TaskFoundAlive,
+    Fault::TaskFoundBeforeItWasWrittenDown,
+    Fault::TaskEndedUnwatched,
+    Fault::TaskFoundGone,
 ];
 
 const OFFER_STATES: [OfferState; 5] =

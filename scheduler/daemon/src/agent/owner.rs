@@ -45,7 +45,7 @@ pub(super) struct Owner {
     nursery: Nursery,
     agent_id_path: PathBuf,
     connection: Option<Connection>,
-    /// Processes that were ordered and are not known to have ended.
+    /// Processes that were ordered, or found, and are not known to have ended.
     running: BTreeSet<TaskKey>,
     /// Set when the agent was asked to stop.
     stopping_since_ms: Option<u64>,
@@ -56,7 +56,14 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    pub fn new(machine: Agent, clock: Clock, log: TaskLog, nursery: Nursery, agent_id_path: PathBuf) -> Self {
+    pub fn new(
+        machine: Agent,
+        clock: Clock,
+        log: TaskLog,
+        nursery: Nursery,
+        running: impl IntoIterator<Item = TaskKey>,
+        agent_id_path: PathBuf,
+    ) -> Self {
         Self {
             machine,
             clock,
@@ -64,7 +71,7 @@ impl Owner {
             nursery,
             agent_id_path,
             connection: None,
-            running: BTreeSet::new(),
+            running: running.into_iter().collect(),
             stopping_since_ms: None,
             records: Vec::new(),
             orders: Vec::new(),

@@ -43,11 +43,15 @@ impl Sandboxes {
         &self.root
     }
 
+    pub fn path_of(&self, task: &TaskKey) -> PathBuf {
+        self.root.join(directory_name(task.framework_id.as_str())).join(directory_name(task.task_id.as_str()))
+    }
+
     /// A fresh directory for a task. Ids are never used again, so one that is there already is an error.
     pub fn create(&self, task: &TaskKey) -> io::Result<PathBuf> {
-        let framework = self.root.join(directory_name(task.framework_id.as_str()));
-        DirBuilder::new().recursive(true).mode(0o700).create(&framework)?;
-        let sandbox = framework.join(directory_name(task.task_id.as_str()));
+        let sandbox = self.path_of(task);
+        let framework = sandbox.parent().unwrap_or(&self.root);
+        DirBuilder::new().recursive(true).mode(0o700).create(framework)?;
         DirBuilder::new().mode(0o700).create(&sandbox)?;
         Ok(sandbox)
     }
