@@ -10,6 +10,7 @@
 //! - **watermark**: no row with an earlier event time is expected any more.
 
 pub mod diagnostic;
+pub mod health;
 pub mod ids;
 pub mod plan;
 pub mod resources;
@@ -19,6 +20,7 @@ pub mod text;
 pub mod train;
 
 pub use diagnostic::Diagnostic;
+pub use health::{HealthCheck, Probe};
 pub use ids::{AgentId, FrameworkId, JobId, OfferId, TaskId};
 pub use plan::{Peer, TaskBody, TaskPlan};
 pub use resources::Resources;

@@ -34,6 +34,8 @@ pub struct DevConfig {
     pub agents: u32,
     /// Each agent's cpus; a fair share of this machine's when absent.
     pub cpus_per_agent: Option<f64>,
+    /// Of the agents: "auto" or "off".
+    pub isolation: &'static str,
     /// Port of the runner, the page and the API; 0 takes any free one. The master takes any free one.
     pub listen_port: u16,
     /// Port of the broker; one that is in use makes way to any free one. `None` is no broker.
@@ -155,7 +157,7 @@ impl Tree {
         loop {
             if self.kafka.as_ref().is_none_or(|kafka| std::net::TcpStream::connect(kafka).is_ok())
                 && let Ok(cluster) = client.cluster().await
-                && cluster.agents.iter().filter(|agent| agent.state == "active").count() >= config.agents as usize
+                && cluster.agents.iter().filter(|agent| is_there(&agent.state)).count() >= config.agents as usize
                 && cluster.frameworks.iter().filter(|framework| framework.connected).count() >= 2
             {
                 return Ok(());
@@ -336,6 +338,8 @@ fn members(config: &DevConfig, data_dir: &Path, ports: &Ports, kafka: Option<&st
                 // Tasks outlive an agent, but not this tree.
                 "--leash",
                 &folder(LOCK),
+                "--isolation",
+                config.isolation,
             ])),
             data_dir,
         ));
@@ -423,6 +427,11 @@ fn lock(data_dir: &Path) -> anyhow::Result<nix::fcntl::Flock<File>> {
         };
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Also one that an operator wants empty.
+fn is_there(agent_state: &str) -> bool {
+    matches!(agent_state, "active" | "draining" | "drained")
 }
 
 fn last_line(log: &Path) -> String {

@@ -226,6 +226,22 @@ pub struct ClusterView {
     pub offers: Vec<OfferView>,
 }
 
+/// `POST /api/v1/drain/{agent}`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainRequest {
+    /// When tasks that are left are ended; without it they may stay.
+    #[serde(default)]
+    pub deadline_ms: Option<u64>,
+}
+
+/// What came of a change to the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Changed {
+    /// What was put up with.
+    pub warnings: Vec<String>,
+}
+
 /// Scalars in units by name, and the number of ports.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ResourcesView {

@@ -8,6 +8,7 @@ mod agents;
 mod allocator;
 mod answers;
 pub mod config;
+mod drains;
 pub mod events;
 mod explain;
 mod filters;
@@ -25,6 +26,7 @@ mod tests;
 pub mod view;
 
 pub use config::Config;
+pub use drains::Drain;
 pub use events::{Command, Event, Record};
 pub use view::{AgentState, AgentView, ClusterView, FrameworkView, OfferState, OfferView, TaskView};
 
@@ -44,6 +46,7 @@ enum Peer {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Alarm {
     AgentSilent(AgentId),
+    DrainEnds(AgentId),
     FrameworkAway(FrameworkId),
     FrameworkSettled(FrameworkId),
     Heartbeats,
@@ -62,6 +65,7 @@ pub struct Master {
     tasks: tasks::Tasks,
     offers: offers::Offers,
     filters: filters::Filters,
+    drains: drains::Drains,
     alarms: Alarms<Alarm>,
     /// Sum of the ledgers' totals.
     cluster_total: tally::Tally,
@@ -83,6 +87,7 @@ impl Master {
             frameworks: frameworks::Frameworks::default(),
             tasks: tasks::Tasks::default(),
             filters: filters::Filters::default(),
+            drains: drains::Drains::default(),
             alarms: Alarms::default(),
             cluster_total: tally::Tally::default(),
             dirty: allocator::Dirty::default(),
@@ -95,6 +100,7 @@ impl Master {
                     master.expect_framework(framework_id, name, role, failover_timeout_ms);
                 }
                 Record::FrameworkEnded { framework_id } => master.frameworks.remember_ended(framework_id),
+                Record::Drain { agent_id, drain } => master.remember_drain(agent_id, drain),
             }
         }
         master.alarms.set(Alarm::Heartbeats, now_ms + master.config.heartbeat_ms);
@@ -107,6 +113,7 @@ impl Master {
         match event {
             Event::FromAgent { connection, call } => self.agent_says(connection, call),
             Event::FromFramework { connection, call } => self.framework_says(connection, call),
+            Event::FromOperator { request, call } => self.operate(request, call),
             Event::Closed { connection } => match self.peers.remove(&connection) {
                 Some(Peer::Agent(id)) => self.agent_closed(&id, connection),
                 Some(Peer::Framework(id)) => self.framework_closed(&id, connection),

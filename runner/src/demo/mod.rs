@@ -98,6 +98,7 @@ async fn watched(config: &DemoConfig, data_dir: PathBuf) -> anyhow::Result<i32> 
         data_dir: data_dir.clone(),
         agents: 2,
         cpus_per_agent: None,
+        isolation: "off",
         listen_port: 0,
         kafka_port: None,
         token_file: None,

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tonic::Code;
 use wire::v1;
 use wire::v1::framework_call::Call;
 use wire::v1::framework_event::Event as Wire;
@@ -104,6 +105,20 @@ impl Master {
         match client.state(v1::StateRequest {}).await {
             Ok(state) => Ok(state.into_inner()),
             Err(status) => Err(format!("ask the master at {}: {}", self.address, status.message())),
+        }
+    }
+
+    /// Asks for what only an operator may. `Err(true, …)`: the master heard it and said no.
+    pub async fn operate(&self, call: v1::operate_request::Call) -> Result<Vec<String>, (bool, String)> {
+        let mut client =
+            client::master(&self.address, self.token.clone()).await.map_err(|error| (false, chain(&error)))?;
+        let request = v1::OperateRequest { protocol_version: wire::PROTOCOL_VERSION, call: Some(call) };
+        match client.operate(request).await {
+            Ok(answer) => Ok(answer.into_inner().warnings),
+            Err(status) if matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument) => {
+                Err((true, status.message().to_string()))
+            }
+            Err(status) => Err((false, format!("ask the master at {}: {}", self.address, status.message()))),
         }
     }
 }
@@ -206,6 +221,10 @@ async fn heard(framework: Framework, owner: &Owner, event: Wire) {
             Ok(status) => owner.tell(Event::Update { framework, status }).await,
             Err(error) => tracing::warn!(error, "a status update was refused"),
         },
+        Wire::Drains(drains) => {
+            let (agent, ends_in_ms) = (drains.agent_id.into(), drains.ends_in_ms);
+            owner.tell(Event::Draining { framework, agent, ends_in_ms }).await;
+        }
         Wire::Error(error) => {
             tracing::warn!(framework = framework.name(), reason = error.message, "the master ended the subscription");
         }

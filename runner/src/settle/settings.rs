@@ -15,6 +15,11 @@ pub struct JobSettings {
     pub parallelism: u32,
     pub resources: Resources,
     pub restart: Restart,
+    pub kill_grace_ms: u64,
+    /// 0 is no limit.
+    pub max_completion_ms: u64,
+    /// 0 is for ever.
+    pub unreachable_kill_ms: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -45,7 +50,19 @@ impl JobSettings {
             _ => Restart::OnFailure,
         };
         let resources = Resources::new().cpus(cpus).mem_mib(mem_mib);
-        Self { group, role, parallelism: parallelism as u32, resources, restart }
+        let kill_grace_ms = reader.duration_ms("kill_grace").unwrap_or(5_000);
+        let max_completion_ms = reader.duration_ms("max_completion").unwrap_or(0);
+        let unreachable_kill_ms = reader.duration_ms("unreachable").unwrap_or(0);
+        Self {
+            group,
+            role,
+            parallelism: parallelism as u32,
+            resources,
+            restart,
+            kill_grace_ms,
+            max_completion_ms,
+            unreachable_kill_ms,
+        }
     }
 }
 

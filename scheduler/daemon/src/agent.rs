@@ -5,16 +5,20 @@
 //! Invariant: tasks outlive the agent that had them started, and the next one of the directory takes them up; when it
 //! begins, no process of the directory's tasks is alive that it does not hold.
 
+mod garbage;
+mod isolation;
 pub mod keep;
 mod leftovers;
 mod link;
 mod nursery;
 mod owner;
+mod probes;
 mod recovery;
 mod sandboxes;
 mod tasklog;
 mod totals;
 
+pub use isolation::IsolationConfig;
 pub use totals::detected as detected_totals;
 
 use crate::clock::Clock;
@@ -31,7 +35,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tracing::info;
+use tracing::{info, warn};
 
 /// Messages from the master that the owner has not yet looked at; when it is full the link waits, and TCP slows the
 /// master down. Small, because each may carry many launches.
@@ -66,6 +70,11 @@ pub struct AgentConfig {
     pub recovery_timeout_ms: u64,
     /// A file that somebody keeps locked; when nobody does, all tasks end at once.
     pub leash: Option<PathBuf>,
+    pub isolation: IsolationConfig,
+    /// What standard output and standard error of a task each may take on the disk; the oldest goes first.
+    pub output_most_bytes: u64,
+    /// How long the sandboxes of tasks that ended are kept, while the disk is not full.
+    pub sandboxes_kept_for: Duration,
 }
 
 impl AgentConfig {
@@ -88,6 +97,9 @@ impl AgentConfig {
             kill_grace_ms: 5_000,
             recovery_timeout_ms: 15 * 60_000,
             leash: None,
+            isolation: IsolationConfig::default(),
+            output_most_bytes: 256 << 20,
+            sandboxes_kept_for: Duration::from_secs(7 * 24 * 3600),
         })
     }
 }
@@ -127,6 +139,7 @@ pub struct Running {
     owner: JoinHandle<Result<(), AgentError>>,
     link: JoinHandle<()>,
     http: JoinHandle<io::Result<()>>,
+    garbage: JoinHandle<()>,
     /// By which supervisors see that it is there.
     _here: keep::Held,
 }
@@ -164,11 +177,15 @@ pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
     let (here, zygote, recovered, looked) = recovery.map_err(|_| AgentError::Defect { part: "recovery" })??;
 
     let host = config.host.clone().unwrap_or_else(|| totals::host_of(config.listen.ip()));
+    let mut attributes = config.attributes.clone();
+    let clock = Clock::start();
+    let cgroups =
+        if config.isolation.cgroups { isolate(config.isolation, &agent_id, &clock, &mut attributes) } else { None };
     let agent = AgentInfo {
         agent_id: agent_id.clone(),
         host: host.clone(),
         total: config.total.clone(),
-        attributes: config.attributes.clone(),
+        attributes,
         http_endpoint: format!("http://{}", totals::host_port(&host, http_address.port())),
     };
     files::write(&data_dir.join("http_endpoint"), agent.http_endpoint.as_bytes())?;
@@ -182,11 +199,12 @@ pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
         host,
         task_binary: config.task_binary,
         kill_grace_ms: config.kill_grace_ms,
+        cgroups,
+        output_most_bytes: config.output_most_bytes,
         sandboxes: sandboxes.clone(),
         zygote,
     };
     let (nursery, reports) = nursery::Nursery::open(launcher, adopted).map_err(AgentError::Nursery)?;
-    let clock = Clock::start();
     let mut machine_config = Config::new(agent);
     machine_config.default_kill_grace_ms = config.kill_grace_ms;
     let (machine, commands) = Agent::new(machine_config, recovered, clock.now_ms());
@@ -194,11 +212,35 @@ pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
     let (stop, stopped) = watch::channel(false);
     let (inputs, from_link) = mpsc::channel(LINK_INPUTS);
     let link = tokio::spawn(link::run(config.master, config.token.clone(), inputs));
-    let routes = sandboxes.routes(config.token);
+    let routes = sandboxes.clone().routes(config.token);
     let http = tokio::spawn(async move { axum::serve(listener, routes).await });
-    let owner = owner::Owner::new(machine, clock, log, nursery, running, data_dir.join(AGENT_ID_FILE));
-    let owner = tokio::spawn(owner.run(commands, from_link, reports, stopped));
-    Ok(Running { agent_id, http_address, stop, owner, link, http, _here: here })
+    let garbage = tokio::spawn(garbage::run(sandboxes.clone(), config.sandboxes_kept_for));
+    let (probes, answers) = probes::Probes::new(sandboxes);
+    let owner = owner::Owner::new(machine, clock, log, nursery, probes, running, data_dir.join(AGENT_ID_FILE));
+    let owner = tokio::spawn(owner.run(commands, from_link, reports, answers, stopped));
+    Ok(Running { agent_id, http_address, stop, owner, link, http, garbage, _here: here })
+}
+
+/// The groups of tasks, where they are permitted; what there is becomes an attribute, which people and jobs can see.
+fn isolate(
+    config: IsolationConfig,
+    agent_id: &AgentId,
+    clock: &Clock,
+    attributes: &mut BTreeMap<String, String>,
+) -> Option<isolation::Cgroups> {
+    let detected = isolation::Cgroups::detect(config, agent_id.as_str(), clock.now_ms());
+    let (cgroups, description) = match detected {
+        Ok(cgroups) => {
+            let description = cgroups.describe();
+            (Some(cgroups), description)
+        }
+        Err(why) => {
+            warn!(why, "this machine permits no control groups; tasks are not held to what they ask for");
+            (None, "none".to_string())
+        }
+    };
+    attributes.entry("isolation".to_string()).or_insert(description);
+    cgroups
 }
 
 const AGENT_ID_FILE: &str = "agent-id";
@@ -265,6 +307,7 @@ impl Drop for Running {
         self.owner.abort();
         self.link.abort();
         self.http.abort();
+        self.garbage.abort();
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::{Exit, Record};
 use crate::model::{TaskInfo, TaskKey, TaskStatus};
-use jobs::TaskState;
+use jobs::{Reason, TaskState};
 use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,10 @@ pub struct RecoveredTask {
     pub updates: Vec<TaskStatus>,
     /// Updates ever made, acknowledged or not.
     pub n_updates: u64,
+    /// When its process was first said to be there.
+    pub since_ms: Option<u64>,
+    /// Why it is being ended, if the agent itself decided that.
+    pub cause: Option<(Reason, String)>,
 }
 
 /// What a restarted agent finds of a task's process.
@@ -50,7 +54,9 @@ impl Recovered {
                 Record::Launched { task, info } => {
                     let latest = TaskState::Staging;
                     let (key, info, updates, found) = (task.clone(), *info, Vec::new(), Found::Nothing);
-                    let launched = RecoveredTask { task, info, pid: None, found, latest, updates, n_updates: 0 };
+                    let (since_ms, cause) = (None, None);
+                    let launched =
+                        RecoveredTask { task, info, pid: None, found, latest, updates, n_updates: 0, since_ms, cause };
                     tasks.insert(key, launched);
                 }
                 Record::Started { task, pid } => {
@@ -61,6 +67,12 @@ impl Recovered {
                 Record::Update { task, status } => {
                     if let Some(task) = tasks.get_mut(&task) {
                         task.latest = status.state;
+                        if matches!(status.state, TaskState::Starting | TaskState::Running) {
+                            task.since_ms.get_or_insert(status.at_ms);
+                        }
+                        if status.state == TaskState::Killing && status.reason != Reason::KillRequested {
+                            task.cause = Some((status.reason, status.message.clone()));
+                        }
                         task.n_updates += 1;
                         task.updates.push(status);
                     }

@@ -153,6 +153,7 @@ impl Master {
         self.out.push(Command::ToAgent { connection, order });
         self.dirty.agents.insert(id.clone());
         self.take_over_tasks(&id, reported, missing, was_unreachable);
+        self.hold_back(&id);
         self.end_recovery_if_complete();
     }
 
@@ -265,7 +266,7 @@ impl Master {
         agent.ledger = Ledger::default();
     }
 
-    fn rescind_offers_on(&mut self, id: &AgentId) {
+    pub(super) fn rescind_offers_on(&mut self, id: &AgentId) {
         let offers: Vec<OfferNumber> = self.agents.known(id).offers.iter().copied().collect();
         for number in offers {
             self.rescind(number, OfferState::Rescinded);

@@ -3,8 +3,11 @@
 //! Invariant: the order of commands is binding. Each is carried out before the next, and a [`Command::Persist`] is on
 //! disk before any later command leaves the process.
 
-use crate::model::{AgentCall, AgentInfo, AgentOrder, ConnectionId, FrameworkCall, FrameworkEvent};
-use jobs::FrameworkId;
+use super::drains::Drain;
+use crate::model::{
+    AgentCall, AgentInfo, AgentOrder, ConnectionId, FrameworkCall, FrameworkEvent, OperatorCall, RequestId,
+};
+use jobs::{AgentId, FrameworkId};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +16,8 @@ pub enum Event {
     FromAgent { connection: ConnectionId, call: AgentCall },
     /// A framework said something on its stream.
     FromFramework { connection: ConnectionId, call: FrameworkCall },
+    /// An operator asks for something; the answer is a [`Command::Answer`].
+    FromOperator { request: RequestId, call: OperatorCall },
     /// A stream of either kind ended, by whichever side. Unknown connections are ignored.
     Closed { connection: ConnectionId },
     /// Time passed: due whenever [`next_wakeup`](crate::Master::next_wakeup) is reached.
@@ -31,6 +36,11 @@ pub enum Command {
     ToFramework {
         connection: ConnectionId,
         event: FrameworkEvent,
+    },
+    /// Tell an operator how it went: with what was put up with, or why it was not done.
+    Answer {
+        request: RequestId,
+        answer: Result<Vec<String>, String>,
     },
     /// Send what was said before, then end the stream. Reporting [`Event::Closed`] for it is harmless.
     Close {
@@ -53,6 +63,11 @@ pub enum Record {
     FrameworkEnded {
         framework_id: FrameworkId,
     },
+    /// What an operator said about an agent; `None`: that it is offered again.
+    Drain {
+        agent_id: AgentId,
+        drain: Option<Drain>,
+    },
 }
 
 impl Record {
@@ -63,6 +78,7 @@ impl Record {
             Self::Framework { framework_id, .. } | Self::FrameworkEnded { framework_id } => {
                 format!("framework/{framework_id}")
             }
+            Self::Drain { agent_id, .. } => format!("drain/{agent_id}"),
         }
     }
 }

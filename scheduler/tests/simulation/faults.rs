@@ -6,7 +6,8 @@ use crate::world::{Happening, World};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use scheduler::agent::Exit;
-use scheduler::model::{ConnectionId, FrameworkCall};
+use scheduler::master;
+use scheduler::model::{ConnectionId, FrameworkCall, OperatorCall, RequestId};
 
 /// How long tasks go on without their agent.
 const RECOVERY_TIMEOUT_MS: u64 = 20_000;
@@ -55,6 +56,7 @@ impl World {
                 self.kill_client(client, down_ms);
             }
             93..94 => self.tear_down(),
+            94..97 => self.operate(),
             _ => {
                 let client = self.rng.random_range(0..self.clients.len());
                 if let Some(connection) = self.clients[client].connection {
@@ -130,6 +132,41 @@ impl World {
             self.clients[client].kill();
             self.drop_connections(Side::Peer, Some(Peer::Framework(client)));
             self.after(down_ms, Happening::ClientStart { client });
+        }
+    }
+
+    /// An operator wants an agent empty, or in use again.
+    fn operate(&mut self) {
+        let host = self.rng.random_range(0..self.hosts.len());
+        let agent_id = self.hosts[host].info.agent_id.clone();
+        let (fault, call) = match self.rng.random_range(0..4) {
+            0 => (Fault::DrainCancelled, OperatorCall::Undrain { agent_id }),
+            1 => (Fault::AgentCordoned, OperatorCall::Drain { agent_id, deadline_ms: None }),
+            _ => {
+                let deadline_ms = Some(self.rng.random_range(0..8_000));
+                (Fault::AgentDrained, OperatorCall::Drain { agent_id, deadline_ms })
+            }
+        };
+        if self.master.is_some() {
+            self.hits.fault(fault);
+            self.ask_master(call);
+        }
+    }
+
+    fn ask_master(&mut self, call: OperatorCall) {
+        self.n_requests += 1;
+        let request = RequestId(self.n_requests);
+        self.master_event(master::Event::FromOperator { request, call });
+    }
+
+    /// In peace every agent is in use.
+    pub fn undrain_all(&mut self) {
+        let is_drained = |record: &master::Record| match record {
+            master::Record::Drain { agent_id, drain: Some(_) } => Some(agent_id.clone()),
+            _ => None,
+        };
+        for agent_id in self.registry.values().filter_map(is_drained).collect::<Vec<_>>() {
+            self.ask_master(OperatorCall::Undrain { agent_id });
         }
     }
 

@@ -34,9 +34,15 @@ pub enum Fault {
     TaskFoundBeforeItWasWrittenDown,
     TaskEndedUnwatched,
     TaskFoundGone,
+    ProbeFailed,
+    AgentDrained,
+    AgentCordoned,
+    DrainCancelled,
+    DrainTold,
+    DrainKilled,
 }
 
-const FAULTS: [Fault; 25] = [
+const FAULTS: [Fault; 31] = [
     Fault::ConnectionCut,
     Fault::CutNoticedLate,
     Fault::MasterKilled,
@@ -62,13 +68,16 @@ const FAULTS: [Fault; 25] = [
     Fault::TaskFoundBeforeItWasWrittenDown,
     Fault::TaskEndedUnwatched,
     Fault::TaskFoundGone,
+    Fault::ProbeFailed,
+    Fault::AgentDrained,
+    Fault::AgentCordoned,
+    Fault::DrainCancelled,
+    Fault::DrainTold,
+    Fault::DrainKilled,
 ];
 
 const OFFER_STATES: [OfferState; 5] =
     [OfferState::Outstanding, OfferState::Accepted, OfferState::Declined, OfferState::Rescinded, OfferState::Expired];
-
-/// Agents report `Running` as soon as the process exists, so nobody ever hears of `Starting`.
-const NEVER_TOLD: [TaskState; 1] = [TaskState::Starting];
 
 /// No operator declares an agent gone here.
 const NEVER_GIVEN: [Reason; 1] = [Reason::AgentRemoved];
@@ -78,7 +87,7 @@ pub struct Hits(BTreeMap<String, u64>);
 
 impl Default for Hits {
     fn default() -> Self {
-        let states = TaskState::ALL.into_iter().filter(|state| !NEVER_TOLD.contains(state)).map(of_state);
+        let states = TaskState::ALL.into_iter().map(of_state);
         let reasons = Reason::ALL.into_iter().filter(|reason| !NEVER_GIVEN.contains(reason)).map(of_reason);
         let offers = OFFER_STATES.into_iter().map(of_offer);
         let names = FAULTS.into_iter().map(of_fault).chain(states).chain(reasons).chain(offers);

@@ -17,6 +17,7 @@ pub struct Process {
     pub pid: u32,
     /// Until then it is only an order, which may be lost with the agent.
     pub is_begun: bool,
+    pub is_ill: bool,
 }
 
 #[derive(Debug)]

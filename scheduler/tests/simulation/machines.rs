@@ -78,6 +78,7 @@ impl World {
                 }
                 agent::Command::Start { task, info } => self.spawn(host, task, *info),
                 agent::Command::Signal { task, signal } => self.signal(host, task, signal),
+                agent::Command::Probe { task, .. } => self.probe(host, task),
                 agent::Command::Exit { message } => panic!("agent {host} was told to go: {message}"),
             }
         }
@@ -94,7 +95,7 @@ impl World {
     pub fn spawn(&mut self, host: usize, task: TaskKey, info: TaskInfo) {
         self.started_once.started(&task, host);
         let is_batch = info.name == "batch";
-        let process = Process { info, pid: self.rng.random_range(2..30_000), is_begun: false };
+        let process = Process { info, pid: self.rng.random_range(2..30_000), is_begun: false, is_ill: false };
         self.hosts[host].processes.insert(task.clone(), process);
         room::check(&self.hosts[host]);
         let (life, delay_ms) = (self.hosts[host].life, self.rng.random_range(1..500));
@@ -103,6 +104,7 @@ impl World {
         let crashes = !self.is_calm && self.rng.random_bool(0.2);
         if is_batch || crashes {
             let exit = match crashes {
+                true if self.rng.random_bool(0.2) => Exit::OutOfMemory { used_mib: 64, limit_mib: 64 },
                 true if self.rng.random_bool(0.5) => Exit::Signal(11),
                 true => Exit::Code(1),
                 false => Exit::Code(0),
@@ -125,6 +127,25 @@ impl World {
         process.is_begun = true;
         let pid = process.pid;
         self.agent_event(host, agent::Event::Started { task, pid });
+    }
+
+    /// A task that does not do its work any more never does again.
+    pub fn probe(&mut self, host: usize, task: TaskKey) {
+        let is_calm = self.is_calm;
+        let falls_ill = !is_calm && self.rng.random_bool(0.02);
+        let is_ill = match self.hosts[host].processes.get_mut(&task) {
+            Some(process) => {
+                process.is_ill |= falls_ill;
+                process.is_ill
+            }
+            None => true,
+        };
+        if is_ill {
+            self.hits.fault(Fault::ProbeFailed);
+        }
+        let outcome = if is_ill { Err("no answer".to_string()) } else { Ok(()) };
+        let (life, delay_ms) = (self.hosts[host].life, self.rng.random_range(1..900));
+        self.after(delay_ms, Happening::Probed { host, life, task, outcome });
     }
 
     pub fn signal(&mut self, host: usize, task: TaskKey, signal: Signal) {

@@ -62,6 +62,12 @@ pub enum Happening {
         task: TaskKey,
         exit: Exit,
     },
+    Probed {
+        host: usize,
+        life: u64,
+        task: TaskKey,
+        outcome: Result<(), String>,
+    },
     ClientStart {
         client: usize,
     },
@@ -95,6 +101,8 @@ pub struct World {
     pub updates: Updates,
     pub hits: Hits,
     pub n_events: u64,
+    /// Of operators.
+    pub n_requests: u64,
     pub is_calm: bool,
     /// Happenings in whose text this occurs are printed.
     pub trace: Option<String>,
@@ -135,6 +143,7 @@ impl World {
             updates: Updates::default(),
             hits: Hits::default(),
             n_events: 0,
+            n_requests: 0,
             is_calm: false,
             trace: std::env::var("SMACK_TRACE").ok(),
         };
@@ -179,6 +188,7 @@ impl World {
                 continue;
             }
             look_ms = self.now_ms + 500;
+            self.undrain_all();
             let mut missing = placed::missing(&self.clients, &self.hosts);
             if missing.is_empty() && self.hosts.iter().all(Host::is_quiet) {
                 break;
@@ -236,6 +246,9 @@ impl World {
             Happening::Reaped { host, life, task, exit } if life == self.hosts[host].life => {
                 self.agent_event(host, agent::Event::Exited { task, exit });
             }
+            Happening::Probed { host, life, task, outcome } if life == self.hosts[host].life => {
+                self.agent_event(host, agent::Event::Probed { task, outcome });
+            }
             Happening::ClientStart { client } => {
                 self.clients[client].is_up = true;
                 let life = self.clients[client].life;
@@ -257,6 +270,7 @@ impl World {
             | Happening::AgentTick { .. }
             | Happening::Spawned { .. }
             | Happening::Reaped { .. }
+            | Happening::Probed { .. }
             | Happening::ClientConnect { .. }
             | Happening::ClientWake { .. }
             | Happening::Fault => {}
@@ -276,7 +290,8 @@ impl World {
             Happening::AgentConnect { host, .. }
             | Happening::AgentTick { host, .. }
             | Happening::Spawned { host, .. }
-            | Happening::Reaped { host, .. } => *host,
+            | Happening::Reaped { host, .. }
+            | Happening::Probed { host, .. } => *host,
             Happening::Deliver { to: Side::Master, .. }
             | Happening::Notice { side: Side::Master, .. }
             | Happening::MasterStart
@@ -367,14 +382,23 @@ impl World {
         self.n_events += 1;
         let call = match &event {
             master::Event::FromFramework { call, .. } => Some(call.clone()),
-            master::Event::FromAgent { .. } | master::Event::Closed { .. } | master::Event::Tick => None,
+            master::Event::FromAgent { .. }
+            | master::Event::FromOperator { .. }
+            | master::Event::Closed { .. }
+            | master::Event::Tick => None,
         };
+        // Time alone kills nothing but what is left on an agent that should be empty.
+        let is_tick_of_drain = matches!(event, master::Event::Tick);
         let commands = master.apply(self.now_ms, event);
         if let Some(call) = call {
             all_or_none::check(&call, &commands);
         }
         if self.n_events.is_multiple_of(8) {
             books::check(&master.view(self.now_ms));
+        }
+        if is_tick_of_drain {
+            let n = commands.iter().filter(|command| is_kill(command)).count();
+            self.hits.count("fault DrainKilled".into(), n as u64);
         }
         let fuse = self.master_fuse.take();
         if fuse.is_some() && commands.is_empty() {
@@ -401,6 +425,11 @@ impl World {
                 }
                 master::Command::ToFramework { connection, event } => {
                     self.send(connection, Side::Peer, Message::Event(event));
+                }
+                master::Command::Answer { answer, .. } => {
+                    if let Err(refusal) = answer {
+                        self.hits.count(format!("operator refused: {}", no_names(&refusal)), 1);
+                    }
                 }
                 master::Command::Close { connection } => self.close(connection, Side::Master),
             }
@@ -443,6 +472,15 @@ impl World {
             self.hits.offer(offer.state, 1);
         }
     }
+}
+
+fn is_kill(command: &master::Command) -> bool {
+    matches!(command, master::Command::ToAgent { order: AgentOrder::Kill { .. }, .. })
+}
+
+/// A sentence about any agent.
+fn no_names(text: &str) -> String {
+    text.split(' ').filter(|word| !word.contains("agent-")).collect::<Vec<_>>().join(" ")
 }
 
 /// Whether a tick that fires now is the one that was set; an earlier one may have taken its place.

@@ -7,6 +7,7 @@
 //! Invariant: for one task, `Started` is reported before `Exited`, and each at most once.
 //! Invariant: when a task's end is reported, no process of it is left.
 
+use super::isolation::Cgroups;
 use super::keep::identity::PidFd;
 use super::keep::zygote::Zygote;
 use super::keep::{Kept, Start, read_end};
@@ -49,6 +50,9 @@ pub(super) struct Launcher {
     pub host: String,
     pub task_binary: PathBuf,
     pub kill_grace_ms: u64,
+    /// `None` where the machine permits none.
+    pub cgroups: Option<Cgroups>,
+    pub output_most_bytes: u64,
     pub sandboxes: Sandboxes,
     pub zygote: Zygote,
 }
@@ -221,6 +225,14 @@ fn launch(launcher: &mut Launcher, task: &TaskKey, info: TaskInfo) -> Result<(Pa
         env.insert(name.to_string(), value);
     }
     let kill_grace_ms = if info.kill_grace_ms == 0 { launcher.kill_grace_ms } else { info.kill_grace_ms };
-    let start = Start { sandbox: sandbox.clone(), argv, env, kill_grace_ms };
+    let cgroup = launcher.cgroups.as_mut().and_then(|cgroups| match cgroups.make(&info.resources) {
+        Ok(cgroup) => Some(cgroup),
+        Err(error) => {
+            warn!(%task, %error, "no control group for a task; it is not held to what it asked for");
+            None
+        }
+    });
+    let output_most_bytes = launcher.output_most_bytes;
+    let start = Start { sandbox: sandbox.clone(), argv, env, kill_grace_ms, cgroup, output_most_bytes };
     launcher.zygote.start(&start).map(|kept| (sandbox, kept))
 }

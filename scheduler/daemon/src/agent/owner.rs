@@ -6,6 +6,7 @@
 use super::AgentError;
 use super::link::Input;
 use super::nursery::{Nursery, Order, Report, Reports};
+use super::probes::{Answers, Probes};
 use super::tasklog::TaskLog;
 use crate::client::MESSAGE_BYTES_AIM;
 use crate::clock::Clock;
@@ -43,6 +44,7 @@ pub(super) struct Owner {
     clock: Clock,
     log: TaskLog,
     nursery: Nursery,
+    probes: Probes,
     agent_id_path: PathBuf,
     connection: Option<Connection>,
     /// Processes that were ordered, or found, and are not known to have ended.
@@ -61,6 +63,7 @@ impl Owner {
         clock: Clock,
         log: TaskLog,
         nursery: Nursery,
+        probes: Probes,
         running: impl IntoIterator<Item = TaskKey>,
         agent_id_path: PathBuf,
     ) -> Self {
@@ -69,6 +72,7 @@ impl Owner {
             clock,
             log,
             nursery,
+            probes,
             agent_id_path,
             connection: None,
             running: running.into_iter().collect(),
@@ -84,6 +88,7 @@ impl Owner {
         commands: Vec<Command>,
         mut inputs: mpsc::Receiver<Input>,
         mut reports: Reports,
+        mut answers: Answers,
         mut stopped: watch::Receiver<bool>,
     ) -> Result<(), AgentError> {
         self.carry_out(commands);
@@ -99,6 +104,10 @@ impl Owner {
                 n_reported = reports.recv_many(&mut reported, REPORTS_PER_TURN) => if n_reported == 0 {
                     return Err(AgentError::Defect { part: "nursery" });
                 },
+                Some(answer) = answers.recv() => {
+                    let (task, outcome) = answer;
+                    self.tell(Event::Probed { task, outcome });
+                }
                 () = self.clock.reached(wakeup) => {}
                 // An error means that the handle of this agent is gone: it is dropped with us.
                 _ = stopped.wait_for(|stopped| *stopped), if self.stopping_since_ms.is_none() => self.begin_to_stop(),
@@ -186,6 +195,7 @@ impl Owner {
                     self.orders.push(Order::Start { task, info });
                 }
                 Command::Signal { task, signal } => self.orders.push(Order::Signal { task, signal }),
+                Command::Probe { task, probe, timeout_ms } => self.probes.ask(task, probe, timeout_ms),
                 Command::Exit { message } => self.sent_away = Some(message),
             }
         }

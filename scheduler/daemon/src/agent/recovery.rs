@@ -39,8 +39,8 @@ pub(super) fn look(recovered: &mut Recovered, sandboxes: &Sandboxes) -> Result<L
     let mut spared: BTreeSet<PathBuf> = BTreeSet::new();
     for task in recovered.tasks.iter_mut().filter(|task| !task.latest.is_terminal()) {
         let sandbox = sandboxes.path_of(&task.task);
-        let (found, supervisor) = look_at(&sandbox)
-            .map_err(|source| RecoveryError::Look { task: task.task.to_string(), source })?;
+        let (found, supervisor) =
+            look_at(&sandbox).map_err(|source| RecoveryError::Look { task: task.task.to_string(), source })?;
         task.found = found;
         if let Some(supervisor) = supervisor {
             spared.insert(sandbox.clone());

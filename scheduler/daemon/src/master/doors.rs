@@ -97,6 +97,16 @@ impl Master for Doors {
         let view = view.await.map_err(|_| stopping())?;
         Ok(Response::new(convert::view_to(view)))
     }
+
+    async fn operate(&self, request: Request<v1::OperateRequest>) -> Result<Response<v1::OperateResponse>, Status> {
+        let call = convert::operator_call_from(request.into_inner())?;
+        let (answer, answered) = oneshot::channel();
+        self.inputs.send(Input::Operate(call, answer)).await.map_err(|_| stopping())?;
+        match answered.await.map_err(|_| stopping())? {
+            Ok(warnings) => Ok(Response::new(v1::OperateResponse { warnings })),
+            Err(refusal) => Err(Status::failed_precondition(refusal)),
+        }
+    }
 }
 
 impl Doors {

@@ -13,7 +13,7 @@ use crate::registry::{Put, Registry};
 use prost::Message;
 use scheduler::Master;
 use scheduler::master::{ClusterView, Command, Event, Record};
-use scheduler::model::{AgentCall, ConnectionId, FrameworkCall};
+use scheduler::model::{AgentCall, ConnectionId, FrameworkCall, OperatorCall, RequestId};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -38,7 +38,11 @@ pub(super) enum Input {
     Malformed(ConnectionId, Status),
     Closed(ConnectionId),
     View(oneshot::Sender<ClusterView>),
+    Operate(OperatorCall, oneshot::Sender<Answer>),
 }
+
+/// With what was put up with, or why it was not done.
+pub(super) type Answer = Result<Vec<String>, String>;
 
 /// Dropped to make a connection's reader stop reading.
 pub(super) type Hold = oneshot::Sender<()>;
@@ -117,8 +121,12 @@ pub(super) struct Owner {
     registry: Arc<Registry>,
     versions: Versions,
     connections: HashMap<ConnectionId, (Outbox, Hold)>,
-    /// Of this turn: to be written, to be sent to, to be hung up on.
+    /// Operators that wait for their answer.
+    operators: HashMap<RequestId, oneshot::Sender<Answer>>,
+    n_requests: u64,
+    /// Of this turn: to be written, to be answered, to be sent to, to be hung up on.
     puts: Vec<Put>,
+    answers: Vec<(oneshot::Sender<Answer>, Answer)>,
     said_to: BTreeSet<ConnectionId>,
     closing: Vec<ConnectionId>,
 }
@@ -131,7 +139,10 @@ impl Owner {
             registry: Arc::new(registry),
             versions,
             connections: HashMap::new(),
+            operators: HashMap::new(),
+            n_requests: 0,
             puts: Vec::new(),
+            answers: Vec::new(),
             said_to: BTreeSet::new(),
             closing: Vec::new(),
         }
@@ -188,6 +199,12 @@ impl Owner {
                 self.connections.remove(&connection);
                 self.tell(Event::Closed { connection })?;
             }
+            Input::Operate(call, answer) => {
+                self.n_requests += 1;
+                let request = RequestId(self.n_requests);
+                self.operators.insert(request, answer);
+                self.tell(Event::FromOperator { request, call })?;
+            }
             Input::View(answer) => {
                 // Nobody waits for the answer any more: nothing to do.
                 let _ = answer.send(self.machine.view(self.clock.now_ms()));
@@ -211,6 +228,9 @@ impl Owner {
                         said.push(convert::framework_event_to(event));
                         self.said_to.insert(connection);
                     }
+                }
+                Command::Answer { request, answer } => {
+                    self.answers.extend(self.operators.remove(&request).map(|operator| (operator, answer)));
                 }
                 Command::Close { connection } => self.closing.push(connection),
             }
@@ -236,6 +256,10 @@ impl Owner {
                 tokio::task::spawn_blocking(move || registry.put_all_if_version(&puts))
                     .await
                     .map_err(|_| MasterError::Defect { part: "registry" })??;
+            }
+            for (operator, answer) in self.answers.drain(..) {
+                // Whoever does not wait for it any more asks again, or looks.
+                let _ = operator.send(answer);
             }
             let mut lost = Vec::new();
             for connection in std::mem::take(&mut self.said_to) {

@@ -3,7 +3,9 @@
 //! Nothing here waits for a fixed time: every wait is for something seen, with one generous limit for the whole.
 
 mod framework;
+mod fuzz;
 mod http;
+mod keep;
 mod world;
 
 use framework::Framework;
@@ -88,140 +90,114 @@ async fn a_kill_is_gentle_first_and_takes_the_whole_tree() {
     eventually("the stubborn task's child ends", || !world::lives(child)).await;
 }
 
-#[tokio::test]
-async fn an_agent_that_crashed_finds_its_tasks_again() {
-    let mut world = World::start().await;
-    let mut framework = world.framework().await;
-    let gate = world.path("gate");
-    let wait = |code: i32| format!("echo $$; while ! test -e {}; do sleep 0.02; done; exit {code}", gate.display());
-    let tasks = [("stays", "trap 'exit 7' TERM; echo $$; while :; do sleep 0.02; done"), ("ends", &wait(3))];
-    framework.launch(tasks.map(|(task, script)| framework::shell(task, script)).to_vec()).await;
-    let mut pids = Vec::new();
-    for task in ["stays", "ends"] {
-        framework.until(task, TaskState::Running).await;
-        pids.push(world.output(world.agent().http_address(), task).await.trim().parse::<i32>().expect("a process id"));
-    }
-
-    let agent_id = world.agent().agent_id().clone();
-    world.crash_agent().await;
-    std::fs::write(&gate, "").expect("opens the gate");
-    eventually("one task ends while no agent is there", || !world::lives(pids[1])).await;
-    world.start_agent().await;
-    assert_eq!(world.agent().agent_id(), &agent_id);
-    let last = framework.until_over("ends").await;
-    assert_eq!((last.state, last.reason, last.exit_code), (TaskState::Failed, Reason::Exited, 3), "{last:?}");
-    assert!(world::lives(pids[0]));
-
-    // Twice, and what was found is obeyed and seen as if nothing had been.
-    world.crash_agent().await;
-    world.start_agent().await;
-    assert!(world::lives(pids[0]));
-    framework.kill("stays", 60_000).await;
-    let last = framework.until_over("stays").await;
-    assert_eq!((last.state, last.exit_code), (TaskState::Killed, 7), "{last:?}");
-    assert_eq!(framework.states("stays"), [TaskState::Running, TaskState::Killing, TaskState::Killed]);
-
-    framework.launch(vec![framework::shell("next", "true")]).await;
-    assert_eq!(framework.until_over("next").await.state, TaskState::Finished);
-}
-
 /// Nothing by itself: agents start this program again to run only this, as what starts their tasks.
 #[test]
 fn body_of_the_keeper_process() {
     world::be_a_keeper_if_told();
 }
 
+#[tokio::test]
+async fn a_service_runs_once_it_is_healthy_and_is_ended_when_it_is_no_longer() {
+    let world = World::start().await;
+    let mut framework = world.framework().await;
+    let probe = v1::CommandProbe { argv: vec!["test".into(), "-e".into(), "well".into()] };
+    let health = v1::HealthCheck {
+        probe: Some(v1::health_check::Probe::Command(probe)),
+        interval_ms: 20,
+        timeout_ms: 10_000,
+        grace_ms: 60_000,
+        failures: 3,
+    };
+    let watched = v1::TaskInfo { health: Some(health), ..framework::shell("t", "echo here; sleep 600") };
+    framework.launch(vec![watched]).await;
+    framework.until("t", TaskState::Starting).await;
+    let well = world.path("agent/sandboxes").join(&framework.id).join("t/well");
+    std::fs::write(&well, "").expect("it becomes well");
+    framework.until("t", TaskState::Running).await;
+    std::fs::remove_file(&well).expect("it falls ill");
+    let last = framework.until_over("t").await;
+    assert_eq!((last.state, last.reason), (TaskState::Failed, Reason::Unhealthy), "{last:?}");
+    assert!(last.message.contains("3 health checks in a row failed, the last: test ended with"), "{last:?}");
+}
+
+#[tokio::test]
+async fn a_task_that_runs_for_too_long_is_ended() {
+    let world = World::start().await;
+    let mut framework = world.framework().await;
+    let task = v1::TaskInfo { max_completion_ms: 50, ..framework::shell("t", "sleep 600") };
+    framework.launch(vec![task]).await;
+    let last = framework.until_over("t").await;
+    assert_eq!((last.state, last.reason), (TaskState::Failed, Reason::TimedOut), "{last:?}");
+    assert!(last.message.contains("than the 50 ms that it may"), "{last:?}");
+}
+
+/// On a machine that permits no control groups it only sees that the task runs all the same.
+#[tokio::test]
+async fn a_task_that_wants_too_much_memory_is_ended_and_the_numbers_are_said() {
+    let world = World::isolated().await;
+    let mut framework = world.framework().await;
+    // Nobody ends a line here, so all of it is kept in memory.
+    let script = "head -c 200000000 /dev/zero | tail >/dev/null; exit 9";
+    framework.launch(vec![framework::shell("greedy", script)]).await;
+    let last = framework.until_over("greedy").await;
+    let isolation = framework.attributes.get("isolation").map(String::as_str).expect("the agent says what it has");
+    if !isolation.contains("memory") {
+        println!("isolation here: {isolation}; nobody was ended");
+        return assert_eq!((last.state, last.exit_code), (TaskState::Failed, 9), "{last:?}");
+    }
+    assert_eq!((last.state, last.reason), (TaskState::Failed, Reason::OutOfMemory), "{last:?}");
+    assert!(last.message.starts_with("out of memory: used ") && last.message.ends_with("limit of 16 MiB"), "{last:?}");
+    // Its group is gone, and one that stays within its limit is not troubled.
+    framework.launch(vec![framework::shell("modest", "cat /proc/self/cgroup")]).await;
+    assert_eq!(framework.until_over("modest").await.state, TaskState::Finished);
+    let groups = http::get(world.agent().http_address(), "/sandboxes/modest/stdout", None).await.2;
+    let group = groups.lines().find(|line| line.contains("smack.")).expect("it ran in a group of its own");
+    let name = group.rsplit('/').next().expect("a name");
+    let is_there = |tree: &str| {
+        Path::new("/sys/fs/cgroup")
+            .join(tree)
+            .read_dir()
+            .is_ok_and(|mut dirs| dirs.any(|dir| dir.is_ok_and(|dir| dir.path().join(name).exists())))
+    };
+    assert!(!is_there("") && !is_there("cpu") && !is_there("pids"), "{name} is left");
+}
+
+#[tokio::test]
+async fn an_agent_is_drained_and_used_again() {
+    let mut world = World::start().await;
+    let mut framework = world.framework().await;
+    framework.launch(vec![framework::shell("t", "trap 'exit 0' TERM; echo here; while :; do sleep 0.02; done")]).await;
+    world.output(world.agent().http_address(), "t").await;
+    framework.until("t", TaskState::Running).await;
+    let agent_id = world.agent().agent_id().to_string();
+    let drain = |deadline_ms| {
+        let agent_id = agent_id.clone();
+        v1::operate_request::Call::Drain(v1::DrainAgent { agent_id, deadline_ms })
+    };
+    let undrain = v1::operate_request::Call::Undrain(v1::UndrainAgent { agent_id: agent_id.clone() });
+    let refused = world.operate(undrain.clone()).await.expect_err("refused");
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+    assert!(refused.message().contains("is not being drained"), "{refused}");
+
+    world.operate(drain(Some(600_000))).await.expect("drains");
+    assert_eq!(framework.until_drains().await.agent_id, agent_id);
+    // The master's successor knows, and ends the task at the new deadline.
+    world.crash_master().await;
+    world.start_master().await;
+    let mut framework = world.framework_again(&framework).await;
+    framework.until_drains().await;
+    world.operate(drain(Some(1))).await.expect("drains sooner");
+    let last = framework.until_over("t").await;
+    assert_eq!((last.state, last.exit_code), (TaskState::Killed, 0), "{last:?}");
+    assert!(!framework.has_offer());
+    world.operate(undrain).await.expect("is used again");
+    framework.until_offered().await;
+}
+
 /// Nothing by itself: the next test starts this program again to run only this, as an agent.
 #[tokio::test]
 async fn body_of_the_agent_process() {
     world::be_an_agent_if_told().await;
-}
-
-fn pid_in(path: &Path) -> Option<i32> {
-    std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok())
-}
-
-#[tokio::test]
-async fn a_killed_agent_process_leaves_its_tasks_to_the_next() {
-    let world = World::without_agent(None).await;
-    let mut agent = world.spawn_agent(600_000);
-    let mut framework = world.framework().await;
-    let (task, gate) = (world.path("task"), world.path("gate"));
-    let script =
-        format!("echo $$ >{}; while ! test -e {}; do sleep 0.02; done; exit 5", task.display(), gate.display());
-    framework.launch(vec![framework::shell("t", &script)]).await;
-    framework.until("t", TaskState::Running).await;
-    eventually("the task says its process id", || pid_in(&task).is_some()).await;
-    let pid = pid_in(&task).expect("a process id");
-
-    for signal in [nix::sys::signal::Signal::SIGKILL, nix::sys::signal::Signal::SIGUSR2] {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(agent.id() as i32), signal).expect("it is told");
-        agent.wait().expect("the agent process ended");
-        agent = world.spawn_agent(600_000);
-    }
-    framework.reconcile_until("t", TaskState::Running).await;
-    assert!(world::lives(pid));
-    std::fs::write(&gate, "").expect("opens the gate");
-    let last = framework.until_over("t").await;
-    assert_eq!((last.state, last.exit_code), (TaskState::Failed, 5), "{last:?}");
-    agent.kill().expect("the agent process is killed");
-    agent.wait().expect("the agent process ended");
-}
-
-#[tokio::test]
-async fn tasks_whose_agent_stays_away_end_by_themselves() {
-    let mut world = World::without_agent(None).await;
-    let mut agent = world.spawn_agent(400);
-    let mut framework = world.framework().await;
-    let (task, child) = (world.path("task"), world.path("child"));
-    // The child has left the task's group and session, and neither of them listens.
-    let script = format!(
-        "trap '' TERM; setsid sh -c 'echo $$ >{}; sleep 600' & echo $$ >{}; while :; do sleep 0.02; done",
-        child.display(),
-        task.display()
-    );
-    let task_info = v1::TaskInfo { kill_grace_ms: 100, ..framework::shell("t", &script) };
-    framework.launch(vec![task_info]).await;
-    framework.until("t", TaskState::Running).await;
-    eventually("both say their process ids", || pid_in(&task).is_some() && pid_in(&child).is_some()).await;
-
-    agent.kill().expect("the agent process is killed");
-    agent.wait().expect("the agent process ended");
-    eventually("the task and its child end", || {
-        [&task, &child].iter().all(|path| pid_in(path).is_some_and(|pid| !world::lives(pid)))
-    })
-    .await;
-    world.start_agent().await;
-    let last = framework.until_over("t").await;
-    assert_eq!((last.state, last.reason), (TaskState::Failed, Reason::AgentRestarted), "{last:?}");
-    assert!(last.message.contains("gone for too long"), "{last:?}");
-}
-
-#[tokio::test]
-async fn what_keeps_tasks_may_be_killed_too() {
-    let world = World::start().await;
-    let mut framework = world.framework().await;
-    let child = world.path("child");
-    let script = format!("sleep 600 & echo $! >{}; echo here; wait", child.display());
-    framework.launch(vec![framework::shell("t", &script)]).await;
-    world.output(world.agent().http_address(), "t").await;
-    let sandbox = world.path("agent/sandboxes").join(&framework.id).join("t");
-    let (task, supervisor) = world::kept(&sandbox);
-
-    // The zygote: the next start makes another. Its process is the parent of the supervisor.
-    let stat = std::fs::read_to_string(format!("/proc/{supervisor}/stat")).expect("it lives");
-    let zygote = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)).expect("a parent");
-    world::kill(zygote.parse().expect("a process id"));
-    framework.launch(vec![framework::shell("next", "true")]).await;
-    assert_eq!(framework.until_over("next").await.state, TaskState::Finished);
-    assert!(world::lives(task));
-
-    // The supervisor takes everything of its task with it, and that is said.
-    world::kill(supervisor);
-    let last = framework.until_over("t").await;
-    assert_eq!((last.state, last.reason), (TaskState::Failed, Reason::Exited), "{last:?}");
-    assert!(last.message.contains("supervisor"), "{last:?}");
-    assert!(!world::lives(task) && !world::lives(pid_in(&child).expect("a process id")));
 }
 
 #[tokio::test]

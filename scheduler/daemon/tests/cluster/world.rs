@@ -29,6 +29,7 @@ pub struct World {
     master_address: SocketAddr,
     master: Option<master::Running>,
     agent: Option<agent::Running>,
+    is_isolated: bool,
 }
 
 impl World {
@@ -42,6 +43,14 @@ impl World {
         world
     }
 
+    /// Its agent holds tasks to what they ask for, where the machine permits that.
+    pub async fn isolated() -> Self {
+        let mut world = Self::without_agent(None).await;
+        world.is_isolated = true;
+        world.start_agent().await;
+        world
+    }
+
     pub async fn without_agent(token: Option<Token>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let script = dir.path().join("task.sh");
@@ -50,7 +59,8 @@ impl World {
         let leash = File::create(dir.path().join(LEASH)).expect("a file");
         let leash = Flock::lock(leash, FlockArg::LockExclusive).map_err(|(_, errno)| errno).expect("a lock");
         let master_address = "127.0.0.1:0".parse().expect("an address");
-        let mut world = Self { _leash: leash, dir, token, master_address, master: None, agent: None };
+        let mut world =
+            Self { _leash: leash, dir, token, master_address, master: None, agent: None, is_isolated: false };
         world.start_master().await;
         world
     }
@@ -79,6 +89,7 @@ impl World {
         let mut config = agent_config(self.master_address.to_string(), self.path("agent"));
         config.token.clone_from(&self.token);
         config.task_binary = self.path("task.sh");
+        config.isolation.cgroups = self.is_isolated;
         config
     }
 
@@ -141,6 +152,14 @@ impl World {
         master::start(config).await.err().expect("refused")
     }
 
+    /// Asks the master for what only an operator may.
+    pub async fn operate(&self, call: wire::v1::operate_request::Call) -> Result<(), tonic::Status> {
+        let address = self.master_address.to_string();
+        let mut master = daemon::client::master(&address, self.token.clone()).await.expect("connects");
+        let request = wire::v1::OperateRequest { protocol_version: wire::PROTOCOL_VERSION, call: Some(call) };
+        master.operate(request).await.map(drop)
+    }
+
     pub async fn framework(&self) -> Framework {
         Framework::subscribe(self.master_address, None, self.token.clone()).await
     }
@@ -193,6 +212,8 @@ fn agent_config(master: String, dir: PathBuf) -> AgentConfig {
     let program = std::env::current_exe().expect("this program has a path");
     let program = program.to_str().expect("a readable name");
     let keeper = ["env", &format!("{KEEPER}=1"), program, "--test-threads=1", "--exact", "body_of_the_keeper_process"];
+    // What a test is not about must not depend on what the machine permits.
+    config.isolation.cgroups = false;
     config.keeper = keeper.map(str::to_string).to_vec();
     config.leash = Some(dir.with_file_name(LEASH));
     config.total = Resources::new().cpus(4.0).mem_mib(1024.0).with_ports([(31_000, 31_010)]);

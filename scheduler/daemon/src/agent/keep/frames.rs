@@ -40,6 +40,20 @@ pub struct Start {
     pub env: BTreeMap<String, String>,
     /// Between SIGTERM and SIGKILL, when the supervisor itself ends the task.
     pub kill_grace_ms: u64,
+    /// Its own, which goes with it.
+    pub cgroup: Option<Cgroup>,
+    /// What standard output and standard error each may take on the disk.
+    pub output_most_bytes: u64,
+}
+
+/// A control group that was made for one task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cgroup {
+    /// One for each tree.
+    pub dirs: Vec<PathBuf>,
+    /// Among them, the one that counts memory.
+    pub memory: Option<PathBuf>,
+    pub limit_mib: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +76,8 @@ pub struct Kept {
 pub(super) fn send<T: Serialize>(to: &mut impl Write, value: &T) -> io::Result<()> {
     let body = serde_json::to_vec(value)?;
     let length = u32::try_from(body.len()).ok().filter(|length| *length as usize <= FRAME_MOST);
-    let length = length.ok_or_else(|| io::Error::other(format!("a task's command and environment are {} bytes", body.len())))?;
+    let length =
+        length.ok_or_else(|| io::Error::other(format!("a task's command and environment are {} bytes", body.len())))?;
     let mut frame = length.to_le_bytes().to_vec();
     frame.extend_from_slice(&body);
     to.write_all(&frame)
@@ -98,6 +113,11 @@ pub(super) fn write_end(sandbox: &Path, exit: Exit) -> io::Result<()> {
 /// How a task ended; `None` if nobody saw it, or it has not.
 pub fn read_end(sandbox: &Path) -> Option<Exit> {
     read(&sandbox.join(END_FILE))
+}
+
+/// When it ended, if that is known.
+pub fn ended_at(sandbox: &Path) -> Option<std::time::SystemTime> {
+    std::fs::symlink_metadata(sandbox.join(END_FILE)).ok()?.modified().ok()
 }
 
 /// The task owns its sandbox and may have written anything; what does not parse is as good as nothing.

@@ -11,11 +11,12 @@
 
 mod frames;
 pub(super) mod identity;
+mod limits;
 mod lock;
 mod supervisor;
 pub(super) mod zygote;
 
-pub(super) use frames::{Hello, Kept, Start, read_end, read_kept};
+pub(super) use frames::{Cgroup, Hello, Kept, Start, ended_at, read_end, read_kept};
 pub(super) use lock::Held;
 
 use std::io;

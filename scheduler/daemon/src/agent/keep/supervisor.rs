@@ -9,6 +9,7 @@
 
 use super::frames::{Answer, Hello, Kept, Start, send, write_end, write_kept};
 use super::identity::{Identity, boot_id};
+use super::limits::{self, Entrances};
 use super::lock::{Held, is_held};
 use nix::errno::Errno;
 use nix::sys::prctl;
@@ -27,8 +28,8 @@ use std::time::{Duration, Instant};
 /// A process in an uninterruptible wait outlives SIGKILL until its disk answers; its end is not waited for any longer.
 const SWEEP_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often a supervisor looks whether its agent is there, and the leash, if there is one.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How often a supervisor looks whether its agent is there, and at the task's output; and at the leash, if there is one.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 const LOOK_EVERY_ON_A_LEASH: Duration = Duration::from_millis(500);
 
 /// A task whose agent is gone is given no more, whatever it asked for.
@@ -53,8 +54,12 @@ impl Supervisor {
         // If the zygote is gone, the next agent finds the file.
         let _ = send(&mut answer, &told);
         drop((answer, lock));
-        let Ok((leader, _)) = begun else { return ExitCode::SUCCESS };
-        let exit = stay_with(leader, &start, Watch::new(hello));
+        let Ok((leader, _)) = begun else {
+            limits::remove(start.cgroup.as_ref());
+            return ExitCode::SUCCESS;
+        };
+        let exit = limits::explain(stay_with(leader, &start, Watch::new(hello)), start.cgroup.as_ref());
+        limits::remove(start.cgroup.as_ref());
         match write_end(&start.sandbox, exit) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -116,6 +121,9 @@ fn spawn(start: &Start) -> Result<std::process::Child, String> {
     let mut command = Command::new(program);
     command.args(args).envs(&start.env).current_dir(&start.sandbox).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
     let supervisor = Pid::this();
+    let entrances = Entrances::open(start.cgroup.as_ref())
+        .map_err(|error| format!("failed to open the control group of the task: {error}"))?;
+    let descriptors = entrances.descriptors();
     let prepare = move || {
         setsid()?;
         prctl::set_pdeathsig(Signal::SIGKILL)?;
@@ -124,7 +132,8 @@ fn spawn(start: &Start) -> Result<std::process::Child, String> {
             return Err(Errno::ESRCH.into());
         }
         SigSet::empty().thread_set_mask()?;
-        Ok(())
+        limits::set_resource_limits()?;
+        limits::enter(&descriptors)
     };
     // SAFETY: between fork and exec only async-signal-safe calls are allowed; these are system calls on values copied
     // beforehand, and an error is made from a number, without allocating.
@@ -161,7 +170,8 @@ fn stay_with(leader: Pid, start: &Start, mut watch: Watch) -> Exit {
             end_all(leader);
         }
         match watch.look() {
-            Seen::AllIsWell => {}
+            Seen::NotYet => {}
+            Seen::AllIsWell => trim_output(start),
             Seen::LeashIsGone => {
                 was_left = true;
                 end_all(leader);
@@ -180,6 +190,16 @@ fn stay_with(leader: Pid, start: &Start, mut watch: Watch) -> Exit {
         Ok(WaitStatus::Exited(_, code)) => Exit::Code(code),
         Ok(WaitStatus::Signaled(_, signal, _)) => Exit::Signal(signal as i32),
         Ok(_) | Err(_) => Exit::Unseen,
+    }
+}
+
+fn trim_output(start: &Start) {
+    for name in ["stdout", "stderr"] {
+        if let Err(error) = limits::trim(&start.sandbox.join(name), start.output_most_bytes)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            eprintln!("failed to keep {name} in {} small: {error}", start.sandbox.display());
+        }
     }
 }
 
@@ -248,6 +268,8 @@ fn children() -> Vec<Pid> {
 }
 
 enum Seen {
+    /// It is not time to look.
+    NotYet,
     AllIsWell,
     /// For longer than the recovery timeout.
     AgentIsGone,
@@ -272,7 +294,7 @@ impl Watch {
     fn look(&mut self) -> Seen {
         let now = Instant::now();
         if now < self.next_look {
-            return Seen::AllIsWell;
+            return Seen::NotYet;
         }
         self.next_look = now + self.every;
         if self.hello.leash.as_deref().is_some_and(|leash| !is_held(leash)) {
