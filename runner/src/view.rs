@@ -253,8 +253,11 @@ pub struct ResourcesView {
 pub struct AgentView {
     pub id: String,
     pub host: String,
-    /// "active", "disconnected" or "unreachable".
+    /// "active", "draining", "drained", "disconnected" or "unreachable".
     pub state: String,
+    /// What jobs may ask for; `isolation` says what holds tasks to what they asked for.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
     pub total: ResourcesView,
     pub free: ResourcesView,
     pub offered: ResourcesView,

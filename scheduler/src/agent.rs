@@ -67,7 +67,7 @@ struct Task {
 
 impl Task {
     fn new(info: TaskInfo, process: Process, latest: TaskState, updates: Updates) -> Self {
-        let health = info.health.clone().map(Health::new);
+        let health = info.health.as_deref().cloned().map(Health::new);
         Self { info, process, latest, updates, kill: None, health, cause: None }
     }
 }

@@ -67,7 +67,7 @@ pub struct TaskInfo {
     pub unreachable_kill_ms: u64,
     /// It is starting until this was healthy, and ended when it is no longer.
     #[serde(default)]
-    pub health: Option<HealthCheck>,
+    pub health: Option<Box<HealthCheck>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -244,6 +244,7 @@ pub fn cluster_view(state: v1::StateResponse) -> view::ClusterView {
                     id: info.agent_id,
                     host: info.host,
                     state: agent.state,
+                    attributes: info.attributes,
                     total: resources_view(info.total),
                     free: resources_view(agent.free),
                     offered: resources_view(agent.offered),

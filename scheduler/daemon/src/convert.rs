@@ -201,7 +201,7 @@ pub fn task_info_from(wire: v1::TaskInfo) -> Converted<TaskInfo> {
         unreachable_kill_ms: wire.unreachable_kill_ms,
         health: wire
             .health
-            .map(|health| health_from(health).map_err(|malformed| malformed.inside("health")))
+            .map(|health| health_from(health).map(Box::new).map_err(|malformed| malformed.inside("health")))
             .transpose()?,
     })
 }
@@ -218,7 +218,7 @@ pub fn task_info_to(info: TaskInfo) -> v1::TaskInfo {
         kill_grace_ms: info.kill_grace_ms,
         max_completion_ms: info.max_completion_ms,
         unreachable_kill_ms: info.unreachable_kill_ms,
-        health: info.health.map(health_to),
+        health: info.health.map(|health| health_to(*health)),
     }
 }
 
@@ -631,13 +631,13 @@ mod tests {
             kill_grace_ms: 7,
             max_completion_ms: 8,
             unreachable_kill_ms: 9,
-            health: Some(HealthCheck {
+            health: Some(Box::new(HealthCheck {
                 probe: Probe::Http { port: 80, path: "/health".into() },
                 interval_ms: 10,
                 timeout_ms: 11,
                 grace_ms: 12,
                 failures: 13,
-            }),
+            })),
         };
         let call = AgentCall::Register {
             agent: AgentInfo {

@@ -271,7 +271,7 @@ impl Desk {
     fn launch_watched(&mut self, id: &str) {
         let probe = jobs::Probe::Tcp { port: 80 };
         let health = jobs::HealthCheck { probe, interval_ms: 10_000, timeout_ms: 900, grace_ms: 5_000, failures: 2 };
-        let task = TaskInfo { task_id: id.into(), health: Some(health), ..Default::default() };
+        let task = TaskInfo { task_id: id.into(), health: Some(Box::new(health)), ..Default::default() };
         self.order(1, AgentOrder::Launch { framework_id: "f".into(), task });
     }
 

@@ -310,12 +310,14 @@ impl Client {
                 // Long enough for a batch task, and services are started again.
                 max_completion_ms: if self.is_timed { 45_000 } else { 0 },
                 unreachable_kill_ms: if self.is_impatient { 5_000 } else { 0 },
-                health: self.is_watched.then(|| HealthCheck {
-                    probe: Probe::Tcp { port: 80 },
-                    interval_ms: 2_000,
-                    timeout_ms: 900,
-                    grace_ms: 1_000,
-                    failures: 2,
+                health: self.is_watched.then(|| {
+                    Box::new(HealthCheck {
+                        probe: Probe::Tcp { port: 80 },
+                        interval_ms: 2_000,
+                        timeout_ms: 900,
+                        grace_ms: 1_000,
+                        failures: 2,
+                    })
                 }),
                 ..Default::default()
             });

@@ -137,24 +137,28 @@ impl Zygote {
 
     /// Starts a task. An error is a sentence for people. Blocks.
     pub fn start(&mut self, start: &Start) -> Result<Kept, String> {
-        let answer = match self.open.as_mut().and_then(|open| open.socket.as_mut()) {
-            Some(socket) => send(socket, start).and_then(|()| receive(socket)),
-            None => Err(io::ErrorKind::NotConnected.into()),
-        };
+        let answer = self.ask(start).or_else(|error| {
+            warn!(%error, "the process that starts tasks does not answer; another takes its place");
+            self.open = None;
+            self.connect()?;
+            // The new one has the lock, so whatever the old one began is done, and nothing that it had not begun will be.
+            match read_kept(&start.sandbox) {
+                Some(kept) => Ok(Answer::Started(kept)),
+                None => self.ask(start),
+            }
+        });
         match answer {
             Ok(Answer::Started(kept)) => Ok(kept),
             Ok(Answer::Failed(message)) => Err(message),
             Ok(Answer::Ready) => Err("failed to start the task: the zygote answers out of order".to_string()),
-            Err(error) => {
-                warn!(%error, "the process that starts tasks does not answer; another takes its place");
-                self.open = None;
-                self.connect().map_err(|error| format!("failed to start the process that starts tasks: {error}"))?;
-                // The new one has the lock, so whatever the old one began is done.
-                match read_kept(&start.sandbox) {
-                    Some(kept) => Ok(kept),
-                    None => Err(format!("failed to start the task: the process that starts tasks ended: {error}")),
-                }
-            }
+            Err(error) => Err(format!("failed to start the task: the process that starts tasks ended: {error}")),
+        }
+    }
+
+    fn ask(&mut self, start: &Start) -> io::Result<Answer> {
+        match self.open.as_mut().and_then(|open| open.socket.as_mut()) {
+            Some(socket) => send(socket, start).and_then(|()| receive(socket)),
+            None => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 }
