@@ -241,7 +241,7 @@ fn health(reader: &mut Reader<'_>) -> Option<HealthCheck> {
         },
         _ => {
             let keys = ["command", "tcp", "http"];
-            let said = keys.into_iter().filter_map(|key| reader.span(key)).last();
+            let said = keys.into_iter().filter_map(|key| reader.span(key)).next_back();
             let wrong = Diagnostic::new("[health] says one of 'command', 'tcp' and 'http'");
             reader.complain(match said {
                 Some(span) => wrong.at(span),
