@@ -377,7 +377,7 @@ impl World {
         self.schedule_master_tick();
     }
 
-    fn master_event(&mut self, event: master::Event) {
+    pub fn master_event(&mut self, event: master::Event) {
         let Some(master) = &mut self.master else { return };
         self.n_events += 1;
         let call = match &event {
