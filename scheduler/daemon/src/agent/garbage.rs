@@ -13,6 +13,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Of the disk this share is to stay free; as it is used up, sandboxes are kept for less long.
 const HEADROOM: f64 = 0.1;
 
+/// Also on a full disk: until then the agent has read how the task ended, and people its last words.
+const KEPT_AT_LEAST: Duration = Duration::from_secs(600);
+
 /// Looks again and again, until it is dropped.
 pub(super) async fn run(sandboxes: Sandboxes, keep_for: Duration) {
     loop {
@@ -41,9 +44,11 @@ fn ended(sandboxes: &Sandboxes) -> Vec<(PathBuf, SystemTime)> {
     sandboxes.all().into_iter().filter_map(|sandbox| ended_at(&sandbox).map(|at| (sandbox, at))).collect()
 }
 
-/// How old a sandbox may get with so much of the disk used: all of it while there is headroom, nothing on a full disk.
+/// How old a sandbox may get with so much of the disk used: all of it while there is headroom, hardly anything on a full
+/// disk.
 fn allowed_age(keep_for: Duration, used: f64) -> Duration {
-    keep_for.mul_f64((1.0 - HEADROOM - used).clamp(0.0, 0.5) / 0.5)
+    let shortened = keep_for.mul_f64((1.0 - HEADROOM - used).clamp(0.0, 0.5) / 0.5);
+    shortened.max(KEPT_AT_LEAST.min(keep_for))
 }
 
 fn remove(ended: Vec<(PathBuf, SystemTime)>, oldest_kept: SystemTime) -> usize {
@@ -69,12 +74,13 @@ mod tests {
     use scheduler::model::TaskKey;
 
     #[test]
-    fn a_full_disk_keeps_nothing() {
+    fn a_full_disk_keeps_hardly_anything() {
         let week = Duration::from_secs(604_800);
         assert_eq!(allowed_age(week, 0.2), week);
         assert_eq!(allowed_age(week, 0.4), week);
         assert!(allowed_age(week, 0.65) < week.mul_f64(0.51) && allowed_age(week, 0.65) > week.mul_f64(0.49));
-        assert_eq!(allowed_age(week, 0.95), Duration::ZERO);
+        assert_eq!(allowed_age(week, 0.95), KEPT_AT_LEAST);
+        assert_eq!(allowed_age(Duration::ZERO, 0.95), Duration::ZERO);
     }
 
     #[test]

@@ -111,6 +111,7 @@ async fn what_keeps_tasks_may_be_killed_too() {
     let script = format!("sleep 600 & echo $! >{}; echo here; wait", child.display());
     framework.launch(vec![framework::shell("t", &script)]).await;
     world.output(world.agent().http_address(), "t").await;
+    framework.until("t", TaskState::Running).await;
     let sandbox = world.path("agent/sandboxes").join(&framework.id).join("t");
     let (task, supervisor) = world::kept(&sandbox);
 
