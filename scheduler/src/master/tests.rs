@@ -561,7 +561,7 @@ fn a_drained_agent_is_offered_to_nobody_and_empty_in_time_also_under_the_next_ma
     desk.pass(6_000, &[1]);
     assert_eq!(desk.offers_to(10).len(), 1, "what is left is offered again");
 
-    assert_eq!(desk.drain("b", None), Err("there is no agent 'b'; did you mean 'a'?".to_string()));
+    assert_eq!(desk.drain("b", None), Err("there is no agent 'b'; `smack agents` lists them".to_string()));
     let undrain = OperatorCall::Undrain { agent_id: "a".into() };
     assert_eq!(desk.operate(undrain.clone()), Err("agent a is not being drained".to_string()));
     assert_eq!(desk.drain("a", None), Ok(vec![]));
