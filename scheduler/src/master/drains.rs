@@ -31,7 +31,8 @@ impl Master {
     /// What the registry says.
     pub(super) fn remember_drain(&mut self, id: AgentId, drain: Option<Drain>) {
         if let Some(until_ms) = drain.and_then(|drain| drain.until_ms) {
-            self.alarms.set(Alarm::DrainEnds(id.clone()), until_ms);
+            // One that is over is seen to with the next event, and not in the past.
+            self.alarms.set(Alarm::DrainEnds(id.clone()), until_ms.max(self.now_ms + 1));
         }
         match drain {
             Some(drain) => self.drains.0.insert(id, drain),
