@@ -82,7 +82,8 @@ impl Agent {
     pub(super) fn watch(&mut self, key: &TaskKey, since_ms: u64) {
         let Some(task) = self.tasks.get_mut(key) else { return };
         if task.info.max_completion_ms > 0 {
-            let at_ms = since_ms.saturating_add(task.info.max_completion_ms);
+            // Its time may have run out while no agent was there.
+            let at_ms = since_ms.saturating_add(task.info.max_completion_ms).max(self.now_ms + 1);
             self.alarms.set(Alarm::Completion(key.clone()), at_ms);
         }
         if self.link.is_none_or(|link| link.heartbeat_ms.is_none()) {
