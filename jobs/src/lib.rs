@@ -12,6 +12,7 @@
 
 pub mod amounts;
 pub mod diagnostic;
+pub mod health;
 pub mod ids;
 pub mod plan;
 pub mod resources;
@@ -23,6 +24,7 @@ pub mod things;
 pub mod train;
 
 pub use diagnostic::Diagnostic;
+pub use health::{HealthCheck, Probe};
 pub use ids::{AgentId, FrameworkId, JobId, OfferId, TaskId};
 pub use plan::{Peer, TaskBody, TaskPlan};
 pub use resources::Resources;

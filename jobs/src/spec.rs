@@ -1,6 +1,6 @@
 //! A settled job: everything that a file said, checked and with its defaults filled in.
 
-use crate::{JobId, Resources, TrainBody};
+use crate::{HealthCheck, JobId, Resources, TrainBody};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -19,9 +19,23 @@ pub struct JobSpec {
     /// Ports that each task needs, taken from its offer.
     pub n_ports: u32,
     pub restart: Restart,
+    /// Between SIGTERM and SIGKILL for each of its tasks.
+    #[serde(default = "kill_grace_ms")]
+    pub kill_grace_ms: u64,
+    /// How long a task may run; 0 is no limit.
+    #[serde(default)]
+    pub max_completion_ms: u64,
+    /// How long a task goes on when its agent hears no master; 0 is for ever.
+    #[serde(default)]
+    pub unreachable_kill_ms: u64,
     /// Jobs that must have finished (or, for a model, produced a version) before this one starts.
     pub after: Vec<JobId>,
     pub body: JobBody,
+}
+
+/// Of jobs that were submitted before it could be said.
+fn kill_grace_ms() -> u64 {
+    5_000
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,6 +107,9 @@ impl StreamBody {
 pub struct CommandBody {
     pub argv: Vec<String>,
     pub env: BTreeMap<String, String>,
+    /// Of a service: it is running once this was healthy.
+    #[serde(default)]
+    pub health: Option<HealthCheck>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

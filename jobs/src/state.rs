@@ -92,10 +92,16 @@ pub enum Reason {
     AgentRestarted,
     AgentRemoved,
     Reconciliation,
+    /// It used more memory than it was given.
+    OutOfMemory,
+    /// It ran for longer than it may.
+    TimedOut,
+    /// Its health checks failed.
+    Unhealthy,
 }
 
 impl Reason {
-    pub const ALL: [Reason; 10] = [
+    pub const ALL: [Reason; 13] = [
         Self::None,
         Self::Exited,
         Self::LaunchFailed,
@@ -106,5 +112,8 @@ impl Reason {
         Self::AgentRestarted,
         Self::AgentRemoved,
         Self::Reconciliation,
+        Self::OutOfMemory,
+        Self::TimedOut,
+        Self::Unhealthy,
     ];
 }

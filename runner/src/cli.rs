@@ -5,6 +5,7 @@
 //!
 //! Does not know how anything is done: each verb is a call into the module that does it.
 
+mod agents;
 mod cert;
 mod check;
 pub mod exit;
@@ -193,6 +194,19 @@ enum Verb {
         #[command(subcommand)]
         verb: roles::WeightVerb,
     },
+    /// Empty an agent: it is offered to nobody, and its tasks are moved, streams after a last checkpoint.
+    Drain {
+        /// As `smack agents` lists it.
+        agent: String,
+        /// When tasks that are left are ended.
+        #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = jobs::text::parse_duration)]
+        deadline: Duration,
+        /// Offer nothing of it any more, and leave its tasks.
+        #[arg(long, conflicts_with = "deadline")]
+        keep_tasks: bool,
+    },
+    /// Offer an agent again that was drained, or is being drained.
+    Undrain { agent: String },
     /// List offers: to whom, of what, and what came of them.
     Offers,
     /// Print versions of this binary and of the runner.
@@ -286,6 +300,9 @@ struct DevArgs {
     /// Cores that each agent offers; its share of the machine's by default.
     #[arg(long, value_name = "CPUS", value_parser = positive)]
     cpus: Option<f64>,
+    /// Hold tasks to what they asked for, as `smack agent` does.
+    #[arg(long, value_enum, default_value_t = Isolation::Off)]
+    isolation: Isolation,
     /// Port of the runner's API and page; 0 for any.
     #[arg(long, default_value_t = 5080)]
     port: u16,
@@ -328,6 +345,21 @@ struct MasterArgs {
     data_dir: PathBuf,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Isolation {
+    Auto,
+    Off,
+}
+
+impl Isolation {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 struct AgentArgs {
     /// The master's address.
@@ -364,6 +396,24 @@ struct AgentArgs {
     /// The same in one line, for example 'region:eu;zone:z1;rack:r1'.
     #[arg(long = "attributes", value_name = "KEY:VALUE;…", value_parser = attributes)]
     attribute_list: Option<Attributes>,
+    /// How long its tasks go on when it is gone and not started again in its folder.
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = jobs::text::parse_duration)]
+    recovery_timeout: Duration,
+    /// Hold tasks to what they asked for, by control groups, where this machine permits that.
+    #[arg(long, value_enum, default_value_t = Isolation::Auto)]
+    isolation: Isolation,
+    /// Tasks get no more cpus than they asked for, also while nobody else wants them.
+    #[arg(long)]
+    cpu_quota: bool,
+    /// What the output of a task may take on the disk, for example 256m; the oldest goes first.
+    #[arg(long, value_name = "SIZE", default_value = "256m", value_parser = memory)]
+    output_limit: f64,
+    /// How long the folders of tasks that ended are kept, while the disk is not full.
+    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = jobs::text::parse_duration)]
+    keep_sandboxes: Duration,
+    /// A file that somebody keeps locked; when nobody does, all tasks end at once.
+    #[arg(long, value_name = "FILE", hide = true)]
+    leash: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -540,6 +590,9 @@ async fn ask(verb: Verb, globals: &Globals, output: Output) -> Result<()> {
         Verb::Roles => roles::roles(&client, output).await,
         Verb::Quota { verb } => roles::quota(&client, output, verb).await,
         Verb::Weight { verb } => roles::weight(&client, output, verb).await,
+        Verb::Drain { agent, keep_tasks: true, .. } => agents::drain(&client, output, &agent, None).await,
+        Verb::Drain { agent, deadline, .. } => agents::drain(&client, output, &agent, Some(deadline)).await,
+        Verb::Undrain { agent } => agents::undrain(&client, output, &agent).await,
         Verb::Version => lists::version(&client, output).await,
         other => unreachable!("{other:?} asks no runner"),
     }

@@ -5,8 +5,8 @@
 mod tables;
 
 use crate::view::{
-    Changed, CheckpointsView, ClusterView, Failure, JobView, JobsView, PlanView, QuotaRequest, SavepointRequest,
-    ScaleRequest, Stopped, SubmitRequest, Submitted, VersionView, WeightRequest, WhyView,
+    Changed, CheckpointsView, ClusterView, DrainRequest, Failure, JobView, JobsView, PlanView, QuotaRequest,
+    SavepointRequest, ScaleRequest, Stopped, SubmitRequest, Submitted, VersionView, WeightRequest, WhyView,
 };
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::de::DeserializeOwned;
@@ -49,6 +49,8 @@ pub fn bare(address: &str) -> &str {
 
 /// A piece of a task's log.
 pub struct LogPiece {
+    /// Where it begins.
+    pub offset_bytes: u64,
     pub bytes: Vec<u8>,
     /// Size of the whole log so far.
     pub size_bytes: u64,
@@ -171,6 +173,14 @@ impl Client {
         self.json(self.call(Method::POST, &["weight"], role).json(&WeightRequest { weight })).await
     }
 
+    pub async fn drain(&self, agent: &str, deadline_ms: Option<u64>) -> Result<Changed> {
+        self.json(self.call(Method::POST, &["drain"], agent).json(&DrainRequest { deadline_ms })).await
+    }
+
+    pub async fn undrain(&self, agent: &str) -> Result<Changed> {
+        self.json(self.call(Method::DELETE, &["drain"], agent)).await
+    }
+
     pub async fn version(&self) -> Result<VersionView> {
         self.json(self.call(Method::GET, &["version"], "")).await
     }
@@ -179,10 +189,12 @@ impl Client {
     pub async fn logs(&self, task: &str, stream: &str, offset_bytes: u64) -> Result<LogPiece> {
         let query = [("stream", stream.to_string()), ("offset", offset_bytes.to_string())];
         let response = self.send(self.call(Method::GET, &["logs"], task).query(&query)).await?;
-        let size = response.headers().get("x-size").and_then(|size| size.to_str().ok()?.parse::<u64>().ok());
+        let number =
+            |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        let (size, offset_bytes) = (number("x-size"), number("x-offset").unwrap_or(offset_bytes));
         let bytes = response.bytes().await.map_err(|error| self.strange(&error))?.to_vec();
         let size_bytes = size.unwrap_or(offset_bytes + bytes.len() as u64);
-        Ok(LogPiece { bytes, size_bytes })
+        Ok(LogPiece { offset_bytes, bytes, size_bytes })
     }
 
     /// A call to `/api/v1/{path…}/{subject…}`; a slash in `subject` stands between segments, all else is escaped.

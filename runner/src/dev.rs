@@ -1,7 +1,7 @@
 //! `smack dev`: master, agents, runner and broker as separate processes of one tree, supervised, in one folder.
 //!
-//! Invariant: each member can be killed by itself and comes back; when the tree ends, however it ends, no member and no
-//! task is left.
+//! Invariant: each member can be killed by itself and comes back; when the tree ends, however it ends, no member and,
+//! within a second, no task is left.
 
 use crate::client::Client;
 use anyhow::{Context, bail};
@@ -22,6 +22,10 @@ const STEADY: Duration = Duration::from_secs(10);
 /// How long members have to end by themselves.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// Locked for as long as a tree lives: a second one in the folder is refused, and tasks see whether it is there.
+const LOCK: &str = "dev.lock";
+const LOCK_PATIENCE: Duration = Duration::from_millis(200);
+
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug)]
@@ -30,6 +34,8 @@ pub struct DevConfig {
     pub agents: u32,
     /// Each agent's cpus; a fair share of this machine's when absent.
     pub cpus_per_agent: Option<f64>,
+    /// Of the agents: "auto" or "off".
+    pub isolation: &'static str,
     /// Port of the runner, the page and the API; 0 takes any free one. The master takes any free one.
     pub listen_port: u16,
     /// Port of the broker; one that is in use makes way to any free one. `None` is no broker.
@@ -155,7 +161,7 @@ impl Tree {
         loop {
             if self.kafka.as_ref().is_none_or(|kafka| std::net::TcpStream::connect(kafka).is_ok())
                 && let Ok(cluster) = client.cluster().await
-                && cluster.agents.iter().filter(|agent| agent.state == "active").count() >= config.agents as usize
+                && cluster.agents.iter().filter(|agent| is_there(&agent.state)).count() >= config.agents as usize
                 && cluster.frameworks.iter().filter(|framework| framework.connected).count() >= 2
             {
                 return Ok(());
@@ -215,7 +221,7 @@ impl Tree {
             let Some(mut child) = member.child.take() else { continue };
             let left = deadline.saturating_duration_since(Instant::now());
             if tokio::time::timeout(left, child.wait()).await.is_err() {
-                // It had its time; killing also ends its tasks, which follow their agent.
+                // It had its time. Tasks that are left end when this tree lets go of its lock.
                 let _ = child.kill().await;
             }
         }
@@ -336,6 +342,11 @@ fn members(config: &DevConfig, data_dir: &Path, ports: &Ports, kafka: Option<&st
                 &format!("{mem_mib:.0}m"),
                 "--ports",
                 &task_ports,
+                // Tasks outlive an agent, but not this tree.
+                "--leash",
+                &folder(LOCK),
+                "--isolation",
+                config.isolation,
             ])),
             data_dir,
         ));
@@ -402,19 +413,32 @@ impl Ports {
 }
 
 fn lock(data_dir: &Path) -> anyhow::Result<nix::fcntl::Flock<File>> {
-    let path = data_dir.join("dev.lock");
-    let file = File::options()
+    let path = data_dir.join(LOCK);
+    let mut file = File::options()
         .create(true)
         .truncate(false)
         .write(true)
         .open(&path)
         .with_context(|| format!("failed to open {}", path.display()))?;
-    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|_| {
-        anyhow::anyhow!(
-            "failed to start: another `smack dev` works in {}; use it, end it, or choose another folder with --data-dir",
-            data_dir.display()
-        )
-    })
+    let begun = Instant::now();
+    loop {
+        file = match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            // What is left of an earlier tree's tasks looks at the file for moments, and then ends.
+            Err((file, _)) if begun.elapsed() < LOCK_PATIENCE => file,
+            Err(_) => bail!(
+                "failed to start: another `smack dev` works in {}; use it, end it, or choose another folder with \
+                 --data-dir",
+                data_dir.display()
+            ),
+        };
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Also one that an operator wants empty.
+fn is_there(agent_state: &str) -> bool {
+    matches!(agent_state, "active" | "draining" | "drained")
 }
 
 fn last_line(log: &Path) -> String {

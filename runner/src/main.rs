@@ -20,5 +20,9 @@ mod training_data;
 mod view;
 
 fn main() -> std::process::ExitCode {
+    // What starts an agent's tasks stays small and has one thread, so it begins before anything else does.
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == daemon::agent::keep::VERB) {
+        return daemon::agent::keep::main();
+    }
     cli::main()
 }

@@ -283,7 +283,16 @@ pub struct WeightRequest {
     pub weight: f64,
 }
 
-/// What came of a change to a role.
+/// `POST /api/v1/drain/{agent}`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainRequest {
+    /// When tasks that are left are ended; without it they may stay.
+    #[serde(default)]
+    pub deadline_ms: Option<u64>,
+}
+
+/// What came of a change to the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Changed {
     /// What was put up with.
@@ -301,8 +310,11 @@ pub struct ResourcesView {
 pub struct AgentView {
     pub id: String,
     pub host: String,
-    /// "active", "disconnected" or "unreachable".
+    /// "active", "draining", "drained", "disconnected" or "unreachable".
     pub state: String,
+    /// What jobs may ask for; `isolation` says what holds tasks to what they asked for.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
     pub total: ResourcesView,
     pub free: ResourcesView,
     pub offered: ResourcesView,

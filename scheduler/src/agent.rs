@@ -7,15 +7,17 @@
 pub mod events;
 mod recovered;
 mod updates;
+mod watched;
 
 pub use events::{Command, Event, Exit, Record, Signal};
-pub use recovered::{Recovered, RecoveredTask};
+pub use recovered::{Found, Recovered, RecoveredTask};
 
 use crate::alarms::Alarms;
 use crate::model::{AgentCall, AgentInfo, AgentOrder, AgentTask, ConnectionId, TaskInfo, TaskKey, TaskStatus};
 use jobs::{Reason, TaskState};
 use std::collections::BTreeMap;
 use updates::{Acknowledged, Updates};
+use watched::Health;
 
 /// The agent's numbers, with their defaults from [`Config::new`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +60,16 @@ struct Task {
     latest: TaskState,
     updates: Updates,
     kill: Option<Kill>,
+    health: Option<Health>,
+    /// Why this agent ends it, if nobody asked for that.
+    cause: Option<(Reason, String)>,
+}
+
+impl Task {
+    fn new(info: TaskInfo, process: Process, latest: TaskState, updates: Updates) -> Self {
+        let health = info.health.as_deref().cloned().map(Health::new);
+        Self { info, process, latest, updates, kill: None, health, cause: None }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,6 +77,11 @@ enum Alarm {
     Heartbeat,
     Resend(TaskKey),
     Kill(TaskKey),
+    Probe(TaskKey),
+    /// It has run for as long as it may.
+    Completion(TaskKey),
+    /// It has run for as long as it may without a master.
+    Unheard(TaskKey),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +143,7 @@ impl Agent {
             Event::Started { task, pid } => self.started(task, pid),
             Event::StartFailed { task, message } => self.start_failed(&task, message),
             Event::Exited { task, exit } => self.exited(&task, exit),
+            Event::Probed { task, outcome } => self.probed(&task, outcome),
             Event::Tick => {}
         }
         while let Some(alarm) = self.alarms.due(self.now_ms) {
@@ -133,6 +151,9 @@ impl Agent {
                 Alarm::Heartbeat => self.heartbeat(),
                 Alarm::Resend(key) => self.send_update(&key),
                 Alarm::Kill(key) => self.kill_now(&key),
+                Alarm::Probe(key) => self.probe(&key),
+                Alarm::Completion(key) => self.time_out(&key),
+                Alarm::Unheard(key) => self.unheard(&key),
             }
         }
         if let Some(message) = &self.shutdown
@@ -149,19 +170,48 @@ impl Agent {
     }
 
     fn recover(&mut self, recovered: RecoveredTask) {
-        let RecoveredTask { task: key, info, pid: _, alive, latest, updates, n_updates } = recovered;
-        let process = if alive && !latest.is_terminal() { Process::Running } else { Process::Gone };
+        let RecoveredTask { task: key, info, pid, found, latest, updates, n_updates, since_ms, cause } = recovered;
         let updates = Updates::new(updates, n_updates);
-        self.tasks.insert(key.clone(), Task { info, process, latest, updates, kill: None });
-        if process == Process::Gone && !latest.is_terminal() {
-            let message = "the agent was restarted, and the process did not outlive it".to_string();
-            self.report(&key, TaskState::Failed, Reason::AgentRestarted, message, 0);
-        } else if process == Process::Running && latest == TaskState::Staging {
-            self.report(&key, TaskState::Running, Reason::None, String::new(), 0);
-        } else if process == Process::Running && latest == TaskState::Killing {
-            // Whoever asked for it was told that it is being ended, and may never ask again.
-            let kill_at_ms = self.now_ms.saturating_add(self.grace_of(&key));
-            self.start_kill(&key, kill_at_ms);
+        let task = Task { cause, ..Task::new(info, Process::Gone, latest, updates) };
+        self.tasks.insert(key.clone(), task);
+        if latest.is_terminal() {
+            return;
+        }
+        match found {
+            Found::Alive { pid: now } => {
+                self.take_up(&key);
+                if pid != Some(now) {
+                    self.out.push(Command::Persist(Record::Started { task: key.clone(), pid: now }));
+                }
+                self.watch(&key, since_ms.unwrap_or(self.now_ms));
+                if latest == TaskState::Staging {
+                    self.report_start(&key);
+                } else if latest == TaskState::Killing {
+                    // Whoever asked for it was told that it is being ended, and may never ask again.
+                    let kill_at_ms = self.now_ms.saturating_add(self.grace_of(&key));
+                    self.start_kill(&key, kill_at_ms);
+                }
+            }
+            Found::Ended(exit) => {
+                self.take_up(&key);
+                if latest == TaskState::Killing
+                    && let Some(task) = self.tasks.get_mut(&key)
+                {
+                    task.kill = Some(Kill::Killed);
+                }
+                self.exited(&key, exit);
+            }
+            Found::Nothing => {
+                let message = "the agent was restarted, and the process did not outlive it".to_string();
+                self.report(&key, TaskState::Failed, Reason::AgentRestarted, message, 0);
+            }
+        }
+    }
+
+    /// Its process is there, or was until a moment ago.
+    fn take_up(&mut self, key: &TaskKey) {
+        if let Some(task) = self.tasks.get_mut(key) {
+            task.process = Process::Running;
         }
     }
 
@@ -185,8 +235,10 @@ impl Agent {
     fn unlink(&mut self) {
         self.link = None;
         self.alarms.cancel(&Alarm::Heartbeat);
-        for key in self.tasks.keys() {
+        let keys: Vec<TaskKey> = self.tasks.keys().cloned().collect();
+        for key in keys {
             self.alarms.cancel(&Alarm::Resend(key.clone()));
+            self.count_silence(&key);
         }
     }
 
@@ -227,6 +279,7 @@ impl Agent {
         self.alarms.set(Alarm::Heartbeat, self.now_ms + heartbeat_ms);
         let keys: Vec<TaskKey> = self.tasks.keys().cloned().collect();
         for key in keys {
+            self.alarms.cancel(&Alarm::Unheard(key.clone()));
             if let Some(task) = self.tasks.get_mut(&key) {
                 task.updates.start_over();
             }
@@ -257,8 +310,7 @@ impl Agent {
         }
         self.out.push(Command::Persist(Record::Launched { task: key.clone(), info: Box::new(info.clone()) }));
         self.out.push(Command::Start { task: key.clone(), info: Box::new(info.clone()) });
-        let (process, latest, updates) = (Process::Starting, TaskState::Staging, Updates::new([], 0));
-        self.tasks.insert(key, Task { info, process, latest, updates, kill: None });
+        self.tasks.insert(key, Task::new(info, Process::Starting, TaskState::Staging, Updates::new([], 0)));
     }
 
     fn started(&mut self, key: TaskKey, pid: u32) {
@@ -266,7 +318,8 @@ impl Agent {
         task.process = Process::Running;
         let wanted = task.kill.take();
         self.out.push(Command::Persist(Record::Started { task: key.clone(), pid }));
-        self.report(&key, TaskState::Running, Reason::None, String::new(), 0);
+        self.report_start(&key);
+        self.watch(&key, self.now_ms);
         if let Some(Kill::Wanted { grace_ms }) = wanted {
             self.kill(&key, Some(grace_ms));
         }
@@ -284,18 +337,28 @@ impl Agent {
     fn exited(&mut self, key: &TaskKey, exit: Exit) {
         let Some(task) = self.tasks.get_mut(key).filter(|task| task.process != Process::Gone) else { return };
         task.process = Process::Gone;
-        self.alarms.cancel(&Alarm::Kill(key.clone()));
-        let was_killed = task.kill.is_some();
+        for alarm in [Alarm::Kill, Alarm::Probe, Alarm::Completion, Alarm::Unheard] {
+            self.alarms.cancel(&alarm(key.clone()));
+        }
+        let (was_killed, cause) = (task.kill.is_some(), task.cause.clone());
         let (exit_code, how) = match exit {
             Exit::Code(code) => (code, format!("exited with code {code}")),
             Exit::Signal(signal) => (-signal, format!("ended by signal {signal}")),
-            Exit::Unseen => (0, "ended after the agent was restarted, which could not see how".to_string()),
+            Exit::OutOfMemory { used_mib, limit_mib } => {
+                (-9, format!("out of memory: used {used_mib} MiB of its limit of {limit_mib} MiB"))
+            }
+            Exit::Abandoned => (0, "was ended, because its agent was gone for too long".to_string()),
+            Exit::Unseen => (0, "ended together with its supervisor, so that nobody saw how".to_string()),
         };
+        if let Some((reason, why)) = cause.filter(|_| was_killed) {
+            return self.report(key, TaskState::Failed, reason, format!("{why}; it {how}"), exit_code);
+        }
         let (state, reason) = match exit {
-            Exit::Code(_) | Exit::Signal(_) | Exit::Unseen if was_killed => (TaskState::Killed, Reason::KillRequested),
+            _ if was_killed => (TaskState::Killed, Reason::KillRequested),
             Exit::Code(0) => (TaskState::Finished, Reason::None),
-            Exit::Code(_) | Exit::Signal(_) => (TaskState::Failed, Reason::Exited),
-            Exit::Unseen => (TaskState::Failed, Reason::AgentRestarted),
+            Exit::Code(_) | Exit::Signal(_) | Exit::Unseen => (TaskState::Failed, Reason::Exited),
+            Exit::Abandoned => (TaskState::Failed, Reason::AgentRestarted),
+            Exit::OutOfMemory { .. } => (TaskState::Failed, Reason::OutOfMemory),
         };
         self.report(key, state, reason, how, exit_code);
     }
@@ -332,6 +395,13 @@ impl Agent {
             self.alarms.set(Alarm::Kill(key.clone()), kill_at_ms);
             self.out.push(Command::Signal { task: key.clone(), signal: Signal::Term });
         }
+    }
+
+    /// The process is there. A task that is watched is only starting until it was seen to do its work.
+    fn report_start(&mut self, key: &TaskKey) {
+        let is_watched = self.tasks.get(key).is_some_and(|task| task.health.is_some());
+        let state = if is_watched { TaskState::Starting } else { TaskState::Running };
+        self.report(key, state, Reason::None, String::new(), 0);
     }
 
     /// The task's own grace, or the default.

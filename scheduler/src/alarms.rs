@@ -31,6 +31,10 @@ impl<K: Ord + Clone> Alarms<K> {
         }
     }
 
+    pub fn is_set(&self, key: &K) -> bool {
+        self.at.contains_key(key)
+    }
+
     /// Takes the earliest that is due.
     pub fn due(&mut self, now_ms: u64) -> Option<K> {
         if self.next()? > now_ms {

@@ -9,6 +9,7 @@ mod allocator;
 mod answers;
 pub mod config;
 mod contest;
+mod drains;
 pub mod events;
 mod explain;
 mod filters;
@@ -28,6 +29,7 @@ mod tests;
 pub mod view;
 
 pub use config::Config;
+pub use drains::Drain;
 pub use events::{Command, Event, Record};
 pub use view::{AgentState, AgentView, ClusterView, FrameworkView, OfferState, OfferView, RoleView, TaskView};
 
@@ -47,6 +49,7 @@ enum Peer {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Alarm {
     AgentSilent(AgentId),
+    DrainEnds(AgentId),
     FrameworkAway(FrameworkId),
     FrameworkSettled(FrameworkId),
     Heartbeats,
@@ -65,6 +68,7 @@ pub struct Master {
     tasks: tasks::Tasks,
     offers: offers::Offers,
     filters: filters::Filters,
+    drains: drains::Drains,
     alarms: Alarms<Alarm>,
     /// Sum of the ledgers' totals.
     cluster_total: Scalars,
@@ -91,6 +95,7 @@ impl Master {
             frameworks: frameworks::Frameworks::new(roles),
             tasks: tasks::Tasks::default(),
             filters: filters::Filters::default(),
+            drains: drains::Drains::default(),
             alarms: Alarms::default(),
             cluster_total: Scalars::new(),
             n_agents: 0,
@@ -106,6 +111,7 @@ impl Master {
                 }
                 Record::Role { role, weight_milli, quota } => master.expect_role(&role, weight_milli, quota),
                 Record::FrameworkEnded { framework_id } => master.frameworks.remember_ended(framework_id),
+                Record::Drain { agent_id, drain } => master.remember_drain(agent_id, drain),
             }
         }
         master.alarms.set(Alarm::Heartbeats, now_ms + master.config.heartbeat_ms);

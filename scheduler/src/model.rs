@@ -3,7 +3,7 @@
 //! Invariant: these types hold whatever a peer sent and promise nothing about it; who receives them checks them
 //! ([`is_sane`], [`is_good_id`]). The wire format is not known here.
 
-use jobs::{AgentId, FrameworkId, OfferId, Reason, Resources, Scalars, TaskId, TaskState};
+use jobs::{AgentId, FrameworkId, HealthCheck, OfferId, Reason, Resources, Scalars, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -59,6 +59,15 @@ pub struct TaskInfo {
     pub plan: Vec<u8>,
     /// Between SIGTERM and SIGKILL; 0 means the agent's default.
     pub kill_grace_ms: u64,
+    /// From its start until it is ended; 0 means no limit.
+    #[serde(default)]
+    pub max_completion_ms: u64,
+    /// How long it goes on when its agent hears no master; 0 means for ever.
+    #[serde(default)]
+    pub unreachable_kill_ms: u64,
+    /// It is starting until this was healthy, and ended when it is no longer.
+    #[serde(default)]
+    pub health: Option<Box<HealthCheck>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,6 +217,11 @@ pub enum FrameworkEvent {
         offer_id: OfferId,
     },
     Update(TaskStatus),
+    /// An agent that has tasks of this framework is to be empty by then; what is left is killed.
+    AgentDrains {
+        agent_id: AgentId,
+        ends_in_ms: u64,
+    },
     /// The stream ends after this.
     Error {
         message: String,
@@ -244,6 +258,15 @@ pub enum OperatorCall {
     SetWeight {
         role: String,
         weight_milli: u64,
+    },
+    /// Offer nothing of this agent any more, and have it empty within this time; `None`: its tasks may stay.
+    Drain {
+        agent_id: AgentId,
+        deadline_ms: Option<u64>,
+    },
+    /// Offer it again.
+    Undrain {
+        agent_id: AgentId,
     },
 }
 

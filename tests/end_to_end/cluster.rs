@@ -323,6 +323,22 @@ impl Cluster {
         })
     }
 
+    /// The processes of a job's tasks.
+    pub fn tasks_of(&self, job: &Job) -> Vec<Process> {
+        job.tasks.iter().map(|task| self.task(&task.id)).collect()
+    }
+
+    /// `kill -9` of the agent that has the task; returns when the next one is there and has registered.
+    pub fn kill_agent_of(&self, task: &Task) {
+        let agent = self.member(&task.agent);
+        agent.kill();
+        self.wait_for_new(&task.agent, &agent);
+        wait_for("agents that are all active", || {
+            let ran = self.smack(&["agents"]).expect(0);
+            if ran.out.contains("disconnected") || ran.out.contains("unreachable") { Err(ran.out) } else { Ok(()) }
+        });
+    }
+
     /// What the members and tasks logged.
     pub fn logs(&self) -> Vec<(PathBuf, String)> {
         fn collect(folder: &Path, logs: &mut Vec<(PathBuf, String)>) {
@@ -371,7 +387,7 @@ impl Drop for Cluster {
             }
         }
         self.end();
-        // Tasks follow their agent within a moment.
+        // Tasks that are left follow `smack dev` within a moment.
         let until = Instant::now() + Duration::from_secs(10);
         while !self.processes().is_empty() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(20));

@@ -120,3 +120,28 @@ fn a_savepoint_stays_and_is_gone_back_to() {
     let text = cluster.smack(&["checkpoint", "cards", "--drop", "before-upgrade"]).expect(1).err;
     assert!(text.contains("no savepoint"), "{text}");
 }
+
+#[test]
+fn an_agent_is_drained_and_its_stream_goes_on_elsewhere() {
+    let cluster = Cluster::start();
+    let jobs = cluster.submit("job.sql", &job(2, 1500, ""));
+    let before = cluster.wait_for(&jobs[0], "rows", some_rows);
+    assert_ne!(before.tasks[0].agent, before.tasks[1].agent, "tasks are spread over agents");
+    let text = cluster.smack(&["drain", "agent-11"]).expect(1).err;
+    assert!(text.contains("there is no agent 'agent-11'; did you mean 'agent-1'?"), "{text}");
+    let text = cluster.smack(&["undrain", "agent-1"]).expect(1).err;
+    assert!(text.contains("agent agent-1 is not being drained"), "{text}");
+
+    cluster.smack(&["drain", "agent-1", "--deadline", "10m"]).expect(0);
+    let moved = cluster.wait_for(&jobs[0], "second generation", |job| job.state == "running" && job.generation == 2);
+    assert!(moved.tasks.len() == 2 && moved.tasks.iter().all(|task| task.agent == "agent-2"), "{:?}", moved.tasks);
+    assert!(moved.told().contains("agent agent-1 is drained; its tasks move"), "{}", moved.told());
+    assert!(moved.told().contains("goes on from checkpoint"), "{}", moved.told());
+    let agents = cluster.smack(&["agents"]).expect(0).out;
+    assert!(agents.lines().any(|line| line.starts_with("agent-1") && line.contains("drained")), "{agents}");
+
+    cluster.smack(&["undrain", "agent-1"]).expect(0);
+    let job = cluster.wait_until(&jobs[0], "finished");
+    assert_eq!(job.restarts, 0, "nothing failed");
+    each_once(&cluster);
+}

@@ -37,6 +37,7 @@ async fn measure_in(folder: &Path) -> anyhow::Result<Vec<Figure>> {
             data_dir: folder.join(format!("dev-{run}")),
             agents: 2,
             cpus_per_agent: None,
+            isolation: "off",
             listen_port: 0,
             kafka_port: Some(0),
             token_file: None,

@@ -158,6 +158,7 @@ async fn recovery(folder: &Path, keys: u64) -> anyhow::Result<f64> {
         data_dir: folder.join("dev"),
         agents: 1,
         cpus_per_agent: Some(2.0),
+        isolation: "off",
         listen_port: 0,
         kafka_port: None,
         token_file: None,

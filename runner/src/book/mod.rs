@@ -18,7 +18,9 @@ mod tests;
 
 use connectors::s3::S3;
 use job::{Job, Phase, Record, TaskLive};
-use jobs::{FrameworkId, JobBody, JobId, JobSpec, OfferId, Reason, Resources, Restart, TaskId, TaskPlan, TaskState};
+use jobs::{
+    FrameworkId, HealthCheck, JobBody, JobId, JobSpec, OfferId, Reason, Resources, Restart, TaskId, TaskPlan, TaskState,
+};
 use placement::HeldOffer;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -131,6 +133,12 @@ pub enum Event {
         task: TaskId,
         report: TrainReport,
     },
+    /// An agent is to be empty by then.
+    Draining {
+        framework: Framework,
+        agent: jobs::AgentId,
+        ends_in_ms: u64,
+    },
     /// What the master says about unsatisfied demand, by job.
     Waiting {
         framework: Framework,
@@ -155,6 +163,12 @@ pub struct Launch {
     pub agent: jobs::AgentId,
     pub resources: Resources,
     pub payload: Payload,
+    pub kill_grace_ms: u64,
+    /// 0 is no limit.
+    pub max_completion_ms: u64,
+    /// 0 is for ever.
+    pub unreachable_kill_ms: u64,
+    pub health: Option<HealthCheck>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -334,6 +348,9 @@ impl Book {
             }
             Event::StreamReport { task, report } => self.stream_report(now_ms, &task, report, &mut commands),
             Event::TrainReport { task, report } => self.train_report(now_ms, &task, report, &mut commands),
+            Event::Draining { framework, agent, ends_in_ms } => {
+                self.leave(now_ms, framework, &agent, ends_in_ms, &mut commands);
+            }
             Event::Waiting { framework, sentences } => self.standing(framework).waiting = sentences,
             Event::Tick => self.tick(now_ms, &mut commands),
         }

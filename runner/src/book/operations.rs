@@ -3,9 +3,9 @@
 //! Invariant: none of them loses or doubles a row. A stream changes its tasks, or its query, between a last checkpoint
 //! that is committed and the first row after it.
 
-use super::job::{Phase, Record};
-use super::{Book, Command, checkpoint_folder};
-use jobs::{JobBody, JobId, JobSpec};
+use super::job::{Job, Phase, Record};
+use super::{Book, Command, Framework, checkpoint_folder};
+use jobs::{AgentId, JobBody, JobId, JobSpec};
 use std::collections::BTreeMap;
 use streaming::coordinator;
 
@@ -69,6 +69,46 @@ impl Book {
         }
         self.advance(now_ms, &mut commands);
         Ok((told, commands))
+    }
+
+    /// Moves what runs on an agent that is to be empty: a stream takes a last checkpoint and goes on from it elsewhere, what
+    /// trains or serves is started again elsewhere. A command has until then to come to its end.
+    pub(super) fn leave(
+        &mut self,
+        now_ms: u64,
+        framework: Framework,
+        agent: &AgentId,
+        ends_in_ms: u64,
+        commands: &mut Vec<Command>,
+    ) {
+        let is_there = |job: &Job| {
+            Framework::of(&job.record.spec) == framework
+                && !job.stop_asked
+                && matches!(job.record.phase, Phase::Launching | Phase::Running)
+                && job.record.tasks.iter().any(|task| task.agent == *agent && !task.state.is_terminal())
+        };
+        let ids: Vec<JobId> =
+            self.jobs.values().filter(|job| is_there(job)).map(|job| job.record.spec.id.clone()).collect();
+        for id in ids {
+            let Some(job) = self.jobs.get_mut(&id) else { continue };
+            match (&job.record.spec.body, &job.record.phase) {
+                (JobBody::Command(_), _) => {
+                    let text = format!("agent {agent} is drained; what is left there ends in {ends_in_ms} ms");
+                    job.note(now_ms, "warning", text);
+                }
+                (JobBody::Stream(_), Phase::Running) => {
+                    job.note(now_ms, "info", format!("agent {agent} is drained; its tasks move"));
+                    job.record.rescale = Some(job.record.spec.parallelism);
+                    commands.push(Command::Persist(Box::new(job.record.clone())));
+                    self.stop_job(now_ms, &id, commands);
+                }
+                _ => {
+                    job.kill_tasks(job.record.spec.kill_grace_ms, commands);
+                    job.restart(now_ms, &format!("agent {agent} is drained"));
+                    commands.push(Command::Persist(Box::new(job.record.clone())));
+                }
+            }
+        }
     }
 
     /// The folder of each stream's checkpoints, by job.

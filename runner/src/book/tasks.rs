@@ -87,6 +87,13 @@ pub fn launch(config: &Config, job: &Job, at: usize, from: Option<u64>, placed: 
         agent: placed.agent.clone(),
         resources: placed.resources.clone(),
         payload,
+        kill_grace_ms: spec.kill_grace_ms,
+        max_completion_ms: spec.max_completion_ms,
+        unreachable_kill_ms: spec.unreachable_kill_ms,
+        health: match &spec.body {
+            JobBody::Service(service) => service.health.clone(),
+            JobBody::Stream(_) | JobBody::Train(_) | JobBody::Command(_) => None,
+        },
     }
 }
 
@@ -219,7 +226,7 @@ impl Book {
             Phase::Launching | Phase::Running | Phase::Restarting { .. } | Phase::Stopping => {
                 job.stop_asked = true;
                 job.note(now_ms, "info", "stop asked; tasks are ended");
-                job.kill_tasks(5_000, commands);
+                job.kill_tasks(job.record.spec.kill_grace_ms, commands);
                 match job.no_task_left() {
                     true if job.rescaled(now_ms) => {}
                     true => job.record.phase = Phase::Stopped,

@@ -40,7 +40,7 @@ fn stream() -> JobBody {
 }
 
 fn command() -> JobBody {
-    JobBody::Command(CommandBody { argv: vec!["true".into()], env: BTreeMap::new() })
+    JobBody::Command(CommandBody { argv: vec!["true".into()], env: BTreeMap::new(), health: None })
 }
 
 /// Two tasks of one core each.
@@ -54,6 +54,9 @@ fn spec(name: &str, body: JobBody) -> JobSpec {
         resources: Resources::new().cpus(1.0),
         n_ports: 0,
         restart: Restart::OnFailure,
+        kill_grace_ms: 5_000,
+        max_completion_ms: 0,
+        unreachable_kill_ms: 0,
         after: Vec::new(),
         body,
     }
@@ -500,4 +503,25 @@ fn checkpoints_on_s3_have_a_place_for_each_submission() {
     assert_eq!(place(Some("s3://bucket")), "s3://bucket/g/s/sub");
     assert_eq!(place(Some("/kept")), "/kept/g/s/sub");
     assert!(place(None).ends_with("jobs/g/s/sub/checkpoints"), "{}", place(None));
+}
+
+#[test]
+fn what_runs_on_a_drained_agent_moves_and_nothing_else() {
+    let mut world = World::new();
+    world.submit(vec![spec("s", stream())]);
+    let tasks = world.running("s");
+    world.seen();
+    let drains = |agent: &str, framework| Event::Draining { framework, agent: agent.into(), ends_in_ms: 60_000 };
+    world.apply(drains("a9", Framework::Streams));
+    world.apply(drains("a1", Framework::Training));
+    assert_eq!(world.job("s").state, "running", "it has nothing there");
+    world.apply(drains("a1", Framework::Streams));
+    assert_eq!(world.job("s").state, "stopping", "a last checkpoint comes first");
+    world.apply(drains("a1", Framework::Streams));
+    for task in &tasks {
+        world.update(task, TaskState::Finished);
+    }
+    let job = world.job("s");
+    assert_eq!((job.state.as_str(), job.generation, job.restarts), ("placing", 2, 0), "{job:?}");
+    assert_eq!(world.placed("s", Some(manifest(3))).len(), 2);
 }

@@ -213,7 +213,7 @@ pub async fn agents(client: &Client, output: Output) -> Result<()> {
 
 fn show_agents(cluster: &ClusterView) -> String {
     let mut shown = table(
-        ["AGENT", "HOST", "STATE", "CPUS", "MEM", "GPUS", "PORTS", "TASKS", "HEARD"],
+        ["AGENT", "HOST", "STATE", "CPUS", "MEM", "GPUS", "PORTS", "TASKS", "ISOLATION", "HEARD"],
         cluster.agents.iter().map(|agent| {
             let scalar = |view: &ResourcesView, name: &str| view.scalars.get(name).copied().unwrap_or(0.0);
             let of =
@@ -227,6 +227,7 @@ fn show_agents(cluster: &ClusterView) -> String {
                 of("gpus"),
                 format!("{} of {}", agent.used.n_ports, agent.total.n_ports),
                 agent.n_tasks.to_string(),
+                agent.attributes.get("isolation").cloned().unwrap_or_else(|| "-".to_string()),
                 format!("{} ago", duration(agent.heard_ms_ago)),
             ]
         }),

@@ -114,7 +114,8 @@ async fn read_on(
         if piece.bytes.is_empty() {
             return Ok(());
         }
-        reading.offset_bytes += piece.bytes.len() as u64;
+        // Later than was asked for, if what stood there is not kept any more.
+        reading.offset_bytes = piece.offset_bytes + piece.bytes.len() as u64;
         if prefix {
             reading.begun.extend_from_slice(&piece.bytes);
             // Only whole lines, so that two tasks never share one.

@@ -7,7 +7,7 @@
 use super::exit::{FAILED, Fail, Result};
 use super::output::Output;
 use super::submit::read_file;
-use super::{AgentArgs, Attributes, BrokerArgs, DemoArgs, DevArgs, Globals, MasterArgs, RunnerArgs};
+use super::{AgentArgs, Attributes, BrokerArgs, DemoArgs, DevArgs, Globals, Isolation, MasterArgs, RunnerArgs};
 use crate::client::bare;
 use crate::settle::settle;
 use anyhow::Context;
@@ -82,6 +82,12 @@ pub fn agent(args: AgentArgs, globals: &Globals) -> Result<()> {
     config.token = token(globals)?;
     let listed = args.attribute_list.into_iter().flat_map(|Attributes(list)| list);
     config.attributes = args.attributes.into_iter().chain(listed).collect();
+    config.recovery_timeout_ms = u64::try_from(args.recovery_timeout.as_millis()).unwrap_or(u64::MAX);
+    config.leash = args.leash;
+    config.isolation.cgroups = args.isolation == Isolation::Auto;
+    config.isolation.cpu_quota = args.cpu_quota;
+    config.output_most_bytes = (args.output_limit * 1_048_576.0) as u64;
+    config.sandboxes_kept_for = args.keep_sandboxes;
     let detected = config.total;
     let mut total = args.resources.unwrap_or_default();
     for (name, said) in [("cpus", args.cpus), ("mem", args.mem)] {
@@ -148,6 +154,7 @@ pub fn dev(args: DevArgs, globals: &Globals) -> Result<()> {
         data_dir: args.data_dir,
         agents: args.agents,
         cpus_per_agent: args.cpus,
+        isolation: args.isolation.as_str(),
         listen_port: args.port,
         kafka_port: (!args.no_broker).then_some(args.kafka_port),
         token_file: globals.token_file.clone(),

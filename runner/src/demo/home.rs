@@ -36,6 +36,7 @@ impl Home {
             data_dir: data_dir.to_path_buf(),
             agents: 2,
             cpus_per_agent: None,
+            isolation: "off",
             listen_port: 0,
             kafka_port: None,
             token_file: None,

@@ -1,6 +1,7 @@
 //! The runner's HTTP API: what the CLI, the page and notebooks use. One listener carries it, the tasks' control streams
 //! and the table store.
 
+mod agents;
 mod roles;
 
 use super::convert;
@@ -48,6 +49,7 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/cluster", get(cluster))
         .route("/api/v1/quota/{*role}", post(roles::set_quota).delete(roles::remove_quota))
         .route("/api/v1/weight/{*role}", post(roles::set_weight))
+        .route("/api/v1/drain/{agent}", post(agents::drain).delete(agents::undrain))
         .route("/api/v1/logs/{task}", get(logs))
         .route("/api/v1/models", get(models))
         .with_state(api)
@@ -298,13 +300,15 @@ async fn logs(State(api): State<Api>, Path(task): Path<String>, Query(query): Qu
         if !answer.status().is_success() {
             continue;
         }
-        let size = answer.headers().get("x-size").cloned();
+        let kept = ["x-size", "x-offset"].map(|name| (name, answer.headers().get(name).cloned()));
         let mut response = Response::new(Body::from_stream(answer.bytes_stream()));
         response
             .headers_mut()
             .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
-        if let Some(size) = size {
-            response.headers_mut().insert("x-size", size);
+        for (name, value) in kept {
+            if let Some(value) = value {
+                response.headers_mut().insert(name, value);
+            }
         }
         return response;
     }

@@ -4,7 +4,7 @@
 use crate::book::placement::HeldOffer;
 use crate::book::{Demand, Event, Launch, Payload, Status, TrainReport};
 use crate::view;
-use daemon::convert::{reason_from, resources_from, resources_to, task_state_from};
+use daemon::convert::{health_to, reason_from, resources_from, resources_to, task_state_from};
 use jobs::{Reason, Resources, TaskId};
 use std::collections::BTreeMap;
 use streaming::control::{Level, Metrics, OperatorMetrics, Order, Report, SplitMetrics, TaskSnapshot};
@@ -57,7 +57,10 @@ pub fn launch_to_wire(launch: Launch, token_file: Option<&str>) -> Result<v1::Ta
         argv,
         env: env.into_iter().collect(),
         plan,
-        kill_grace_ms: 5_000,
+        kill_grace_ms: launch.kill_grace_ms,
+        max_completion_ms: launch.max_completion_ms,
+        unreachable_kill_ms: launch.unreachable_kill_ms,
+        health: launch.health.map(health_to),
     })
 }
 
@@ -300,6 +303,7 @@ pub fn cluster_view(state: v1::StateResponse) -> view::ClusterView {
                     id: info.agent_id,
                     host: info.host,
                     state: agent.state,
+                    attributes: info.attributes,
                     total: resources_view(info.total),
                     free: resources_view(agent.free),
                     offered: resources_view(agent.offered),

@@ -231,6 +231,10 @@ async fn heard(framework: Framework, owner: &Owner, event: Wire) {
             Ok(status) => owner.tell(Event::Update { framework, status }).await,
             Err(error) => tracing::warn!(error, "a status update was refused"),
         },
+        Wire::Drains(drains) => {
+            let (agent, ends_in_ms) = (drains.agent_id.into(), drains.ends_in_ms);
+            owner.tell(Event::Draining { framework, agent, ends_in_ms }).await;
+        }
         Wire::Error(error) => {
             tracing::warn!(framework = framework.name(), reason = error.message, "the master ended the subscription");
         }

@@ -16,6 +16,11 @@ pub struct JobSettings {
     pub resources: Resources,
     pub n_ports: u32,
     pub restart: Restart,
+    pub kill_grace_ms: u64,
+    /// 0 is no limit.
+    pub max_completion_ms: u64,
+    /// 0 is for ever.
+    pub unreachable_kill_ms: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -51,7 +56,20 @@ impl JobSettings {
             resources = with_gpus(reader, resources);
             n_ports = reader.whole("ports").and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
         }
-        Self { group, role, parallelism: parallelism as u32, resources, n_ports, restart }
+        let kill_grace_ms = reader.duration_ms("kill_grace").unwrap_or(5_000);
+        let max_completion_ms = reader.duration_ms("max_completion").unwrap_or(0);
+        let unreachable_kill_ms = reader.duration_ms("unreachable").unwrap_or(0);
+        Self {
+            group,
+            role,
+            parallelism: parallelism as u32,
+            resources,
+            n_ports,
+            restart,
+            kill_grace_ms,
+            max_completion_ms,
+            unreachable_kill_ms,
+        }
     }
 }
 

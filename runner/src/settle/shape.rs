@@ -85,17 +85,72 @@ const RESTART: Field =
     field("restart", Kind::Choice(RESTARTS), Some("on_failure"), "when a job that ended is started again");
 const SERVICE_RESTART: Field =
     field("restart", Kind::Choice(RESTARTS), Some("always"), "when a service that ended is started again");
+const KILL_GRACE: Field =
+    field("kill_grace", Kind::Duration(0), Some("5s"), "time that a task has to end by itself when it is told to");
+const MAX_COMPLETION: Field =
+    field("max_completion", Kind::Duration(1), None, "how long a task may run before it is ended; for ever by default");
+const UNREACHABLE: Field = field(
+    "unreachable",
+    Kind::Duration(1),
+    None,
+    "how long a task goes on when its agent hears no master; for ever by default",
+);
 const GROUP: Field = field("name", Kind::Text, None, "name of the group of all jobs of the file; its stem by default");
 
 /// `[job]` of a stream or a command, and `SET job.…` in SQL.
 pub static JOB: Shape = Shape { place: "[job]", fields: JOB_FIELDS };
 pub static SQL_JOB: Shape = Shape { place: "SET job.…", fields: JOB_FIELDS };
-const JOB_FIELDS: &[Field] = &[GROUP, ROLE, PARALLELISM, CPUS, MEM, RESTART];
-static TRAIN_JOB: Shape = Shape { place: "[job]", fields: &[GROUP, ROLE, CPUS, MEM, RESTART] };
-static COMMAND_JOB: Shape =
-    Shape { place: "[job]", fields: &[GROUP, ROLE, PARALLELISM, CPUS, MEM, RESTART, GPUS, GPU_MODEL, PORTS] };
-static SERVICE_JOB: Shape =
-    Shape { place: "[job]", fields: &[GROUP, ROLE, PARALLELISM, CPUS, MEM, SERVICE_RESTART, GPUS, GPU_MODEL, PORTS] };
+const JOB_FIELDS: &[Field] = &[GROUP, ROLE, PARALLELISM, CPUS, MEM, RESTART, KILL_GRACE, MAX_COMPLETION, UNREACHABLE];
+static TRAIN_JOB: Shape =
+    Shape { place: "[job]", fields: &[GROUP, ROLE, CPUS, MEM, RESTART, KILL_GRACE, MAX_COMPLETION, UNREACHABLE] };
+static COMMAND_JOB: Shape = Shape {
+    place: "[job]",
+    fields: &[
+        GROUP,
+        ROLE,
+        PARALLELISM,
+        CPUS,
+        MEM,
+        RESTART,
+        KILL_GRACE,
+        MAX_COMPLETION,
+        UNREACHABLE,
+        GPUS,
+        GPU_MODEL,
+        PORTS,
+    ],
+};
+static SERVICE_JOB: Shape = Shape {
+    place: "[job]",
+    fields: &[
+        GROUP,
+        ROLE,
+        PARALLELISM,
+        CPUS,
+        MEM,
+        SERVICE_RESTART,
+        KILL_GRACE,
+        MAX_COMPLETION,
+        UNREACHABLE,
+        GPUS,
+        GPU_MODEL,
+        PORTS,
+    ],
+};
+
+/// `[health]` of a service: one of the first three keys.
+static HEALTH: Shape = Shape {
+    place: "[health]",
+    fields: &[
+        field("command", Kind::TextList, None, "healthy if it ends with exit code 0; runs in the task's folder"),
+        field("tcp", Kind::Whole(1, 65_535), None, "healthy if it takes a connection on this port of 127.0.0.1"),
+        field("http", Kind::Text, None, "PORT/PATH; healthy if it answers a GET with a status from 200 to 399"),
+        field("interval", Kind::Duration(10), Some("10s"), "time between two checks"),
+        field("timeout", Kind::Duration(1), Some("5s"), "no answer within this is a failure"),
+        field("grace", Kind::Duration(0), Some("10s"), "failures do not count for this long after the start"),
+        field("failures", Kind::Whole(1, 1_000), Some("3"), "so many in a row, and the task is started again"),
+    ],
+};
 
 /// `[checkpoint]` of a stream, and `SET checkpoint.…` in SQL.
 pub static CHECKPOINT: Shape = Shape { place: "[checkpoint]", fields: CHECKPOINT_FIELDS };
@@ -246,7 +301,14 @@ pub static COMMAND: Shape = Shape {
 
 pub static SERVICE: Shape = Shape {
     place: "the file",
-    fields: &[KIND, NAME, ARGV, ENV, field("job", Kind::Table(&SERVICE_JOB), None, "who runs it and on how much")],
+    fields: &[
+        KIND,
+        NAME,
+        ARGV,
+        ENV,
+        field("job", Kind::Table(&SERVICE_JOB), None, "who runs it and on how much"),
+        field("health", Kind::Table(&HEALTH), None, "how it is found out whether it works; it runs once it does"),
+    ],
 };
 
 /// `WITH (…)` of `CREATE MODEL`.

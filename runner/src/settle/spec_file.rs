@@ -8,7 +8,7 @@ use super::reader::Reader;
 use super::settings::{Around, CheckpointSettings, JobSettings, StateSettings, check_name, stem_name};
 use super::shape::{self, KINDS};
 use super::sql_file::{self, Surroundings};
-use jobs::{CommandBody, Diagnostic, JobBody, JobId, JobSpec};
+use jobs::{CommandBody, Diagnostic, HealthCheck, JobBody, JobId, JobSpec, Probe};
 use std::path::Path;
 
 pub async fn settle(text: &str, document: &Node, file: &str, base_dir: &Path) -> Result<Settled, Vec<Diagnostic>> {
@@ -179,6 +179,9 @@ async fn train(
         resources: settings.resources,
         n_ports: 1,
         restart: settings.restart,
+        kill_grace_ms: settings.kill_grace_ms,
+        max_completion_ms: settings.max_completion_ms,
+        unreachable_kill_ms: settings.unreachable_kill_ms,
         after: Vec::new(),
         body: JobBody::Train(body),
     };
@@ -191,7 +194,8 @@ fn command(kind: &str, entries: &[Entry], file: &str, diagnostics: &mut Vec<Diag
     let mut reader = Reader::new(shape, entries, None, diagnostics);
     let name = name_of(&mut reader, file);
     let settings = JobSettings::read(&mut reader.table("job"));
-    let body = CommandBody { argv: reader.text_list("argv"), env: reader.text_table("env") };
+    let health = if service && reader.has("health") { health(&mut reader.table("health")) } else { None };
+    let body = CommandBody { argv: reader.text_list("argv"), env: reader.text_table("env"), health };
     if let Some(span) = reader.span("argv").filter(|_| body.argv.is_empty()) {
         reader.complain(Diagnostic::new("argv names no program").at(span).help("for example [\"sleep\", \"10\"]"));
     }
@@ -205,8 +209,52 @@ fn command(kind: &str, entries: &[Entry], file: &str, diagnostics: &mut Vec<Diag
         resources: settings.resources,
         n_ports: settings.n_ports,
         restart: settings.restart,
+        kill_grace_ms: settings.kill_grace_ms,
+        max_completion_ms: settings.max_completion_ms,
+        unreachable_kill_ms: settings.unreachable_kill_ms,
         after: Vec::new(),
         body: if service { JobBody::Service(body) } else { JobBody::Command(body) },
     };
     Settled { group, jobs: vec![job], queries: Vec::new() }
+}
+
+/// `[health]`, which says one thing that is to be asked.
+fn health(reader: &mut Reader<'_>) -> Option<HealthCheck> {
+    let (command, tcp, http) = (reader.text_list("command"), reader.whole("tcp"), reader.text("http"));
+    let (interval_ms, timeout_ms) = (reader.duration_ms("interval")?, reader.duration_ms("timeout")?);
+    let (grace_ms, failures) = (reader.duration_ms("grace")?, reader.whole("failures")?);
+    let probe = match (command.is_empty(), tcp, http) {
+        (false, None, None) => Probe::Command { argv: command },
+        (true, Some(port), None) => Probe::Tcp { port: u16::try_from(port).ok()? },
+        (true, None, Some(text)) => match port_and_path(&text) {
+            Some((port, path)) => Probe::Http { port, path },
+            None => {
+                let wrong = Diagnostic::new(format!("http is '{text}', not a port and a path"));
+                let wrong = wrong.help("for example '8080/health'");
+                let span = reader.span("http");
+                reader.complain(match span {
+                    Some(span) => wrong.at(span),
+                    None => wrong,
+                });
+                return None;
+            }
+        },
+        _ => {
+            let keys = ["command", "tcp", "http"];
+            let said = keys.into_iter().filter_map(|key| reader.span(key)).next_back();
+            let wrong = Diagnostic::new("[health] says one of 'command', 'tcp' and 'http'");
+            reader.complain(match said {
+                Some(span) => wrong.at(span),
+                None => wrong,
+            });
+            return None;
+        }
+    };
+    Some(HealthCheck { probe, interval_ms, timeout_ms, grace_ms, failures: u32::try_from(failures).ok()? })
+}
+
+fn port_and_path(text: &str) -> Option<(u16, String)> {
+    let (port, path) = text.split_once('/')?;
+    let port = port.parse().ok().filter(|port| *port > 0)?;
+    path.bytes().all(|byte| byte.is_ascii_graphic()).then(|| (port, format!("/{path}")))
 }

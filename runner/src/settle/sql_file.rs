@@ -182,6 +182,9 @@ fn spec(shared: &Shared<'_>, name: &str, parallelism: u32, body: JobBody) -> Job
         resources: shared.job.resources.clone(),
         n_ports: 1,
         restart: shared.job.restart,
+        kill_grace_ms: shared.job.kill_grace_ms,
+        max_completion_ms: shared.job.max_completion_ms,
+        unreachable_kill_ms: shared.job.unreachable_kill_ms,
         after: Vec::new(),
         body,
     }

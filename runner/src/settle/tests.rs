@@ -244,6 +244,25 @@ async fn commands_and_services() {
     let service = settled("kind: service\nname: web\nargv: [serve]\njob:\n  name: site\n", "a.yml").await;
     assert_eq!((service.jobs[0].id.as_str(), service.jobs[0].restart), ("site/web", Restart::Always));
 
+    let text = "kind: service\nname: web\nargv: [serve]\njob: {kill_grace: 9s, max_completion: 1h}\n\
+                health: {http: 8080/live, interval: 2s, failures: 5}\n";
+    let service = settled(text, "a.yml").await;
+    assert_eq!((service.jobs[0].kill_grace_ms, service.jobs[0].max_completion_ms), (9_000, 3_600_000));
+    let JobBody::Service(body) = &service.jobs[0].body else { panic!("{service:?}") };
+    let probe = jobs::Probe::Http { port: 8080, path: "/live".into() };
+    let expected = jobs::HealthCheck { probe, interval_ms: 2_000, timeout_ms: 5_000, grace_ms: 10_000, failures: 5 };
+    assert_eq!(body.health, Some(expected));
+    for (health, message) in [
+        ("{}", "[health] says one of 'command', 'tcp' and 'http'"),
+        ("{tcp: 80, command: [\"true\"]}", "[health] says one of 'command', 'tcp' and 'http'"),
+        ("{http: localhost}", "http is 'localhost', not a port and a path"),
+        ("{tcp: 0}", "tcp is 0, not a whole number from 1 to 65535"),
+        ("{grpc: 80}", "[health] has no 'grpc'"),
+    ] {
+        let found = mistakes(&format!("kind: service\nargv: [serve]\nhealth: {health}\n"), "a.yml").await;
+        assert!(found.iter().any(|mistake| mistake.1 == message), "{health}: {found:?}");
+    }
+
     let found = mistakes("kind = \"servise\"\n", "a.toml").await;
     assert_eq!((found[0].0.as_str(), found[0].2.as_str()), ("\"servise\"", "did you mean 'service'?"));
     let found = mistakes("kind = \"command\"\nargv = []\nparalelism = 2\n", "a.toml").await;

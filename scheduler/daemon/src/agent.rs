@@ -2,16 +2,23 @@
 //! and the door through which their output is read.
 //!
 //! Invariant: one agent per data directory; its id, its log and its sandboxes live there and survive it.
-//! Invariant: no process of an earlier agent of this directory is alive when this one begins.
+//! Invariant: tasks outlive the agent that had them started, and the next one of the directory takes them up; when it
+//! begins, no process of the directory's tasks is alive that it does not hold.
 
+mod garbage;
+mod isolation;
+pub mod keep;
 mod leftovers;
 mod link;
 mod nursery;
 mod owner;
+mod probes;
+mod recovery;
 mod sandboxes;
 mod tasklog;
 mod totals;
 
+pub use isolation::IsolationConfig;
 pub use totals::detected as detected_totals;
 
 use crate::clock::Clock;
@@ -20,18 +27,24 @@ use crate::encrypted::Encrypted;
 use crate::{files, stop};
 use jobs::{AgentId, Resources};
 use scheduler::agent::{Agent, Config, Recovered};
-use scheduler::model::AgentInfo;
+use scheduler::model::{AgentInfo, TaskKey};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tracing::info;
+use tracing::{info, warn};
 
 /// Messages from the master that the owner has not yet looked at; when it is full the link waits, and TCP slows the
 /// master down. Small, because each may carry many launches.
 const LINK_INPUTS: usize = 64;
+
+/// How long the lock that says "an agent is here" is waited for: supervisors look at it for moments, and a killed agent
+/// holds it until the system has taken it down.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
@@ -52,6 +65,17 @@ pub struct AgentConfig {
     pub task_binary: PathBuf,
     /// Between SIGTERM and SIGKILL for tasks that do not say.
     pub kill_grace_ms: u64,
+    /// The program, and its first arguments, that is a zygote (see [`keep`]).
+    pub keeper: Vec<String>,
+    /// How long tasks go on when their agent is gone and no other of its directory comes.
+    pub recovery_timeout_ms: u64,
+    /// A file that somebody keeps locked; when nobody does, all tasks end at once.
+    pub leash: Option<PathBuf>,
+    pub isolation: IsolationConfig,
+    /// What standard output and standard error of a task each may take on the disk; the oldest goes first.
+    pub output_most_bytes: u64,
+    /// How long the sandboxes of tasks that ended are kept, while the disk is not full.
+    pub sandboxes_kept_for: Duration,
 }
 
 impl AgentConfig {
@@ -59,6 +83,7 @@ impl AgentConfig {
 
     /// With what this machine has, and this very program for tasks.
     pub fn new(master: impl Into<String>, data_dir: impl Into<PathBuf>) -> io::Result<Self> {
+        let this = std::env::current_exe()?;
         Ok(Self {
             master: master.into(),
             data_dir: data_dir.into(),
@@ -68,8 +93,14 @@ impl AgentConfig {
             total: detected_totals(),
             attributes: BTreeMap::new(),
             token: None,
-            task_binary: std::env::current_exe()?,
+            keeper: vec![this.to_string_lossy().into_owned(), keep::VERB.to_string()],
+            task_binary: this,
             kill_grace_ms: 5_000,
+            recovery_timeout_ms: 15 * 60_000,
+            leash: None,
+            isolation: IsolationConfig::default(),
+            output_most_bytes: 256 << 20,
+            sandboxes_kept_for: Duration::from_secs(7 * 24 * 3600),
         })
     }
 }
@@ -83,10 +114,12 @@ pub enum AgentError {
     #[error(transparent)]
     Log(#[from] tasklog::LogError),
     #[error(transparent)]
-    Leftovers(#[from] leftovers::LeftoverError),
+    Recovery(#[from] recovery::RecoveryError),
+    #[error("start the process that starts tasks")]
+    Keep(#[source] io::Error),
     #[error("start as agent {wanted}: directory {} belongs to agent {kept}; choose another with --data-dir", path.display())]
     OtherAgent { wanted: AgentId, kept: AgentId, path: PathBuf },
-    #[error("start the thread that starts tasks")]
+    #[error("start the thread that has tasks started")]
     Nursery(#[source] io::Error),
     #[error("listen for signals")]
     Signals(#[source] io::Error),
@@ -99,7 +132,7 @@ pub enum AgentError {
     Defect { part: &'static str },
 }
 
-/// An agent that runs in this process. Dropping it ends it and its tasks at once, as a crash would.
+/// An agent that runs in this process. Dropping it ends it at once, as a crash would; its tasks go on.
 pub struct Running {
     agent_id: AgentId,
     http_address: SocketAddr,
@@ -107,10 +140,13 @@ pub struct Running {
     owner: JoinHandle<Result<(), AgentError>>,
     link: JoinHandle<()>,
     http: JoinHandle<io::Result<()>>,
+    garbage: JoinHandle<()>,
+    /// By which supervisors see that it is there.
+    _here: keep::Held,
 }
 
-/// Starts an agent; returns once it serves its sandboxes and has cleared away what an earlier one left. It connects to
-/// the master by itself, as often as it takes.
+/// Starts an agent; returns once it serves its sandboxes and has taken up, or cleared away, what an earlier one left. It
+/// connects to the master by itself, as often as it takes.
 pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
     let listener = door::listen(config.listen, "--listen", config.token.as_ref()).await?;
     let http_address =
@@ -121,34 +157,55 @@ pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
     let (log, records) = tasklog::TaskLog::open(&data_dir.join("tasks.redb")).await?;
     let agent_id = settle_id(&config, &data_dir)?;
     let sandboxes = sandboxes::Sandboxes::open(data_dir.join("sandboxes"))?;
-    let root = sandboxes.root().to_path_buf();
-    let n_ended = tokio::task::spawn_blocking(move || leftovers::end_all(&root))
-        .await
-        .map_err(|_| AgentError::Defect { part: "recovery" })??;
+    let mut recovered = Recovered::replay(records);
+    let recovery = {
+        let hello = keep::Hello {
+            agent_lock: data_dir.join("agent.lock"),
+            start_lock: data_dir.join("start.lock"),
+            leash: config.leash.as_deref().map(files::canonical).transpose()?,
+            recovery_timeout_ms: config.recovery_timeout_ms,
+        };
+        let (keeper, dir, sandboxes) = (config.keeper, data_dir.clone(), sandboxes.clone());
+        move || -> Result<_, AgentError> {
+            let here = keep::Held::take(&hello.agent_lock, LOCK_PATIENCE).map_err(AgentError::Keep)?;
+            // From here on nothing of an earlier agent can start a task.
+            let zygote = keep::zygote::Zygote::open(keeper, dir, hello).map_err(AgentError::Keep)?;
+            let looked = recovery::look(&mut recovered, &sandboxes)?;
+            Ok((here, zygote, recovered, looked))
+        }
+    };
+    let recovery = tokio::task::spawn_blocking(recovery).await;
+    let (here, zygote, recovered, looked) = recovery.map_err(|_| AgentError::Defect { part: "recovery" })??;
 
     let host = config.host.clone().unwrap_or_else(|| totals::host_of(config.listen.ip()));
+    let mut attributes = config.attributes.clone();
+    let clock = Clock::start();
+    let cgroups =
+        if config.isolation.cgroups { isolate(config.isolation, &agent_id, &clock, &mut attributes) } else { None };
     let agent = AgentInfo {
         agent_id: agent_id.clone(),
         host: host.clone(),
         total: config.total.clone(),
-        attributes: config.attributes.clone(),
+        attributes,
         http_endpoint: format!("{}://{}", tls::scheme(), totals::host_port(&host, http_address.port())),
     };
     files::write(&data_dir.join("http_endpoint"), agent.http_endpoint.as_bytes())?;
-    let mut recovered = Recovered::replay(records);
-    for task in &mut recovered.tasks {
-        task.alive = false;
-    }
-    info!(%agent_id, %http_address, total = %agent.total, n_recovered = recovered.tasks.len(), n_ended, "agent starts");
+    let recovery::Looked { adopted, n_ended } = looked;
+    let running: Vec<TaskKey> = adopted.iter().map(|adopted| adopted.task.clone()).collect();
+    let (n_recovered, n_running, total) = (recovered.tasks.len(), running.len(), &agent.total);
+    info!(%agent_id, %http_address, %total, n_recovered, n_running, n_ended, "agent starts");
 
     let launcher = nursery::Launcher {
         agent_id: agent_id.clone(),
         host,
         task_binary: config.task_binary,
+        kill_grace_ms: config.kill_grace_ms,
+        cgroups,
+        output_most_bytes: config.output_most_bytes,
         sandboxes: sandboxes.clone(),
+        zygote,
     };
-    let (nursery, reports) = nursery::Nursery::open(launcher).map_err(AgentError::Nursery)?;
-    let clock = Clock::start();
+    let (nursery, reports) = nursery::Nursery::open(launcher, adopted).map_err(AgentError::Nursery)?;
     let mut machine_config = Config::new(agent);
     machine_config.default_kill_grace_ms = config.kill_grace_ms;
     let (machine, commands) = Agent::new(machine_config, recovered, clock.now_ms());
@@ -156,16 +213,40 @@ pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
     let (stop, stopped) = watch::channel(false);
     let (inputs, from_link) = mpsc::channel(LINK_INPUTS);
     let link = tokio::spawn(link::run(config.master, config.token.clone(), inputs));
-    let routes = sandboxes.routes(config.token);
+    let routes = sandboxes.clone().routes(config.token);
     let http = tokio::spawn(async move {
         match tls::door(true) {
             None => axum::serve(listener, routes).await,
             Some(config) => axum::serve(Encrypted::open(listener, config), routes).await,
         }
     });
-    let owner = owner::Owner::new(machine, clock, log, nursery, data_dir.join(AGENT_ID_FILE));
-    let owner = tokio::spawn(owner.run(commands, from_link, reports, stopped));
-    Ok(Running { agent_id, http_address, stop, owner, link, http })
+    let garbage = tokio::spawn(garbage::run(sandboxes.clone(), config.sandboxes_kept_for));
+    let (probes, answers) = probes::Probes::new(sandboxes);
+    let owner = owner::Owner::new(machine, clock, log, nursery, probes, running, data_dir.join(AGENT_ID_FILE));
+    let owner = tokio::spawn(owner.run(commands, from_link, reports, answers, stopped));
+    Ok(Running { agent_id, http_address, stop, owner, link, http, garbage, _here: here })
+}
+
+/// The groups of tasks, where they are permitted; what there is becomes an attribute, which people and jobs can see.
+fn isolate(
+    config: IsolationConfig,
+    agent_id: &AgentId,
+    clock: &Clock,
+    attributes: &mut BTreeMap<String, String>,
+) -> Option<isolation::Cgroups> {
+    let detected = isolation::Cgroups::detect(config, agent_id.as_str(), clock.now_ms());
+    let (cgroups, description) = match detected {
+        Ok(cgroups) => {
+            let description = cgroups.describe();
+            (Some(cgroups), description)
+        }
+        Err(why) => {
+            warn!(why, "this machine permits no control groups; tasks are not held to what they ask for");
+            (None, "none".to_string())
+        }
+    };
+    attributes.entry("isolation".to_string()).or_insert(description);
+    cgroups
 }
 
 const AGENT_ID_FILE: &str = "agent-id";
@@ -217,8 +298,8 @@ impl Running {
         }
     }
 
-    /// Ends at once, with all tasks, as a crash would; returns when the directory is free again.
-    pub async fn kill(mut self) {
+    /// Ends at once, as a crash would, and leaves its tasks to the next agent of its directory; returns when that is free.
+    pub async fn leave(mut self) {
         self.owner.abort();
         if !self.owner.is_finished() {
             // Aborted, so an error and expected.
@@ -232,15 +313,23 @@ impl Drop for Running {
         self.owner.abort();
         self.link.abort();
         self.http.abort();
+        self.garbage.abort();
     }
 }
 
-/// Runs an agent until SIGTERM or SIGINT, or until the master sends it away.
+/// Runs an agent until the master sends it away, or a signal comes: SIGTERM and SIGINT end its tasks too, SIGUSR2 leaves
+/// them to the next agent of its directory, which may be a newer program.
 pub async fn serve(config: AgentConfig) -> Result<(), AgentError> {
     let signals = stop::signals().map_err(AgentError::Signals)?;
+    let mut leave = signal(SignalKind::user_defined2()).map_err(AgentError::Signals)?;
     let mut running = start(config).await?;
     tokio::select! {
         ended = running.ended() => ended,
+        _ = leave.recv() => {
+            info!("agent goes; its tasks stay");
+            running.leave().await;
+            Ok(())
+        }
         signal = signals => {
             info!(signal, "agent stops");
             running.stop().await;

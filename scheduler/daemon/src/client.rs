@@ -205,7 +205,7 @@ impl FrameworkClient {
                 Event::Error(v1::FrameworkError { message }) => {
                     return Err(ClientError::refused(address, Status::failed_precondition(message)));
                 }
-                Event::Heartbeat(_) | Event::Offer(_) | Event::Rescind(_) | Event::Update(_) => {}
+                Event::Heartbeat(_) | Event::Offer(_) | Event::Rescind(_) | Event::Update(_) | Event::Drains(_) => {}
             }
         }
     }

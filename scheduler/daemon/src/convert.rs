@@ -8,7 +8,7 @@ mod roles;
 
 pub use roles::operator_call_from;
 
-use jobs::{Gpu, Reason, Resources, TaskState};
+use jobs::{Gpu, HealthCheck, Probe, Reason, Resources, TaskState};
 use scheduler::master::{AgentView, ClusterView, FrameworkView, OfferView, TaskView};
 use scheduler::model::{
     Acknowledgement, AgentCall, AgentInfo, AgentOrder, AgentTask, Demand, FrameworkCall, FrameworkEvent, Offer,
@@ -191,6 +191,9 @@ pub fn reason_from(wire: i32) -> Converted<Reason> {
         v1::Reason::AgentRestarted => Reason::AgentRestarted,
         v1::Reason::AgentRemoved => Reason::AgentRemoved,
         v1::Reason::Reconciliation => Reason::Reconciliation,
+        v1::Reason::OutOfMemory => Reason::OutOfMemory,
+        v1::Reason::TimedOut => Reason::TimedOut,
+        v1::Reason::Unhealthy => Reason::Unhealthy,
     })
 }
 
@@ -206,6 +209,9 @@ pub fn reason_to(reason: Reason) -> v1::Reason {
         Reason::AgentRestarted => v1::Reason::AgentRestarted,
         Reason::AgentRemoved => v1::Reason::AgentRemoved,
         Reason::Reconciliation => v1::Reason::Reconciliation,
+        Reason::OutOfMemory => v1::Reason::OutOfMemory,
+        Reason::TimedOut => v1::Reason::TimedOut,
+        Reason::Unhealthy => v1::Reason::Unhealthy,
     }
 }
 
@@ -227,6 +233,12 @@ pub fn task_info_from(wire: v1::TaskInfo) -> Converted<TaskInfo> {
         env: wire.env,
         plan: wire.plan,
         kill_grace_ms: wire.kill_grace_ms,
+        max_completion_ms: wire.max_completion_ms,
+        unreachable_kill_ms: wire.unreachable_kill_ms,
+        health: wire
+            .health
+            .map(|health| health_from(health).map(Box::new).map_err(|malformed| malformed.inside("health")))
+            .transpose()?,
     })
 }
 
@@ -240,6 +252,58 @@ pub fn task_info_to(info: TaskInfo) -> v1::TaskInfo {
         env: info.env,
         plan: info.plan,
         kill_grace_ms: info.kill_grace_ms,
+        max_completion_ms: info.max_completion_ms,
+        unreachable_kill_ms: info.unreachable_kill_ms,
+        health: info.health.map(|health| health_to(*health)),
+    }
+}
+
+/// An agent that asks more often than this does little else.
+const HEALTH_INTERVAL_MS_MIN: u64 = 10;
+
+pub fn health_from(wire: v1::HealthCheck) -> Converted<HealthCheck> {
+    use v1::health_check::Probe as Wire;
+    let port = |port: u32| {
+        let refuse = || Malformed::new("probe.port", format!("is {port}, which is not a port"));
+        u16::try_from(port).ok().filter(|port| *port > 0).ok_or_else(refuse)
+    };
+    let probe = match required(wire.probe, "probe")? {
+        Wire::Command(v1::CommandProbe { argv }) if argv.is_empty() => {
+            return Err(Malformed::new("probe.argv", "names no program"));
+        }
+        Wire::Command(v1::CommandProbe { argv }) => Probe::Command { argv },
+        Wire::Tcp(tcp) => Probe::Tcp { port: port(tcp.port)? },
+        Wire::Http(http) if !is_request_path(&http.path) => {
+            return Err(Malformed::new("probe.path", format!("is {:?}, which is not the path of a URL", http.path)));
+        }
+        Wire::Http(http) => Probe::Http { port: port(http.port)?, path: http.path },
+    };
+    if wire.interval_ms < HEALTH_INTERVAL_MS_MIN {
+        let what = format!("is {}, at least {HEALTH_INTERVAL_MS_MIN} is taken", wire.interval_ms);
+        return Err(Malformed::new("interval_ms", what));
+    }
+    let (interval_ms, grace_ms) = (wire.interval_ms, wire.grace_ms);
+    let (timeout_ms, failures) = (wire.timeout_ms.max(1), wire.failures.max(1));
+    Ok(HealthCheck { probe, interval_ms, timeout_ms, grace_ms, failures })
+}
+
+fn is_request_path(path: &str) -> bool {
+    path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+pub fn health_to(health: HealthCheck) -> v1::HealthCheck {
+    use v1::health_check::Probe as Wire;
+    let probe = match health.probe {
+        Probe::Command { argv } => Wire::Command(v1::CommandProbe { argv }),
+        Probe::Tcp { port } => Wire::Tcp(v1::TcpProbe { port: port.into() }),
+        Probe::Http { port, path } => Wire::Http(v1::HttpProbe { port: port.into(), path }),
+    };
+    v1::HealthCheck {
+        probe: Some(probe),
+        interval_ms: health.interval_ms,
+        timeout_ms: health.timeout_ms,
+        grace_ms: health.grace_ms,
+        failures: health.failures,
     }
 }
 
@@ -495,6 +559,9 @@ pub fn framework_event_to(event: FrameworkEvent) -> v1::FrameworkEvent {
             framework_event::Event::Rescind(v1::RescindOffer { offer_id: offer_id.to_string() })
         }
         FrameworkEvent::Update(status) => framework_event::Event::Update(task_status_to(status)),
+        FrameworkEvent::AgentDrains { agent_id, ends_in_ms } => {
+            framework_event::Event::Drains(v1::AgentDrains { agent_id: agent_id.to_string(), ends_in_ms })
+        }
         FrameworkEvent::Error { message } => framework_event::Event::Error(v1::FrameworkError { message }),
         FrameworkEvent::Heartbeat => framework_event::Event::Heartbeat(v1::Heartbeat {}),
     };
@@ -585,6 +652,15 @@ mod tests {
             env: [("KEY".to_string(), "value".to_string())].into(),
             plan: vec![0, 255],
             kill_grace_ms: 7,
+            max_completion_ms: 8,
+            unreachable_kill_ms: 9,
+            health: Some(Box::new(HealthCheck {
+                probe: Probe::Http { port: 80, path: "/health".into() },
+                interval_ms: 10,
+                timeout_ms: 11,
+                grace_ms: 12,
+                failures: 13,
+            })),
         };
         let call = AgentCall::Register {
             agent: AgentInfo {
@@ -628,5 +704,24 @@ mod tests {
         };
         let error = agent_calls_from(vec![update]).expect_err("malformed").to_string();
         assert_eq!(error, "field calls[0].update.status.state: is unspecified");
+    }
+
+    #[test]
+    fn a_health_check_that_cannot_be_asked_is_refused() {
+        let check = |probe| v1::HealthCheck { probe: Some(probe), interval_ms: 10, ..Default::default() };
+        let http = |port, path: &str| v1::health_check::Probe::Http(v1::HttpProbe { port, path: path.into() });
+        assert!(health_from(check(http(80, "/"))).is_ok());
+        for (wrong, field) in [
+            (check(http(0, "/")), "probe.port"),
+            (check(http(65_536, "/")), "probe.port"),
+            (check(http(80, "x")), "probe.path"),
+            (check(http(80, "/ HTTP/1.1\r\nX: y")), "probe.path"),
+            (check(v1::health_check::Probe::Command(v1::CommandProbe { argv: vec![] })), "probe.argv"),
+            (v1::HealthCheck { interval_ms: 1, ..check(http(80, "/")) }, "interval_ms"),
+            (v1::HealthCheck::default(), "probe"),
+        ] {
+            let refused = health_from(wrong).expect_err("refused").to_string();
+            assert!(refused.contains(field), "{refused}");
+        }
     }
 }

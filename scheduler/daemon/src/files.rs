@@ -41,20 +41,33 @@ pub fn create_private_dir(path: &Path) -> Result<(), FileError> {
 
 /// Creates or replaces a file as a whole, durably.
 pub fn write(path: &Path, content: &[u8]) -> Result<(), FileError> {
-    let write = || -> io::Result<()> {
-        let mut name = path.file_name().unwrap_or_default().to_os_string();
-        name.push(".new");
-        let fresh = path.with_file_name(name);
-        let mut file = File::create(&fresh)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&fresh, path)?;
-        match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-            _ => Ok(()),
-        }
-    };
-    write().map_err(|source| FileError::Write { path: path.into(), source })
+    replace_durably(path, content).map_err(|source| FileError::Write { path: path.into(), source })
+}
+
+/// As [`write`], for those who say themselves what failed.
+pub fn replace_durably(path: &Path, content: &[u8]) -> io::Result<()> {
+    let fresh = fresh_beside(path);
+    let mut file = File::create(&fresh)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&fresh, path)?;
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+/// Creates or replaces a file as a whole. It outlives this process, and perhaps not the machine.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let fresh = fresh_beside(path);
+    fs::write(&fresh, content)?;
+    fs::rename(&fresh, path)
+}
+
+fn fresh_beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".new");
+    path.with_file_name(name)
 }
 
 /// The file's text without the white space around it; `None` if there is no such file.

@@ -5,6 +5,7 @@
 //! can be forgotten. Persists that stand next to each other may be written at once.
 
 use crate::model::{AgentCall, AgentOrder, ConnectionId, TaskInfo, TaskKey, TaskStatus};
+use jobs::Probe;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,20 +32,33 @@ pub enum Event {
         task: TaskKey,
         message: String,
     },
-    /// A process ended: after [`Event::Started`], or one that was alive at recovery.
+    /// A process ended: after [`Event::Started`], or one that was found alive at recovery.
     Exited {
         task: TaskKey,
         exit: Exit,
+    },
+    /// What [`Command::Probe`] found; an error is a fragment that says what was wrong.
+    Probed {
+        task: TaskKey,
+        outcome: Result<(), String>,
     },
     /// Time passed: due whenever [`next_wakeup`](crate::Agent::next_wakeup) is reached.
     Tick,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Exit {
     Code(i32),
     Signal(i32),
-    /// The process was not our child (it was started by an earlier agent process), so nobody knows how it ended.
+    /// Ended by the kernel, because it wanted more memory than it may have.
+    OutOfMemory {
+        used_mib: u64,
+        limit_mib: u64,
+    },
+    /// Ended because no agent came back for it within the recovery timeout.
+    Abandoned,
+    /// What watched over the process is gone without a word, and the process with it.
     Unseen,
 }
 
@@ -60,6 +74,8 @@ pub enum Command {
     Start { task: TaskKey, info: Box<TaskInfo> },
     /// Signal the whole process group of a task; answered by [`Event::Exited`] once it is gone.
     Signal { task: TaskKey, signal: Signal },
+    /// Ask whether a task does its work; answered by [`Event::Probed`], also when it ends meanwhile.
+    Probe { task: TaskKey, probe: Probe, timeout_ms: u64 },
     /// All tasks are gone and the master wants no agent of this id: end the process, and say why.
     Exit { message: String },
 }

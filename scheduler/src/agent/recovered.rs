@@ -1,11 +1,11 @@
 //! What an earlier process of this agent left in its log.
 //!
-//! Invariant: replay is a pure fold over the records in the order in which they were written. Whether a process still
-//! runs is not in the log: the caller looks, and says so in [`RecoveredTask::alive`].
+//! Invariant: replay is a pure fold over the records in the order in which they were written. What became of a process
+//! since is not in the log: the caller looks, and says so in [`RecoveredTask::found`].
 
-use super::Record;
+use super::{Exit, Record};
 use crate::model::{TaskInfo, TaskKey, TaskStatus};
-use jobs::TaskState;
+use jobs::{Reason, TaskState};
 use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,15 +19,29 @@ pub struct RecoveredTask {
     pub info: TaskInfo,
     /// Of the process, if it was seen to start.
     pub pid: Option<u32>,
-    /// Set by the caller when that very process still runs; its end will then be reported as
-    /// [`Event::Exited`](super::Event::Exited).
-    pub alive: bool,
+    /// Replay says that nothing was found.
+    pub found: Found,
     /// State in the last update, or staging.
     pub latest: TaskState,
     /// Not acknowledged, oldest first.
     pub updates: Vec<TaskStatus>,
     /// Updates ever made, acknowledged or not.
     pub n_updates: u64,
+    /// When its process was first said to be there.
+    pub since_ms: Option<u64>,
+    /// Why it is being ended, if the agent itself decided that.
+    pub cause: Option<(Reason, String)>,
+}
+
+/// What a restarted agent finds of a task's process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// That very process; its end will be reported as [`Event::Exited`](super::Event::Exited).
+    Alive { pid: u32 },
+    /// It ended while nobody looked, and what watched over it wrote down how.
+    Ended(Exit),
+    /// Neither, and no word of it.
+    Nothing,
 }
 
 impl Recovered {
@@ -39,8 +53,10 @@ impl Recovered {
             match record {
                 Record::Launched { task, info } => {
                     let latest = TaskState::Staging;
-                    let (key, info, updates) = (task.clone(), *info, Vec::new());
-                    let launched = RecoveredTask { task, info, pid: None, alive: false, latest, updates, n_updates: 0 };
+                    let (key, info, updates, found) = (task.clone(), *info, Vec::new(), Found::Nothing);
+                    let (since_ms, cause) = (None, None);
+                    let launched =
+                        RecoveredTask { task, info, pid: None, found, latest, updates, n_updates: 0, since_ms, cause };
                     tasks.insert(key, launched);
                 }
                 Record::Started { task, pid } => {
@@ -51,6 +67,12 @@ impl Recovered {
                 Record::Update { task, status } => {
                     if let Some(task) = tasks.get_mut(&task) {
                         task.latest = status.state;
+                        if matches!(status.state, TaskState::Starting | TaskState::Running) {
+                            task.since_ms.get_or_insert(status.at_ms);
+                        }
+                        if status.state == TaskState::Killing && status.reason != Reason::KillRequested {
+                            task.cause = Some((status.reason, status.message.clone()));
+                        }
                         task.n_updates += 1;
                         task.updates.push(status);
                     }

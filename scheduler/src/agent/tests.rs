@@ -106,6 +106,7 @@ fn brief(commands: &[Command]) -> Vec<String> {
         Command::Close { connection } => format!("close {}", connection.0),
         Command::Start { .. } => "start".into(),
         Command::Signal { signal, .. } => format!("{signal:?}").to_lowercase(),
+        Command::Probe { timeout_ms, .. } => format!("probe {timeout_ms}"),
         Command::Exit { message } => format!("exit: {message}"),
     };
     commands.iter().map(brief).collect()
@@ -143,7 +144,8 @@ fn ends_are_told_apart() {
         ("done", Exit::Code(0), (TaskState::Finished, Reason::None, 0)),
         ("wrong", Exit::Code(3), (TaskState::Failed, Reason::Exited, 3)),
         ("crashed", Exit::Signal(11), (TaskState::Failed, Reason::Exited, -11)),
-        ("unseen", Exit::Unseen, (TaskState::Failed, Reason::AgentRestarted, 0)),
+        ("abandoned", Exit::Abandoned, (TaskState::Failed, Reason::AgentRestarted, 0)),
+        ("unseen", Exit::Unseen, (TaskState::Failed, Reason::Exited, 0)),
     ] {
         desk.running(id);
         assert_eq!(end_of(desk.apply(Event::Exited { task: key(id), exit })), Some(expected));
@@ -208,7 +210,7 @@ fn only_the_newest_connection_and_epoch_are_obeyed() {
 #[test]
 fn a_new_process_goes_on_where_the_log_ends() {
     let mut desk = Desk::new();
-    for id in ["alive", "dead", "done", "gone"] {
+    for id in ["alive", "dead", "done", "gone", "missed"] {
         desk.running(id);
         desk.acknowledge(1, id, &format!("{id}-1"));
     }
@@ -216,10 +218,17 @@ fn a_new_process_goes_on_where_the_log_ends() {
     desk.apply(Event::Exited { task: key("done"), exit: Exit::Code(0) });
     desk.apply(Event::Exited { task: key("gone"), exit: Exit::Code(0) });
     desk.acknowledge(1, "gone", "gone-2");
-    let (mut desk, commands) = Desk::recovered(desk.log, |task| task.alive = task.task == key("alive"));
-    assert_eq!(brief(&commands), ["log failed", "log failed"], "the dead one and the one that never was");
-    assert_eq!(brief(&desk.apply(Event::Connected { connection: ConnectionId(1) })), ["register 4"]);
-    assert_eq!(brief(&desk.registered(1, 6)), ["send failed", "send finished", "send failed"]);
+    let (mut desk, commands) = Desk::recovered(desk.log, |task| {
+        task.found = match task.task.task_id.as_str() {
+            "alive" => Found::Alive { pid: 7 },
+            "missed" => Found::Ended(Exit::Code(0)),
+            _ => Found::Nothing,
+        };
+    });
+    let expected = ["log failed", "log finished", "log failed"];
+    assert_eq!(brief(&commands), expected, "the dead one, the one that ended meanwhile, the one that never was");
+    assert_eq!(brief(&desk.apply(Event::Connected { connection: ConnectionId(1) })), ["register 5"]);
+    assert_eq!(brief(&desk.registered(1, 6)), ["send failed", "send finished", "send finished", "send failed"]);
     assert_eq!(brief(&desk.acknowledge(1, "dead", "dead-2")), ["log ack dead-2", "log removed"]);
     let exited = desk.apply(Event::Exited { task: key("alive"), exit: Exit::Unseen });
     assert_eq!(brief(&exited), ["log failed", "send failed"]);
@@ -231,9 +240,20 @@ fn a_kill_outlives_the_agent_that_was_asked_for_it() {
     let mut desk = Desk::new();
     desk.running("t");
     desk.kill("t", Some(60_000));
-    let (mut desk, commands) = Desk::recovered(desk.log, |task| task.alive = true);
+    let log = desk.log;
+    let (mut desk, commands) = Desk::recovered(log.clone(), |task| task.found = Found::Alive { pid: 7 });
     assert_eq!(brief(&commands), ["term"]);
     assert_eq!(brief(&desk.at(3_000)), ["kill"]);
+    let (_, commands) = Desk::recovered(log, |task| task.found = Found::Ended(Exit::Signal(15)));
+    assert_eq!(brief(&commands), ["log killed"]);
+}
+
+#[test]
+fn a_process_that_was_started_and_not_written_down_is_found() {
+    let mut desk = Desk::new();
+    desk.launch("t");
+    let (_, commands) = Desk::recovered(desk.log, |task| task.found = Found::Alive { pid: 9 });
+    assert_eq!(brief(&commands), ["log pid 9", "log running"]);
 }
 
 #[test]
@@ -244,4 +264,130 @@ fn an_agent_that_is_not_wanted_ends_its_tasks_first() {
     assert_eq!(brief(&shutdown), ["log killing", "term"]);
     let exited = desk.apply(Event::Exited { task: key("t"), exit: Exit::Signal(15) });
     assert_eq!(brief(&exited), ["log killed", "exit: the id is taken"]);
+}
+
+impl Desk {
+    /// Asked every 10 s, 5 s of grace, two failures.
+    fn launch_watched(&mut self, id: &str) {
+        let probe = jobs::Probe::Tcp { port: 80 };
+        let health = jobs::HealthCheck { probe, interval_ms: 10_000, timeout_ms: 900, grace_ms: 5_000, failures: 2 };
+        let task = TaskInfo { task_id: id.into(), health: Some(Box::new(health)), ..Default::default() };
+        self.order(1, AgentOrder::Launch { framework_id: "f".into(), task });
+    }
+
+    fn probed(&mut self, id: &str, healthy: bool) -> Vec<Command> {
+        let outcome = if healthy { Ok(()) } else { Err("nobody listens".to_string()) };
+        self.apply(Event::Probed { task: key(id), outcome })
+    }
+}
+
+fn said(commands: &[Command]) -> Option<&TaskStatus> {
+    commands.iter().find_map(|command| match command {
+        Command::Persist(Record::Update { status, .. }) => Some(status),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_watched_task_runs_once_it_is_healthy_and_is_ended_when_it_is_no_longer() {
+    let mut desk = Desk::new();
+    desk.launch_watched("t");
+    let started = desk.apply(Event::Started { task: key("t"), pid: 7 });
+    assert_eq!(brief(&started), ["log pid 7", "log starting", "send starting"]);
+    desk.acknowledge(1, "t", "t-1");
+    assert_eq!(brief(&desk.at(1_000)), ["probe 900"], "sooner than its interval, until it was healthy");
+    assert_eq!(brief(&desk.at(1_900)), [""; 0], "one question at a time");
+    assert_eq!(brief(&desk.probed("t", false)), [""; 0], "it has its grace");
+    assert_eq!(brief(&desk.at(2_900)), ["probe 900"]);
+    assert_eq!(brief(&desk.probed("t", true)), ["log running", "send running"]);
+    desk.acknowledge(1, "t", "t-2");
+    assert_eq!(brief(&desk.at(12_899)), [""; 0]);
+    for (at_ms, healthy) in [(12_900, false), (22_900, true), (32_900, false)] {
+        assert_eq!(brief(&desk.at(at_ms)), ["probe 900"]);
+        assert_eq!(brief(&desk.probed("t", healthy)), [""; 0], "not in a row");
+    }
+    desk.at(42_900);
+    let ended = desk.probed("t", false);
+    assert_eq!(brief(&ended), ["log killing", "send killing", "term"]);
+    let status = said(&ended).expect("an update");
+    assert_eq!(status.reason, Reason::Unhealthy);
+    assert_eq!(status.message, "2 health checks in a row failed, the last: nobody listens");
+    assert_eq!(brief(&desk.probed("t", true)), [""; 0], "too late");
+
+    // Also the next agent knows why it ends the task.
+    let (_, commands) = Desk::recovered(desk.log.clone(), |task| task.found = Found::Ended(Exit::Signal(9)));
+    let told = said(&commands).expect("an update");
+    assert_eq!((told.state, told.reason, told.exit_code), (TaskState::Failed, Reason::Unhealthy, -9));
+    let exited = desk.apply(Event::Exited { task: key("t"), exit: Exit::Code(0) });
+    let told = said(&exited).expect("an update");
+    assert_eq!((told.state, told.reason), (TaskState::Failed, Reason::Unhealthy), "{told:?}");
+    assert!(told.message.ends_with("nobody listens; it exited with code 0"), "{told:?}");
+    assert_eq!(desk.agent.next_wakeup(), Some(42_900 + 1_000), "of its updates, and no question");
+}
+
+#[test]
+fn a_restarted_agent_goes_on_asking_and_counting_time() {
+    let mut desk = Desk::new();
+    desk.launch_watched("t");
+    desk.apply(Event::Started { task: key("t"), pid: 7 });
+    let task = TaskInfo { task_id: "long".into(), max_completion_ms: 60_000, ..Default::default() };
+    desk.order(1, AgentOrder::Launch { framework_id: "f".into(), task });
+    desk.at(10_000);
+    desk.apply(Event::Started { task: key("long"), pid: 8 });
+
+    let mut recovered = Recovered::replay(desk.log.clone());
+    recovered.tasks.iter_mut().for_each(|task| task.found = Found::Alive { pid: 7 });
+    let (mut agent, _) = Agent::new(config(), recovered, 50_000);
+    assert_eq!(brief(&agent.apply(51_000, Event::Tick)), ["probe 900"]);
+    let failing = Event::Probed { task: key("t"), outcome: Err("no".into()) };
+    assert_eq!(brief(&agent.apply(51_100, failing)), [""; 0], "its grace is over, and this is the first failure");
+    assert_eq!(brief(&agent.apply(69_999, Event::Tick)), ["probe 900"]);
+    let timed_out = agent.apply(70_000, Event::Tick);
+    assert_eq!(brief(&timed_out), ["log killing", "term"]);
+    assert_eq!(said(&timed_out).map(|status| status.reason), Some(Reason::TimedOut));
+    let ended = agent.apply(75_000, Event::Tick);
+    assert_eq!(brief(&ended), ["kill"]);
+    let exited = agent.apply(75_001, Event::Exited { task: key("long"), exit: Exit::Signal(9) });
+    let told = said(&exited).expect("an update");
+    assert_eq!((told.state, told.reason), (TaskState::Failed, Reason::TimedOut), "{told:?}");
+    assert_eq!(told.message, "ran for longer than the 60000 ms that it may; it ended by signal 9");
+}
+
+#[test]
+fn out_of_memory_is_said_with_numbers() {
+    let mut desk = Desk::new();
+    desk.running("t");
+    let exited =
+        desk.apply(Event::Exited { task: key("t"), exit: Exit::OutOfMemory { used_mib: 512, limit_mib: 512 } });
+    let told = said(&exited).expect("an update");
+    assert_eq!((told.state, told.reason), (TaskState::Failed, Reason::OutOfMemory));
+    assert_eq!(told.message, "out of memory: used 512 MiB of its limit of 512 MiB");
+}
+
+#[test]
+fn a_task_may_say_how_long_it_goes_on_without_a_master() {
+    let mut desk = Desk::new();
+    for (id, unreachable_kill_ms) in [("patient", 0), ("impatient", 30_000)] {
+        let task = TaskInfo { task_id: id.into(), unreachable_kill_ms, ..Default::default() };
+        desk.order(1, AgentOrder::Launch { framework_id: "f".into(), task });
+        desk.apply(Event::Started { task: key(id), pid: 7 });
+        desk.acknowledge(1, id, &format!("{id}-1"));
+    }
+    desk.apply(Event::Closed { connection: ConnectionId(1) });
+    desk.at(20_000);
+    // A connection alone is no master; one that registers it is.
+    desk.apply(Event::Connected { connection: ConnectionId(2) });
+    desk.apply(Event::Closed { connection: ConnectionId(2) });
+    desk.at(25_000);
+    desk.apply(Event::Connected { connection: ConnectionId(3) });
+    desk.registered(3, 5);
+    assert_eq!(brief(&desk.at(40_000)), [""; 0]);
+    desk.apply(Event::Closed { connection: ConnectionId(3) });
+    desk.apply(Event::Connected { connection: ConnectionId(4) });
+    assert_eq!(brief(&desk.at(69_999)), [""; 0]);
+    let ended = desk.at(70_000);
+    assert_eq!(brief(&ended), ["log killing", "term"]);
+    let told = said(&ended).expect("an update");
+    assert_eq!((told.task_id.as_str(), told.reason), ("impatient", Reason::AgentUnreachable));
+    assert_eq!(told.message, "its agent heard no master for 30000 ms");
 }

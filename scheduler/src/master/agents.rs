@@ -62,7 +62,7 @@ impl Agents {
     }
 
     /// What is free on an agent counts while it is active.
-    fn set_state(&mut self, id: &AgentId, state: AgentState) {
+    pub fn set_state(&mut self, id: &AgentId, state: AgentState) {
         let agent = self.known(id);
         let (before, free) = (agent.state, agent.ledger.free().amounts().clone());
         agent.state = state;
@@ -199,6 +199,7 @@ impl Master {
         self.out.push(Command::ToAgent { connection, order });
         self.dirty.agents.insert(id.clone());
         self.take_over_tasks(&id, reported, missing, was_unreachable);
+        self.hold_back(&id);
         self.end_recovery_if_complete();
     }
 
@@ -309,7 +310,7 @@ impl Master {
         self.agents.books(id, |ledger| *ledger = Ledger::default());
     }
 
-    fn rescind_offers_on(&mut self, id: &AgentId) {
+    pub(super) fn rescind_offers_on(&mut self, id: &AgentId) {
         let offers: Vec<OfferNumber> = self.agents.known(id).offers.iter().copied().collect();
         for number in offers {
             self.rescind(number, OfferState::Rescinded);

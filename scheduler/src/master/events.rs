@@ -3,10 +3,11 @@
 //! Invariant: the order of commands is binding. Each is carried out before the next, and a [`Command::Persist`] is on
 //! disk before any later command leaves the process.
 
+use super::drains::Drain;
 use crate::model::{
     AgentCall, AgentInfo, AgentOrder, ConnectionId, FrameworkCall, FrameworkEvent, OperatorCall, Quota, RequestId,
 };
-use jobs::FrameworkId;
+use jobs::{AgentId, FrameworkId};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +69,11 @@ pub enum Record {
         weight_milli: u64,
         quota: Quota,
     },
+    /// What an operator said about an agent; `None`: that it is offered again.
+    Drain {
+        agent_id: AgentId,
+        drain: Option<Drain>,
+    },
 }
 
 impl Record {
@@ -79,6 +85,7 @@ impl Record {
                 format!("framework/{framework_id}")
             }
             Self::Role { role, .. } => format!("role/{role}"),
+            Self::Drain { agent_id, .. } => format!("drain/{agent_id}"),
         }
     }
 }

@@ -31,8 +31,9 @@ impl Master {
         if active.is_empty() {
             let away = |state| self.agents.by_id.values().filter(|agent| agent.state == state).count();
             let (disconnected, unreachable) = (away(AgentState::Disconnected), away(AgentState::Unreachable));
-            return match disconnected + unreachable {
-                0 => format!("{needs}; no agent has registered"),
+            return match (disconnected + unreachable, away(AgentState::Draining)) {
+                (_, n) if n > 0 => format!("{needs}; every agent that is there is being drained ({n})"),
+                (0, _) => format!("{needs}; no agent has registered"),
                 _ => format!("{needs}; no agent is connected ({disconnected} disconnected, {unreachable} unreachable)"),
             };
         }

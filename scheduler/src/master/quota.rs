@@ -20,6 +20,8 @@ impl Master {
     pub(super) fn operator_says(&mut self, request: RequestId, call: OperatorCall) {
         let answer = match call {
             OperatorCall::SetQuota { role, quota, force } => self.set_quota(&role, quota, force),
+            OperatorCall::Drain { agent_id, deadline_ms } => self.drain(agent_id, deadline_ms),
+            OperatorCall::Undrain { agent_id } => self.undrain(&agent_id),
             OperatorCall::RemoveQuota { role } => self.remove_quota(&role),
             OperatorCall::SetWeight { role, weight_milli } => self.set_weight(&role, weight_milli),
         };

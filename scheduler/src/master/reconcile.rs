@@ -87,6 +87,7 @@ impl Master {
     pub(super) fn set_off(&mut self, alarm: Alarm) {
         match alarm {
             Alarm::AgentSilent(id) => self.agent_silent(&id),
+            Alarm::DrainEnds(id) => self.drain_ends(&id),
             Alarm::FrameworkAway(id) => self.framework_away(&id),
             Alarm::FrameworkSettled(id) => self.framework_settled(&id),
             Alarm::Heartbeats => self.send_heartbeats(),

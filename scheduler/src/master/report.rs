@@ -23,7 +23,10 @@ impl Master {
         let agents = self.agents.by_id.values();
         let view = |agent: &super::agents::Agent| AgentView {
             agent: agent.info.clone(),
-            state: agent.state,
+            state: match agent.state {
+                AgentState::Draining if agent.ledger.used().is_empty() => AgentState::Drained,
+                state => state,
+            },
             free: agent.ledger.free().clone(),
             offered: agent.ledger.offered().clone(),
             used: agent.ledger.used().clone(),

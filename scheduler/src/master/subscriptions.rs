@@ -132,6 +132,7 @@ impl Master {
         let heartbeat_ms = self.config.heartbeat_ms;
         self.tell(&id, FrameworkEvent::Subscribed { framework_id: id.clone(), heartbeat_ms });
         self.tell_in_flight(&id);
+        self.tell_drains(&id);
     }
 
     /// A framework of which only tasks are known. It has time to come back, and is then ended with its tasks.

@@ -13,6 +13,7 @@ struct Desk {
     to_agents: Vec<(u64, AgentOrder)>,
     to_frameworks: Vec<(u64, FrameworkEvent)>,
     closed: Vec<u64>,
+    /// To operators.
     answers: Vec<Result<Vec<String>, String>>,
     registry: BTreeMap<String, Record>,
 }
@@ -531,4 +532,89 @@ fn asking_twice_for_a_task_does_not_drop_the_one_that_runs() {
     let offer = desk.offers_to(10).remove(0);
     desk.accept(10, &[&offer], vec![task("t", "a", 1.0)]);
     assert_eq!(desk.updates_to(10), [("t".to_string(), TaskState::Running, Reason::InvalidTask, false)]);
+}
+
+impl Desk {
+    fn operate(&mut self, call: OperatorCall) -> Result<Vec<String>, String> {
+        self.apply(Event::FromOperator { request: RequestId(1), call });
+        self.answers.pop().expect("an answer")
+    }
+
+    fn drain(&mut self, id: &str, deadline_ms: Option<u64>) -> Result<Vec<String>, String> {
+        self.operate(OperatorCall::Drain { agent_id: id.into(), deadline_ms })
+    }
+
+    fn state_of(&self, id: &str) -> AgentState {
+        let view = self.master.view(self.now_ms);
+        view.agents.iter().find(|agent| agent.agent.agent_id.as_str() == id).expect("it is known").state
+    }
+}
+
+#[test]
+fn a_drained_agent_is_offered_to_nobody_and_empty_in_time_also_under_the_next_master() {
+    let mut desk = Desk::new();
+    desk.register(1, "a", 4.0, vec![]);
+    let id = desk.subscribe(10, None, "r", 60_000);
+    desk.pass(1_000, &[1]);
+    let offers = desk.offers_to(10);
+    let [offer] = offers.as_slice() else { panic!("{offers:?}") };
+    desk.accept(10, &[offer], vec![task("t", "a", 1.0)]);
+    desk.report(1, &id, "t", TaskState::Running);
+    desk.pass(6_000, &[1]);
+    assert_eq!(desk.offers_to(10).len(), 1, "what is left is offered again");
+
+    assert_eq!(desk.drain("b", None), Err("there is no agent 'b'; `smack agents` lists them".to_string()));
+    let undrain = OperatorCall::Undrain { agent_id: "a".into() };
+    assert_eq!(desk.operate(undrain.clone()), Err("agent a is not being drained".to_string()));
+    assert_eq!(desk.drain("a", None), Ok(vec![]));
+    assert!(matches!(desk.said_to(10).as_slice(), [FrameworkEvent::Rescind { .. }]), "its task may stay");
+    assert_eq!(desk.state_of("a"), AgentState::Draining);
+    assert_eq!(desk.drain("a", Some(10_000)), Ok(vec![]));
+    let told = FrameworkEvent::AgentDrains { agent_id: "a".into(), ends_in_ms: 10_000 };
+    assert_eq!(desk.said_to(10), [told]);
+
+    // The next master knows it before it hears the agent, and says it again.
+    let records: Vec<Record> = desk.registry.values().cloned().collect();
+    let mut desk = Desk::with_registry(2, desk.now_ms + 4_000, records);
+    desk.subscribe(10, Some(id.as_str()), "r", 60_000);
+    let info = TaskInfo { task_id: "t".into(), resources: Resources::new().cpus(1.0), ..Default::default() };
+    let running = AgentTask { framework_id: id.clone(), info, state: TaskState::Running };
+    desk.register(1, "a", 4.0, vec![running]);
+    let told = FrameworkEvent::AgentDrains { agent_id: "a".into(), ends_in_ms: 6_000 };
+    assert!(desk.said_to(10).contains(&told));
+    desk.orders_to(1);
+    desk.pass(5_999, &[1]);
+    assert!(desk.offers_to(10).is_empty() && desk.orders_to(1).is_empty());
+    desk.pass(1, &[1]);
+    let orders = desk.orders_to(1);
+    assert!(matches!(orders.as_slice(), [AgentOrder::Kill { grace_ms: None, .. }]), "{orders:?}");
+    desk.report(1, &id, "t", TaskState::Killed);
+    assert_eq!(desk.state_of("a"), AgentState::Drained);
+    desk.pass(60_000, &[1]);
+    assert!(desk.offers_to(10).is_empty());
+
+    assert_eq!(desk.operate(undrain), Ok(vec![]));
+    assert_eq!((desk.state_of("a"), desk.offers_to(10).len()), (AgentState::Active, 1));
+    assert_eq!(desk.registry["drain/a"], Record::Drain { agent_id: "a".into(), drain: None });
+}
+
+#[test]
+fn an_agent_that_was_away_when_it_should_have_been_empty_is_emptied_when_it_comes_back() {
+    let mut desk = Desk::new();
+    desk.register(1, "a", 4.0, vec![]);
+    let id = desk.subscribe(10, None, "r", 60_000);
+    desk.pass(1_000, &[1]);
+    let offers = desk.offers_to(10);
+    desk.accept(10, &[&offers[0]], vec![task("t", "a", 1.0)]);
+    desk.report(1, &id, "t", TaskState::Running);
+    desk.close(1);
+    assert_eq!(desk.drain("a", Some(1_000)), Ok(vec![]));
+    desk.pass(2_000, &[]);
+    let info = TaskInfo { task_id: "t".into(), resources: Resources::new().cpus(1.0), ..Default::default() };
+    let running = AgentTask { framework_id: id.clone(), info, state: TaskState::Running };
+    desk.orders_to(1);
+    desk.register(2, "a", 4.0, vec![running]);
+    let orders = desk.orders_to(2);
+    assert!(orders.iter().any(|order| matches!(order, AgentOrder::Kill { .. })), "{orders:?}");
+    assert_eq!(desk.state_of("a"), AgentState::Draining);
 }

@@ -44,6 +44,10 @@ pub struct AgentView {
 pub enum AgentState {
     /// Connected: its free resources are offered.
     Active,
+    /// Connected, and offered to nobody: an operator wants it empty.
+    Draining,
+    /// The same, and it is: no task is left.
+    Drained,
     /// The stream ended or never began, lately.
     Disconnected,
     /// Not heard for too long; its tasks are `Unreachable`.
@@ -54,6 +58,8 @@ impl AgentState {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
+            Self::Draining => "draining",
+            Self::Drained => "drained",
             Self::Disconnected => "disconnected",
             Self::Unreachable => "unreachable",
         }

@@ -4,7 +4,7 @@
 //! gave up are killed when they turn up.
 
 use crate::hits::{Fault, Hits};
-use jobs::{FrameworkId, OfferId, Resources, TaskId, TaskState};
+use jobs::{FrameworkId, HealthCheck, OfferId, Probe, Resources, TaskId, TaskState};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use scheduler::model::{
@@ -48,6 +48,10 @@ pub struct Client {
     pub shape: Resources,
     /// Its tasks end by themselves, and are then not wanted any more.
     pub is_batch: bool,
+    /// Its tasks may run for so long only, and are started again then.
+    pub is_timed: bool,
+    /// Its tasks run once they are healthy.
+    pub is_watched: bool,
     /// Gives up tasks that are unreachable.
     pub is_impatient: bool,
     pub failover_timeout_ms: u64,
@@ -84,6 +88,8 @@ impl Client {
             role: ROLES[rng.random_range(0..ROLES.len())].to_string(),
             shape,
             is_batch: character != Character::Gang && rng.random_bool(0.3),
+            is_timed: rng.random_bool(0.2),
+            is_watched: rng.random_bool(0.3),
             is_impatient: rng.random_bool(0.5),
             failover_timeout_ms: rng.random_range(20_000..60_000),
             id: None,
@@ -167,6 +173,10 @@ impl Client {
                 Vec::new()
             }
             FrameworkEvent::Update(status) => self.update(hits, status),
+            FrameworkEvent::AgentDrains { .. } => {
+                hits.fault(Fault::DrainTold);
+                Vec::new()
+            }
             FrameworkEvent::Error { message } => {
                 if message.contains("has ended") {
                     self.id = None;
@@ -300,6 +310,18 @@ impl Client {
                 agent_id: room.agent_id.clone(),
                 resources: self.shape.clone(),
                 kill_grace_ms: 1_500,
+                // Long enough for a batch task, and services are started again.
+                max_completion_ms: if self.is_timed { 45_000 } else { 0 },
+                unreachable_kill_ms: if self.is_impatient { 5_000 } else { 0 },
+                health: self.is_watched.then(|| {
+                    Box::new(HealthCheck {
+                        probe: Probe::Tcp { port: 80 },
+                        interval_ms: 2_000,
+                        timeout_ms: 900,
+                        grace_ms: 1_000,
+                        failures: 2,
+                    })
+                }),
                 ..Default::default()
             });
         }

@@ -6,7 +6,12 @@ use crate::network::{Peer, Side};
 use crate::world::{Happening, World};
 use rand::Rng;
 use rand::seq::IndexedRandom;
-use scheduler::model::{ConnectionId, FrameworkCall, OperatorCall, Quota};
+use scheduler::agent::Exit;
+use scheduler::master;
+use scheduler::model::{ConnectionId, FrameworkCall, OperatorCall, Quota, RequestId};
+
+/// How long tasks go on without their agent.
+const RECOVERY_TIMEOUT_MS: u64 = 20_000;
 
 impl World {
     /// Something goes wrong now.
@@ -52,7 +57,8 @@ impl World {
                 self.kill_client(client, down_ms);
             }
             93..94 => self.tear_down(),
-            100.. => self.operate(),
+            100.. => self.change_role(),
+            94..97 => self.change_agent(),
             _ => {
                 let client = self.rng.random_range(0..self.clients.len());
                 if let Some(connection) = self.clients[client].connection {
@@ -68,7 +74,7 @@ impl World {
     }
 
     /// An operator changes what a role is promised.
-    fn operate(&mut self) {
+    fn change_role(&mut self) {
         let known = [&ROLES[..], &["web"][..]].concat();
         let role = known[self.rng.random_range(0..known.len())].to_string();
         let call = match self.rng.random_range(0..10) {
@@ -140,9 +146,16 @@ impl World {
     pub fn kill_agent(&mut self, host: usize, with_tasks: bool, fault: Fault) {
         if self.hosts[host].agent.is_some() {
             self.hits.fault(fault);
-            self.hosts[host].kill(with_tasks);
+            self.hosts[host].kill(&mut self.rng, with_tasks);
             self.drop_connections(Side::Peer, Some(Peer::Agent(host)));
-            let down_ms = self.rng.random_range(50..12_000);
+            let mut down_ms = self.rng.random_range(50..12_000);
+            if !self.is_calm && self.rng.random_bool(0.1) {
+                self.hits.fault(Fault::AgentAwayTooLong);
+                down_ms += RECOVERY_TIMEOUT_MS;
+                for task in self.hosts[host].processes.keys().cloned().collect::<Vec<_>>() {
+                    self.after(RECOVERY_TIMEOUT_MS, Happening::ProcessEnds { host, task, exit: Exit::Abandoned });
+                }
+            }
             self.after(down_ms, Happening::AgentStart { host });
         }
     }
@@ -152,6 +165,41 @@ impl World {
             self.clients[client].kill();
             self.drop_connections(Side::Peer, Some(Peer::Framework(client)));
             self.after(down_ms, Happening::ClientStart { client });
+        }
+    }
+
+    /// An operator wants an agent empty, or in use again.
+    fn change_agent(&mut self) {
+        let host = self.rng.random_range(0..self.hosts.len());
+        let agent_id = self.hosts[host].info.agent_id.clone();
+        let (fault, call) = match self.rng.random_range(0..4) {
+            0 => (Fault::DrainCancelled, OperatorCall::Undrain { agent_id }),
+            1 => (Fault::AgentCordoned, OperatorCall::Drain { agent_id, deadline_ms: None }),
+            _ => {
+                let deadline_ms = Some(self.rng.random_range(0..8_000));
+                (Fault::AgentDrained, OperatorCall::Drain { agent_id, deadline_ms })
+            }
+        };
+        if self.master.is_some() {
+            self.hits.fault(fault);
+            self.ask_master(call);
+        }
+    }
+
+    fn ask_master(&mut self, call: OperatorCall) {
+        self.n_requests += 1;
+        let request = RequestId(self.n_requests);
+        self.master_event(master::Event::FromOperator { request, call });
+    }
+
+    /// In peace every agent is in use.
+    pub fn undrain_all(&mut self) {
+        let is_drained = |record: &master::Record| match record {
+            master::Record::Drain { agent_id, drain: Some(_) } => Some(agent_id.clone()),
+            _ => None,
+        };
+        for agent_id in self.registry.values().filter_map(is_drained).collect::<Vec<_>>() {
+            self.ask_master(OperatorCall::Undrain { agent_id });
         }
     }
 

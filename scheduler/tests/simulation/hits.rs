@@ -33,6 +33,17 @@ pub enum Fault {
     QuotaRefused,
     QuotaRemoved,
     WeightSet,
+    AgentAwayTooLong,
+    TaskFoundAlive,
+    TaskFoundBeforeItWasWrittenDown,
+    TaskEndedUnwatched,
+    TaskFoundGone,
+    ProbeFailed,
+    AgentDrained,
+    AgentCordoned,
+    DrainCancelled,
+    DrainTold,
+    DrainKilled,
 }
 
 /// What a demand was seen to wait for.
@@ -44,7 +55,7 @@ pub enum Wait {
 
 const WAITS: [Wait; 2] = [Wait::ForLimit, Wait::ForGuarantees];
 
-const FAULTS: [Fault; 24] = [
+const FAULTS: [Fault; 35] = [
     Fault::ConnectionCut,
     Fault::CutNoticedLate,
     Fault::MasterKilled,
@@ -69,13 +80,21 @@ const FAULTS: [Fault; 24] = [
     Fault::QuotaRefused,
     Fault::QuotaRemoved,
     Fault::WeightSet,
+    Fault::AgentAwayTooLong,
+    Fault::TaskFoundAlive,
+    Fault::TaskFoundBeforeItWasWrittenDown,
+    Fault::TaskEndedUnwatched,
+    Fault::TaskFoundGone,
+    Fault::ProbeFailed,
+    Fault::AgentDrained,
+    Fault::AgentCordoned,
+    Fault::DrainCancelled,
+    Fault::DrainTold,
+    Fault::DrainKilled,
 ];
 
 const OFFER_STATES: [OfferState; 5] =
     [OfferState::Outstanding, OfferState::Accepted, OfferState::Declined, OfferState::Rescinded, OfferState::Expired];
-
-/// Agents report `Running` as soon as the process exists, so nobody ever hears of `Starting`.
-const NEVER_TOLD: [TaskState; 1] = [TaskState::Starting];
 
 /// No operator declares an agent gone here.
 const NEVER_GIVEN: [Reason; 1] = [Reason::AgentRemoved];
@@ -85,7 +104,7 @@ pub struct Hits(BTreeMap<String, u64>);
 
 impl Default for Hits {
     fn default() -> Self {
-        let states = TaskState::ALL.into_iter().filter(|state| !NEVER_TOLD.contains(state)).map(of_state);
+        let states = TaskState::ALL.into_iter().map(of_state);
         let reasons = Reason::ALL.into_iter().filter(|reason| !NEVER_GIVEN.contains(reason)).map(of_reason);
         let offers = OFFER_STATES.into_iter().map(of_offer);
         let waits = WAITS.into_iter().map(of_wait);

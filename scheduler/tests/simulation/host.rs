@@ -1,19 +1,23 @@
-//! One machine: the agent machine, its log on disk, and the processes that it started.
+//! One machine: the agent machine, its log on disk, the processes that it had started, and what their supervisors wrote
+//! down.
 //!
-//! Invariant: the log and the processes outlive the agent's process as they would in truth; what the agent machine
-//! knew is gone when it is killed.
+//! Invariant: the log, the processes and the word of how they ended outlive the agent's process as they would in truth;
+//! what the agent machine knew is gone when it is killed.
 
-use scheduler::agent::{Agent, Config, Record, Recovered};
+use crate::hits::{Fault, Hits};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use scheduler::agent::{Agent, Config, Exit, Found, Record, Recovered};
 use scheduler::model::{AgentInfo, ConnectionId, TaskInfo, TaskKey};
 use std::collections::BTreeMap;
 
 #[derive(Debug)]
 pub struct Process {
     pub info: TaskInfo,
-    /// Reported as started, so that a later agent process finds it.
-    pub is_reported: bool,
-    /// Started by an earlier process of the agent.
-    pub is_orphan: bool,
+    pub pid: u32,
+    /// Until then it is only an order, which may be lost with the agent.
+    pub is_begun: bool,
+    pub is_ill: bool,
 }
 
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub struct Host {
     pub info: AgentInfo,
     pub log: Vec<Record>,
     pub processes: BTreeMap<TaskKey, Process>,
+    /// How processes ended, in the words of their supervisors.
+    pub ended: BTreeMap<TaskKey, Exit>,
     pub agent: Option<Agent>,
     pub connection: Option<ConnectionId>,
     /// Which process of the agent this is.
@@ -39,6 +45,7 @@ impl Host {
             info,
             log: Vec::new(),
             processes: BTreeMap::new(),
+            ended: BTreeMap::new(),
             agent: None,
             connection: None,
             life: 0,
@@ -57,33 +64,51 @@ impl Host {
     pub fn recovered(&self) -> Recovered {
         let mut recovered = Recovered::replay(self.log.iter().cloned());
         for task in &mut recovered.tasks {
-            task.alive = task.pid.is_some() && self.processes.contains_key(&task.task);
+            task.found = match (self.processes.get(&task.task), self.ended.get(&task.task)) {
+                (Some(process), _) => Found::Alive { pid: process.pid },
+                (None, Some(exit)) => Found::Ended(*exit),
+                (None, None) => Found::Nothing,
+            };
         }
         recovered
+    }
+
+    pub fn count_found(recovered: &Recovered, hits: &mut Hits) {
+        for task in recovered.tasks.iter().filter(|task| !task.latest.is_terminal()) {
+            hits.fault(match task.found {
+                Found::Alive { .. } if task.pid.is_none() => Fault::TaskFoundBeforeItWasWrittenDown,
+                Found::Alive { .. } => Fault::TaskFoundAlive,
+                Found::Ended(_) => Fault::TaskEndedUnwatched,
+                Found::Nothing => Fault::TaskFoundGone,
+            });
+        }
     }
 
     pub fn config(&self) -> Config {
         Config::new(self.info.clone())
     }
 
-    /// The agent's process ends. Processes that it did not get to know die with it.
-    pub fn kill(&mut self, with_tasks: bool) {
+    /// The agent's process ends, alone or with all of its tasks and their supervisors.
+    pub fn kill(&mut self, rng: &mut ChaCha8Rng, with_tasks: bool) {
         self.agent = None;
         self.connection = None;
         self.life += 1;
         self.tick_ms = None;
         self.fuse = None;
         self.frozen_until_ms = 0;
-        self.processes.retain(|_, process| !with_tasks && process.is_reported);
+        self.processes.retain(|_, process| !with_tasks && (process.is_begun || rng.random_bool(0.5)));
         for process in self.processes.values_mut() {
-            process.is_orphan = true;
+            process.is_begun = true;
         }
     }
 
     /// Writes a record, and drops what a removal makes useless.
     pub fn write(&mut self, record: Record) {
         match &record {
-            Record::Removed { task } => self.log.retain(|older| older.task() != task),
+            Record::Removed { task } => {
+                self.log.retain(|older| older.task() != task);
+                self.ended.remove(task);
+            }
             Record::Launched { .. } | Record::Started { .. } | Record::Update { .. } | Record::Acknowledged { .. } => {
                 self.log.push(record);
             }

@@ -3,7 +3,7 @@
 //! Invariant: an agent's commands are carried out in their order, and it may be killed between any two of them.
 
 use crate::hits::Fault;
-use crate::host::Process;
+use crate::host::{Host, Process};
 use crate::invariants::room;
 use crate::network::{Message, Peer, Side};
 use crate::world::{Happening, World};
@@ -14,7 +14,9 @@ use scheduler::model::{AgentCall, ConnectionId, TaskInfo, TaskKey};
 impl World {
     pub fn start_agent(&mut self, host: usize) {
         let machine = &mut self.hosts[host];
-        let (agent, commands) = Agent::new(machine.config(), machine.recovered(), self.now_ms);
+        let recovered = machine.recovered();
+        Host::count_found(&recovered, &mut self.hits);
+        let (agent, commands) = Agent::new(machine.config(), recovered, self.now_ms);
         machine.agent = Some(agent);
         let life = machine.life;
         self.obey_agent(host, commands);
@@ -62,11 +64,6 @@ impl World {
             match command {
                 agent::Command::Persist(record) => {
                     self.updates.persisted(&record);
-                    if let agent::Record::Started { task, .. } = &record
-                        && let Some(process) = self.hosts[host].processes.get_mut(task)
-                    {
-                        process.is_reported = true;
-                    }
                     self.hosts[host].write(record);
                 }
                 agent::Command::Send { connection, call } => {
@@ -81,6 +78,7 @@ impl World {
                 }
                 agent::Command::Start { task, info } => self.spawn(host, task, *info),
                 agent::Command::Signal { task, signal } => self.signal(host, task, signal),
+                agent::Command::Probe { task, .. } => self.probe(host, task),
                 agent::Command::Exit { message } => panic!("agent {host} was told to go: {message}"),
             }
         }
@@ -96,25 +94,17 @@ impl World {
 
     pub fn spawn(&mut self, host: usize, task: TaskKey, info: TaskInfo) {
         self.started_once.started(&task, host);
-        let process = Process { info, is_reported: false, is_orphan: false };
+        let is_batch = info.name == "batch";
+        let process = Process { info, pid: self.rng.random_range(2..30_000), is_begun: false, is_ill: false };
         self.hosts[host].processes.insert(task.clone(), process);
         room::check(&self.hosts[host]);
         let (life, delay_ms) = (self.hosts[host].life, self.rng.random_range(1..500));
-        self.after(delay_ms, Happening::Spawned { host, life, task });
-    }
-
-    pub fn spawned(&mut self, host: usize, task: TaskKey) {
-        let Some(process) = self.hosts[host].processes.get(&task) else { return };
-        let is_batch = process.info.name == "batch";
-        if !self.is_calm && self.rng.random_bool(0.05) {
-            self.hits.fault(Fault::StartFailed);
-            self.hosts[host].processes.remove(&task);
-            let message = "failed to start it: no such file".to_string();
-            return self.agent_event(host, agent::Event::StartFailed { task, message });
-        }
+        self.after(delay_ms, Happening::Spawned { host, life, task: task.clone() });
+        // Its fate is its own, whatever becomes of the agent.
         let crashes = !self.is_calm && self.rng.random_bool(0.2);
         if is_batch || crashes {
             let exit = match crashes {
+                true if self.rng.random_bool(0.2) => Exit::OutOfMemory { used_mib: 64, limit_mib: 64 },
                 true if self.rng.random_bool(0.5) => Exit::Signal(11),
                 true => Exit::Code(1),
                 false => Exit::Code(0),
@@ -123,10 +113,39 @@ impl World {
                 self.hits.fault(Fault::TaskCrashed);
             }
             let life_ms = self.rng.random_range(10..30_000);
-            self.after(life_ms, Happening::ProcessEnds { host, task: task.clone(), exit });
+            self.after(delay_ms + life_ms, Happening::ProcessEnds { host, task, exit });
         }
-        let pid = self.rng.random_range(2..30_000);
+    }
+
+    pub fn spawned(&mut self, host: usize, task: TaskKey) {
+        if !self.is_calm && self.rng.random_bool(0.05) && self.hosts[host].processes.remove(&task).is_some() {
+            self.hits.fault(Fault::StartFailed);
+            let message = "failed to start it: no such file".to_string();
+            return self.agent_event(host, agent::Event::StartFailed { task, message });
+        }
+        let Some(process) = self.hosts[host].processes.get_mut(&task) else { return };
+        process.is_begun = true;
+        let pid = process.pid;
         self.agent_event(host, agent::Event::Started { task, pid });
+    }
+
+    /// A task that does not do its work any more never does again.
+    pub fn probe(&mut self, host: usize, task: TaskKey) {
+        let is_calm = self.is_calm;
+        let falls_ill = !is_calm && self.rng.random_bool(0.02);
+        let is_ill = match self.hosts[host].processes.get_mut(&task) {
+            Some(process) => {
+                process.is_ill |= falls_ill;
+                process.is_ill
+            }
+            None => true,
+        };
+        if is_ill {
+            self.hits.fault(Fault::ProbeFailed);
+        }
+        let outcome = if is_ill { Err("no answer".to_string()) } else { Ok(()) };
+        let (life, delay_ms) = (self.hosts[host].life, self.rng.random_range(1..900));
+        self.after(delay_ms, Happening::Probed { host, life, task, outcome });
     }
 
     pub fn signal(&mut self, host: usize, task: TaskKey, signal: Signal) {
@@ -141,8 +160,8 @@ impl World {
     }
 
     pub fn process_ends(&mut self, host: usize, task: TaskKey, exit: Exit) {
-        if let Some(process) = self.hosts[host].processes.remove(&task) {
-            let exit = if process.is_orphan { Exit::Unseen } else { exit };
+        if self.hosts[host].processes.remove(&task).is_some() {
+            self.hosts[host].ended.insert(task.clone(), exit);
             let life = self.hosts[host].life;
             self.after(0, Happening::Reaped { host, life, task, exit });
         }

@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 
 /// In peace a cluster must be as wanted within this.
 const PEACE_MS: u64 = 400_000;
+/// What operators ask about roles; what they ask about agents has numbers of its own, from 1.
+const OF_ROLES: RequestId = RequestId(0);
 
 #[derive(Debug)]
 pub enum Happening {
@@ -64,6 +66,12 @@ pub enum Happening {
         task: TaskKey,
         exit: Exit,
     },
+    Probed {
+        host: usize,
+        life: u64,
+        task: TaskKey,
+        outcome: Result<(), String>,
+    },
     ClientStart {
         client: usize,
     },
@@ -97,6 +105,8 @@ pub struct World {
     pub updates: Updates,
     pub hits: Hits,
     pub n_events: u64,
+    /// Of operators.
+    pub n_requests: u64,
     pub is_calm: bool,
     /// Happenings in whose text this occurs are printed.
     pub trace: Option<String>,
@@ -137,6 +147,7 @@ impl World {
             updates: Updates::default(),
             hits: Hits::default(),
             n_events: 0,
+            n_requests: 0,
             is_calm: false,
             trace: std::env::var("SMACK_TRACE").ok(),
         };
@@ -181,6 +192,7 @@ impl World {
                 continue;
             }
             look_ms = self.now_ms + 500;
+            self.undrain_all();
             let has_quota = |role: &master::RoleView| !role.limit.is_empty() || !role.guarantee.is_empty();
             let view = self.master.as_ref().map(|master| master.view(self.now_ms));
             if view.is_some_and(|view| view.roles.iter().any(has_quota)) {
@@ -243,6 +255,9 @@ impl World {
             Happening::Reaped { host, life, task, exit } if life == self.hosts[host].life => {
                 self.agent_event(host, agent::Event::Exited { task, exit });
             }
+            Happening::Probed { host, life, task, outcome } if life == self.hosts[host].life => {
+                self.agent_event(host, agent::Event::Probed { task, outcome });
+            }
             Happening::ClientStart { client } => {
                 self.clients[client].is_up = true;
                 let life = self.clients[client].life;
@@ -264,6 +279,7 @@ impl World {
             | Happening::AgentTick { .. }
             | Happening::Spawned { .. }
             | Happening::Reaped { .. }
+            | Happening::Probed { .. }
             | Happening::ClientConnect { .. }
             | Happening::ClientWake { .. }
             | Happening::Fault => {}
@@ -283,7 +299,8 @@ impl World {
             Happening::AgentConnect { host, .. }
             | Happening::AgentTick { host, .. }
             | Happening::Spawned { host, .. }
-            | Happening::Reaped { host, .. } => *host,
+            | Happening::Reaped { host, .. }
+            | Happening::Probed { host, .. } => *host,
             Happening::Deliver { to: Side::Master, .. }
             | Happening::Notice { side: Side::Master, .. }
             | Happening::MasterStart
@@ -369,7 +386,7 @@ impl World {
         self.schedule_master_tick();
     }
 
-    fn master_event(&mut self, event: master::Event) {
+    pub fn master_event(&mut self, event: master::Event) {
         let Some(master) = &mut self.master else { return };
         self.n_events += 1;
         let call = match &event {
@@ -379,6 +396,8 @@ impl World {
             | master::Event::Closed { .. }
             | master::Event::Tick => None,
         };
+        // Time alone kills nothing but what is left on an agent that should be empty.
+        let is_tick_of_drain = matches!(event, master::Event::Tick);
         let commands = master.apply(self.now_ms, event);
         if let Some(call) = call {
             all_or_none::check(&call, &commands);
@@ -396,6 +415,10 @@ impl World {
         }
         if let Some(view) = view.filter(|_| self.n_events.is_multiple_of(8)) {
             books::check(&view);
+        }
+        if is_tick_of_drain {
+            let n = commands.iter().filter(|command| is_kill(command)).count();
+            self.hits.count("fault DrainKilled".into(), n as u64);
         }
         let fuse = self.master_fuse.take();
         if fuse.is_some() && commands.is_empty() {
@@ -423,9 +446,12 @@ impl World {
                 master::Command::ToFramework { connection, event } => {
                     self.send(connection, Side::Peer, Message::Event(event));
                 }
-                master::Command::Answer { answer, .. } => {
-                    if answer.is_err() {
-                        self.hits.fault(Fault::QuotaRefused);
+                master::Command::Answer { request, answer } => {
+                    if let Err(refusal) = answer {
+                        if request == OF_ROLES {
+                            self.hits.fault(Fault::QuotaRefused);
+                        }
+                        self.hits.count(format!("operator refused: {}", no_names(&refusal)), 1);
                     }
                 }
                 master::Command::Close { connection } => self.close(connection, Side::Master),
@@ -443,8 +469,9 @@ impl World {
             OperatorCall::SetQuota { .. } => Fault::QuotaSet,
             OperatorCall::RemoveQuota { .. } => Fault::QuotaRemoved,
             OperatorCall::SetWeight { .. } => Fault::WeightSet,
+            OperatorCall::Drain { .. } | OperatorCall::Undrain { .. } => unreachable!("agents have a way of their own"),
         });
-        self.master_event(master::Event::FromOperator { request: RequestId(0), call });
+        self.master_event(master::Event::FromOperator { request: OF_ROLES, call });
     }
 
     fn schedule_master_tick(&mut self) {
@@ -482,6 +509,15 @@ impl World {
             self.hits.offer(offer.state, 1);
         }
     }
+}
+
+fn is_kill(command: &master::Command) -> bool {
+    matches!(command, master::Command::ToAgent { order: AgentOrder::Kill { .. }, .. })
+}
+
+/// A sentence about any agent.
+fn no_names(text: &str) -> String {
+    text.split(' ').filter(|word| !word.contains("agent-")).collect::<Vec<_>>().join(" ")
 }
 
 /// Whether a tick that fires now is the one that was set; an earlier one may have taken its place.

@@ -1,4 +1,4 @@
-//! Quotas and weights of roles: handed on to the master, which decides and remembers.
+//! Quotas and weights of roles, and what else an operator says: handed on to the master, which decides and remembers.
 //!
 //! Does not know what a sound quota is.
 
@@ -49,7 +49,8 @@ fn scalars(amounts: BTreeMap<String, f64>) -> Vec<v1::Scalar> {
     amounts.into_iter().map(|(name, amount)| v1::Scalar { name, milli: (amount * 1000.0).round() as i64 }).collect()
 }
 
-async fn operate(api: &Api, call: Call) -> Response {
+/// What the master made of it.
+pub async fn operate(api: &Api, call: Call) -> Response {
     match api.master.operate(call).await {
         Ok(warnings) => Json(Changed { warnings }).into_response(),
         Err(OperateError::Refused(refusal)) => failure(StatusCode::CONFLICT, refusal),

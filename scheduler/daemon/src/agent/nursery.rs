@@ -1,41 +1,37 @@
-//! The thread that starts all tasks, and the threads that wait for them.
+//! The thread that has tasks started, and what waits for their ends.
 //!
-//! Each task is a process that leads its own session and group, runs in its sandbox, and dies with this agent: the
-//! kernel kills it when the thread that started it ends. That is why one thread starts them all and lives as long as
-//! the agent; a pool's threads come and go.
+//! A task's parent is its supervisor, which outlives this agent ([`super::keep`]); what is held here is a descriptor of
+//! each supervisor, whether this agent had it started or found it. The end of the supervisor is the end of the task,
+//! and how it ended stands in the sandbox.
 //!
 //! Invariant: for one task, `Started` is reported before `Exited`, and each at most once.
-//! Invariant: a signal never reaches a stranger. A process is reaped only after it was marked as ended, under the same
-//! lock that a signal takes, and until it is reaped its number cannot pass to another.
+//! Invariant: when a task's end is reported, no process of it is left.
 
+use super::isolation::Cgroups;
+use super::keep::identity::PidFd;
+use super::keep::zygote::Zygote;
+use super::keep::{Kept, Start, read_end};
+use super::leftovers;
 use super::sandboxes::{SANDBOX_VARIABLE, Sandboxes};
 use crate::files;
 use jobs::AgentId;
-use nix::errno::Errno;
-use nix::sys::prctl;
-use nix::sys::signal::{self, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::{Pid, getppid, setsid};
 use scheduler::agent::{Exit, Signal};
 use scheduler::model::{TaskInfo, TaskKey};
 use std::collections::HashMap;
-use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 /// Orders that the thread has not yet carried out; starting a process takes a millisecond or two, and the owner waits
 /// when this many are ahead of it.
 const ORDERS: usize = 256;
-
-/// Threads that only wait need little.
-const WAITER_STACK_BYTES: usize = 64 << 10;
 
 pub(super) enum Order {
     Start { task: TaskKey, info: Box<TaskInfo> },
@@ -53,10 +49,22 @@ pub(super) struct Launcher {
     pub agent_id: AgentId,
     pub host: String,
     pub task_binary: PathBuf,
+    pub kill_grace_ms: u64,
+    /// `None` where the machine permits none.
+    pub cgroups: Option<Cgroups>,
+    pub output_most_bytes: u64,
     pub sandboxes: Sandboxes,
+    pub zygote: Zygote,
 }
 
-/// Dropping it kills every task.
+/// A task of an earlier agent that goes on.
+pub(super) struct Adopted {
+    pub task: TaskKey,
+    pub sandbox: PathBuf,
+    pub supervisor: PidFd,
+}
+
+/// Dropping it ends no task.
 pub(super) struct Nursery {
     orders: mpsc::Sender<Order>,
 }
@@ -66,10 +74,15 @@ pub(super) struct Nursery {
 pub(super) type Reports = mpsc::UnboundedReceiver<Report>;
 
 impl Nursery {
-    pub fn open(launcher: Launcher) -> io::Result<(Self, Reports)> {
+    /// Must be called within the runtime that is to wait for the tasks.
+    pub fn open(launcher: Launcher, adopted: Vec<Adopted>) -> io::Result<(Self, Reports)> {
         let (orders, to_do) = mpsc::channel(ORDERS);
         let (reports, reported) = mpsc::unbounded_channel();
-        thread::Builder::new().name("nursery".into()).spawn(move || run(&launcher, to_do, &reports))?;
+        let mut wards = Wards { by_task: HashMap::new(), runtime: Handle::current(), reports };
+        for Adopted { task, sandbox, supervisor } in adopted {
+            wards.watch(task, sandbox, supervisor);
+        }
+        thread::Builder::new().name("nursery".into()).spawn(move || run(launcher, wards, to_do))?;
         Ok((Self { orders }, reported))
     }
 
@@ -79,175 +92,151 @@ impl Nursery {
     }
 }
 
-/// A task's process group.
-struct Group {
-    leader: Pid,
-    /// Set just before the leader is reaped.
-    ended: Mutex<bool>,
+/// The descriptor by which a task's supervisor is signalled, and its end is waited for.
+#[derive(Clone)]
+struct Ward(Arc<PidFd>);
+
+impl AsRawFd for Ward {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
 }
 
-impl Group {
-    fn lock(&self) -> MutexGuard<'_, bool> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+struct Wards {
+    /// Those that ended are dropped when the next is started.
+    by_task: HashMap<TaskKey, Ward>,
+    runtime: Handle,
+    reports: mpsc::UnboundedSender<Report>,
+}
+
+impl Wards {
+    /// The owner is gone when a report cannot be sent; then the thread ends as well.
+    fn report(&self, report: Report) {
+        let _ = self.reports.send(report);
     }
 
-    fn signal(&self, signal: signal::Signal) {
-        let ended = self.lock();
-        if !*ended && let Err(error) = killpg(self.leader, signal) {
-            debug!(leader = %self.leader, %signal, %error, "signal not delivered");
+    /// Reports the end of the task when its supervisor is gone.
+    fn watch(&mut self, task: TaskKey, sandbox: PathBuf, supervisor: PidFd) {
+        let ward = Ward(Arc::new(supervisor));
+        self.by_task.insert(task.clone(), ward.clone());
+        let reports = self.reports.clone();
+        self.runtime.spawn(async move {
+            if let Err(error) = ended(ward).await {
+                // Not known to have ended, so it must not be said; a new agent looks again.
+                return warn!(%task, %error, "failed to wait for a task's supervisor; restart this agent to find it again");
+            }
+            let settled = tokio::task::spawn_blocking(move || settle(&sandbox)).await;
+            let _ = reports.send(Report::Exited { task, exit: settled.unwrap_or(Exit::Unseen) });
+        });
+    }
+
+    fn signal(&self, task: &TaskKey, signal: Signal) {
+        let Some(ward) = self.by_task.get(task) else { return };
+        let sent = match signal {
+            Signal::Term => ward.0.signal(libc::SIGTERM),
+            // One that somebody stopped would not hear it.
+            Signal::Kill => ward.0.signal(libc::SIGUSR1).and_then(|()| ward.0.signal(libc::SIGCONT)),
+        };
+        if let Err(error) = sent {
+            debug!(%task, ?signal, %error, "signal not delivered");
         }
     }
 }
 
-fn run(launcher: &Launcher, mut orders: mpsc::Receiver<Order>, reports: &mpsc::UnboundedSender<Report>) {
-    let mut groups: HashMap<TaskKey, Arc<Group>> = HashMap::new();
+async fn ended(ward: Ward) -> io::Result<()> {
+    // SAFETY: the descriptor is open, and the ward, which goes with it, never closes or replaces it.
+    let waiting = unsafe { AsyncFd::register_with_interest(ward, Interest::READABLE) };
+    waiting?.readable().await.map(drop)
+}
+
+/// How a task whose supervisor is gone has ended. If the supervisor was killed, what is left of the task is ended.
+fn settle(sandbox: &Path) -> Exit {
+    read_end(sandbox).unwrap_or_else(|| {
+        if let Err(error) = leftovers::end_all_in(sandbox) {
+            warn!(%error, "a task lost its supervisor");
+        }
+        Exit::Unseen
+    })
+}
+
+fn run(mut launcher: Launcher, mut wards: Wards, mut orders: mpsc::Receiver<Order>) {
     while let Some(order) = orders.blocking_recv() {
-        groups.retain(|_, group| !*group.lock());
         match order {
             Order::Start { task, info } => {
-                let report = match launch(launcher, &task, *info) {
-                    Ok(child) => {
-                        let pid = child.id();
-                        let leader =
-                            Pid::from_raw(i32::try_from(pid).expect("the kernel numbers processes below 2^22"));
-                        let group = Arc::new(Group { leader, ended: Mutex::new(false) });
-                        groups.insert(task.clone(), Arc::clone(&group));
-                        // The owner is gone when a report cannot be sent; then this loop ends as well.
-                        let _ = reports.send(Report::Started { task: task.clone(), pid });
-                        watch(task, child, group, reports);
-                        continue;
-                    }
-                    Err(message) => Report::StartFailed { task, message },
-                };
-                let _ = reports.send(report);
-            }
-            Order::Signal { task, signal } => {
-                if let Some(group) = groups.get(&task) {
-                    group.signal(match signal {
-                        Signal::Term => signal::Signal::SIGTERM,
-                        Signal::Kill => signal::Signal::SIGKILL,
-                    });
+                // Whoever waited for one that ended has let go of it.
+                wards.by_task.retain(|_, ward| Arc::strong_count(&ward.0) > 1);
+                match launch(&mut launcher, &task, *info) {
+                    Ok((sandbox, kept)) => started(&mut wards, task, sandbox, &kept),
+                    Err(message) => wards.report(Report::StartFailed { task, message }),
                 }
             }
+            Order::Signal { task, signal } => wards.signal(&task, signal),
         }
-    }
-    // The agent ends. The kernel kills the leaders when this thread is gone; this reaches what they have started too.
-    for group in groups.values() {
-        group.signal(signal::Signal::SIGKILL);
     }
 }
 
-/// Waits for the process on a thread of its own.
-fn watch(task: TaskKey, child: Child, group: Arc<Group>, reports: &mpsc::UnboundedSender<Report>) {
-    let reports = reports.clone();
-    let waiting = Arc::new(Mutex::new(Some((task, child))));
-    let wait = {
-        let (waiting, group) = (Arc::clone(&waiting), Arc::clone(&group));
-        move || {
-            if let Some((task, child)) = waiting.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                let exit = wait(child, &group);
-                let _ = reports.send(Report::Exited { task, exit });
+fn started(wards: &mut Wards, task: TaskKey, sandbox: PathBuf, kept: &Kept) {
+    let opened = PidFd::open(kept.supervisor);
+    wards.report(Report::Started { task: task.clone(), pid: kept.task.pid.unsigned_abs() });
+    match opened {
+        Ok(Some(supervisor)) => wards.watch(task, sandbox, supervisor),
+        Ok(None) => wards.report(Report::Exited { task, exit: settle(&sandbox) }),
+        Err(error) => {
+            // A task that nobody watches must not run.
+            warn!(%task, %error, "no descriptor to wait for a task; it is killed");
+            if let Err(error) = leftovers::end_all_in(&sandbox) {
+                warn!(%task, %error, "a task goes on that nobody watches");
             }
+            wards.report(Report::Exited { task, exit: read_end(&sandbox).unwrap_or(Exit::Unseen) });
         }
-    };
-    let spawned = thread::Builder::new().name("waiter".into()).stack_size(WAITER_STACK_BYTES).spawn(wait.clone());
-    if let Err(error) = spawned {
-        // The machine is out of threads: a task that nobody watches must not run.
-        warn!(leader = %group.leader, %error, "no thread to wait for a task; it is killed");
-        group.signal(signal::Signal::SIGKILL);
-        wait();
     }
 }
 
-fn wait(mut child: Child, group: &Group) -> Exit {
-    let leaves_a_zombie = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-    while waitid(Id::Pid(group.leader), leaves_a_zombie) == Err(Errno::EINTR) {}
-    let mut ended = group.lock();
-    // What the task has started and left behind would use resources that are about to be given to others.
-    let _ = killpg(group.leader, signal::Signal::SIGKILL);
-    *ended = true;
-    match child.wait() {
-        Ok(status) => match (status.code(), status.signal()) {
-            (Some(code), _) => Exit::Code(code),
-            (None, Some(signal)) => Exit::Signal(signal),
-            (None, None) => Exit::Unseen,
-        },
-        Err(_) => Exit::Unseen,
-    }
-}
-
-/// Prepares the sandbox and starts the process in it. An error is a sentence for people.
-fn launch(launcher: &Launcher, task: &TaskKey, info: TaskInfo) -> Result<Child, String> {
+/// Prepares the sandbox and has the process started in it. An error is a sentence for people.
+fn launch(launcher: &mut Launcher, task: &TaskKey, info: TaskInfo) -> Result<(PathBuf, Kept), String> {
     let sandbox = launcher.sandboxes.create(task).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
             format!("failed to create the sandbox of task {}: a task of this id ran on this agent before", task.task_id)
         }
         _ => format!("failed to create the sandbox of task {}: {error}", task.task_id),
     })?;
-    let output = |name: &str| {
-        let file = OpenOptions::new().create_new(true).append(true).mode(0o600).open(sandbox.join(name));
-        file.map_err(|error| format!("failed to create {name} in the sandbox: {error}"))
-    };
-    let (stdout, stderr) = (output("stdout")?, output("stderr")?);
-    let mut command = match info.argv.split_first() {
-        Some((program, args)) => {
-            let mut command = Command::new(program);
-            command.args(args);
-            command
-        }
-        None => {
-            let plan = sandbox.join("plan.json");
-            files::write(&plan, &info.plan).map_err(|error| format!("failed to {error}"))?;
-            let mut command = Command::new(&launcher.task_binary);
-            command.arg("task").arg("--plan").arg(plan);
-            // Others reach it under the agent's name, so it goes by the agent's certificate.
-            if let Some(tls) = tls::process() {
-                command.envs(tls.files.given().map(|(_, variable, path)| (variable, path)));
-            }
-            command
-        }
+    let text = |path: &Path| match path.to_str() {
+        Some(text) => Ok(text.to_string()),
+        None => Err(format!("failed to start the task: {} is no readable name", path.display())),
     };
     let cpus = info.resources.amount("cpus").ceil().max(1.0);
-    command
-        // A task that says nothing else computes on as many threads as it was given cores.
-        .env("RAYON_NUM_THREADS", cpus.to_string())
-        .envs(&info.env)
-        .env("SMACK_TASK_ID", task.task_id.as_str())
-        .env("SMACK_FRAMEWORK_ID", task.framework_id.as_str())
-        .env("SMACK_AGENT_ID", launcher.agent_id.as_str())
-        .env("SMACK_HOST", &launcher.host)
-        .env(SANDBOX_VARIABLE, &sandbox)
-        .current_dir(&sandbox)
-        .stdin(Stdio::null())
-        .stdout(stdout)
-        .stderr(stderr);
-    lead_a_session_and_die_with_this_thread(&mut command);
-    command.spawn().map_err(|error| start_failed(command.get_program().as_ref(), &error))
-}
-
-fn start_failed(program: &Path, error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => {
-            format!("failed to start {}: there is no such program on this agent", program.display())
+    // A task that says nothing else computes on as many threads as it was given cores.
+    let mut env = std::collections::BTreeMap::from([("RAYON_NUM_THREADS".to_string(), cpus.to_string())]);
+    let argv = if info.argv.is_empty() {
+        // Others reach it under the agent's name, so it goes by the agent's certificate.
+        for (_, variable, path) in tls::process().into_iter().flat_map(|tls| tls.files.given()) {
+            env.insert(variable.to_string(), text(path)?);
         }
-        _ => format!("failed to start {}: {error}", program.display()),
-    }
-}
-
-fn lead_a_session_and_die_with_this_thread(command: &mut Command) {
-    let agent = Pid::this();
-    let prepare = move || {
-        setsid()?;
-        prctl::set_pdeathsig(signal::Signal::SIGKILL)?;
-        // The agent died before it could be told about: the signal will not come.
-        if getppid() != agent {
-            return Err(Errno::ESRCH.into());
-        }
-        Ok(())
+        let plan = sandbox.join("plan.json");
+        files::write(&plan, &info.plan).map_err(|error| format!("failed to {error}"))?;
+        vec![text(&launcher.task_binary)?, "task".to_string(), "--plan".to_string(), text(&plan)?]
+    } else {
+        info.argv
     };
-    // SAFETY: between fork and exec only async-signal-safe calls are allowed; these are three system calls on values
-    // copied beforehand, and an error is made from a number, without allocating.
-    unsafe {
-        command.pre_exec(prepare);
+    env.extend(info.env);
+    for (name, value) in [
+        ("SMACK_TASK_ID", task.task_id.to_string()),
+        ("SMACK_FRAMEWORK_ID", task.framework_id.to_string()),
+        ("SMACK_AGENT_ID", launcher.agent_id.to_string()),
+        ("SMACK_HOST", launcher.host.clone()),
+        (SANDBOX_VARIABLE, text(&sandbox)?),
+    ] {
+        env.insert(name.to_string(), value);
     }
+    let kill_grace_ms = if info.kill_grace_ms == 0 { launcher.kill_grace_ms } else { info.kill_grace_ms };
+    let cgroup = launcher.cgroups.as_mut().and_then(|cgroups| match cgroups.make(&info.resources) {
+        Ok(cgroup) => Some(cgroup),
+        Err(error) => {
+            warn!(%task, %error, "no control group for a task; it is not held to what it asked for");
+            None
+        }
+    });
+    let output_most_bytes = launcher.output_most_bytes;
+    let start = Start { sandbox: sandbox.clone(), argv, env, kill_grace_ms, cgroup, output_most_bytes };
+    launcher.zygote.start(&start).map(|kept| (sandbox, kept))
 }

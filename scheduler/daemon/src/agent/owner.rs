@@ -6,6 +6,7 @@
 use super::AgentError;
 use super::link::Input;
 use super::nursery::{Nursery, Order, Report, Reports};
+use super::probes::{Answers, Probes};
 use super::tasklog::TaskLog;
 use crate::client::MESSAGE_BYTES_AIM;
 use crate::clock::Clock;
@@ -43,9 +44,10 @@ pub(super) struct Owner {
     clock: Clock,
     log: TaskLog,
     nursery: Nursery,
+    probes: Probes,
     agent_id_path: PathBuf,
     connection: Option<Connection>,
-    /// Processes that were ordered and are not known to have ended.
+    /// Processes that were ordered, or found, and are not known to have ended.
     running: BTreeSet<TaskKey>,
     /// Set when the agent was asked to stop.
     stopping_since_ms: Option<u64>,
@@ -56,15 +58,24 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    pub fn new(machine: Agent, clock: Clock, log: TaskLog, nursery: Nursery, agent_id_path: PathBuf) -> Self {
+    pub fn new(
+        machine: Agent,
+        clock: Clock,
+        log: TaskLog,
+        nursery: Nursery,
+        probes: Probes,
+        running: impl IntoIterator<Item = TaskKey>,
+        agent_id_path: PathBuf,
+    ) -> Self {
         Self {
             machine,
             clock,
             log,
             nursery,
+            probes,
             agent_id_path,
             connection: None,
-            running: BTreeSet::new(),
+            running: running.into_iter().collect(),
             stopping_since_ms: None,
             records: Vec::new(),
             orders: Vec::new(),
@@ -77,6 +88,7 @@ impl Owner {
         commands: Vec<Command>,
         mut inputs: mpsc::Receiver<Input>,
         mut reports: Reports,
+        mut answers: Answers,
         mut stopped: watch::Receiver<bool>,
     ) -> Result<(), AgentError> {
         self.carry_out(commands);
@@ -92,6 +104,10 @@ impl Owner {
                 n_reported = reports.recv_many(&mut reported, REPORTS_PER_TURN) => if n_reported == 0 {
                     return Err(AgentError::Defect { part: "nursery" });
                 },
+                Some(answer) = answers.recv() => {
+                    let (task, outcome) = answer;
+                    self.tell(Event::Probed { task, outcome });
+                }
                 () = self.clock.reached(wakeup) => {}
                 // An error means that the handle of this agent is gone: it is dropped with us.
                 _ = stopped.wait_for(|stopped| *stopped), if self.stopping_since_ms.is_none() => self.begin_to_stop(),
@@ -179,6 +195,7 @@ impl Owner {
                     self.orders.push(Order::Start { task, info });
                 }
                 Command::Signal { task, signal } => self.orders.push(Order::Signal { task, signal }),
+                Command::Probe { task, probe, timeout_ms } => self.probes.ask(task, probe, timeout_ms),
                 Command::Exit { message } => self.sent_away = Some(message),
             }
         }

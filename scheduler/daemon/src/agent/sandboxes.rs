@@ -28,6 +28,9 @@ const LIMIT_MOST: u64 = 4 << 20;
 /// The file's size now; a reader that follows it asks again from where it stands.
 const SIZE_HEADER: HeaderName = HeaderName::from_static("x-size");
 
+/// Where in the file the answer begins: later than was asked for if that part was given back to the disk.
+const OFFSET_HEADER: HeaderName = HeaderName::from_static("x-offset");
+
 #[derive(Clone, Debug)]
 pub(super) struct Sandboxes {
     root: PathBuf,
@@ -43,11 +46,21 @@ impl Sandboxes {
         &self.root
     }
 
+    /// All that there are, of whichever framework.
+    pub fn all(&self) -> Vec<PathBuf> {
+        let below = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        below(&self.root).flat_map(|framework| below(&framework)).collect()
+    }
+
+    pub fn path_of(&self, task: &TaskKey) -> PathBuf {
+        self.root.join(directory_name(task.framework_id.as_str())).join(directory_name(task.task_id.as_str()))
+    }
+
     /// A fresh directory for a task. Ids are never used again, so one that is there already is an error.
     pub fn create(&self, task: &TaskKey) -> io::Result<PathBuf> {
-        let framework = self.root.join(directory_name(task.framework_id.as_str()));
-        DirBuilder::new().recursive(true).mode(0o700).create(&framework)?;
-        let sandbox = framework.join(directory_name(task.task_id.as_str()));
+        let sandbox = self.path_of(task);
+        let framework = sandbox.parent().unwrap_or(&self.root);
+        DirBuilder::new().recursive(true).mode(0o700).create(framework)?;
         DirBuilder::new().mode(0o700).create(&sandbox)?;
         Ok(sandbox)
     }
@@ -116,8 +129,12 @@ async fn serve_output(
         None => Ok(None),
     });
     match read.await {
-        Ok(Ok(Some((size, bytes)))) => (
-            [(SIZE_HEADER, size.to_string()), (header::CONTENT_TYPE, "application/octet-stream".to_string())],
+        Ok(Ok(Some(Piece { size, offset, bytes }))) => (
+            [
+                (SIZE_HEADER, size.to_string()),
+                (OFFSET_HEADER, offset.to_string()),
+                (header::CONTENT_TYPE, "application/octet-stream".to_string()),
+            ],
             Bytes::from(bytes),
         )
             .into_response(),
@@ -127,8 +144,16 @@ async fn serve_output(
     }
 }
 
-/// The file's size and the bytes from `offset`; `None` if there is no such plain file.
-fn read_range(path: &Path, offset: u64, limit: u64) -> io::Result<Option<(u64, Vec<u8>)>> {
+/// A part of a file, and how large the whole is.
+#[derive(Debug, PartialEq, Eq)]
+struct Piece {
+    size: u64,
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+/// The bytes from `offset`, or from where there are any after it; `None` if there is no such plain file.
+fn read_range(path: &Path, offset: u64, limit: u64) -> io::Result<Option<Piece>> {
     // The task owns its sandbox and may put a link or a pipe in place of its output: follow none, wait for none.
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
     let mut file: File = match opened {
@@ -142,10 +167,21 @@ fn read_range(path: &Path, offset: u64, limit: u64) -> io::Result<Option<(u64, V
     if !metadata.is_file() {
         return Ok(None);
     }
-    let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(offset.min(metadata.len())))?;
+    let (size, mut bytes) = (metadata.len(), Vec::new());
+    let offset = first_data(&file, offset.min(size)).min(size);
+    file.seek(SeekFrom::Start(offset))?;
     file.take(limit.min(LIMIT_MOST)).read_to_end(&mut bytes)?;
-    Ok(Some((metadata.len(), bytes)))
+    Ok(Some(Piece { size, offset, bytes }))
+}
+
+/// Where what was kept of the file begins, at or after `offset`. A disk that cannot say has kept all.
+fn first_data(file: &File, offset: u64) -> u64 {
+    let Ok(from) = i64::try_from(offset) else { return offset };
+    match nix::unistd::lseek(file, from, nix::unistd::Whence::SeekData) {
+        Ok(at) => u64::try_from(at).unwrap_or(offset),
+        Err(nix::errno::Errno::ENXIO) => u64::MAX,
+        Err(_) => offset,
+    }
 }
 
 #[cfg(test)]
@@ -167,11 +203,26 @@ mod tests {
         fs::write(&plain, "0123456789").expect("writes");
         std::os::unix::fs::symlink(&plain, &link).expect("links");
         let read = |path: &Path, offset, limit| read_range(path, offset, limit).expect("reads");
-        assert_eq!(read(&plain, 2, 3), Some((10, b"234".to_vec())));
-        assert_eq!(read(&plain, 99, 3), Some((10, Vec::new())));
-        assert_eq!(read(&plain, 8, u64::MAX), Some((10, b"89".to_vec())));
+        let piece = |offset, bytes: &str| Some(Piece { size: 10, offset, bytes: bytes.into() });
+        assert_eq!(read(&plain, 2, 3), piece(2, "234"));
+        assert_eq!(read(&plain, 99, 3), piece(10, ""));
+        assert_eq!(read(&plain, 8, u64::MAX), piece(8, "89"));
         assert_eq!(read(&link, 0, 3), None);
         assert_eq!(read(&dir.path().join("none"), 0, 3), None);
         assert_eq!(read(dir.path(), 0, 3), None);
+        // What was never written is not read as zeros.
+        let sparse = dir.path().join("sparse");
+        let file = File::create(&sparse).expect("a file");
+        file.set_len(1 << 20).expect("grows");
+        drop(file);
+        OpenOptions::new()
+            .append(true)
+            .open(&sparse)
+            .and_then(|mut file| io::Write::write_all(&mut file, b"end"))
+            .expect("writes");
+        let found = read(&sparse, 5, u64::MAX).expect("it is there");
+        assert_eq!(found.size, (1 << 20) + 3);
+        assert_eq!(found.offset + found.bytes.len() as u64, found.size);
+        assert!(found.bytes.ends_with(b"end"));
     }
 }

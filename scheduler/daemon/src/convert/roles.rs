@@ -1,4 +1,4 @@
-//! What operators say about roles, and what they are shown.
+//! What operators say about roles and agents, and what they are shown.
 
 use super::{Converted, Malformed, check_version, required};
 use jobs::Scalars;
@@ -23,6 +23,10 @@ pub fn operator_call_from(wire: v1::OperateRequest) -> Converted<OperatorCall> {
         }
         Call::RemoveQuota(v1::RemoveQuota { role }) => OperatorCall::RemoveQuota { role },
         Call::SetWeight(v1::SetWeight { role, weight_milli }) => OperatorCall::SetWeight { role, weight_milli },
+        Call::Drain(v1::DrainAgent { agent_id, deadline_ms }) => {
+            OperatorCall::Drain { agent_id: agent_id.into(), deadline_ms }
+        }
+        Call::Undrain(v1::UndrainAgent { agent_id }) => OperatorCall::Undrain { agent_id: agent_id.into() },
     })
 }
 

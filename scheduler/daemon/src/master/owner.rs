@@ -267,7 +267,7 @@ impl Owner {
                     .map_err(|_| MasterError::Defect { part: "registry" })??;
             }
             for (operator, answer) in self.answers.drain(..) {
-                // An operator that went away has no use for the answer.
+                // Whoever does not wait for it any more asks again, or looks.
                 let _ = operator.send(answer);
             }
             let mut lost = Vec::new();

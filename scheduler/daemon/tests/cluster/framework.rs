@@ -19,6 +19,11 @@ pub struct Framework {
     subscription: Subscription,
     offers: Vec<v1::Offer>,
     heard: Vec<TaskStatus>,
+    pub drains: Vec<v1::AgentDrains>,
+    /// Offers of other agents are declined.
+    pub only_on: Option<String>,
+    /// Of the agent that was launched on last.
+    pub attributes: std::collections::BTreeMap<String, String>,
 }
 
 pub fn resources(cpus: f64) -> v1::Resources {
@@ -66,7 +71,15 @@ impl Framework {
         };
         let subscription = FrameworkClient::subscribe(&address.to_string(), token, subscribe).await?;
         let id = subscription.subscribed.framework_id.clone();
-        Ok(Self { id, subscription, offers: Vec::new(), heard: Vec::new() })
+        Ok(Self {
+            id,
+            subscription,
+            offers: Vec::new(),
+            heard: Vec::new(),
+            drains: Vec::new(),
+            only_on: None,
+            attributes: Default::default(),
+        })
     }
 
     /// Tries until it succeeds.
@@ -93,6 +106,10 @@ impl Framework {
         let heard = timeout(PATIENCE, self.subscription.events.next()).await;
         let event = heard.unwrap_or_else(|_| panic!("waited in vain for {waiting_for}; heard {:?}", self.heard));
         match event.unwrap_or_else(|error| panic!("waiting for {waiting_for}: {error}")) {
+            Event::Offer(offer) if self.only_on.as_ref().is_some_and(|agent| *agent != offer.agent_id) => {
+                let (offer_ids, refuse_ms) = (vec![offer.offer_id], None);
+                self.send(Call::Decline(v1::DeclineOffers { offer_ids, refuse_ms })).await;
+            }
             Event::Offer(offer) => self.offers.push(offer),
             Event::Rescind(rescind) => self.offers.retain(|offer| offer.offer_id != rescind.offer_id),
             Event::Update(update) => {
@@ -109,6 +126,7 @@ impl Framework {
                 self.heard.push(status);
             }
             Event::Error(error) => panic!("the master says: {}", error.message),
+            Event::Drains(drains) => self.drains.push(drains),
             Event::Subscribed(_) | Event::Heartbeat(_) => {}
         }
     }
@@ -118,12 +136,32 @@ impl Framework {
         while timeout(PATIENCE, self.subscription.events.next()).await.expect("the stream ends").is_ok() {}
     }
 
+    /// An agent on which it has tasks is to be empty.
+    pub async fn until_drains(&mut self) -> v1::AgentDrains {
+        while self.drains.is_empty() {
+            self.hear("a drain").await;
+        }
+        self.drains.remove(0)
+    }
+
+    /// Whether it holds an offer now.
+    pub fn has_offer(&self) -> bool {
+        !self.offers.is_empty()
+    }
+
+    pub async fn until_offered(&mut self) {
+        while self.offers.is_empty() {
+            self.hear("an offer").await;
+        }
+    }
+
     /// Launches all of them on the first offer.
     pub async fn launch(&mut self, tasks: Vec<v1::TaskInfo>) {
         while self.offers.is_empty() {
             self.hear("an offer").await;
         }
         let offer = self.offers.remove(0);
+        self.attributes.clone_from(&offer.attributes);
         let launch = tasks.into_iter().map(|task| v1::TaskInfo { agent_id: offer.agent_id.clone(), ..task }).collect();
         self.send(Call::Accept(v1::AcceptOffers { offer_ids: vec![offer.offer_id], launch, refuse_ms: Some(0) })).await;
     }

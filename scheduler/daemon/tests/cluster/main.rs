@@ -3,7 +3,9 @@
 //! Nothing here waits for a fixed time: every wait is for something seen, with one generous limit for the whole.
 
 mod framework;
+mod fuzz;
 mod http;
+mod keep;
 mod roles;
 mod world;
 
@@ -89,52 +91,114 @@ async fn a_kill_is_gentle_first_and_takes_the_whole_tree() {
     eventually("the stubborn task's child ends", || !world::lives(child)).await;
 }
 
+/// Nothing by itself: agents start this program again to run only this, as what starts their tasks.
+#[test]
+fn body_of_the_keeper_process() {
+    world::be_a_keeper_if_told();
+}
+
 #[tokio::test]
-async fn an_agent_that_crashed_reports_its_tasks_and_goes_on() {
+async fn a_service_runs_once_it_is_healthy_and_is_ended_when_it_is_no_longer() {
+    let world = World::start().await;
+    let mut framework = world.framework().await;
+    let probe = v1::CommandProbe { argv: vec!["test".into(), "-e".into(), "well".into()] };
+    let health = v1::HealthCheck {
+        probe: Some(v1::health_check::Probe::Command(probe)),
+        interval_ms: 20,
+        timeout_ms: 10_000,
+        grace_ms: 60_000,
+        failures: 3,
+    };
+    let watched = v1::TaskInfo { health: Some(health), ..framework::shell("t", "echo here; sleep 600") };
+    framework.launch(vec![watched]).await;
+    framework.until("t", TaskState::Starting).await;
+    let well = world.path("agent/sandboxes").join(&framework.id).join("t/well");
+    std::fs::write(&well, "").expect("it becomes well");
+    framework.until("t", TaskState::Running).await;
+    std::fs::remove_file(&well).expect("it falls ill");
+    let last = framework.until_over("t").await;
+    assert_eq!((last.state, last.reason), (TaskState::Failed, Reason::Unhealthy), "{last:?}");
+    assert!(last.message.contains("3 health checks in a row failed, the last: test ended with"), "{last:?}");
+}
+
+#[tokio::test]
+async fn a_task_that_runs_for_too_long_is_ended() {
+    let world = World::start().await;
+    let mut framework = world.framework().await;
+    let task = v1::TaskInfo { max_completion_ms: 50, ..framework::shell("t", "sleep 600") };
+    framework.launch(vec![task]).await;
+    let last = framework.until_over("t").await;
+    assert_eq!((last.state, last.reason), (TaskState::Failed, Reason::TimedOut), "{last:?}");
+    assert!(last.message.contains("than the 50 ms that it may"), "{last:?}");
+}
+
+/// On a machine that permits no control groups it only sees that the task runs all the same.
+#[tokio::test]
+async fn a_task_that_wants_too_much_memory_is_ended_and_the_numbers_are_said() {
+    let world = World::isolated().await;
+    let mut framework = world.framework().await;
+    // Nobody ends a line here, so all of it is kept in memory.
+    let script = "head -c 200000000 /dev/zero | tail >/dev/null; exit 9";
+    framework.launch(vec![framework::shell("greedy", script)]).await;
+    let last = framework.until_over("greedy").await;
+    let isolation = framework.attributes.get("isolation").map(String::as_str).expect("the agent says what it has");
+    if !isolation.contains("memory") {
+        println!("isolation here: {isolation}; nobody was ended");
+        return assert_eq!((last.state, last.exit_code), (TaskState::Failed, 9), "{last:?}");
+    }
+    assert_eq!((last.state, last.reason), (TaskState::Failed, Reason::OutOfMemory), "{last:?}");
+    assert!(last.message.starts_with("out of memory: used ") && last.message.ends_with("limit of 16 MiB"), "{last:?}");
+    // Its group is gone, and one that stays within its limit is not troubled.
+    framework.launch(vec![framework::shell("modest", "cat /proc/self/cgroup")]).await;
+    assert_eq!(framework.until_over("modest").await.state, TaskState::Finished);
+    let groups = http::get(world.agent().http_address(), "/sandboxes/modest/stdout", None).await.2;
+    let group = groups.lines().find(|line| line.contains("smack.")).expect("it ran in a group of its own");
+    let name = group.rsplit('/').next().expect("a name");
+    let is_there = |tree: &str| {
+        Path::new("/sys/fs/cgroup")
+            .join(tree)
+            .read_dir()
+            .is_ok_and(|mut dirs| dirs.any(|dir| dir.is_ok_and(|dir| dir.path().join(name).exists())))
+    };
+    assert!(!is_there("") && !is_there("cpu") && !is_there("pids"), "{name} is left");
+}
+
+#[tokio::test]
+async fn an_agent_is_drained_and_used_again() {
     let mut world = World::start().await;
     let mut framework = world.framework().await;
-    framework.launch(vec![framework::shell("lost", "sleep 600 & echo $!; wait")]).await;
-    framework.until("lost", TaskState::Running).await;
-    let child: i32 = world.output(world.agent().http_address(), "lost").await.trim().parse().expect("a process id");
+    framework.launch(vec![framework::shell("t", "trap 'exit 0' TERM; echo here; while :; do sleep 0.02; done")]).await;
+    world.output(world.agent().http_address(), "t").await;
+    framework.until("t", TaskState::Running).await;
+    let agent_id = world.agent().agent_id().to_string();
+    let drain = |deadline_ms| {
+        let agent_id = agent_id.clone();
+        v1::operate_request::Call::Drain(v1::DrainAgent { agent_id, deadline_ms })
+    };
+    let undrain = v1::operate_request::Call::Undrain(v1::UndrainAgent { agent_id: agent_id.clone() });
+    let refused = world.operate(undrain.clone()).await.expect_err("refused");
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+    assert!(refused.message().contains("is not being drained"), "{refused}");
 
-    let agent_id = world.agent().agent_id().clone();
-    world.crash_agent().await;
-    world.start_agent().await;
-    assert_eq!(world.agent().agent_id(), &agent_id);
-    assert!(!world::lives(child), "a process of the old agent outlived the start of the new one");
-    let last = framework.until_over("lost").await;
-    assert_eq!((last.state, last.reason), (TaskState::Failed, Reason::AgentRestarted), "{last:?}");
-
-    framework.launch(vec![framework::shell("next", "true")]).await;
-    assert_eq!(framework.until_over("next").await.state, TaskState::Finished);
+    world.operate(drain(Some(600_000))).await.expect("drains");
+    assert_eq!(framework.until_drains().await.agent_id, agent_id);
+    // The master's successor knows, and ends the task at the new deadline.
+    world.crash_master().await;
+    world.start_master().await;
+    let mut framework = world.framework_again(&framework).await;
+    framework.until_drains().await;
+    world.operate(drain(Some(1))).await.expect("drains sooner");
+    let last = framework.until_over("t").await;
+    assert_eq!((last.state, last.exit_code), (TaskState::Killed, 0), "{last:?}");
+    assert!(!framework.has_offer());
+    world.operate(undrain).await.expect("is used again");
+    framework.until_offered().await;
 }
 
 /// Nothing by itself: the next test starts this program again to run only this, as an agent.
 #[tokio::test]
 async fn body_of_the_agent_process() {
     world::be_an_agent_if_told().await;
-}
-
-#[tokio::test]
-async fn a_killed_agent_process_takes_its_tasks_with_it() {
-    let mut world = World::without_agent(None).await;
-    let mut agent = world.spawn_agent();
-    let mut framework = world.framework().await;
-    let (task, child) = (world.path("task"), world.path("child"));
-    let script = format!("sleep 600 & echo $! >{}; echo $$ >{}; wait", child.display(), task.display());
-    framework.launch(vec![framework::shell("t", &script)]).await;
-    framework.until("t", TaskState::Running).await;
-    let pid = |path: &Path| std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<i32>().ok());
-    eventually("the task says its process id", || pid(&task).is_some()).await;
-
-    agent.kill().expect("the agent process is killed");
-    agent.wait().expect("the agent process ended");
-    eventually("the task dies with the agent", || !world::lives(pid(&task).expect("a process id"))).await;
-    // What the task had started may live on, until the next agent begins.
-    world.start_agent().await;
-    assert!(!world::lives(pid(&child).expect("a process id")));
-    let last = framework.until_over("t").await;
-    assert_eq!((last.state, last.reason), (TaskState::Failed, Reason::AgentRestarted), "{last:?}");
 }
 
 #[tokio::test]

@@ -6,10 +6,11 @@ use daemon::agent::{self, AgentConfig, AgentError};
 use daemon::door::Token;
 use daemon::master::{self, MasterConfig, MasterError};
 use jobs::Resources;
-use std::fs;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -17,12 +18,18 @@ use tempfile::TempDir;
 /// How long a test waits for anything before it says what it waited for. Long, because the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// In the world's directory; when nobody holds it, what its agents have started ends.
+const LEASH: &str = "leash";
+
 pub struct World {
+    /// Let go of before the directory is removed.
+    _leash: Flock<File>,
     dir: TempDir,
     token: Option<Token>,
     master_address: SocketAddr,
     master: Option<master::Running>,
     agent: Option<agent::Running>,
+    is_isolated: bool,
 }
 
 impl World {
@@ -36,13 +43,24 @@ impl World {
         world
     }
 
+    /// Its agent holds tasks to what they ask for, where the machine permits that.
+    pub async fn isolated() -> Self {
+        let mut world = Self::without_agent(None).await;
+        world.is_isolated = true;
+        world.start_agent().await;
+        world
+    }
+
     pub async fn without_agent(token: Option<Token>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let script = dir.path().join("task.sh");
         fs::write(&script, "#!/bin/sh\nprintf '%s %s ' \"$1\" \"$2\"; cat \"$3\"\n").expect("writes");
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("makes it a program");
+        let leash = File::create(dir.path().join(LEASH)).expect("a file");
+        let leash = Flock::lock(leash, FlockArg::LockExclusive).map_err(|(_, errno)| errno).expect("a lock");
         let master_address = "127.0.0.1:0".parse().expect("an address");
-        let mut world = Self { dir, token, master_address, master: None, agent: None };
+        let mut world =
+            Self { _leash: leash, dir, token, master_address, master: None, agent: None, is_isolated: false };
         world.start_master().await;
         world
     }
@@ -71,6 +89,7 @@ impl World {
         let mut config = agent_config(self.master_address.to_string(), self.path("agent"));
         config.token.clone_from(&self.token);
         config.task_binary = self.path("task.sh");
+        config.isolation.cgroups = self.is_isolated;
         config
     }
 
@@ -95,10 +114,11 @@ impl World {
     }
 
     /// Runs an agent as a process of its own: this very program, told to be one.
-    pub fn spawn_agent(&self) -> Child {
+    pub fn spawn_agent(&self, recovery_timeout_ms: u64) -> Child {
         let program = std::env::current_exe().expect("this program has a path");
         Command::new(program)
             .args(["--exact", "body_of_the_agent_process"])
+            .env(AGENT_RECOVERY_TIMEOUT_MS, recovery_timeout_ms.to_string())
             .env(AGENT_OF_MASTER, self.master_address.to_string())
             .env(AGENT_DIR, self.path("agent"))
             .stdout(Stdio::null())
@@ -119,7 +139,7 @@ impl World {
     }
 
     pub async fn crash_agent(&mut self) {
-        self.agent.take().expect("the agent runs").kill().await;
+        self.agent.take().expect("the agent runs").leave().await;
     }
 
     pub async fn second_agent(&self) -> AgentError {
@@ -130,6 +150,14 @@ impl World {
         let mut config = self.master_config();
         config.listen.set_port(0);
         master::start(config).await.err().expect("refused")
+    }
+
+    /// Asks the master for what only an operator may.
+    pub async fn operate(&self, call: wire::v1::operate_request::Call) -> Result<(), tonic::Status> {
+        let address = self.master_address.to_string();
+        let mut master = daemon::client::master(&address, self.token.clone()).await.expect("connects");
+        let request = wire::v1::OperateRequest { protocol_version: wire::PROTOCOL_VERSION, call: Some(call) };
+        master.operate(request).await.map(drop)
     }
 
     pub async fn framework(&self) -> Framework {
@@ -156,19 +184,52 @@ impl World {
 }
 
 const AGENT_OF_MASTER: &str = "SMACK_TEST_AGENT_OF_MASTER";
+const AGENT_RECOVERY_TIMEOUT_MS: &str = "SMACK_TEST_AGENT_RECOVERY_TIMEOUT_MS";
+const KEEPER: &str = "SMACK_TEST_KEEPER";
 const AGENT_DIR: &str = "SMACK_TEST_AGENT_DIR";
 
 /// Serves as an agent for ever, if this process was started by [`World::spawn_agent`].
 pub async fn be_an_agent_if_told() {
     if let (Ok(master), Ok(dir)) = (std::env::var(AGENT_OF_MASTER), std::env::var(AGENT_DIR)) {
-        agent::serve(agent_config(master, dir.into())).await.expect("serves");
+        let mut config = agent_config(master, dir.into());
+        if let Ok(timeout_ms) = std::env::var(AGENT_RECOVERY_TIMEOUT_MS) {
+            config.recovery_timeout_ms = timeout_ms.parse().expect("a number");
+        }
+        agent::serve(config).await.expect("serves");
+    }
+}
+
+/// Starts tasks for an agent, if this process was started to do that.
+pub fn be_a_keeper_if_told() {
+    if std::env::var_os(KEEPER).is_some() {
+        agent::keep::main();
+        std::process::exit(0);
     }
 }
 
 fn agent_config(master: String, dir: PathBuf) -> AgentConfig {
-    let mut config = AgentConfig::new(master, dir).expect("a config");
+    let mut config = AgentConfig::new(master, &dir).expect("a config");
+    let program = std::env::current_exe().expect("this program has a path");
+    let program = program.to_str().expect("a readable name");
+    let keeper = ["env", &format!("{KEEPER}=1"), program, "--test-threads=1", "--exact", "body_of_the_keeper_process"];
+    // What a test is not about must not depend on what the machine permits.
+    config.isolation.cgroups = false;
+    config.keeper = keeper.map(str::to_string).to_vec();
+    config.leash = Some(dir.with_file_name(LEASH));
     config.total = Resources::new().cpus(4.0).mem_mib(1024.0).with_ports([(31_000, 31_010)]);
     config
+}
+
+pub fn kill(pid: i32) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("it is there");
+}
+
+/// The process ids of the task in `sandbox` and of its supervisor.
+pub fn kept(sandbox: &Path) -> (i32, i32) {
+    let text = fs::read_to_string(sandbox.join(".process")).expect("a supervisor began");
+    let kept: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let pid = |who: &str| kept[who]["pid"].as_i64().expect("a process id") as i32;
+    (pid("task"), pid("supervisor"))
 }
 
 /// Whether a process is there and not merely waiting to be buried.

@@ -12,11 +12,6 @@ fn quota(guarantee: &[(&str, f64)], limit: &[(&str, f64)]) -> Quota {
 }
 
 impl Desk {
-    fn operate(&mut self, call: OperatorCall) -> Result<Vec<String>, String> {
-        self.apply(Event::FromOperator { request: RequestId(7), call });
-        self.answers.pop().expect("every call is answered")
-    }
-
     fn set_quota(
         &mut self,
         role: &str,

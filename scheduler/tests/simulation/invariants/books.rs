@@ -24,6 +24,10 @@ pub fn check(view: &ClusterView) {
         let is_counted = !sum.is_empty();
         match agent.state {
             AgentState::Active => assert!(is_counted, "nothing of active {id} is counted"),
+            AgentState::Draining | AgentState::Drained => {
+                assert!(is_counted, "nothing of draining {id} is counted");
+                assert!(agent.offered.is_empty(), "{} of draining {id} is offered", agent.offered);
+            }
             AgentState::Disconnected => {}
             AgentState::Unreachable => assert!(!is_counted, "{sum} of unreachable {id} is counted"),
         }

@@ -70,6 +70,64 @@ pub struct TaskInfo {
     /// Between SIGTERM and SIGKILL.
     #[prost(uint64, tag = "8")]
     pub kill_grace_ms: u64,
+    /// From its start until it is ended; 0: no limit.
+    #[prost(uint64, tag = "20")]
+    pub max_completion_ms: u64,
+    /// The task is STARTING until this was healthy once, and ended when it fails too often. Absent: RUNNING at once.
+    #[prost(message, optional, tag = "21")]
+    pub health: ::core::option::Option<HealthCheck>,
+    /// How long it goes on when its agent hears no master; 0: for ever.
+    #[prost(uint64, tag = "22")]
+    pub unreachable_kill_ms: u64,
+}
+/// Asked by the agent, on the machine where the task runs.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HealthCheck {
+    #[prost(uint64, tag = "4")]
+    pub interval_ms: u64,
+    /// No answer within this is a failure.
+    #[prost(uint64, tag = "5")]
+    pub timeout_ms: u64,
+    /// Failures before the first success do not count for this long after the start.
+    #[prost(uint64, tag = "6")]
+    pub grace_ms: u64,
+    /// So many in a row end the task.
+    #[prost(uint32, tag = "7")]
+    pub failures: u32,
+    #[prost(oneof = "health_check::Probe", tags = "1, 2, 3")]
+    pub probe: ::core::option::Option<health_check::Probe>,
+}
+/// Nested message and enum types in `HealthCheck`.
+pub mod health_check {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Probe {
+        #[prost(message, tag = "1")]
+        Command(super::CommandProbe),
+        #[prost(message, tag = "2")]
+        Tcp(super::TcpProbe),
+        #[prost(message, tag = "3")]
+        Http(super::HttpProbe),
+    }
+}
+/// Run in the task's sandbox; healthy if its exit code is 0.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CommandProbe {
+    #[prost(string, repeated, tag = "1")]
+    pub argv: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Healthy if it takes a connection on 127.0.0.1.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TcpProbe {
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+}
+/// Healthy if it answers a GET on 127.0.0.1 with a status from 200 to 399.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HttpProbe {
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+    #[prost(string, tag = "2")]
+    pub path: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TaskStatus {
@@ -200,6 +258,12 @@ pub enum Reason {
     AgentRestarted = 8,
     AgentRemoved = 9,
     Reconciliation = 10,
+    /// The message says how much it used, and its limit.
+    OutOfMemory = 20,
+    /// It ran for longer than max_completion_ms.
+    TimedOut = 21,
+    /// The message says what its health check saw.
+    Unhealthy = 22,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -219,6 +283,9 @@ impl Reason {
             Self::AgentRestarted => "REASON_AGENT_RESTARTED",
             Self::AgentRemoved => "REASON_AGENT_REMOVED",
             Self::Reconciliation => "REASON_RECONCILIATION",
+            Self::OutOfMemory => "REASON_OUT_OF_MEMORY",
+            Self::TimedOut => "REASON_TIMED_OUT",
+            Self::Unhealthy => "REASON_UNHEALTHY",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -235,6 +302,9 @@ impl Reason {
             "REASON_AGENT_RESTARTED" => Some(Self::AgentRestarted),
             "REASON_AGENT_REMOVED" => Some(Self::AgentRemoved),
             "REASON_RECONCILIATION" => Some(Self::Reconciliation),
+            "REASON_OUT_OF_MEMORY" => Some(Self::OutOfMemory),
+            "REASON_TIMED_OUT" => Some(Self::TimedOut),
+            "REASON_UNHEALTHY" => Some(Self::Unhealthy),
             _ => None,
         }
     }
@@ -478,7 +548,7 @@ pub struct FrameworkEvents {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FrameworkEvent {
-    #[prost(oneof = "framework_event::Event", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "framework_event::Event", tags = "1, 2, 3, 4, 5, 6, 20")]
     pub event: ::core::option::Option<framework_event::Event>,
 }
 /// Nested message and enum types in `FrameworkEvent`.
@@ -498,6 +568,8 @@ pub mod framework_event {
         Error(super::FrameworkError),
         #[prost(message, tag = "6")]
         Heartbeat(super::Heartbeat),
+        #[prost(message, tag = "20")]
+        Drains(super::AgentDrains),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -511,6 +583,14 @@ pub struct Subscribed {
 pub struct RescindOffer {
     #[prost(string, tag = "1")]
     pub offer_id: ::prost::alloc::string::String,
+}
+/// An agent that has tasks of this framework is to be empty by then; what is left is killed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AgentDrains {
+    #[prost(string, tag = "1")]
+    pub agent_id: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub ends_in_ms: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FrameworkError {
@@ -540,7 +620,7 @@ pub struct StateResponse {
 pub struct AgentView {
     #[prost(message, optional, tag = "1")]
     pub agent: ::core::option::Option<AgentInfo>,
-    /// "active", "disconnected" or "unreachable".
+    /// "active", "draining", "drained", "disconnected" or "unreachable".
     #[prost(string, tag = "2")]
     pub state: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "3")]
@@ -631,7 +711,7 @@ pub struct TaskView {
 pub struct OperateRequest {
     #[prost(uint32, tag = "1")]
     pub protocol_version: u32,
-    #[prost(oneof = "operate_request::Call", tags = "2, 3, 4")]
+    #[prost(oneof = "operate_request::Call", tags = "2, 3, 4, 20, 21")]
     pub call: ::core::option::Option<operate_request::Call>,
 }
 /// Nested message and enum types in `OperateRequest`.
@@ -644,6 +724,10 @@ pub mod operate_request {
         RemoveQuota(super::RemoveQuota),
         #[prost(message, tag = "4")]
         SetWeight(super::SetWeight),
+        #[prost(message, tag = "20")]
+        Drain(super::DrainAgent),
+        #[prost(message, tag = "21")]
+        Undrain(super::UndrainAgent),
     }
 }
 /// In place of what was said before about the role.
@@ -672,6 +756,21 @@ pub struct SetWeight {
     pub role: ::prost::alloc::string::String,
     #[prost(uint64, tag = "2")]
     pub weight_milli: u64,
+}
+/// Offer nothing of it any more. In place of what was said before about the agent.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DrainAgent {
+    #[prost(string, tag = "1")]
+    pub agent_id: ::prost::alloc::string::String,
+    /// When what is left on it is killed; absent: its tasks may stay.
+    #[prost(uint64, optional, tag = "2")]
+    pub deadline_ms: ::core::option::Option<u64>,
+}
+/// Offer it again.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UndrainAgent {
+    #[prost(string, tag = "1")]
+    pub agent_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OperateResponse {
@@ -833,7 +932,7 @@ pub mod master_client {
             req.extensions_mut().insert(GrpcMethod::new("smack.v1.Master", "State"));
             self.inner.unary(req, path, codec).await
         }
-        /// For operators: quotas and weights of roles. What is refused is answered FAILED_PRECONDITION with the reason.
+        /// For operators. What is refused is answered FAILED_PRECONDITION with the reason.
         pub async fn operate(
             &mut self,
             request: impl tonic::IntoRequest<super::OperateRequest>,
@@ -895,7 +994,7 @@ pub mod master_server {
             &self,
             request: tonic::Request<super::StateRequest>,
         ) -> std::result::Result<tonic::Response<super::StateResponse>, tonic::Status>;
-        /// For operators: quotas and weights of roles. What is refused is answered FAILED_PRECONDITION with the reason.
+        /// For operators. What is refused is answered FAILED_PRECONDITION with the reason.
         async fn operate(
             &self,
             request: tonic::Request<super::OperateRequest>,

@@ -1,0 +1,257 @@
+//! Calls that no sensible peer makes: malformed, huge, out of order, about what is not there. Whatever is said, the
+//! daemons stay, and others are served.
+//!
+//! Invariant: everything follows from the seed, which is printed; `SMACK_SEED` repeats one.
+
+use crate::framework::{self, Framework};
+use crate::http;
+use crate::world::World;
+use daemon::client;
+use jobs::TaskState;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio_stream::StreamExt;
+use wire::v1;
+
+/// Streams that are opened, and messages on each.
+const STREAMS: usize = 150;
+const MESSAGES: usize = 6;
+
+/// A few random numbers; no more is asked of them.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.roll() % n
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    fn some<T>(&mut self, most: u64, mut make: impl FnMut(&mut Self) -> T) -> Vec<T> {
+        (0..self.below(most + 1)).map(|_| make(self)).collect()
+    }
+
+    fn perhaps<T>(&mut self, make: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        (!self.one_in(5)).then(|| make(self))
+    }
+
+    fn number(&mut self) -> u64 {
+        let small = self.below(5);
+        [0, 1, small, 1_000, u64::MAX, u64::MAX / 2, i64::MAX as u64][self.below(7) as usize]
+    }
+
+    fn text(&mut self) -> String {
+        match self.below(9) {
+            0 => String::new(),
+            1 => "two words".into(),
+            2 => "x".repeat(300),
+            3 => "\n\u{0}".into(),
+            4 => "../../etc".into(),
+            _ => format!("fuzz-{}", self.below(4)),
+        }
+    }
+
+    fn resources(&mut self) -> v1::Resources {
+        let scalar = |dice: &mut Self| {
+            let name = ["cpus", "mem", "", "gpus"][dice.below(4) as usize].to_string();
+            let milli = [0, 500, 1_000, -1, i64::MIN, i64::MAX][dice.below(6) as usize];
+            v1::Scalar { name, milli }
+        };
+        let ports = |dice: &mut Self| v1::PortRange {
+            low: [0, 1, 31_000, 65_535, 70_000][dice.below(5) as usize],
+            high: [0, 31_009, 65_535, u32::MAX][dice.below(4) as usize],
+        };
+        v1::Resources { scalars: self.some(3, scalar), ports: self.some(2, ports), ..Default::default() }
+    }
+
+    fn task(&mut self) -> v1::TaskInfo {
+        v1::TaskInfo {
+            task_id: self.text(),
+            name: self.text(),
+            agent_id: self.text(),
+            resources: self.perhaps(Self::resources),
+            argv: self.some(2, Self::text),
+            plan: vec![0; if self.one_in(20) { 5 << 20 } else { 3 }],
+            kill_grace_ms: self.number(),
+            max_completion_ms: self.number(),
+            unreachable_kill_ms: self.number(),
+            health: self.one_in(3).then(|| v1::HealthCheck { interval_ms: self.number(), ..Default::default() }),
+            ..Default::default()
+        }
+    }
+
+    fn status(&mut self) -> v1::TaskStatus {
+        v1::TaskStatus {
+            task_id: self.text(),
+            agent_id: self.text(),
+            state: self.below(14) as i32 - 1,
+            reason: self.below(24) as i32 - 1,
+            message: self.text(),
+            uuid: self.text(),
+            at_ms: self.number(),
+            exit_code: i32::MIN,
+        }
+    }
+
+    fn agent_call(&mut self) -> v1::AgentCall {
+        use v1::agent_call::Call;
+        let call = match self.below(5) {
+            0 | 1 => Some(Call::Register(v1::RegisterAgent {
+                agent: self.perhaps(|dice| v1::AgentInfo {
+                    agent_id: dice.text(),
+                    host: dice.text(),
+                    total: dice.perhaps(Self::resources),
+                    attributes: Default::default(),
+                    http_endpoint: dice.text(),
+                }),
+                tasks: self.some(3, |dice| v1::AgentTask {
+                    framework_id: dice.text(),
+                    task: dice.perhaps(Self::task),
+                    state: dice.below(14) as i32 - 1,
+                }),
+            })),
+            2 => Some(Call::Heartbeat(v1::AgentHeartbeat {})),
+            3 => {
+                let (framework_id, status) = (self.text(), self.perhaps(Self::status));
+                Some(Call::Update(v1::UpdateStatus { framework_id, status }))
+            }
+            _ => None,
+        };
+        v1::AgentCall { call }
+    }
+
+    fn framework_call(&mut self) -> v1::FrameworkCall {
+        use v1::framework_call::Call;
+        let call = match self.below(12) {
+            0 | 1 => Call::Subscribe(v1::Subscribe {
+                framework_id: self.text(),
+                name: self.text(),
+                role: self.text(),
+                failover_timeout_ms: self.number(),
+            }),
+            2 => Call::Demand(v1::PostDemand {
+                demands: self.some(3, |dice| v1::Demand {
+                    name: dice.text(),
+                    shape: dice.perhaps(Self::resources),
+                    n_ports: dice.number() as u32,
+                    count: dice.number() as u32,
+                }),
+            }),
+            3 => Call::Accept(v1::AcceptOffers {
+                offer_ids: self.some(2, |dice| format!("o-1-{}", dice.below(30))),
+                launch: self.some(2, Self::task),
+                refuse_ms: self.perhaps(Self::number),
+            }),
+            4 => Call::Decline(v1::DeclineOffers {
+                offer_ids: self.some(3, |dice| format!("o-1-{}", dice.below(30))),
+                refuse_ms: self.perhaps(Self::number),
+            }),
+            5 => Call::Revive(v1::Revive {}),
+            6 => Call::Suppress(v1::Suppress {}),
+            7 => Call::Acknowledge(v1::AcknowledgeUpdate {
+                framework_id: self.text(),
+                agent_id: self.text(),
+                task_id: self.text(),
+                uuid: self.text(),
+            }),
+            8 => Call::Kill(v1::KillTask {
+                framework_id: self.text(),
+                task_id: self.text(),
+                grace_ms: self.perhaps(Self::number),
+            }),
+            9 => Call::Reconcile(v1::Reconcile { task_ids: self.some(3, Self::text) }),
+            10 => Call::Teardown(v1::Teardown {}),
+            _ => return v1::FrameworkCall { call: None },
+        };
+        v1::FrameworkCall { call: Some(call) }
+    }
+
+    fn version(&mut self, first: bool) -> u32 {
+        match first {
+            true if self.one_in(10) => 9,
+            true => wire::PROTOCOL_VERSION,
+            false => self.below(3) as u32,
+        }
+    }
+}
+
+/// Says it all on one stream; how the stream ends, or that it does not, is the master's business.
+async fn say(master: SocketAddr, dice: &mut Dice) {
+    let mut door = client::master(&master.to_string(), None).await.expect("the master takes connections");
+    let quiet = Duration::from_millis(5);
+    if dice.one_in(2) {
+        let calls: Vec<v1::AgentCalls> = (0..MESSAGES)
+            .map(|at| v1::AgentCalls { protocol_version: dice.version(at == 0), calls: dice.some(4, Dice::agent_call) })
+            .collect();
+        let said = tokio_stream::iter(calls).chain(tokio_stream::pending());
+        if let Ok(answer) = door.agent(said).await {
+            let mut orders = answer.into_inner();
+            while let Ok(Ok(Some(_))) = tokio::time::timeout(quiet, orders.message()).await {}
+        }
+    } else {
+        let calls: Vec<v1::FrameworkCalls> = (0..MESSAGES)
+            .map(|at| v1::FrameworkCalls {
+                protocol_version: dice.version(at == 0),
+                calls: dice.some(4, Dice::framework_call),
+            })
+            .collect();
+        let said = tokio_stream::iter(calls).chain(tokio_stream::pending());
+        if let Ok(answer) = door.framework(said).await {
+            let mut events = answer.into_inner();
+            while let Ok(Ok(Some(_))) = tokio::time::timeout(quiet, events.message()).await {}
+        }
+    }
+    if dice.one_in(3) {
+        let (agent_id, deadline_ms) = (dice.text(), dice.perhaps(Dice::number));
+        let call = match dice.below(3) {
+            0 => Some(v1::operate_request::Call::Undrain(v1::UndrainAgent { agent_id })),
+            1 => Some(v1::operate_request::Call::Drain(v1::DrainAgent { agent_id, deadline_ms })),
+            _ => None,
+        };
+        let protocol_version = dice.version(true);
+        // Refused or not, both are answers.
+        let _ = door.operate(v1::OperateRequest { protocol_version, call }).await;
+    }
+}
+
+#[tokio::test]
+async fn whatever_is_said_the_daemons_stay_and_others_are_served() {
+    let seed = std::env::var("SMACK_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_129);
+    println!("SMACK_SEED={seed}");
+    let mut dice = Dice(seed);
+    let world = World::start().await;
+    let (master, agent) = (world.master().address(), world.agent().http_address());
+    let mut bystander = world.framework().await;
+    bystander.only_on = Some(world.agent().agent_id().to_string());
+    bystander.launch(vec![framework::shell("stays", "trap 'exit 7' TERM; while :; do sleep 0.02; done")]).await;
+    bystander.until("stays", TaskState::Running).await;
+    for _ in 0..STREAMS {
+        say(master, &mut dice).await;
+    }
+    for path in ["/sandboxes/%00/stdout", "/sandboxes//stdout", "/sandboxes/stays/stdout?offset=-1", "/%2e%2e/%2e%2e"] {
+        let (status, ..) = http::get(agent, path, None).await;
+        assert!((400..500).contains(&status), "{path}: {status}");
+    }
+    let (status, ..) = http::get(agent, &format!("/sandboxes/stays/stdout?offset={}&limit=9", u64::MAX), None).await;
+    assert_eq!(status, 200);
+    assert_eq!(http::get(agent, "/health", None).await.0, 200);
+    assert_eq!(http::get(master, "/health", None).await.0, 200);
+
+    // What was there is there, and something new begins.
+    bystander.kill("stays", 60_000).await;
+    let last = bystander.until_over("stays").await;
+    assert_eq!((last.state, last.exit_code), (TaskState::Killed, 7), "{last:?}");
+    let mut newcomer = Framework::subscribe(master, None, None).await;
+    newcomer.only_on.clone_from(&bystander.only_on);
+    newcomer.launch(vec![framework::shell("next", "true")]).await;
+    assert_eq!(newcomer.until_over("next").await.state, TaskState::Finished);
+}
