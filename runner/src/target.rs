@@ -88,7 +88,7 @@ mod tests {
         [target.real.kafka]
         bootstrap.servers = 'one:9092'
         'librdkafka.sasl.password' = \"it's\"
-        partitions = 4
+        buffer.memory = 4000000
         [target.real.table]
         connector = 'cassandra'
     ";
@@ -102,8 +102,8 @@ mod tests {
             lines,
             [
                 "SET 'target.kafka.bootstrap.servers' = 'one:9092';",
+                "SET 'target.kafka.buffer.memory' = '4000000';",
                 "SET 'target.kafka.librdkafka.sasl.password' = 'it''s';",
-                "SET 'target.kafka.partitions' = '4';",
                 "SET 'target.table.connector' = 'cassandra';",
             ]
         );

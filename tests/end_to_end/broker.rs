@@ -124,9 +124,8 @@ fn topics_are_written_and_read_by_hand() {
 fn without_a_broker_the_way_out_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("counted.sql"), JOB).expect("a file");
-    let refused = smack(folder.path(), &["check", "counted.sql"]).expect(2);
-    assert!(refused.err.contains("lacks option 'properties.bootstrap.servers'"), "{}", refused.err);
-    assert!(refused.err.contains("smack dev"), "{}", refused.err);
+    // A file that names none is sound: where it runs there is one.
+    smack(folder.path(), &["check", "counted.sql"]).expect(0);
     let refused = smack(folder.path(), &["topics", "ls"]).expect(2);
     assert!(refused.err.contains("--brokers"), "{}", refused.err);
 }

@@ -91,16 +91,10 @@ fn kafka_tables_that_name_no_brokers_run_with_nothing_around() {
     let text = "CREATE TABLE numbers (id BIGINT) WITH (connector = 'datagen', rows = '100', fields.id.kind = 'sequence');
         CREATE TABLE topic (id BIGINT) WITH (connector = 'kafka', topic = 'numbers', create_topic = 'true', scan.bounded = 'latest');
         INSERT INTO topic SELECT id FROM numbers;
-        CREATE MATERIALIZED VIEW sums AS SELECT id % 2 AS odd, COUNT(*) AS n FROM topic GROUP BY id % 2;";
+        SELECT id % 2 AS odd, COUNT(*) AS n FROM topic GROUP BY id % 2 ORDER BY odd;";
     std::fs::write(folder.path().join("topic.sql"), text).expect("a file");
     let ran = run(folder.path(), &["topic.sql", "-o", "json"]).expect(0);
-    let (n, rows) = table(&ran.out, "sums");
-    assert_eq!(
-        (n, rows::canonical(&rows)),
-        (2, rows::canonical("{\"odd\":0,\"n\":50}\n{\"odd\":1,\"n\":50}\n")),
-        "{}",
-        ran.out
-    );
+    assert_eq!(ran.out, "{\"odd\":0,\"n\":50}\n{\"odd\":1,\"n\":50}\n", "{}", ran.err);
     assert!(ran.err.contains("use one of this run"), "{}", ran.err);
 }
 
@@ -177,9 +171,6 @@ fn parquet_in_directories_is_written_and_asked() {
     let ask = format!("{table} SELECT part, COUNT(*) AS n FROM kept GROUP BY part;");
     std::fs::write(folder.path().join("ask.sql"), ask).expect("a file");
     let told = run(folder.path(), &["ask.sql", "-o", "json"]).expect(0);
-    assert!(
-        told.out.contains(r#""part":"a/b","n":500"#) && told.out.contains(r#""part":null,"n":500"#),
-        "{}",
-        told.out
-    );
+    // JSON lines leave out what is null.
+    assert!(told.out.contains(r#"{"part":"a/b","n":500}"#) && told.out.contains(r#"{"n":500}"#), "{}", told.out);
 }

@@ -9,14 +9,12 @@ pub fn explain(error: &(dyn std::error::Error + 'static)) -> Option<String> {
         if let Some(found) = cause.downcast_ref::<Error>() {
             return Some(meaning(found));
         }
-        // An IO error does not tell its inner one as its source.
-        if let Some(io) = cause.downcast_ref::<std::io::Error>()
-            && let Some(inner) = io.get_ref()
-            && let Some(found) = inner.downcast_ref::<Error>()
-        {
-            return Some(meaning(found));
-        }
-        next = cause.source();
+        // An IO error does not tell its inner one as its source; that may be an IO error again.
+        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match inner {
+            Some(inner) => Some(inner),
+            None => cause.source(),
+        };
     }
     None
 }

@@ -167,10 +167,15 @@ impl Master {
                 if !is_changed && round.wanting.is_empty() {
                     continue;
                 }
-                let among = (!is_changed).then_some(round.wanting.as_slice());
+                let wanting = std::mem::take(&mut round.wanting);
+                let mut among = (!is_changed).then_some(wanting.as_slice());
                 while let Some((number, resources)) = contest.winner(self, id, among) {
                     self.offer(id, number, resources);
+                    // What is left may be for somebody to whom all of it was not, now or in the next round.
+                    among = None;
+                    round.changed.insert(id.clone());
                 }
+                round.wanting = wanting;
                 if !is_changed {
                     let frameworks = &self.frameworks;
                     let can_take = |number: &u32| frameworks.numbered(*number).is_some_and(|f| f.turn.is_some());

@@ -11,6 +11,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::{FileReaderBuilder, StreamReader};
 use std::io::{BufReader, Seek};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -53,7 +54,8 @@ impl ArrowRows {
     pub fn open(file: Stored, wanted: &SchemaRef, from: Position) -> Result<Self> {
         let path = file.path.clone();
         let unsound = |why: ArrowError| unsound(&path, &why);
-        let first = file.pieces(&[0..file.bytes.min(8)])?.swap_remove(0);
+        let beginning = 0..file.bytes.min(8);
+        let first = file.pieces(std::slice::from_ref(&beginning))?.swap_remove(0);
         let is_file = first.starts_with(MAGIC);
         // The reader of streams takes memory for whatever length stands there.
         let sound = is_file || first.starts_with(&CONTINUATION) && schema_bytes(&first) <= file.bytes;
@@ -91,7 +93,11 @@ impl ArrowRows {
 impl Rows for ArrowRows {
     fn next(&mut self) -> Result<Option<Taken>> {
         while self.rest.as_ref().is_none_or(|rest| rest.num_rows() == 0) {
-            let Some(batch) = self.batches.next() else {
+            // The reader believes what lengths a damaged file gives, and panics on some of them.
+            let next = catch_unwind(AssertUnwindSafe(|| self.batches.next())).map_err(|_| {
+                Error::Fatal(format!("'{}' is damaged: what it says of its batches cannot be", self.path.display()))
+            })?;
+            let Some(batch) = next else {
                 if self.pass > 0 {
                     return Err(Error::Fatal(format!(
                         "'{}' has fewer rows than were read before ({}); was it replaced?",

@@ -42,7 +42,7 @@ fn siblings_share_by_weight_at_each_level() {
     }
     desk.pass(20, &[]);
     for at in 0..12 {
-        desk.register(at, &format!("a{at:02}"), 1.0, vec![]);
+        desk.register(100 + at, &format!("a{at:02}"), 1.0, vec![]);
     }
     let cpus = [10, 11, 12, 13].map(|connection| desk.cpus_offered(connection));
     assert_eq!(cpus, [1.0, 1.0, 1.0, 9.0], "b has three times the share of a, of which each third is fair");
