@@ -261,7 +261,7 @@ enum Verb {
     /// Run a master.
     Master(MasterArgs),
     /// Run an agent.
-    Agent(AgentArgs),
+    Agent(Box<AgentArgs>),
     /// Run a runner: job store, frameworks, API and page.
     #[command(name = "runner")]
     Runner(RunnerArgs),
@@ -518,7 +518,7 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
         // A task builds its own threads; nothing may run before it has chosen how many.
         Verb::Task { plan } => start::task(&plan, &globals),
         Verb::Master(args) => done(start::master(args, &globals)),
-        Verb::Agent(args) => done(start::agent(args, &globals)),
+        Verb::Agent(args) => done(start::agent(*args, &globals)),
         Verb::Runner(args) => done(start::runner(args, &globals)),
         Verb::Broker(args) => done(start::broker(args)),
         Verb::Dev(args) => done(start::dev(args, &globals)),

@@ -88,7 +88,8 @@ mod tests {
         [target.real.kafka]
         bootstrap.servers = 'one:9092'
         'librdkafka.sasl.password' = \"it's\"
-        buffer.memory = 4000000
+        [target.real.datagen]
+        rows = 4
         [target.real.table]
         connector = 'cassandra'
     ";
@@ -101,8 +102,8 @@ mod tests {
         assert_eq!(
             lines,
             [
+                "SET 'target.datagen.rows' = '4';",
                 "SET 'target.kafka.bootstrap.servers' = 'one:9092';",
-                "SET 'target.kafka.buffer.memory' = '4000000';",
                 "SET 'target.kafka.librdkafka.sasl.password' = 'it''s';",
                 "SET 'target.table.connector' = 'cassandra';",
             ]

@@ -50,8 +50,20 @@ fn schema_bytes(first: &[u8]) -> u64 {
     }
 }
 
+/// Arrow's readers believe what a damaged file says of itself, and panic on some of it.
+fn believed<T>(path: &Path, read: impl FnOnce() -> T) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(read)).map_err(|_| {
+        Error::Fatal(format!("'{}' is damaged: what it says of its schema or batches cannot be", path.display()))
+    })
+}
+
 impl ArrowRows {
     pub fn open(file: Stored, wanted: &SchemaRef, from: Position) -> Result<Self> {
+        let path = file.path.clone();
+        believed(&path, || Self::open_believing(file, wanted, from))?
+    }
+
+    fn open_believing(file: Stored, wanted: &SchemaRef, from: Position) -> Result<Self> {
         let path = file.path.clone();
         let unsound = |why: ArrowError| unsound(&path, &why);
         let beginning = 0..file.bytes.min(8);
@@ -93,11 +105,8 @@ impl ArrowRows {
 impl Rows for ArrowRows {
     fn next(&mut self) -> Result<Option<Taken>> {
         while self.rest.as_ref().is_none_or(|rest| rest.num_rows() == 0) {
-            // The reader believes what lengths a damaged file gives, and panics on some of them.
-            let next = catch_unwind(AssertUnwindSafe(|| self.batches.next())).map_err(|_| {
-                Error::Fatal(format!("'{}' is damaged: what it says of its batches cannot be", self.path.display()))
-            })?;
-            let Some(batch) = next else {
+            let batches = &mut self.batches;
+            let Some(batch) = believed(&self.path, || batches.next())? else {
                 if self.pass > 0 {
                     return Err(Error::Fatal(format!(
                         "'{}' has fewer rows than were read before ({}); was it replaced?",

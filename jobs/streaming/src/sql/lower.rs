@@ -12,6 +12,7 @@ use super::nested::{lowered, spelled_field};
 use super::over::First;
 use super::prune::Parts;
 use super::refuse::{at, find};
+use super::settings::STATE_TTL;
 use super::shared::SharedNode;
 use super::statements::{Script, TableStatement};
 use super::time::{lateness_us, rewrites_the_past};
@@ -73,6 +74,8 @@ pub(crate) struct Lowering<'a> {
     pub(crate) graph: Graph,
     /// Whether aggregations begin before their exchange.
     pub(crate) two_phase: bool,
+    /// Whether what no row touches for a time is forgotten.
+    pub(crate) forgets: bool,
     /// Late rows, and which of their columns a table's are.
     pub(crate) late: Vec<(usize, Row)>,
 }
@@ -93,6 +96,7 @@ impl<'a> Lowering<'a> {
             parts,
             graph: Graph::default(),
             two_phase: two_phase::wanted(script),
+            forgets: script.setting(STATE_TTL).is_some(),
             late: Vec::new(),
         }
     }

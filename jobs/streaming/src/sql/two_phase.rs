@@ -53,7 +53,9 @@ impl Lowering<'_> {
         places: &[Place<'_>],
     ) -> Lowered<Option<Split>> {
         let session = matches!(window, Some((Window::Session { .. }, _)));
-        if !self.two_phase || session || self.graph.changes(node) {
+        // Without a window a first phase keeps rows back beyond watermarks, and its key might be forgotten meanwhile.
+        let overtaken = window.is_none() && self.forgets;
+        if !self.two_phase || session || overtaken || self.graph.changes(node) {
             return Ok(None);
         }
         let built = calls.iter().map(|call| self.build(call, node)).collect::<PlanResult<Vec<Built>>>();
