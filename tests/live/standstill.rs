@@ -63,7 +63,9 @@ impl Drop for Server {
 
 fn script() -> Command {
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/servers/servers.sh"));
-    command.env_remove("SMACK_KAFKA").env_remove("SMACK_CASSANDRA").env_remove("SMACK_S3");
+    for given in ["SMACK_KAFKA", "SMACK_CASSANDRA", "SMACK_S3", "SMACK_REGISTRY"] {
+        command.env_remove(given);
+    }
     command
 }
 

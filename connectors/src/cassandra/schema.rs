@@ -112,6 +112,12 @@ fn create_statements(settings: &Settings, table: &TableDef) -> Result<Vec<String
     Ok(statements)
 }
 
+/// A name of a type that needs no quotes: the driver cannot read others, nor then any table of the cluster.
+fn plain(name: &str) -> String {
+    let fits = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+    format!("of_{}", name.chars().map(fits).collect::<String>())
+}
+
 /// A column's type; that of a structure is called after table and column, and those within it after it and their field.
 fn named(settings: &Settings, kind: &DataType, name: &str, statements: &mut Vec<String>) -> Option<String> {
     // A list of structures within a map of structures: both are of one column.
@@ -127,7 +133,7 @@ fn named(settings: &Settings, kind: &DataType, name: &str, statements: &mut Vec<
             let kind = if nested { format!("frozen<{kind}>") } else { kind };
             parts.push(format!("{} {kind}", quoted(field.name())));
         }
-        let full = format!("{}.{}", quoted(&settings.keyspace), quoted(&name));
+        let full = format!("{}.{}", quoted(&settings.keyspace), plain(&name));
         statements.push(format!("CREATE TYPE IF NOT EXISTS {full} ({})", parts.join(", ")));
         Some(full)
     })
