@@ -1,4 +1,12 @@
-//! What is to be trained: data, network, loss, optimizer, schedule.
+//! What is to be trained: data, graph, loss, optimizer, schedule.
+
+mod graph;
+mod input;
+mod recipe;
+
+pub use graph::{Activation, Combine, Layer, Node, Padding, chain};
+pub use input::{Input, Preprocess};
+pub use recipe::{Clip, EarlyStop, Loss, Optimizer, Schedule};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,9 +30,29 @@ pub struct TrainBody {
     pub time_column: Option<String>,
     /// Training waits until the query returns this many rows.
     pub min_rows: u64,
-    pub layers: Vec<Layer>,
+    /// What the graph reads; empty for one input called `features` of all numbers, normalised if `normalize`.
+    #[serde(default)]
+    pub inputs: Vec<Input>,
+    /// In an order in which each comes after those that it reads.
+    pub layers: Vec<Node>,
+    /// The node whose output the loss reads; without it a dense layer `output` with as many outputs as the loss needs is put
+    /// behind the last node.
+    #[serde(default)]
+    pub output: Option<String>,
     pub loss: Loss,
     pub optimizer: Optimizer,
+    #[serde(default)]
+    pub schedule: Schedule,
+    #[serde(default)]
+    pub clip: Clip,
+    /// Batches whose gradients make one step.
+    #[serde(default = "one")]
+    pub accumulate: u32,
+    #[serde(default)]
+    pub early_stop: Option<EarlyStop>,
+    /// Publish the weights of the epoch that was best on the held-out rows, not the last.
+    #[serde(default)]
+    pub keep_best: bool,
     pub batch: usize,
     /// Passes over the training rows.
     pub epochs: u32,
@@ -35,42 +63,6 @@ pub struct TrainBody {
     pub checkpoint_steps: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Layer {
-    /// Fully connected: `units` outputs.
-    Dense {
-        units: usize,
-        activation: Activation,
-    },
-    Dropout {
-        rate: f64,
-    },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    Linear,
-    Relu,
-    Tanh,
-    Sigmoid,
-    Gelu,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Loss {
-    /// Softmax cross-entropy from logits; the label is a class index.
-    CrossEntropy,
-    /// Binary cross-entropy from one logit; the label is 0 or 1.
-    BinaryCrossEntropy,
-    MeanSquaredError,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
-pub enum Optimizer {
-    Sgd { learning_rate: f64, momentum: f64 },
-    AdamW { learning_rate: f64, beta1: f64, beta2: f64, epsilon: f64, weight_decay: f64 },
+fn one() -> u32 {
+    1
 }

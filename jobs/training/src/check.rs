@@ -12,13 +12,13 @@ pub fn check(body: &TrainBody) -> Vec<String> {
             body.model
         ));
     }
-    for (index, layer) in body.layers.iter().enumerate() {
-        match layer {
+    for (index, node) in body.layers.iter().enumerate() {
+        match &node.layer {
             Layer::Dense { units: 0, .. } => wrong.push(format!("layer {index} (dense) has no units")),
             Layer::Dropout { rate } if !(0.0..1.0).contains(rate) => {
                 wrong.push(format!("layer {index} (dropout) has rate {rate}; it must be at least 0 and below 1"));
             }
-            Layer::Dense { .. } | Layer::Dropout { .. } => {}
+            _ => {}
         }
     }
     let mut within = |name: &str, value: f64, fits: bool, expected: &str| {
@@ -28,7 +28,7 @@ pub fn check(body: &TrainBody) -> Vec<String> {
     };
     let positive = |value: f64| value.is_finite() && value > 0.0;
     match &body.optimizer {
-        Optimizer::Sgd { learning_rate, momentum } => {
+        Optimizer::Sgd { learning_rate, momentum, .. } => {
             within("learning_rate", *learning_rate, positive(*learning_rate), "above 0");
             within("momentum", *momentum, (0.0..1.0).contains(momentum), "at least 0 and below 1");
         }
@@ -40,6 +40,7 @@ pub fn check(body: &TrainBody) -> Vec<String> {
             let fits = weight_decay.is_finite() && *weight_decay >= 0.0;
             within("weight_decay", *weight_decay, fits, "at least 0");
         }
+        _ => panic!("not there yet"),
     }
     within("batch", body.batch as f64, body.batch > 0, "at least 1");
     within("epochs", f64::from(body.epochs), body.epochs > 0, "at least 1");
@@ -62,15 +63,15 @@ pub fn valid_name(name: &str) -> bool {
 mod tests {
     use super::*;
     use crate::test_support::body;
-    use jobs::train::{Activation, Loss};
+    use jobs::train::{Activation, Loss, chain};
 
     #[test]
     fn all_mistakes_at_once() {
         let mut body = body("y", Loss::CrossEntropy);
         assert_eq!(check(&body), Vec::<String>::new());
         body.model = "../x".to_string();
-        body.layers = vec![Layer::Dense { units: 0, activation: Activation::Relu }, Layer::Dropout { rate: 1.0 }];
-        body.optimizer = Optimizer::Sgd { learning_rate: f64::NAN, momentum: 1.0 };
+        body.layers = chain([Layer::dense(0, Activation::Relu), Layer::Dropout { rate: 1.0 }]);
+        body.optimizer = Optimizer::Sgd { learning_rate: f64::NAN, momentum: 1.0, nesterov: false };
         body.batch = 0;
         body.epochs = 0;
         body.test_fraction = 2.0;

@@ -192,7 +192,7 @@ fn newest_first(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 mod tests {
     use super::*;
     use crate::network::slots;
-    use jobs::train::{Activation, Layer};
+    use jobs::train::{Activation, Layer, chain};
 
     fn place(step: u64) -> Place {
         Place {
@@ -209,7 +209,7 @@ mod tests {
     }
 
     fn example(step: u64) -> (Vec<Slot>, Vec<u8>) {
-        let slots = slots(2, 1, &[Layer::Dense { units: 3, activation: Activation::Relu }]);
+        let slots = slots(2, 1, &chain([Layer::dense(3, Activation::Relu)]));
         let weights: Vec<f32> = (0..13).map(|i| i as f32 / 3.0).collect();
         let normalization = Normalization { mean: vec![1.0, 2.0], deviation: vec![0.1, 0.2] };
         let bytes = encode(&place(step), &slots, &weights, &[("momentum", &weights)], Some(&normalization)).unwrap();
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn another_graph_is_named_by_layer_and_shape() {
         let (_, bytes) = example(3);
-        let wider = slots(2, 1, &[Layer::Dense { units: 4, activation: Activation::Relu }]);
+        let wider = slots(2, 1, &chain([Layer::dense(4, Activation::Relu)]));
         let error = decode(&bytes, &wider, &["momentum"], 2).unwrap_err().to_string();
         assert!(error.contains("dense_00.bias") && error.contains("[3]") && error.contains("[4]"), "{error}");
         let narrower = slots(2, 1, &[]);

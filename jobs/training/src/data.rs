@@ -340,9 +340,7 @@ fn read(
     }
     let targets = match loss {
         Loss::CrossEntropy => Targets::Classes(labels.into_iter().map(|label| label as u32).collect()),
-        Loss::BinaryCrossEntropy | Loss::MeanSquaredError => {
-            Targets::Values(labels.into_iter().map(|label| label as f32).collect())
-        }
+        _ => Targets::Values(labels.into_iter().map(|label| label as f32).collect()),
     };
     Ok((Rows { features, targets }, latest))
 }
@@ -369,7 +367,7 @@ fn check_label(label: f64, loss: Loss) -> Result<f64, &'static str> {
             "classes are whole numbers from 0 on, below 100,000",
         ),
         Loss::BinaryCrossEntropy => (label == 0.0 || label == 1.0, "binary cross-entropy learns 0 and 1"),
-        Loss::MeanSquaredError => ((label as f32).is_finite(), "it must be a finite number"),
+        _ => ((label as f32).is_finite(), "it must be a finite number"),
     };
     if fits { Ok(label) } else { Err(expected) }
 }

@@ -18,6 +18,7 @@ mod data;
 mod dense;
 mod files;
 mod frame;
+mod graph;
 mod loss;
 mod mesh;
 mod metric;

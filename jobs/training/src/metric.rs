@@ -12,7 +12,7 @@ pub fn name(loss: Loss) -> &'static str {
     match loss {
         Loss::CrossEntropy => "accuracy",
         Loss::BinaryCrossEntropy => "auc",
-        Loss::MeanSquaredError => "rmse",
+        _ => "rmse",
     }
 }
 

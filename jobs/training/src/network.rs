@@ -11,7 +11,7 @@ use crate::random::{self, Purpose};
 use crate::real;
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Tensor, Var};
-use jobs::train::{Activation, Layer, Loss};
+use jobs::train::{Activation, Layer, Loss, Node};
 use rand_chacha::rand_core::RngCore;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -76,15 +76,15 @@ enum StepKind {
 
 impl Network {
     /// Layers as in the job, then an output layer of `outputs` logits.
-    pub fn new(inputs: usize, outputs: usize, layers: &[Layer], seed: u64, dtype: DType) -> Result<Self, Error> {
+    pub fn new(inputs: usize, outputs: usize, layers: &[Node], seed: u64, dtype: DType) -> Result<Self, Error> {
         let slots = slots(inputs, outputs, layers);
         let find = |name: String| {
             slots.iter().position(|slot| slot.name == name).expect("every dense layer has its weight and bias slot")
         };
         let mut steps = Vec::with_capacity(layers.len() + 1);
         let mut slopes = vec![Activation::Linear; slots.len()];
-        for (index, layer) in layers.iter().enumerate() {
-            let name = layer_name(index, layer);
+        for (index, Node { name, layer, .. }) in layers.iter().enumerate() {
+            let name = name.clone();
             let kind = match layer {
                 Layer::Dense { activation, .. } => {
                     let weight = find(format!("{name}.weight"));
@@ -92,6 +92,7 @@ impl Network {
                     StepKind::Dense { weight, bias: find(format!("{name}.bias")), activation: *activation }
                 }
                 Layer::Dropout { rate } => StepKind::Dropout { index: index as u64, rate: *rate },
+                other => panic!("{} is not there yet", other.kind()),
             };
             steps.push(Step { name, kind });
         }
@@ -218,12 +219,11 @@ impl Network {
 }
 
 /// Names and places of the parameters of such a network, ordered by name.
-pub fn slots(inputs: usize, outputs: usize, layers: &[Layer]) -> Vec<Slot> {
+pub fn slots(inputs: usize, outputs: usize, layers: &[Node]) -> Vec<Slot> {
     let mut shapes: Vec<(String, Vec<usize>)> = Vec::new();
     let mut width = inputs;
-    for (index, layer) in layers.iter().enumerate() {
+    for Node { name, layer, .. } in layers {
         if let Layer::Dense { units, .. } = layer {
-            let name = layer_name(index, layer);
             shapes.push((format!("{name}.weight"), vec![width, *units]));
             shapes.push((format!("{name}.bias"), vec![*units]));
             width = *units;
@@ -243,14 +243,6 @@ pub fn slots(inputs: usize, outputs: usize, layers: &[Layer]) -> Vec<Slot> {
         .collect()
 }
 
-/// Two digits, so that the order by name is the order of the layers for any network that fits on a screen.
-fn layer_name(index: usize, layer: &Layer) -> String {
-    match layer {
-        Layer::Dense { .. } => format!("dense_{index:02}"),
-        Layer::Dropout { .. } => format!("dropout_{index:02}"),
-    }
-}
-
 /// He's bound where half of the outputs will be cut to zero, Glorot's elsewhere; biases start at zero.
 fn first_values(slot: &Slot, activation: Activation, seed: u64) -> Vec<f32> {
     let [inputs, units] = slot.dims[..] else {
@@ -258,7 +250,7 @@ fn first_values(slot: &Slot, activation: Activation, seed: u64) -> Vec<f32> {
     };
     let variance = match activation {
         Activation::Relu | Activation::Gelu => 2.0 / inputs as f64,
-        Activation::Linear | Activation::Tanh | Activation::Sigmoid => 2.0 / (inputs + units) as f64,
+        _ => 2.0 / (inputs + units) as f64,
     };
     let bound = (3.0 * variance).sqrt() as f32;
     let mut rng = random::stream(seed, Purpose::Init, xxh3_64(slot.name.as_bytes()), 0);

@@ -27,7 +27,7 @@ impl Optimizer {
     pub fn new(settings: train::Optimizer, len: usize) -> Self {
         let second = match settings {
             train::Optimizer::Sgd { .. } => 0,
-            train::Optimizer::AdamW { .. } => len,
+            _ => len,
         };
         Self { settings, step: 0, first: vec![0.0; len], second: vec![0.0; second] }
     }
@@ -62,7 +62,7 @@ impl Optimizer {
         assert!(weights.len() == range.len() && gradients.len() == range.len(), "one gradient per weight");
         let first = &mut self.first[range.clone()];
         match self.settings {
-            train::Optimizer::Sgd { learning_rate, momentum } => {
+            train::Optimizer::Sgd { learning_rate, momentum, .. } => {
                 let (rate, momentum) = (learning_rate as f32, momentum as f32);
                 let one = |weights: &mut [f32], first: &mut [f32], gradients: &[f32]| {
                     for ((weight, moment), gradient) in weights.iter_mut().zip(first).zip(gradients) {
@@ -101,6 +101,7 @@ impl Optimizer {
                 let chunks = weights.par_chunks_mut(CHUNK).zip(moments).zip(gradients.par_chunks(CHUNK));
                 chunks.for_each(|((w, (m, v)), g)| one(w, m, v, g));
             }
+            _ => panic!("not there yet"),
         }
     }
 }
@@ -109,7 +110,7 @@ impl Optimizer {
 pub fn moment_names(settings: &train::Optimizer) -> &'static [&'static str] {
     match settings {
         train::Optimizer::Sgd { .. } => &["momentum"],
-        train::Optimizer::AdamW { .. } => &["first_moment", "second_moment"],
+        _ => &["first_moment", "second_moment"],
     }
 }
 
@@ -136,7 +137,7 @@ mod tests {
     /// 0.5 - 0.1*0.1 = 0.49, then 0.49 - 0.1*(0.9*0.1 - 0.2) = 0.501.
     #[test]
     fn sgd_with_momentum() {
-        let settings = train::Optimizer::Sgd { learning_rate: 0.1, momentum: 0.9 };
+        let settings = train::Optimizer::Sgd { learning_rate: 0.1, momentum: 0.9, nesterov: false };
         check(settings, [[0.49, -1.22, 1.8], [0.501, -1.198, 1.52]]);
     }
 

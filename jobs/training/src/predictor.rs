@@ -46,8 +46,8 @@ impl Predictor {
         let logits = self.logits(columns)?;
         Ok(match self.manifest.loss {
             Loss::BinaryCrossEntropy => logits.iter().map(|x| sigmoid(f64::from(*x))).collect::<Vec<f64>>().into(),
-            Loss::MeanSquaredError => logits.iter().map(|x| f64::from(*x)).collect::<Vec<f64>>().into(),
             Loss::CrossEntropy => self.by_row(&logits, |row| largest(row) as f64),
+            _ => logits.iter().map(|x| f64::from(*x)).collect::<Vec<f64>>().into(),
         })
     }
 
@@ -57,11 +57,11 @@ impl Predictor {
         let logits = self.logits(columns)?;
         Ok(match self.manifest.loss {
             Loss::BinaryCrossEntropy => logits.iter().map(|x| sigmoid(f64::from(x.abs()))).collect::<Vec<f64>>().into(),
-            Loss::MeanSquaredError => logits.iter().map(|x| f64::from(*x)).collect::<Vec<f64>>().into(),
             Loss::CrossEntropy => self.by_row(&logits, |row| {
                 let most = f64::from(row[largest(row)]);
                 row.iter().map(|x| (f64::from(*x) - most).exp()).sum::<f64>().recip()
             }),
+            _ => logits.iter().map(|x| f64::from(*x)).collect::<Vec<f64>>().into(),
         })
     }
 

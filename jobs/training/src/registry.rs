@@ -12,7 +12,7 @@ use crate::normalization::Normalization;
 use crate::tensors::{self, Tensors};
 use candle_core::DType;
 use jobs::text::nearest;
-use jobs::train::{Layer, Loss};
+use jobs::train::{Loss, Node};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -55,7 +55,7 @@ pub struct Manifest {
     pub features: Vec<String>,
     pub label: String,
     pub outputs: usize,
-    pub layers: Vec<Layer>,
+    pub layers: Vec<Node>,
     pub loss: Loss,
     pub normalization: Option<Normalization>,
     /// On the held-out rows, and the last training loss.

@@ -6,7 +6,7 @@ use crate::registry::{self, Manifest};
 use arrow::array::{ArrayRef, RecordBatch};
 use candle_core::DType;
 use jobs::TrainBody;
-use jobs::train::{Activation, Layer, Loss, Optimizer};
+use jobs::train::{Activation, Clip, Layer, Loss, Optimizer, Schedule, chain};
 use std::collections::BTreeMap;
 
 pub fn batch(columns: &[(&str, ArrayRef)]) -> RecordBatch {
@@ -25,9 +25,16 @@ pub fn body(label: &str, loss: Loss) -> TrainBody {
         ignore: Vec::new(),
         time_column: None,
         min_rows: 0,
-        layers: vec![Layer::Dense { units: 8, activation: Activation::Tanh }],
+        inputs: Vec::new(),
+        output: None,
+        schedule: Schedule::Constant,
+        clip: Clip::None,
+        accumulate: 1,
+        early_stop: None,
+        keep_best: false,
+        layers: chain([Layer::dense(8, Activation::Tanh)]),
         loss,
-        optimizer: Optimizer::Sgd { learning_rate: 0.05, momentum: 0.9 },
+        optimizer: Optimizer::Sgd { learning_rate: 0.05, momentum: 0.9, nesterov: false },
         batch: 16,
         epochs: 3,
         seed: 1,
@@ -38,7 +45,7 @@ pub fn body(label: &str, loss: Loss) -> TrainBody {
 
 /// A model of `inputs` features as it is handed to the registry.
 pub fn published(model: &str, loss: Loss, inputs: usize) -> (Manifest, Vec<u8>) {
-    let layers = vec![Layer::Dense { units: 4, activation: Activation::Tanh }];
+    let layers = chain([Layer::dense(4, Activation::Tanh)]);
     let outputs = if loss == Loss::CrossEntropy { 3 } else { 1 };
     let network = Network::new(inputs, outputs, &layers, 5, DType::F32).unwrap();
     // All losses but cross-entropy share the shapes and so the weights.

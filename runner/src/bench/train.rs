@@ -3,7 +3,7 @@
 use super::{Figure, median, peers};
 use anyhow::Context;
 use connectors::Context as ConnectorContext;
-use jobs::train::{Layer, Optimizer};
+use jobs::train::{Layer, Node, Optimizer};
 use jobs::{JobBody, TrainBody};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -91,7 +91,7 @@ struct Measured {
 
 /// The same rows, network, optimizer and seeds in JAX.
 fn jax(folder: &Path, digits: &Path, body: &TrainBody) -> anyhow::Result<Measured> {
-    let [Layer::Dense { units, .. }] = body.layers.as_slice() else {
+    let [Node { layer: Layer::Dense { units, .. }, .. }] = body.layers.as_slice() else {
         anyhow::bail!("failed to compare: the example is no longer one hidden layer, as the peer's script is");
     };
     let Optimizer::AdamW { learning_rate, .. } = body.optimizer else {

@@ -3,7 +3,7 @@
 use super::reader::Reader;
 use super::shape;
 use jobs::Diagnostic;
-use jobs::train::{Activation, Layer, Loss, Optimizer, TrainBody};
+use jobs::train::{Activation, Clip, Layer, Loss, Optimizer, Schedule, TrainBody, chain};
 
 /// What the surroundings know of a model: its name, and the SQL that its rows come from.
 #[derive(Clone, Debug)]
@@ -31,7 +31,14 @@ pub fn of_sql(reader: &mut Reader<'_>, source: Source) -> (TrainBody, u32) {
         ignore: reader.text_list("ignore"),
         time_column: reader.text("time_column"),
         min_rows: reader.whole("min_rows").unwrap_or_default(),
-        layers,
+        inputs: Vec::new(),
+        output: None,
+        schedule: Schedule::Constant,
+        clip: Clip::None,
+        accumulate: 1,
+        early_stop: None,
+        keep_best: false,
+        layers: chain(layers),
         loss,
         optimizer,
         batch: reader.whole("batch").unwrap_or_default() as usize,
@@ -76,7 +83,14 @@ pub fn of_file(file: &mut Reader<'_>, source: Source) -> (TrainBody, u32) {
         ignore,
         time_column,
         min_rows,
-        layers,
+        inputs: Vec::new(),
+        output: None,
+        schedule: Schedule::Constant,
+        clip: Clip::None,
+        accumulate: 1,
+        early_stop: None,
+        keep_best: false,
+        layers: chain(layers),
         loss,
         optimizer,
         batch: train.whole("batch").unwrap_or_default() as usize,
@@ -99,7 +113,7 @@ fn activation_of(name: &str) -> Activation {
 }
 
 fn default_layers() -> Vec<Layer> {
-    [32, 16].map(|units| Layer::Dense { units, activation: Activation::Relu }).to_vec()
+    [32, 16].map(|units| Layer::dense(units, Activation::Relu)).to_vec()
 }
 
 /// `hidden = '32,16'`, with `activation` and `dropout` for all of them.
@@ -111,7 +125,7 @@ fn hidden_layers(reader: &mut Reader<'_>) -> Vec<Layer> {
     for part in hidden.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         match part.parse::<usize>() {
             Ok(units) if (1..=1_000_000).contains(&units) => {
-                layers.push(Layer::Dense { units, activation });
+                layers.push(Layer::dense(units, activation));
                 if rate > 0.0 {
                     layers.push(Layer::Dropout { rate });
                 }
@@ -190,7 +204,7 @@ fn optimizer(reader: &mut Reader<'_>, key: &str, (beta1, beta2, epsilon): (f64, 
         }
     }
     if kind == "sgd" {
-        Optimizer::Sgd { learning_rate: learning_rate.unwrap_or(0.01), momentum }
+        Optimizer::Sgd { learning_rate: learning_rate.unwrap_or(0.01), momentum, nesterov: false }
     } else {
         let learning_rate = learning_rate.unwrap_or(0.001);
         Optimizer::AdamW { learning_rate, beta1, beta2, epsilon, weight_decay }
@@ -243,10 +257,10 @@ mod tests {
         assert_eq!(workers, 2);
         assert_eq!(body.label, "fraud");
         assert_eq!(body.ignore, ["card", "window_end"]);
-        let dense = |units| Layer::Dense { units, activation: Activation::Tanh };
+        let dense = |units| Layer::dense(units, Activation::Tanh);
         assert_eq!(body.layers, [dense(8), dense(4)]);
         assert_eq!(body.loss, Loss::BinaryCrossEntropy);
-        assert_eq!(body.optimizer, Optimizer::Sgd { learning_rate: 0.01, momentum: 0.9 });
+        assert_eq!(body.optimizer, Optimizer::Sgd { learning_rate: 0.01, momentum: 0.9, nesterov: false });
         assert_eq!((body.epochs, body.batch, body.min_rows, body.test_fraction), (20, 64, 1, 0.2));
         assert!(body.normalize);
     }

@@ -157,7 +157,7 @@ async fn toml_and_yaml_are_one_schema() {
     assert_eq!((job.parallelism, job.restart, job.resources.milli("cpus")), (3, Restart::Never, 500));
     let JobBody::Train(body) = &job.body else { panic!("{job:?}") };
     assert_eq!(body.layers.len(), 2);
-    assert_eq!(body.optimizer, Optimizer::Sgd { learning_rate: 0.5, momentum: 0.9 });
+    assert_eq!(body.optimizer, Optimizer::Sgd { learning_rate: 0.5, momentum: 0.9, nesterov: false });
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use crate::test_support::{batch, body};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema};
-use jobs::train::{Activation, Layer, Loss, Optimizer};
+use jobs::train::{Activation, Layer, Loss, Optimizer, chain};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -37,11 +37,8 @@ fn job() -> TrainBody {
     let mut body = body("y", Loss::BinaryCrossEntropy);
     body.time_column = Some("at".to_string());
     body.test_fraction = 0.2;
-    body.layers = vec![
-        Layer::Dense { units: 12, activation: Activation::Gelu },
-        Layer::Dropout { rate: 0.2 },
-        Layer::Dense { units: 6, activation: Activation::Relu },
-    ];
+    body.layers =
+        chain([Layer::dense(12, Activation::Gelu), Layer::Dropout { rate: 0.2 }, Layer::dense(6, Activation::Relu)]);
     body.optimizer =
         Optimizer::AdamW { learning_rate: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
     body
@@ -248,7 +245,7 @@ fn a_loss_that_runs_away_names_its_step() {
     let folder = folder();
     let mut body = job();
     body.loss = Loss::MeanSquaredError;
-    body.optimizer = Optimizer::Sgd { learning_rate: 1e20, momentum: 0.0 };
+    body.optimizer = Optimizer::Sgd { learning_rate: 1e20, momentum: 0.0, nesterov: false };
     let error = run_gang(1, folder.path(), &body, rows(130), |_, _, _| {}).remove(0).unwrap_err();
     assert!(matches!(error, Error::NotFinite { step: 1..=3, epoch: 1, .. }), "{error}");
     assert!(error.to_string().contains("lower learning_rate"), "{error}");
@@ -282,7 +279,7 @@ fn handwritten_digits_are_read_by_the_median_of_five_seeds() {
         let mut body = body("label", Loss::CrossEntropy);
         body.ignore = vec!["split".to_string()];
         body.test_query = Some(String::new());
-        body.layers = vec![Layer::Dense { units: 128, activation: Activation::Relu }];
+        body.layers = chain([Layer::dense(128, Activation::Relu)]);
         body.optimizer =
             Optimizer::AdamW { learning_rate: 0.002, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
         body.batch = 32;

@@ -1,0 +1,3 @@
+//! Graphs of layers, run forward and backward over plain arrays.
+
+pub mod operation;
