@@ -4,12 +4,14 @@
 //! parameter receives a gradient; all ranks hold the same weights. This crate knows no SQL, no scheduler and no runner: rows
 //! come in as Arrow batches, peers as addresses, and progress goes out as reports.
 //!
-//! The way of a batch: [`data`] (rows in an order of their own) -> [`trainer`] (which rows, which slice) -> [`network`]
+//! The way of a batch: [`data`] (rows in an order of their own) -> [`preprocess`] (what the graph reads) -> [`batches`] (which
+//! rows, which slice) -> [`trainer`] -> [`network`]
 //! (layers, loss, gradients) -> [`all_reduce`] (sum over the ranks) -> [`optimizer`] -> [`checkpoint`] -> [`registry`] ->
 //! [`predictor`].
 
 mod activation;
 mod all_reduce;
+mod batches;
 mod bytes;
 mod check;
 mod checkpoint;
@@ -19,6 +21,7 @@ mod dense;
 mod files;
 mod frame;
 mod graph;
+mod labels;
 mod loss;
 mod mesh;
 mod metric;
@@ -26,6 +29,7 @@ mod network;
 mod normalization;
 mod optimizer;
 pub mod predictor;
+mod preprocess;
 mod random;
 mod real;
 pub mod registry;
@@ -35,6 +39,7 @@ mod tensors;
 mod test_support;
 mod train;
 mod trainer;
+mod values;
 
 pub use check::check;
 pub use data::Data;

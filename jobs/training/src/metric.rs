@@ -1,5 +1,6 @@
 //! How good the answers are: accuracy for classes, area under the ROC curve for yes or no, root mean square error for values.
 
+use crate::batches::{Batch, Buffer, Examples};
 use crate::loss::Targets;
 use crate::network::{self, Network, Pass};
 use candle_core::{Device, Tensor};
@@ -16,13 +17,15 @@ pub fn name(loss: Loss) -> &'static str {
     }
 }
 
-/// Logits of row-major features, row by row.
-pub fn logits(network: &Network, features: &[f32]) -> Result<Vec<f32>, network::Error> {
-    let width = network.inputs();
-    let mut logits = Vec::with_capacity(features.len() / width * network.outputs());
-    for chunk in features.chunks(CHUNK_ROWS * width) {
+/// Logits of all rows, row by row.
+pub fn logits(network: &Network, rows: &Examples) -> Result<Vec<f32>, network::Error> {
+    let mut logits = Vec::with_capacity(rows.len() * network.outputs());
+    let mut batch = Batch::default();
+    for start in (0..rows.len()).step_by(CHUNK_ROWS) {
+        rows.slice(start, (start + CHUNK_ROWS).min(rows.len()), &mut batch);
         let failed = |source| network::Error::Layer { layer: "input".to_string(), source: Box::new(source) };
-        let input = Tensor::from_slice(chunk, (chunk.len() / width, width), &Device::Cpu).map_err(failed)?;
+        let Some(Buffer::Reals(values)) = batch.inputs.first() else { panic!("not there yet") };
+        let input = Tensor::from_slice(values, (batch.rows, network.inputs()), &Device::Cpu).map_err(failed)?;
         let output = network.forward(input, Pass::Inference)?;
         let read = crate::real::read(&output, |values: &[f32]| logits.extend_from_slice(values));
         read.map_err(|source| network::Error::Layer { layer: "output".to_string(), source: Box::new(source) })?;

@@ -8,7 +8,7 @@ use crate::check::valid_name;
 use crate::checkpoint;
 use crate::files;
 use crate::network::{Network, Slot};
-use crate::normalization::Normalization;
+use crate::preprocess::Preprocessing;
 use crate::tensors::{self, Tensors};
 use candle_core::DType;
 use jobs::text::nearest;
@@ -38,6 +38,8 @@ pub enum Error {
     Weights { path: PathBuf, source: tensors::Error },
     #[error("load {path}: it does not belong to the model.json beside it")]
     OtherWeights { path: PathBuf },
+    #[error("feed the network of {path}")]
+    Inputs { path: PathBuf, source: crate::values::Error },
     #[error("build the network of {path}")]
     Network { path: PathBuf, source: crate::network::Error },
 }
@@ -51,13 +53,17 @@ pub struct Manifest {
     pub version: u64,
     pub job: String,
     pub generation: u64,
-    /// Names of the inputs, in their order.
+    /// Names of the columns that scoring takes, in their order.
     pub features: Vec<String>,
     pub label: String,
     pub outputs: usize,
     pub layers: Vec<Node>,
     pub loss: Loss,
-    pub normalization: Option<Normalization>,
+    /// Names of the classes in the order of their numbers, where labels were texts.
+    #[serde(default)]
+    pub classes: Vec<String>,
+    /// From columns to what the graph reads.
+    pub preprocessing: Preprocessing,
     /// On the held-out rows, and the last training loss.
     pub metrics: BTreeMap<String, f64>,
     /// Event time up to which rows were known to the training.
@@ -164,7 +170,8 @@ pub fn load(folder: &Path, model: &str, version: u64) -> Result<(Manifest, Netwo
     let weights_failed = |source| Error::Weights { path: path.clone(), source };
     let tensors = Tensors::read(&bytes).map_err(weights_failed)?;
     let network_failed = |source| Error::Network { path: path.clone(), source };
-    let inputs = manifest.features.len();
+    let inputs = manifest.preprocessing.shapes().map_err(|source| Error::Inputs { path: path.clone(), source })?;
+    let inputs = inputs.first().map_or(0, |(_, shape)| shape.size());
     let network = Network::new(inputs, manifest.outputs, &manifest.layers, 0, DType::F32).map_err(network_failed)?;
     let weights = checkpoint::read_weights(&tensors, network.slots()).map_err(weights_failed)?;
     if weights_digest(&bytes) != manifest.weights_digest {

@@ -2,11 +2,12 @@
 
 use crate::network::Network;
 use crate::normalization::Normalization;
+use crate::preprocess::{InputState, Preprocessing, State};
 use crate::registry::{self, Manifest};
 use arrow::array::{ArrayRef, RecordBatch};
 use candle_core::DType;
 use jobs::TrainBody;
-use jobs::train::{Activation, Clip, Layer, Loss, Optimizer, Schedule, chain};
+use jobs::train::{Activation, Clip, Input, Layer, Loss, Optimizer, Preprocess, Schedule, chain};
 use std::collections::BTreeMap;
 
 pub fn batch(columns: &[(&str, ArrayRef)]) -> RecordBatch {
@@ -37,10 +38,24 @@ pub fn body(label: &str, loss: Loss) -> TrainBody {
         optimizer: Optimizer::Sgd { learning_rate: 0.05, momentum: 0.9, nesterov: false },
         batch: 16,
         epochs: 3,
+        steps: None,
         seed: 1,
         normalize: true,
         checkpoint_steps: 1_000_000,
     }
+}
+
+/// Normalises the columns `f0`, `f1`, …
+pub fn normalizing(columns: usize) -> Preprocessing {
+    let input = Input {
+        name: "features".to_string(),
+        columns: (0..columns).map(|index| format!("f{index}")).collect(),
+        step: Preprocess::Normalize,
+        dims: Vec::new(),
+    };
+    let normalization = Normalization { mean: vec![0.7; columns], deviation: vec![1.5; columns] };
+    let state = State::Normalization(normalization);
+    Preprocessing { inputs: vec![InputState { input, widths: vec![1; columns], state }] }
 }
 
 /// A model of `inputs` features as it is handed to the registry.
@@ -61,7 +76,8 @@ pub fn published(model: &str, loss: Loss, inputs: usize) -> (Manifest, Vec<u8>) 
         outputs,
         layers,
         loss,
-        normalization: Some(Normalization { mean: vec![0.7; inputs], deviation: vec![1.5; inputs] }),
+        classes: Vec::new(),
+        preprocessing: normalizing(inputs),
         metrics: BTreeMap::from([("loss".to_string(), 0.25)]),
         trained_through_us: Some(17),
         rows: 10,
