@@ -13,6 +13,7 @@ mod activation;
 mod all_reduce;
 mod batches;
 mod bytes;
+mod callbacks;
 mod check;
 mod checkpoint;
 mod columns;
@@ -41,7 +42,7 @@ mod train;
 mod trainer;
 mod values;
 
-pub use check::check;
+pub use check::{check, check_columns};
 pub use data::Data;
 pub use metric::auc;
 pub use predictor::Predictor;
