@@ -10,6 +10,10 @@ pub trait Real: WithDType + Neg<Output = Self> {
     fn exp(self) -> Self;
     fn tanh(self) -> Self;
     fn erf(self) -> Self;
+    fn ln(self) -> Self;
+    fn ln_1p(self) -> Self;
+    fn sqrt(self) -> Self;
+    fn abs(self) -> Self;
 }
 
 impl Real for f32 {
@@ -22,6 +26,18 @@ impl Real for f32 {
     fn erf(self) -> Self {
         candle_core::cpu::erf::erf_f32(self)
     }
+    fn ln(self) -> Self {
+        self.ln()
+    }
+    fn ln_1p(self) -> Self {
+        self.ln_1p()
+    }
+    fn sqrt(self) -> Self {
+        self.sqrt()
+    }
+    fn abs(self) -> Self {
+        self.abs()
+    }
 }
 
 impl Real for f64 {
@@ -33,6 +49,18 @@ impl Real for f64 {
     }
     fn erf(self) -> Self {
         candle_core::cpu::erf::erf_f64(self)
+    }
+    fn ln(self) -> Self {
+        self.ln()
+    }
+    fn ln_1p(self) -> Self {
+        self.ln_1p()
+    }
+    fn sqrt(self) -> Self {
+        self.sqrt()
+    }
+    fn abs(self) -> Self {
+        self.abs()
     }
 }
 
