@@ -50,7 +50,7 @@ pub fn embedding(vocabulary: usize, units: usize, combine: Combine, inputs: &[Sh
 impl Embedding {
     /// Ids that make one vector of the output, and what their sum is multiplied with.
     fn group<T: Real>(&self, ids: usize, output: usize) -> (usize, T) {
-        let count = if output == 0 { 1 } else { ids * self.units / output };
+        let count = (ids * self.units).checked_div(output).unwrap_or(1);
         match self.combine {
             Combine::Mean => (count, T::from_f64(1.0 / count as f64)),
             Combine::None | Combine::Sum => (count, T::one()),

@@ -41,9 +41,9 @@ fn run(settings: &train::Optimizer, clip: Clip, steps: usize) -> Vec<[f32; 3]> {
     after
 }
 
-fn check(settings: &train::Optimizer, clip: Clip, expect: [[f32; 3]; 2]) {
+fn check(settings: &train::Optimizer, clip: Clip, expect: [[f64; 3]; 2]) {
     for (got, expect) in run(settings, clip, 2).iter().flatten().zip(expect.iter().flatten()) {
-        let close = (got - expect).abs() <= 3e-7 * expect.abs().max(1.0);
+        let close = (f64::from(*got) - expect).abs() <= 3e-7 * expect.abs().max(1.0);
         assert!(close, "{settings:?} {clip:?}: {got}, expected {expect}");
     }
 }
@@ -98,7 +98,7 @@ fn two_steps(settings: &train::Optimizer, as_table: bool) -> (Vec<f32>, Optimize
     for step in 0..2 {
         let gradient = |i: usize| ((i * 37 + step * 11) % 101) as f32 / 50.0 - 1.0;
         // Not in rising order.
-        let rows: Vec<u32> = (0..ROWS as u32).rev().filter(|row| (row + step as u32) % 7 == 0).collect();
+        let rows: Vec<u32> = (0..ROWS as u32).rev().filter(|row| (row + step as u32).is_multiple_of(7)).collect();
         let values: Vec<f32> = rows
             .iter()
             .flat_map(|row| (0..WIDTH).map(move |column| gradient(*row as usize * WIDTH + column)))
@@ -142,20 +142,13 @@ fn rows_without_gradients_stay_where_the_formula_lets_them() {
         let (got, _) = on_threads(2, || two_steps(&settings, true));
         let (expect, _) = on_threads(1, || two_steps(&settings, true));
         assert!(got == expect, "{settings:?}: bits do not depend on threads");
-        let untouched = |row: usize| row % 7 != 0 && (row + 1) % 7 != 0;
-        for row in 0..ROWS {
-            for i in 70_000 + row * WIDTH..70_000 + (row + 1) * WIDTH {
-                let first = (i * 29 % 83) as f32 / 40.0 - 1.0;
-                if untouched(row) {
-                    assert_eq!(got[i], first, "{settings:?} row {row}");
-                }
-            }
+        let table = got[70_000..].chunks(WIDTH).take(ROWS);
+        for (row, values) in table.enumerate() {
+            let first = |column: usize| ((70_000 + row * WIDTH + column) * 29 % 83) as f32 / 40.0 - 1.0;
+            let stayed = values.iter().enumerate().all(|(column, value)| *value == first(column));
+            let named = row.is_multiple_of(7) || (row + 1).is_multiple_of(7);
+            assert_eq!(stayed, !named, "{settings:?} row {row}");
         }
-        let moved = |row: usize| {
-            (0..WIDTH)
-                .any(|c| got[70_000 + row * WIDTH + c] != ((70_000 + row * WIDTH + c) * 29 % 83) as f32 / 40.0 - 1.0)
-        };
-        assert!(moved(7) && moved(6) && moved(8_995), "{settings:?}");
     }
 }
 
