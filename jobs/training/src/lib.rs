@@ -5,11 +5,9 @@
 //! come in as Arrow batches, peers as addresses, and progress goes out as reports.
 //!
 //! The way of a batch: [`data`] (rows in an order of their own) -> [`preprocess`] (what the graph reads) -> [`batches`] (which
-//! rows, which slice) -> [`trainer`] -> [`network`]
-//! (layers, loss, gradients) -> [`all_reduce`] (sum over the ranks) -> [`optimizer`] -> [`checkpoint`] -> [`registry`] ->
-//! [`predictor`].
+//! rows, which slice) -> [`trainer`] -> [`graph`] (layers, loss, gradients) -> [`sums`] (over batches and ranks) ->
+//! [`optimizer`] -> [`checkpoint`] -> [`registry`] -> [`predictor`].
 
-mod activation;
 mod all_reduce;
 mod batches;
 mod bytes;
@@ -18,7 +16,6 @@ mod check;
 mod checkpoint;
 mod columns;
 mod data;
-mod dense;
 mod files;
 mod frame;
 mod graph;
@@ -26,7 +23,6 @@ mod labels;
 mod loss;
 mod mesh;
 mod metric;
-mod network;
 mod normalization;
 mod optimizer;
 pub mod predictor;
@@ -35,12 +31,14 @@ mod random;
 mod real;
 pub mod registry;
 mod ring;
+mod sums;
 mod tensors;
 #[cfg(test)]
 mod test_support;
 mod train;
 mod trainer;
 mod values;
+pub mod workloads;
 
 pub use check::{check, check_columns};
 pub use data::Data;

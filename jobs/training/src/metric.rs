@@ -4,9 +4,9 @@
 //! that is what is minimised).
 
 use crate::batches::{Batch, Buffer, Examples};
+use crate::graph::operation::Values;
+use crate::graph::{self, Graph};
 use crate::loss::Targets;
-use crate::network::{self, Network, Pass};
-use candle_core::{Device, Tensor};
 use jobs::train::Loss;
 use std::collections::BTreeMap;
 
@@ -28,17 +28,13 @@ pub fn larger_is_better(loss: Loss) -> bool {
 }
 
 /// Logits of all rows, row by row.
-pub fn logits(network: &Network, rows: &Examples) -> Result<Vec<f32>, network::Error> {
-    let mut logits = Vec::with_capacity(rows.len() * network.outputs());
+pub fn logits(graph: &Graph<f32>, rows: &Examples) -> Result<Vec<f32>, graph::Error> {
+    let mut logits = Vec::with_capacity(rows.len() * graph.outputs());
     let mut batch = Batch::default();
     for start in (0..rows.len()).step_by(CHUNK_ROWS) {
         rows.slice(start, (start + CHUNK_ROWS).min(rows.len()), &mut batch);
-        let failed = |source| network::Error::Layer { layer: "input".to_string(), source: Box::new(source) };
-        let Some(Buffer::Reals(values)) = batch.inputs.first() else { panic!("not there yet") };
-        let input = Tensor::from_slice(values, (batch.rows, network.inputs()), &Device::Cpu).map_err(failed)?;
-        let output = network.forward(input, Pass::Inference)?;
-        let read = crate::real::read(&output, |values: &[f32]| logits.extend_from_slice(values));
-        read.map_err(|source| network::Error::Layer { layer: "output".to_string(), source: Box::new(source) })?;
+        let inputs: Vec<Values<'_, f32>> = batch.inputs.iter().map(Buffer::values).collect();
+        graph.infer(&inputs, batch.rows, &mut logits)?;
     }
     Ok(logits)
 }

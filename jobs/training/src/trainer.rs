@@ -10,14 +10,15 @@ use crate::bytes;
 use crate::checkpoint::{self, Checkpoint, Place};
 use crate::data::{self, Data, Dataset};
 use crate::frame::tag;
+use crate::graph::operation::{self, Values};
+use crate::graph::{self, Graph, Source, Wanted};
 use crate::mesh::{self, Gang, Mesh};
 use crate::metric;
-use crate::network::{DropoutPlace, Network};
 use crate::optimizer::{self, Optimizer};
 use crate::preprocess::Preprocessing;
 use crate::registry::{self, Manifest};
+use crate::sums::Sums;
 use crate::train::{Error, Outcome, Report, TrainTask};
-use candle_core::{DType, Device, Tensor};
 use jobs::TrainBody;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -28,10 +29,6 @@ use xxhash_rust::xxh3::xxh3_64;
 
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
-/// Beside the gradients, each sum carries this rank's part of the loss and whether it was told to stop, so that all ranks
-/// agree on both without another round.
-const EXTRA: usize = 2;
-
 struct Trainer<'a> {
     body: &'a TrainBody,
     task: &'a TrainTask,
@@ -41,9 +38,10 @@ struct Trainer<'a> {
     train: Arc<Examples>,
     held_out: Examples,
     digest: u64,
-    network: Network,
+    graph: Graph<f32>,
     optimizer: Optimizer,
     ranks: AllReduce,
+    sums: Sums,
     /// Steps taken.
     step: u64,
     metric: Option<f64>,
@@ -83,9 +81,11 @@ pub fn run(
     let mut ranks = AllReduce::new(mesh);
     let dataset = same_data(dataset, task, &mut ranks, report)?;
     let preprocessing = dataset.preprocessing();
-    let inputs = preprocessing.shapes().map_err(data::Error::from)?.first().map_or(0, |(_, shape)| shape.size());
-    let network = Network::new(inputs, dataset.outputs, &body.layers, body.seed, DType::F32)?;
-    let optimizer = Optimizer::new(body.optimizer.clone(), network.size());
+    let sources = Source::all(preprocessing.shapes().map_err(data::Error::from)?);
+    let (layers, output, outputs) = (&body.layers[..], body.output.as_deref(), dataset.outputs);
+    let graph = Graph::new(Wanted { sources: &sources, layers, output, outputs }, body.seed)?;
+    let optimizer = Optimizer::new(body.optimizer.clone(), body.clip, graph.size());
+    let sums = Sums::new(&graph, task.world > 1 || body.accumulate > 1);
     let digest = dataset.digest();
     let mut trainer = Trainer {
         body,
@@ -96,9 +96,10 @@ pub fn run(
         held_out: Examples::default(),
         dataset,
         digest,
-        network,
+        graph,
         optimizer,
         ranks,
+        sums,
         step: 0,
         metric: None,
         last_loss: f64::NAN,
@@ -116,7 +117,7 @@ pub fn run(
         metric_name: metric::name(body.loss),
         steps: trainer.step,
         rows: trainer.train.len() as u64,
-        weights_digest: xxh3_64(bytes::of_f32(&trainer.network.weights()?)),
+        weights_digest: xxh3_64(bytes::of_f32(trainer.graph.weights())),
         stopped,
     })
 }
@@ -195,7 +196,7 @@ impl Trainer<'_> {
             return Ok(());
         }
         let moments = optimizer::moment_names(&self.body.optimizer);
-        let decoded = checkpoint::decode(&bytes, self.network.slots(), moments);
+        let decoded = checkpoint::decode(&bytes, self.graph.slots(), moments);
         let Checkpoint { place, weights, moments, preprocessing } =
             decoded.map_err(|source| checkpoint::Error::OtherGraph { path: folder.clone(), source })?;
         let expected = [
@@ -206,7 +207,7 @@ impl Trainer<'_> {
         if let Some((what, got, expected)) = expected.into_iter().find(|(_, got, expected)| got != expected) {
             return Err(checkpoint::Error::OtherJob { path: folder.clone(), what, got, expected }.into());
         }
-        self.network.set_weights(&weights)?;
+        self.graph.set_weights(&weights);
         self.optimizer.restore(place.optimizer_step, moments);
         self.seconds_before = place.seconds;
         if !preprocessing.reads_as(&self.preprocessing) {
@@ -239,20 +240,19 @@ impl Trainer<'_> {
     fn train(&mut self, report: &mut dyn FnMut(Report)) -> Result<bool, Error> {
         let plan = self.plan();
         let (per_epoch, total) = (plan.steps_per_epoch(), plan.steps_total);
-        let mut sums = vec![0f32; self.network.size() + EXTRA];
         let mut feed =
             Feed::start(Arc::clone(&self.train), plan, self.step).map_err(|source| Error::Thread { source })?;
         let mut progress = Progress::new();
         while let Some(piece) = feed.next() {
             let (epoch, place) = (self.step / per_epoch, self.step % per_epoch);
             let (completes_step, global_rows) = (piece.completes_step, piece.global_rows);
-            self.gradients(&piece, &mut sums)?;
+            self.gradients(&piece)?;
             feed.give_back(piece.batch);
             if !completes_step {
                 continue;
             }
-            self.ranks.sum(self.step, &mut sums)?;
-            let [loss, stops] = sums[self.network.size()..] else { panic!("{} sums", sums.len()) };
+            let told = self.stop.load(Ordering::Relaxed);
+            let (loss, stops) = self.sums.over_ranks(&mut self.ranks, self.step, told)?;
             if stops > 0.0 {
                 self.checkpoint(report)?;
                 return Ok(true);
@@ -260,12 +260,10 @@ impl Trainer<'_> {
             if !loss.is_finite() {
                 return Err(Error::NotFinite { step: self.step, epoch: epoch + 1, loss });
             }
-            let optimizer = &mut self.optimizer;
-            optimizer.begin_step();
-            self.network.change(|slot, weights| {
-                optimizer.update(slot.range.clone(), weights, &sums[slot.range.clone()]);
-            })?;
             self.step += 1;
+            let share = optimizer::share(&self.body.schedule, self.step, total);
+            let (slots, weights) = self.graph.weights_mut();
+            self.optimizer.update(share, slots, weights, &self.sums.gradients());
             self.last_loss = loss.into();
             progress.add(loss, global_rows);
             let epoch_ends = place + 1 == per_epoch;
@@ -292,41 +290,35 @@ impl Trainer<'_> {
     }
 
     /// This rank's part of the gradients and of the loss of a batch, added to what the batches before it in the step gave.
-    fn gradients(&self, piece: &Piece, sums: &mut [f32]) -> Result<(), Error> {
-        let first = piece.index == 0;
-        if first {
-            sums.fill(0.0);
+    fn gradients(&mut self, piece: &Piece) -> Result<(), Error> {
+        if piece.index == 0 {
+            self.sums.clear();
         }
-        let (gradients, extra) = sums.split_at_mut(self.network.size());
-        if piece.batch.rows > 0 {
-            let failed = |source| crate::network::Error::Layer { layer: "input".to_string(), source: Box::new(source) };
-            let Some(Buffer::Reals(values)) = piece.batch.inputs.first() else { panic!("not there yet") };
-            let input = Tensor::from_slice(values, (piece.batch.rows, self.network.inputs()), &Device::Cpu);
-            let scale = 1.0 / piece.global_rows as f64;
-            let place = DropoutPlace { seed: self.body.seed, step: piece.step, first_row: piece.first_row };
-            let target = (self.body.loss, piece.batch.targets.clone(), scale);
-            if first {
-                extra[0] = self.network.gradients(input.map_err(failed)?, target, place, gradients)?;
-            } else {
-                let mut more = vec![0f32; gradients.len()];
-                extra[0] += self.network.gradients(input.map_err(failed)?, target, place, &mut more)?;
-                gradients.iter_mut().zip(&more).for_each(|(sum, more)| *sum += more);
-            }
+        let Piece { step, first_row, global_rows, .. } = *piece;
+        if piece.batch.rows == 0 {
+            return Ok(());
         }
-        extra[1] = f32::from(u8::from(self.stop.load(Ordering::Relaxed)));
-        Ok(())
+        let inputs: Vec<Values<'_, f32>> = piece.batch.inputs.iter().map(Buffer::values).collect();
+        let one = graph::Step {
+            loss: self.body.loss,
+            target: piece.batch.targets.as_target(),
+            scale: 1.0 / global_rows as f64,
+            place: operation::Place { seed: self.body.seed, step, first_row, global_rows },
+        };
+        let graph = &self.graph;
+        Ok(self.sums.add(|gradients| graph.gradients(&inputs, piece.batch.rows, one, gradients))?)
     }
 
     fn judge(&mut self) -> Result<(), Error> {
-        let logits = metric::logits(&self.network, &self.held_out)?;
+        let logits = metric::logits(&self.graph, &self.held_out)?;
         self.metric = metric::measure(self.body.loss, &logits, &self.held_out.targets);
         Ok(())
     }
 
     /// Makes sure that all ranks hold the same weights, then the chief saves them.
     fn checkpoint(&mut self, report: &mut dyn FnMut(Report)) -> Result<(), Error> {
-        let weights = self.network.weights()?;
-        let digest = xxh3_64(bytes::of_f32(&weights)).to_le_bytes();
+        let weights = self.graph.weights();
+        let digest = xxh3_64(bytes::of_f32(weights)).to_le_bytes();
         let digests = self.ranks.gather(self.step, tag::WEIGHTS_DIGEST, &digest)?;
         if let Some(rank) = digests.iter().position(|digest| *digest != digests[0]) {
             return Err(Error::Diverged { step: self.step, rank });
@@ -346,8 +338,8 @@ impl Trainer<'_> {
             data_digest: self.digest,
             seconds: self.seconds(),
         };
-        let (slots, moments) = (self.network.slots(), self.optimizer.moments());
-        let bytes = checkpoint::encode(&place, slots, &weights, &moments, &self.preprocessing)?;
+        let (slots, moments) = (self.graph.slots(), self.optimizer.moments());
+        let bytes = checkpoint::encode(&place, slots, weights, &moments, &self.preprocessing)?;
         checkpoint::save(&self.task.checkpoint_dir, self.step, &bytes)?;
         report(Report::Checkpointed { step: self.step });
         Ok(())
@@ -362,8 +354,7 @@ impl Trainer<'_> {
             report(Report::Notice("the held-out rows are all of one class, so there is no AUC".to_string()));
         }
         let (body, folder) = (self.body, &self.task.model_dir);
-        let weights = self.network.weights()?;
-        let encoded = registry::encode_weights(&body.model, self.network.slots(), &weights)
+        let encoded = registry::encode_weights(&body.model, self.graph.slots(), self.graph.weights())
             .map_err(|source| Error::Encode { source })?;
         let weights_digest = registry::weights_digest(&encoded);
         let metric_name = metric::name(body.loss);
@@ -385,8 +376,9 @@ impl Trainer<'_> {
                     generation: self.task.generation,
                     features: self.dataset.columns.features.clone(),
                     label: self.dataset.columns.label.clone(),
-                    outputs: self.dataset.outputs,
+                    outputs: self.graph.output().dims.last().copied().unwrap_or(1),
                     layers: body.layers.clone(),
+                    output: body.output.clone(),
                     loss: body.loss,
                     classes: self.dataset.classes.clone(),
                     preprocessing: self.preprocessing.clone(),
