@@ -42,11 +42,6 @@ impl Callbacks {
         Self { early_stop: body.early_stop, keep_best: body.keep_best, loss: body.loss, state }
     }
 
-    /// Whether the model that is published is that of the best epoch.
-    pub fn keeps_best(&self) -> bool {
-        self.keep_best
-    }
-
     pub fn has_stopped(&self) -> bool {
         self.state.stopped_after.is_some()
     }

@@ -133,8 +133,9 @@ fn names(body: &TrainBody, wrong: &mut Wrong) {
     let mut read: Vec<&str> = Vec::new();
     for (index, node) in body.layers.iter().enumerate() {
         let (name, kind) = (node.name.as_str(), node.layer.kind());
-        if name.is_empty() || name.contains(char::is_whitespace) {
-            wrong.0.push(format!("layer {index} ({kind}) is called '{name}'; a name has characters and no spaces"));
+        // A dot stands between a layer's name and its parameter's, in files beside others.
+        if name.is_empty() || name.contains(|character: char| character.is_whitespace() || character == '.') {
+            wrong.0.push(format!("layer {index} ({kind}) is called '{name}'; a name has no spaces and no dots"));
         }
         if index == 0 && node.inputs.is_empty() && body.inputs.len() > 1 {
             wrong.0.push(format!(
