@@ -6,6 +6,8 @@
 use candle_core::{DType, Error, Layout, Result, Storage, Tensor, WithDType};
 use std::ops::Neg;
 
+pub mod elementary;
+
 pub trait Real: WithDType + Neg<Output = Self> {
     fn exp(self) -> Self;
     fn tanh(self) -> Self;
@@ -17,24 +19,31 @@ pub trait Real: WithDType + Neg<Output = Self> {
 }
 
 impl Real for f32 {
+    #[inline(always)]
     fn exp(self) -> Self {
-        self.exp()
+        elementary::exp(self)
     }
+    #[inline(always)]
     fn tanh(self) -> Self {
-        self.tanh()
+        elementary::tanh(self)
     }
+    #[inline(always)]
     fn erf(self) -> Self {
-        candle_core::cpu::erf::erf_f32(self)
+        elementary::erf(self)
     }
+    #[inline(always)]
     fn ln(self) -> Self {
         self.ln()
     }
+    #[inline(always)]
     fn ln_1p(self) -> Self {
         self.ln_1p()
     }
+    #[inline(always)]
     fn sqrt(self) -> Self {
         self.sqrt()
     }
+    #[inline(always)]
     fn abs(self) -> Self {
         self.abs()
     }
