@@ -6,8 +6,7 @@
 //! rows is harmless. Statistics are left to the operation's own test.
 
 use crate::graph::operation::{
-    Backward, Built, Forward, Gradient, Initial, Kernel, Kind, Operation, Parameter, Pass, Place, Role, RowGradients,
-    Saved, Shape, Values,
+    Backward, Built, Forward, Gradient, Initial, Kind, Parameter, Pass, Place, Role, RowGradients, Saved, Shape, Values,
 };
 use crate::random::{self, Purpose};
 use crate::real::Real;
@@ -167,17 +166,20 @@ impl<'a> Case<'a> {
         output.iter().zip(&self.functional).map(|(value, weight)| value * weight).sum()
     }
 
-    pub fn forward<T: Real>(&self, pass: Pass, inputs: &[Vec<T>], parameters: &[Vec<T>], saved: &mut Saved<T>) -> Vec<T>
-    where
-        dyn Kernel: Operation<T>,
-    {
+    pub fn forward<T: Real>(
+        &self,
+        pass: Pass,
+        inputs: &[Vec<T>],
+        parameters: &[Vec<T>],
+        saved: &mut Saved<T>,
+    ) -> Vec<T> {
         let ids = self.ids();
         let inputs = self.values(inputs, &ids);
         let parameters: Vec<&[T]> = parameters.iter().map(|values| &values[..]).collect();
         let mut output = vec![T::from_f64(f64::NAN); self.rows * self.built.output.size()];
         let call =
             Forward { pass, rows: self.rows, inputs: &inputs, parameters: &parameters, output: &mut output, saved };
-        Operation::<T>::forward(&*self.built.kernel, call);
+        T::operation(&*self.built.kernel).forward(call);
         output
     }
 
@@ -188,10 +190,7 @@ impl<'a> Case<'a> {
         parameters: &[Vec<T>],
         saved: &mut Saved<T>,
         asked: impl Fn(usize) -> bool,
-    ) -> Gradients<T>
-    where
-        dyn Kernel: Operation<T>,
-    {
+    ) -> Gradients<T> {
         let output = self.forward(self.training(), inputs, parameters, saved);
         let nan = T::from_f64(f64::NAN);
         let mut gradient: Vec<T> = self.functional.iter().map(|value| T::from_f64(*value)).collect();
@@ -226,7 +225,7 @@ impl<'a> Case<'a> {
                 input_gradients: &mut input_gradients,
                 parameter_gradients: &mut parameter_gradients,
             };
-            Operation::<T>::backward(&*self.built.kernel, call);
+            T::operation(&*self.built.kernel).backward(call);
         }
         for ((parameter, whole), rows) in self.built.parameters.iter().zip(&mut of_parameters).zip(&of_tables) {
             if parameter.role == Role::Table {

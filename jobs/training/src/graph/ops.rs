@@ -15,7 +15,6 @@ mod pool;
 mod position;
 mod recurrent;
 mod reduce;
-mod reshape;
 mod shapes;
 mod windows;
 
@@ -28,4 +27,3 @@ pub use lstm::lstm;
 pub use norm::{layer_norm, rms_norm};
 pub use pool::{average_pool, global_average_pool, global_max_pool, max_pool};
 pub use position::position;
-pub use reshape::{flatten, reshape};

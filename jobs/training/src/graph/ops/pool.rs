@@ -231,10 +231,8 @@ lanes! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::gradient_check::check;
-    use crate::graph::operation::{Kernel, Pass, Place, Saved, Values};
-
-    const PLACE: Place = Place { seed: 0, step: 0, first_row: 0, global_rows: 1 };
+    use crate::graph::gradient_check::{Case, check};
+    use crate::graph::operation::Saved;
 
     type Make = fn([usize; 2], [usize; 2], Padding, &[Shape]) -> Result<Built, String>;
 
@@ -271,46 +269,15 @@ mod tests {
         }
     }
 
-    fn run(built: &Built, input: &[f32], gradient: &mut [f32]) -> (Vec<f32>, Vec<f32>) {
-        let mut saved = Saved::default();
-        let mut output = vec![0.0; gradient.len()];
-        let mut of_input = vec![0.0; input.len()];
-        let inputs = [Values::Reals(input)];
-        let kernel: &dyn Kernel = &*built.kernel;
-        Operation::<f32>::forward(
-            kernel,
-            Forward {
-                pass: Pass::Training(PLACE),
-                rows: 1,
-                inputs: &inputs,
-                parameters: &[],
-                output: &mut output,
-                saved: &mut saved,
-            },
-        );
-        Operation::<f32>::backward(
-            kernel,
-            Backward {
-                place: PLACE,
-                rows: 1,
-                inputs: &inputs,
-                parameters: &[],
-                output: &output,
-                saved: &mut saved,
-                gradient,
-                input_gradients: &mut [Some(&mut of_input)],
-                parameter_gradients: &mut [],
-            },
-        );
-        (output, of_input)
-    }
-
     #[test]
     fn the_first_of_equals_is_the_largest_and_no_number_is_not_lost() {
-        let built = max_pool([2, 2], [2, 2], Padding::Valid, &[Shape::reals(&[4, 1])]).unwrap();
-        let (output, of_input) = run(&built, &[2.0, 2.0, f32::NAN, 7.0], &mut [1.0, 1.0]);
-        assert_eq!((output[0], of_input), (2.0, vec![1.0, 0.0, 1.0, 0.0]));
-        assert!(output[1].is_nan());
+        let inputs = [Shape::reals(&[4, 1])];
+        let built = max_pool([2, 2], [2, 2], Padding::Valid, &inputs).unwrap();
+        let mut case = Case::new(&built, &inputs, 1);
+        case.functional = vec![1.0, 1.0];
+        let step = case.run(&[vec![2.0, 2.0, f64::NAN, 7.0]], &[], &mut Saved::default(), |_| true);
+        assert_eq!((step.output[0], step.inputs), (2.0, vec![Some(vec![1.0, 0.0, 1.0, 0.0])]));
+        assert!(step.output[1].is_nan());
     }
 
     #[test]
