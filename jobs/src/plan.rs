@@ -52,7 +52,8 @@ pub struct Peer {
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum TaskBody {
     Stream(StreamBody),
-    Train(TrainBody),
+    /// Boxed, because it is much larger than the others.
+    Train(Box<TrainBody>),
     Command(CommandBody),
 }
 

@@ -42,7 +42,8 @@ fn kill_grace_ms() -> u64 {
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum JobBody {
     Stream(StreamBody),
-    Train(TrainBody),
+    /// Boxed, because it is much larger than the others.
+    Train(Box<TrainBody>),
     Command(CommandBody),
     Service(CommandBody),
 }

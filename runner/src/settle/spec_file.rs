@@ -193,7 +193,7 @@ async fn train(
         max_completion_ms: settings.max_completion_ms,
         unreachable_kill_ms: settings.unreachable_kill_ms,
         after: Vec::new(),
-        body: JobBody::Train(body),
+        body: JobBody::Train(Box::new(body)),
     };
     sound.then(|| Settled { group, jobs: vec![job], queries: Vec::new() })
 }

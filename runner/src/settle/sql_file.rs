@@ -261,7 +261,7 @@ fn train(shared: &Shared<'_>, name: &str, statement: usize, diagnostics: &mut Ve
             Err(mistakes) => diagnostics.extend(mistakes),
         }
     }
-    spec(shared, name, workers, JobBody::Train(body))
+    spec(shared, name, workers, JobBody::Train(Box::new(body)))
 }
 
 /// The columns that a model's options name, with the places of `label`, `time_column`, `ignore` and the inputs.
