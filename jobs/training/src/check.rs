@@ -1,9 +1,12 @@
 //! What is wrong with a training job before any data is read: all of it at once.
 //!
-//! Shapes are not known here; whether layers fit each other is said when the graph is built.
+//! Invariant: what is refused here would be refused when the job starts; the reverse does not hold, because some things
+//! only rows tell.
 
 use crate::columns::{Columns, DEFAULT_INPUT};
-use arrow::datatypes::Schema;
+use crate::graph::{self, Source, Wanted};
+use crate::preprocess::{InputState, State};
+use arrow::datatypes::{DataType, Schema};
 use jobs::TrainBody;
 use jobs::text::nearest;
 use jobs::train::{Clip, Input, Layer, Loss, Node, Optimizer, Preprocess, Schedule};
@@ -64,9 +67,54 @@ pub fn check(body: &TrainBody) -> Vec<String> {
     wrong.0
 }
 
-/// What is wrong with a job that is sound in itself once the columns of its training query are known.
+/// What is wrong with a job that is sound in itself once the columns of its training query are known: columns that no input
+/// can be made of, and layers that do not fit them or each other.
 pub fn check_columns(schema: &Schema, body: &TrainBody) -> Result<(), String> {
-    Columns::of(schema, body).map(|_| ()).map_err(|error| format!("failed to {error}"))
+    let failed = |error: &dyn Display| format!("failed to {error}");
+    let columns = Columns::of(schema, body).map_err(|error| failed(&error))?;
+    let mut shapes = Vec::with_capacity(columns.inputs.len());
+    for input in columns.inputs {
+        let Some(widths) = widths(schema, &input) else {
+            // Only rows will tell.
+            return Ok(());
+        };
+        let state = InputState { input, widths, state: State::Nothing };
+        let shape = state.shape().map_err(|error| failed(&error))?;
+        shapes.push((state.input.name, shape));
+    }
+    let sources = Source::all(shapes);
+    // How many classes there are, rows will tell; no layer reads the output.
+    let outputs = if body.loss == Loss::CrossEntropy { 2 } else { 1 };
+    let wanted = Wanted { sources: &sources, layers: &body.layers, output: body.output.as_deref(), outputs };
+    let output = graph::check(wanted).map_err(|error| failed(&error))?;
+    let (gives, loss) = (output.size(), body.loss);
+    match (&body.output, loss) {
+        (Some(name), Loss::CrossEntropy) if output.dims.last().is_none_or(|classes| *classes < 2) => {
+            Err(format!("failed to learn classes: layer '{name}' gives one output, and each class needs one"))
+        }
+        (Some(name), _) if loss != Loss::CrossEntropy && gives != 1 => {
+            Err(format!("failed to learn one number: layer '{name}' gives {gives} outputs of a row"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Values of each column in a row; `None` where lists have a length that is not known yet.
+fn widths(schema: &Schema, input: &Input) -> Option<Vec<usize>> {
+    let width = |column: &String| match schema.field_with_name(column).ok()?.data_type() {
+        DataType::FixedSizeList(_, size) => usize::try_from(*size).ok(),
+        DataType::List(_) | DataType::LargeList(_) => None,
+        _ => Some(1),
+    };
+    let known: Option<Vec<usize>> = input.columns.iter().map(width).collect();
+    if known.is_some() || input.dims.is_empty() {
+        return known;
+    }
+    let values = input.dims.iter().product::<usize>();
+    match input.step {
+        Preprocess::OneHot { size } => Some(vec![values / size]),
+        _ => Some(vec![values]),
+    }
 }
 
 const ABOVE: &str = "above 0";
@@ -320,6 +368,41 @@ mod tests {
     }
 
     #[test]
+    fn layers_fit_the_columns() {
+        use arrow::datatypes::Field;
+        let mut body = body("y", Loss::BinaryCrossEntropy);
+        let list = |size: Option<i32>| {
+            let item = std::sync::Arc::new(Field::new("item", DataType::Float32, true));
+            size.map_or(DataType::List(item.clone()), |size| DataType::FixedSizeList(item, size))
+        };
+        let schema = |image: DataType| {
+            Schema::new(vec![Field::new("image", image, true), Field::new("y", DataType::Int64, true)])
+        };
+        let input = |dims: &[usize]| Input {
+            name: "image".to_string(),
+            columns: Vec::new(),
+            step: Preprocess::Numbers,
+            dims: dims.to_vec(),
+        };
+        assert_eq!(check_columns(&schema(list(None)), &body), Ok(()));
+        body.inputs = vec![input(&[2, 2])];
+        assert_eq!(check_columns(&schema(list(Some(4))), &body), Ok(()));
+        let error = check_columns(&schema(list(Some(5))), &body).unwrap_err();
+        assert!(error.contains("dims [2, 2]: its columns have 5 values"), "{error}");
+        body.layers.push(Node {
+            name: "sum".to_string(),
+            inputs: vec!["image".to_string(), "dense_00".to_string()],
+            layer: Layer::Add,
+        });
+        let error = check_columns(&schema(list(None)), &body).unwrap_err();
+        assert!(error.contains("layer 'sum' (add)") && error.contains("[2, 2]") && error.contains("[2, 8]"), "{error}");
+        body.layers.pop();
+        body.output = Some("dense_00".to_string());
+        let error = check_columns(&schema(list(None)), &body).unwrap_err();
+        assert_eq!(error, "failed to learn one number: layer 'dense_00' gives 16 outputs of a row");
+    }
+
+    #[test]
     fn names_of_layers_and_inputs_fit_together() {
         let mut body = body("y", Loss::CrossEntropy);
         let node = |name: &str, inputs: &[&str], layer: Layer| Node {
@@ -334,7 +417,7 @@ mod tests {
         body.layers = vec![
             node("one", &[], dense()),
             node("two", &["three"], dense()),
-            node("three", &["oen"], Layer::MaxPool { size, stride: [1, 1], padding }),
+            node("three", &["onee"], Layer::MaxPool { size, stride: [1, 1], padding }),
             node("one", &["a", "two"], dense()),
             node("sum", &["one"], Layer::Add),
             node("output", &["sum"], Layer::Embedding { vocabulary: 0, units: 2, combine: Combine::Sum }),
@@ -346,7 +429,7 @@ mod tests {
             "input 'b' (hash) has size 1",
             "layer 'one' is the first and there are 2 inputs",
             "layer 'two' reads 'three', which does not stand before it",
-            "layer 'three' reads 'oen', which is not there; did you mean 'one'?",
+            "layer 'three' reads 'onee', which is not there; did you mean 'one'?",
             "layer 'one' (dense) reads 2 layers",
             "layer 3 (dense) is called 'one', as another",
             "layer 'sum' (add) joins 1 layers",

@@ -16,6 +16,8 @@ use std::path::Path;
 pub enum Error {
     #[error("score with model '{model}' version {version}: it takes {expected} columns ({features}), {got} were given")]
     Count { model: String, version: u64, expected: usize, features: String, got: usize },
+    #[error("score with model '{model}' version {version}: it gives {places} answers for each row, and a score is one")]
+    Places { model: String, version: u64, places: usize },
     #[error("score columns of {first} and {other} rows together")]
     Length { first: usize, other: usize },
     #[error("score with model '{model}' version {version}")]
@@ -84,6 +86,10 @@ impl Predictor {
         let rows = columns[0].len();
         if let Some(other) = columns.iter().find(|column| column.len() != rows) {
             return Err(Error::Length { first: rows, other: other.len() });
+        }
+        let places = self.graph.outputs() / self.manifest.outputs.max(1);
+        if places != 1 {
+            return Err(Error::Places { model: model.clone(), version: *version, places });
         }
         let examples = preprocessing.read(features, columns).map_err(|source| Error::Column {
             model: model.clone(),

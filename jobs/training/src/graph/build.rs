@@ -121,18 +121,7 @@ pub struct Graph<T> {
 
 impl<T: Real> Graph<T> {
     pub fn new(wanted: Wanted<'_>, seed: u64) -> Result<Self, Error> {
-        let mut builder = Builder::new(wanted.sources)?;
-        for node in wanted.layers {
-            builder.put(node)?;
-        }
-        let output = match wanted.output {
-            Some(output) => output,
-            None => {
-                let layer = Layer::dense(wanted.outputs, Activation::Linear);
-                builder.put(&Node { name: OUTPUT.to_string(), inputs: Vec::new(), layer })?;
-                OUTPUT
-            }
-        };
+        let (builder, output) = Builder::laid_out(wanted)?;
         builder.finish(output, seed)
     }
 
@@ -184,7 +173,30 @@ struct Builder<'a> {
     parameters: Vec<(String, usize, Parameter)>,
 }
 
+/// Whether layers fit each other and what they read, without making their weights; the shape of the output.
+pub fn check(wanted: Wanted<'_>) -> Result<Shape, Error> {
+    let (mut builder, output) = Builder::laid_out(wanted)?;
+    Ok(builder.resolve(output)?.1)
+}
+
 impl<'a> Builder<'a> {
+    /// With the name of the output.
+    fn laid_out(wanted: Wanted<'a>) -> Result<(Self, &'a str), Error> {
+        let mut builder = Self::new(wanted.sources)?;
+        for node in wanted.layers {
+            builder.put(node)?;
+        }
+        let output = match wanted.output {
+            Some(output) => output,
+            None => {
+                let layer = Layer::dense(wanted.outputs, Activation::Linear);
+                builder.put(&Node { name: OUTPUT.to_string(), inputs: Vec::new(), layer })?;
+                OUTPUT
+            }
+        };
+        Ok((builder, output))
+    }
+
     fn new(sources: &'a [Source]) -> Result<Self, Error> {
         let mut names = BTreeMap::new();
         for (index, source) in sources.iter().enumerate() {
@@ -262,7 +274,8 @@ impl<'a> Builder<'a> {
         (From::Step(index), output)
     }
 
-    fn finish<T: Real>(mut self, output: &str, seed: u64) -> Result<Graph<T>, Error> {
+    /// The step that gives the output, and its shape.
+    fn resolve(&mut self, output: &str) -> Result<(usize, Shape), Error> {
         let wrong = |reason: String| Error::Output { name: output.to_string(), reason };
         let (step, output_shape) = match self.names.get(output) {
             Some((From::Step(step), shape)) if shape.kind == Kind::Reals => (*step, shape.clone()),
@@ -276,6 +289,11 @@ impl<'a> Builder<'a> {
             return Err(wrong("nothing before it is trained".to_string()));
         }
         self.ask(step, output)?;
+        Ok((step, output_shape))
+    }
+
+    fn finish<T: Real>(mut self, output: &str, seed: u64) -> Result<Graph<T>, Error> {
+        let (step, output_shape) = self.resolve(output)?;
         let slots = self.slots()?;
         let mut weights = vec![T::zero(); slots.last().map_or(0, |slot| slot.range.end)];
         for (slot, (_, _, parameter)) in slots.iter().zip(&self.parameters) {
