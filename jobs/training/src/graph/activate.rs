@@ -23,18 +23,23 @@ pub fn apply<T: Real>(activation: Activation, input: &[T], output: &mut [T]) {
     }
 }
 
-#[inline(always)]
-fn each<T: Real>(values: &mut [T], value: impl Fn(T) -> T) {
-    for x in values {
-        *x = value(*x);
-    }
+// Macros, not functions over closures: what goes through `Fn::call` may stay a call, whose loop stays narrow.
+macro_rules! each {
+    ($values:expr, $x:ident => $value:expr) => {
+        for place in $values {
+            let $x = *place;
+            *place = $value;
+        }
+    };
 }
 
-#[inline(always)]
-fn times<T: Real>(gradient: &mut [T], of: &[T], slope: impl Fn(T) -> T) {
-    for (gradient, x) in gradient.iter_mut().zip(of) {
-        *gradient *= slope(*x);
-    }
+macro_rules! times {
+    ($gradient:expr, $of:expr, $x:ident => $slope:expr) => {
+        for (gradient, $x) in $gradient.iter_mut().zip($of) {
+            let $x = *$x;
+            *gradient *= $slope;
+        }
+    };
 }
 
 /// Never infinite, and no branch that would keep a loop narrow: exp(-x) runs to infinity where the answer is zero.
@@ -43,27 +48,49 @@ pub fn sigmoid<T: Real>(x: T) -> T {
     T::one() / (T::one() + (-x).exp())
 }
 
+#[inline(always)]
+fn silu<T: Real>(x: T) -> T {
+    x * sigmoid(x)
+}
+
+#[inline(always)]
+fn silu_slope<T: Real>(x: T) -> T {
+    let s = sigmoid(x);
+    s * (T::one() + x * (T::one() - s))
+}
+
+#[inline(always)]
+fn gelu<T: Real>(x: T) -> T {
+    let scale = T::from_f64(std::f64::consts::FRAC_1_SQRT_2);
+    T::from_f64(0.5) * x * (T::one() + (x * scale).erf())
+}
+
+#[inline(always)]
+fn gelu_slope<T: Real>(x: T) -> T {
+    let half = T::from_f64(0.5);
+    let scale = T::from_f64(std::f64::consts::FRAC_1_SQRT_2);
+    // 1 / sqrt(2 pi)
+    let density = T::from_f64(0.5 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2);
+    half * (T::one() + (x * scale).erf()) + x * density * (-half * x * x).exp()
+}
+
 // The match is outside of the loops, so that each loop is a straight line that the compiler can vectorise.
 lanes! {
     pub fn apply_in_place<T: Real>(activation: Activation, values: &mut [T]) {
         let (zero, one) = (T::zero(), T::one());
         match activation {
             Activation::Linear => {}
-            Activation::Relu => each(values, |x| if x > zero { x } else { zero }),
+            Activation::Relu => each!(values, x => if x > zero { x } else { zero }),
             Activation::LeakyRelu => {
                 let leak = T::from_f64(LEAK);
-                each(values, |x| if x > zero { x } else { leak * x });
+                each!(values, x => if x > zero { x } else { leak * x });
             }
-            Activation::Elu => each(values, |x| if x > zero { x } else { x.exp() - one }),
-            Activation::Silu => each(values, |x| x * sigmoid(x)),
-            Activation::Tanh => each(values, |x| x.tanh()),
-            Activation::Sigmoid => each(values, |x| sigmoid(x)),
-            Activation::Gelu => {
-                let half = T::from_f64(0.5);
-                let scale = T::from_f64(std::f64::consts::FRAC_1_SQRT_2);
-                each(values, |x| half * x * (one + (x * scale).erf()));
-            }
-            Activation::Softplus => each(values, |x| {
+            Activation::Elu => each!(values, x => if x > zero { x } else { x.exp() - one }),
+            Activation::Silu => each!(values, x => silu(x)),
+            Activation::Tanh => each!(values, x => x.tanh()),
+            Activation::Sigmoid => each!(values, x => sigmoid(x)),
+            Activation::Gelu => each!(values, x => gelu(x)),
+            Activation::Softplus => each!(values, x => {
                 let above = if x > zero { x } else { zero };
                 above + (-x.abs()).exp().ln_1p()
             }),
@@ -82,26 +109,15 @@ lanes! {
             }
             Activation::LeakyRelu => {
                 let leak = T::from_f64(LEAK);
-                times(gradient, output, |y| if y > zero { one } else { leak });
+                times!(gradient, output, y => if y > zero { one } else { leak });
             }
-            Activation::Elu => times(gradient, output, |y| if y > zero { one } else { y + one }),
-            Activation::Silu => times(gradient, input, |x| {
-                let s = sigmoid(x);
-                s * (one + x * (one - s))
-            }),
-            Activation::Tanh => times(gradient, output, |y| one - y * y),
-            Activation::Sigmoid => times(gradient, output, |y| y * (one - y)),
-            Activation::Gelu => {
-                let half = T::from_f64(0.5);
-                let scale = T::from_f64(std::f64::consts::FRAC_1_SQRT_2);
-                // 1 / sqrt(2 pi)
-                let density = T::from_f64(0.5 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2);
-                times(gradient, input, |x| {
-                    half * (one + (x * scale).erf()) + x * density * (-half * x * x).exp()
-                });
-            }
+            Activation::Elu => times!(gradient, output, y => if y > zero { one } else { y + one }),
+            Activation::Silu => times!(gradient, input, x => silu_slope(x)),
+            Activation::Tanh => times!(gradient, output, y => one - y * y),
+            Activation::Sigmoid => times!(gradient, output, y => y * (one - y)),
+            Activation::Gelu => times!(gradient, input, x => gelu_slope(x)),
             // The slope is the sigmoid of what went in, which is 1 - exp(-y).
-            Activation::Softplus => times(gradient, output, |y| one - (-y).exp()),
+            Activation::Softplus => times!(gradient, output, y => one - (-y).exp()),
         }
     }
 }

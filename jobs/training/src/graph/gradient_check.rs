@@ -153,6 +153,11 @@ impl<'a> Case<'a> {
         Place { seed: 5, step: 3, first_row: 2, global_rows: self.rows + 4 }
     }
 
+    /// Of that batch.
+    pub fn share(&self) -> f64 {
+        self.place().share(self.rows)
+    }
+
     fn training(&self) -> Pass {
         Pass::Training(self.place())
     }

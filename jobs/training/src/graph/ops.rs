@@ -27,3 +27,6 @@ pub use lstm::lstm;
 pub use norm::{layer_norm, rms_norm};
 pub use pool::{average_pool, global_average_pool, global_max_pool, max_pool};
 pub use position::position;
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@
 
 const LOG2_E: f32 = std::f32::consts::LOG2_E;
 /// ln 2 in two parts; the first has so few digits that a product with a whole number of eight bits is exact.
-const LN_2_HIGH: f32 = 0.693_359_375;
+const LN_2_HIGH: f32 = 355.0 / 512.0;
 const LN_2_LOW: f32 = -2.121_944_4e-4;
 /// Adding it leaves a whole number in the low bits, rounded to nearest.
 const ROUNDING: f32 = 12_582_912.0;
@@ -44,10 +44,10 @@ pub fn tanh(x: f32) -> f32 {
     let size = x.abs();
     let square = x * x;
     let p = -5.704_988_7e-3;
-    let p = p * square + 2.063_908_9e-2;
+    let p = p * square + 2.063_909e-2;
     let p = p * square - 5.373_971_6e-2;
     let p = p * square + 1.333_144_2e-1;
-    let p = p * square - 3.333_328_2e-1;
+    let p = p * square - 3.333_328e-1;
     let near = x + x * square * p;
     let far = 1.0 - 2.0 / (exp(size + size) + 1.0);
     let value = if size < 0.625 { near } else { far };
@@ -69,8 +69,8 @@ pub fn erf(x: f32) -> f32 {
     // From here on it is 1.
     let t = if size > 4.0 { 4.0 } else { size };
     let q = (-1.728_534_7e-5 * t + 3.831_971_3e-4) * (t * t) + (-3.883_964_4e-3 * t + 2.425_462_2e-2);
-    let q = q * t - 1.067_778_77e-1;
-    let q = q * t - 6.348_466_9e-1;
+    let q = q * t - 1.067_778_8e-1;
+    let q = q * t - 6.348_467e-1;
     let q = q * t - 1.287_175_1e-1;
     let q = q * t - t;
     let far = (1.0 - exp(q)).copysign(x);
