@@ -10,8 +10,13 @@ pub const SHARED_FROM: usize = 1 << 15;
 
 /// Calls `work` for runs of whole rows of `width` values with the index of the first row.
 pub fn over_rows<T: Send>(values: &mut [T], width: usize, work: impl Fn(usize, &mut [T]) + Sync) {
+    over_costly_rows(values, width, width, work);
+}
+
+/// As [`over_rows`], where a row costs as much as `cost` values that are only passed over.
+pub fn over_costly_rows<T: Send>(values: &mut [T], width: usize, cost: usize, work: impl Fn(usize, &mut [T]) + Sync) {
     let threads = rayon::current_num_threads();
-    if values.len() < SHARED_FROM || threads == 1 || width == 0 {
+    if width == 0 || values.len() / width * cost < SHARED_FROM || threads == 1 {
         return work(0, values);
     }
     let rows = values.len().div_ceil(width).div_ceil(threads);

@@ -6,6 +6,7 @@
 //! 1993), so nothing is ever cleared.
 
 use crate::graph::operation::RowGradients;
+use crate::pages;
 use crate::real::Real;
 
 /// Places of the rows of one table; of as many numbers as the table has rows.
@@ -15,7 +16,7 @@ pub struct Places(Vec<u32>);
 impl Places {
     /// For a table of `rows` rows.
     pub fn of(rows: usize) -> Self {
-        Self(vec![0; rows])
+        Self(pages::filled(rows, 0))
     }
 
     /// Whether the table has this row.
@@ -24,10 +25,9 @@ impl Places {
     }
 }
 
-/// Where `row` stands among `rows`, after putting it there if it is new.
+/// Where `row` stands among `rows`, and whether it is new and was put there. `place` is where it might stand.
 #[inline(always)]
-pub fn place(places: &mut [u32], rows: &mut Vec<u32>, row: u32) -> (usize, bool) {
-    let place = &mut places[row as usize];
+pub fn place(place: &mut u32, rows: &mut Vec<u32>, row: u32) -> (usize, bool) {
     if rows.get(*place as usize) == Some(&row) {
         return (*place as usize, false);
     }
@@ -43,7 +43,7 @@ pub fn add<T: Real>(sums: &mut RowGradients<T>, places: &mut Places, rows: &[u32
     }
     let width = values.len() / rows.len();
     for (row, values) in rows.iter().zip(values.chunks_exact(width)) {
-        let (at, new) = place(&mut places.0, &mut sums.rows, *row);
+        let (at, new) = place(&mut places.0[*row as usize], &mut sums.rows, *row);
         if new {
             sums.values.extend_from_slice(values);
         } else {

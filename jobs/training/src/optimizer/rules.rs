@@ -97,10 +97,15 @@ lanes! {
         with_formula(rule, Whole { weights, first, second, gradients, limit });
     }
 
-    /// `values` holds a gradient of `width` numbers for each of `rows`.
-    pub fn rows(rule: Rule, limit: Limit, moved: Moved<'_>, width: usize, rows: &[u32], values: &[f32]) {
-        let Moved { weights, first, second } = moved;
-        with_formula(rule, Rows { weights, first, second, width, rows, values, limit });
+    /// `values` holds a gradient of `width` numbers for each of `rows`. What is moved begins at row `start` of the table; rows
+    /// that do not lie there are left to others.
+    pub fn rows(rule: Rule, limit: Limit, moved: Moved<'_>, place: (usize, usize), rows: &[u32], values: &[f32]) {
+        let (Moved { weights, first, second }, (start, width)) = (moved, place);
+        match width {
+            1 => with_formula(rule, Rows::<1> { weights, first, second, start, width, rows, values, limit }),
+            16 => with_formula(rule, Rows::<16> { weights, first, second, start, width, rows, values, limit }),
+            _ => with_formula(rule, Rows::<0> { weights, first, second, start, width, rows, values, limit }),
+        }
     }
 }
 
@@ -193,31 +198,43 @@ impl Apply for Whole<'_> {
     }
 }
 
-struct Rows<'a> {
+/// `WIDTH` is the width where the compiler is to know it, or 0.
+struct Rows<'a, const WIDTH: usize> {
     weights: &'a mut [f32],
     first: &'a mut [f32],
     second: &'a mut [f32],
+    start: usize,
     width: usize,
     rows: &'a [u32],
     values: &'a [f32],
     limit: Limit,
 }
 
-impl Rows<'_> {
-    /// Calls `one` with the place of each row in the table and its gradient.
+impl<const WIDTH: usize> Rows<'_, WIDTH> {
+    fn width(&self) -> usize {
+        if WIDTH > 0 { WIDTH } else { self.width }
+    }
+
+    /// Calls `one` with the place of each row among what is moved, and its gradient.
     #[inline(always)]
-    fn each(rows: &[u32], values: &[f32], width: usize, mut one: impl FnMut(usize, &[f32])) {
-        for (row, gradient) in rows.iter().zip(values.chunks_exact(width)) {
-            one(*row as usize * width, gradient);
+    fn each(&self, len: usize, mut one: impl FnMut(usize, &[f32])) {
+        let (start, width) = (self.start, self.width());
+        let own = len / width;
+        for (row, gradient) in self.rows.iter().zip(self.values.chunks_exact(width)) {
+            let row = (*row as usize).wrapping_sub(start);
+            if row < own {
+                one(row * width, gradient);
+            }
         }
     }
 }
 
-impl Apply for Rows<'_> {
+impl<const WIDTH: usize> Apply for Rows<'_, WIDTH> {
     #[inline(always)]
-    fn none(self, formula: impl Fn(&mut f32, f32)) {
-        let Self { weights, width, limit, .. } = self;
-        Self::each(self.rows, self.values, width, |at, gradient| {
+    fn none(mut self, formula: impl Fn(&mut f32, f32)) {
+        let weights = std::mem::take(&mut self.weights);
+        let (limit, width) = (self.limit, self.width());
+        self.each(weights.len(), |at, gradient| {
             for (w, g) in weights[at..at + width].iter_mut().zip(gradient) {
                 formula(w, limit.apply(*g));
             }
@@ -225,9 +242,10 @@ impl Apply for Rows<'_> {
     }
 
     #[inline(always)]
-    fn one(self, formula: impl Fn(&mut f32, &mut f32, f32)) {
-        let Self { weights, first, width, limit, .. } = self;
-        Self::each(self.rows, self.values, width, |at, gradient| {
+    fn one(mut self, formula: impl Fn(&mut f32, &mut f32, f32)) {
+        let (weights, first) = (std::mem::take(&mut self.weights), std::mem::take(&mut self.first));
+        let (limit, width) = (self.limit, self.width());
+        self.each(weights.len(), |at, gradient| {
             let state = weights[at..at + width].iter_mut().zip(&mut first[at..at + width]);
             for ((w, m), g) in state.zip(gradient) {
                 formula(w, m, limit.apply(*g));
@@ -236,9 +254,11 @@ impl Apply for Rows<'_> {
     }
 
     #[inline(always)]
-    fn two(self, formula: impl Fn(&mut f32, &mut f32, &mut f32, f32)) {
-        let Self { weights, first, second, width, limit, .. } = self;
-        Self::each(self.rows, self.values, width, |at, gradient| {
+    fn two(mut self, formula: impl Fn(&mut f32, &mut f32, &mut f32, f32)) {
+        let (weights, first) = (std::mem::take(&mut self.weights), std::mem::take(&mut self.first));
+        let second = std::mem::take(&mut self.second);
+        let (limit, width) = (self.limit, self.width());
+        self.each(weights.len(), |at, gradient| {
             let state = first[at..at + width].iter_mut().zip(&mut second[at..at + width]);
             for ((w, (m, v)), g) in weights[at..at + width].iter_mut().zip(state).zip(gradient) {
                 formula(w, m, v, limit.apply(*g));
