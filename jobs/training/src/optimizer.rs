@@ -11,6 +11,7 @@ mod schedule;
 pub use schedule::share;
 
 use crate::graph::operation::{Role, RowGradients};
+use crate::graph::parallel::within_pool;
 use crate::graph::{Gradients, Slot, SlotPlace};
 use crate::pages;
 use jobs::train::{self, Clip};
@@ -81,6 +82,11 @@ impl Optimizer {
     /// Moves all weights against their gradients, with `share` of the learning rate.
     pub fn update(&mut self, share: f64, slots: &[Slot], weights: &mut [f32], gradients: &Gradients<'_, f32>) {
         self.step += 1;
+        // A weight and its state cost as much as some multiplications.
+        within_pool(16 * weights.len(), || self.move_all(share, slots, weights, gradients));
+    }
+
+    fn move_all(&mut self, share: f64, slots: &[Slot], weights: &mut [f32], gradients: &Gradients<'_, f32>) {
         let limit = limit(self.clip, slots, gradients);
         let rule = self.rule(share);
         let mut at = 0;

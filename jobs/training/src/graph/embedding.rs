@@ -130,14 +130,14 @@ impl<T: Real> Part<'_, T> {
     fn add<const UNITS: usize>(&mut self, units: usize, scale: T, gradient: &[T]) {
         let units = if UNITS > 0 { UNITS } else { units };
         let RowGradients { rows, values } = &mut *self.sums;
-        rows.clear();
-        rows.reserve(self.named.len() / 2);
         // Of the largest length that there can be, and cut at the end: nothing grows on the way.
+        let mut len = 0;
+        rows.resize(self.named.len() / 2, 0);
         values.resize(self.named.len() / 2 * units, T::zero());
         for named in self.named.chunks_exact(2) {
             let (id, group) = (named[0], named[1] as usize);
             let gradient = &gradient[group * units..(group + 1) * units];
-            let (at, new) = place(&mut self.places[id as usize - self.start], rows, id);
+            let (at, new) = place(&mut self.places[id as usize - self.start], rows, &mut len, id);
             let sum = &mut values[at * units..(at + 1) * units];
             if new {
                 sum.iter_mut().zip(gradient).for_each(|(sum, value)| *sum = *value * scale);
@@ -145,7 +145,8 @@ impl<T: Real> Part<'_, T> {
                 sum.iter_mut().zip(gradient).for_each(|(sum, value)| *sum += *value * scale);
             }
         }
-        values.truncate(rows.len() * units);
+        rows.truncate(len);
+        values.truncate(len * units);
     }
 
     fn add_any(&mut self, units: usize, scale: T, gradient: &[T]) {

@@ -215,54 +215,50 @@ impl<const WIDTH: usize> Rows<'_, WIDTH> {
         if WIDTH > 0 { WIDTH } else { self.width }
     }
 
-    /// Calls `one` with the place of each row among what is moved, and its gradient.
+    /// The place among what is moved of a row of the table, if it lies there.
     #[inline(always)]
-    fn each(&self, len: usize, mut one: impl FnMut(usize, &[f32])) {
-        let (start, width) = (self.start, self.width());
-        let own = len / width;
-        for (row, gradient) in self.rows.iter().zip(self.values.chunks_exact(width)) {
-            let row = (*row as usize).wrapping_sub(start);
-            if row < own {
-                one(row * width, gradient);
-            }
-        }
+    fn place(&self, row: u32, len: usize, width: usize) -> Option<usize> {
+        let at = (row as usize).wrapping_sub(self.start).wrapping_mul(width);
+        (row as usize >= self.start && at + width <= len).then_some(at)
     }
 }
 
+// The loops stand in each of the three: a closure called from two places would be compiled by itself, for narrow vectors.
 impl<const WIDTH: usize> Apply for Rows<'_, WIDTH> {
     #[inline(always)]
     fn none(mut self, formula: impl Fn(&mut f32, f32)) {
-        let weights = std::mem::take(&mut self.weights);
-        let (limit, width) = (self.limit, self.width());
-        self.each(weights.len(), |at, gradient| {
+        let (weights, width) = (std::mem::take(&mut self.weights), self.width());
+        for (row, gradient) in self.rows.iter().zip(self.values.chunks_exact(width)) {
+            let Some(at) = self.place(*row, weights.len(), width) else { continue };
             for (w, g) in weights[at..at + width].iter_mut().zip(gradient) {
-                formula(w, limit.apply(*g));
+                formula(w, self.limit.apply(*g));
             }
-        });
+        }
     }
 
     #[inline(always)]
     fn one(mut self, formula: impl Fn(&mut f32, &mut f32, f32)) {
-        let (weights, first) = (std::mem::take(&mut self.weights), std::mem::take(&mut self.first));
-        let (limit, width) = (self.limit, self.width());
-        self.each(weights.len(), |at, gradient| {
+        let (weights, width) = (std::mem::take(&mut self.weights), self.width());
+        let first = std::mem::take(&mut self.first);
+        for (row, gradient) in self.rows.iter().zip(self.values.chunks_exact(width)) {
+            let Some(at) = self.place(*row, weights.len(), width) else { continue };
             let state = weights[at..at + width].iter_mut().zip(&mut first[at..at + width]);
             for ((w, m), g) in state.zip(gradient) {
-                formula(w, m, limit.apply(*g));
+                formula(w, m, self.limit.apply(*g));
             }
-        });
+        }
     }
 
     #[inline(always)]
     fn two(mut self, formula: impl Fn(&mut f32, &mut f32, &mut f32, f32)) {
-        let (weights, first) = (std::mem::take(&mut self.weights), std::mem::take(&mut self.first));
-        let second = std::mem::take(&mut self.second);
-        let (limit, width) = (self.limit, self.width());
-        self.each(weights.len(), |at, gradient| {
+        let (weights, width) = (std::mem::take(&mut self.weights), self.width());
+        let (first, second) = (std::mem::take(&mut self.first), std::mem::take(&mut self.second));
+        for (row, gradient) in self.rows.iter().zip(self.values.chunks_exact(width)) {
+            let Some(at) = self.place(*row, weights.len(), width) else { continue };
             let state = first[at..at + width].iter_mut().zip(&mut second[at..at + width]);
             for ((w, (m, v)), g) in weights[at..at + width].iter_mut().zip(state).zip(gradient) {
-                formula(w, m, v, limit.apply(*g));
+                formula(w, m, v, self.limit.apply(*g));
             }
-        });
+        }
     }
 }
