@@ -222,16 +222,17 @@ fn names(body: &TrainBody, wrong: &mut Wrong) {
         }
         known.push(name);
     }
-    if let Some(output) = &body.output {
-        if !body.layers.iter().any(|node| node.name == *output) {
-            let near = nearest(output, body.layers.iter().map(|node| node.name.as_str()));
-            let hint = near.map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
-            wrong.0.push(format!("output '{output}' is no layer{hint}"));
-        }
+    if let Some(output) = &body.output
+        && !body.layers.iter().any(|node| node.name == *output)
+    {
+        let near = nearest(output, body.layers.iter().map(|node| node.name.as_str()));
+        let hint = near.map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
+        wrong.0.push(format!("output '{output}' is no layer{hint}"));
     }
     for input in &body.inputs {
         let first = body.layers.first().is_none_or(|node| node.inputs.is_empty());
-        if !read.contains(&input.name.as_str()) && !(first && body.inputs.len() == 1) {
+        let is_read = read.contains(&input.name.as_str()) || (first && body.inputs.len() == 1);
+        if !is_read {
             wrong.0.push(format!("no layer reads input '{}'", input.name));
         }
     }

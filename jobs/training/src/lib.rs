@@ -25,6 +25,7 @@ mod mesh;
 mod metric;
 mod normalization;
 mod optimizer;
+mod pages;
 pub mod predictor;
 mod preprocess;
 mod random;

@@ -11,7 +11,9 @@ mod schedule;
 pub use schedule::share;
 
 use crate::graph::operation::{Role, RowGradients};
+use crate::graph::parallel::within_pool;
 use crate::graph::{Gradients, Slot, SlotPlace};
+use crate::pages;
 use jobs::train::{self, Clip};
 use rayon::prelude::*;
 use rules::{Limit, Moved, Rule};
@@ -19,6 +21,8 @@ use std::ops::Range;
 
 /// From this many values on the work is shared among threads; below it waking them costs more than it saves.
 const PARALLEL_FROM: usize = 1 << 16;
+/// The same for rows at random, which cost more.
+const SHARED_ROWS_FROM: usize = 1 << 13;
 /// Values gone through at a time: with their state and gradients they fit the nearest cache.
 const BLOCK: usize = 1 << 11;
 
@@ -50,7 +54,7 @@ impl Optimizer {
             train::Optimizer::Ftrl { initial, .. } => initial as f32,
             _ => 0.0,
         };
-        let one = |index| vec![if index == 0 { first } else { 0.0 }; len];
+        let one = |index| pages::filled(len, if index == 0 { first } else { 0.0 });
         let state = (0..moment_names(&settings).len()).map(one).collect();
         Self { settings, clip, step: 0, state, blocks: Blocks::default() }
     }
@@ -78,6 +82,11 @@ impl Optimizer {
     /// Moves all weights against their gradients, with `share` of the learning rate.
     pub fn update(&mut self, share: f64, slots: &[Slot], weights: &mut [f32], gradients: &Gradients<'_, f32>) {
         self.step += 1;
+        // A weight and its state cost as much as some multiplications.
+        within_pool(16 * weights.len(), || self.move_all(share, slots, weights, gradients));
+    }
+
+    fn move_all(&mut self, share: f64, slots: &[Slot], weights: &mut [f32], gradients: &Gradients<'_, f32>) {
         let limit = limit(self.clip, slots, gradients);
         let rule = self.rule(share);
         let mut at = 0;
@@ -140,8 +149,18 @@ impl Optimizer {
         gradients: &RowGradients<f32>,
     ) {
         if touches_rows_only(&self.settings) {
+            let table_rows = range.len() / width;
             let moved = self.moved(range, weights);
-            return rules::rows(rule, limit, moved, width, &gradients.rows, &gradients.values);
+            let RowGradients { rows, values } = gradients;
+            let threads = rayon::current_num_threads();
+            if values.len() < SHARED_ROWS_FROM || threads == 1 {
+                return rules::rows(rule, limit, moved, (0, width), rows, values);
+            }
+            // Each takes a part of the table, and of the rows those that lie there.
+            let part = table_rows.div_ceil(threads);
+            let parts = split(moved, part * width).into_par_iter().enumerate();
+            return parts
+                .for_each(|(index, moved)| rules::rows(rule, limit, moved, (index * part, width), rows, values));
         }
         let mut blocks = std::mem::take(&mut self.blocks);
         let block_rows = (BLOCK / width).max(1);

@@ -211,9 +211,7 @@ impl Workload {
 
     /// By any clock: that of the processors, where other programs are running.
     pub fn measure_by(&self, clock: &dyn Fn() -> Duration) -> Result<f64, graph::Error> {
-        let wanted =
-            Wanted { sources: &self.sources, layers: &self.layers, output: self.output, outputs: self.outputs };
-        let mut graph = Graph::<f32>::new(wanted, 1)?;
+        let mut graph = self.graph()?;
         let batches: Vec<(Vec<Given>, Targets)> =
             (0..BATCHES as u64).map(|index| self.batch(index, graph.output())).collect();
         let mut run: Box<dyn FnMut(usize) -> Result<(), graph::Error>> = match &self.optimizer {
@@ -265,6 +263,11 @@ impl Workload {
         Ok(times[BLOCKS / 2])
     }
 
+    fn graph(&self) -> Result<Graph<f32>, graph::Error> {
+        let Self { sources, layers, output, outputs, .. } = self;
+        Graph::new(Wanted { sources, layers, output: *output, outputs: *outputs }, 1)
+    }
+
     fn batch(&self, index: u64, output: &Shape) -> (Vec<Given>, Targets) {
         let mut rng = random::stream(7, Purpose::Shuffle, index, 0);
         let mut given = Vec::new();
@@ -291,4 +294,23 @@ fn values<'a>(given: &'a [Given]) -> Vec<Values<'a, f32>> {
         Given::Ids(ids) => Values::Ids(ids),
     };
     given.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A step takes seconds where kernels are not optimised, so that only the shapes are held together here.
+    #[test]
+    fn workloads_fit_together_and_have_the_sizes_they_say() {
+        let sizes: Vec<(&str, usize)> =
+            all().iter().map(|workload| (workload.name, workload.graph().unwrap().size())).collect();
+        let of = |name: &str| sizes.iter().find(|(known, _)| *known == name).map(|(_, size)| *size);
+        assert_eq!(of("logistic_sgd"), Some((1 << 20) + 14));
+        assert_eq!(of("wide_deep_lazy_adam"), Some((1 << 18) * 17 + 430 * 256 + 257 * 128 + 129));
+        assert_eq!(of("mlp_adamw"), Some(785 * 512 + 513 * 256 + 257 * 10));
+        assert_eq!(of("cnn_adam"), Some(10 * 32 + 289 * 64 + 3137 * 128 + 129 * 10));
+        let block = 4 * 128 + 129 * 384 + 129 * 128 + 129 * 512 + 513 * 128;
+        assert_eq!(of("gpt_adamw"), Some(512 * 128 + 128 * 128 + 4 * block + 256 + 129 * 512));
+    }
 }

@@ -13,6 +13,7 @@ mod peers;
 mod spill;
 mod start;
 mod state;
+mod steps;
 mod threads;
 mod topics;
 mod train;

@@ -18,6 +18,8 @@ pub struct Peer {
 
 pub const JAX: Peer = Peer { name: "JAX 0.10.2", packages: &["jax==0.10.2", "jaxlib==0.10.2", "numpy==2.4.6"] };
 
+pub const TORCH: Peer = Peer { name: "PyTorch 2.15", packages: &["torch==2.15.0", "numpy==2.4.6"] };
+
 impl Peer {
     /// Runs `script` with `args` and reads the JSON that it prints.
     pub fn run<T: DeserializeOwned>(&self, script: &Path, args: &[&str]) -> anyhow::Result<T> {

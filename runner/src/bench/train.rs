@@ -1,6 +1,6 @@
-//! How long the digits take and how well they are told apart, over five seeds.
+//! How long the digits take and how well they are told apart, over five seeds; and single steps of larger networks.
 
-use super::{Figure, median, peers};
+use super::{Figure, median, peers, steps};
 use anyhow::Context;
 use connectors::Context as ConnectorContext;
 use jobs::train::{Layer, Node, Optimizer};
@@ -80,7 +80,9 @@ async fn measure_in(folder: &Path, with_peers: bool) -> anyhow::Result<Vec<Figur
         time = time.beside(peers::JAX.name, jax.seconds);
         accuracy = accuracy.beside(peers::JAX.name, jax.accuracy);
     }
-    Ok(vec![time, accuracy])
+    let mut figures = vec![time, accuracy];
+    figures.extend(steps::measure(folder, with_peers).await?);
+    Ok(figures)
 }
 
 #[derive(serde::Deserialize)]

@@ -3,6 +3,7 @@
 use crate::graph::operation::{Built, Kernel, Kind, Parameter, Role, Shape};
 use crate::graph::run::Memory;
 use crate::graph::{Error, first, layers};
+use crate::pages;
 use crate::real::Real;
 use jobs::train::{Activation, Layer, Node};
 use std::collections::BTreeMap;
@@ -295,7 +296,7 @@ impl<'a> Builder<'a> {
     fn finish<T: Real>(mut self, output: &str, seed: u64) -> Result<Graph<T>, Error> {
         let (step, output_shape) = self.resolve(output)?;
         let slots = self.slots()?;
-        let mut weights = vec![T::zero(); slots.last().map_or(0, |slot| slot.range.end)];
+        let mut weights = pages::zeros(slots.last().map_or(0, |slot| slot.range.end));
         for (slot, (_, _, parameter)) in slots.iter().zip(&self.parameters) {
             first::values(&slot.name, parameter.initial, seed, &mut weights[slot.range.clone()]);
         }

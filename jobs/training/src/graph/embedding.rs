@@ -1,14 +1,19 @@
 //! Rows of a table, by whole number: one vector for each id, or their sum or mean.
 //!
-//! The gradient holds the rows that the batch names and no others, so its size is that of the batch and not of the table.
+//! The gradient holds the rows that the batch names and no others, so its size is that of the batch and not of the table. Threads
+//! share the table, each a part of its rows: a row is summed by one thread, in the order of the batch, so the sums are the same
+//! bits for any number of threads; only the order in which rows stand differs.
 
 use crate::graph::operation::{
-    Backward, Built, Forward, Gradient, Initial, Kind, Operation, Parameter, Role, Saved, Shape,
+    Backward, Built, Forward, Gradient, Initial, Kind, Operation, Parameter, Role, RowGradients, Saved, Shape,
 };
-use crate::graph::parallel::over_rows;
+use crate::graph::parallel::{SHARED_FROM, over_costly_rows};
 use crate::graph::rows::place;
+use crate::pages;
 use crate::real::Real;
 use jobs::train::Combine;
+use rayon::prelude::*;
+use std::mem::take;
 
 #[derive(Debug)]
 struct Embedding {
@@ -93,35 +98,77 @@ fn gather_any<T: Real>(table: &[T], units: usize, ids: &[u32], count: usize, sca
     }
 }
 
-/// The vector of output that each id belongs to is added to the sum of its row.
-#[inline(always)]
-fn scatter<T: Real, const N: usize>(
-    places: &mut [u32],
-    (rows, sums): (&mut Vec<u32>, &mut Vec<T>),
-    (ids, count): (&[u32], usize),
-    scale: T,
-    gradient: &[T],
-) {
-    for (ids, gradient) in ids.chunks_exact(count).zip(gradient.chunks_exact(N)) {
-        for id in ids {
-            let (at, new) = place(places, rows, *id);
-            if new {
-                sums.extend(gradient.iter().map(|value| *value * scale));
-            } else {
-                for (sum, value) in sums[at * N..(at + 1) * N].iter_mut().zip(gradient) {
-                    *sum += *value * scale;
-                }
+/// What one part of the table has to do with a batch.
+struct Part<'a, T> {
+    /// The first row, and the places of the rows from there on.
+    start: usize,
+    places: &'a mut [u32],
+    /// Ids of this part, each with the number of its vector of output.
+    named: &'a mut Vec<u32>,
+    sums: &'a mut RowGradients<T>,
+}
+
+impl<T: Real> Part<'_, T> {
+    /// Finds the ids that lie here. There is no branch in it: whether one does is as good as random.
+    fn find(&mut self, ids: &[u32], count: usize) {
+        self.named.resize(2 * ids.len() + 2, 0);
+        let (start, len) = (self.start as u32, self.places.len() as u32);
+        let mut found = 0;
+        for (group, ids) in ids.chunks_exact(count).enumerate() {
+            for id in ids {
+                self.named[found] = *id;
+                self.named[found + 1] = group as u32;
+                found += 2 * usize::from(id.wrapping_sub(start) < len);
             }
+        }
+        self.named.truncate(found);
+    }
+
+    /// Adds the vector of output that each id belongs to, times `scale`, to the sum of its row. `UNITS` is how long it is where
+    /// the compiler is to know it, or 0.
+    #[inline(always)]
+    fn add<const UNITS: usize>(&mut self, units: usize, scale: T, gradient: &[T]) {
+        let units = if UNITS > 0 { UNITS } else { units };
+        let RowGradients { rows, values } = &mut *self.sums;
+        // Of the largest length that there can be, and cut at the end: nothing grows on the way.
+        let mut len = 0;
+        rows.resize(self.named.len() / 2, 0);
+        values.resize(self.named.len() / 2 * units, T::zero());
+        for named in self.named.chunks_exact(2) {
+            let (id, group) = (named[0], named[1] as usize);
+            let gradient = &gradient[group * units..(group + 1) * units];
+            let (at, new) = place(&mut self.places[id as usize - self.start], rows, &mut len, id);
+            let sum = &mut values[at * units..(at + 1) * units];
+            if new {
+                sum.iter_mut().zip(gradient).for_each(|(sum, value)| *sum = *value * scale);
+            } else {
+                sum.iter_mut().zip(gradient).for_each(|(sum, value)| *sum += *value * scale);
+            }
+        }
+        rows.truncate(len);
+        values.truncate(len * units);
+    }
+
+    fn add_any(&mut self, units: usize, scale: T, gradient: &[T]) {
+        match units {
+            1 => self.add::<1>(units, scale, gradient),
+            8 => self.add::<8>(units, scale, gradient),
+            16 => self.add::<16>(units, scale, gradient),
+            32 => self.add::<32>(units, scale, gradient),
+            _ => self.add::<0>(units, scale, gradient),
         }
     }
 }
+
+/// What a lookup costs beside passing over a value: its row is rarely in a near cache.
+const LOOKUP: usize = 8;
 
 impl<T: Real> Operation<T> for Embedding {
     fn forward(&self, call: Forward<'_, T>) {
         let Forward { inputs, parameters, output, .. } = call;
         let (ids, table) = (inputs[0].ids(), parameters[0]);
         let (count, scale) = self.group::<T>(ids.len(), output.len());
-        over_rows(output, self.units, |first, part| {
+        over_costly_rows(output, self.units, count * (self.units + LOOKUP), |first, part| {
             let ids = &ids[first * count..][..part.len() / self.units * count];
             gather_any(table, self.units, ids, count, scale, part);
         });
@@ -134,30 +181,41 @@ impl<T: Real> Operation<T> for Embedding {
         };
         let ids = inputs[0].ids();
         let (count, scale) = self.group::<T>(ids.len(), gradient.len());
-        let places = Saved::id_array(saved, 0, self.vocabulary);
-        into.rows.clear();
-        into.values.clear();
-        let (sums, ids) = ((&mut into.rows, &mut into.values), (ids, count));
-        match self.units {
-            1 => scatter::<T, 1>(places, sums, ids, scale, gradient),
-            4 => scatter::<T, 4>(places, sums, ids, scale, gradient),
-            8 => scatter::<T, 8>(places, sums, ids, scale, gradient),
-            16 => scatter::<T, 16>(places, sums, ids, scale, gradient),
-            32 => scatter::<T, 32>(places, sums, ids, scale, gradient),
-            units => {
-                let ((rows, sums), (ids, count)) = (sums, ids);
-                for (ids, gradient) in ids.chunks_exact(count).zip(gradient.chunks_exact(units)) {
-                    for id in ids {
-                        let (at, new) = place(places, rows, *id);
-                        if new {
-                            sums.extend(gradient.iter().map(|value| *value * scale));
-                        } else {
-                            let sum = &mut sums[at * units..(at + 1) * units];
-                            sum.iter_mut().zip(gradient.iter()).for_each(|(sum, value)| *sum += *value * scale);
-                        }
-                    }
-                }
-            }
+        let threads = rayon::current_num_threads();
+        let parts = if ids.len() * (self.units + LOOKUP) < SHARED_FROM { 1 } else { threads };
+        // The places of the table's rows, then for each part what it is named by, and for each but the first its sums.
+        let Saved { reals, ids: kept } = saved;
+        reals.resize_with(parts, Vec::new);
+        kept.resize_with(1 + 2 * parts, Vec::new);
+        let (places, kept) = kept.split_at_mut(1);
+        if places[0].len() != self.vocabulary {
+            places[0] = pages::filled(self.vocabulary, 0);
+        }
+        let mut others: Vec<RowGradients<T>> = (1..parts)
+            .map(|part| RowGradients { rows: take(&mut kept[parts + part]), values: take(&mut reals[part]) })
+            .collect();
+        let of_part = self.vocabulary.div_ceil(parts);
+        let work: Vec<Part<'_, T>> = places[0]
+            .chunks_mut(of_part)
+            .zip(kept.iter_mut())
+            .zip(std::iter::once(&mut **into).chain(&mut others))
+            .enumerate()
+            .map(|(index, ((places, named), sums))| Part { start: index * of_part, places, named, sums })
+            .collect();
+        let gradient = &*gradient;
+        let one = |mut part: Part<'_, T>| {
+            part.find(ids, count);
+            part.add_any(self.units, scale, gradient);
+        };
+        if parts == 1 {
+            work.into_iter().for_each(one);
+        } else {
+            work.into_par_iter().for_each(one);
+        }
+        for (part, RowGradients { rows, values }) in (1..).zip(others) {
+            into.rows.extend_from_slice(&rows);
+            into.values.extend_from_slice(&values);
+            (kept[parts + part], reals[part]) = (rows, values);
         }
     }
 }

@@ -218,7 +218,8 @@ impl<T> Gradient<'_, T> {
     }
 }
 
-/// Gradients of some rows of a table. Each row stands there once, in the order in which the batch first names it.
+/// Gradients of some rows of a table. Each row stands there once, in an order that depends on the batch and the number of
+/// threads.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RowGradients<T> {
     pub rows: Vec<u32>,

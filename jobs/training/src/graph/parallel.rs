@@ -8,10 +8,27 @@ use rayon::prelude::*;
 /// From this many values on the work is shared; below it waking threads costs more than it saves.
 pub const SHARED_FROM: usize = 1 << 15;
 
+/// From this much work on it is worth the way to the pool, some microseconds.
+const POOL_FROM: usize = 1 << 22;
+
+/// Runs `body` on a thread of the pool if there is so much work that it will be shared: to share work from outside is to fall
+/// asleep and be woken each time.
+pub fn within_pool<R: Send>(work: usize, body: impl FnOnce() -> R + Send) -> R {
+    if work < POOL_FROM || rayon::current_num_threads() == 1 {
+        return body();
+    }
+    rayon::scope(|_| body())
+}
+
 /// Calls `work` for runs of whole rows of `width` values with the index of the first row.
 pub fn over_rows<T: Send>(values: &mut [T], width: usize, work: impl Fn(usize, &mut [T]) + Sync) {
+    over_costly_rows(values, width, width, work);
+}
+
+/// As [`over_rows`], where a row costs as much as `cost` values that are only passed over.
+pub fn over_costly_rows<T: Send>(values: &mut [T], width: usize, cost: usize, work: impl Fn(usize, &mut [T]) + Sync) {
     let threads = rayon::current_num_threads();
-    if values.len() < SHARED_FROM || threads == 1 || width == 0 {
+    if width == 0 || values.len() / width * cost < SHARED_FROM || threads == 1 {
         return work(0, values);
     }
     let rows = values.len().div_ceil(width).div_ceil(threads);

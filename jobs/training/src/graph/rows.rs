@@ -6,6 +6,7 @@
 //! 1993), so nothing is ever cleared.
 
 use crate::graph::operation::RowGradients;
+use crate::pages;
 use crate::real::Real;
 
 /// Places of the rows of one table; of as many numbers as the table has rows.
@@ -15,7 +16,7 @@ pub struct Places(Vec<u32>);
 impl Places {
     /// For a table of `rows` rows.
     pub fn of(rows: usize) -> Self {
-        Self(vec![0; rows])
+        Self(pages::filled(rows, 0))
     }
 
     /// Whether the table has this row.
@@ -24,16 +25,21 @@ impl Places {
     }
 }
 
-/// Where `row` stands among `rows`, after putting it there if it is new.
+/// Where `row` stands among the first `len` of `rows`, and whether it is new and was put there; `rows` has room for it. `place` is
+/// where it might stand.
 #[inline(always)]
-pub fn place(places: &mut [u32], rows: &mut Vec<u32>, row: u32) -> (usize, bool) {
-    let place = &mut places[row as usize];
-    if rows.get(*place as usize) == Some(&row) {
-        return (*place as usize, false);
+pub fn place(place: &mut u32, rows: &mut [u32], len: &mut usize, row: u32) -> (usize, bool) {
+    // What stands in `place` may be of any earlier batch, so that each condition by itself is as good as random, and a
+    // processor that guesses wrong waits for memory. Taken together they are nearly always false, or nearly always true.
+    let at = (*place as usize).min(rows.len() - 1);
+    if (at < *len) & (rows[at] == row) {
+        return (at, false);
     }
-    *place = rows.len() as u32;
-    rows.push(row);
-    (rows.len() - 1, true)
+    let at = *len;
+    *place = at as u32;
+    rows[at] = row;
+    *len += 1;
+    (at, true)
 }
 
 /// Adds `values`, of one row each, to `sums`.
@@ -42,16 +48,20 @@ pub fn add<T: Real>(sums: &mut RowGradients<T>, places: &mut Places, rows: &[u32
         return;
     }
     let width = values.len() / rows.len();
+    let mut len = sums.rows.len();
+    sums.rows.resize(len + rows.len(), 0);
+    sums.values.resize((len + rows.len()) * width, T::zero());
     for (row, values) in rows.iter().zip(values.chunks_exact(width)) {
-        let (at, new) = place(&mut places.0, &mut sums.rows, *row);
+        let (at, new) = place(&mut places.0[*row as usize], &mut sums.rows, &mut len, *row);
+        let sum = &mut sums.values[at * width..(at + 1) * width];
         if new {
-            sums.values.extend_from_slice(values);
+            sum.copy_from_slice(values);
         } else {
-            for (sum, value) in sums.values[at * width..(at + 1) * width].iter_mut().zip(values) {
-                *sum += *value;
-            }
+            sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += *value);
         }
     }
+    sums.rows.truncate(len);
+    sums.values.truncate(len * width);
 }
 
 #[cfg(test)]

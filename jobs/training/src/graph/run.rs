@@ -2,6 +2,7 @@
 
 use crate::graph::build::{Ask, From, Operator, Place as SlotPlace};
 use crate::graph::operation::{Backward, Forward, Gradient, Pass, Place, RowGradients, Saved, Values};
+use crate::graph::parallel::within_pool;
 use crate::graph::{Error, Graph};
 use crate::loss::{self, Target};
 use crate::real::Real;
@@ -58,7 +59,7 @@ impl<T: Real> Graph<T> {
     pub fn infer(&self, inputs: &[Values<'_, T>], rows: usize, output: &mut Vec<T>) -> Result<(), Error> {
         self.check(inputs, rows)?;
         let mut memory = self.memory();
-        self.forward(&mut memory, inputs, rows, Pass::Inference);
+        within_pool(self.work(rows), || self.forward(&mut memory, inputs, rows, Pass::Inference));
         output.extend_from_slice(&memory.outputs[self.output]);
         self.keep(memory);
         Ok(())
@@ -70,9 +71,24 @@ impl<T: Real> Graph<T> {
         inputs: &[Values<'_, T>],
         rows: usize,
         step: Step<'_>,
-        mut gradients: Gradients<'_, T>,
+        gradients: Gradients<'_, T>,
     ) -> Result<f64, Error> {
         self.check(inputs, rows)?;
+        within_pool(self.work(rows), || self.checked_gradients(inputs, rows, step, gradients))
+    }
+
+    /// Multiplications of a forward pass, in about.
+    fn work(&self, rows: usize) -> usize {
+        rows.saturating_mul(self.weights.len())
+    }
+
+    fn checked_gradients(
+        &self,
+        inputs: &[Values<'_, T>],
+        rows: usize,
+        step: Step<'_>,
+        mut gradients: Gradients<'_, T>,
+    ) -> Result<f64, Error> {
         assert_eq!(gradients.whole.len(), self.gradient_len, "room for the gradients");
         assert_eq!(gradients.tables.len(), self.tables, "room for the gradients of each table");
         let mut memory = self.memory();

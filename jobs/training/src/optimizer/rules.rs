@@ -97,10 +97,15 @@ lanes! {
         with_formula(rule, Whole { weights, first, second, gradients, limit });
     }
 
-    /// `values` holds a gradient of `width` numbers for each of `rows`.
-    pub fn rows(rule: Rule, limit: Limit, moved: Moved<'_>, width: usize, rows: &[u32], values: &[f32]) {
-        let Moved { weights, first, second } = moved;
-        with_formula(rule, Rows { weights, first, second, width, rows, values, limit });
+    /// `values` holds a gradient of `width` numbers for each of `rows`. What is moved begins at row `start` of the table; rows
+    /// that do not lie there are left to others.
+    pub fn rows(rule: Rule, limit: Limit, moved: Moved<'_>, place: (usize, usize), rows: &[u32], values: &[f32]) {
+        let (Moved { weights, first, second }, (start, width)) = (moved, place);
+        match width {
+            1 => with_formula(rule, Rows::<1> { weights, first, second, start, width, rows, values, limit }),
+            16 => with_formula(rule, Rows::<16> { weights, first, second, start, width, rows, values, limit }),
+            _ => with_formula(rule, Rows::<0> { weights, first, second, start, width, rows, values, limit }),
+        }
     }
 }
 
@@ -193,56 +198,67 @@ impl Apply for Whole<'_> {
     }
 }
 
-struct Rows<'a> {
+/// `WIDTH` is the width where the compiler is to know it, or 0.
+struct Rows<'a, const WIDTH: usize> {
     weights: &'a mut [f32],
     first: &'a mut [f32],
     second: &'a mut [f32],
+    start: usize,
     width: usize,
     rows: &'a [u32],
     values: &'a [f32],
     limit: Limit,
 }
 
-impl Rows<'_> {
-    /// Calls `one` with the place of each row in the table and its gradient.
+impl<const WIDTH: usize> Rows<'_, WIDTH> {
+    fn width(&self) -> usize {
+        if WIDTH > 0 { WIDTH } else { self.width }
+    }
+
+    /// The place among what is moved of a row of the table, if it lies there.
     #[inline(always)]
-    fn each(rows: &[u32], values: &[f32], width: usize, mut one: impl FnMut(usize, &[f32])) {
-        for (row, gradient) in rows.iter().zip(values.chunks_exact(width)) {
-            one(*row as usize * width, gradient);
-        }
+    fn place(&self, row: u32, len: usize, width: usize) -> Option<usize> {
+        let at = (row as usize).wrapping_sub(self.start).wrapping_mul(width);
+        (row as usize >= self.start && at + width <= len).then_some(at)
     }
 }
 
-impl Apply for Rows<'_> {
+// The loops stand in each of the three: a closure called from two places would be compiled by itself, for narrow vectors.
+impl<const WIDTH: usize> Apply for Rows<'_, WIDTH> {
     #[inline(always)]
-    fn none(self, formula: impl Fn(&mut f32, f32)) {
-        let Self { weights, width, limit, .. } = self;
-        Self::each(self.rows, self.values, width, |at, gradient| {
+    fn none(mut self, formula: impl Fn(&mut f32, f32)) {
+        let (weights, width) = (std::mem::take(&mut self.weights), self.width());
+        for (row, gradient) in self.rows.iter().zip(self.values.chunks_exact(width)) {
+            let Some(at) = self.place(*row, weights.len(), width) else { continue };
             for (w, g) in weights[at..at + width].iter_mut().zip(gradient) {
-                formula(w, limit.apply(*g));
+                formula(w, self.limit.apply(*g));
             }
-        });
+        }
     }
 
     #[inline(always)]
-    fn one(self, formula: impl Fn(&mut f32, &mut f32, f32)) {
-        let Self { weights, first, width, limit, .. } = self;
-        Self::each(self.rows, self.values, width, |at, gradient| {
+    fn one(mut self, formula: impl Fn(&mut f32, &mut f32, f32)) {
+        let (weights, width) = (std::mem::take(&mut self.weights), self.width());
+        let first = std::mem::take(&mut self.first);
+        for (row, gradient) in self.rows.iter().zip(self.values.chunks_exact(width)) {
+            let Some(at) = self.place(*row, weights.len(), width) else { continue };
             let state = weights[at..at + width].iter_mut().zip(&mut first[at..at + width]);
             for ((w, m), g) in state.zip(gradient) {
-                formula(w, m, limit.apply(*g));
+                formula(w, m, self.limit.apply(*g));
             }
-        });
+        }
     }
 
     #[inline(always)]
-    fn two(self, formula: impl Fn(&mut f32, &mut f32, &mut f32, f32)) {
-        let Self { weights, first, second, width, limit, .. } = self;
-        Self::each(self.rows, self.values, width, |at, gradient| {
+    fn two(mut self, formula: impl Fn(&mut f32, &mut f32, &mut f32, f32)) {
+        let (weights, width) = (std::mem::take(&mut self.weights), self.width());
+        let (first, second) = (std::mem::take(&mut self.first), std::mem::take(&mut self.second));
+        for (row, gradient) in self.rows.iter().zip(self.values.chunks_exact(width)) {
+            let Some(at) = self.place(*row, weights.len(), width) else { continue };
             let state = first[at..at + width].iter_mut().zip(&mut second[at..at + width]);
             for ((w, (m, v)), g) in weights[at..at + width].iter_mut().zip(state).zip(gradient) {
-                formula(w, m, v, limit.apply(*g));
+                formula(w, m, v, self.limit.apply(*g));
             }
-        });
+        }
     }
 }
