@@ -7,7 +7,7 @@
 
 use crate::bytes;
 use crate::files;
-use crate::network::Slot;
+use crate::graph::Slot;
 use crate::normalization::Normalization;
 use crate::tensors::{self, Array, Tensors};
 use safetensors::Dtype;
@@ -191,8 +191,8 @@ fn newest_first(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::slots;
-    use jobs::train::{Activation, Layer, chain};
+    use crate::graph::{Graph, Source, Wanted};
+    use jobs::train::{Activation, Layer, Node, chain};
 
     fn place(step: u64) -> Place {
         Place {
@@ -208,8 +208,14 @@ mod tests {
         }
     }
 
+    fn slots(layers: &[Node]) -> Vec<Slot> {
+        let sources = [Source::numbers("features", 2)];
+        let wanted = Wanted { sources: &sources, layers, output: None, outputs: 1 };
+        Graph::<f32>::new(wanted, 1).unwrap().slots().to_vec()
+    }
+
     fn example(step: u64) -> (Vec<Slot>, Vec<u8>) {
-        let slots = slots(2, 1, &chain([Layer::dense(3, Activation::Relu)]));
+        let slots = slots(&chain([Layer::dense(3, Activation::Relu)]));
         let weights: Vec<f32> = (0..13).map(|i| i as f32 / 3.0).collect();
         let normalization = Normalization { mean: vec![1.0, 2.0], deviation: vec![0.1, 0.2] };
         let bytes = encode(&place(step), &slots, &weights, &[("momentum", &weights)], Some(&normalization)).unwrap();
@@ -229,10 +235,10 @@ mod tests {
     #[test]
     fn another_graph_is_named_by_layer_and_shape() {
         let (_, bytes) = example(3);
-        let wider = slots(2, 1, &chain([Layer::dense(4, Activation::Relu)]));
+        let wider = slots(&chain([Layer::dense(4, Activation::Relu)]));
         let error = decode(&bytes, &wider, &["momentum"], 2).unwrap_err().to_string();
         assert!(error.contains("dense_00.bias") && error.contains("[3]") && error.contains("[4]"), "{error}");
-        let narrower = slots(2, 1, &[]);
+        let narrower = slots(&[]);
         let error = decode(&bytes, &narrower, &["momentum"], 2).unwrap_err().to_string();
         assert!(error.contains("output.weight") && error.contains("[3, 1]") && error.contains("[2, 1]"), "{error}");
         let (slots, bytes) = example(3);

@@ -63,15 +63,14 @@ impl Rows {
         self.targets.is_empty()
     }
 
-    /// The features of these rows, in this order.
-    pub fn gather(&self, rows: &[u32]) -> Vec<f32> {
+    /// The features of these rows, in this order, in the place of what was in `gathered`.
+    pub fn gather(&self, rows: &[u32], gathered: &mut Vec<f32>) {
         let width = self.features.len() / self.len().max(1);
-        let mut gathered = Vec::with_capacity(rows.len() * width);
+        gathered.clear();
         for row in rows {
             let start = *row as usize * width;
             gathered.extend_from_slice(&self.features[start..start + width]);
         }
-        gathered
     }
 
     /// Orders the rows by a hash of their values, equal hashes by the values themselves.
@@ -94,7 +93,9 @@ impl Rows {
     }
 
     fn select(&self, rows: &[u32]) -> Self {
-        Self { features: self.gather(rows), targets: self.targets.select(rows) }
+        let mut features = Vec::with_capacity(rows.len() * self.features.len() / self.len().max(1));
+        self.gather(rows, &mut features);
+        Self { features, targets: self.targets.select(rows) }
     }
 }
 

@@ -18,6 +18,8 @@ pub mod tag {
     pub const DATA: u32 = 4;
     pub const CHECKPOINT: u32 = 5;
     pub const WEIGHTS_DIGEST: u32 = 6;
+    /// Gradients of rows of tables.
+    pub const ROWS: u32 = 16;
     pub const GRADIENT: u32 = 256;
 }
 

@@ -4,25 +4,22 @@
 //! parameter receives a gradient; all ranks hold the same weights. This crate knows no SQL, no scheduler and no runner: rows
 //! come in as Arrow batches, peers as addresses, and progress goes out as reports.
 //!
-//! The way of a batch: [`data`] (rows in an order of their own) -> [`trainer`] (which rows, which slice) -> [`network`]
+//! The way of a batch: [`data`] (rows in an order of their own) -> [`trainer`] (which rows, which slice) -> [`graph`]
 //! (layers, loss, gradients) -> [`all_reduce`] (sum over the ranks) -> [`optimizer`] -> [`checkpoint`] -> [`registry`] ->
 //! [`predictor`].
 
-mod activation;
 mod all_reduce;
 mod bytes;
 mod check;
 mod checkpoint;
 mod columns;
 mod data;
-mod dense;
 mod files;
 mod frame;
 mod graph;
 mod loss;
 mod mesh;
 mod metric;
-mod network;
 mod normalization;
 mod optimizer;
 pub mod predictor;
@@ -30,11 +27,13 @@ mod random;
 mod real;
 pub mod registry;
 mod ring;
+mod sums;
 mod tensors;
 #[cfg(test)]
 mod test_support;
 mod train;
 mod trainer;
+pub mod workloads;
 
 pub use check::check;
 pub use data::Data;

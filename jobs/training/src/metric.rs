@@ -1,8 +1,8 @@
 //! How good the answers are: accuracy for classes, area under the ROC curve for yes or no, root mean square error for values.
 
+use crate::graph::operation::Values;
+use crate::graph::{self, Graph};
 use crate::loss::Targets;
-use crate::network::{self, Network, Pass};
-use candle_core::{Device, Tensor};
 use jobs::train::Loss;
 
 /// Rows scored at once: enough for the matrix kernels to run at full speed, few enough that activations stay small.
@@ -17,15 +17,11 @@ pub fn name(loss: Loss) -> &'static str {
 }
 
 /// Logits of row-major features, row by row.
-pub fn logits(network: &Network, features: &[f32]) -> Result<Vec<f32>, network::Error> {
-    let width = network.inputs();
-    let mut logits = Vec::with_capacity(features.len() / width * network.outputs());
+pub fn logits(graph: &Graph<f32>, features: &[f32]) -> Result<Vec<f32>, graph::Error> {
+    let width = graph.sources()[0].shape.size();
+    let mut logits = Vec::with_capacity(features.len() / width * graph.outputs());
     for chunk in features.chunks(CHUNK_ROWS * width) {
-        let failed = |source| network::Error::Layer { layer: "input".to_string(), source: Box::new(source) };
-        let input = Tensor::from_slice(chunk, (chunk.len() / width, width), &Device::Cpu).map_err(failed)?;
-        let output = network.forward(input, Pass::Inference)?;
-        let read = crate::real::read(&output, |values: &[f32]| logits.extend_from_slice(values));
-        read.map_err(|source| network::Error::Layer { layer: "output".to_string(), source: Box::new(source) })?;
+        graph.infer(&[Values::Reals(chunk)], chunk.len() / width, &mut logits)?;
     }
     Ok(logits)
 }

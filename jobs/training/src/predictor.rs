@@ -1,12 +1,11 @@
 //! Scoring: a published model over Arrow columns, a batch at a time.
 //!
-//! Invariant: a version's scores are a function of its files and the columns; nothing is dropped, no graph is recorded, and a
-//! null is filled in as in training. Shared by any number of threads.
+//! Invariant: a version's scores are a function of its files and the columns; nothing is dropped, and a null is filled in as in training. Shared by any number of threads.
 
-use crate::activation::sigmoid;
 use crate::columns;
+use crate::graph::activate::sigmoid;
+use crate::graph::{self, Graph};
 use crate::metric::{self, largest};
-use crate::network::{self, Network};
 use crate::registry::{self, Manifest};
 use arrow::array::{ArrayRef, Float64Array};
 use jobs::train::Loss;
@@ -21,18 +20,18 @@ pub enum Error {
     #[error("score with model '{model}' version {version}")]
     Column { model: String, version: u64, source: Box<columns::Error> },
     #[error("score with model '{model}' version {version}")]
-    Network { model: String, version: u64, source: network::Error },
+    Network { model: String, version: u64, source: graph::Error },
 }
 
 pub struct Predictor {
     manifest: Manifest,
-    network: Network,
+    graph: Graph<f32>,
 }
 
 impl Predictor {
     pub fn load(folder: &Path, model: &str, version: u64) -> Result<Self, registry::Error> {
-        let (manifest, network) = registry::load(folder, model, version)?;
-        Ok(Self { manifest, network })
+        let (manifest, graph) = registry::load(folder, model, version)?;
+        Ok(Self { manifest, graph })
     }
 
     /// Names and order of the columns, version, training cut-off and the rest.
@@ -102,7 +101,7 @@ impl Predictor {
                 source: Box::new(source),
             })?;
         }
-        metric::logits(&self.network, &matrix).map_err(|source| Error::Network {
+        metric::logits(&self.graph, &matrix).map_err(|source| Error::Network {
             model: model.clone(),
             version: *version,
             source,

@@ -7,10 +7,9 @@
 use crate::check::valid_name;
 use crate::checkpoint;
 use crate::files;
-use crate::network::{Network, Slot};
+use crate::graph::{Graph, Slot, Source, Wanted};
 use crate::normalization::Normalization;
 use crate::tensors::{self, Tensors};
-use candle_core::DType;
 use jobs::text::nearest;
 use jobs::train::{Loss, Node};
 use serde::{Deserialize, Serialize};
@@ -39,7 +38,7 @@ pub enum Error {
     #[error("load {path}: it does not belong to the model.json beside it")]
     OtherWeights { path: PathBuf },
     #[error("build the network of {path}")]
-    Network { path: PathBuf, source: crate::network::Error },
+    Network { path: PathBuf, source: crate::graph::Error },
 }
 
 /// `model.json`: everything about a model but its weights.
@@ -119,6 +118,9 @@ pub fn publish(folder: &Path, mut manifest: Manifest, weights: &[u8]) -> Result<
     }
 }
 
+/// The input of a graph that reads all features as one row of numbers.
+pub const FEATURES: &str = "features";
+
 const WEIGHTS: &str = "model.safetensors";
 const MANIFEST: &str = "model.json";
 
@@ -157,21 +159,22 @@ pub fn manifest(folder: &Path, model: &str, version: u64) -> Result<Manifest, Er
 }
 
 /// A model's manifest and its network with the weights in place.
-pub fn load(folder: &Path, model: &str, version: u64) -> Result<(Manifest, Network), Error> {
+pub fn load(folder: &Path, model: &str, version: u64) -> Result<(Manifest, Graph<f32>), Error> {
     let manifest = manifest(folder, model, version)?;
     let path = home(folder, model)?.join(version.to_string()).join(WEIGHTS);
     let bytes = fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
     let weights_failed = |source| Error::Weights { path: path.clone(), source };
     let tensors = Tensors::read(&bytes).map_err(weights_failed)?;
     let network_failed = |source| Error::Network { path: path.clone(), source };
-    let inputs = manifest.features.len();
-    let network = Network::new(inputs, manifest.outputs, &manifest.layers, 0, DType::F32).map_err(network_failed)?;
-    let weights = checkpoint::read_weights(&tensors, network.slots()).map_err(weights_failed)?;
+    let sources = [Source::numbers(FEATURES, manifest.features.len())];
+    let wanted = Wanted { sources: &sources, layers: &manifest.layers, output: None, outputs: manifest.outputs };
+    let mut graph = Graph::new(wanted, 0).map_err(network_failed)?;
+    let weights = checkpoint::read_weights(&tensors, graph.slots()).map_err(weights_failed)?;
     if weights_digest(&bytes) != manifest.weights_digest {
         return Err(Error::OtherWeights { path });
     }
-    network.set_weights(&weights).map_err(network_failed)?;
-    Ok((manifest, network))
+    graph.set_weights(&weights);
+    Ok((manifest, graph))
 }
 
 fn home(folder: &Path, model: &str) -> Result<PathBuf, Error> {

@@ -1,10 +1,9 @@
 //! Small jobs, batches and models for the tests of this crate.
 
-use crate::network::Network;
+use crate::graph::{Graph, Source, Wanted};
 use crate::normalization::Normalization;
 use crate::registry::{self, Manifest};
 use arrow::array::{ArrayRef, RecordBatch};
-use candle_core::DType;
 use jobs::TrainBody;
 use jobs::train::{Activation, Clip, Layer, Loss, Optimizer, Schedule, chain};
 use std::collections::BTreeMap;
@@ -47,9 +46,11 @@ pub fn body(label: &str, loss: Loss) -> TrainBody {
 pub fn published(model: &str, loss: Loss, inputs: usize) -> (Manifest, Vec<u8>) {
     let layers = chain([Layer::dense(4, Activation::Tanh)]);
     let outputs = if loss == Loss::CrossEntropy { 3 } else { 1 };
-    let network = Network::new(inputs, outputs, &layers, 5, DType::F32).unwrap();
+    let sources = [Source::numbers(registry::FEATURES, inputs)];
+    let wanted = Wanted { sources: &sources, layers: &layers, output: None, outputs };
+    let graph = Graph::<f32>::new(wanted, 5).unwrap();
     // All losses but cross-entropy share the shapes and so the weights.
-    let weights = registry::encode_weights(model, network.slots(), &network.weights().unwrap()).unwrap();
+    let weights = registry::encode_weights(model, graph.slots(), graph.weights()).unwrap();
     let manifest = Manifest {
         format: Manifest::FORMAT,
         model: model.to_string(),

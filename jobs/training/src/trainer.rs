@@ -7,18 +7,20 @@
 use crate::all_reduce::AllReduce;
 use crate::bytes;
 use crate::checkpoint::{self, Checkpoint, Place};
-use crate::data::{Data, Dataset};
+use crate::data::{Data, Dataset, Rows};
 use crate::frame::tag;
+use crate::graph::operation::{self, Values};
+use crate::graph::{self, Graph, Source, Wanted};
+use crate::loss::{Target, Targets};
 use crate::mesh::{self, Gang, Mesh};
 use crate::metric;
-use crate::network::{DropoutPlace, Network};
 use crate::normalization::{self, Normalization};
 use crate::optimizer::{self, Optimizer};
 use crate::random::permutation;
 use crate::registry::{self, Manifest};
 use crate::ring::part;
+use crate::sums::Sums;
 use crate::train::{Error, Outcome, Report, TrainTask};
-use candle_core::{DType, Device, Tensor};
 use jobs::TrainBody;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -28,10 +30,6 @@ use xxhash_rust::xxh3::xxh3_64;
 
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
-/// Beside the gradients, each sum carries this rank's part of the loss and whether it was told to stop, so that all ranks
-/// agree on both without another round.
-const EXTRA: usize = 2;
-
 struct Trainer<'a> {
     body: &'a TrainBody,
     task: &'a TrainTask,
@@ -39,9 +37,11 @@ struct Trainer<'a> {
     dataset: Dataset,
     normalization: Option<Normalization>,
     digest: u64,
-    network: Network,
+    graph: Graph<f32>,
     optimizer: Optimizer,
     ranks: AllReduce,
+    sums: Sums,
+    batch: Batch,
     /// Steps taken.
     step: u64,
     metric: Option<f64>,
@@ -80,8 +80,11 @@ pub fn run(
     };
     let mut ranks = AllReduce::new(mesh);
     let dataset = same_data(dataset, task, &mut ranks, report)?;
-    let network = Network::new(dataset.width(), dataset.outputs, &body.layers, body.seed, DType::F32)?;
-    let optimizer = Optimizer::new(body.optimizer.clone(), network.size());
+    let sources = [Source::numbers(registry::FEATURES, dataset.width())];
+    let (layers, output, outputs) = (&body.layers[..], body.output.as_deref(), dataset.outputs);
+    let graph = Graph::new(Wanted { sources: &sources, layers, output, outputs }, body.seed)?;
+    let optimizer = Optimizer::new(body.optimizer.clone(), body.clip, graph.size());
+    let sums = Sums::new(&graph, task.world > 1 || body.accumulate > 1);
     let digest = dataset.digest();
     let mut trainer = Trainer {
         body,
@@ -90,9 +93,11 @@ pub fn run(
         normalization: body.normalize.then(|| Normalization::learn(&dataset.train.features, dataset.width())),
         dataset,
         digest,
-        network,
+        graph,
         optimizer,
         ranks,
+        sums,
+        batch: Batch::default(),
         step: 0,
         metric: None,
         last_loss: f64::NAN,
@@ -110,7 +115,7 @@ pub fn run(
         metric_name: metric::name(body.loss),
         steps: trainer.step,
         rows: trainer.dataset.train.len() as u64,
-        weights_digest: xxh3_64(bytes::of_f32(&trainer.network.weights()?)),
+        weights_digest: xxh3_64(bytes::of_f32(trainer.graph.weights())),
         stopped,
     })
 }
@@ -165,7 +170,12 @@ impl Trainer<'_> {
     }
 
     fn steps_per_epoch(&self) -> u64 {
-        self.dataset.train.len().div_ceil(self.body.batch) as u64
+        self.dataset.train.len().div_ceil(self.step_rows()) as u64
+    }
+
+    /// Rows of one step, of all ranks together.
+    fn step_rows(&self) -> usize {
+        self.body.batch * self.body.accumulate.max(1) as usize
     }
 
     fn steps_total(&self) -> u64 {
@@ -192,18 +202,18 @@ impl Trainer<'_> {
             return Ok(());
         }
         let moments = optimizer::moment_names(&self.body.optimizer);
-        let decoded = checkpoint::decode(&bytes, self.network.slots(), moments, self.dataset.width());
+        let decoded = checkpoint::decode(&bytes, self.graph.slots(), moments, self.dataset.width());
         let Checkpoint { place, weights, moments, normalization } =
             decoded.map_err(|source| checkpoint::Error::OtherGraph { path: folder.clone(), source })?;
         let expected = [
             ("format", place.format.into(), Place::FORMAT.into()),
             ("seed", place.seed, self.body.seed),
-            ("batch", place.batch, self.body.batch as u64),
+            ("batch", place.batch, self.step_rows() as u64),
         ];
         if let Some((what, got, expected)) = expected.into_iter().find(|(_, got, expected)| got != expected) {
             return Err(checkpoint::Error::OtherJob { path: folder.clone(), what, got, expected }.into());
         }
-        self.network.set_weights(&weights)?;
+        self.graph.set_weights(&weights);
         self.optimizer.restore(place.optimizer_step, moments);
         self.seconds_before = place.seconds;
         // The weights were learned under this normalisation; new rows must not move it under them.
@@ -232,7 +242,6 @@ impl Trainer<'_> {
     fn train(&mut self, report: &mut dyn FnMut(Report)) -> Result<bool, Error> {
         let rows = self.dataset.train.len();
         let (per_epoch, total) = (self.steps_per_epoch(), self.steps_total());
-        let mut sums = vec![0f32; self.network.size() + EXTRA];
         let mut order: Option<(u64, Vec<u32>)> = None;
         let mut progress = Progress::new();
         while self.step < total {
@@ -240,12 +249,10 @@ impl Trainer<'_> {
             if order.as_ref().is_none_or(|(of, _)| *of != epoch) {
                 order = Some((epoch, permutation(self.body.seed, epoch, rows as u32)));
             }
-            let start = place as usize * self.body.batch;
+            let start = place as usize * self.step_rows();
             let order = order.as_ref().map_or(&[][..], |(_, order)| order);
-            let batch = &order[start..(start + self.body.batch).min(rows)];
-            self.gradients(batch, &mut sums)?;
-            self.ranks.sum(self.step, &mut sums)?;
-            let [loss, stops] = sums[self.network.size()..] else { panic!("{} sums", sums.len()) };
+            let batch = &order[start..(start + self.step_rows()).min(rows)];
+            let (loss, stops) = self.gradients(batch)?;
             if stops > 0.0 {
                 self.checkpoint(report)?;
                 return Ok(true);
@@ -253,12 +260,10 @@ impl Trainer<'_> {
             if !loss.is_finite() {
                 return Err(Error::NotFinite { step: self.step, epoch: epoch + 1, loss });
             }
-            let optimizer = &mut self.optimizer;
-            optimizer.begin_step();
-            self.network.change(|slot, weights| {
-                optimizer.update(slot.range.clone(), weights, &sums[slot.range.clone()]);
-            })?;
             self.step += 1;
+            let share = optimizer::share(&self.body.schedule, self.step, total);
+            let (slots, weights) = self.graph.weights_mut();
+            self.optimizer.update(share, slots, weights, &self.sums.gradients());
             self.last_loss = loss.into();
             progress.add(loss, batch.len());
             let epoch_ends = place + 1 == per_epoch;
@@ -284,38 +289,41 @@ impl Trainer<'_> {
         Ok(false)
     }
 
-    /// This rank's part of the gradients and of the loss of a batch.
-    fn gradients(&self, batch: &[u32], sums: &mut [f32]) -> Result<(), Error> {
-        let (gradients, extra) = sums.split_at_mut(self.network.size());
+    /// The gradients of a step's rows, summed over all ranks, their loss, and how many ranks were told to stop.
+    fn gradients(&mut self, batch: &[u32]) -> Result<(f32, f32), Error> {
         let slice = part(self.task.world as usize, self.rank(), batch.len());
         let own = &batch[slice.clone()];
-        let loss = if own.is_empty() {
-            gradients.fill(0.0);
-            0.0
-        } else {
-            let rows = &self.dataset.train;
-            let input = Tensor::from_vec(rows.gather(own), (own.len(), self.dataset.width()), &Device::Cpu)
-                .map_err(|source| crate::network::Error::Layer { layer: "input".to_string(), source: source.into() })?;
-            let scale = 1.0 / batch.len() as f64;
-            let place = DropoutPlace { seed: self.body.seed, step: self.step, first_row: slice.start };
-            let target = (self.body.loss, rows.targets.select(own), scale);
-            self.network.gradients(input, target, place, gradients)?
-        };
-        extra.copy_from_slice(&[loss, f32::from(u8::from(self.stop.load(Ordering::Relaxed)))]);
-        Ok(())
+        self.sums.clear();
+        // What is done at a time is a rank's share of a batch; a step may have several batches.
+        let run = self.body.batch.div_ceil(self.task.world as usize);
+        for (index, rows) in own.chunks(run).enumerate() {
+            self.batch.take(&self.dataset.train, rows);
+            let first_row = slice.start + index * run;
+            let (seed, step, global_rows) = (self.body.seed, self.step, batch.len());
+            let step = graph::Step {
+                loss: self.body.loss,
+                target: self.batch.target(),
+                scale: 1.0 / batch.len() as f64,
+                place: operation::Place { seed, step, first_row, global_rows },
+            };
+            let inputs = [Values::Reals(&self.batch.features)];
+            let graph = &self.graph;
+            self.sums.add(|gradients| graph.gradients(&inputs, rows.len(), step, gradients))?;
+        }
+        self.sums.over_ranks(&mut self.ranks, self.step, self.stop.load(Ordering::Relaxed))
     }
 
     fn judge(&mut self) -> Result<(), Error> {
         let held_out = &self.dataset.held_out;
-        let logits = metric::logits(&self.network, &held_out.features)?;
+        let logits = metric::logits(&self.graph, &held_out.features)?;
         self.metric = metric::measure(self.body.loss, &logits, &held_out.targets);
         Ok(())
     }
 
     /// Makes sure that all ranks hold the same weights, then the chief saves them.
     fn checkpoint(&mut self, report: &mut dyn FnMut(Report)) -> Result<(), Error> {
-        let weights = self.network.weights()?;
-        let digest = xxh3_64(bytes::of_f32(&weights)).to_le_bytes();
+        let weights = self.graph.weights();
+        let digest = xxh3_64(bytes::of_f32(weights)).to_le_bytes();
         let digests = self.ranks.gather(self.step, tag::WEIGHTS_DIGEST, &digest)?;
         if let Some(rank) = digests.iter().position(|digest| *digest != digests[0]) {
             return Err(Error::Diverged { step: self.step, rank });
@@ -328,15 +336,15 @@ impl Trainer<'_> {
             format: Place::FORMAT,
             step: self.step,
             epoch: self.step / per_epoch,
-            position: self.step % per_epoch * self.body.batch as u64,
+            position: self.step % per_epoch * self.step_rows() as u64,
             optimizer_step: self.optimizer.step(),
             seed: self.body.seed,
-            batch: self.body.batch as u64,
+            batch: self.step_rows() as u64,
             data_digest: self.digest,
             seconds: self.seconds(),
         };
-        let (slots, moments) = (self.network.slots(), self.optimizer.moments());
-        let bytes = checkpoint::encode(&place, slots, &weights, &moments, self.normalization.as_ref())?;
+        let (slots, moments) = (self.graph.slots(), self.optimizer.moments());
+        let bytes = checkpoint::encode(&place, slots, weights, &moments, self.normalization.as_ref())?;
         checkpoint::save(&self.task.checkpoint_dir, self.step, &bytes)?;
         report(Report::Checkpointed { step: self.step });
         Ok(())
@@ -351,8 +359,7 @@ impl Trainer<'_> {
             report(Report::Notice("the held-out rows are all of one class, so there is no AUC".to_string()));
         }
         let (body, folder) = (self.body, &self.task.model_dir);
-        let weights = self.network.weights()?;
-        let encoded = registry::encode_weights(&body.model, self.network.slots(), &weights)
+        let encoded = registry::encode_weights(&body.model, self.graph.slots(), self.graph.weights())
             .map_err(|source| Error::Encode { source })?;
         let weights_digest = registry::weights_digest(&encoded);
         let metric_name = metric::name(body.loss);
@@ -405,6 +412,37 @@ impl Trainer<'_> {
             }
         }
         Ok(None)
+    }
+}
+
+/// The rows that are at hand, in memory that is kept.
+#[derive(Default)]
+struct Batch {
+    features: Vec<f32>,
+    classes: Vec<u32>,
+    values: Vec<f32>,
+    /// Whether the targets are classes.
+    of_classes: bool,
+}
+
+impl Batch {
+    fn take(&mut self, from: &Rows, rows: &[u32]) {
+        from.gather(rows, &mut self.features);
+        self.of_classes = matches!(from.targets, Targets::Classes(_));
+        match &from.targets {
+            Targets::Classes(classes) => {
+                self.classes.clear();
+                self.classes.extend(rows.iter().map(|row| classes[*row as usize]));
+            }
+            Targets::Values(values) => {
+                self.values.clear();
+                self.values.extend(rows.iter().map(|row| values[*row as usize]));
+            }
+        }
+    }
+
+    fn target(&self) -> Target<'_> {
+        if self.of_classes { Target::Classes(&self.classes) } else { Target::Values(&self.values) }
     }
 }
 

@@ -84,12 +84,16 @@ pub enum Initial {
 impl Initial {
     /// Where half of the outputs will be cut to zero (He et al. 2015).
     pub fn he(inputs: usize) -> Self {
-        Self::Uniform((6.0 / inputs as f64).sqrt())
+        Self::variance(2.0 / inputs as f64)
     }
 
     /// Elsewhere (Glorot and Bengio 2010).
     pub fn glorot(inputs: usize, outputs: usize) -> Self {
-        Self::Uniform((6.0 / (inputs + outputs) as f64).sqrt())
+        Self::variance(2.0 / (inputs + outputs) as f64)
+    }
+
+    fn variance(variance: f64) -> Self {
+        Self::Uniform((3.0 * variance).sqrt())
     }
 }
 
@@ -195,12 +199,19 @@ pub enum Gradient<'a, T> {
     Rows(&'a mut RowGradients<T>),
 }
 
-/// Gradients of some rows of a table. Each row stands there once, in rising order.
+/// Gradients of some rows of a table. Each row stands there once, in the order in which the batch first names it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RowGradients<T> {
     pub rows: Vec<u32>,
     /// `rows.len()` times the width of the table.
     pub values: Vec<T>,
+}
+
+impl<T> RowGradients<T> {
+    pub fn clear(&mut self) {
+        self.rows.clear();
+        self.values.clear();
+    }
 }
 
 pub trait Operation<T: Real>: Debug + Send + Sync {

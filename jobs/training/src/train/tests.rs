@@ -97,7 +97,7 @@ fn run(folder: &Path, body: &TrainBody) -> Outcome {
 fn final_weights(folder: &Path) -> Vec<f32> {
     let models = folder.join("models");
     let version = registry::latest(&models, "m").unwrap().unwrap();
-    registry::load(&models, "m", version).unwrap().1.weights().unwrap()
+    registry::load(&models, "m", version).unwrap().1.weights().to_vec()
 }
 
 fn folder() -> TempDir {
