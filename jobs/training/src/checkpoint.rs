@@ -1,5 +1,5 @@
 //! Everything that training needs to go on with the bits it would have had: weights, optimizer state, place in the data,
-//! seed and normalisation.
+//! seed and what preprocessing has learned.
 //!
 //! Randomness needs no state of its own: it is a function of seed, epoch and step (see [`crate::random`]). Invariant: the
 //! newest readable file is the last step that was reported as saved or a later one; the two newest are kept, so that one
@@ -8,7 +8,7 @@
 use crate::bytes;
 use crate::files;
 use crate::graph::Slot;
-use crate::normalization::Normalization;
+use crate::preprocess::Preprocessing;
 use crate::tensors::{self, Array, Tensors};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,10 @@ pub enum Error {
     NoneReadable { path: PathBuf, reason: String },
     #[error("resume from the checkpoint in {path}; remove the folder to start anew")]
     OtherGraph { path: PathBuf, source: tensors::Error },
+    #[error(
+        "resume from the checkpoint in {path}: it was made from other columns or with other inputs; remove the folder to start anew"
+    )]
+    OtherInputs { path: PathBuf },
     #[error(
         "resume from the checkpoint in {path}: it was made with {what} {got}, the job says {expected}; remove the folder to start anew"
     )]
@@ -64,11 +68,11 @@ pub struct Checkpoint {
     pub place: Place,
     pub weights: Vec<f32>,
     pub moments: Vec<Vec<f32>>,
-    pub normalization: Option<Normalization>,
+    pub preprocessing: Preprocessing,
 }
 
-const MEAN: &str = "normalization.mean";
-const DEVIATION: &str = "normalization.deviation";
+/// As text, because it holds words.
+const PREPROCESSING: &str = "preprocessing";
 
 /// The bytes of a checkpoint file.
 pub fn encode(
@@ -76,7 +80,7 @@ pub fn encode(
     slots: &[Slot],
     weights: &[f32],
     moments: &[(&str, &[f32])],
-    normalization: Option<&Normalization>,
+    preprocessing: &Preprocessing,
 ) -> Result<Vec<u8>, Error> {
     let mut arrays = weight_arrays(slots, weights);
     for (moment, values) in moments {
@@ -84,10 +88,10 @@ pub fn encode(
             arrays.push(array(moment_name(moment, slot), slot.dims.clone(), &values[slot.range.clone()]));
         }
     }
-    if let Some(Normalization { mean, deviation }) = normalization {
-        arrays.push(array(MEAN.to_string(), vec![mean.len()], mean));
-        arrays.push(array(DEVIATION.to_string(), vec![deviation.len()], deviation));
-    }
+    let text = serde_json::to_vec(preprocessing)
+        .map_err(|source| Error::Encode { source: tensors::Error::Description(source) })?;
+    let (name, dims) = (PREPROCESSING.to_string(), vec![text.len()]);
+    arrays.push(Array { name, dims, dtype: Dtype::U8, bytes: &text });
     tensors::write(&arrays, place).map_err(|source| Error::Encode { source })
 }
 
@@ -106,7 +110,7 @@ pub fn read_weights(tensors: &Tensors<'_>, slots: &[Slot]) -> Result<Vec<f32>, t
 }
 
 /// Takes a checkpoint apart for a network of these slots and an optimizer with these moments.
-pub fn decode(bytes: &[u8], slots: &[Slot], moments: &[&str], inputs: usize) -> Result<Checkpoint, tensors::Error> {
+pub fn decode(bytes: &[u8], slots: &[Slot], moments: &[&str]) -> Result<Checkpoint, tensors::Error> {
     let tensors = Tensors::read(bytes)?;
     let weights = read_weights(&tensors, slots)?;
     let mut arrays = Vec::with_capacity(moments.len());
@@ -118,13 +122,9 @@ pub fn decode(bytes: &[u8], slots: &[Slot], moments: &[&str], inputs: usize) -> 
         }
         arrays.push(values);
     }
-    let numbers = |name: &str| Ok(bytes::to_f32(tensors.array(name, &[inputs], Dtype::F32)?));
-    let normalization = if tensors.has(MEAN) {
-        Some(Normalization { mean: numbers(MEAN)?, deviation: numbers(DEVIATION)? })
-    } else {
-        None
-    };
-    Ok(Checkpoint { place: tensors.description()?, weights, moments: arrays, normalization })
+    let preprocessing = tensors.list(PREPROCESSING, Dtype::U8)?;
+    let preprocessing = serde_json::from_slice(preprocessing).map_err(tensors::Error::Description)?;
+    Ok(Checkpoint { place: tensors.description()?, weights, moments: arrays, preprocessing })
 }
 
 fn moment_name(moment: &str, slot: &Slot) -> String {
@@ -192,6 +192,7 @@ fn newest_first(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 mod tests {
     use super::*;
     use crate::graph::{Graph, Source, Wanted};
+    use crate::test_support::normalizing;
     use jobs::train::{Activation, Layer, Node, chain};
 
     fn place(step: u64) -> Place {
@@ -217,32 +218,31 @@ mod tests {
     fn example(step: u64) -> (Vec<Slot>, Vec<u8>) {
         let slots = slots(&chain([Layer::dense(3, Activation::Relu)]));
         let weights: Vec<f32> = (0..13).map(|i| i as f32 / 3.0).collect();
-        let normalization = Normalization { mean: vec![1.0, 2.0], deviation: vec![0.1, 0.2] };
-        let bytes = encode(&place(step), &slots, &weights, &[("momentum", &weights)], Some(&normalization)).unwrap();
+        let bytes = encode(&place(step), &slots, &weights, &[("momentum", &weights)], &normalizing(2)).unwrap();
         (slots, bytes)
     }
 
     #[test]
     fn what_is_written_comes_back() {
         let (slots, bytes) = example(3);
-        let checkpoint = decode(&bytes, &slots, &["momentum"], 2).unwrap();
+        let checkpoint = decode(&bytes, &slots, &["momentum"]).unwrap();
         assert_eq!(checkpoint.place, place(3));
         assert_eq!(checkpoint.weights[12], 4.0);
         assert_eq!(checkpoint.moments, std::slice::from_ref(&checkpoint.weights));
-        assert_eq!(checkpoint.normalization.unwrap().deviation, [0.1, 0.2]);
+        assert_eq!(checkpoint.preprocessing, normalizing(2));
     }
 
     #[test]
     fn another_graph_is_named_by_layer_and_shape() {
         let (_, bytes) = example(3);
         let wider = slots(&chain([Layer::dense(4, Activation::Relu)]));
-        let error = decode(&bytes, &wider, &["momentum"], 2).unwrap_err().to_string();
+        let error = decode(&bytes, &wider, &["momentum"]).unwrap_err().to_string();
         assert!(error.contains("dense_00.bias") && error.contains("[3]") && error.contains("[4]"), "{error}");
         let narrower = slots(&[]);
-        let error = decode(&bytes, &narrower, &["momentum"], 2).unwrap_err().to_string();
+        let error = decode(&bytes, &narrower, &["momentum"]).unwrap_err().to_string();
         assert!(error.contains("output.weight") && error.contains("[3, 1]") && error.contains("[2, 1]"), "{error}");
         let (slots, bytes) = example(3);
-        let error = decode(&bytes, &slots, &["first_moment"], 2).unwrap_err().to_string();
+        let error = decode(&bytes, &slots, &["first_moment"]).unwrap_err().to_string();
         assert!(error.contains("optimizer.first_moment.dense_00.bias"), "{error}");
     }
 

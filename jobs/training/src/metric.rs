@@ -1,5 +1,6 @@
 //! How good the answers are: accuracy for classes, area under the ROC curve for yes or no, root mean square error for values.
 
+use crate::batches::{Batch, Buffer, Examples};
 use crate::graph::operation::Values;
 use crate::graph::{self, Graph};
 use crate::loss::Targets;
@@ -16,12 +17,14 @@ pub fn name(loss: Loss) -> &'static str {
     }
 }
 
-/// Logits of row-major features, row by row.
-pub fn logits(graph: &Graph<f32>, features: &[f32]) -> Result<Vec<f32>, graph::Error> {
-    let width = graph.sources()[0].shape.size();
-    let mut logits = Vec::with_capacity(features.len() / width * graph.outputs());
-    for chunk in features.chunks(CHUNK_ROWS * width) {
-        graph.infer(&[Values::Reals(chunk)], chunk.len() / width, &mut logits)?;
+/// Logits of all rows, row by row.
+pub fn logits(graph: &Graph<f32>, rows: &Examples) -> Result<Vec<f32>, graph::Error> {
+    let mut logits = Vec::with_capacity(rows.len() * graph.outputs());
+    let mut batch = Batch::default();
+    for start in (0..rows.len()).step_by(CHUNK_ROWS) {
+        rows.slice(start, (start + CHUNK_ROWS).min(rows.len()), &mut batch);
+        let inputs: Vec<Values<'_, f32>> = batch.inputs.iter().map(Buffer::values).collect();
+        graph.infer(&inputs, batch.rows, &mut logits)?;
     }
     Ok(logits)
 }

@@ -5,25 +5,24 @@
 //! for bit, which is checked with every checkpoint. A step is applied only after every rank's part of it has arrived.
 
 use crate::all_reduce::AllReduce;
+use crate::batches::{Buffer, Examples, Feed, Piece, Plan};
 use crate::bytes;
 use crate::checkpoint::{self, Checkpoint, Place};
-use crate::data::{Data, Dataset, Rows};
+use crate::data::{self, Data, Dataset};
 use crate::frame::tag;
 use crate::graph::operation::{self, Values};
 use crate::graph::{self, Graph, Source, Wanted};
-use crate::loss::{Target, Targets};
 use crate::mesh::{self, Gang, Mesh};
 use crate::metric;
-use crate::normalization::{self, Normalization};
 use crate::optimizer::{self, Optimizer};
-use crate::random::permutation;
+use crate::preprocess::Preprocessing;
 use crate::registry::{self, Manifest};
-use crate::ring::part;
 use crate::sums::Sums;
 use crate::train::{Error, Outcome, Report, TrainTask};
 use jobs::TrainBody;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use xxhash_rust::xxh3::xxh3_64;
@@ -35,13 +34,14 @@ struct Trainer<'a> {
     task: &'a TrainTask,
     stop: &'a AtomicBool,
     dataset: Dataset,
-    normalization: Option<Normalization>,
+    preprocessing: Preprocessing,
+    train: Arc<Examples>,
+    held_out: Examples,
     digest: u64,
     graph: Graph<f32>,
     optimizer: Optimizer,
     ranks: AllReduce,
     sums: Sums,
-    batch: Batch,
     /// Steps taken.
     step: u64,
     metric: Option<f64>,
@@ -80,7 +80,8 @@ pub fn run(
     };
     let mut ranks = AllReduce::new(mesh);
     let dataset = same_data(dataset, task, &mut ranks, report)?;
-    let sources = [Source::numbers(registry::FEATURES, dataset.width())];
+    let preprocessing = dataset.preprocessing();
+    let sources = Source::all(preprocessing.shapes().map_err(data::Error::from)?);
     let (layers, output, outputs) = (&body.layers[..], body.output.as_deref(), dataset.outputs);
     let graph = Graph::new(Wanted { sources: &sources, layers, output, outputs }, body.seed)?;
     let optimizer = Optimizer::new(body.optimizer.clone(), body.clip, graph.size());
@@ -90,14 +91,15 @@ pub fn run(
         body,
         task,
         stop,
-        normalization: body.normalize.then(|| Normalization::learn(&dataset.train.features, dataset.width())),
+        preprocessing,
+        train: Arc::default(),
+        held_out: Examples::default(),
         dataset,
         digest,
         graph,
         optimizer,
         ranks,
         sums,
-        batch: Batch::default(),
         step: 0,
         metric: None,
         last_loss: f64::NAN,
@@ -105,7 +107,7 @@ pub fn run(
         seconds_before: 0.0,
     };
     trainer.resume(report)?;
-    trainer.normalize();
+    trainer.prepare();
     report(Report::Ready);
     let stopped = trainer.train(report)?;
     let version = if stopped || task.rank != 0 { None } else { Some(trainer.publish(report)?) };
@@ -114,7 +116,7 @@ pub fn run(
         metric: trainer.metric,
         metric_name: metric::name(body.loss),
         steps: trainer.step,
-        rows: trainer.dataset.train.len() as u64,
+        rows: trainer.train.len() as u64,
         weights_digest: xxh3_64(bytes::of_f32(trainer.graph.weights())),
         stopped,
     })
@@ -169,17 +171,9 @@ impl Trainer<'_> {
         self.task.rank == 0
     }
 
-    fn steps_per_epoch(&self) -> u64 {
-        self.dataset.train.len().div_ceil(self.step_rows()) as u64
-    }
-
-    /// Rows of one step, of all ranks together.
-    fn step_rows(&self) -> usize {
-        self.body.batch * self.body.accumulate.max(1) as usize
-    }
-
-    fn steps_total(&self) -> u64 {
-        self.steps_per_epoch() * u64::from(self.body.epochs)
+    fn plan(&self) -> Plan {
+        let rows = self.train.len().max(self.dataset.train.len());
+        Plan::new(self.body, rows, self.task.world as usize, self.rank())
     }
 
     fn seconds(&self) -> f64 {
@@ -202,13 +196,13 @@ impl Trainer<'_> {
             return Ok(());
         }
         let moments = optimizer::moment_names(&self.body.optimizer);
-        let decoded = checkpoint::decode(&bytes, self.graph.slots(), moments, self.dataset.width());
-        let Checkpoint { place, weights, moments, normalization } =
+        let decoded = checkpoint::decode(&bytes, self.graph.slots(), moments);
+        let Checkpoint { place, weights, moments, preprocessing } =
             decoded.map_err(|source| checkpoint::Error::OtherGraph { path: folder.clone(), source })?;
         let expected = [
             ("format", place.format.into(), Place::FORMAT.into()),
             ("seed", place.seed, self.body.seed),
-            ("batch", place.batch, self.step_rows() as u64),
+            ("batch", place.batch, self.body.batch as u64),
         ];
         if let Some((what, got, expected)) = expected.into_iter().find(|(_, got, expected)| got != expected) {
             return Err(checkpoint::Error::OtherJob { path: folder.clone(), what, got, expected }.into());
@@ -216,8 +210,12 @@ impl Trainer<'_> {
         self.graph.set_weights(&weights);
         self.optimizer.restore(place.optimizer_step, moments);
         self.seconds_before = place.seconds;
-        // The weights were learned under this normalisation; new rows must not move it under them.
-        self.normalization = normalization;
+        if !preprocessing.reads_as(&self.preprocessing) {
+            return Err(checkpoint::Error::OtherInputs { path: folder.clone() }.into());
+        }
+        // The weights were learned under these means, words and boundaries; new rows must not move them under them.
+        self.preprocessing = preprocessing;
+        let plan = self.plan();
         self.step = if place.data_digest == self.digest {
             place.step
         } else {
@@ -225,34 +223,36 @@ impl Trainer<'_> {
                 "the training rows are others than at the checkpoint; weights and optimizer go on, epoch {} begins anew",
                 place.epoch + 1
             )));
-            (place.epoch * self.steps_per_epoch()).min(self.steps_total())
+            (place.epoch * plan.steps_per_epoch()).min(plan.steps_total)
         };
-        report(Report::Notice(format!("resumed at step {} of {}", self.step, self.steps_total())));
+        report(Report::Notice(format!("resumed at step {} of {}", self.step, plan.steps_total)));
         Ok(())
     }
 
-    fn normalize(&mut self) {
-        let width = self.dataset.width();
-        for rows in [&mut self.dataset.train, &mut self.dataset.held_out] {
-            normalization::apply(self.normalization.as_ref(), &mut rows.features, width);
-        }
+    /// Rows as the graph reads them; the dataset keeps none.
+    fn prepare(&mut self) {
+        let (train, held_out) = self.dataset.take_rows();
+        self.train = Arc::new(train.prepared(&self.preprocessing));
+        self.held_out = held_out.prepared(&self.preprocessing);
     }
 
     /// Runs to the end; true when stopped before it.
     fn train(&mut self, report: &mut dyn FnMut(Report)) -> Result<bool, Error> {
-        let rows = self.dataset.train.len();
-        let (per_epoch, total) = (self.steps_per_epoch(), self.steps_total());
-        let mut order: Option<(u64, Vec<u32>)> = None;
+        let plan = self.plan();
+        let (per_epoch, total) = (plan.steps_per_epoch(), plan.steps_total);
+        let mut feed =
+            Feed::start(Arc::clone(&self.train), plan, self.step).map_err(|source| Error::Thread { source })?;
         let mut progress = Progress::new();
-        while self.step < total {
+        while let Some(piece) = feed.next() {
             let (epoch, place) = (self.step / per_epoch, self.step % per_epoch);
-            if order.as_ref().is_none_or(|(of, _)| *of != epoch) {
-                order = Some((epoch, permutation(self.body.seed, epoch, rows as u32)));
+            let (completes_step, global_rows) = (piece.completes_step, piece.global_rows);
+            self.gradients(&piece)?;
+            feed.give_back(piece.batch);
+            if !completes_step {
+                continue;
             }
-            let start = place as usize * self.step_rows();
-            let order = order.as_ref().map_or(&[][..], |(_, order)| order);
-            let batch = &order[start..(start + self.step_rows()).min(rows)];
-            let (loss, stops) = self.gradients(batch)?;
+            let told = self.stop.load(Ordering::Relaxed);
+            let (loss, stops) = self.sums.over_ranks(&mut self.ranks, self.step, told)?;
             if stops > 0.0 {
                 self.checkpoint(report)?;
                 return Ok(true);
@@ -265,7 +265,7 @@ impl Trainer<'_> {
             let (slots, weights) = self.graph.weights_mut();
             self.optimizer.update(share, slots, weights, &self.sums.gradients());
             self.last_loss = loss.into();
-            progress.add(loss, batch.len());
+            progress.add(loss, global_rows);
             let epoch_ends = place + 1 == per_epoch;
             if epoch_ends && self.is_chief() {
                 self.judge()?;
@@ -289,34 +289,29 @@ impl Trainer<'_> {
         Ok(false)
     }
 
-    /// The gradients of a step's rows, summed over all ranks, their loss, and how many ranks were told to stop.
-    fn gradients(&mut self, batch: &[u32]) -> Result<(f32, f32), Error> {
-        let slice = part(self.task.world as usize, self.rank(), batch.len());
-        let own = &batch[slice.clone()];
-        self.sums.clear();
-        // What is done at a time is a rank's share of a batch; a step may have several batches.
-        let run = self.body.batch.div_ceil(self.task.world as usize);
-        for (index, rows) in own.chunks(run).enumerate() {
-            self.batch.take(&self.dataset.train, rows);
-            let first_row = slice.start + index * run;
-            let (seed, step, global_rows) = (self.body.seed, self.step, batch.len());
-            let step = graph::Step {
-                loss: self.body.loss,
-                target: self.batch.target(),
-                scale: 1.0 / batch.len() as f64,
-                place: operation::Place { seed, step, first_row, global_rows },
-            };
-            let inputs = [Values::Reals(&self.batch.features)];
-            let graph = &self.graph;
-            self.sums.add(|gradients| graph.gradients(&inputs, rows.len(), step, gradients))?;
+    /// This rank's part of the gradients and of the loss of a batch, added to what the batches before it in the step gave.
+    fn gradients(&mut self, piece: &Piece) -> Result<(), Error> {
+        if piece.index == 0 {
+            self.sums.clear();
         }
-        self.sums.over_ranks(&mut self.ranks, self.step, self.stop.load(Ordering::Relaxed))
+        let Piece { step, first_row, global_rows, .. } = *piece;
+        if piece.batch.rows == 0 {
+            return Ok(());
+        }
+        let inputs: Vec<Values<'_, f32>> = piece.batch.inputs.iter().map(Buffer::values).collect();
+        let one = graph::Step {
+            loss: self.body.loss,
+            target: piece.batch.targets.as_target(),
+            scale: 1.0 / global_rows as f64,
+            place: operation::Place { seed: self.body.seed, step, first_row, global_rows },
+        };
+        let graph = &self.graph;
+        Ok(self.sums.add(|gradients| graph.gradients(&inputs, piece.batch.rows, one, gradients))?)
     }
 
     fn judge(&mut self) -> Result<(), Error> {
-        let held_out = &self.dataset.held_out;
-        let logits = metric::logits(&self.graph, &held_out.features)?;
-        self.metric = metric::measure(self.body.loss, &logits, &held_out.targets);
+        let logits = metric::logits(&self.graph, &self.held_out)?;
+        self.metric = metric::measure(self.body.loss, &logits, &self.held_out.targets);
         Ok(())
     }
 
@@ -331,20 +326,20 @@ impl Trainer<'_> {
         if !self.is_chief() {
             return Ok(());
         }
-        let per_epoch = self.steps_per_epoch();
+        let per_epoch = self.plan().steps_per_epoch();
         let place = Place {
             format: Place::FORMAT,
             step: self.step,
             epoch: self.step / per_epoch,
-            position: self.step % per_epoch * self.step_rows() as u64,
+            position: self.step % per_epoch * self.plan().rows_of_step() as u64,
             optimizer_step: self.optimizer.step(),
             seed: self.body.seed,
-            batch: self.step_rows() as u64,
+            batch: self.body.batch as u64,
             data_digest: self.digest,
             seconds: self.seconds(),
         };
         let (slots, moments) = (self.graph.slots(), self.optimizer.moments());
-        let bytes = checkpoint::encode(&place, slots, weights, &moments, self.normalization.as_ref())?;
+        let bytes = checkpoint::encode(&place, slots, weights, &moments, &self.preprocessing)?;
         checkpoint::save(&self.task.checkpoint_dir, self.step, &bytes)?;
         report(Report::Checkpointed { step: self.step });
         Ok(())
@@ -355,7 +350,7 @@ impl Trainer<'_> {
         if resumed_at_end {
             self.judge()?;
         }
-        if self.metric.is_none() && !self.dataset.held_out.is_empty() {
+        if self.metric.is_none() && !self.held_out.is_empty() {
             report(Report::Notice("the held-out rows are all of one class, so there is no AUC".to_string()));
         }
         let (body, folder) = (self.body, &self.task.model_dir);
@@ -381,14 +376,16 @@ impl Trainer<'_> {
                     generation: self.task.generation,
                     features: self.dataset.columns.features.clone(),
                     label: self.dataset.columns.label.clone(),
-                    outputs: self.dataset.outputs,
+                    outputs: self.graph.output().dims.last().copied().unwrap_or(1),
                     layers: body.layers.clone(),
+                    output: body.output.clone(),
                     loss: body.loss,
-                    normalization: self.normalization.clone(),
+                    classes: self.dataset.classes.clone(),
+                    preprocessing: self.preprocessing.clone(),
                     metrics,
                     trained_through_us: self.dataset.trained_through_us,
-                    rows: self.dataset.train.len() as u64,
-                    rows_held_out: self.dataset.held_out.len() as u64,
+                    rows: self.train.len() as u64,
+                    rows_held_out: self.held_out.len() as u64,
                     steps: self.step,
                     seed: body.seed,
                     seconds: self.seconds(),
@@ -412,37 +409,6 @@ impl Trainer<'_> {
             }
         }
         Ok(None)
-    }
-}
-
-/// The rows that are at hand, in memory that is kept.
-#[derive(Default)]
-struct Batch {
-    features: Vec<f32>,
-    classes: Vec<u32>,
-    values: Vec<f32>,
-    /// Whether the targets are classes.
-    of_classes: bool,
-}
-
-impl Batch {
-    fn take(&mut self, from: &Rows, rows: &[u32]) {
-        from.gather(rows, &mut self.features);
-        self.of_classes = matches!(from.targets, Targets::Classes(_));
-        match &from.targets {
-            Targets::Classes(classes) => {
-                self.classes.clear();
-                self.classes.extend(rows.iter().map(|row| classes[*row as usize]));
-            }
-            Targets::Values(values) => {
-                self.values.clear();
-                self.values.extend(rows.iter().map(|row| values[*row as usize]));
-            }
-        }
-    }
-
-    fn target(&self) -> Target<'_> {
-        if self.of_classes { Target::Classes(&self.classes) } else { Target::Values(&self.values) }
     }
 }
 

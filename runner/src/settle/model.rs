@@ -43,6 +43,7 @@ pub fn of_sql(reader: &mut Reader<'_>, source: Source) -> (TrainBody, u32) {
         optimizer,
         batch: reader.whole("batch").unwrap_or_default() as usize,
         epochs: reader.whole("epochs").unwrap_or_default() as u32,
+        steps: None,
         seed: reader.whole("seed").unwrap_or_default(),
         normalize: reader.boolean("normalize").unwrap_or_default(),
         checkpoint_steps: reader.whole("checkpoint_steps").unwrap_or_default(),
@@ -95,6 +96,7 @@ pub fn of_file(file: &mut Reader<'_>, source: Source) -> (TrainBody, u32) {
         optimizer,
         batch: train.whole("batch").unwrap_or_default() as usize,
         epochs: train.whole("epochs").unwrap_or_default() as u32,
+        steps: None,
         seed: train.whole("seed").unwrap_or_default(),
         normalize,
         checkpoint_steps: train.whole("checkpoint_steps").unwrap_or_default(),
@@ -144,7 +146,7 @@ fn layer(reader: &mut Reader<'_>, span: (usize, usize)) -> Option<Layer> {
     match (reader.has("dense"), reader.has("dropout")) {
         (true, false) => {
             let activation = activation_of(reader.choice("activation").unwrap_or("relu"));
-            reader.whole("dense").map(|units| Layer::Dense { units: units as usize, activation })
+            reader.whole("dense").map(|units| Layer::dense(units as usize, activation))
         }
         (false, true) if reader.has("activation") => {
             let span = reader.span("activation").unwrap_or(span);
@@ -258,7 +260,7 @@ mod tests {
         assert_eq!(body.label, "fraud");
         assert_eq!(body.ignore, ["card", "window_end"]);
         let dense = |units| Layer::dense(units, Activation::Tanh);
-        assert_eq!(body.layers, [dense(8), dense(4)]);
+        assert_eq!(body.layers, chain([dense(8), dense(4)]));
         assert_eq!(body.loss, Loss::BinaryCrossEntropy);
         assert_eq!(body.optimizer, Optimizer::Sgd { learning_rate: 0.01, momentum: 0.9, nesterov: false });
         assert_eq!((body.epochs, body.batch, body.min_rows, body.test_fraction), (20, 64, 1, 0.2));

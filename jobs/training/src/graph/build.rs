@@ -24,6 +24,10 @@ impl Source {
     pub fn numbers(name: &str, width: usize) -> Self {
         Self { name: name.to_string(), shape: Shape::reals(&[width]) }
     }
+
+    pub fn all(shapes: Vec<(String, Shape)>) -> Vec<Self> {
+        shapes.into_iter().map(|(name, shape)| Self { name, shape }).collect()
+    }
 }
 
 /// What is asked of a graph.
