@@ -103,7 +103,7 @@ pub struct TaskView {
     pub job: String,
     pub kind: String,
     pub index: u32,
-    /// Of a gang of others' programs: `worker 1`.
+    /// Of a gang of others' programs, and of a training with parameter servers: `worker 1`.
     #[serde(default)]
     pub member: String,
     pub generation: u64,

@@ -1,5 +1,6 @@
 //! What is wrong with a training job before any data is read: all of it at once.
 
+use crate::servers;
 use jobs::TrainBody;
 use jobs::train::{Layer, Optimizer};
 
@@ -49,6 +50,7 @@ pub fn check(body: &TrainBody) -> Vec<String> {
         let fits = (0.0..1.0).contains(&body.test_fraction);
         within("test_fraction", body.test_fraction, fits, "at least 0 and below 1");
     }
+    wrong.extend(servers::refusals(body));
     wrong
 }
 

@@ -9,7 +9,8 @@
 
 use super::job::{Job, Phase};
 use super::{Command, Framework};
-use jobs::{Distributed, Gang, Member, Resources, Restart, TaskState};
+use jobs::train::Strategy;
+use jobs::{Distributed, Gang, JobBody, Member, Resources, Restart, TaskState};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use streaming::control::Order;
@@ -89,9 +90,19 @@ fn address(host: &str, port: Option<u16>) -> String {
 }
 
 impl Job {
-    /// What task `index` is in its gang: `worker 1`.
+    /// What task `index` is in its gang, or in a training with parameter servers: `worker 1`.
     pub fn member(&self, index: u32) -> Option<String> {
-        let (role, place) = self.record.spec.body.gang()?.place_of(index)?;
+        let spec = &self.record.spec;
+        if let JobBody::Train(body) = &spec.body
+            && let Strategy::ParameterServer { servers, .. } = body.strategy
+        {
+            let n_workers = spec.parallelism.saturating_sub(servers);
+            return Some(match index.checked_sub(n_workers) {
+                Some(server) => format!("server {server}"),
+                None => format!("worker {index}"),
+            });
+        }
+        let (role, place) = spec.body.gang()?.place_of(index)?;
         Some(format!("{} {place}", role.member))
     }
 

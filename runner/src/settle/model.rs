@@ -3,7 +3,7 @@
 use super::reader::Reader;
 use super::shape;
 use jobs::Diagnostic;
-use jobs::train::{Activation, Clip, Layer, Loss, Optimizer, Schedule, TrainBody, chain};
+use jobs::train::{Activation, Clip, Layer, Loss, Optimizer, Schedule, Strategy, TrainBody, chain};
 
 /// What the surroundings know of a model: its name, and the SQL that its rows come from.
 #[derive(Clone, Debug)]
@@ -38,6 +38,7 @@ pub fn of_sql(reader: &mut Reader<'_>, source: Source) -> (TrainBody, u32) {
         accumulate: 1,
         early_stop: None,
         keep_best: false,
+        strategy: Strategy::AllReduce,
         layers: chain(layers),
         loss,
         optimizer,
@@ -91,6 +92,7 @@ pub fn of_file(file: &mut Reader<'_>, source: Source) -> (TrainBody, u32) {
         accumulate: 1,
         early_stop: None,
         keep_best: false,
+        strategy: Strategy::AllReduce,
         layers: chain(layers),
         loss,
         optimizer,
