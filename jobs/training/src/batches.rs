@@ -1,7 +1,7 @@
 //! Which rows a step is made of, and their values one after the other, ready before they are asked for.
 //!
 //! Invariant: the rows of a step are a function of the data, the seed, the epoch and the place in it, the same for every world
-//! size; rank r takes its part of each batch. A thread gathers them ahead of the training, which changes nothing but the
+//! size; rank r takes its part of them. A thread gathers them ahead of the training, which changes nothing but the
 //! waiting: it knows no weights.
 
 use crate::graph::operation::Values;
@@ -211,22 +211,27 @@ impl Plan {
     pub fn rows_of_step(&self) -> usize {
         self.batch * self.accumulate
     }
+
+    /// Of one rank: its share of a batch.
+    fn rows_of_piece(&self) -> usize {
+        self.batch.div_ceil(self.world)
+    }
 }
 
-/// This rank's part of one batch.
+/// What a rank runs at a time: its share of a batch. A step may have several.
 #[derive(Debug)]
 pub struct Piece {
     /// Steps before the one that this belongs to.
     pub step: u64,
     /// May have no rows, where there are more ranks than rows.
     pub batch: Batch,
-    /// Batches of the step before this one.
+    /// Pieces of the step before this one.
     pub index: usize,
     /// Place of its first row among the rows of the whole step.
     pub first_row: usize,
     /// Rows of the whole step, over all ranks and batches.
     pub global_rows: usize,
-    /// The gradients of the step are complete after this piece.
+    /// This rank's gradients of the step are complete after this piece.
     pub completes_step: bool,
 }
 
@@ -254,13 +259,15 @@ impl Feed {
                 }
                 let start = place as usize * plan.rows_of_step();
                 let rows = &order.1[start..(start + plan.rows_of_step()).min(plan.rows)];
-                for (index, whole) in rows.chunks(plan.batch).enumerate() {
-                    let own = part(plan.world, plan.rank, whole.len());
+                let own = part(plan.world, plan.rank, rows.len());
+                let pieces = own.len().div_ceil(plan.rows_of_piece()).max(1);
+                for index in 0..pieces {
+                    let start = own.start + index * plan.rows_of_piece();
+                    let end = (start + plan.rows_of_piece()).min(own.end);
                     let mut batch: Batch = returned.try_recv().unwrap_or_default();
-                    examples.gather(&whole[own.clone()], &mut batch);
-                    let first_row = index * plan.batch + own.start;
-                    let completes_step = index * plan.batch + whole.len() == rows.len();
-                    let piece = Piece { step, batch, index, first_row, global_rows: rows.len(), completes_step };
+                    examples.gather(&rows[start..end], &mut batch);
+                    let completes_step = index + 1 == pieces;
+                    let piece = Piece { step, batch, index, first_row: start, global_rows: rows.len(), completes_step };
                     // Nobody waits for it any more.
                     if give.send(piece).is_err() {
                         return;

@@ -6,6 +6,7 @@
 //! damaged file costs some steps and not the run.
 
 use crate::bytes;
+use crate::callbacks;
 use crate::files;
 use crate::graph::Slot;
 use crate::preprocess::Preprocessing;
@@ -57,6 +58,8 @@ pub struct Place {
     pub data_digest: u64,
     /// Training time so far, over all lives.
     pub seconds: f64,
+    #[serde(default)]
+    pub callbacks: callbacks::State,
 }
 
 impl Place {
@@ -69,10 +72,14 @@ pub struct Checkpoint {
     pub weights: Vec<f32>,
     pub moments: Vec<Vec<f32>>,
     pub preprocessing: Preprocessing,
+    /// Of the best epoch, where the job keeps them.
+    pub best: Option<Vec<f32>>,
 }
 
 /// As text, because it holds words.
 const PREPROCESSING: &str = "preprocessing";
+/// Before the names of the parameters.
+const BEST: &str = "best.";
 
 /// The bytes of a checkpoint file.
 pub fn encode(
@@ -81,12 +88,20 @@ pub fn encode(
     weights: &[f32],
     moments: &[(&str, &[f32])],
     preprocessing: &Preprocessing,
+    best: Option<&[f32]>,
 ) -> Result<Vec<u8>, Error> {
     let mut arrays = weight_arrays(slots, weights);
     for (moment, values) in moments {
         for slot in slots {
             arrays.push(array(moment_name(moment, slot), slot.dims.clone(), &values[slot.range.clone()]));
         }
+    }
+    if let Some(best) = best {
+        arrays.extend(
+            slots
+                .iter()
+                .map(|slot| array(format!("{BEST}{}", slot.name), slot.dims.clone(), &best[slot.range.clone()])),
+        );
     }
     let text = serde_json::to_vec(preprocessing)
         .map_err(|source| Error::Encode { source: tensors::Error::Description(source) })?;
@@ -122,9 +137,19 @@ pub fn decode(bytes: &[u8], slots: &[Slot], moments: &[&str]) -> Result<Checkpoi
         }
         arrays.push(values);
     }
+    let mut best = Vec::new();
+    for slot in slots {
+        let name = format!("{BEST}{}", slot.name);
+        // All of them are there, or none.
+        if best.is_empty() && !tensors.has(&name) {
+            break;
+        }
+        best.extend(bytes::to_f32(tensors.array(&name, &slot.dims, Dtype::F32)?));
+    }
+    let best = (!best.is_empty()).then_some(best);
     let preprocessing = tensors.list(PREPROCESSING, Dtype::U8)?;
     let preprocessing = serde_json::from_slice(preprocessing).map_err(tensors::Error::Description)?;
-    Ok(Checkpoint { place: tensors.description()?, weights, moments: arrays, preprocessing })
+    Ok(Checkpoint { place: tensors.description()?, weights, moments: arrays, preprocessing, best })
 }
 
 fn moment_name(moment: &str, slot: &Slot) -> String {
@@ -206,6 +231,7 @@ mod tests {
             batch: 4,
             data_digest: 9,
             seconds: 0.5,
+            callbacks: callbacks::State { best: Some((0.5, 1)), ..callbacks::State::default() },
         }
     }
 
@@ -218,7 +244,8 @@ mod tests {
     fn example(step: u64) -> (Vec<Slot>, Vec<u8>) {
         let slots = slots(&chain([Layer::dense(3, Activation::Relu)]));
         let weights: Vec<f32> = (0..13).map(|i| i as f32 / 3.0).collect();
-        let bytes = encode(&place(step), &slots, &weights, &[("momentum", &weights)], &normalizing(2)).unwrap();
+        let bytes =
+            encode(&place(step), &slots, &weights, &[("momentum", &weights)], &normalizing(2), Some(&weights)).unwrap();
         (slots, bytes)
     }
 
@@ -229,6 +256,7 @@ mod tests {
         assert_eq!(checkpoint.place, place(3));
         assert_eq!(checkpoint.weights[12], 4.0);
         assert_eq!(checkpoint.moments, std::slice::from_ref(&checkpoint.weights));
+        assert_eq!(checkpoint.best.as_ref(), Some(&checkpoint.weights));
         assert_eq!(checkpoint.preprocessing, normalizing(2));
     }
 

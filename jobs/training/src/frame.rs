@@ -18,6 +18,8 @@ pub mod tag {
     pub const DATA: u32 = 4;
     pub const CHECKPOINT: u32 = 5;
     pub const WEIGHTS_DIGEST: u32 = 6;
+    /// Whether training ends with this epoch.
+    pub const EPOCH_END: u32 = 7;
     /// Gradients of rows of tables.
     pub const ROWS: u32 = 16;
     /// A worker to a parameter server: which weights it needs; gradients, and which it needs next; that it pushes no more.

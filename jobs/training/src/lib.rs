@@ -11,6 +11,7 @@
 mod all_reduce;
 mod batches;
 mod bytes;
+mod callbacks;
 mod check;
 mod checkpoint;
 mod columns;
@@ -40,7 +41,7 @@ mod trainer;
 mod values;
 pub mod workloads;
 
-pub use check::check;
+pub use check::{check, check_columns};
 pub use data::Data;
 pub use metric::auc;
 pub use predictor::Predictor;

@@ -39,7 +39,7 @@ pub fn refusals(body: &TrainBody) -> Vec<String> {
                     server, or clip by value";
         refused.push(text.to_string());
     }
-    for (name, is_said) in [("early_stop", body.early_stop.is_some()), ("keep_best", body.keep_best)] {
+    for (name, is_said) in [("patience", body.early_stop.is_some()), ("keep_best", body.keep_best)] {
         if is_said {
             refused.push(format!("{name} does not go with parameter servers, where workers are at different steps"));
         }

@@ -92,6 +92,10 @@ impl<'a> Tensors<'a> {
         Ok(view.data())
     }
 
+    pub fn has(&self, name: &str) -> bool {
+        self.arrays.tensor(name).is_ok()
+    }
+
     /// The bytes of an array of one dimension, however long.
     pub fn list(&self, name: &str, expected: Dtype) -> Result<&'a [u8], Error> {
         let view = self.arrays.tensor(name).map_err(|_| Error::Missing { name: name.to_string(), dims: Vec::new() })?;

@@ -7,6 +7,7 @@
 use crate::all_reduce::AllReduce;
 use crate::batches::{Buffer, Examples, Feed, Piece, Plan};
 use crate::bytes;
+use crate::callbacks::{self, Callbacks};
 use crate::checkpoint::{self, Checkpoint, Place};
 use crate::data::{self, Data, Dataset};
 use crate::frame::tag;
@@ -46,7 +47,12 @@ struct Trainer<'a> {
     sums: Sums,
     /// Steps taken.
     step: u64,
+    /// Of the last whole epoch, known to the chief.
     metric: Option<f64>,
+    metrics: BTreeMap<&'static str, f64>,
+    callbacks: Callbacks,
+    /// Weights of the best epoch, where they are kept; known to the chief.
+    best: Option<Vec<f32>>,
     last_loss: f64,
     started: Instant,
     seconds_before: f64,
@@ -104,6 +110,9 @@ pub fn run(
         sums,
         step: 0,
         metric: None,
+        metrics: BTreeMap::new(),
+        callbacks: Callbacks::new(body, callbacks::State::default()),
+        best: None,
         last_loss: f64::NAN,
         started,
         seconds_before: 0.0,
@@ -115,6 +124,8 @@ pub fn run(
     trainer.prepare();
     report(Report::Ready);
     let stopped = if trainer.n_servers() > 0 { trainer.train_with_servers(report)? } else { trainer.train(report)? };
+    // Of the last step, before the chief puts the best in their place.
+    let weights_digest = xxh3_64(bytes::of_f32(trainer.graph.weights()));
     let version = if stopped || task.rank != 0 { None } else { Some(trainer.publish(report)?) };
     Ok(Outcome {
         version,
@@ -122,7 +133,7 @@ pub fn run(
         metric_name: metric::name(body.loss),
         steps: trainer.step,
         rows: trainer.train.len() as u64,
-        weights_digest: xxh3_64(bytes::of_f32(trainer.graph.weights())),
+        weights_digest,
         stopped,
     })
 }
@@ -202,7 +213,7 @@ impl Trainer<'_> {
         }
         let moments = optimizer::moment_names(&self.body.optimizer);
         let decoded = checkpoint::decode(&bytes, self.graph.slots(), moments);
-        let Checkpoint { place, weights, moments, preprocessing } =
+        let Checkpoint { place, weights, moments, preprocessing, best } =
             decoded.map_err(|source| checkpoint::Error::OtherGraph { path: folder.clone(), source })?;
         let expected = [
             ("format", place.format.into(), Place::FORMAT.into()),
@@ -222,6 +233,8 @@ impl Trainer<'_> {
         self.preprocessing = preprocessing;
         let plan = self.plan();
         self.step = if place.data_digest == self.digest {
+            self.callbacks.state = place.callbacks;
+            self.best = best;
             place.step
         } else {
             report(Report::Notice(format!(
@@ -245,6 +258,9 @@ impl Trainer<'_> {
     fn train(&mut self, report: &mut dyn FnMut(Report)) -> Result<bool, Error> {
         let plan = self.plan();
         let (per_epoch, total) = (plan.steps_per_epoch(), plan.steps_total);
+        if self.callbacks.has_stopped() {
+            return Ok(false);
+        }
         let mut feed =
             Feed::start(Arc::clone(&self.train), plan, self.step).map_err(|source| Error::Thread { source })?;
         let mut progress = Progress::new();
@@ -272,10 +288,8 @@ impl Trainer<'_> {
             self.last_loss = loss.into();
             progress.add(loss, global_rows);
             let epoch_ends = place + 1 == per_epoch;
-            if epoch_ends && self.is_chief() {
-                self.judge()?;
-            }
-            if self.step.is_multiple_of(self.body.checkpoint_steps) || self.step == total {
+            let ends = epoch_ends && self.end_epoch(epoch + 1, report)?;
+            if self.step.is_multiple_of(self.body.checkpoint_steps) || self.step == total || ends {
                 self.checkpoint(report)?;
             }
             if epoch_ends || progress.is_due() {
@@ -290,8 +304,42 @@ impl Trainer<'_> {
                     rows_per_second,
                 });
             }
+            if ends {
+                break;
+            }
         }
         Ok(false)
+    }
+
+    /// The chief judges the epoch and, where training may end early, tells all ranks whether it does.
+    fn end_epoch(&mut self, epoch: u64, report: &mut dyn FnMut(Report)) -> Result<bool, Error> {
+        let mut stop = false;
+        if self.is_chief() {
+            self.judge()?;
+            let verdict = self.callbacks.epoch_ended(epoch, self.metric);
+            if verdict.keep {
+                let best = self.best.get_or_insert_default();
+                best.clear();
+                best.extend_from_slice(self.graph.weights());
+            }
+            stop = verdict.stop;
+        }
+        if self.body.early_stop.is_some() {
+            let others: Vec<usize> = (1..self.task.world as usize).collect();
+            let told =
+                self.ranks.broadcast(self.step, tag::EPOCH_END, &others, || Ok::<_, Error>(vec![u8::from(stop)]))?;
+            stop |= told.is_some_and(|told| told == [1]);
+        }
+        if stop {
+            self.callbacks.state.stopped_after = Some(epoch);
+            if let Some((best, of)) = self.callbacks.state.best {
+                let name = metric::name(self.body.loss);
+                report(Report::Notice(format!(
+                    "stopped after epoch {epoch}: the best {name} was {best:.4}, after epoch {of}"
+                )));
+            }
+        }
+        Ok(stop)
     }
 
     /// This rank's part of the gradients and of the loss of a batch, added to what the batches before it in the step gave.
@@ -316,7 +364,8 @@ impl Trainer<'_> {
 
     fn judge(&mut self) -> Result<(), Error> {
         let logits = metric::logits(&self.graph, &self.held_out)?;
-        self.metric = metric::measure(self.body.loss, &logits, &self.held_out.targets);
+        self.metrics = metric::all(self.body.loss, &logits, &self.held_out.targets);
+        self.metric = self.metrics.get(metric::name(self.body.loss)).copied();
         Ok(())
     }
 
@@ -353,8 +402,10 @@ impl Trainer<'_> {
             batch: self.body.batch as u64,
             data_digest: self.digest,
             seconds: self.seconds(),
+            callbacks: self.callbacks.state.clone(),
         };
-        let bytes = checkpoint::encode(&place, self.graph.slots(), weights, moments, &self.preprocessing)?;
+        let best = self.best.as_deref();
+        let bytes = checkpoint::encode(&place, self.graph.slots(), weights, moments, &self.preprocessing, best)?;
         checkpoint::save(&self.task.checkpoint_dir, step, &bytes)?;
         report(Report::Checkpointed { step });
         Ok(())
@@ -362,7 +413,10 @@ impl Trainer<'_> {
 
     fn publish(&mut self, report: &mut dyn FnMut(Report)) -> Result<u64, Error> {
         let resumed_at_end = self.last_loss.is_nan();
-        if resumed_at_end {
+        if let Some(best) = &self.best {
+            self.graph.set_weights(best);
+        }
+        if resumed_at_end || self.best.is_some() {
             self.judge()?;
         }
         if self.metric.is_none() && !self.held_out.is_empty() {
@@ -374,7 +428,7 @@ impl Trainer<'_> {
         let weights_digest = registry::weights_digest(&encoded);
         let metric_name = metric::name(body.loss);
         let mut metrics = BTreeMap::new();
-        metrics.extend(self.metric.map(|metric| (metric_name.to_string(), metric)));
+        metrics.extend(self.metrics.iter().map(|(name, value)| (name.to_string(), *value)));
         if !resumed_at_end {
             metrics.insert("loss".to_string(), self.last_loss);
         }
