@@ -14,10 +14,13 @@ mod dense;
 mod elementwise;
 mod embedding;
 mod first;
+#[cfg(test)]
+pub mod gradient_check;
 pub mod lanes;
 mod layers;
 pub mod matrix;
 pub mod operation;
+pub mod ops;
 pub mod parallel;
 pub mod rows;
 mod run;

@@ -1,7 +1,7 @@
 //! Which operation a layer is.
 
 use crate::graph::operation::{Built, Shape};
-use crate::graph::{dense, elementwise, embedding};
+use crate::graph::{dense, elementwise, embedding, ops};
 use jobs::train::{Activation, Layer, Node};
 
 /// The epsilon of the norms within a transformer block, PyTorch's.
@@ -14,7 +14,28 @@ pub fn built(name: &str, layer: &Layer, inputs: &[Shape]) -> Result<Built, Strin
         Layer::Activation { function } => elementwise::activation(*function, inputs),
         Layer::Dropout { rate } => elementwise::dropout(name, *rate, inputs),
         Layer::Embedding { vocabulary, units, combine } => embedding::embedding(*vocabulary, *units, *combine, inputs),
-        other => Err(format!("{} is not there yet", other.kind())),
+        Layer::Position => ops::position(inputs),
+        Layer::Conv1d { filters, kernel, stride, padding, activation } => {
+            ops::conv1d(*filters, *kernel, *stride, *padding, *activation, inputs)
+        }
+        Layer::Conv2d { filters, kernel, stride, padding, activation } => {
+            ops::conv2d(*filters, *kernel, *stride, *padding, *activation, inputs)
+        }
+        Layer::MaxPool { size, stride, padding } => ops::max_pool(*size, *stride, *padding, inputs),
+        Layer::AveragePool { size, stride, padding } => ops::average_pool(*size, *stride, *padding, inputs),
+        Layer::GlobalMaxPool => ops::global_max_pool(inputs),
+        Layer::GlobalAveragePool => ops::global_average_pool(inputs),
+        Layer::BatchNorm { momentum, epsilon } => ops::batch_norm(*momentum, *epsilon, inputs),
+        Layer::LayerNorm { epsilon } => ops::layer_norm(*epsilon, inputs),
+        Layer::RmsNorm { epsilon } => ops::rms_norm(*epsilon, inputs),
+        Layer::Gru { units, sequences } => ops::gru(*units, *sequences, inputs),
+        Layer::Lstm { units, sequences } => ops::lstm(*units, *sequences, inputs),
+        Layer::Attention { heads, causal } => ops::attention(*heads, *causal, inputs),
+        Layer::Add => ops::add(inputs),
+        Layer::Concat => ops::concat(inputs),
+        Layer::Flatten | Layer::Reshape { .. } | Layer::Transformer { .. } => {
+            Err("it is no operation of its own".to_string())
+        }
     }
 }
 

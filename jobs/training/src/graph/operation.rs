@@ -9,6 +9,7 @@
 //! from [`crate::random`] by its place.
 
 use crate::real::Real;
+use jobs::train::Activation;
 use std::fmt::Debug;
 
 /// What flows along an edge, for one row.
@@ -94,6 +95,14 @@ impl Initial {
 
     fn variance(variance: f64) -> Self {
         Self::Uniform((3.0 * variance).sqrt())
+    }
+
+    /// Of weights whose sums go through an activation.
+    pub fn before(activation: Activation, inputs: usize, outputs: usize) -> Self {
+        match activation {
+            Activation::Relu | Activation::LeakyRelu | Activation::Gelu => Self::he(inputs),
+            _ => Self::glorot(inputs, outputs),
+        }
     }
 }
 
@@ -197,6 +206,16 @@ pub struct Backward<'a, T> {
 pub enum Gradient<'a, T> {
     Whole(&'a mut [T]),
     Rows(&'a mut RowGradients<T>),
+}
+
+impl<T> Gradient<'_, T> {
+    /// The graph was built so that this parameter is no table.
+    pub fn whole(&mut self) -> &mut [T] {
+        match self {
+            Self::Whole(values) => values,
+            Self::Rows(_) => panic!("the gradient of a table was taken for that of a weight"),
+        }
+    }
 }
 
 /// Gradients of some rows of a table. Each row stands there once, in the order in which the batch first names it.
