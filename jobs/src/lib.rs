@@ -12,6 +12,7 @@
 
 pub mod amounts;
 pub mod diagnostic;
+pub mod gang;
 pub mod health;
 pub mod ids;
 pub mod plan;
@@ -24,12 +25,13 @@ pub mod things;
 pub mod train;
 
 pub use diagnostic::Diagnostic;
+pub use gang::{Distributed, Gang, GangRole, Member};
 pub use health::{HealthCheck, Probe};
 pub use ids::{AgentId, FrameworkId, JobId, OfferId, TaskId};
 pub use plan::{Peer, TaskBody, TaskPlan};
 pub use resources::Resources;
 pub use scalars::Scalars;
-pub use spec::{CommandBody, JobBody, JobSpec, Restart, StreamBody};
+pub use spec::{CommandBody, JobBody, JobSpec, Need, Restart, StreamBody};
 pub use state::{Reason, TaskState};
 pub use things::Gpu;
 pub use train::TrainBody;

@@ -1,6 +1,6 @@
 //! A settled job: everything that a file said, checked and with its defaults filled in.
 
-use crate::{HealthCheck, JobId, Resources, TrainBody};
+use crate::{Gang, GangRole, HealthCheck, JobId, Member, Resources, TrainBody};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ pub struct JobSpec {
     pub role: String,
     /// Number of tasks, placed all or none.
     pub parallelism: u32,
-    /// What each task needs.
+    /// What each task needs; of a gang with several roles see [`JobSpec::needs`].
     pub resources: Resources,
     /// Ports that each task needs, taken from its offer.
     pub n_ports: u32,
@@ -55,6 +55,13 @@ impl JobBody {
             Self::Train(_) => "train",
             Self::Command(_) => "command",
             Self::Service(_) => "service",
+        }
+    }
+
+    pub fn gang(&self) -> Option<&Gang> {
+        match self {
+            Self::Command(command) => command.gang.as_ref(),
+            Self::Stream(_) | Self::Train(_) | Self::Service(_) => None,
         }
     }
 }
@@ -111,6 +118,9 @@ pub struct CommandBody {
     /// Of a service: it is running once this was healthy.
     #[serde(default)]
     pub health: Option<HealthCheck>,
+    /// Of a command whose tasks train together; its roles then say what each task runs and needs.
+    #[serde(default)]
+    pub gang: Option<Gang>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,4 +129,38 @@ pub enum Restart {
     Never,
     OnFailure,
     Always,
+    /// After what may go better the next time, as far as the exit code tells.
+    ExitCode,
+}
+
+/// What one of `count` equal tasks needs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Need<'a> {
+    /// Of a gang with several roles.
+    pub member: Option<Member>,
+    pub count: u32,
+    pub resources: &'a Resources,
+    pub n_ports: u32,
+}
+
+impl<'a> Need<'a> {
+    fn of(role: &'a GangRole, several: bool) -> Self {
+        let member = several.then_some(role.member);
+        Self { member, count: role.count, resources: &role.resources, n_ports: role.n_ports }
+    }
+}
+
+impl JobSpec {
+    /// What its tasks need, in order of their numbers.
+    pub fn needs(&self) -> Vec<Need<'_>> {
+        match self.body.gang() {
+            Some(gang) => {
+                let several = gang.roles.len() > 1;
+                gang.roles.iter().map(|role| Need::of(role, several)).collect()
+            }
+            None => {
+                vec![Need { member: None, count: self.parallelism, resources: &self.resources, n_ports: self.n_ports }]
+            }
+        }
+    }
 }

@@ -6,7 +6,7 @@ mod recipe;
 
 pub use graph::{Activation, Combine, Layer, Node, Padding, chain};
 pub use input::{Input, Preprocess};
-pub use recipe::{Clip, EarlyStop, Loss, Optimizer, Schedule};
+pub use recipe::{Clip, EarlyStop, Loss, Optimizer, Schedule, Strategy};
 
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,8 @@ pub struct TrainBody {
     /// Publish the weights of the epoch that was best on the held-out rows, not the last.
     #[serde(default)]
     pub keep_best: bool,
+    #[serde(default)]
+    pub strategy: Strategy,
     pub batch: usize,
     /// Passes over the training rows.
     pub epochs: u32,

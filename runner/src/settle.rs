@@ -5,6 +5,7 @@
 
 mod document;
 mod embed;
+mod gang;
 mod model;
 mod order;
 mod reader;

@@ -103,6 +103,9 @@ pub struct TaskView {
     pub job: String,
     pub kind: String,
     pub index: u32,
+    /// Of a gang of others' programs, and of a training with parameter servers: `worker 1`.
+    #[serde(default)]
+    pub member: String,
     pub generation: u64,
     pub agent: String,
     pub offer: String,

@@ -11,6 +11,7 @@ mod demo;
 mod doors;
 mod encrypted;
 mod framework;
+mod gangs;
 mod kills;
 mod lookups;
 mod mistakes;

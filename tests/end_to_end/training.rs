@@ -18,24 +18,28 @@ fn the_shipped_example_learns_the_digits() {
 }
 
 /// The shipped file with more to do, so that there is a middle to be killed in.
-fn longer() -> String {
+fn longer(strategy: &str) -> String {
     let text = fs::read_to_string(example("digits.toml")).expect("the example");
     let data = example("../jobs/training/data/digits.csv");
     let longer = text
         .replace("../jobs/training/data/digits.csv", data.to_str().expect("a plain name"))
-        .replace("epochs = 30", "epochs = 200\ncheckpoint_steps = 100");
+        .replace("epochs = 30", &format!("epochs = 200\ncheckpoint_steps = 100\n{strategy}"));
     assert!(longer.contains("epochs = 200"), "the example says 30 epochs");
     longer
 }
 
 /// Trains twice with the same seed, the second time with the deed in the middle, and compares the weights.
 fn learns_the_same(deed: impl FnOnce(&mut Cluster, &Job)) -> (Job, u64) {
+    learns_the_same_by("", deed)
+}
+
+fn learns_the_same_by(strategy: &str, deed: impl FnOnce(&mut Cluster, &Job)) -> (Job, u64) {
     let mut cluster = Cluster::start();
-    cluster.submit("digits.toml", &longer());
+    cluster.submit("digits.toml", &longer(strategy));
     let undisturbed = cluster.wait_until(JOB, "finished");
     assert_eq!((undisturbed.restarts, undisturbed.metrics.model_version), (0, Some(1)));
 
-    cluster.submit("digits.toml", &longer());
+    cluster.submit("digits.toml", &longer(strategy));
     let total = undisturbed.metrics.steps_total;
     let before = cluster.wait_for(JOB, "middle", |job| job.metrics.step > total / 4);
     assert!(before.metrics.step < total * 3 / 4, "too late to disturb it: {:?}", before.metrics);
@@ -85,4 +89,16 @@ fn the_runner_is_killed_and_the_gang_goes_on() {
         cluster.wait_for_new("runner", &runner);
     });
     assert_eq!((job.restarts, job.generation), (0, 1), "{job:?}");
+}
+
+/// Two workers, and one server that holds the weights.
+#[test]
+fn a_killed_server_goes_on_from_the_checkpoint_and_learns_the_same() {
+    let (job, total) = learns_the_same_by("strategy = \"parameter_server\"", |cluster, job| {
+        assert_eq!(job.tasks.len(), 3);
+        let tasks = cluster.smack(&["ps", "digits", "--tasks"]).expect(0);
+        assert!(tasks.out.contains("train server 0") && tasks.out.contains("train worker 1"), "{}", tasks.out);
+        cluster.task(&job.tasks[2].id).kill();
+    });
+    assert_resumed(&job, total);
 }

@@ -66,6 +66,17 @@ pub enum Optimizer {
     },
 }
 
+/// How the tasks of a training share its work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Strategy {
+    /// Every task has all weights; gradients are summed over all of them.
+    #[default]
+    AllReduce,
+    /// Tasks besides the workers hold the weights and move them. At step t a worker has seen all updates before t - staleness.
+    ParameterServer { servers: u32, staleness: u64 },
+}
+
 /// The learning rate as a share of the optimizer's.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]

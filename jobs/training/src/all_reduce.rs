@@ -27,6 +27,10 @@ impl AllReduce {
         Self { mesh, incoming: vec![Vec::new(); world], last_frame: None, direct_bytes: DIRECT_BYTES }
     }
 
+    pub fn mesh(&self) -> Option<&Mesh> {
+        self.mesh.as_ref()
+    }
+
     pub fn world(&self) -> usize {
         self.mesh.as_ref().map_or(1, Mesh::world)
     }

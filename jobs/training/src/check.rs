@@ -6,6 +6,7 @@
 use crate::columns::{Columns, DEFAULT_INPUT};
 use crate::graph::{self, Source, Wanted};
 use crate::preprocess::{InputState, State};
+use crate::servers;
 use arrow::datatypes::{DataType, Schema};
 use jobs::TrainBody;
 use jobs::text::nearest;
@@ -64,6 +65,7 @@ pub fn check(body: &TrainBody) -> Vec<String> {
         let all = "patience and keep_best go by the metric on held-out rows, and test_fraction = 0 holds out none";
         wrong.0.push(all.to_string());
     }
+    wrong.0.extend(servers::refusals(body));
     wrong.0
 }
 

@@ -22,6 +22,14 @@ pub mod tag {
     pub const EPOCH_END: u32 = 7;
     /// Gradients of rows of tables.
     pub const ROWS: u32 = 16;
+    /// A worker to a parameter server: which weights it needs; gradients, and which it needs next; that it pushes no more.
+    pub const PULL: u32 = 32;
+    pub const PUSH: u32 = 33;
+    pub const DONE: u32 = 34;
+    /// A parameter server to a worker: weights; to the chief, all that it keeps, after some update and after the last one.
+    pub const ANSWER: u32 = 35;
+    pub const STATE: u32 = 36;
+    pub const LAST_STATE: u32 = 37;
     pub const GRADIENT: u32 = 256;
 }
 
@@ -57,6 +65,8 @@ pub enum Refusal {
     Length { got: u64, expected: u64 },
     #[error("its {len} bytes were damaged on the way")]
     Checksum { len: u64 },
+    #[error("what it carries is not what such a frame carries")]
+    Payload,
 }
 
 impl Header {
@@ -92,15 +102,7 @@ impl Header {
 
     /// Holds this header against the one that is due; length and checksum are looked at with the payload.
     pub fn check(&self, due: &Self) -> Result<(), Refusal> {
-        if self.job != due.job {
-            return Err(Refusal::Job);
-        }
-        if self.generation != due.generation {
-            return Err(Refusal::Generation { got: self.generation, here: due.generation });
-        }
-        if self.from != due.from {
-            return Err(Refusal::Sender { got: self.from, expected: due.from });
-        }
+        self.check_sender(due)?;
         if self.tag == tag::ABORT {
             return Ok(());
         }
@@ -109,6 +111,20 @@ impl Header {
         }
         if self.tag != due.tag {
             return Err(Refusal::Tag { got: self.tag, expected: due.tag });
+        }
+        Ok(())
+    }
+
+    /// As [`Self::check`], of a frame of any step and kind.
+    pub fn check_sender(&self, due: &Self) -> Result<(), Refusal> {
+        if self.job != due.job {
+            return Err(Refusal::Job);
+        }
+        if self.generation != due.generation {
+            return Err(Refusal::Generation { got: self.generation, here: due.generation });
+        }
+        if self.from != due.from {
+            return Err(Refusal::Sender { got: self.from, expected: due.from });
         }
         Ok(())
     }

@@ -32,6 +32,7 @@ mod random;
 mod real;
 pub mod registry;
 mod ring;
+mod servers;
 mod sums;
 mod tensors;
 #[cfg(test)]

@@ -9,7 +9,7 @@
 use crate::frame::{self, HEADER_BYTES, Header, Refusal, tag};
 use jobs::Peer;
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,6 +56,8 @@ pub struct Mesh {
 
 struct Link {
     address: String,
+    /// To end what waits in `reader`.
+    tcp: TcpStream,
     /// Read by one thread at a time.
     reader: Mutex<Socket>,
     /// Taken when the mesh ends, which lets the writer finish.
@@ -173,7 +175,7 @@ impl Mesh {
         let header = self.receive_header(from, step, tag)?;
         if header.len != into.len() as u64 {
             let expected = into.len() as u64;
-            return Err(self.refused(from, Refusal::Length { got: header.len, expected }));
+            return Err(self.refuse(from, Refusal::Length { got: header.len, expected }));
         }
         self.link(from).reader().read_exact(into).map_err(|error| self.told(from, why(&error)))?;
         self.check_payload(from, &header, into)
@@ -184,6 +186,24 @@ impl Mesh {
     pub fn receive(&self, from: usize, step: u64, tag: u32) -> Result<Vec<u8>, Error> {
         let header = self.receive_header(from, step, tag)?;
         self.receive_payload(from, &header)
+    }
+
+    /// Reads the next frame of a rank, whatever it is: its step, its tag and what it carries.
+    pub fn receive_any(&self, from: usize) -> Result<(u64, u32, Vec<u8>), Error> {
+        let header = self.read_header(from)?;
+        let due = Header { from: from as u32, ..self.header(0, tag::HELLO, &[]) };
+        header.check_sender(&due).map_err(|refusal| self.refuse(from, refusal))?;
+        self.heed_abort(from, &header)?;
+        Ok((header.step, header.tag, self.receive_payload(from, &header)?))
+    }
+
+    /// Those who read are told that nothing comes any more; what was sent still goes out.
+    pub fn stop_reading(&self) {
+        for link in self.links.iter().flatten() {
+            if let Err(error) = link.tcp.shutdown(Shutdown::Read) {
+                tracing::debug!(%error, address = link.address, "a connection was closed already");
+            }
+        }
     }
 
     fn receive_payload(&self, from: usize, header: &Header) -> Result<Vec<u8>, Error> {
@@ -200,31 +220,42 @@ impl Mesh {
     }
 
     fn receive_header(&self, from: usize, step: u64, tag: u32) -> Result<Header, Error> {
+        let header = self.read_header(from)?;
+        let due = Header { from: from as u32, ..self.header(step, tag, &[]) };
+        header.check(&due).map_err(|refusal| self.refuse(from, refusal))?;
+        self.heed_abort(from, &header)?;
+        Ok(header)
+    }
+
+    fn read_header(&self, from: usize) -> Result<Header, Error> {
         let mut bytes = [0; HEADER_BYTES];
         let read = self.link(from).reader().read_exact(&mut bytes);
         read.map_err(|error| self.told(from, why(&error)))?;
-        let due = Header { from: from as u32, ..self.header(step, tag, &[]) };
-        let header = Header::from_bytes(&bytes).map_err(|refusal| self.refused(from, refusal))?;
-        header.check(&due).map_err(|refusal| self.refused(from, refusal))?;
+        Header::from_bytes(&bytes).map_err(|refusal| self.refuse(from, refusal))
+    }
+
+    /// A rank that gives up says on whom.
+    fn heed_abort(&self, from: usize, header: &Header) -> Result<(), Error> {
         if header.tag == tag::ABORT {
-            let payload = self.receive_payload(from, &header)?;
+            let payload = self.receive_payload(from, header)?;
             let culprit = payload.try_into().map_or(from, |four| u32::from_le_bytes(four) as usize);
             if culprit >= self.links.len() || culprit == self.rank {
                 return Err(self.told(from, format!("it gave up on rank {culprit}")));
             }
             return Err(self.told(culprit, format!("rank {from} lost it")));
         }
-        Ok(header)
+        Ok(())
     }
 
     fn check_payload(&self, from: usize, header: &Header, payload: &[u8]) -> Result<(), Error> {
         if frame::checksum(payload) == header.checksum {
             return Ok(());
         }
-        Err(self.refused(from, Refusal::Checksum { len: header.len }))
+        Err(self.refuse(from, Refusal::Checksum { len: header.len }))
     }
 
-    fn refused(&self, rank: usize, refusal: Refusal) -> Error {
+    /// The error for what a rank sent, after telling the others which one it was.
+    pub fn refuse(&self, rank: usize, refusal: Refusal) -> Error {
         self.abort(rank);
         Error::Refused { rank, address: self.link(rank).address.clone(), refusal }
     }
@@ -354,6 +385,7 @@ impl Link {
         stream.tcp().set_read_timeout(Some(SILENCE_LIMIT))?;
         stream.tcp().set_write_timeout(Some(SILENCE_LIMIT))?;
         let mut sender = stream.try_clone()?;
+        let tcp = stream.tcp().try_clone()?;
         let (outbox, frames) = sync_channel::<Arc<Vec<u8>>>(OUTBOX_FRAMES);
         let writer = std::thread::Builder::new().name("gradient-writer".to_string()).spawn(move || {
             for frame in frames {
@@ -364,7 +396,7 @@ impl Link {
                 }
             }
         })?;
-        Ok(Self { address, reader: Mutex::new(stream), outbox: Some(outbox), writer: Some(writer) })
+        Ok(Self { address, tcp, reader: Mutex::new(stream), outbox: Some(outbox), writer: Some(writer) })
     }
 
     fn reader(&self) -> MutexGuard<'_, Socket> {

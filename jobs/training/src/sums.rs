@@ -82,14 +82,20 @@ impl Sums {
         Ok(())
     }
 
-    /// Sums over all ranks; the loss, and how many ranks say `stop`.
-    pub fn over_ranks(&mut self, ranks: &mut AllReduce, step: u64, stop: bool) -> Result<(f32, f32), Error> {
+    /// Ends the adding; this rank's part of the loss.
+    pub fn own(&mut self) -> f32 {
         if self.added == 0 {
             self.whole.fill(0.0);
             self.tables.iter_mut().for_each(RowGradients::clear);
         }
+        self.loss as f32
+    }
+
+    /// Sums over all ranks; the loss, and how many ranks say `stop`.
+    pub fn over_ranks(&mut self, ranks: &mut AllReduce, step: u64, stop: bool) -> Result<(f32, f32), Error> {
+        let loss = self.own();
         let len = self.whole.len() - EXTRA;
-        self.whole[len..].copy_from_slice(&[self.loss as f32, f32::from(u8::from(stop))]);
+        self.whole[len..].copy_from_slice(&[loss, f32::from(u8::from(stop))]);
         ranks.sum(step, &mut self.whole)?;
         if ranks.world() > 1 && !self.tables.is_empty() {
             self.tables_over_ranks(ranks, step)?;

@@ -6,7 +6,7 @@ use crate::preprocess::{InputState, Preprocessing, State};
 use crate::registry::{self, Manifest};
 use arrow::array::{ArrayRef, RecordBatch};
 use jobs::TrainBody;
-use jobs::train::{Activation, Clip, Input, Layer, Loss, Optimizer, Preprocess, Schedule, chain};
+use jobs::train::{Activation, Clip, Input, Layer, Loss, Optimizer, Preprocess, Schedule, Strategy, chain};
 use std::collections::BTreeMap;
 
 pub fn batch(columns: &[(&str, ArrayRef)]) -> RecordBatch {
@@ -32,6 +32,7 @@ pub fn body(label: &str, loss: Loss) -> TrainBody {
         accumulate: 1,
         early_stop: None,
         keep_best: false,
+        strategy: Strategy::AllReduce,
         layers: chain([Layer::dense(8, Activation::Tanh)]),
         loss,
         optimizer: Optimizer::Sgd { learning_rate: 0.05, momentum: 0.9, nesterov: false },

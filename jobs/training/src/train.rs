@@ -8,6 +8,7 @@ use crate::data::{self, Data};
 use crate::mesh::{self, Mesh};
 use crate::trainer;
 use crate::{checkpoint, graph, registry, tensors};
+use jobs::train::Strategy;
 use jobs::{Peer, TrainBody};
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -115,6 +116,13 @@ pub fn train(
     let peers = task.peers.len();
     if task.rank >= task.world || (task.world > 1 && peers != task.world as usize) {
         return Err(Error::World { rank: task.rank, world: task.world, peers });
+    }
+    if let Strategy::ParameterServer { servers, .. } = body.strategy
+        && task.world > 1
+        && servers >= task.world
+    {
+        let text = format!("{servers} of {} tasks are parameter servers, which leaves no worker", task.world);
+        return Err(Error::Body(text));
     }
     let listener = if task.world > 1 { Some(Mesh::listen(&task.peers[task.rank as usize])?) } else { None };
     train_on(listener, body, data, task, reports, stop)

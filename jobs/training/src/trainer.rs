@@ -28,6 +28,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use xxhash_rust::xxh3::xxh3_64;
 
+mod servers;
+
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
 struct Trainer<'a> {
@@ -116,9 +118,12 @@ pub fn run(
         seconds_before: 0.0,
     };
     trainer.resume(report)?;
+    if trainer.rank() >= trainer.n_workers() {
+        return trainer.serve(report);
+    }
     trainer.prepare();
     report(Report::Ready);
-    let stopped = trainer.train(report)?;
+    let stopped = if trainer.n_servers() > 0 { trainer.train_with_servers(report)? } else { trainer.train(report)? };
     // Of the last step, before the chief puts the best in their place.
     let weights_digest = xxh3_64(bytes::of_f32(trainer.graph.weights()));
     let version = if stopped || task.rank != 0 { None } else { Some(trainer.publish(report)?) };
@@ -184,7 +189,7 @@ impl Trainer<'_> {
 
     fn plan(&self) -> Plan {
         let rows = self.train.len().max(self.dataset.train.len());
-        Plan::new(self.body, rows, self.task.world as usize, self.rank())
+        Plan::new(self.body, rows, self.n_workers(), self.rank())
     }
 
     fn seconds(&self) -> f64 {
@@ -375,23 +380,34 @@ impl Trainer<'_> {
         if !self.is_chief() {
             return Ok(());
         }
+        self.save((self.step, self.optimizer.step()), weights, &self.optimizer.moments(), report)
+    }
+
+    /// What was learnt in `step` steps, and so many of the optimizer.
+    fn save(
+        &self,
+        (step, optimizer_step): (u64, u64),
+        weights: &[f32],
+        moments: &[(&str, &[f32])],
+        report: &mut dyn FnMut(Report),
+    ) -> Result<(), Error> {
         let per_epoch = self.plan().steps_per_epoch();
         let place = Place {
             format: Place::FORMAT,
-            step: self.step,
-            epoch: self.step / per_epoch,
-            position: self.step % per_epoch * self.plan().rows_of_step() as u64,
-            optimizer_step: self.optimizer.step(),
+            step,
+            epoch: step / per_epoch,
+            position: step % per_epoch * self.plan().rows_of_step() as u64,
+            optimizer_step,
             seed: self.body.seed,
             batch: self.body.batch as u64,
             data_digest: self.digest,
             seconds: self.seconds(),
             callbacks: self.callbacks.state.clone(),
         };
-        let (slots, moments) = (self.graph.slots(), self.optimizer.moments());
-        let bytes = checkpoint::encode(&place, slots, weights, &moments, &self.preprocessing, self.best.as_deref())?;
-        checkpoint::save(&self.task.checkpoint_dir, self.step, &bytes)?;
-        report(Report::Checkpointed { step: self.step });
+        let best = self.best.as_deref();
+        let bytes = checkpoint::encode(&place, self.graph.slots(), weights, moments, &self.preprocessing, best)?;
+        checkpoint::save(&self.task.checkpoint_dir, step, &bytes)?;
+        report(Report::Checkpointed { step });
         Ok(())
     }
 
@@ -480,6 +496,10 @@ impl Progress {
     fn add(&mut self, loss: f32, rows: usize) {
         self.loss += f64::from(loss) * rows as f64;
         self.rows += rows;
+    }
+
+    fn any(&self) -> bool {
+        self.rows > 0
     }
 
     fn is_due(&self) -> bool {

@@ -1,7 +1,8 @@
 //! One job as the runner knows it: what is kept on disk, and what is known only while tasks report.
 
+use super::Demand;
 use crate::view::EventView;
-use jobs::{AgentId, JobSpec, OfferId, Reason, TaskId, TaskState};
+use jobs::{AgentId, JobSpec, Need, OfferId, Reason, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use streaming::control::{Manifest, OperatorMetrics};
@@ -28,6 +29,10 @@ pub enum Phase {
     },
     /// The final checkpoint of a stop, or the tasks being killed.
     Stopping,
+    /// The work of a gang is done; those of its tasks that are left have until then to end by themselves.
+    Ending {
+        until_ms: u64,
+    },
     Finished,
     Stopped,
     Failed {
@@ -43,7 +48,7 @@ impl Phase {
             Self::Launching => "launching",
             Self::Running => "running",
             Self::Restarting { .. } => "restarting",
-            Self::Stopping => "stopping",
+            Self::Stopping | Self::Ending { .. } => "stopping",
             Self::Finished => "finished",
             Self::Stopped => "stopped",
             Self::Failed { .. } => "failed",
@@ -289,10 +294,33 @@ impl Job {
 
     /// How many tasks it has to place.
     pub fn n_wanted(&self, now_ms: u64) -> u32 {
-        match self.record.phase {
-            Phase::Placing => self.record.spec.parallelism,
-            _ => self.due_again(now_ms).len() as u32,
+        self.needs(now_ms).iter().map(|need| need.count).sum()
+    }
+
+    /// What the tasks need that it has to place.
+    pub fn needs(&self, now_ms: u64) -> Vec<Need<'_>> {
+        let mut needs = self.record.spec.needs();
+        if self.record.phase != Phase::Placing {
+            // Only streams begin again in part, and their tasks are all alike.
+            let due = self.due_again(now_ms).len() as u32;
+            needs.truncate(1);
+            needs.iter_mut().for_each(|need| need.count = due);
         }
+        needs
+    }
+
+    /// One for each role of a gang. The master knows nothing of roles, so each has a name of its own.
+    pub fn demands(&self, now_ms: u64) -> Vec<Demand> {
+        let demand = |need: Need<'_>| Demand {
+            name: match need.member {
+                Some(member) => format!("{} {member}", self.record.spec.id),
+                None => self.record.spec.id.to_string(),
+            },
+            shape: need.resources.clone(),
+            n_ports: need.n_ports,
+            count: need.count,
+        };
+        self.needs(now_ms).into_iter().filter(|need| need.count > 0).map(demand).collect()
     }
 
     /// Whether no task of the present generation can still run (as far as anybody can know; one that is unreachable is

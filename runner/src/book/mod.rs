@@ -4,6 +4,8 @@
 //! [`Command`]s, to be carried out in order. A `Persist` is durable before any later command of the list is carried out,
 //! so that no task is launched that a restarted runner would not know.
 
+mod exits;
+mod gang;
 pub mod job;
 mod operations;
 pub mod placement;
@@ -477,6 +479,11 @@ impl Book {
                 Phase::Launching | Phase::Running => true,
                 // The tasks of a stream end by themselves after its last checkpoint.
                 Phase::Stopping => job.is_stream(),
+                // Whom to end is decided again.
+                Phase::Ending { .. } => {
+                    job.live.iter_mut().for_each(|task| task.kill_sent = false);
+                    true
+                }
                 _ => false,
             };
             if !wanted {
@@ -498,6 +505,11 @@ impl Book {
     }
 
     fn advance_job(&mut self, now_ms: u64, id: &JobId, commands: &mut Vec<Command>) {
+        if let Some(job) = self.jobs.get_mut(id)
+            && job.end_what_is_left(now_ms, commands)
+        {
+            commands.push(Command::Persist(Box::new(job.record.clone())));
+        }
         let ready = self.jobs.get(id).is_some_and(|job| match job.record.phase {
             Phase::Waiting => job.record.spec.after.iter().all(|before| self.is_there(before)),
             Phase::Restarting { until_ms } => now_ms >= until_ms && job.no_task_left(),
@@ -506,6 +518,7 @@ impl Book {
             | Phase::Launching
             | Phase::Running
             | Phase::Stopping
+            | Phase::Ending { .. }
             | Phase::Finished
             | Phase::Stopped
             | Phase::Failed { .. } => false,
@@ -640,17 +653,15 @@ impl Book {
         }
         let offers: Vec<HeldOffer> = standing.offers.values().cloned().collect();
         let Some(job) = self.jobs.get_mut(id) else { return };
-        let spec = &job.record.spec;
-        let count = job.n_wanted(now_ms) as usize;
+        let needs = job.needs(now_ms);
+        let count: usize = needs.iter().map(|need| need.count as usize).sum();
         // Offers of one round arrive one after another; a moment's patience spreads the tasks over all agents.
         let n_agents = offers.iter().map(|offer| &offer.agent).collect::<BTreeSet<_>>().len();
         let oldest_ms = offers.iter().map(|offer| now_ms.saturating_sub(offer.held_since_ms)).max().unwrap_or(0);
         if n_agents < count && oldest_ms < SPREAD_MS {
             return;
         }
-        let Some(placements) = placement::place(&offers, &spec.resources, spec.n_ports as usize, count) else {
-            return;
-        };
+        let Some(placements) = placement::place(&offers, &needs) else { return };
         let used: BTreeSet<OfferId> = placements.iter().map(|placed| placed.offer.clone()).collect();
         job.last_error = None;
         let launch = if job.record.phase == Phase::Placing {
@@ -683,13 +694,8 @@ impl Book {
         let demands: Vec<Demand> = self
             .jobs
             .values()
-            .filter(|job| job.n_wanted(now_ms) > 0 && Framework::of(&job.record.spec) == framework)
-            .map(|job| Demand {
-                name: job.record.spec.id.to_string(),
-                shape: job.record.spec.resources.clone(),
-                n_ports: job.record.spec.n_ports,
-                count: job.n_wanted(now_ms),
-            })
+            .filter(|job| Framework::of(&job.record.spec) == framework)
+            .flat_map(|job| job.demands(now_ms))
             .collect();
         let standing = self.standing(framework);
         if standing.posted.as_ref() != Some(&demands) {

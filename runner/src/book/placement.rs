@@ -2,7 +2,8 @@
 //!
 //! Invariant: pure; takes nothing from an offer that it does not return in a placement.
 
-use jobs::{AgentId, OfferId, Resources};
+use jobs::{AgentId, Need, OfferId, Resources, things};
+use std::cmp::Reverse;
 
 /// An offer that a framework holds and has not answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,33 +26,53 @@ pub struct Placement {
     pub ports: Vec<u16>,
 }
 
-/// Places `count` tasks of `shape` with `n_ports` ports each, spread over as many agents as can be, or gives `None`.
-pub fn place(offers: &[HeldOffer], shape: &Resources, n_ports: usize, count: usize) -> Option<Vec<Placement>> {
+/// Places all tasks that are needed, spread over as many agents as can be, or gives `None`. In the order of the tasks.
+pub fn place(offers: &[HeldOffer], needs: &[Need<'_>]) -> Option<Vec<Placement>> {
     let mut left: Vec<(usize, Resources)> = offers.iter().map(|offer| (0, offer.resources.clone())).collect();
-    let mut placements = Vec::with_capacity(count);
-    for _ in 0..count {
-        let (at, resources) = left
-            .iter()
-            .enumerate()
-            .filter_map(|(at, (used, free))| Some((*used, at, free.place(shape, n_ports)?)))
-            .min_by_key(|(used, at, _)| (agent_load(&placements, &offers[*at].agent), *used, *at))
-            .map(|(_, at, resources)| (at, resources))?;
-        let ports = resources.ports().iter().flat_map(|(low, high)| *low..=*high).collect();
-        left[at].1.subtract(&resources);
-        left[at].0 += 1;
-        placements.push(Placement {
-            offer: offers[at].id.clone(),
-            agent: offers[at].agent.clone(),
-            host: offers[at].host.clone(),
-            resources,
-            ports,
-        });
+    // What is large is placed first: what is small finds room beside it, and not the other way round.
+    let mut order: Vec<usize> = (0..needs.len()).collect();
+    order.sort_by_key(|role| Reverse(size(needs[*role].resources)));
+    let mut placements: Vec<Vec<Placement>> = vec![Vec::new(); needs.len()];
+    for role in order {
+        for _ in 0..needs[role].count {
+            let placed = place_one(offers, &mut left, &placements, &needs[role])?;
+            placements[role].push(placed);
+        }
     }
-    Some(placements)
+    Some(placements.into_iter().flatten().collect())
 }
 
-fn agent_load(placements: &[Placement], agent: &AgentId) -> usize {
-    placements.iter().filter(|placement| placement.agent == *agent).count()
+/// GPUs are the scarcest, then cores.
+fn size(shape: &Resources) -> [i64; 3] {
+    [things::GPUS, "cpus", "mem"].map(|name| shape.milli(name))
+}
+
+fn place_one(
+    offers: &[HeldOffer],
+    left: &mut [(usize, Resources)],
+    before: &[Vec<Placement>],
+    need: &Need<'_>,
+) -> Option<Placement> {
+    let (at, resources) = left
+        .iter()
+        .enumerate()
+        .filter_map(|(at, (used, free))| Some((*used, at, free.place(need.resources, need.n_ports as usize)?)))
+        .min_by_key(|(used, at, _)| (agent_load(before, &offers[*at].agent), *used, *at))
+        .map(|(_, at, resources)| (at, resources))?;
+    let ports = resources.ports().iter().flat_map(|(low, high)| *low..=*high).collect();
+    left[at].1.subtract(&resources);
+    left[at].0 += 1;
+    Some(Placement {
+        offer: offers[at].id.clone(),
+        agent: offers[at].agent.clone(),
+        host: offers[at].host.clone(),
+        resources,
+        ports,
+    })
+}
+
+fn agent_load(placements: &[Vec<Placement>], agent: &AgentId) -> usize {
+    placements.iter().flatten().filter(|placement| placement.agent == *agent).count()
 }
 
 #[cfg(test)]
@@ -68,20 +89,36 @@ mod tests {
         }
     }
 
+    fn need(resources: &Resources, n_ports: u32, count: u32) -> Need<'_> {
+        Need { member: None, count, resources, n_ports }
+    }
+
     #[test]
     fn spreads_over_agents() {
         let offers = [offer("o1", "a1", 2.0), offer("o2", "a2", 2.0)];
-        let placed = place(&offers, &Resources::new().cpus(0.5), 1, 2).unwrap();
+        let placed = place(&offers, &[need(&Resources::new().cpus(0.5), 1, 2)]).unwrap();
         assert_ne!(placed[0].agent, placed[1].agent);
+    }
+
+    #[test]
+    fn large_roles_are_placed_first_and_stand_in_their_order() {
+        let offers = [offer("o1", "a1", 2.0), offer("o2", "a2", 3.0)];
+        let (small, large) = (Resources::new().cpus(0.5), Resources::new().cpus(3.0));
+        let placed = place(&offers, &[need(&small, 1, 2), need(&large, 1, 1)]).unwrap();
+        let places: Vec<(&str, f64)> =
+            placed.iter().map(|placed| (placed.agent.as_str(), placed.resources.amount("cpus"))).collect();
+        assert_eq!(places, [("a1", 0.5), ("a1", 0.5), ("a2", 3.0)]);
+        assert!(place(&offers, &[need(&small, 1, 1), need(&large, 1, 2)]).is_none(), "all of them or none");
     }
 
     #[test]
     fn all_or_none() {
         let offers = [offer("o1", "a1", 1.0), offer("o2", "a2", 1.0)];
-        assert!(place(&offers, &Resources::new().cpus(1.0), 1, 3).is_none());
+        let (whole, tenth) = (Resources::new().cpus(1.0), Resources::new().cpus(0.1));
+        assert!(place(&offers, &[need(&whole, 1, 3)]).is_none());
         // Ports bound a placement as much as cpus do.
-        assert!(place(&offers, &Resources::new().cpus(0.1), 1, 5).is_none());
-        let four = place(&offers, &Resources::new().cpus(0.1), 1, 4).unwrap();
+        assert!(place(&offers, &[need(&tenth, 1, 5)]).is_none());
+        let four = place(&offers, &[need(&tenth, 1, 4)]).unwrap();
         let mut ports: Vec<_> = four.iter().map(|placed| (placed.agent.clone(), placed.ports[0])).collect();
         ports.sort();
         ports.dedup();

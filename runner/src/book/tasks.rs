@@ -2,7 +2,7 @@
 
 use super::job::{Job, Phase, TaskRecord};
 use super::placement::Placement;
-use super::{Book, Command, Config, Framework, Launch, Payload, Status};
+use super::{Book, Command, Config, Framework, Launch, Payload, Status, exits, gang};
 use jobs::{JobBody, JobId, Peer, Restart, StreamBody, TaskBody, TaskId, TaskPlan, TaskState};
 use streaming::control::Order;
 use streaming::coordinator;
@@ -58,9 +58,15 @@ pub fn launch(config: &Config, job: &Job, at: usize, from: Option<u64>, placed: 
         JobBody::Command(_) | JobBody::Service(_) => None,
     };
     let payload = match (&spec.body, body) {
-        (JobBody::Command(command) | JobBody::Service(command), _) => {
-            Payload::Command { argv: command.argv.clone(), env: command.env.clone() }
-        }
+        (JobBody::Command(command) | JobBody::Service(command), _) => match &command.gang {
+            None => Payload::Command { argv: command.argv.clone(), env: command.env.clone() },
+            Some(gang) => {
+                let role = gang.place_of(*index).map(|(role, _)| role);
+                let mut env = gang::environment(job, gang, at, &placed.resources);
+                env.extend(role.into_iter().flat_map(|role| role.env.clone()));
+                Payload::Command { argv: role.map_or(Vec::new(), |role| role.argv.clone()), env }
+            }
+        },
         (_, Some(body)) => Payload::Plan(Box::new(TaskPlan {
             task: task.clone(),
             job: spec.id.clone(),
@@ -82,7 +88,10 @@ pub fn launch(config: &Config, job: &Job, at: usize, from: Option<u64>, placed: 
         (_, None) => unreachable!("a stream or training job has a body"),
     };
     Launch {
-        name: format!("{} {} {}/{}", spec.body.kind(), spec.id, index + 1, record.tasks.len()),
+        name: match job.member(*index) {
+            Some(member) => format!("{} {} {member}", spec.body.kind(), spec.id),
+            None => format!("{} {} {}/{}", spec.body.kind(), spec.id, index + 1, record.tasks.len()),
+        },
         task: task.clone(),
         agent: placed.agent.clone(),
         resources: placed.resources.clone(),
@@ -170,7 +179,7 @@ impl Book {
                     self.coordinated(now_ms, id, asked, commands);
                 }
                 let Some(job) = self.jobs.get_mut(id) else { return };
-                job.task_finished(now_ms);
+                job.task_finished(now_ms, commands);
             }
             TaskState::Failed
             | TaskState::Killed
@@ -192,8 +201,12 @@ impl Book {
                 }
                 let what = describe(status);
                 // Only our own program means that by this code; any other may use it as it likes.
-                let ours = matches!(job.record.spec.body, JobBody::Stream(_) | JobBody::Train(_));
-                job.task_lost(now_ms, &what, ours && status.exit_code == EXIT_FATAL, commands);
+                let fatal = match (&job.record.spec.body, job.record.spec.restart) {
+                    (JobBody::Stream(_) | JobBody::Train(_), _) => status.exit_code == EXIT_FATAL,
+                    (JobBody::Command(_) | JobBody::Service(_), Restart::ExitCode) => exits::is_permanent(status),
+                    (JobBody::Command(_) | JobBody::Service(_), _) => false,
+                };
+                job.task_lost(now_ms, &what, fatal, commands);
             }
         }
         let Some(job) = self.jobs.get(id) else { return };
@@ -223,7 +236,7 @@ impl Book {
                 commands.push(Command::Persist(Box::new(job.record.clone())));
                 return;
             }
-            Phase::Launching | Phase::Running | Phase::Restarting { .. } | Phase::Stopping => {
+            Phase::Launching | Phase::Running | Phase::Restarting { .. } | Phase::Stopping | Phase::Ending { .. } => {
                 job.stop_asked = true;
                 job.note(now_ms, "info", "stop asked; tasks are ended");
                 job.kill_tasks(job.record.spec.kill_grace_ms, commands);
@@ -263,7 +276,10 @@ impl Job {
         }
     }
 
-    fn task_finished(&mut self, now_ms: u64) {
+    fn task_finished(&mut self, now_ms: u64, commands: &mut Vec<Command>) {
+        if let Some(gang) = self.record.spec.body.gang().filter(|_| !self.stop_asked).cloned() {
+            return self.gang_task_finished(now_ms, &gang, commands);
+        }
         if !self.record.tasks.iter().all(|task| task.state == TaskState::Finished) {
             return;
         }
@@ -294,6 +310,12 @@ impl Job {
     /// A task ended that should not have: the generation is over.
     fn task_lost(&mut self, now_ms: u64, what: &str, fatal: bool, commands: &mut Vec<Command>) {
         if self.record.phase.is_over() {
+            return;
+        }
+        if matches!(self.record.phase, Phase::Ending { .. }) {
+            // It was asked to end, or has had its time; the work is done either way.
+            self.note(now_ms, "info", what);
+            self.end_what_is_left(now_ms, commands);
             return;
         }
         self.kill_tasks(0, commands);

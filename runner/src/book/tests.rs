@@ -1,5 +1,6 @@
 //! The book alone, driven through whole lives of jobs: no master, no agent, no clock.
 
+mod gang;
 mod region;
 
 use super::job::Record;
@@ -40,7 +41,7 @@ fn stream() -> JobBody {
 }
 
 fn command() -> JobBody {
-    JobBody::Command(CommandBody { argv: vec!["true".into()], env: BTreeMap::new(), health: None })
+    JobBody::Command(CommandBody { argv: vec!["true".into()], env: BTreeMap::new(), health: None, gang: None })
 }
 
 /// Two tasks of one core each.

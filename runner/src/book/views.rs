@@ -1,7 +1,7 @@
 //! What people are shown: jobs, and for each one sentence that says why it is where it is.
 
 use super::job::{Job, Phase};
-use super::{Book, Framework};
+use super::{Book, Demand, Framework, Standing};
 use crate::view::{JobMetrics, JobView, OperatorView, SplitView, TaskView, WhyView, text_of_bytes};
 use jobs::{JobBody, TaskState};
 use streaming::control::{OperatorMetrics, SplitMetrics};
@@ -48,8 +48,9 @@ impl Book {
         }
         for task in &job.record.tasks {
             details.push(format!(
-                "task {} of generation {}: {} on {} (offer {}){}",
+                "task {}{} of generation {}: {} on {} (offer {}){}",
                 task.index,
+                job.member(task.index).map_or(String::new(), |member| format!(" ({member})")),
                 job.record.generation,
                 task.state,
                 task.agent,
@@ -139,6 +140,13 @@ impl Book {
                     format!("generation {} starts in {:.1} s: {why}", record.generation + 1, wait_ms as f64 / 1000.0)
                 }
             }
+            Phase::Ending { until_ms } => {
+                let left = record.tasks.iter().filter(|task| !task.state.is_terminal());
+                let left: Vec<String> = left.filter_map(|task| job.member(task.index)).collect();
+                let wait_ms = until_ms.saturating_sub(now_ms);
+                let (left, wait_s) = (left.join(", "), wait_ms as f64 / 1000.0);
+                format!("its work is done; what is left of it has {wait_s:.1} s to end by itself: {left}")
+            }
             Phase::Stopping => format!("is stopping; {} of {} tasks still run", job.n_running(), record.tasks.len()),
             Phase::Finished => match (&spec.body, record.model_version) {
                 (JobBody::Train(_), Some(version)) => format!("finished: wrote model version {version}"),
@@ -151,25 +159,34 @@ impl Book {
     }
 
     fn placing(&self, now_ms: u64, job: &Job) -> String {
-        let spec = &job.record.spec;
-        let framework = Framework::of(spec);
-        let needs = format!(
-            "needs {} task{} of {}{}",
-            job.n_wanted(now_ms),
-            if job.n_wanted(now_ms) == 1 { "" } else { "s" },
-            spec.resources,
-            if spec.n_ports > 0 { format!(" and {} port", spec.n_ports) } else { String::new() }
-        );
-        let standing = &self.standings[&framework];
-        if !standing.connected {
-            return format!("{needs}; the master cannot be reached");
-        }
-        match standing.waiting.get(spec.id.as_str()) {
-            // The master begins with what is needed, as we would.
-            Some(sentence) if sentence.starts_with("needs") => sentence.clone(),
-            Some(sentence) if !sentence.is_empty() => format!("{needs}; {sentence}"),
-            _ => format!("{needs}; {} offers are in hand", standing.offers.len()),
-        }
+        let standing = &self.standings[&Framework::of(&job.record.spec)];
+        let demands = job.demands(now_ms);
+        let several = demands.len() > 1;
+        let said = demands.iter().zip(job.needs(now_ms)).map(|(demand, need)| {
+            let sentence = sentence_of(demand, standing);
+            match need.member.filter(|_| several) {
+                Some(member) => format!("{member} {sentence}"),
+                None => sentence,
+            }
+        });
+        said.collect::<Vec<String>>().join("; ")
+    }
+}
+
+/// What a demand needs, and why it has not got it.
+fn sentence_of(demand: &Demand, standing: &Standing) -> String {
+    let Demand { name, shape, n_ports, count } = demand;
+    let tasks = if *count == 1 { "task" } else { "tasks" };
+    let ports = if *n_ports > 0 { format!(" and {n_ports} port") } else { String::new() };
+    let needs = format!("needs {count} {tasks} of {shape}{ports}");
+    if !standing.connected {
+        return format!("{needs}; the master cannot be reached");
+    }
+    match standing.waiting.get(name) {
+        // The master begins with what is needed, as we would.
+        Some(sentence) if sentence.starts_with("needs") => sentence.clone(),
+        Some(sentence) if !sentence.is_empty() => format!("{needs}; {sentence}"),
+        _ => format!("{needs}; {} offers are in hand", standing.offers.len()),
     }
 }
 
@@ -181,7 +198,7 @@ fn concern(phase: &Phase) -> u8 {
         Phase::Placing | Phase::Preparing => 2,
         Phase::Launching => 3,
         Phase::Waiting => 4,
-        Phase::Stopping => 5,
+        Phase::Stopping | Phase::Ending { .. } => 5,
         Phase::Running => 6,
         Phase::Stopped => 7,
         Phase::Finished => 8,
@@ -209,6 +226,8 @@ fn running(now_ms: u64, job: &Job) -> String {
             None => "no checkpoint yet".to_string(),
         };
         format!("{tasks}, {} rows in, {:.0} rows/s, {checkpoint}", totals.rows_in, job.rate.per_second)
+    } else if matches!(job.record.spec.body, JobBody::Command(_) | JobBody::Service(_)) {
+        tasks
     } else {
         let loss = job.record.training.loss.map_or(String::new(), |loss| format!(", loss {loss:.4}"));
         format!("{tasks}, step {} of {}{loss}", job.record.training.step, job.record.training.steps_total)
@@ -306,6 +325,7 @@ fn task_views(job: &Job) -> Vec<TaskView> {
             job: job.record.spec.id.to_string(),
             kind: job.record.spec.body.kind().to_string(),
             index: task.index,
+            member: job.member(task.index).unwrap_or_default(),
             generation: job.record.generation,
             agent: task.agent.to_string(),
             offer: task.offer.to_string(),

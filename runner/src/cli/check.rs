@@ -5,8 +5,8 @@ use super::output::{Output, table};
 use super::submit::read_file;
 use crate::settle::{Settled, settle};
 use connectors::Connector;
-use jobs::JobSpec;
 use jobs::text::nearest;
+use jobs::{JobSpec, Need};
 use serde::Serialize;
 use std::path::Path;
 
@@ -28,6 +28,13 @@ pub async fn check(output: Output, path: &Path, target: Option<&str>) -> Result<
     Ok(())
 }
 
+fn each_needs(need: &Need<'_>) -> String {
+    match need.member {
+        Some(member) => format!("{} {member}: {}", need.count, need.resources),
+        None => need.resources.to_string(),
+    }
+}
+
 fn show(settled: &Settled) -> String {
     let mut shown = String::new();
     if !settled.jobs.is_empty() {
@@ -39,7 +46,7 @@ fn show(settled: &Settled) -> String {
                     job.id.to_string(),
                     job.body.kind().to_string(),
                     job.parallelism.to_string(),
-                    job.resources.to_string(),
+                    job.needs().iter().map(each_needs).collect::<Vec<String>>().join("; "),
                     if after.is_empty() { "-".to_string() } else { after.join(" ") },
                 ]
             }),

@@ -120,7 +120,7 @@ fn show_tasks(view: &JobsView) -> String {
         [
             task.id.clone(),
             task.job.clone(),
-            task.kind.clone(),
+            format!("{} {}", task.kind, task.member).trim_end().to_string(),
             task.state.clone(),
             task.agent.clone(),
             task.offer.clone(),

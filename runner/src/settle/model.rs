@@ -67,6 +67,7 @@ fn body(source: Source, rows: Rows, network: Network, moves: Moves, course: Cour
         accumulate: course.accumulate,
         early_stop: course.early_stop,
         keep_best: course.keep_best,
+        strategy: course.strategy,
         batch: course.batch,
         epochs: course.epochs,
         steps: course.steps,
@@ -74,7 +75,7 @@ fn body(source: Source, rows: Rows, network: Network, moves: Moves, course: Cour
         normalize: network.normalize,
         checkpoint_steps: course.checkpoint_steps,
     };
-    (body, course.workers)
+    (body, course.tasks)
 }
 
 fn rows(reader: &mut Reader<'_>) -> Rows {
@@ -87,7 +88,7 @@ fn rows(reader: &mut Reader<'_>) -> Rows {
     }
 }
 
-/// `WITH (…)` of `CREATE MODEL`. Also gives the number of workers.
+/// `WITH (…)` of `CREATE MODEL`. Also gives the number of tasks.
 pub fn of_sql(reader: &mut Reader<'_>, source: Source) -> (TrainBody, u32) {
     let rows = rows(reader);
     let normalize = reader.boolean("normalize").unwrap_or_default();
@@ -110,7 +111,7 @@ pub fn of_sql(reader: &mut Reader<'_>, source: Source) -> (TrainBody, u32) {
     body(source, rows, network, moves, course)
 }
 
-/// `[data]`, `[model]`, `[optimizer]`, `[schedule]` and `[train]` of a training file. Also gives the number of workers.
+/// `[data]`, `[model]`, `[optimizer]`, `[schedule]` and `[train]` of a training file. Also gives the number of tasks.
 pub fn of_file(file: &mut Reader<'_>, source: Source) -> (TrainBody, u32) {
     let mut model = file.table("model");
     let inputs = layers::inputs(&mut model);

@@ -48,6 +48,7 @@ impl JobSettings {
         let restart = match reader.choice("restart") {
             Some("always") => Restart::Always,
             Some("never") => Restart::Never,
+            Some("exit_code") => Restart::ExitCode,
             _ => Restart::OnFailure,
         };
         let mut resources = Resources::new().cpus(cpus).mem_mib(mem_mib);
@@ -74,7 +75,7 @@ impl JobSettings {
 }
 
 /// The GPUs that a task asks for, counted: which ones it gets is known when it is placed.
-fn with_gpus(reader: &mut Reader<'_>, resources: Resources) -> Resources {
+pub fn with_gpus(reader: &mut Reader<'_>, resources: Resources) -> Resources {
     let gpus = reader.whole("gpus").unwrap_or(0) as f64;
     let resources = resources.with(things::GPUS, gpus);
     let Some(model) = reader.text("gpu_model") else { return resources };

@@ -78,6 +78,8 @@ const fn required(name: &'static str, kind: Kind, doc: &'static str) -> Field {
 
 pub const KINDS: &[&str] = &["stream", "train", "command", "service"];
 pub const RESTARTS: &[&str] = &["on_failure", "always", "never"];
+pub const COMMAND_RESTARTS: &[&str] = &["on_failure", "always", "never", "exit_code"];
+pub const DISTRIBUTED: &[&str] = &["tensorflow", "torch"];
 
 const ROLE: Field = field("role", Kind::Text, Some("default"), "whose share of the cluster is used");
 const PARALLELISM: Field =
@@ -100,6 +102,18 @@ const PORTS: Field = field(
 );
 const RESTART: Field =
     field("restart", Kind::Choice(RESTARTS), Some("on_failure"), "when a job that ended is started again");
+const COMMAND_RESTART: Field = field(
+    "restart",
+    Kind::Choice(COMMAND_RESTARTS),
+    Some("on_failure"),
+    "when a command that ended is started again; exit_code: after a code that says that it may go better",
+);
+const WIND_DOWN: Field = field(
+    "wind_down",
+    Kind::Duration(0),
+    None,
+    "time that evaluators, and workers beside a chief, have to end by themselves once the work is done; 5m by default",
+);
 const SERVICE_RESTART: Field =
     field("restart", Kind::Choice(RESTARTS), Some("always"), "when a service that ended is started again");
 const KILL_GRACE: Field =
@@ -128,13 +142,14 @@ static COMMAND_JOB: Shape = Shape {
         PARALLELISM,
         CPUS,
         MEM,
-        RESTART,
+        COMMAND_RESTART,
         KILL_GRACE,
         MAX_COMPLETION,
         UNREACHABLE,
         GPUS,
         GPU_MODEL,
         PORTS,
+        WIND_DOWN,
     ],
 };
 static SERVICE_JOB: Shape = Shape {
@@ -220,9 +235,47 @@ pub static STREAM: Shape = Shape {
 const ARGV: Field = required("argv", Kind::TextList, "the program and its arguments");
 const ENV: Field = field("env", Kind::TextTable, None, "environment variables");
 
+/// One role of a gang. What it does not say is as the file and its `[job]` say.
+static GANG_ROLE: Shape = Shape {
+    place: "a role",
+    fields: &[
+        field("count", Kind::Whole(1, 4096), Some("1"), "number of tasks of this role"),
+        field("argv", Kind::TextList, None, "the program and its arguments; those of the file by default"),
+        field("env", Kind::TextTable, None, "environment variables, besides those of the file"),
+        field("cpus", Kind::Number(0.01, 1024.0), None, "cores that each of them needs; as [job] says by default"),
+        field("mem", Kind::Memory, None, "memory that each of them needs; as [job] says by default"),
+        field("gpus", Kind::Whole(0, 64), None, "GPUs that each of them needs; as [job] says by default"),
+        GPU_MODEL,
+        field("ports", Kind::Whole(0, 1000), None, "ports besides the one by which the others find it"),
+    ],
+};
+
+static ROLES: Shape = Shape {
+    place: "[roles]",
+    fields: &[
+        field("chief", Kind::Table(&GANG_ROLE), None, "writes checkpoints and the model; else the first worker does"),
+        field("worker", Kind::Table(&GANG_ROLE), None, "trains"),
+        field("ps", Kind::Table(&GANG_ROLE), None, "parameter server"),
+        field("evaluator", Kind::Table(&GANG_ROLE), None, "judges checkpoints beside the training"),
+    ],
+};
+
 pub static COMMAND: Shape = Shape {
     place: "the file",
-    fields: &[KIND, NAME, ARGV, ENV, field("job", Kind::Table(&COMMAND_JOB), None, "who runs it and on how much")],
+    fields: &[
+        KIND,
+        NAME,
+        field("argv", Kind::TextList, None, "the program and its arguments; required unless every role has its own"),
+        ENV,
+        field(
+            "distributed",
+            Kind::Choice(DISTRIBUTED),
+            None,
+            "its tasks train together, and are told of one another in the words of this framework",
+        ),
+        field("roles", Kind::Table(&ROLES), None, "its roles, where they are not all workers"),
+        field("job", Kind::Table(&COMMAND_JOB), None, "who runs it and on how much"),
+    ],
 };
 
 pub static SERVICE: Shape = Shape {

@@ -3,6 +3,7 @@
 use super::Settled;
 use super::document::{Entry, Node, Value};
 use super::embed::Embedded;
+use super::gang::{self, Usual};
 use super::model::{self, Source};
 use super::reader::Reader;
 use super::settings::{Around, CheckpointSettings, JobSettings, StateSettings, check_name, stem_name};
@@ -35,7 +36,7 @@ pub async fn settle(text: &str, document: &Node, file: &str, base_dir: &Path) ->
     let settled = match kind.as_str() {
         "stream" => stream(text, entries, file, base_dir, &mut diagnostics).await,
         "train" => train(text, entries, file, base_dir, &mut diagnostics).await,
-        kind => Some(command(kind, entries, file, &mut diagnostics)),
+        kind => Some(command(kind, entries, file, base_dir, &mut diagnostics)),
     };
     match settled {
         Some(settled) if diagnostics.is_empty() => Ok(settled),
@@ -198,26 +199,50 @@ async fn train(
     sound.then(|| Settled { group, jobs: vec![job], queries: Vec::new() })
 }
 
-fn command(kind: &str, entries: &[Entry], file: &str, diagnostics: &mut Vec<Diagnostic>) -> Settled {
+fn command(kind: &str, entries: &[Entry], file: &str, base_dir: &Path, diagnostics: &mut Vec<Diagnostic>) -> Settled {
     let service = kind == "service";
     let shape = if service { &shape::SERVICE } else { &shape::COMMAND };
     let mut reader = Reader::new(shape, entries, None, diagnostics);
     let name = name_of(&mut reader, file);
-    let settings = JobSettings::read(&mut reader.table("job"));
+    let mut job = reader.table("job");
+    let settings = JobSettings::read(&mut job);
+    let parallelism = job.span("parallelism");
+    let wind_down = match job.span("wind_down").filter(|_| !service) {
+        Some(span) => job.duration_ms("wind_down").map(|ms| (ms, span)),
+        None => None,
+    };
     let health = if service && reader.has("health") { health(&mut reader.table("health")) } else { None };
-    let body = CommandBody { argv: reader.text_list("argv"), env: reader.text_table("env"), health };
-    if let Some(span) = reader.span("argv").filter(|_| body.argv.is_empty()) {
-        reader.complain(Diagnostic::new("argv names no program").at(span).help("for example [\"sleep\", \"10\"]"));
+    let (argv, mut env) = (reader.text_list("argv"), reader.text_table("env"));
+    // A task runs in a folder of its own; what lies beside the job file is found by this.
+    env.entry("SMACK_JOB_DIR".to_string()).or_insert_with(|| base_dir.display().to_string());
+    match reader.span("argv") {
+        Some(span) if argv.is_empty() => {
+            let none = Diagnostic::new("argv names no program").at(span);
+            reader.complain(none.help("for example [\"sleep\", \"10\"]"));
+        }
+        None if !service && !reader.has("roles") => {
+            let missing = Diagnostic::new("'argv' is missing in the file");
+            reader.complain(missing.help("argv: the program and its arguments"));
+        }
+        _ => {}
     }
+    let usual = Usual { argv: &argv, env: &env, settings: &settings, parallelism, wind_down };
+    let gang = if service { None } else { gang::read(&mut reader, &usual) };
+    let first = gang.as_ref().and_then(|gang| gang.roles.first());
+    let (parallelism, n_ports, resources) = match (&gang, first) {
+        (Some(gang), Some(first)) => (gang.n_tasks(), first.n_ports, first.resources.clone()),
+        _ => (settings.parallelism, settings.n_ports, settings.resources),
+    };
+    let body = CommandBody { argv, env, health, gang };
     let group = settings.group.unwrap_or_else(|| name.clone());
     let job = JobSpec {
         id: JobId::of(&group, &name),
         group: group.clone(),
         name,
         role: settings.role,
-        parallelism: settings.parallelism,
-        resources: settings.resources,
-        n_ports: settings.n_ports,
+        parallelism,
+        resources,
+        n_ports,
         restart: settings.restart,
         kill_grace_ms: settings.kill_grace_ms,
         max_completion_ms: settings.max_completion_ms,

@@ -4,7 +4,7 @@ use super::*;
 use jobs::train::{Loss, Optimizer};
 use jobs::{JobBody, Restart};
 
-async fn settled(text: &str, file: &str) -> Settled {
+pub(super) async fn settled(text: &str, file: &str) -> Settled {
     match settle(text, file, Path::new("/data")).await {
         Ok(settled) => settled,
         Err(diagnostics) => panic!("{file} was refused: {diagnostics:#?}"),
@@ -12,7 +12,7 @@ async fn settled(text: &str, file: &str) -> Settled {
 }
 
 /// Each mistake as (the word that it points at, message, help).
-async fn mistakes(text: &str, file: &str) -> Vec<(String, String, String)> {
+pub(super) async fn mistakes(text: &str, file: &str) -> Vec<(String, String, String)> {
     let diagnostics = settle(text, file, Path::new("/data")).await.expect_err("mistakes");
     diagnostics
         .into_iter()
@@ -71,6 +71,12 @@ async fn all_shipped_files_have_no_mistakes() {
     assert_eq!(digits.jobs[0].id.as_str(), "digits/digits");
     assert_eq!((body.model.as_str(), body.loss), ("digits", Loss::CrossEntropy));
     assert!(matches!(body.optimizer, Optimizer::AdamW { .. }));
+    let ddp = settled(include_str!("../../../examples/ddp.toml"), "ddp.toml").await;
+    assert_eq!((ddp.jobs[0].id.as_str(), ddp.jobs[0].parallelism), ("ddp/ddp", 2));
+    let JobBody::Command(body) = &ddp.jobs[0].body else { panic!("{:?}", ddp.jobs) };
+    assert_eq!(body.env["SMACK_JOB_DIR"], "/data");
+    let mirrored = settled(include_str!("../../../examples/mirrored.toml"), "mirrored.toml").await;
+    assert_eq!(mirrored.jobs[0].parallelism, 3);
     let images = settled(include_str!("../../../examples/digits_cnn.toml"), "digits_cnn.toml").await;
     let JobBody::Train(body) = &images.jobs[0].body else { panic!("{:?}", images.jobs) };
     assert_eq!((body.inputs[0].dims.as_slice(), body.layers.len()), ([8, 8, 1].as_slice(), 7));

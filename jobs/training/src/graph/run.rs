@@ -55,6 +55,23 @@ impl<T: Real> Graph<T> {
         self.tables
     }
 
+    /// Adds to each table's rows those that these inputs name; each of them stands there once. False where only a run would
+    /// tell which rows are read.
+    pub fn rows_read(&self, inputs: &[Values<'_, T>], tables: &mut [Vec<u32>]) -> bool {
+        for step in &self.steps {
+            for slot in &step.parameters {
+                let SlotPlace::Rows(table) = &self.slots[*slot].gradient else { continue };
+                let Some(From::Source(input)) = step.edges.first().map(|edge| edge.from) else { return false };
+                tables[*table].extend_from_slice(inputs[input].ids());
+            }
+        }
+        for rows in tables {
+            rows.sort_unstable();
+            rows.dedup();
+        }
+        true
+    }
+
     /// Adds the output for `rows` rows, in their order, to `output`.
     pub fn infer(&self, inputs: &[Values<'_, T>], rows: usize, output: &mut Vec<T>) -> Result<(), Error> {
         self.check(inputs, rows)?;

@@ -1,5 +1,7 @@
 //! Whole runs: gangs against one rank, interrupted against undisturbed, and the digits.
 
+mod servers;
+
 use super::*;
 use crate::data::Data;
 use crate::predictor::Predictor;

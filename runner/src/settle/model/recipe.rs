@@ -3,7 +3,7 @@
 use super::super::reader::Reader;
 use super::super::shape;
 use jobs::Diagnostic;
-use jobs::train::{Clip, EarlyStop, Loss, Optimizer, Schedule};
+use jobs::train::{Clip, EarlyStop, Loss, Optimizer, Schedule, Strategy};
 
 /// `loss` names it; `task` says it in words of the label. One of them must stand there: a loss that does not fit the
 /// label trains without an error and predicts nonsense, so there is no default.
@@ -158,7 +158,9 @@ pub struct Course {
     pub keep_best: bool,
     pub seed: u64,
     pub checkpoint_steps: u64,
-    pub workers: u32,
+    pub strategy: Strategy,
+    /// Workers, and servers.
+    pub tasks: u32,
 }
 
 pub fn course(reader: &mut Reader<'_>) -> Course {
@@ -172,6 +174,11 @@ pub fn course(reader: &mut Reader<'_>) -> Course {
     if let Some(span) = reader.span("min_delta").filter(|_| !reader.has("patience")) {
         reader.complain(Diagnostic::new("min_delta is a setting of patience").at(span).help("add patience = 5"));
     }
+    let strategy = strategy(reader);
+    let servers = match strategy {
+        Strategy::ParameterServer { servers, .. } => servers,
+        Strategy::AllReduce => 0,
+    };
     Course {
         epochs: reader.whole("epochs").unwrap_or_default() as u32,
         steps,
@@ -181,6 +188,23 @@ pub fn course(reader: &mut Reader<'_>) -> Course {
         keep_best: reader.boolean("keep_best").unwrap_or(patience.is_some()),
         seed: reader.whole("seed").unwrap_or_default(),
         checkpoint_steps: reader.whole("checkpoint_steps").unwrap_or_default(),
-        workers: reader.whole("workers").unwrap_or(1) as u32,
+        strategy,
+        tasks: reader.whole("workers").unwrap_or(1) as u32 + servers,
     }
+}
+
+fn strategy(reader: &mut Reader<'_>) -> Strategy {
+    let chosen = reader.choice("strategy");
+    if chosen == Some("parameter_server") {
+        let servers = reader.whole("servers").unwrap_or(1) as u32;
+        return Strategy::ParameterServer { servers, staleness: reader.whole("staleness").unwrap_or(0) };
+    }
+    for name in ["servers", "staleness"] {
+        // A strategy that is not known was told already.
+        if let Some(span) = reader.span(name).filter(|_| chosen.is_some()) {
+            let foreign = Diagnostic::new(format!("strategy 'all_reduce' has no {name}")).at(span);
+            reader.complain(foreign.help("add strategy = 'parameter_server'"));
+        }
+    }
+    Strategy::AllReduce
 }

@@ -5,7 +5,7 @@ use super::super::reader::entries_of_options;
 use super::super::shape;
 use super::*;
 use connectors::OptionEntry;
-use jobs::train::{Activation, Combine, EarlyStop, Layer, Padding, Preprocess, chain};
+use jobs::train::{Activation, Combine, EarlyStop, Layer, Padding, Preprocess, Strategy, chain};
 
 fn sql(options: &[(&str, &str)]) -> (TrainBody, u32, Vec<Diagnostic>) {
     let options: Vec<OptionEntry> = options
@@ -57,6 +57,28 @@ fn options_become_a_body() {
     assert_eq!(body.optimizer, Optimizer::Sgd { learning_rate: 0.01, momentum: 0.9, nesterov: false });
     assert_eq!((body.epochs, body.batch, body.min_rows, body.test_fraction), (20, 64, 1, 0.2));
     assert!(body.normalize);
+}
+
+#[test]
+fn servers_are_tasks_besides_the_workers() {
+    let given = [("label", "y"), ("task", "binary"), ("workers", "3")];
+    let with = |more: &[(&str, &str)]| sql(&[&given[..], more].concat());
+    let (body, tasks, diagnostics) = with(&[("strategy", "parameter_server"), ("servers", "2"), ("staleness", "4")]);
+    assert_eq!(diagnostics, []);
+    assert_eq!((body.strategy, tasks), (Strategy::ParameterServer { servers: 2, staleness: 4 }, 5));
+    let (body, tasks, _) = with(&[("strategy", "parameter_server")]);
+    assert_eq!((body.strategy, tasks), (Strategy::ParameterServer { servers: 1, staleness: 0 }, 4));
+    let (body, tasks, _) = with(&[]);
+    assert_eq!((body.strategy, tasks), (Strategy::AllReduce, 3));
+    let shown = |more: &[(&str, &str)]| -> Vec<String> { with(more).2.iter().map(ToString::to_string).collect() };
+    assert_eq!(
+        shown(&[("staleness", "1")]),
+        ["strategy 'all_reduce' has no staleness (add strategy = 'parameter_server')"]
+    );
+    assert_eq!(
+        shown(&[("strategy", "parameter_servers"), ("servers", "1")]),
+        ["strategy 'parameter_servers' is not known (did you mean 'parameter_server'?)"]
+    );
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub fn schedule_settings(kind: &str) -> Settings {
     }
 }
 
+const STRATEGIES: &[&str] = &["all_reduce", "parameter_server"];
 const EPOCHS: Field = field("epochs", Kind::Whole(1, 1_000_000), Some("20"), "passes over the training rows");
 const STEPS: Field = field("steps", Kind::Whole(1, i64::MAX as u64), None, "steps in all, in place of epochs");
 const BATCH: Field = field("batch", Kind::Whole(1, 1_000_000), Some("64"), "rows of a batch, over all workers");
@@ -41,6 +42,24 @@ const ACCUMULATE: Field =
 const SEED: Field = field("seed", Kind::Whole(0, i64::MAX as u64), Some("1"), "same seed, same result");
 const WORKERS: Field =
     field("workers", Kind::Whole(1, 4096), Some("1"), "number of tasks, placed all together or not at all");
+const STRATEGY: Field = field(
+    "strategy",
+    Kind::Choice(STRATEGIES),
+    Some("all_reduce"),
+    "every worker has all weights, or tasks besides the workers hold them and move them",
+);
+const SERVERS: Field = field(
+    "servers",
+    Kind::Whole(1, 1024),
+    Some("1"),
+    "of parameter_server: tasks besides the workers, each with some of the weights",
+);
+const STALENESS: Field = field(
+    "staleness",
+    Kind::Whole(0, 1_000_000),
+    Some("0"),
+    "of parameter_server: steps by which the weights that a worker sees may be behind; with 0 all wait for all",
+);
 const CHECKPOINT_STEPS: Field =
     field("checkpoint_steps", Kind::Whole(1, i64::MAX as u64), Some("100"), "steps between two checkpoints");
 const PATIENCE: Field = field(
@@ -184,7 +203,21 @@ static SCHEDULE: Shape = Shape {
 
 static TRAINING: Shape = Shape {
     place: "[train]",
-    fields: &[EPOCHS, STEPS, BATCH, ACCUMULATE, SEED, WORKERS, CHECKPOINT_STEPS, PATIENCE, MIN_DELTA, KEEP_BEST],
+    fields: &[
+        EPOCHS,
+        STEPS,
+        BATCH,
+        ACCUMULATE,
+        SEED,
+        WORKERS,
+        STRATEGY,
+        SERVERS,
+        STALENESS,
+        CHECKPOINT_STEPS,
+        PATIENCE,
+        MIN_DELTA,
+        KEEP_BEST,
+    ],
 };
 
 pub static TRAIN: Shape = Shape {
@@ -250,6 +283,9 @@ pub static SQL_MODEL: Shape = Shape {
         KEEP_BEST,
         SEED,
         WORKERS,
+        STRATEGY,
+        SERVERS,
+        STALENESS,
         MIN_ROWS,
         TEST_FRACTION,
         TIME_COLUMN,
