@@ -24,6 +24,8 @@ fn longer(strategy: &str) -> String {
     let longer = text
         .replace("../jobs/training/data/digits.csv", data.to_str().expect("a plain name"))
         .replace("epochs = 30", &format!("epochs = 200\ncheckpoint_steps = 100\n{strategy}"));
+    // Room for three tasks on a machine of two cores.
+    let longer = format!("{longer}\n[job]\ncpus = 0.5\n");
     assert!(longer.contains("epochs = 200"), "the example says 30 epochs");
     longer
 }
