@@ -10,7 +10,9 @@ use crate::test_support::{batch, body};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema};
-use jobs::train::{Activation, EarlyStop, Layer, Loss, Optimizer, chain};
+use jobs::train::{
+    Activation, Clip, Combine, EarlyStop, Input, Layer, Loss, Node, Optimizer, Preprocess, Schedule, chain,
+};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -44,6 +46,36 @@ fn job() -> TrainBody {
     body.optimizer =
         Optimizer::AdamW { learning_rate: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
     body
+}
+
+/// A table, rows of which few batches name, beside numbers; two batches to a step.
+fn job_with_a_table() -> TrainBody {
+    let columns = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+    let input = |name: &str, names: &[&str], step| Input {
+        name: name.to_string(),
+        columns: columns(names),
+        step,
+        dims: Vec::new(),
+    };
+    let node = |name: &str, inputs: &[&str], layer| Node { name: name.to_string(), inputs: columns(inputs), layer };
+    let table = Layer::Embedding { vocabulary: 40, units: 3, combine: Combine::Sum };
+    TrainBody {
+        inputs: vec![
+            input("places", &["a", "b"], Preprocess::Buckets { count: 30 }),
+            input("numbers", &["c", "d", "e"], Preprocess::Normalize),
+        ],
+        layers: vec![
+            node("table", &["places"], table),
+            node("both", &["table", "numbers"], Layer::Concat),
+            node("hidden", &[], Layer::dense(6, Activation::Tanh)),
+            node("dropout", &[], Layer::Dropout { rate: 0.1 }),
+        ],
+        optimizer: Optimizer::Adam { learning_rate: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-6, lazy: true },
+        schedule: Schedule::Cosine { warm_up: 3, floor: 0.1 },
+        clip: Clip::Norm { limit: 0.2 },
+        accumulate: 2,
+        ..job()
+    }
 }
 
 fn task(folder: &Path, rank: usize, peers: &[Peer]) -> TrainTask {
@@ -138,21 +170,22 @@ fn learns_reports_publishes_and_scores() {
 
 #[test]
 fn any_number_of_ranks_trains_the_same_model() {
-    let alone = folder();
-    let body = job();
-    run(alone.path(), &body);
-    let expect = final_weights(alone.path());
-    for world in [2, 3] {
-        let together = folder();
-        let outcomes = run_gang(world, together.path(), &body, rows(130), |_, _, _| {});
-        let outcomes: Vec<Outcome> = outcomes.into_iter().map(Result::unwrap).collect();
-        for (rank, outcome) in outcomes.iter().enumerate() {
-            assert_eq!(outcome.weights_digest, outcomes[0].weights_digest, "W {world} rank {rank}");
-            assert_eq!(outcome.version.is_some(), rank == 0, "only the chief publishes");
-        }
-        for (index, (got, expect)) in final_weights(together.path()).iter().zip(&expect).enumerate() {
-            // AdamW divides by the root of a second moment that may be tiny, which enlarges the rounding of a sum.
-            assert!((got - expect).abs() < 2e-4, "W {world} weight {index}: {got}, alone {expect}");
+    for body in [job(), job_with_a_table()] {
+        let alone = folder();
+        run(alone.path(), &body);
+        let expect = final_weights(alone.path());
+        for world in [2, 3] {
+            let together = folder();
+            let outcomes = run_gang(world, together.path(), &body, rows(130), |_, _, _| {});
+            let outcomes: Vec<Outcome> = outcomes.into_iter().map(Result::unwrap).collect();
+            for (rank, outcome) in outcomes.iter().enumerate() {
+                assert_eq!(outcome.weights_digest, outcomes[0].weights_digest, "W {world} rank {rank}");
+                assert_eq!(outcome.version.is_some(), rank == 0, "only the chief publishes");
+            }
+            for (index, (got, expect)) in final_weights(together.path()).iter().zip(&expect).enumerate() {
+                // Adam divides by the root of a second moment that may be tiny, which enlarges the rounding of a sum.
+                assert!((got - expect).abs() < 2e-4, "W {world} weight {index}: {got}, alone {expect}");
+            }
         }
     }
 }
@@ -178,9 +211,20 @@ fn ranks_with_other_rows_take_the_chiefs() {
 
 #[test]
 fn a_killed_run_ends_with_the_same_bits() {
+    // 7 steps an epoch, or 4, the last of them short.
+    killed_and_undisturbed(job());
+    let mut body = job_with_a_table();
+    let normal = Node {
+        name: "normal".to_string(),
+        inputs: Vec::new(),
+        layer: Layer::BatchNorm { momentum: 0.9, epsilon: 1e-5 },
+    };
+    body.layers.push(normal);
+    killed_and_undisturbed(body);
+}
+
+fn killed_and_undisturbed(mut body: TrainBody) {
     let whole = folder();
-    let mut body = job();
-    // 7 steps an epoch, the last of them short.
     let expect = run(whole.path(), &body);
     assert_eq!(expect.steps % 3, 0);
     for killed_after in [expect.steps / 2 + 1, expect.steps * 2 / 3, expect.steps - 1] {
