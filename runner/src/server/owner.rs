@@ -4,15 +4,19 @@
 
 use super::control::Streams;
 use super::frameworks::Link;
+use super::runs::Runs;
 use super::store::Store;
 use crate::book::{self, Book, Command, Event, Framework, Prepared, Resume};
+use crate::predict::Models;
 use crate::view::{JobView, WhyView};
 pub use daemon::client::chain;
 use jobs::{JobId, JobSpec};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use streaming::coordinator::{garbage, manifest, savepoints};
+use streaming::functions::{Versioned, Versions};
 use streaming::runtime::Folder;
 use tokio::sync::{mpsc, oneshot};
 
@@ -118,6 +122,7 @@ pub struct Hands {
     pub streams: Streams,
     pub links: BTreeMap<Framework, Link>,
     pub token_file: Option<PathBuf>,
+    pub runs: Mutex<Runs>,
     pub runtime: tokio::runtime::Handle,
 }
 
@@ -206,11 +211,29 @@ impl Hands {
             Command::Kill { framework, task, grace_ms } => self.links[&framework].kill(task, grace_ms),
             Command::Reconcile { framework, tasks } => self.links[&framework].reconcile(tasks),
             Command::Order { task, order } => self.streams.send(&task, &order),
-            Command::Prepare { job, folder, generation, claimed_us, from } => {
+            Command::Run { run, note } => {
+                self.runs.lock().unwrap_or_else(PoisonError::into_inner).note(now_ms(), &run, note);
+            }
+            Command::Prepare { job, folder, generation, claimed_us, from, models } => {
                 let owner = owner.clone();
+                let model_dir = crate::predict::model_dir(&self.config.data_dir);
                 self.runtime.spawn(async move {
-                    let result = prepare(&folder, job.as_str(), generation, claimed_us, from.as_deref()).await;
+                    let prepared = prepare(&folder, job.as_str(), generation, claimed_us, from.as_deref()).await;
+                    // One of which there is no version yet is told by the tasks.
+                    let versions = move || crate::predict::begin_with(&model_dir, &models);
+                    let versions = tokio::task::spawn_blocking(versions).await.unwrap_or_default();
+                    let result = prepared.map(|prepared| Prepared { versions, ..prepared });
                     owner.tell(Event::Prepared { job, generation, result }).await;
+                });
+            }
+            Command::LookUpModels { job, in_use } => {
+                let owner = owner.clone();
+                let model_dir = crate::predict::model_dir(&self.config.data_dir);
+                self.runtime.spawn(async move {
+                    let look = move || Models::new(&model_dir).wanted(&in_use);
+                    if let Ok((versions, stays)) = tokio::task::spawn_blocking(look).await {
+                        owner.tell(Event::Models { job, versions, stays }).await;
+                    }
                 });
             }
             Command::WriteManifest { job, folder, manifest } => {
@@ -265,7 +288,7 @@ async fn prepare(
         let which = from.map_or("the last checkpoint".to_string(), |from| format!("checkpoint {from}"));
         format!("failed to read {which} of {job} in {folder}: {}", chain(&error))
     })?;
-    Ok(Prepared { claimed_us, latest })
+    Ok(Prepared { claimed_us, latest, versions: Versions::new() })
 }
 
 async fn write_manifest(folder: &str, manifest: &streaming::control::Manifest) -> Result<(), (String, bool)> {
