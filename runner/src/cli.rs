@@ -17,6 +17,7 @@ mod operate;
 pub mod output;
 mod roles;
 mod runs;
+mod schedule;
 mod start;
 mod submit;
 mod topics;
@@ -216,6 +217,11 @@ enum Verb {
     Model {
         #[command(subcommand)]
         verb: model::ModelVerb,
+    },
+    /// Submit training runs and other jobs that end by the clock.
+    Schedule {
+        #[command(subcommand)]
+        verb: schedule::ScheduleVerb,
     },
     /// Look at training runs: how they went, and in what they differ.
     Runs {
@@ -609,6 +615,7 @@ async fn ask(verb: Verb, globals: &Globals, output: Output) -> Result<()> {
         Verb::Drain { agent, deadline, .. } => agents::drain(&client, output, &agent, Some(deadline)).await,
         Verb::Undrain { agent } => agents::undrain(&client, output, &agent).await,
         Verb::Model { verb } => model::model(&client, output, verb).await,
+        Verb::Schedule { verb } => schedule::schedule(&client, output, verb, target).await,
         Verb::Runs { verb } => runs::runs(&client, output, verb).await,
         Verb::Version => lists::version(&client, output).await,
         other => unreachable!("{other:?} asks no runner"),

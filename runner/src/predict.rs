@@ -141,3 +141,90 @@ pub fn functions(
 pub fn model_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("models")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Int64Array, RecordBatch};
+    use std::sync::atomic::AtomicBool;
+    use training::registry::aliases;
+    use training::{Data, TrainTask};
+
+    /// Trains a version on a few rows with these features.
+    fn trained(folder: &Path, features: &[&str], seed: u64) -> u64 {
+        let body = serde_json::from_value(serde_json::json!({
+            "model": "m", "sql": "", "base_dir": "/", "train_query": "", "test_query": null, "test_fraction": 0.0,
+            "label": "y", "ignore": [], "time_column": null, "min_rows": 1, "layers": [], "loss": "mean_squared_error",
+            "optimizer": {"kind": "sgd", "learning_rate": 0.1, "momentum": 0.9}, "batch": 4, "epochs": 1, "seed": seed,
+            "normalize": true, "checkpoint_steps": 100,
+        }))
+        .unwrap();
+        let numbers = |from: i64| Arc::new(Int64Array::from_iter_values(from..from + 8)) as ArrayRef;
+        let columns = features.iter().copied().chain(["y"]).zip((0..).map(numbers));
+        let data = Data { train: vec![RecordBatch::try_from_iter(columns).unwrap()], test: None };
+        let task = TrainTask {
+            job: "g/m".to_string(),
+            submission: "aa".to_string(),
+            generation: 1,
+            rank: 0,
+            world: 1,
+            peers: Vec::new(),
+            checkpoint_dir: folder.join(format!("checkpoints-{seed}")),
+            model_dir: folder.join("models"),
+        };
+        let outcome = training::train(&body, data, &task, &mut |_| (), &AtomicBool::new(false)).unwrap();
+        outcome.version.unwrap()
+    }
+
+    fn m(reference: &str, version: u64) -> Versions {
+        Versions::from([(reference.to_string(), version)])
+    }
+
+    #[test]
+    fn only_what_loads_and_takes_the_same_columns_is_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let model_dir = folder.path().join("models");
+        let models = Models::new(&model_dir);
+        assert_eq!(begin_with(&model_dir, &["m".to_string()]), Versions::new());
+        assert_eq!((trained(folder.path(), &["a", "b"], 1), trained(folder.path(), &["a", "b"], 2)), (1, 2));
+        assert_eq!(begin_with(&model_dir, &["m".to_string(), "m@1".to_string()]), {
+            let mut both = m("m", 2);
+            both.extend(m("m@1", 1));
+            both
+        });
+        assert_eq!(models.wanted(&m("m", 1)), (m("m", 2), Vec::new()));
+        assert_eq!(models.wanted(&m("m@1", 1)), (m("m@1", 1), Vec::new()), "who names a version stays with it");
+
+        trained(folder.path(), &["a", "c"], 3);
+        let (wanted, stays) = models.wanted(&m("m", 2));
+        assert_eq!(wanted, m("m", 2));
+        assert!(
+            stays[0].contains("version 3 of model 'm' takes other columns (a, c) than version 2 (a, b)"),
+            "{stays:?}"
+        );
+        trained(folder.path(), &["a", "b"], 4);
+        std::fs::write(model_dir.join("m/4/model.safetensors"), "damaged").unwrap();
+        let (wanted, stays) = models.wanted(&m("m", 2));
+        assert_eq!(wanted, m("m", 2));
+        assert!(stays[0].contains("model 'm' stays at version 2: load model 'm' version 4"), "{stays:?}");
+        aliases::promote(&model_dir, "m", 1, aliases::PRODUCTION, 1).unwrap();
+        assert_eq!(models.wanted(&m("m", 2)), (m("m", 1), Vec::new()), "what is in production, not what is latest");
+        assert!(
+            functions(&model_dir, &["m@beta".to_string()], &Versions::new()).unwrap_err().contains("no alias 'beta'")
+        );
+    }
+
+    #[test]
+    fn slices_share_what_is_loaded_and_it_goes_with_them() {
+        let folder = tempfile::tempdir().unwrap();
+        trained(folder.path(), &["a"], 1);
+        let models = Models::new(&folder.path().join("models"));
+        let (one, other) = (models.load("m", 1).unwrap(), models.load("m@1", 1).unwrap());
+        assert!(Arc::ptr_eq(&one, &other));
+        let scores = one.call(&[Arc::new(Int64Array::from(vec![1, 2, 3]))], 3).unwrap();
+        assert_eq!(scores.len(), 3);
+        drop((one, other));
+        let loaded = models.loaded.lock().unwrap();
+        assert!(loaded.values().all(|scorer| scorer.upgrade().is_none()));
+    }
+}

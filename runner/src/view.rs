@@ -1,5 +1,6 @@
 //! What the API says, in the form it is said: the CLI, the page and notebooks read exactly these.
 
+use crate::book::schedules::{CatchUp, Overlap};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -426,6 +427,58 @@ pub struct ComparisonView {
 pub struct ComparedSetting {
     pub name: String,
     pub values: Vec<Option<String>>,
+}
+
+/// `POST /api/v1/schedules`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleRequest {
+    pub name: String,
+    /// Minute, hour, day of the month, month, day of the week.
+    pub cron: String,
+    /// As in the IANA time zone database.
+    pub zone: String,
+    pub catch_up: CatchUp,
+    pub overlap: Overlap,
+    /// As of a submission.
+    pub text: String,
+    pub file: String,
+    pub base_dir: String,
+}
+
+/// `GET /api/v1/schedules`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SchedulesView {
+    pub schedules: Vec<ScheduleView>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleView {
+    pub name: String,
+    pub cron: String,
+    pub zone: String,
+    /// "none", "last" or "all".
+    pub catch_up: String,
+    /// "skip", "queue" or "replace".
+    pub overlap: String,
+    pub file: String,
+    /// Of the jobs that it submits.
+    pub group: String,
+    pub next_ms: Option<i64>,
+    /// Times that were due and wait for the run before.
+    pub n_waiting: u64,
+    /// What became of each time, oldest first.
+    pub history: Vec<FiredView>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FiredView {
+    pub planned_ms: i64,
+    pub at_ms: i64,
+    /// "time", "catch-up" or "by hand".
+    pub why: String,
+    /// "running", "finished", "stopped", "failed", "skipped" or "missed".
+    pub outcome: String,
+    pub text: String,
 }
 
 /// `GET /api/v1/models`

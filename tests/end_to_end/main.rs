@@ -14,6 +14,7 @@ mod framework;
 mod kills;
 mod lookups;
 mod mistakes;
+mod models;
 mod nexmark;
 mod notebook;
 mod operate;

@@ -11,6 +11,7 @@ pub mod placement;
 mod region;
 mod reports;
 mod runs;
+pub mod schedules;
 mod tasks;
 pub use tasks::{EXIT_FATAL, run_name};
 mod views;
@@ -25,6 +26,7 @@ use jobs::{
     FrameworkId, HealthCheck, JobBody, JobId, JobSpec, OfferId, Reason, Resources, Restart, TaskId, TaskPlan, TaskState,
 };
 use placement::HeldOffer;
+use schedules::{Due, Schedule};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use streaming::control::{Manifest, Order, Report};
@@ -168,6 +170,12 @@ pub enum Event {
         framework: Framework,
         sentences: BTreeMap<String, String>,
     },
+    /// Answer to [`Command::Fire`]: the jobs that were submitted.
+    Fired {
+        schedule: String,
+        due: Due,
+        result: Result<Vec<String>, String>,
+    },
     Tick,
 }
 
@@ -274,6 +282,15 @@ pub enum Command {
         task: TaskId,
         order: Order,
     },
+    PersistSchedule(Box<Schedule>),
+    ForgetSchedule {
+        name: String,
+    },
+    /// Settle the schedule's file and submit it, as the submission that `due` names.
+    Fire {
+        schedule: Box<Schedule>,
+        due: Due,
+    },
     /// Something for the history of a training run.
     Run {
         run: String,
@@ -316,6 +333,7 @@ pub struct Book {
     config: Config,
     jobs: BTreeMap<JobId, Job>,
     standings: BTreeMap<Framework, Standing>,
+    schedules: BTreeMap<String, Schedule>,
 }
 
 impl Book {
@@ -355,7 +373,7 @@ impl Book {
             }
             jobs.insert(job.record.spec.id.clone(), job);
         }
-        Self { config, jobs, standings }
+        Self { config, jobs, standings, schedules: BTreeMap::new() }
     }
 
     pub fn apply(&mut self, now_ms: u64, event: Event) -> Vec<Command> {
@@ -391,6 +409,7 @@ impl Book {
                 self.leave(now_ms, framework, &agent, ends_in_ms, &mut commands);
             }
             Event::Waiting { framework, sentences } => self.standing(framework).waiting = sentences,
+            Event::Fired { schedule, due, result } => self.fired(now_ms, &schedule, due, result, &mut commands),
             Event::Tick => self.tick(now_ms, &mut commands),
         }
         self.advance(now_ms, &mut commands);
@@ -526,6 +545,7 @@ impl Book {
 
     /// Moves every job as far as it can go, then brings demand and offers in line.
     fn advance(&mut self, now_ms: u64, commands: &mut Vec<Command>) {
+        self.look_at_schedules(now_ms, commands);
         let ids: Vec<JobId> = self.jobs.keys().cloned().collect();
         for id in &ids {
             self.advance_job(now_ms, id, commands);

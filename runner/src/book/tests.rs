@@ -1,6 +1,9 @@
 //! The book alone, driven through whole lives of jobs: no master, no agent, no clock.
 
+mod models;
 mod region;
+mod runs;
+mod schedules;
 
 use super::job::Record;
 use super::placement::HeldOffer;

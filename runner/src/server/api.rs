@@ -5,6 +5,7 @@ mod agents;
 mod models;
 mod roles;
 mod runs;
+mod schedules;
 
 use super::convert;
 use super::frameworks::Master;
@@ -58,6 +59,9 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/models/{model}", get(models::of_model))
         .route("/api/v1/models/{model}/{which}", get(models::version).delete(models::remove))
         .route("/api/v1/models/{model}/aliases/{alias}", post(models::promote).delete(models::rollback))
+        .route("/api/v1/schedules", get(schedules::all).post(schedules::add))
+        .route("/api/v1/schedules/{name}", axum::routing::delete(schedules::remove))
+        .route("/api/v1/schedules/{name}/run", post(schedules::run))
         .route("/api/v1/runs", get(runs::all))
         .route("/api/v1/runs/{run}", get(runs::one))
         .route("/api/v1/compare/runs", get(runs::compare))

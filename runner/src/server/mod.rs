@@ -81,7 +81,8 @@ pub async fn serve(config: RunnerConfig) -> anyhow::Result<()> {
         })
         .collect();
     let token_file = config.token_file.as_ref().map(std::fs::canonicalize).transpose()?;
-    let book = Book::new(book_config.clone(), ids, records);
+    let schedules = store.schedules().context("failed to start the runner")?;
+    let book = Book::new(book_config.clone(), ids, records).with_schedules(owner::now_ms(), schedules);
     let hands = owner::Hands {
         config: book_config,
         store,

@@ -255,7 +255,7 @@ fn mistakes_in_declarations() {
     );
     refused(
         "SELECT a, predict_version('m', a) FROM plain",
-        "<predict_version> predict_version takes a model's name in quotes and nothing else",
+        "<SELECT a, predict_version('m', a) FROM plain> predict_version takes a model's name in quotes and nothing else",
     );
     refused(
         "SELECT l.a FROM plain AS l JOIN plain AS r ON l.a = r.a AND predict('m', l.a) > r.a",
