@@ -56,6 +56,9 @@ pub struct TrainBody {
     pub batch: usize,
     /// Passes over the training rows.
     pub epochs: u32,
+    /// Steps in all, however many passes they are; then `epochs` does not count.
+    #[serde(default)]
+    pub steps: Option<u64>,
     pub seed: u64,
     /// Learn mean and deviation of each feature and normalise with them; saved with the model.
     pub normalize: bool,

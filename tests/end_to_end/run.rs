@@ -46,6 +46,39 @@ fn an_endless_query_prints_rows_until_ctrl_c() {
     }
 }
 
+/// Two examples whose inputs are more than numbers, made short, and categories in SQL with scores from them.
+#[test]
+fn models_read_texts_and_images() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = std::fs::read_to_string(example("wide_and_deep.toml")).expect("the example");
+    let short = text.replace("rows = '20000'", "rows = '4000'").replace("epochs = 12", "epochs = 6");
+    assert!(short.contains("'4000'") && short.contains("epochs = 6"), "the example has changed");
+    std::fs::write(folder.path().join("visits.toml"), short).expect("a file");
+    let told = run(folder.path(), &["visits.toml"]).expect(0);
+    assert!(auc(&told.err) > 0.85, "{}", told.err);
+
+    let text = "
+        CREATE TABLE visits (city VARCHAR, price DOUBLE) WITH (
+            connector = 'datagen', rows = '3000', 'fields.city.distinct' = '20', 'fields.price.min' = '0', 'fields.price.max' = '100');
+        CREATE MODEL buys WITH (label = 'bought', task = 'binary', categorical = 'city', hash_buckets = '512', embedding = '4',
+            hidden = '16', learning_rate = '0.02', epochs = '6') AS
+        SELECT city, price, ascii(city) % 2 = 0 AND price < 60 AS bought FROM visits;
+        SELECT AVG(CASE WHEN bought THEN score END) AS yes, AVG(CASE WHEN bought THEN NULL ELSE score END) AS no
+        FROM (SELECT ascii(city) % 2 = 0 AND price < 60 AS bought, predict('buys', city, price) AS score FROM visits) AS scored;";
+    std::fs::write(folder.path().join("buys.sql"), text).expect("a file");
+    let told = run(folder.path(), &["buys.sql", "-o", "json"]).expect(0);
+    assert!(auc(&told.err) > 0.9, "{}", told.err);
+    let row: serde_json::Value = serde_json::from_str(told.out.lines().last().expect("a row")).expect("JSON");
+    let score = |name: &str| row[name].as_f64().unwrap_or_else(|| panic!("no {name} in {row}"));
+    assert!(score("yes") > 0.7 && score("no") < 0.3, "{row}");
+}
+
+/// As it is told at the end of a training.
+fn auc(told: &str) -> f64 {
+    let after = told.split("auc ").nth(1).unwrap_or_else(|| panic!("no auc in {told}"));
+    after.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no auc in {told}"))
+}
+
 /// The shipped fraud file over as many payments as a test has time for.
 fn bounded_fraud() -> String {
     let text = std::fs::read_to_string(example("fraud.sql")).expect("the example");

@@ -11,7 +11,8 @@ pub struct Input {
     #[serde(default)]
     pub columns: Vec<String>,
     pub step: Preprocess,
-    /// Shape of one row; empty for one dimension. Its product is the number of columns, or of values in them.
+    /// Shape of one row; empty for one dimension. Its product is the number of values: one of each column, or as many as a
+    /// column of lists has in each row (times `size`, one-hot).
     #[serde(default)]
     pub dims: Vec<usize>,
 }
@@ -24,14 +25,30 @@ pub enum Preprocess {
     Numbers,
     /// (value - mean) / deviation of each column; an absent one counts as the mean.
     Normalize,
-    /// Whole numbers from 0, of which there are `size`.
+    /// Whole numbers from 0, of which there are `size`; others, and absent ones, are refused.
     Ids { size: usize },
-    /// Hash of the column's number and the value, so that equal values of two columns differ, modulo `buckets`.
+    /// Hash of the column's number and the value, so that equal values of two columns differ, modulo `buckets`. An absent one
+    /// has a hash as well.
     Hash { buckets: usize },
-    /// Place in the list of the most frequent values, from 1; 0 for all others.
+    /// Place in the list of the `size - 1` most frequent values of all columns of the input, from 1; 0 for all others.
     Vocabulary { size: usize },
-    /// Place between `count - 1` quantiles.
+    /// Place between `count - 1` quantiles of each column; an absent one counts as the median.
     Buckets { count: usize },
     /// As vocabulary, then `size` numbers of which one is 1.
     OneHot { size: usize },
+}
+
+impl Preprocess {
+    /// As users write it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Numbers => "numbers",
+            Self::Normalize => "normalize",
+            Self::Ids { .. } => "ids",
+            Self::Hash { .. } => "hash",
+            Self::Vocabulary { .. } => "vocabulary",
+            Self::Buckets { .. } => "buckets",
+            Self::OneHot { .. } => "one_hot",
+        }
+    }
 }

@@ -103,6 +103,12 @@ pub async fn collect(
     Ok(self::query(script, query, functions, open).await?.try_collect().await?)
 }
 
+/// The columns that [`query`] would give, without opening anything.
+pub fn schema(script: &Script, query: &str, functions: &Functions) -> Result<SchemaRef, Vec<Diagnostic>> {
+    let planned = Planned::new(script, query, functions, None)?;
+    Ok(spelled(planned.plan.schema().as_arrow(), &planned.script))
+}
+
 /// Whether [`query`] would begin, without opening anything.
 pub fn check(script: &Script, query: &str, functions: &Functions) -> Result<(), Vec<Diagnostic>> {
     Planned::new(script, query, functions, None).map(|_| ())

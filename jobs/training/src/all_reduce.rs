@@ -27,6 +27,10 @@ impl AllReduce {
         Self { mesh, incoming: vec![Vec::new(); world], last_frame: None, direct_bytes: DIRECT_BYTES }
     }
 
+    pub fn world(&self) -> usize {
+        self.mesh.as_ref().map_or(1, Mesh::world)
+    }
+
     /// Replaces `values` by their sum over all ranks.
     pub fn sum(&mut self, step: u64, values: &mut [f32]) -> Result<(), Error> {
         match &self.mesh {
@@ -131,7 +135,7 @@ fn ring_sum(mesh: &Mesh, step: u64, values: &mut [f32], incoming: &mut Vec<f32>)
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::mesh::Gang;
     use jobs::Peer;
@@ -149,7 +153,7 @@ mod tests {
     }
 
     /// Runs `body` as every rank of a gang, each in its own thread.
-    fn with_gang<R: Send>(world: usize, body: impl Fn(usize, Mesh) -> R + Sync) -> Vec<R> {
+    pub fn with_gang<R: Send>(world: usize, body: impl Fn(usize, Mesh) -> R + Sync) -> Vec<R> {
         let (listeners, peers) = gang(world);
         let (peers, body) = (&peers, &body);
         std::thread::scope(|scope| {

@@ -1,55 +1,294 @@
 //! What is wrong with a training job before any data is read: all of it at once.
+//!
+//! Shapes are not known here; whether layers fit each other is said when the graph is built.
 
+use crate::columns::{Columns, DEFAULT_INPUT};
+use arrow::datatypes::Schema;
 use jobs::TrainBody;
-use jobs::train::{Layer, Optimizer};
+use jobs::text::nearest;
+use jobs::train::{Clip, Input, Layer, Loss, Node, Optimizer, Preprocess, Schedule};
+use std::fmt::Display;
 
 /// One sentence per mistake; empty for a job that can start.
 pub fn check(body: &TrainBody) -> Vec<String> {
-    let mut wrong = Vec::new();
+    let mut wrong = Wrong(Vec::new());
     if !valid_name(&body.model) {
-        wrong.push(format!(
+        wrong.0.push(format!(
             "model name '{}' must be letters, digits, '_', '-' or '.', and begin with a letter, a digit or '_'",
             body.model
         ));
     }
+    inputs(&body.inputs, &mut wrong);
+    names(body, &mut wrong);
     for (index, node) in body.layers.iter().enumerate() {
-        match &node.layer {
-            Layer::Dense { units: 0, .. } => wrong.push(format!("layer {index} (dense) has no units")),
-            Layer::Dropout { rate } if !(0.0..1.0).contains(rate) => {
-                wrong.push(format!("layer {index} (dropout) has rate {rate}; it must be at least 0 and below 1"));
-            }
-            _ => {}
+        layer(index, node, &mut wrong);
+    }
+    if let Loss::Huber { delta } = body.loss {
+        wrong.unless(positive(delta), "delta", delta, ABOVE);
+    }
+    optimizer(&body.optimizer, &mut wrong);
+    match body.schedule {
+        Schedule::Constant => {}
+        Schedule::Cosine { floor, .. } | Schedule::Linear { floor, .. } => {
+            wrong.unless((0.0..=1.0).contains(&floor), "floor", floor, "from 0 to 1");
+        }
+        Schedule::Step { every, factor } => {
+            wrong.unless(every > 0, "every", every, ONE);
+            wrong.unless((0.0..=1.0).contains(&factor), "factor", factor, "from 0 to 1");
         }
     }
-    let mut within = |name: &str, value: f64, fits: bool, expected: &str| {
+    match body.clip {
+        Clip::None => {}
+        Clip::Norm { limit } => wrong.unless(positive(limit), "clip_norm", limit, ABOVE),
+        Clip::Value { limit } => wrong.unless(positive(limit), "clip_value", limit, ABOVE),
+    }
+    wrong.unless(body.batch > 0, "batch", body.batch, ONE);
+    wrong.unless(body.accumulate > 0, "accumulate", body.accumulate, ONE);
+    match body.steps {
+        Some(steps) => wrong.unless(steps > 0, "steps", steps, ONE),
+        None => wrong.unless(body.epochs > 0, "epochs", body.epochs, ONE),
+    }
+    wrong.unless(body.checkpoint_steps > 0, "checkpoint_steps", body.checkpoint_steps, ONE);
+    let fraction = body.test_fraction;
+    if body.test_query.is_none() {
+        wrong.unless((0.0..1.0).contains(&fraction), "test_fraction", fraction, BELOW_ONE);
+    }
+    if let Some(stop) = &body.early_stop {
+        wrong.unless(stop.patience > 0, "patience", stop.patience, ONE);
+        wrong.unless(stop.least.is_finite() && stop.least >= 0.0, "min_delta", stop.least, "at least 0");
+    }
+    if (body.early_stop.is_some() || body.keep_best) && body.test_query.is_none() && fraction == 0.0 {
+        let all = "patience and keep_best go by the metric on held-out rows, and test_fraction = 0 holds out none";
+        wrong.0.push(all.to_string());
+    }
+    wrong.0
+}
+
+/// What is wrong with a job that is sound in itself once the columns of its training query are known.
+pub fn check_columns(schema: &Schema, body: &TrainBody) -> Result<(), String> {
+    Columns::of(schema, body).map(|_| ()).map_err(|error| format!("failed to {error}"))
+}
+
+const ABOVE: &str = "above 0";
+const ONE: &str = "at least 1";
+const BELOW_ONE: &str = "at least 0 and below 1";
+
+fn positive(value: f64) -> bool {
+    value.is_finite() && value > 0.0
+}
+
+struct Wrong(Vec<String>);
+
+impl Wrong {
+    fn unless(&mut self, fits: bool, name: &str, value: impl Display, expected: &str) {
         if !fits {
-            wrong.push(format!("{name} is {value}; it must be {expected}"));
+            self.0.push(format!("{name} is {value}; it must be {expected}"));
+        }
+    }
+}
+
+fn inputs(inputs: &[Input], wrong: &mut Wrong) {
+    let mut of_the_rest: Option<&str> = None;
+    for input in inputs {
+        let Input { name, columns, step, dims } = input;
+        match (columns.is_empty(), of_the_rest) {
+            (true, Some(first)) => wrong.0.push(format!(
+                "inputs '{first}' and '{name}' name no columns; one input at most reads those that no other names"
+            )),
+            (true, None) => of_the_rest = Some(name),
+            (false, _) => {}
+        }
+        if dims.contains(&0) {
+            wrong.0.push(format!("input '{name}' has dims {dims:?}; each must be {ONE}"));
+        }
+        let (size, least) = match step {
+            Preprocess::Numbers | Preprocess::Normalize => continue,
+            Preprocess::Ids { size } => (*size, 1),
+            Preprocess::Hash { buckets: size }
+            | Preprocess::Vocabulary { size }
+            | Preprocess::Buckets { count: size }
+            | Preprocess::OneHot { size } => (*size, 2),
+        };
+        // The largest number stands for an absent word.
+        if size < least || size >= u32::MAX as usize {
+            let most = u32::MAX - 1;
+            wrong
+                .0
+                .push(format!("input '{name}' ({}) has size {size}; it must be from {least} to {most}", step.kind()));
+        }
+    }
+}
+
+/// Names are unique, and a layer reads what stands before it.
+fn names(body: &TrainBody, wrong: &mut Wrong) {
+    let mut known: Vec<&str> = body.inputs.iter().map(|input| input.name.as_str()).collect();
+    if known.is_empty() {
+        known.push(DEFAULT_INPUT);
+    }
+    for (index, name) in known.iter().enumerate() {
+        if known[..index].contains(name) {
+            wrong.0.push(format!("two inputs are called '{name}'; give one another name"));
+        }
+    }
+    let mut read: Vec<&str> = Vec::new();
+    for (index, node) in body.layers.iter().enumerate() {
+        let (name, kind) = (node.name.as_str(), node.layer.kind());
+        // A dot stands between a layer's name and its parameter's, in files beside others.
+        if name.is_empty() || name.contains(|character: char| character.is_whitespace() || character == '.') {
+            wrong.0.push(format!("layer {index} ({kind}) is called '{name}'; a name has no spaces and no dots"));
+        }
+        if index == 0 && node.inputs.is_empty() && body.inputs.len() > 1 {
+            wrong.0.push(format!(
+                "layer '{name}' is the first and there are {} inputs; say which it reads",
+                body.inputs.len()
+            ));
+        }
+        for input in &node.inputs {
+            if known.contains(&input.as_str()) {
+                read.push(input);
+                continue;
+            }
+            let later = body.layers[index..].iter().any(|later| later.name == *input);
+            wrong.0.push(match nearest(input, known.iter().copied()) {
+                _ if later => format!("layer '{name}' reads '{input}', which does not stand before it"),
+                Some(near) => format!("layer '{name}' reads '{input}', which is not there; did you mean '{near}'?"),
+                None => format!("layer '{name}' reads '{input}', which is not there; there are {}", known.join(", ")),
+            });
+        }
+        let several = matches!(node.layer, Layer::Add | Layer::Concat);
+        if several && node.inputs.len() < 2 {
+            wrong.0.push(format!("layer '{name}' ({kind}) joins {} layers; it must be two or more", node.inputs.len()));
+        } else if !several && node.inputs.len() > 1 {
+            wrong.0.push(format!(
+                "layer '{name}' ({kind}) reads {} layers; join them with concat or add",
+                node.inputs.len()
+            ));
+        }
+        if known.contains(&name) {
+            wrong.0.push(format!(
+                "layer {index} ({kind}) is called '{name}', as another layer or input; give it another name"
+            ));
+        }
+        if name == OUTPUT && body.output.is_none() {
+            wrong.0.push(format!("layer {index} ({kind}) is called '{OUTPUT}', as the layer that is added behind the last; say output = '{OUTPUT}' if it is to be the last"));
+        }
+        known.push(name);
+    }
+    if let Some(output) = &body.output {
+        if !body.layers.iter().any(|node| node.name == *output) {
+            let near = nearest(output, body.layers.iter().map(|node| node.name.as_str()));
+            let hint = near.map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
+            wrong.0.push(format!("output '{output}' is no layer{hint}"));
+        }
+    }
+    for input in &body.inputs {
+        let first = body.layers.first().is_none_or(|node| node.inputs.is_empty());
+        if !read.contains(&input.name.as_str()) && !(first && body.inputs.len() == 1) {
+            wrong.0.push(format!("no layer reads input '{}'", input.name));
+        }
+    }
+}
+
+/// What the layer that is added is called.
+const OUTPUT: &str = "output";
+
+fn layer(index: usize, node: &Node, wrong: &mut Wrong) {
+    let kind = node.layer.kind();
+    let mut fits = |fits: bool, what: &str, value: &dyn Display, expected: &str| {
+        if !fits {
+            wrong.0.push(format!("layer {index} ({kind}) has {what} {value}; it must be {expected}"));
         }
     };
-    let positive = |value: f64| value.is_finite() && value > 0.0;
-    match &body.optimizer {
-        Optimizer::Sgd { learning_rate, momentum, .. } => {
-            within("learning_rate", *learning_rate, positive(*learning_rate), "above 0");
-            within("momentum", *momentum, (0.0..1.0).contains(momentum), "at least 0 and below 1");
+    let share = |value: f64| (0.0..1.0).contains(&value);
+    match &node.layer {
+        Layer::Dense { units, .. } | Layer::Gru { units, .. } | Layer::Lstm { units, .. } => {
+            fits(*units > 0, "units", units, ONE);
         }
-        Optimizer::AdamW { learning_rate, beta1, beta2, epsilon, weight_decay } => {
-            within("learning_rate", *learning_rate, positive(*learning_rate), "above 0");
-            within("beta1", *beta1, (0.0..1.0).contains(beta1), "at least 0 and below 1");
-            within("beta2", *beta2, (0.0..1.0).contains(beta2), "at least 0 and below 1");
-            within("epsilon", *epsilon, positive(*epsilon), "above 0");
-            let fits = weight_decay.is_finite() && *weight_decay >= 0.0;
-            within("weight_decay", *weight_decay, fits, "at least 0");
+        Layer::Dropout { rate } => fits(share(*rate), "rate", rate, BELOW_ONE),
+        Layer::Embedding { vocabulary, units, .. } => {
+            fits(*units > 0, "units", units, ONE);
+            fits(*vocabulary > 0, "vocabulary", vocabulary, ONE);
         }
-        _ => panic!("not there yet"),
+        Layer::Conv1d { filters, kernel, stride, .. } => {
+            fits(*filters > 0, "filters", filters, ONE);
+            fits(*kernel > 0, "kernel", kernel, ONE);
+            fits(*stride > 0, "stride", stride, ONE);
+        }
+        Layer::Conv2d { filters, kernel, stride, .. } => {
+            fits(*filters > 0, "filters", filters, ONE);
+            fits(!kernel.contains(&0), "kernel", &format!("{kernel:?}"), ONE);
+            fits(!stride.contains(&0), "stride", &format!("{stride:?}"), ONE);
+        }
+        Layer::MaxPool { size, stride, .. } | Layer::AveragePool { size, stride, .. } => {
+            fits(!size.contains(&0), "size", &format!("{size:?}"), ONE);
+            fits(!stride.contains(&0), "stride", &format!("{stride:?}"), ONE);
+        }
+        Layer::BatchNorm { momentum, epsilon } => {
+            fits(share(*momentum), "momentum", momentum, BELOW_ONE);
+            fits(positive(*epsilon), "epsilon", epsilon, ABOVE);
+        }
+        Layer::LayerNorm { epsilon } | Layer::RmsNorm { epsilon } => {
+            fits(positive(*epsilon), "epsilon", epsilon, ABOVE);
+        }
+        Layer::Attention { heads, .. } => fits(*heads > 0, "heads", heads, ONE),
+        Layer::Transformer { heads, hidden, dropout, .. } => {
+            fits(*heads > 0, "heads", heads, ONE);
+            fits(*hidden > 0, "hidden", hidden, ONE);
+            fits(share(*dropout), "dropout", dropout, BELOW_ONE);
+        }
+        Layer::Reshape { dims } => {
+            fits(!dims.is_empty() && !dims.contains(&0), "dims", &format!("{dims:?}"), ONE);
+        }
+        Layer::Activation { .. }
+        | Layer::Position
+        | Layer::GlobalMaxPool
+        | Layer::GlobalAveragePool
+        | Layer::Add
+        | Layer::Concat
+        | Layer::Flatten => {}
     }
-    within("batch", body.batch as f64, body.batch > 0, "at least 1");
-    within("epochs", f64::from(body.epochs), body.epochs > 0, "at least 1");
-    within("checkpoint_steps", body.checkpoint_steps as f64, body.checkpoint_steps > 0, "at least 1");
-    if body.test_query.is_none() {
-        let fits = (0.0..1.0).contains(&body.test_fraction);
-        within("test_fraction", body.test_fraction, fits, "at least 0 and below 1");
+}
+
+fn optimizer(optimizer: &Optimizer, wrong: &mut Wrong) {
+    let rate = match optimizer {
+        Optimizer::Sgd { learning_rate, .. }
+        | Optimizer::Adagrad { learning_rate, .. }
+        | Optimizer::RmsProp { learning_rate, .. }
+        | Optimizer::Adam { learning_rate, .. }
+        | Optimizer::AdamW { learning_rate, .. }
+        | Optimizer::Ftrl { learning_rate, .. } => *learning_rate,
+    };
+    wrong.unless(positive(rate), "learning_rate", rate, ABOVE);
+    let share = |value: f64| (0.0..1.0).contains(&value);
+    let not_negative = |value: f64| value.is_finite() && value >= 0.0;
+    match optimizer {
+        Optimizer::Sgd { momentum, nesterov, .. } => {
+            wrong.unless(share(*momentum), "momentum", momentum, BELOW_ONE);
+            if *nesterov && *momentum == 0.0 {
+                wrong.0.push("nesterov looks ahead by the momentum, and momentum is 0".to_string());
+            }
+        }
+        Optimizer::Adagrad { epsilon, .. } => wrong.unless(positive(*epsilon), "epsilon", epsilon, ABOVE),
+        Optimizer::RmsProp { decay, momentum, epsilon, .. } => {
+            wrong.unless(share(*decay), "decay", decay, BELOW_ONE);
+            wrong.unless(share(*momentum), "momentum", momentum, BELOW_ONE);
+            wrong.unless(positive(*epsilon), "epsilon", epsilon, ABOVE);
+        }
+        Optimizer::Adam { beta1, beta2, epsilon, .. } | Optimizer::AdamW { beta1, beta2, epsilon, .. } => {
+            wrong.unless(share(*beta1), "beta1", beta1, BELOW_ONE);
+            wrong.unless(share(*beta2), "beta2", beta2, BELOW_ONE);
+            wrong.unless(positive(*epsilon), "epsilon", epsilon, ABOVE);
+        }
+        Optimizer::Ftrl { power, l1, l2, initial, .. } => {
+            wrong.unless((-1.0..=0.0).contains(power), "power", power, "from -1 to 0");
+            wrong.unless(not_negative(*l1), "l1", l1, "at least 0");
+            wrong.unless(not_negative(*l2), "l2", l2, "at least 0");
+            wrong.unless(not_negative(*initial), "initial", initial, "at least 0");
+        }
     }
-    wrong
+    if let Optimizer::AdamW { weight_decay, .. } = optimizer {
+        wrong.unless(not_negative(*weight_decay), "weight_decay", weight_decay, "at least 0");
+    }
 }
 
 /// Names become folder names, so nothing that leaves the registry's folder or hides in it.
@@ -63,7 +302,7 @@ pub fn valid_name(name: &str) -> bool {
 mod tests {
     use super::*;
     use crate::test_support::body;
-    use jobs::train::{Activation, Loss, chain};
+    use jobs::train::{Activation, Combine, EarlyStop, Padding, chain};
 
     #[test]
     fn all_mistakes_at_once() {
@@ -78,5 +317,53 @@ mod tests {
         let wrong = check(&body);
         assert_eq!(wrong.len(), 8, "{wrong:#?}");
         assert!(wrong[2].contains("layer 1 (dropout) has rate 1"), "{wrong:#?}");
+    }
+
+    #[test]
+    fn names_of_layers_and_inputs_fit_together() {
+        let mut body = body("y", Loss::CrossEntropy);
+        let node = |name: &str, inputs: &[&str], layer: Layer| Node {
+            name: name.to_string(),
+            inputs: inputs.iter().map(|input| input.to_string()).collect(),
+            layer,
+        };
+        let input = |name: &str, step| Input { name: name.to_string(), columns: Vec::new(), step, dims: Vec::new() };
+        body.inputs = vec![input("a", Preprocess::Numbers), input("b", Preprocess::Hash { buckets: 1 })];
+        let dense = || Layer::dense(4, Activation::Relu);
+        let (padding, size) = (Padding::Valid, [0, 1]);
+        body.layers = vec![
+            node("one", &[], dense()),
+            node("two", &["three"], dense()),
+            node("three", &["oen"], Layer::MaxPool { size, stride: [1, 1], padding }),
+            node("one", &["a", "two"], dense()),
+            node("sum", &["one"], Layer::Add),
+            node("output", &["sum"], Layer::Embedding { vocabulary: 0, units: 2, combine: Combine::Sum }),
+        ];
+        body.early_stop = Some(EarlyStop { patience: 0, least: 0.0 });
+        let wrong = check(&body);
+        let expect = [
+            "inputs 'a' and 'b' name no columns",
+            "input 'b' (hash) has size 1",
+            "layer 'one' is the first and there are 2 inputs",
+            "layer 'two' reads 'three', which does not stand before it",
+            "layer 'three' reads 'oen', which is not there; did you mean 'one'?",
+            "layer 'one' (dense) reads 2 layers",
+            "layer 3 (dense) is called 'one', as another",
+            "layer 'sum' (add) joins 1 layers",
+            "layer 5 (embedding) is called 'output'",
+            "no layer reads input 'b'",
+            "layer 2 (max_pool) has size [0, 1]",
+            "layer 5 (embedding) has vocabulary 0",
+            "patience is 0",
+            "test_fraction = 0 holds out none",
+        ];
+        assert_eq!(wrong.len(), expect.len(), "{wrong:#?}");
+        for (wrong, expect) in wrong.iter().zip(expect) {
+            assert!(wrong.contains(expect), "{wrong}\nexpected to contain: {expect}");
+        }
+        body.output = Some("three".to_string());
+        assert!(check(&body).iter().all(|wrong| !wrong.contains("is called 'output'")));
+        body.output = Some("thre".to_string());
+        assert!(check(&body).iter().any(|wrong| wrong == "output 'thre' is no layer; did you mean 'three'?"));
     }
 }

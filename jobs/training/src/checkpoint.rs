@@ -1,14 +1,15 @@
 //! Everything that training needs to go on with the bits it would have had: weights, optimizer state, place in the data,
-//! seed and normalisation.
+//! seed and what preprocessing has learned.
 //!
 //! Randomness needs no state of its own: it is a function of seed, epoch and step (see [`crate::random`]). Invariant: the
 //! newest readable file is the last step that was reported as saved or a later one; the two newest are kept, so that one
 //! damaged file costs some steps and not the run.
 
 use crate::bytes;
+use crate::callbacks;
 use crate::files;
-use crate::network::Slot;
-use crate::normalization::Normalization;
+use crate::graph::Slot;
+use crate::preprocess::Preprocessing;
 use crate::tensors::{self, Array, Tensors};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,10 @@ pub enum Error {
     NoneReadable { path: PathBuf, reason: String },
     #[error("resume from the checkpoint in {path}; remove the folder to start anew")]
     OtherGraph { path: PathBuf, source: tensors::Error },
+    #[error(
+        "resume from the checkpoint in {path}: it was made from other columns or with other inputs; remove the folder to start anew"
+    )]
+    OtherInputs { path: PathBuf },
     #[error(
         "resume from the checkpoint in {path}: it was made with {what} {got}, the job says {expected}; remove the folder to start anew"
     )]
@@ -53,6 +58,8 @@ pub struct Place {
     pub data_digest: u64,
     /// Training time so far, over all lives.
     pub seconds: f64,
+    #[serde(default)]
+    pub callbacks: callbacks::State,
 }
 
 impl Place {
@@ -64,11 +71,15 @@ pub struct Checkpoint {
     pub place: Place,
     pub weights: Vec<f32>,
     pub moments: Vec<Vec<f32>>,
-    pub normalization: Option<Normalization>,
+    pub preprocessing: Preprocessing,
+    /// Of the best epoch, where the job keeps them.
+    pub best: Option<Vec<f32>>,
 }
 
-const MEAN: &str = "normalization.mean";
-const DEVIATION: &str = "normalization.deviation";
+/// As text, because it holds words.
+const PREPROCESSING: &str = "preprocessing";
+/// Before the names of the parameters.
+const BEST: &str = "best.";
 
 /// The bytes of a checkpoint file.
 pub fn encode(
@@ -76,7 +87,8 @@ pub fn encode(
     slots: &[Slot],
     weights: &[f32],
     moments: &[(&str, &[f32])],
-    normalization: Option<&Normalization>,
+    preprocessing: &Preprocessing,
+    best: Option<&[f32]>,
 ) -> Result<Vec<u8>, Error> {
     let mut arrays = weight_arrays(slots, weights);
     for (moment, values) in moments {
@@ -84,10 +96,17 @@ pub fn encode(
             arrays.push(array(moment_name(moment, slot), slot.dims.clone(), &values[slot.range.clone()]));
         }
     }
-    if let Some(Normalization { mean, deviation }) = normalization {
-        arrays.push(array(MEAN.to_string(), vec![mean.len()], mean));
-        arrays.push(array(DEVIATION.to_string(), vec![deviation.len()], deviation));
+    if let Some(best) = best {
+        arrays.extend(
+            slots
+                .iter()
+                .map(|slot| array(format!("{BEST}{}", slot.name), slot.dims.clone(), &best[slot.range.clone()])),
+        );
     }
+    let text = serde_json::to_vec(preprocessing)
+        .map_err(|source| Error::Encode { source: tensors::Error::Description(source) })?;
+    let (name, dims) = (PREPROCESSING.to_string(), vec![text.len()]);
+    arrays.push(Array { name, dims, dtype: Dtype::U8, bytes: &text });
     tensors::write(&arrays, place).map_err(|source| Error::Encode { source })
 }
 
@@ -106,7 +125,7 @@ pub fn read_weights(tensors: &Tensors<'_>, slots: &[Slot]) -> Result<Vec<f32>, t
 }
 
 /// Takes a checkpoint apart for a network of these slots and an optimizer with these moments.
-pub fn decode(bytes: &[u8], slots: &[Slot], moments: &[&str], inputs: usize) -> Result<Checkpoint, tensors::Error> {
+pub fn decode(bytes: &[u8], slots: &[Slot], moments: &[&str]) -> Result<Checkpoint, tensors::Error> {
     let tensors = Tensors::read(bytes)?;
     let weights = read_weights(&tensors, slots)?;
     let mut arrays = Vec::with_capacity(moments.len());
@@ -118,13 +137,19 @@ pub fn decode(bytes: &[u8], slots: &[Slot], moments: &[&str], inputs: usize) -> 
         }
         arrays.push(values);
     }
-    let numbers = |name: &str| Ok(bytes::to_f32(tensors.array(name, &[inputs], Dtype::F32)?));
-    let normalization = if tensors.has(MEAN) {
-        Some(Normalization { mean: numbers(MEAN)?, deviation: numbers(DEVIATION)? })
-    } else {
-        None
-    };
-    Ok(Checkpoint { place: tensors.description()?, weights, moments: arrays, normalization })
+    let mut best = Vec::new();
+    for slot in slots {
+        let name = format!("{BEST}{}", slot.name);
+        // All of them are there, or none.
+        if best.is_empty() && !tensors.has(&name) {
+            break;
+        }
+        best.extend(bytes::to_f32(tensors.array(&name, &slot.dims, Dtype::F32)?));
+    }
+    let best = (!best.is_empty()).then_some(best);
+    let preprocessing = tensors.list(PREPROCESSING, Dtype::U8)?;
+    let preprocessing = serde_json::from_slice(preprocessing).map_err(tensors::Error::Description)?;
+    Ok(Checkpoint { place: tensors.description()?, weights, moments: arrays, preprocessing, best })
 }
 
 fn moment_name(moment: &str, slot: &Slot) -> String {
@@ -191,8 +216,9 @@ fn newest_first(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::slots;
-    use jobs::train::{Activation, Layer, chain};
+    use crate::graph::{Graph, Source, Wanted};
+    use crate::test_support::normalizing;
+    use jobs::train::{Activation, Layer, Node, chain};
 
     fn place(step: u64) -> Place {
         Place {
@@ -205,38 +231,46 @@ mod tests {
             batch: 4,
             data_digest: 9,
             seconds: 0.5,
+            callbacks: callbacks::State { best: Some((0.5, 1)), ..callbacks::State::default() },
         }
     }
 
+    fn slots(layers: &[Node]) -> Vec<Slot> {
+        let sources = [Source::numbers("features", 2)];
+        let wanted = Wanted { sources: &sources, layers, output: None, outputs: 1 };
+        Graph::<f32>::new(wanted, 1).unwrap().slots().to_vec()
+    }
+
     fn example(step: u64) -> (Vec<Slot>, Vec<u8>) {
-        let slots = slots(2, 1, &chain([Layer::dense(3, Activation::Relu)]));
+        let slots = slots(&chain([Layer::dense(3, Activation::Relu)]));
         let weights: Vec<f32> = (0..13).map(|i| i as f32 / 3.0).collect();
-        let normalization = Normalization { mean: vec![1.0, 2.0], deviation: vec![0.1, 0.2] };
-        let bytes = encode(&place(step), &slots, &weights, &[("momentum", &weights)], Some(&normalization)).unwrap();
+        let bytes =
+            encode(&place(step), &slots, &weights, &[("momentum", &weights)], &normalizing(2), Some(&weights)).unwrap();
         (slots, bytes)
     }
 
     #[test]
     fn what_is_written_comes_back() {
         let (slots, bytes) = example(3);
-        let checkpoint = decode(&bytes, &slots, &["momentum"], 2).unwrap();
+        let checkpoint = decode(&bytes, &slots, &["momentum"]).unwrap();
         assert_eq!(checkpoint.place, place(3));
         assert_eq!(checkpoint.weights[12], 4.0);
         assert_eq!(checkpoint.moments, std::slice::from_ref(&checkpoint.weights));
-        assert_eq!(checkpoint.normalization.unwrap().deviation, [0.1, 0.2]);
+        assert_eq!(checkpoint.best.as_ref(), Some(&checkpoint.weights));
+        assert_eq!(checkpoint.preprocessing, normalizing(2));
     }
 
     #[test]
     fn another_graph_is_named_by_layer_and_shape() {
         let (_, bytes) = example(3);
-        let wider = slots(2, 1, &chain([Layer::dense(4, Activation::Relu)]));
-        let error = decode(&bytes, &wider, &["momentum"], 2).unwrap_err().to_string();
+        let wider = slots(&chain([Layer::dense(4, Activation::Relu)]));
+        let error = decode(&bytes, &wider, &["momentum"]).unwrap_err().to_string();
         assert!(error.contains("dense_00.bias") && error.contains("[3]") && error.contains("[4]"), "{error}");
-        let narrower = slots(2, 1, &[]);
-        let error = decode(&bytes, &narrower, &["momentum"], 2).unwrap_err().to_string();
+        let narrower = slots(&[]);
+        let error = decode(&bytes, &narrower, &["momentum"]).unwrap_err().to_string();
         assert!(error.contains("output.weight") && error.contains("[3, 1]") && error.contains("[2, 1]"), "{error}");
         let (slots, bytes) = example(3);
-        let error = decode(&bytes, &slots, &["first_moment"], 2).unwrap_err().to_string();
+        let error = decode(&bytes, &slots, &["first_moment"]).unwrap_err().to_string();
         assert!(error.contains("optimizer.first_moment.dense_00.bias"), "{error}");
     }
 

@@ -1,12 +1,12 @@
-//! Arrow columns as f32 numbers: which column is what, and what cannot be a feature.
+//! Which column of a query is what: features, label, time; and which features each input of the graph reads.
 //!
-//! Names are matched as written, else without regard to case when exactly one fits, as everywhere in SQL here.
+//! Names are matched as written, else without regard to case when exactly one fits, as everywhere in SQL here. Invariant:
+//! every feature is read by an input, so that none is dropped without a word.
 
-use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float32Type, Schema};
+use arrow::datatypes::{DataType, Schema};
 use jobs::TrainBody;
 use jobs::text::nearest;
+use jobs::train::{Input, Preprocess};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, thiserror::Error)]
@@ -16,28 +16,42 @@ pub enum Error {
     #[error("tell which column '{name}' means in {place}: {first} or {second}")]
     Ambiguous { name: String, place: &'static str, first: String, second: String },
     #[error(
-        "use column '{column}' of type {type_} as a feature: only numbers and booleans are; cast it, or name it in ignore"
+        "use column '{column}' of type {type_} as a feature: only numbers, booleans and lists of them are; name it in \
+         categorical (in a file, in an input with hash, vocabulary or one_hot) or in ignore, or cast it"
     )]
     NotANumber { column: String, type_: DataType },
+    #[error(
+        "use column '{column}' of type {type_} by {step}: only texts, whole numbers, booleans and times, and lists of them, are \
+         told apart by value; put numbers into buckets"
+    )]
+    NotAWord { column: String, type_: DataType, step: &'static str },
     #[error("use column '{column}' of type {type_} as {what}: it must be {expected}")]
     WrongType { column: String, type_: DataType, what: &'static str, expected: &'static str },
     #[error("find a feature in {place}: every column is the label, the time or ignored")]
     NoFeatures { place: &'static str },
-    #[error("use row {row} of column '{column}': it holds {value}; filter such rows out or replace the value")]
-    NotFinite { column: String, row: usize, value: f32 },
-    #[error("read column '{column}' as numbers")]
-    Cast { column: String, source: arrow::error::ArrowError },
+    #[error("read column '{column}' in input '{input}': it is the label, the time or ignored")]
+    NotAFeature { column: String, input: String },
+    #[error("train on column {columns}: no input reads it; name it in an input or in ignore")]
+    Unread { columns: String },
+    #[error("fill input '{input}': it reads the features that no other input names, and there are none")]
+    EmptyInput { input: String },
 }
 
 /// Which columns of a training query are features, label and time, by name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Columns {
+    /// In the order of the query; scoring takes them in this order.
     pub features: Vec<String>,
     pub label: String,
     pub time: Option<String>,
+    /// What the graph reads, with the names of all its columns.
+    pub inputs: Vec<Input>,
 }
 
 const TRAIN: &str = "the training query";
+
+/// What the graph reads where a job does not say it.
+pub const DEFAULT_INPUT: &str = "features";
 
 impl Columns {
     pub fn of(schema: &Schema, body: &TrainBody) -> Result<Self, Error> {
@@ -51,21 +65,91 @@ impl Columns {
         for ignored in &body.ignore {
             others.push(find(schema, ignored, "ignored", TRAIN)?);
         }
-        let mut features = Vec::new();
-        for (index, field) in schema.fields().iter().enumerate() {
-            if others.contains(&index) {
-                continue;
-            }
-            if !is_feature(field.data_type()) {
-                return Err(Error::NotANumber { column: field.name().clone(), type_: field.data_type().clone() });
-            }
-            features.push(field.name().clone());
-        }
+        let features: Vec<usize> = (0..schema.fields().len()).filter(|index| !others.contains(index)).collect();
         if features.is_empty() {
             return Err(Error::NoFeatures { place: TRAIN });
         }
         let name = |index: usize| schema.field(index).name().clone();
-        Ok(Self { features, label: name(label), time: time.map(name) })
+        let inputs = inputs(schema, body, &features)?;
+        let features = features.into_iter().map(name).collect();
+        Ok(Self { features, label: name(label), time: time.map(name), inputs })
+    }
+
+    /// Indices among the features of an input's columns.
+    pub fn places(&self, input: &Input) -> Vec<usize> {
+        let place = |name: &String| self.features.iter().position(|feature| feature == name);
+        input.columns.iter().filter_map(place).collect()
+    }
+}
+
+/// The inputs of a job with the names of their columns; `features` are indices in the schema.
+fn inputs(schema: &Schema, body: &TrainBody, features: &[usize]) -> Result<Vec<Input>, Error> {
+    let mut inputs = body.inputs.clone();
+    if inputs.is_empty() {
+        let step = if body.normalize { Preprocess::Normalize } else { Preprocess::Numbers };
+        inputs.push(Input { name: DEFAULT_INPUT.to_string(), columns: Vec::new(), step, dims: Vec::new() });
+    }
+    let mut read = Vec::new();
+    for input in &mut inputs {
+        for column in &mut input.columns {
+            let index = find(schema, column, "input", TRAIN)?;
+            if !features.contains(&index) {
+                return Err(Error::NotAFeature { column: column.clone(), input: input.name.clone() });
+            }
+            read.push(index);
+            *column = schema.field(index).name().clone();
+        }
+    }
+    let rest: Vec<String> = features
+        .iter()
+        .filter(|index| !read.contains(index))
+        .map(|index| schema.field(*index).name().clone())
+        .collect();
+    match inputs.iter_mut().find(|input| input.columns.is_empty()) {
+        Some(input) if rest.is_empty() => return Err(Error::EmptyInput { input: input.name.clone() }),
+        Some(input) => input.columns = rest,
+        None if rest.is_empty() => {}
+        None => return Err(Error::Unread { columns: rest.join(", ") }),
+    }
+    for input in &inputs {
+        for column in &input.columns {
+            fits(column, schema.field(find(schema, column, "input", TRAIN)?).data_type(), &input.step)?;
+        }
+    }
+    Ok(inputs)
+}
+
+/// Whether an input can be made of columns of this type.
+pub fn fits(column: &str, type_: &DataType, step: &Preprocess) -> Result<(), Error> {
+    let (column, one) = (column.to_string(), element(type_));
+    match step {
+        Preprocess::Numbers | Preprocess::Normalize | Preprocess::Buckets { .. } | Preprocess::Ids { .. } => {
+            if is_feature(one) {
+                Ok(())
+            } else {
+                Err(Error::NotANumber { column, type_: type_.clone() })
+            }
+        }
+        Preprocess::Hash { .. } | Preprocess::Vocabulary { .. } | Preprocess::OneHot { .. } => {
+            let known = match one {
+                DataType::Dictionary(_, values) => values,
+                other => other,
+            };
+            let text = matches!(known, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+            if text || known.is_integer() || known.is_temporal() || *known == DataType::Boolean {
+                Ok(())
+            } else {
+                Err(Error::NotAWord { column, type_: type_.clone(), step: step.kind() })
+            }
+        }
+    }
+}
+
+/// Of a list, the type of what is in it.
+pub fn element(type_: &DataType) -> &DataType {
+    match type_ {
+        DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => field.data_type(),
+        other => other,
     }
 }
 
@@ -108,22 +192,4 @@ fn shortened(names: &[&str]) -> String {
         1..=SHOWN => names.join(", "),
         more => format!("{}, and {} more", names[..SHOWN].join(", "), more - SHOWN),
     }
-}
-
-/// Hands each value of a column to `take`, with `None` for a null.
-pub fn each(name: &str, array: &ArrayRef, mut take: impl FnMut(usize, Option<f32>)) -> Result<(), Error> {
-    if !is_feature(array.data_type()) {
-        return Err(Error::NotANumber { column: name.to_string(), type_: array.data_type().clone() });
-    }
-    let array = cast(array, &DataType::Float32).map_err(|source| Error::Cast { column: name.to_string(), source })?;
-    let array = array.as_primitive::<Float32Type>();
-    match array.nulls() {
-        None => array.values().iter().enumerate().for_each(|(row, value)| take(row, Some(*value))),
-        Some(nulls) => {
-            for (row, value) in array.values().iter().enumerate() {
-                take(row, nulls.is_valid(row).then_some(*value));
-            }
-        }
-    }
-    Ok(())
 }

@@ -1,33 +1,37 @@
-//! Query results as training data: features as one f32 matrix, labels, and the split.
+//! Query results as training data: values of each input, labels, and the split.
 //!
 //! Invariant: the same *set* of rows gives the same data on every rank and in every run, whatever order the rows arrived
 //! in: rows are put in an order that depends on their values alone, and everything later (split, shuffle, batches) goes by
-//! place in that order. A null feature counts as the feature's mean and is reported; a row without a label is left out and
-//! reported; NaN and infinities are refused. Knows nothing of networks.
+//! place in that order. What is absent is counted and reported; a row without a label is left out and reported; NaN and
+//! infinities are refused. Knows nothing of networks.
 
+use crate::batches::Examples;
 use crate::bytes;
 use crate::columns::{self, Columns};
+use crate::labels::{self, Labels};
 use crate::loss::Targets;
+use crate::preprocess::Preprocessing;
 use crate::tensors::{self, Array, Tensors};
+use crate::values::{self, Reading, Strictness, Values};
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use jobs::TrainBody;
 use jobs::train::Loss;
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     Columns(#[from] columns::Error),
+    #[error(transparent)]
+    Values(#[from] values::Error),
+    #[error(transparent)]
+    Labels(#[from] labels::Error),
     #[error("train on no rows: {place} returned none{without_label}")]
     NoRows { place: &'static str, without_label: String },
-    #[error("use {value} in row {row} of {place} as label '{column}': {expected}")]
-    Label { column: String, row: usize, place: &'static str, value: f64, expected: &'static str },
-    #[error("learn to tell classes apart: label '{column}' is {class} in all {rows} training rows")]
-    OneClass { column: String, class: u32, rows: usize },
     #[error("hold out {fraction} of {rows} rows: none are left to train on; lower test_fraction or give a test query")]
     NothingLeft { fraction: f64, rows: usize },
     #[error("train on {rows} rows: at most {MAX_ROWS} fit; narrow the query")]
@@ -37,9 +41,6 @@ pub enum Error {
 /// Rows are numbered by u32 in the shuffle, which halves the memory that a shuffled epoch walks through.
 const MAX_ROWS: usize = u32::MAX as usize;
 
-/// More than this is far more often an id taken for a class than a real set of classes.
-const MAX_CLASSES: u32 = 100_000;
-
 /// What the queries returned.
 pub struct Data {
     pub train: Vec<RecordBatch>,
@@ -47,64 +48,94 @@ pub struct Data {
     pub test: Option<Vec<RecordBatch>>,
 }
 
+/// Rows before anything is learned from them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rows {
-    /// Row-major; NaN stands for an absent value until normalisation.
-    pub features: Vec<f32>,
+    /// In the order of the columns' inputs.
+    pub inputs: Vec<Values>,
+    /// `places` of each row.
     pub targets: Targets,
+    pub places: usize,
 }
 
 impl Rows {
     pub fn len(&self) -> usize {
-        self.targets.len()
+        self.targets.len() / self.places
     }
 
     pub fn is_empty(&self) -> bool {
         self.targets.is_empty()
     }
 
-    /// The features of these rows, in this order.
-    pub fn gather(&self, rows: &[u32]) -> Vec<f32> {
-        let width = self.features.len() / self.len().max(1);
-        let mut gathered = Vec::with_capacity(rows.len() * width);
-        for row in rows {
-            let start = *row as usize * width;
-            gathered.extend_from_slice(&self.features[start..start + width]);
-        }
-        gathered
-    }
-
     /// Orders the rows by a hash of their values, equal hashes by the values themselves.
-    fn in_order_of_values(&self, width: usize) -> Vec<u32> {
-        let label = |row: usize| match &self.targets {
-            Targets::Classes(classes) => classes[row],
-            Targets::Values(values) => values[row].to_bits(),
+    fn in_order_of_values(&self) -> Vec<u32> {
+        let rows = self.len();
+        let inputs: Vec<(&[u8], usize)> =
+            self.inputs.iter().map(|values| (values_bytes(values), values.len() / rows.max(1) * 4)).collect();
+        let label = |row: usize| &targets_bytes(&self.targets)[row * self.places * 4..(row + 1) * self.places * 4];
+        let cells = |row: usize| inputs.iter().map(move |(bytes, width)| &bytes[row * width..(row + 1) * width]);
+        let hash = |row: usize| {
+            let seed = match label(row) {
+                [a, b, c, d] => u64::from(u32::from_le_bytes([*a, *b, *c, *d])),
+                places => xxh3_64(places),
+            };
+            cells(row).fold(seed, |seed, bytes| xxh3_64_with_seed(bytes, seed))
         };
-        let features = |row: usize| &self.features[row * width..(row + 1) * width];
-        let mut order: Vec<(u64, u32)> = (0..self.len())
-            .map(|row| (xxh3_64_with_seed(bytes::of_f32(features(row)), u64::from(label(row))), row as u32))
-            .collect();
+        let mut order: Vec<(u64, u32)> = (0..rows).map(|row| (hash(row), row as u32)).collect();
         order.sort_unstable_by(|left, right| {
             left.0.cmp(&right.0).then_with(|| {
-                let key = |row: u32| (bytes::of_f32(features(row as usize)), label(row as usize));
-                key(left.1).cmp(&key(right.1))
+                let (left, right) = (left.1 as usize, right.1 as usize);
+                cells(left).cmp(cells(right)).then_with(|| label(left).cmp(label(right)))
             })
         });
         order.into_iter().map(|(_, row)| row).collect()
     }
 
     fn select(&self, rows: &[u32]) -> Self {
-        Self { features: self.gather(rows), targets: self.targets.select(rows) }
+        let own = self.len().max(1);
+        let inputs = self.inputs.iter().map(|values| values.select(rows, values.len() / own)).collect();
+        let targets = if self.places == 1 {
+            self.targets.select(rows)
+        } else {
+            let places = self.places as u32;
+            let all: Vec<u32> = rows.iter().flat_map(|row| row * places..(row + 1) * places).collect();
+            self.targets.select(&all)
+        };
+        Self { inputs, targets, places: self.places }
+    }
+
+    /// As the graph reads them.
+    pub fn prepared(self, preprocessing: &Preprocessing) -> Examples {
+        let rows = self.len();
+        Examples { inputs: preprocessing.prepare(self.inputs), targets: self.targets, rows, places: self.places }
+    }
+}
+
+fn values_bytes(values: &Values) -> &[u8] {
+    match values {
+        Values::Reals(values) => bytes::of_f32(values),
+        Values::Ids(values) | Values::Words { places: values, .. } => bytes::of_u32(values),
+    }
+}
+
+fn targets_bytes(targets: &Targets) -> &[u8] {
+    match targets {
+        Targets::Classes(classes) => bytes::of_u32(classes),
+        Targets::Values(values) => bytes::of_f32(values),
     }
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
     pub columns: Columns,
+    /// Values in a row of each column of each input.
+    pub widths: Vec<Vec<usize>>,
     pub train: Rows,
     pub held_out: Rows,
     /// Outputs that the network needs for these labels.
     pub outputs: usize,
+    /// Names of the classes in the order of their numbers, where labels are texts.
+    pub classes: Vec<String>,
     /// Largest value of the time column in all rows of the training query, those held out from it included: the model has
     /// been judged on those, so nothing up to here is new to it.
     pub trained_through_us: Option<i64>,
@@ -118,106 +149,172 @@ impl Dataset {
         let first = data.train.iter().find(|batch| batch.num_rows() > 0).ok_or_else(|| no_rows(TRAIN))?;
         let columns = Columns::of(&first.schema(), body)?;
         let mut notices = Vec::new();
-        let (all, trained_through_us) = read(&data.train, &columns, body.loss, TRAIN, &mut notices)?;
-        let width = columns.features.len();
-        let order = all.in_order_of_values(width);
+        let all = read(&data.train, &columns, body.loss, (TRAIN, None), &mut notices)?;
+        let order = all.rows.in_order_of_values();
         let (train, held_out) = match &data.test {
             Some(test) => {
                 if test.iter().all(|batch| batch.num_rows() == 0) {
                     return Err(no_rows(TEST));
                 }
-                let (test, _) = read(test, &columns, body.loss, TEST, &mut notices)?;
-                let test_order = test.in_order_of_values(width);
-                (all.select(&order), test.select(&test_order))
+                let test = read(test, &columns, body.loss, (TEST, Some(&all)), &mut notices)?.rows;
+                (all.rows.select(&order), test.select(&test.in_order_of_values()))
             }
             None => {
                 let (held_out, train) = split(&order, body.seed, body.test_fraction);
-                (all.select(&train), all.select(&held_out))
+                (all.rows.select(&train), all.rows.select(&held_out))
             }
         };
         if train.is_empty() {
-            return Err(Error::NothingLeft { fraction: body.test_fraction, rows: all.len() });
+            return Err(Error::NothingLeft { fraction: body.test_fraction, rows: all.rows.len() });
         }
         if held_out.is_empty() {
             notices.push("no rows are held out: the model is not judged on rows that it has not seen".to_string());
         }
-        let outputs = outputs(&train.targets, body.loss, &columns.label)?;
-        Ok(Self { columns, train, held_out, outputs, trained_through_us, notices })
+        let outputs = labels::outputs(&train.targets, body.loss, &columns.label, &all.classes)?;
+        let Found { widths, classes, trained_through_us, .. } = all;
+        Ok(Self { columns, widths, train, held_out, outputs, classes, trained_through_us, notices })
     }
 
-    pub fn width(&self) -> usize {
-        self.columns.features.len()
+    /// What is learned from the training rows.
+    pub fn preprocessing(&self) -> Preprocessing {
+        Preprocessing::learn(&self.columns, &self.widths, &self.train.inputs)
     }
 
-    /// Equal for equal data. Taken before normalisation.
+    /// The training rows and those held out, which are then no longer here.
+    pub fn take_rows(&mut self) -> (Rows, Rows) {
+        let none = || Rows { inputs: Vec::new(), targets: Targets::Values(Vec::new()), places: 1 };
+        (std::mem::replace(&mut self.train, none()), std::mem::replace(&mut self.held_out, none()))
+    }
+
+    /// Equal for equal data. Taken before preprocessing.
     pub fn digest(&self) -> u64 {
         let mut hash = Xxh3::new();
         for feature in &self.columns.features {
             hash.update(feature.as_bytes());
             hash.update(&[0]);
         }
+        for (input, widths) in self.columns.inputs.iter().zip(&self.widths) {
+            // Which columns, in which order, and what becomes of them.
+            hash.update(format!("{input:?} {widths:?}").as_bytes());
+        }
+        for class in &self.classes {
+            hash.update(class.as_bytes());
+            hash.update(&[0]);
+        }
         for rows in [&self.train, &self.held_out] {
             hash.update(&(rows.len() as u64).to_le_bytes());
-            hash.update(bytes::of_f32(&rows.features));
-            hash.update(match &rows.targets {
-                Targets::Classes(classes) => bytes::of_u32(classes),
-                Targets::Values(values) => bytes::of_f32(values),
-            });
+            for values in &rows.inputs {
+                hash.update(values_bytes(values));
+                if let Values::Words { words, .. } = values {
+                    for word in words.iter() {
+                        hash.update(&(word.len() as u64).to_le_bytes());
+                        hash.update(word.as_bytes());
+                    }
+                }
+            }
+            hash.update(targets_bytes(&rows.targets));
         }
         hash.digest()
     }
 
     /// For another rank: everything but the notices.
     pub fn to_bytes(&self) -> Result<Vec<u8>, tensors::Error> {
-        let width = self.width();
         let mut arrays = Vec::new();
         for (name, rows) in [("train", &self.train), ("held_out", &self.held_out)] {
-            let (dtype, targets) = match &rows.targets {
-                Targets::Classes(classes) => (Dtype::U32, bytes::of_u32(classes)),
-                Targets::Values(values) => (Dtype::F32, bytes::of_f32(values)),
-            };
-            let dims = vec![rows.len(), width];
-            let features = bytes::of_f32(&rows.features);
-            arrays.push(Array { name: format!("{name}.features"), dims, dtype: Dtype::F32, bytes: features });
-            arrays.push(Array { name: format!("{name}.targets"), dims: vec![rows.len()], dtype, bytes: targets });
+            for (index, values) in rows.inputs.iter().enumerate() {
+                let dtype = if matches!(values, Values::Reals(_)) { Dtype::F32 } else { Dtype::U32 };
+                let dims = vec![values.len()];
+                arrays.push(Array { name: format!("{name}.{index}"), dims, dtype, bytes: values_bytes(values) });
+            }
+            let dtype = if matches!(rows.targets, Targets::Classes(_)) { Dtype::U32 } else { Dtype::F32 };
+            let bytes = targets_bytes(&rows.targets);
+            arrays.push(Array { name: format!("{name}.targets"), dims: vec![rows.targets.len()], dtype, bytes });
         }
         let description = Description {
             columns: self.columns.clone(),
-            rows: [self.train.len(), self.held_out.len()],
+            widths: self.widths.clone(),
+            rows: [&self.train, &self.held_out].map(Facts::of).to_vec(),
+            places: self.train.places,
             outputs: self.outputs,
+            classes: self.classes.clone(),
             trained_through_us: self.trained_through_us,
-            classes: matches!(self.train.targets, Targets::Classes(_)),
+            by_class: matches!(self.train.targets, Targets::Classes(_)),
         };
         tensors::write(&arrays, &description)
     }
 
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, tensors::Error> {
         let tensors = Tensors::read(bytes)?;
-        let Description { columns, rows, outputs, trained_through_us, classes } = tensors.description()?;
-        let take = |name: &str, rows: usize| -> Result<Rows, tensors::Error> {
-            let dims = [rows, columns.features.len()];
-            let features = bytes::to_f32(tensors.array(&format!("{name}.features"), &dims, Dtype::F32)?);
-            let dtype = if classes { Dtype::U32 } else { Dtype::F32 };
-            let targets = tensors.array(&format!("{name}.targets"), &[rows], dtype)?;
-            let targets = if classes {
-                Targets::Classes(bytes::to_u32(targets))
+        let description: Description = tensors.description()?;
+        let Description { columns, widths, rows, places, outputs, classes, trained_through_us, by_class } = description;
+        let take = |name: &str, facts: Option<&Facts>| -> Result<Rows, tensors::Error> {
+            let mut inputs = Vec::new();
+            let facts = facts.cloned().unwrap_or_default();
+            for (index, (len, kind)) in facts.inputs.into_iter().enumerate() {
+                let array = format!("{name}.{index}");
+                inputs.push(match kind {
+                    Kind::Reals => Values::Reals(bytes::to_f32(tensors.array(&array, &[len], Dtype::F32)?)),
+                    Kind::Ids => Values::Ids(bytes::to_u32(tensors.array(&array, &[len], Dtype::U32)?)),
+                    Kind::Words(words) => {
+                        let places = bytes::to_u32(tensors.array(&array, &[len], Dtype::U32)?);
+                        Values::Words { places, words: Arc::new(words) }
+                    }
+                });
+            }
+            let dims = [facts.targets];
+            let array = format!("{name}.targets");
+            let targets = if by_class {
+                Targets::Classes(bytes::to_u32(tensors.array(&array, &dims, Dtype::U32)?))
             } else {
-                Targets::Values(bytes::to_f32(targets))
+                Targets::Values(bytes::to_f32(tensors.array(&array, &dims, Dtype::F32)?))
             };
-            Ok(Rows { features, targets })
+            Ok(Rows { inputs, targets, places })
         };
-        let (train, held_out) = (take("train", rows[0])?, take("held_out", rows[1])?);
-        Ok(Self { columns, train, held_out, outputs, trained_through_us, notices: Vec::new() })
+        let (train, held_out) = (take("train", rows.first())?, take("held_out", rows.get(1))?);
+        let notices = Vec::new();
+        Ok(Self { columns, widths, train, held_out, outputs, classes, trained_through_us, notices })
     }
 }
 
 #[derive(Serialize, Deserialize)]
 struct Description {
     columns: Columns,
-    rows: [usize; 2],
+    widths: Vec<Vec<usize>>,
+    /// Training rows, held-out rows.
+    rows: Vec<Facts>,
+    places: usize,
     outputs: usize,
+    classes: Vec<String>,
     trained_through_us: Option<i64>,
-    classes: bool,
+    by_class: bool,
+}
+
+/// Lengths and kinds of the arrays of one part.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Facts {
+    inputs: Vec<(usize, Kind)>,
+    targets: usize,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+enum Kind {
+    Reals,
+    Ids,
+    Words(Vec<String>),
+}
+
+impl Facts {
+    fn of(rows: &Rows) -> Self {
+        let fact = |values: &Values| {
+            let kind = match values {
+                Values::Reals(_) => Kind::Reals,
+                Values::Ids(_) => Kind::Ids,
+                Values::Words { words, .. } => Kind::Words(words.to_vec()),
+            };
+            (values.len(), kind)
+        };
+        Self { inputs: rows.inputs.iter().map(fact).collect(), targets: rows.targets.len() }
+    }
 }
 
 const TRAIN: &str = "the training query";
@@ -232,144 +329,87 @@ fn split(order: &[u32], seed: u64, fraction: f64) -> (Vec<u32>, Vec<u32>) {
     (rows(held_out), rows(train))
 }
 
-fn outputs(targets: &Targets, loss: Loss, label: &str) -> Result<usize, Error> {
-    let one_class = |class| Error::OneClass { column: label.to_string(), class, rows: targets.len() };
-    match targets {
-        Targets::Classes(classes) => {
-            let largest = classes.iter().copied().max().unwrap_or(0);
-            if classes.iter().all(|class| *class == largest) {
-                return Err(one_class(largest));
-            }
-            Ok(largest as usize + 1)
-        }
-        Targets::Values(values) => {
-            if loss == Loss::BinaryCrossEntropy && values.windows(2).all(|pair| pair[0] == pair[1]) {
-                return Err(one_class(values[0] as u32));
-            }
-            Ok(1)
-        }
-    }
+/// What a query gave.
+struct Found {
+    rows: Rows,
+    widths: Vec<Vec<usize>>,
+    classes: Vec<String>,
+    trained_through_us: Option<i64>,
 }
 
+/// `training` is what the training query gave, where this is another.
 fn read(
     batches: &[RecordBatch],
     columns: &Columns,
     loss: Loss,
-    place: &'static str,
+    (place, training): (&'static str, Option<&Found>),
     notices: &mut Vec<String>,
-) -> Result<(Rows, Option<i64>), Error> {
-    let width = columns.features.len();
+) -> Result<Found, Error> {
     let total: usize = batches.iter().map(RecordBatch::num_rows).sum();
     if total > MAX_ROWS {
         return Err(Error::TooManyRows { rows: total });
     }
-    let mut features = Vec::with_capacity(total * width);
-    let mut labels = Vec::with_capacity(total);
-    let mut nulls = vec![0usize; width];
-    let mut without_label = 0;
+    let mut readings: Vec<Reading<'_>> = Vec::with_capacity(columns.inputs.len());
+    for (index, input) in columns.inputs.iter().enumerate() {
+        let widths = training.map(|training| training.widths[index].as_slice());
+        readings.push(Reading::new(input, widths, Strictness::Training));
+    }
+    let mut labels = Labels::new(&columns.label, loss, place);
     let mut latest = None;
-    let mut first_row = 0;
     for batch in batches {
         let schema = batch.schema();
-        let label = columns::find(&schema, &columns.label, "label", place)?;
-        let batch_labels = read_labels(&columns.label, batch.column(label))?;
-        let start = features.len();
-        features.resize(start + batch.num_rows() * width, 0.0);
-        let matrix = &mut features[start..];
-        for (column, name) in columns.features.iter().enumerate() {
-            let index = columns::find(&schema, name, "feature", place)?;
-            let mut wrong = None;
-            columns::each(name, batch.column(index), |row, value| {
-                matrix[row * width + column] = match value {
-                    None => {
-                        nulls[column] += 1;
-                        f32::NAN
-                    }
-                    Some(value) => {
-                        if !value.is_finite() {
-                            wrong.get_or_insert((row, value));
-                        }
-                        value
-                    }
-                }
-            })?;
-            if let Some((row, value)) = wrong {
-                return Err(columns::Error::NotFinite { column: name.clone(), row: first_row + row, value }.into());
+        labels.add(batch.column(columns::find(&schema, &columns.label, "label", place)?))?;
+        for (input, reading) in columns.inputs.iter().zip(&mut readings) {
+            let mut arrays = Vec::with_capacity(input.columns.len());
+            for name in &input.columns {
+                arrays.push(batch.column(columns::find(&schema, name, "feature", place)?));
             }
+            reading.add(&arrays)?;
         }
         if let Some(time) = &columns.time {
             let index = columns::find(&schema, time, "time", place);
             // The test query need not carry the time.
-            if place == TRAIN || index.is_ok() {
+            if training.is_none() || index.is_ok() {
                 latest = latest.max(latest_us(time, batch.column(index?))?);
             }
         }
-        // Rows without a label are taken out again by moving the later ones up.
-        let mut kept = start;
-        for (row, label) in batch_labels.iter().enumerate() {
-            match label {
-                None => without_label += 1,
-                Some(label) => {
-                    let from = start + row * width;
-                    features.copy_within(from..from + width, kept);
-                    kept += width;
-                    labels.push(check_label(*label, loss).map_err(|expected| Error::Label {
-                        column: columns.label.clone(),
-                        row: first_row + row,
-                        place,
-                        value: *label,
-                        expected,
-                    })?);
-                }
-            }
-        }
-        features.truncate(kept);
-        first_row += batch.num_rows();
     }
-    if labels.is_empty() {
+    let found = labels.finish(training.map(|training| training.classes.as_slice()))?;
+    let without_label = found.kept.as_ref().map_or(0, |kept| total - kept.len());
+    if found.targets.is_empty() {
         let without_label = format!(" with a label ({without_label} had none)");
         return Err(Error::NoRows { place, without_label });
     }
-    for (name, nulls) in columns.features.iter().zip(nulls).filter(|(_, nulls)| *nulls > 0) {
-        notices.push(format!(
-            "{nulls} of {total} rows of {place} have no '{name}'; they count as its mean (as 0 if normalize is off)"
-        ));
+    let (mut inputs, mut widths) = (Vec::new(), Vec::new());
+    for (input, reading) in columns.inputs.iter().zip(readings) {
+        for (name, nulls) in input.columns.iter().zip(&reading.nulls).filter(|(_, nulls)| **nulls > 0) {
+            let meaning = absent_means(&input.step);
+            notices.push(format!("{nulls} of {total} rows of {place} have no '{name}'; {meaning}"));
+        }
+        let (values, of_columns) = reading.finish();
+        let width: usize = of_columns.iter().sum();
+        inputs.push(match &found.kept {
+            Some(kept) => values.select(kept, width),
+            None => values,
+        });
+        widths.push(of_columns);
     }
     if without_label > 0 {
         notices.push(format!("{without_label} of {total} rows of {place} have no label and are left out"));
     }
-    let targets = match loss {
-        Loss::CrossEntropy => Targets::Classes(labels.into_iter().map(|label| label as u32).collect()),
-        _ => Targets::Values(labels.into_iter().map(|label| label as f32).collect()),
-    };
-    Ok((Rows { features, targets }, latest))
+    let rows = Rows { inputs, targets: found.targets, places: found.places };
+    Ok(Found { rows, widths, classes: found.classes, trained_through_us: latest })
 }
 
-fn read_labels(name: &str, array: &ArrayRef) -> Result<Vec<Option<f64>>, Error> {
-    if !columns::is_feature(array.data_type()) {
-        return Err(columns::Error::WrongType {
-            column: name.to_string(),
-            type_: array.data_type().clone(),
-            what: "the label",
-            expected: "a number or a boolean (number the classes from 0, for example with CASE)",
-        }
-        .into());
+fn absent_means(step: &jobs::train::Preprocess) -> &'static str {
+    use jobs::train::Preprocess;
+    match step {
+        Preprocess::Normalize => "they count as its mean",
+        Preprocess::Numbers | Preprocess::Ids { .. } => "they count as 0",
+        Preprocess::Hash { .. } => "they count as a value of their own",
+        Preprocess::Vocabulary { .. } | Preprocess::OneHot { .. } => "they count as a value that is in no vocabulary",
+        Preprocess::Buckets { .. } => "they count as its median",
     }
-    let array =
-        cast(array, &DataType::Float64).map_err(|source| columns::Error::Cast { column: name.to_string(), source })?;
-    Ok(array.as_primitive::<Float64Type>().iter().collect())
-}
-
-fn check_label(label: f64, loss: Loss) -> Result<f64, &'static str> {
-    let (fits, expected) = match loss {
-        Loss::CrossEntropy => (
-            label >= 0.0 && label < f64::from(MAX_CLASSES) && label.fract() == 0.0,
-            "classes are whole numbers from 0 on, below 100,000",
-        ),
-        Loss::BinaryCrossEntropy => (label == 0.0 || label == 1.0, "binary cross-entropy learns 0 and 1"),
-        _ => ((label as f32).is_finite(), "it must be a finite number"),
-    };
-    if fits { Ok(label) } else { Err(expected) }
 }
 
 fn latest_us(name: &str, array: &ArrayRef) -> Result<Option<i64>, Error> {
@@ -382,8 +422,7 @@ fn latest_us(name: &str, array: &ArrayRef) -> Result<Option<i64>, Error> {
         }
         .into());
     }
-    let array = cast(array, &DataType::Timestamp(TimeUnit::Microsecond, None))
-        .map_err(|source| columns::Error::Cast { column: name.to_string(), source })?;
+    let array = values::convert(name, array, &DataType::Timestamp(TimeUnit::Microsecond, None), "times")?;
     Ok(arrow::compute::max(array.as_primitive::<TimestampMicrosecondType>()))
 }
 

@@ -18,6 +18,10 @@ pub mod tag {
     pub const DATA: u32 = 4;
     pub const CHECKPOINT: u32 = 5;
     pub const WEIGHTS_DIGEST: u32 = 6;
+    /// Whether training ends with this epoch.
+    pub const EPOCH_END: u32 = 7;
+    /// Gradients of rows of tables.
+    pub const ROWS: u32 = 16;
     pub const GRADIENT: u32 = 256;
 }
 

@@ -40,6 +40,8 @@ pub enum Error {
     Stopped,
     #[error("go on without rank {rank} ({address}): {reason}")]
     LostPeer { rank: usize, address: String, reason: String },
+    #[error("take the gradients of step {step} from rank {rank}: it trains tables of other sizes")]
+    Rows { rank: usize, step: u64 },
     #[error("take a frame from rank {rank} ({address}): {refusal}")]
     Refused { rank: usize, address: String, refusal: Refusal },
 }

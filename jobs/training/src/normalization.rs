@@ -3,6 +3,7 @@
 //! Invariant: training and scoring go through [`Normalization::one`], so that the same input is the same bits in both. An
 //! absent value becomes 0, which after normalisation is the mean.
 
+use crate::values::is_absent;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,14 +14,14 @@ pub struct Normalization {
 }
 
 impl Normalization {
-    /// Learned from row-major values; NaN stands for an absent value and is not counted.
+    /// Learned from row-major values; an absent one is not counted.
     pub fn learn(values: &[f32], width: usize) -> Self {
         let mut count = vec![0u64; width];
         let mut mean = vec![0f64; width];
         let mut squares = vec![0f64; width];
         // Welford's running update: the textbook difference of sums loses every digit of a large, steady feature.
         for row in values.chunks_exact(width) {
-            for (column, value) in row.iter().enumerate().filter(|(_, value)| !value.is_nan()) {
+            for (column, value) in row.iter().enumerate().filter(|(_, value)| !is_absent(**value)) {
                 let value = f64::from(*value);
                 count[column] += 1;
                 let distance = value - mean[column];
@@ -45,7 +46,7 @@ pub fn apply(normalization: Option<&Normalization>, values: &mut [f32], width: u
     for row in values.chunks_exact_mut(width) {
         for (column, value) in row.iter_mut().enumerate() {
             *value = match normalization {
-                _ if value.is_nan() => 0.0,
+                _ if is_absent(*value) => 0.0,
                 Some(normalization) => normalization.one(column, *value),
                 None => *value,
             };
@@ -56,11 +57,12 @@ pub fn apply(normalization: Option<&Normalization>, values: &mut [f32], width: u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::values::ABSENT;
     use proptest::prelude::*;
 
     #[test]
     fn absent_values_become_the_mean_and_constants_zero() {
-        let mut values = [1.0, 7.0, 3.0, 7.0, f32::NAN, 7.0, 5.0, f32::NAN];
+        let mut values = [1.0, 7.0, 3.0, 7.0, ABSENT, 7.0, 5.0, ABSENT];
         let normalization = Normalization::learn(&values, 2);
         assert_eq!(normalization.mean, [3.0, 7.0]);
         assert_eq!(normalization.deviation, [(8f32 / 3.0).sqrt(), 1.0]);

@@ -1,13 +1,13 @@
 //! Scoring: a published model over Arrow columns, a batch at a time.
 //!
-//! Invariant: a version's scores are a function of its files and the columns; nothing is dropped, no graph is recorded, and a
-//! null is filled in as in training. Shared by any number of threads.
+//! Invariant: a version's scores are a function of its files and the columns; nothing is dropped, and a
+//! null, or a word that was not seen, is filled in as in training. Shared by any number of threads.
 
-use crate::activation::sigmoid;
-use crate::columns;
+use crate::graph::activate::sigmoid;
+use crate::graph::{self, Graph};
 use crate::metric::{self, largest};
-use crate::network::{self, Network};
 use crate::registry::{self, Manifest};
+use crate::values;
 use arrow::array::{ArrayRef, Float64Array};
 use jobs::train::Loss;
 use std::path::Path;
@@ -19,20 +19,20 @@ pub enum Error {
     #[error("score columns of {first} and {other} rows together")]
     Length { first: usize, other: usize },
     #[error("score with model '{model}' version {version}")]
-    Column { model: String, version: u64, source: Box<columns::Error> },
+    Column { model: String, version: u64, source: Box<values::Error> },
     #[error("score with model '{model}' version {version}")]
-    Network { model: String, version: u64, source: network::Error },
+    Network { model: String, version: u64, source: graph::Error },
 }
 
 pub struct Predictor {
     manifest: Manifest,
-    network: Network,
+    graph: Graph<f32>,
 }
 
 impl Predictor {
     pub fn load(folder: &Path, model: &str, version: u64) -> Result<Self, registry::Error> {
-        let (manifest, network) = registry::load(folder, model, version)?;
-        Ok(Self { manifest, network })
+        let (manifest, graph) = registry::load(folder, model, version)?;
+        Ok(Self { manifest, graph })
     }
 
     /// Names and order of the columns, version, training cut-off and the rest.
@@ -70,7 +70,7 @@ impl Predictor {
     }
 
     fn logits(&self, columns: &[ArrayRef]) -> Result<Vec<f32>, Error> {
-        let Manifest { model, version, features, normalization, .. } = &self.manifest;
+        let Manifest { model, version, features, preprocessing, .. } = &self.manifest;
         let width = features.len();
         if columns.len() != width {
             return Err(Error::Count {
@@ -85,24 +85,12 @@ impl Predictor {
         if let Some(other) = columns.iter().find(|column| column.len() != rows) {
             return Err(Error::Length { first: rows, other: other.len() });
         }
-        // Absent values stay at zero; a NaN is no null and comes out as NaN.
-        let mut matrix = vec![0f32; rows * width];
-        for (column, (name, array)) in features.iter().zip(columns).enumerate() {
-            let write = |row: usize, value: Option<f32>| {
-                if let Some(value) = value {
-                    matrix[row * width + column] = match normalization {
-                        Some(normalization) => normalization.one(column, value),
-                        None => value,
-                    };
-                }
-            };
-            columns::each(name, array, write).map_err(|source| Error::Column {
-                model: model.clone(),
-                version: *version,
-                source: Box::new(source),
-            })?;
-        }
-        metric::logits(&self.network, &matrix).map_err(|source| Error::Network {
+        let examples = preprocessing.read(features, columns).map_err(|source| Error::Column {
+            model: model.clone(),
+            version: *version,
+            source: Box::new(source),
+        })?;
+        metric::logits(&self.graph, &examples).map_err(|source| Error::Network {
             model: model.clone(),
             version: *version,
             source,
@@ -113,6 +101,7 @@ impl Predictor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::preprocess::State;
     use crate::registry::publish;
     use crate::test_support::published;
     use arrow::array::{Array, Float32Array, Int32Array, StringArray};
@@ -151,7 +140,10 @@ mod tests {
     #[test]
     fn a_null_scores_as_the_mean() {
         let predictor = predictor(Loss::MeanSquaredError);
-        let mean = predictor.manifest().normalization.as_ref().unwrap().mean[0];
+        let State::Normalization(normalization) = &predictor.manifest().preprocessing.inputs[0].state else {
+            panic!("means")
+        };
+        let mean = normalization.mean[0];
         let filled: Vec<ArrayRef> =
             vec![Arc::new(Float32Array::from(vec![mean])), Arc::new(Float32Array::from(vec![0.0]))];
         let expect = predictor.predict(&filled).unwrap().value(0);

@@ -1,8 +1,7 @@
 //! Randomness that is a function of what it is for, never of when it is drawn.
 //!
 //! Invariant: the same (seed, purpose, index, stream) gives the same numbers on every machine, in every process and at
-//! every world size, so that a resumed run continues with the bits that an undisturbed one would have used. Candle's own
-//! CPU generator cannot be seeded, so nothing in this crate uses it.
+//! every world size, so that a resumed run continues with the bits that an undisturbed one would have used.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -14,7 +13,7 @@ pub enum Purpose {
     Shuffle = 1,
     /// First weights; the index is a hash of the parameter's name.
     Init = 2,
-    /// Which outputs are dropped; the index is the layer, the stream is the step.
+    /// Which outputs are dropped; the index is a hash of the layer's name, the stream is the step.
     Dropout = 3,
 }
 
@@ -42,6 +41,13 @@ pub fn permutation(seed: u64, epoch: u64, len: u32) -> Vec<u32> {
 /// Uniform in `[-1, 1)` with 24 bits.
 pub fn uniform(rng: &mut ChaCha8Rng) -> f32 {
     (rng.next_u32() >> 8) as f32 * (2.0 / (1u32 << 24) as f32) - 1.0
+}
+
+/// With mean 0 and deviation 1 (Box and Muller 1958).
+pub fn normal(rng: &mut ChaCha8Rng) -> f32 {
+    let above_zero = 1.0 - f64::from(uniform(rng)).mul_add(0.5, 0.5);
+    let angle = std::f64::consts::PI * f64::from(uniform(rng));
+    ((-2.0 * above_zero.ln()).sqrt() * angle.cos()) as f32
 }
 
 /// Uniform in `0..bound` without bias: the multiply-and-shift method, drawing again where the low half falls in the
@@ -91,5 +97,14 @@ mod tests {
         assert!(drawn.iter().all(|value| (-1.0..1.0).contains(value)));
         let mean = drawn.iter().sum::<f32>() / drawn.len() as f32;
         assert!(mean.abs() < 0.03, "mean {mean}");
+    }
+
+    #[test]
+    fn normal_has_its_mean_and_deviation() {
+        let mut rng = stream(3, Purpose::Init, 9, 0);
+        let drawn: Vec<f32> = (0..20_000).map(|_| normal(&mut rng)).collect();
+        let mean = drawn.iter().sum::<f32>() / drawn.len() as f32;
+        let variance = drawn.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / drawn.len() as f32;
+        assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.04, "mean {mean}, variance {variance}");
     }
 }

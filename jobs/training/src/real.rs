@@ -1,74 +1,103 @@
-//! The two float types our own tensor operations are written for.
+//! The two float types our operations are written for.
 //!
 //! Training runs in f32. The same operations run in f64 so that the tests can hold their gradients against finite
 //! differences tightly enough to see a wrong term.
 
-use candle_core::{DType, Error, Layout, Result, Storage, Tensor, WithDType};
-use std::ops::Neg;
+use crate::graph::operation::{Kernel, Operation};
+use std::fmt::Debug;
+use std::iter::Sum;
+use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
-pub trait Real: WithDType + Neg<Output = Self> {
+pub mod elementary;
+
+pub trait Real:
+    Copy
+    + Debug
+    + Default
+    + PartialOrd
+    + Send
+    + Sync
+    + Sum
+    + Neg<Output = Self>
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + AddAssign
+    + SubAssign
+    + MulAssign
+    + DivAssign
+    + 'static
+{
+    fn zero() -> Self;
+    fn one() -> Self;
+    /// The nearest of this type.
+    fn from_f64(value: f64) -> Self;
+    fn to_f64(self) -> f64;
     fn exp(self) -> Self;
     fn tanh(self) -> Self;
     fn erf(self) -> Self;
+    fn ln(self) -> Self;
+    fn ln_1p(self) -> Self;
+    fn sqrt(self) -> Self;
+    fn abs(self) -> Self;
+    /// The operation of a kernel for this type.
+    fn operation(kernel: &dyn Kernel) -> &dyn Operation<Self>;
 }
 
-impl Real for f32 {
-    fn exp(self) -> Self {
-        self.exp()
-    }
-    fn tanh(self) -> Self {
-        self.tanh()
-    }
-    fn erf(self) -> Self {
-        candle_core::cpu::erf::erf_f32(self)
-    }
-}
-
-impl Real for f64 {
-    fn exp(self) -> Self {
-        self.exp()
-    }
-    fn tanh(self) -> Self {
-        self.tanh()
-    }
-    fn erf(self) -> Self {
-        candle_core::cpu::erf::erf_f64(self)
-    }
-}
-
-/// Runs the body with the values of an f32 or f64 storage and wraps what it returns in the same type.
-macro_rules! with_reals {
-    ($storage:expr, $layout:expr, $values:ident => $body:expr) => {
-        match $storage {
-            candle_core::CpuStorage::F32(all) => {
-                let $values = $crate::real::contiguous(all, $layout)?;
-                Ok(candle_core::CpuStorage::F32($body))
+macro_rules! real {
+    ($type:ty, $exp:path, $tanh:path, $erf:path) => {
+        impl Real for $type {
+            #[inline(always)]
+            fn zero() -> Self {
+                0.0
             }
-            candle_core::CpuStorage::F64(all) => {
-                let $values = $crate::real::contiguous(all, $layout)?;
-                Ok(candle_core::CpuStorage::F64($body))
+            #[inline(always)]
+            fn one() -> Self {
+                1.0
             }
-            other => Err($crate::real::unsupported(candle_core::backend::BackendStorage::dtype(other))),
+            #[inline(always)]
+            fn from_f64(value: f64) -> Self {
+                value as $type
+            }
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                self as f64
+            }
+            #[inline(always)]
+            fn exp(self) -> Self {
+                $exp(self)
+            }
+            #[inline(always)]
+            fn tanh(self) -> Self {
+                $tanh(self)
+            }
+            #[inline(always)]
+            fn erf(self) -> Self {
+                $erf(self)
+            }
+            #[inline(always)]
+            fn ln(self) -> Self {
+                self.ln()
+            }
+            #[inline(always)]
+            fn ln_1p(self) -> Self {
+                self.ln_1p()
+            }
+            #[inline(always)]
+            fn sqrt(self) -> Self {
+                self.sqrt()
+            }
+            #[inline(always)]
+            fn abs(self) -> Self {
+                self.abs()
+            }
+            fn operation(kernel: &dyn Kernel) -> &dyn Operation<Self> {
+                kernel
+            }
         }
     };
 }
-pub(crate) use with_reals;
 
-pub fn contiguous<'a, T>(values: &'a [T], layout: &Layout) -> Result<&'a [T]> {
-    let (start, end) =
-        layout.contiguous_offsets().ok_or_else(|| Error::Msg("an operation got strided values".to_string()))?;
-    Ok(&values[start..end])
-}
-
-/// Reads a contiguous CPU tensor in place.
-pub fn read<T: WithDType, R>(tensor: &Tensor, body: impl FnOnce(&[T]) -> R) -> Result<R> {
-    let (storage, layout) = tensor.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(cpu) => Ok(body(contiguous(cpu.as_slice::<T>()?, layout)?)),
-        _ => Err(Error::Msg("an operation got a tensor that is not on the CPU".to_string())),
-    }
-}
-
-pub fn unsupported(dtype: DType) -> Error {
-    Error::Msg(format!("an operation for f32 and f64 got {dtype:?}"))
-}
+real!(f32, elementary::exp, elementary::tanh, elementary::erf);
+real!(f64, f64::exp, f64::tanh, candle_core::cpu::erf::erf_f64);

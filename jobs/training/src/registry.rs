@@ -12,10 +12,9 @@ pub use lineage::Lineage;
 use crate::check::valid_name;
 use crate::checkpoint;
 use crate::files;
-use crate::network::{Network, Slot};
-use crate::normalization::Normalization;
+use crate::graph::{self, Graph, Slot, Source, Wanted};
+use crate::preprocess::Preprocessing;
 use crate::tensors::{self, Tensors};
-use candle_core::DType;
 use jobs::text::{model_reference, nearest};
 use jobs::train::{Loss, Node};
 use serde::{Deserialize, Serialize};
@@ -56,8 +55,10 @@ pub enum Error {
     Weights { path: PathBuf, source: tensors::Error },
     #[error("load {path}: it does not belong to the model.json beside it")]
     OtherWeights { path: PathBuf },
+    #[error("feed the network of {path}")]
+    Inputs { path: PathBuf, source: crate::values::Error },
     #[error("build the network of {path}")]
-    Network { path: PathBuf, source: crate::network::Error },
+    Network { path: PathBuf, source: graph::Error },
 }
 
 /// `model.json`: everything about a model but its weights.
@@ -69,13 +70,21 @@ pub struct Manifest {
     pub version: u64,
     pub job: String,
     pub generation: u64,
-    /// Names of the inputs, in their order.
+    /// Names of the columns that scoring takes, in their order.
     pub features: Vec<String>,
     pub label: String,
+    /// In the last dimension of the output: classes, for cross-entropy.
     pub outputs: usize,
     pub layers: Vec<Node>,
+    /// The node whose output is the answer; none where a dense layer stands behind the last node.
+    #[serde(default)]
+    pub output: Option<String>,
     pub loss: Loss,
-    pub normalization: Option<Normalization>,
+    /// Names of the classes in the order of their numbers, where labels were texts.
+    #[serde(default)]
+    pub classes: Vec<String>,
+    /// From columns to what the graph reads.
+    pub preprocessing: Preprocessing,
     /// On the held-out rows, and the last training loss.
     pub metrics: BTreeMap<String, f64>,
     /// Event time up to which rows were known to the training.
@@ -240,21 +249,24 @@ pub fn manifest(folder: &Path, model: &str, version: u64) -> Result<Manifest, Er
 }
 
 /// A model's manifest and its network with the weights in place.
-pub fn load(folder: &Path, model: &str, version: u64) -> Result<(Manifest, Network), Error> {
+pub fn load(folder: &Path, model: &str, version: u64) -> Result<(Manifest, Graph<f32>), Error> {
     let manifest = manifest(folder, model, version)?;
     let path = home(folder, model)?.join(version.to_string()).join(WEIGHTS);
     let bytes = fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
     let weights_failed = |source| Error::Weights { path: path.clone(), source };
     let tensors = Tensors::read(&bytes).map_err(weights_failed)?;
     let network_failed = |source| Error::Network { path: path.clone(), source };
-    let inputs = manifest.features.len();
-    let network = Network::new(inputs, manifest.outputs, &manifest.layers, 0, DType::F32).map_err(network_failed)?;
-    let weights = checkpoint::read_weights(&tensors, network.slots()).map_err(weights_failed)?;
+    let inputs = manifest.preprocessing.shapes().map_err(|source| Error::Inputs { path: path.clone(), source })?;
+    let sources = Source::all(inputs);
+    let Manifest { layers, output, outputs, .. } = &manifest;
+    let wanted = Wanted { sources: &sources, layers, output: output.as_deref(), outputs: *outputs };
+    let mut graph = Graph::new(wanted, 0).map_err(network_failed)?;
+    let weights = checkpoint::read_weights(&tensors, graph.slots()).map_err(weights_failed)?;
     if weights_digest(&bytes) != manifest.weights_digest {
         return Err(Error::OtherWeights { path });
     }
-    network.set_weights(&weights).map_err(network_failed)?;
-    Ok((manifest, network))
+    graph.set_weights(&weights);
+    Ok((manifest, graph))
 }
 
 fn home(folder: &Path, model: &str) -> Result<PathBuf, Error> {

@@ -95,6 +95,12 @@ impl<'a> Tensors<'a> {
     pub fn has(&self, name: &str) -> bool {
         self.arrays.tensor(name).is_ok()
     }
+
+    /// The bytes of an array of one dimension, however long.
+    pub fn list(&self, name: &str, expected: Dtype) -> Result<&'a [u8], Error> {
+        let view = self.arrays.tensor(name).map_err(|_| Error::Missing { name: name.to_string(), dims: Vec::new() })?;
+        self.array(name, &[view.shape().iter().product()], expected)
+    }
 }
 
 /// Does not depend on the order in which the arrays lie in the file.

@@ -1,12 +1,12 @@
 //! Small jobs, batches and models for the tests of this crate.
 
-use crate::network::Network;
+use crate::graph::{Graph, Source, Wanted};
 use crate::normalization::Normalization;
+use crate::preprocess::{InputState, Preprocessing, State};
 use crate::registry::{self, Manifest};
 use arrow::array::{ArrayRef, RecordBatch};
-use candle_core::DType;
 use jobs::TrainBody;
-use jobs::train::{Activation, Clip, Layer, Loss, Optimizer, Schedule, chain};
+use jobs::train::{Activation, Clip, Input, Layer, Loss, Optimizer, Preprocess, Schedule, chain};
 use std::collections::BTreeMap;
 
 pub fn batch(columns: &[(&str, ArrayRef)]) -> RecordBatch {
@@ -37,19 +37,35 @@ pub fn body(label: &str, loss: Loss) -> TrainBody {
         optimizer: Optimizer::Sgd { learning_rate: 0.05, momentum: 0.9, nesterov: false },
         batch: 16,
         epochs: 3,
+        steps: None,
         seed: 1,
         normalize: true,
         checkpoint_steps: 1_000_000,
     }
 }
 
+/// Normalises the columns `f0`, `f1`, …
+pub fn normalizing(columns: usize) -> Preprocessing {
+    let input = Input {
+        name: "features".to_string(),
+        columns: (0..columns).map(|index| format!("f{index}")).collect(),
+        step: Preprocess::Normalize,
+        dims: Vec::new(),
+    };
+    let normalization = Normalization { mean: vec![0.7; columns], deviation: vec![1.5; columns] };
+    let state = State::Normalization(normalization);
+    Preprocessing { inputs: vec![InputState { input, widths: vec![1; columns], state }] }
+}
+
 /// A model of `inputs` features as it is handed to the registry.
 pub fn published(model: &str, loss: Loss, inputs: usize) -> (Manifest, Vec<u8>) {
     let layers = chain([Layer::dense(4, Activation::Tanh)]);
     let outputs = if loss == Loss::CrossEntropy { 3 } else { 1 };
-    let network = Network::new(inputs, outputs, &layers, 5, DType::F32).unwrap();
+    let sources = [Source::numbers("features", inputs)];
+    let wanted = Wanted { sources: &sources, layers: &layers, output: None, outputs };
+    let graph = Graph::<f32>::new(wanted, 5).unwrap();
     // All losses but cross-entropy share the shapes and so the weights.
-    let weights = registry::encode_weights(model, network.slots(), &network.weights().unwrap()).unwrap();
+    let weights = registry::encode_weights(model, graph.slots(), graph.weights()).unwrap();
     let manifest = Manifest {
         format: Manifest::FORMAT,
         model: model.to_string(),
@@ -60,8 +76,10 @@ pub fn published(model: &str, loss: Loss, inputs: usize) -> (Manifest, Vec<u8>) 
         label: "y".to_string(),
         outputs,
         layers,
+        output: None,
         loss,
-        normalization: Some(Normalization { mean: vec![0.7; inputs], deviation: vec![1.5; inputs] }),
+        classes: Vec::new(),
+        preprocessing: normalizing(inputs),
         metrics: BTreeMap::from([("loss".to_string(), 0.25)]),
         trained_through_us: Some(17),
         rows: 10,

@@ -7,15 +7,12 @@ use crate::check::check;
 use crate::data::{self, Data};
 use crate::mesh::{self, Mesh};
 use crate::trainer;
-use crate::{checkpoint, network, registry, tensors};
+use crate::{checkpoint, graph, registry, tensors};
 use jobs::{Peer, TrainBody};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::sync_channel;
-
-/// Candle walks and frees a graph by recursion, one frame per operation.
-const STACK_BYTES: usize = 256 * 1024 * 1024;
 
 /// Reports come about ten times a second; a consumer that stops taking them for half a minute slows the training down
 /// rather than filling memory.
@@ -92,7 +89,7 @@ pub enum Error {
     #[error(transparent)]
     Mesh(#[from] mesh::Error),
     #[error(transparent)]
-    Network(#[from] network::Error),
+    Network(#[from] graph::Error),
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
     #[error(transparent)]
@@ -144,7 +141,6 @@ pub(crate) fn train_on(
     std::thread::scope(|scope| {
         let training = std::thread::Builder::new()
             .name("training".to_string())
-            .stack_size(STACK_BYTES)
             .spawn_scoped(scope, move || {
                 // A send fails only when the caller has gone, and then the thread is being waited for.
                 let mut report = |report| drop(sender.send(report));

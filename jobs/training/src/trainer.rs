@@ -5,46 +5,52 @@
 //! for bit, which is checked with every checkpoint. A step is applied only after every rank's part of it has arrived.
 
 use crate::all_reduce::AllReduce;
+use crate::batches::{Buffer, Examples, Feed, Piece, Plan};
 use crate::bytes;
+use crate::callbacks::{self, Callbacks};
 use crate::checkpoint::{self, Checkpoint, Place};
-use crate::data::{Data, Dataset};
+use crate::data::{self, Data, Dataset};
 use crate::frame::tag;
+use crate::graph::operation::{self, Values};
+use crate::graph::{self, Graph, Source, Wanted};
 use crate::mesh::{self, Gang, Mesh};
 use crate::metric;
-use crate::network::{DropoutPlace, Network};
-use crate::normalization::{self, Normalization};
 use crate::optimizer::{self, Optimizer};
-use crate::random::permutation;
+use crate::preprocess::Preprocessing;
 use crate::registry::{self, Manifest};
-use crate::ring::part;
+use crate::sums::Sums;
 use crate::train::{Error, Outcome, Report, TrainTask};
-use candle_core::{DType, Device, Tensor};
 use jobs::TrainBody;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use xxhash_rust::xxh3::xxh3_64;
 
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
-/// Beside the gradients, each sum carries this rank's part of the loss and whether it was told to stop, so that all ranks
-/// agree on both without another round.
-const EXTRA: usize = 2;
-
 struct Trainer<'a> {
     body: &'a TrainBody,
     task: &'a TrainTask,
     stop: &'a AtomicBool,
     dataset: Dataset,
-    normalization: Option<Normalization>,
+    preprocessing: Preprocessing,
+    train: Arc<Examples>,
+    held_out: Examples,
     digest: u64,
-    network: Network,
+    graph: Graph<f32>,
     optimizer: Optimizer,
     ranks: AllReduce,
+    sums: Sums,
     /// Steps taken.
     step: u64,
+    /// Of the last whole epoch, known to the chief.
     metric: Option<f64>,
+    metrics: BTreeMap<&'static str, f64>,
+    callbacks: Callbacks,
+    /// Weights of the best epoch, where they are kept; known to the chief.
+    best: Option<Vec<f32>>,
     last_loss: f64,
     started: Instant,
     seconds_before: f64,
@@ -80,37 +86,49 @@ pub fn run(
     };
     let mut ranks = AllReduce::new(mesh);
     let dataset = same_data(dataset, task, &mut ranks, report)?;
-    let network = Network::new(dataset.width(), dataset.outputs, &body.layers, body.seed, DType::F32)?;
-    let optimizer = Optimizer::new(body.optimizer.clone(), network.size());
+    let preprocessing = dataset.preprocessing();
+    let sources = Source::all(preprocessing.shapes().map_err(data::Error::from)?);
+    let (layers, output, outputs) = (&body.layers[..], body.output.as_deref(), dataset.outputs);
+    let graph = Graph::new(Wanted { sources: &sources, layers, output, outputs }, body.seed)?;
+    let optimizer = Optimizer::new(body.optimizer.clone(), body.clip, graph.size());
+    let sums = Sums::new(&graph, task.world > 1 || body.accumulate > 1);
     let digest = dataset.digest();
     let mut trainer = Trainer {
         body,
         task,
         stop,
-        normalization: body.normalize.then(|| Normalization::learn(&dataset.train.features, dataset.width())),
+        preprocessing,
+        train: Arc::default(),
+        held_out: Examples::default(),
         dataset,
         digest,
-        network,
+        graph,
         optimizer,
         ranks,
+        sums,
         step: 0,
         metric: None,
+        metrics: BTreeMap::new(),
+        callbacks: Callbacks::new(body, callbacks::State::default()),
+        best: None,
         last_loss: f64::NAN,
         started,
         seconds_before: 0.0,
     };
     trainer.resume(report)?;
-    trainer.normalize();
+    trainer.prepare();
     report(Report::Ready);
     let stopped = trainer.train(report)?;
+    // Of the last step, before the chief puts the best in their place.
+    let weights_digest = xxh3_64(bytes::of_f32(trainer.graph.weights()));
     let version = if stopped || task.rank != 0 { None } else { Some(trainer.publish(report)?) };
     Ok(Outcome {
         version,
         metric: trainer.metric,
         metric_name: metric::name(body.loss),
         steps: trainer.step,
-        rows: trainer.dataset.train.len() as u64,
-        weights_digest: xxh3_64(bytes::of_f32(&trainer.network.weights()?)),
+        rows: trainer.train.len() as u64,
+        weights_digest,
         stopped,
     })
 }
@@ -164,12 +182,9 @@ impl Trainer<'_> {
         self.task.rank == 0
     }
 
-    fn steps_per_epoch(&self) -> u64 {
-        self.dataset.train.len().div_ceil(self.body.batch) as u64
-    }
-
-    fn steps_total(&self) -> u64 {
-        self.steps_per_epoch() * u64::from(self.body.epochs)
+    fn plan(&self) -> Plan {
+        let rows = self.train.len().max(self.dataset.train.len());
+        Plan::new(self.body, rows, self.task.world as usize, self.rank())
     }
 
     fn seconds(&self) -> f64 {
@@ -192,8 +207,8 @@ impl Trainer<'_> {
             return Ok(());
         }
         let moments = optimizer::moment_names(&self.body.optimizer);
-        let decoded = checkpoint::decode(&bytes, self.network.slots(), moments, self.dataset.width());
-        let Checkpoint { place, weights, moments, normalization } =
+        let decoded = checkpoint::decode(&bytes, self.graph.slots(), moments);
+        let Checkpoint { place, weights, moments, preprocessing, best } =
             decoded.map_err(|source| checkpoint::Error::OtherGraph { path: folder.clone(), source })?;
         let expected = [
             ("format", place.format.into(), Place::FORMAT.into()),
@@ -203,49 +218,57 @@ impl Trainer<'_> {
         if let Some((what, got, expected)) = expected.into_iter().find(|(_, got, expected)| got != expected) {
             return Err(checkpoint::Error::OtherJob { path: folder.clone(), what, got, expected }.into());
         }
-        self.network.set_weights(&weights)?;
+        self.graph.set_weights(&weights);
         self.optimizer.restore(place.optimizer_step, moments);
         self.seconds_before = place.seconds;
-        // The weights were learned under this normalisation; new rows must not move it under them.
-        self.normalization = normalization;
+        if !preprocessing.reads_as(&self.preprocessing) {
+            return Err(checkpoint::Error::OtherInputs { path: folder.clone() }.into());
+        }
+        // The weights were learned under these means, words and boundaries; new rows must not move them under them.
+        self.preprocessing = preprocessing;
+        let plan = self.plan();
         self.step = if place.data_digest == self.digest {
+            self.callbacks.state = place.callbacks;
+            self.best = best;
             place.step
         } else {
             report(Report::Notice(format!(
                 "the training rows are others than at the checkpoint; weights and optimizer go on, epoch {} begins anew",
                 place.epoch + 1
             )));
-            (place.epoch * self.steps_per_epoch()).min(self.steps_total())
+            (place.epoch * plan.steps_per_epoch()).min(plan.steps_total)
         };
-        report(Report::Notice(format!("resumed at step {} of {}", self.step, self.steps_total())));
+        report(Report::Notice(format!("resumed at step {} of {}", self.step, plan.steps_total)));
         Ok(())
     }
 
-    fn normalize(&mut self) {
-        let width = self.dataset.width();
-        for rows in [&mut self.dataset.train, &mut self.dataset.held_out] {
-            normalization::apply(self.normalization.as_ref(), &mut rows.features, width);
-        }
+    /// Rows as the graph reads them; the dataset keeps none.
+    fn prepare(&mut self) {
+        let (train, held_out) = self.dataset.take_rows();
+        self.train = Arc::new(train.prepared(&self.preprocessing));
+        self.held_out = held_out.prepared(&self.preprocessing);
     }
 
     /// Runs to the end; true when stopped before it.
     fn train(&mut self, report: &mut dyn FnMut(Report)) -> Result<bool, Error> {
-        let rows = self.dataset.train.len();
-        let (per_epoch, total) = (self.steps_per_epoch(), self.steps_total());
-        let mut sums = vec![0f32; self.network.size() + EXTRA];
-        let mut order: Option<(u64, Vec<u32>)> = None;
+        let plan = self.plan();
+        let (per_epoch, total) = (plan.steps_per_epoch(), plan.steps_total);
+        if self.callbacks.has_stopped() {
+            return Ok(false);
+        }
+        let mut feed =
+            Feed::start(Arc::clone(&self.train), plan, self.step).map_err(|source| Error::Thread { source })?;
         let mut progress = Progress::new();
-        while self.step < total {
+        while let Some(piece) = feed.next() {
             let (epoch, place) = (self.step / per_epoch, self.step % per_epoch);
-            if order.as_ref().is_none_or(|(of, _)| *of != epoch) {
-                order = Some((epoch, permutation(self.body.seed, epoch, rows as u32)));
+            let (completes_step, global_rows) = (piece.completes_step, piece.global_rows);
+            self.gradients(&piece)?;
+            feed.give_back(piece.batch);
+            if !completes_step {
+                continue;
             }
-            let start = place as usize * self.body.batch;
-            let order = order.as_ref().map_or(&[][..], |(_, order)| order);
-            let batch = &order[start..(start + self.body.batch).min(rows)];
-            self.gradients(batch, &mut sums)?;
-            self.ranks.sum(self.step, &mut sums)?;
-            let [loss, stops] = sums[self.network.size()..] else { panic!("{} sums", sums.len()) };
+            let told = self.stop.load(Ordering::Relaxed);
+            let (loss, stops) = self.sums.over_ranks(&mut self.ranks, self.step, told)?;
             if stops > 0.0 {
                 self.checkpoint(report)?;
                 return Ok(true);
@@ -253,19 +276,15 @@ impl Trainer<'_> {
             if !loss.is_finite() {
                 return Err(Error::NotFinite { step: self.step, epoch: epoch + 1, loss });
             }
-            let optimizer = &mut self.optimizer;
-            optimizer.begin_step();
-            self.network.change(|slot, weights| {
-                optimizer.update(slot.range.clone(), weights, &sums[slot.range.clone()]);
-            })?;
             self.step += 1;
+            let share = optimizer::share(&self.body.schedule, self.step, total);
+            let (slots, weights) = self.graph.weights_mut();
+            self.optimizer.update(share, slots, weights, &self.sums.gradients());
             self.last_loss = loss.into();
-            progress.add(loss, batch.len());
+            progress.add(loss, global_rows);
             let epoch_ends = place + 1 == per_epoch;
-            if epoch_ends && self.is_chief() {
-                self.judge()?;
-            }
-            if self.step.is_multiple_of(self.body.checkpoint_steps) || self.step == total {
+            let ends = epoch_ends && self.end_epoch(epoch + 1, report)?;
+            if self.step.is_multiple_of(self.body.checkpoint_steps) || self.step == total || ends {
                 self.checkpoint(report)?;
             }
             if epoch_ends || progress.is_due() {
@@ -281,42 +300,75 @@ impl Trainer<'_> {
                     learning_rate: self.body.optimizer.learning_rate(),
                 });
             }
+            if ends {
+                break;
+            }
         }
         Ok(false)
     }
 
-    /// This rank's part of the gradients and of the loss of a batch.
-    fn gradients(&self, batch: &[u32], sums: &mut [f32]) -> Result<(), Error> {
-        let (gradients, extra) = sums.split_at_mut(self.network.size());
-        let slice = part(self.task.world as usize, self.rank(), batch.len());
-        let own = &batch[slice.clone()];
-        let loss = if own.is_empty() {
-            gradients.fill(0.0);
-            0.0
-        } else {
-            let rows = &self.dataset.train;
-            let input = Tensor::from_vec(rows.gather(own), (own.len(), self.dataset.width()), &Device::Cpu)
-                .map_err(|source| crate::network::Error::Layer { layer: "input".to_string(), source: source.into() })?;
-            let scale = 1.0 / batch.len() as f64;
-            let place = DropoutPlace { seed: self.body.seed, step: self.step, first_row: slice.start };
-            let target = (self.body.loss, rows.targets.select(own), scale);
-            self.network.gradients(input, target, place, gradients)?
+    /// The chief judges the epoch and, where training may end early, tells all ranks whether it does.
+    fn end_epoch(&mut self, epoch: u64, report: &mut dyn FnMut(Report)) -> Result<bool, Error> {
+        let mut stop = false;
+        if self.is_chief() {
+            self.judge()?;
+            let verdict = self.callbacks.epoch_ended(epoch, self.metric);
+            if verdict.keep {
+                let best = self.best.get_or_insert_default();
+                best.clear();
+                best.extend_from_slice(self.graph.weights());
+            }
+            stop = verdict.stop;
+        }
+        if self.body.early_stop.is_some() {
+            let others: Vec<usize> = (1..self.task.world as usize).collect();
+            let told =
+                self.ranks.broadcast(self.step, tag::EPOCH_END, &others, || Ok::<_, Error>(vec![u8::from(stop)]))?;
+            stop |= told.is_some_and(|told| told == [1]);
+        }
+        if stop {
+            self.callbacks.state.stopped_after = Some(epoch);
+            if let Some((best, of)) = self.callbacks.state.best {
+                let name = metric::name(self.body.loss);
+                report(Report::Notice(format!(
+                    "stopped after epoch {epoch}: the best {name} was {best:.4}, after epoch {of}"
+                )));
+            }
+        }
+        Ok(stop)
+    }
+
+    /// This rank's part of the gradients and of the loss of a batch, added to what the batches before it in the step gave.
+    fn gradients(&mut self, piece: &Piece) -> Result<(), Error> {
+        if piece.index == 0 {
+            self.sums.clear();
+        }
+        let Piece { step, first_row, global_rows, .. } = *piece;
+        if piece.batch.rows == 0 {
+            return Ok(());
+        }
+        let inputs: Vec<Values<'_, f32>> = piece.batch.inputs.iter().map(Buffer::values).collect();
+        let one = graph::Step {
+            loss: self.body.loss,
+            target: piece.batch.targets.as_target(),
+            scale: 1.0 / global_rows as f64,
+            place: operation::Place { seed: self.body.seed, step, first_row, global_rows },
         };
-        extra.copy_from_slice(&[loss, f32::from(u8::from(self.stop.load(Ordering::Relaxed)))]);
-        Ok(())
+        let graph = &self.graph;
+        Ok(self.sums.add(|gradients| graph.gradients(&inputs, piece.batch.rows, one, gradients))?)
     }
 
     fn judge(&mut self) -> Result<(), Error> {
-        let held_out = &self.dataset.held_out;
-        let logits = metric::logits(&self.network, &held_out.features)?;
-        self.metric = metric::measure(self.body.loss, &logits, &held_out.targets);
+        let logits = metric::logits(&self.graph, &self.held_out)?;
+        self.metrics = metric::all(self.body.loss, &logits, &self.held_out.targets);
+        self.metric = self.metrics.get(metric::name(self.body.loss)).copied();
         Ok(())
     }
 
     /// Makes sure that all ranks hold the same weights, then the chief saves them.
     fn checkpoint(&mut self, report: &mut dyn FnMut(Report)) -> Result<(), Error> {
-        let weights = self.network.weights()?;
-        let digest = xxh3_64(bytes::of_f32(&weights)).to_le_bytes();
+        let weights = self.graph.weights();
+        let digest = xxh3_64(bytes::of_f32(weights)).to_le_bytes();
         let digests = self.ranks.gather(self.step, tag::WEIGHTS_DIGEST, &digest)?;
         if let Some(rank) = digests.iter().position(|digest| *digest != digests[0]) {
             return Err(Error::Diverged { step: self.step, rank });
@@ -324,20 +376,21 @@ impl Trainer<'_> {
         if !self.is_chief() {
             return Ok(());
         }
-        let per_epoch = self.steps_per_epoch();
+        let per_epoch = self.plan().steps_per_epoch();
         let place = Place {
             format: Place::FORMAT,
             step: self.step,
             epoch: self.step / per_epoch,
-            position: self.step % per_epoch * self.body.batch as u64,
+            position: self.step % per_epoch * self.plan().rows_of_step() as u64,
             optimizer_step: self.optimizer.step(),
             seed: self.body.seed,
             batch: self.body.batch as u64,
             data_digest: self.digest,
             seconds: self.seconds(),
+            callbacks: self.callbacks.state.clone(),
         };
-        let (slots, moments) = (self.network.slots(), self.optimizer.moments());
-        let bytes = checkpoint::encode(&place, slots, &weights, &moments, self.normalization.as_ref())?;
+        let (slots, moments) = (self.graph.slots(), self.optimizer.moments());
+        let bytes = checkpoint::encode(&place, slots, weights, &moments, &self.preprocessing, self.best.as_deref())?;
         checkpoint::save(&self.task.checkpoint_dir, self.step, &bytes)?;
         report(Report::Checkpointed { step: self.step });
         Ok(())
@@ -345,20 +398,22 @@ impl Trainer<'_> {
 
     fn publish(&mut self, report: &mut dyn FnMut(Report)) -> Result<u64, Error> {
         let resumed_at_end = self.last_loss.is_nan();
-        if resumed_at_end {
+        if let Some(best) = &self.best {
+            self.graph.set_weights(best);
+        }
+        if resumed_at_end || self.best.is_some() {
             self.judge()?;
         }
-        if self.metric.is_none() && !self.dataset.held_out.is_empty() {
+        if self.metric.is_none() && !self.held_out.is_empty() {
             report(Report::Notice("the held-out rows are all of one class, so there is no AUC".to_string()));
         }
         let (body, folder) = (self.body, &self.task.model_dir);
-        let weights = self.network.weights()?;
-        let encoded = registry::encode_weights(&body.model, self.network.slots(), &weights)
+        let encoded = registry::encode_weights(&body.model, self.graph.slots(), self.graph.weights())
             .map_err(|source| Error::Encode { source })?;
         let weights_digest = registry::weights_digest(&encoded);
         let metric_name = metric::name(body.loss);
         let mut metrics = BTreeMap::new();
-        metrics.extend(self.metric.map(|metric| (metric_name.to_string(), metric)));
+        metrics.extend(self.metrics.iter().map(|(name, value)| (name.to_string(), *value)));
         if !resumed_at_end {
             metrics.insert("loss".to_string(), self.last_loss);
         }
@@ -375,14 +430,16 @@ impl Trainer<'_> {
                     generation: self.task.generation,
                     features: self.dataset.columns.features.clone(),
                     label: self.dataset.columns.label.clone(),
-                    outputs: self.dataset.outputs,
+                    outputs: self.graph.output().dims.last().copied().unwrap_or(1),
                     layers: body.layers.clone(),
+                    output: body.output.clone(),
                     loss: body.loss,
-                    normalization: self.normalization.clone(),
+                    classes: self.dataset.classes.clone(),
+                    preprocessing: self.preprocessing.clone(),
                     metrics,
                     trained_through_us: self.dataset.trained_through_us,
-                    rows: self.dataset.train.len() as u64,
-                    rows_held_out: self.dataset.held_out.len() as u64,
+                    rows: self.train.len() as u64,
+                    rows_held_out: self.held_out.len() as u64,
                     steps: self.step,
                     seed: body.seed,
                     seconds: self.seconds(),

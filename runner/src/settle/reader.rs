@@ -4,7 +4,7 @@
 //! is sound exactly when the list of diagnostics stayed empty.
 
 use super::document::{Entry, Node, Span, Value};
-use super::shape::{Field, Kind, Shape};
+use super::shape::{Field, Kind, Shape, Variant};
 use connectors::OptionEntry;
 use jobs::Diagnostic;
 use jobs::text::{parse_duration, parse_mem_mib};
@@ -298,26 +298,153 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads each table of the list under `name`.
-    pub fn tables<T>(&mut self, name: &str, mut read: impl FnMut(&mut Reader<'_>, Span) -> Option<T>) -> Vec<T> {
-        let field = self.field(name);
-        let Kind::ListOf(shape) = field.kind else { panic!("'{name}' is {:?}", field.kind) };
+    /// A text or a list of texts.
+    pub fn names(&mut self, name: &str) -> Vec<String> {
+        match self.node(name).map(|node| &node.value) {
+            Some(Value::Text(_)) => self.text(name).into_iter().collect(),
+            _ => self.text_list(name),
+        }
+    }
+
+    /// Whole numbers from 1 on.
+    pub fn whole_list(&mut self, name: &str) -> Vec<usize> {
         let Some(node) = self.node(name) else { return Vec::new() };
         let Value::List(items) = &node.value else {
-            self.wrong(name, node, "a list of tables");
+            self.wrong(name, node, "a list of whole numbers from 1 on");
+            return Vec::new();
+        };
+        let mut wholes = Vec::with_capacity(items.len());
+        for item in items {
+            match size_of(item) {
+                Some(whole) => wholes.push(whole),
+                None => self.wrong(name, item, "a whole number from 1 on"),
+            }
+        }
+        if items.is_empty() {
+            self.complain(Diagnostic::new(format!("{name} is empty")).at(node.span));
+        }
+        wholes
+    }
+
+    /// One whole number for both directions, or two.
+    pub fn sizes(&mut self, name: &str) -> Option<[usize; 2]> {
+        let field = self.field(name);
+        let Some(node) = self.node(name) else {
+            return field.default.and_then(|text| text.parse().ok()).map(|size| [size, size]);
+        };
+        let sizes = match &node.value {
+            Value::List(items) => match items.as_slice() {
+                [first, second] => size_of(first).zip(size_of(second)).map(|(first, second)| [first, second]),
+                _ => None,
+            },
+            _ => size_of(node).map(|size| [size, size]),
+        };
+        if sizes.is_none() {
+            self.wrong(name, node, "a whole number from 1 on, or two of them in a list");
+        }
+        sizes
+    }
+
+    /// Reads each table or word of the list under `name`; `read` is told which kind it is.
+    pub fn variants<T>(
+        &mut self,
+        name: &str,
+        mut read: impl FnMut(&mut Reader<'_>, &'static str, Span) -> Option<T>,
+    ) -> Vec<T> {
+        let field = self.field(name);
+        let Kind::ListOf(variants) = field.kind else { panic!("'{name}' is {:?}", field.kind) };
+        let Some(node) = self.node(name) else { return Vec::new() };
+        let Value::List(items) = &node.value else {
+            self.wrong(name, node, "a list");
             return Vec::new();
         };
         let mut values = Vec::with_capacity(items.len());
         for item in items {
-            match &item.value {
-                Value::Table(entries) => {
-                    let mut reader = Reader::new(shape, entries, Some(item.span), self.diagnostics);
-                    values.extend(read(&mut reader, item.span));
+            let (variant, entries): (_, &[Entry]) = match &item.value {
+                Value::Text(word) => (self.bare_variant(name, word, item.span, variants), &[]),
+                Value::Table(entries) => (self.variant(name, entries, item.span, variants), entries),
+                _ => {
+                    self.wrong(name, item, "a table");
+                    continue;
                 }
-                _ => self.wrong(name, item, "a table"),
+            };
+            let Some(variant) = variant else { continue };
+            let mut reader = Reader::new(&variant.shape, entries, Some(item.span), self.diagnostics);
+            if let Some(node) = reader.node(variant.name).filter(|_| variant.bare) {
+                if node.value != Value::Boolean(true) {
+                    reader.wrong(variant.name, node, "true: it has no setting of its own");
+                    continue;
+                }
             }
+            values.extend(read(&mut reader, variant.name, item.span));
         }
         values
+    }
+
+    fn bare_variant(
+        &mut self,
+        name: &str,
+        word: &str,
+        span: Span,
+        variants: &'static [Variant],
+    ) -> Option<&'static Variant> {
+        let found = variants.iter().find(|variant| variant.name == word);
+        match found {
+            Some(variant) if variant.bare => return found,
+            Some(_) => {
+                let needs = Diagnostic::new(format!("{name}: '{word}' needs a setting")).at(span);
+                self.complain(needs.help(format!("write {{ {word} = … }}")));
+            }
+            None => {
+                let unknown = Diagnostic::new(format!("{name}: '{word}' is not known")).at(span);
+                self.complain(unknown.suggest(word, variants.iter().map(|variant| variant.name)));
+            }
+        }
+        None
+    }
+
+    /// Which kind a table is: the one whose key stands in it. A key may be a kind and a setting of another (`activation`).
+    fn variant(
+        &mut self,
+        name: &str,
+        entries: &[Entry],
+        span: Span,
+        variants: &'static [Variant],
+    ) -> Option<&'static Variant> {
+        let has = |name: &str| entries.iter().any(|entry| entry.key == name);
+        let present: Vec<&'static Variant> = variants.iter().filter(|variant| has(variant.name)).collect();
+        let is_setting =
+            |of: &Variant| present.iter().any(|other| other.name != of.name && other.shape.field(of.name).is_some());
+        let kinds: Vec<&'static Variant> = present.iter().copied().filter(|variant| !is_setting(variant)).collect();
+        let known = || variants.iter().map(|variant| variant.name);
+        match kinds.as_slice() {
+            [variant] => Some(variant),
+            [first, second, ..] => {
+                let both = format!("'{}' and '{}' are two kinds of {name}", first.name, second.name);
+                self.complain(Diagnostic::new(both).at(span).help("write them one after the other"));
+                None
+            }
+            [] => {
+                let is_known = |key: &str| variants.iter().any(|variant| variant.shape.field(key).is_some());
+                let unknown = entries.iter().find(|entry| !is_known(&entry.key));
+                self.complain(match unknown {
+                    Some(entry) => Diagnostic::new(format!("'{}' is no kind of {name}", entry.key))
+                        .at(entry.key_span)
+                        .suggest(&entry.key, known().collect::<Vec<&str>>()),
+                    None => Diagnostic::new(format!("{name}: nothing says which kind this is"))
+                        .at(span)
+                        .help(format!("one of {}", known().collect::<Vec<&str>>().join(", "))),
+                });
+                None
+            }
+        }
+    }
+}
+
+fn size_of(node: &Node) -> Option<usize> {
+    match &node.value {
+        Value::Integer(number) if *number >= 1 => usize::try_from(*number).ok(),
+        _ => None,
     }
 }
 

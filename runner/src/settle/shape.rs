@@ -3,7 +3,12 @@
 //!
 //! Invariant: a default stands here and nowhere else.
 
-use serde_json::{Map, Value, json};
+mod model;
+mod schema;
+mod train;
+
+pub use schema::json_schema;
+pub use train::{OPTIMIZERS, SQL_MODEL, TASKS, TRAIN, optimizer_settings, schedule_settings};
 
 #[derive(Debug)]
 pub struct Field {
@@ -30,8 +35,24 @@ pub enum Kind {
     Memory,
     TextList,
     TextTable,
+    /// A text or a list of texts.
+    Names,
+    /// One whole number from 1 for all directions, or two.
+    Sizes,
+    WholeList,
     Table(&'static Shape),
-    ListOf(&'static Shape),
+    /// Tables of several kinds, see [`Variant`].
+    ListOf(&'static [Variant]),
+}
+
+/// A table that says what it is by one of its keys, whose value is its main setting: `{ dense = 32, activation = "relu" }`.
+#[derive(Debug)]
+pub struct Variant {
+    /// The key.
+    pub name: &'static str,
+    /// There is no main setting: `flatten = true`, or the bare word.
+    pub bare: bool,
+    pub shape: Shape,
 }
 
 #[derive(Debug)]
@@ -56,10 +77,6 @@ const fn required(name: &'static str, kind: Kind, doc: &'static str) -> Field {
 }
 
 pub const KINDS: &[&str] = &["stream", "train", "command", "service"];
-pub const ACTIVATIONS: &[&str] = &["relu", "tanh", "sigmoid", "gelu", "linear"];
-pub const LOSSES: &[&str] = &["cross_entropy", "binary_cross_entropy", "mean_squared_error"];
-pub const TASKS: &[&str] = &["binary", "classes", "regression"];
-pub const OPTIMIZERS: &[&str] = &["adamw", "sgd"];
 pub const RESTARTS: &[&str] = &["on_failure", "always", "never"];
 
 const ROLE: Field = field("role", Kind::Text, Some("default"), "whose share of the cluster is used");
@@ -200,97 +217,6 @@ pub static STREAM: Shape = Shape {
     ],
 };
 
-const EPOCHS: Field = field("epochs", Kind::Whole(1, 1_000_000), Some("20"), "passes over the training rows");
-const BATCH: Field = field("batch", Kind::Whole(1, 1_000_000), Some("64"), "rows per step, over all workers");
-const SEED: Field = field("seed", Kind::Whole(0, i64::MAX as u64), Some("1"), "same seed, same result");
-const WORKERS: Field =
-    field("workers", Kind::Whole(1, 4096), Some("1"), "number of tasks, placed all together or not at all");
-const CHECKPOINT_STEPS: Field =
-    field("checkpoint_steps", Kind::Whole(1, i64::MAX as u64), Some("100"), "steps between two checkpoints");
-const LABEL: Field = required("label", Kind::Text, "column that is to be predicted");
-const MIN_ROWS: Field = field(
-    "min_rows",
-    Kind::Whole(1, i64::MAX as u64),
-    Some("1"),
-    "training waits until the query gives this many rows",
-);
-const TEST_FRACTION: Field =
-    field("test_fraction", Kind::Number(0.0, 0.9), Some("0.2"), "share of the rows that is held out to measure with");
-const TIME_COLUMN: Field = field(
-    "time_column",
-    Kind::Text,
-    None,
-    "event time of a row; not a feature, and its largest value is kept as the model's training cut-off",
-);
-const NORMALIZE: Field =
-    field("normalize", Kind::Boolean, Some("true"), "learn mean and deviation of each feature and normalise with them");
-const LEARNING_RATE: Field = field("learning_rate", Kind::Number(1e-12, 100.0), None, "0.001 for adamw, 0.01 for sgd");
-const MOMENTUM: Field = field("momentum", Kind::Number(0.0, 0.9999), Some("0.9"), "of sgd");
-const WEIGHT_DECAY: Field = field("weight_decay", Kind::Number(0.0, 10.0), Some("0.01"), "of adamw");
-const LOSS: Field = field("loss", Kind::Choice(LOSSES), None, "what is made small; or say what the task is");
-const TASK: Field = field("task", Kind::Choice(TASKS), None, "kind of label: 0 or 1, a class index, or a number");
-
-static DATA: Shape = Shape {
-    place: "[data]",
-    fields: &[
-        required("tables", Kind::Text, "CREATE TABLE and CREATE VIEW statements that the queries read from"),
-        required("train", Kind::Text, "SELECT whose rows are trained on; all columns but the label are features"),
-        field("test", Kind::Text, None, "SELECT of the held-out rows"),
-        LABEL,
-        field("ignore", Kind::TextList, None, "columns that are neither feature nor label"),
-        TIME_COLUMN,
-        MIN_ROWS,
-        TEST_FRACTION,
-    ],
-};
-
-pub static LAYER: Shape = Shape {
-    place: "a layer",
-    fields: &[
-        field("dense", Kind::Whole(1, 1_000_000), None, "fully connected layer with this many outputs"),
-        field("activation", Kind::Choice(ACTIVATIONS), Some("relu"), "of a dense layer"),
-        field("dropout", Kind::Number(0.0, 0.99), None, "share of the inputs that is dropped while training"),
-    ],
-};
-
-static MODEL: Shape = Shape {
-    place: "[model]",
-    fields: &[
-        field("layers", Kind::ListOf(&LAYER), Some("32,16"), "hidden layers; the output layer is added"),
-        LOSS,
-        TASK,
-        NORMALIZE,
-    ],
-};
-
-static OPTIMIZER: Shape = Shape {
-    place: "[optimizer]",
-    fields: &[
-        field("kind", Kind::Choice(OPTIMIZERS), Some("adamw"), "how the weights are moved"),
-        LEARNING_RATE,
-        MOMENTUM,
-        WEIGHT_DECAY,
-        field("beta1", Kind::Number(0.0, 0.999_999), Some("0.9"), "of adamw"),
-        field("beta2", Kind::Number(0.0, 0.999_999), Some("0.999"), "of adamw"),
-        field("epsilon", Kind::Number(1e-15, 1.0), Some("0.00000001"), "of adamw"),
-    ],
-};
-
-static SCHEDULE: Shape = Shape { place: "[train]", fields: &[EPOCHS, BATCH, SEED, WORKERS, CHECKPOINT_STEPS] };
-
-pub static TRAIN: Shape = Shape {
-    place: "the file",
-    fields: &[
-        KIND,
-        NAME,
-        Field { name: "data", kind: Kind::Table(&DATA), required: true, default: None, doc: "what is trained on" },
-        field("model", Kind::Table(&MODEL), None, "the network"),
-        field("optimizer", Kind::Table(&OPTIMIZER), None, "how the weights are moved"),
-        field("train", Kind::Table(&SCHEDULE), None, "how long, and on how many workers"),
-        field("job", Kind::Table(&TRAIN_JOB), None, "who runs it and on how much"),
-    ],
-};
-
 const ARGV: Field = required("argv", Kind::TextList, "the program and its arguments");
 const ENV: Field = field("env", Kind::TextTable, None, "environment variables");
 
@@ -311,33 +237,6 @@ pub static SERVICE: Shape = Shape {
     ],
 };
 
-/// `WITH (…)` of `CREATE MODEL`.
-pub static SQL_MODEL: Shape = Shape {
-    place: "CREATE MODEL",
-    fields: &[
-        LABEL,
-        TASK,
-        LOSS,
-        field("hidden", Kind::Text, Some("32,16"), "outputs of each hidden layer, with commas"),
-        field("activation", Kind::Choice(ACTIVATIONS), Some("relu"), "of the hidden layers"),
-        field("dropout", Kind::Number(0.0, 0.99), Some("0"), "after each hidden layer, while training"),
-        EPOCHS,
-        BATCH,
-        field("optimizer", Kind::Choice(OPTIMIZERS), Some("adamw"), "how the weights are moved"),
-        LEARNING_RATE,
-        MOMENTUM,
-        WEIGHT_DECAY,
-        SEED,
-        WORKERS,
-        MIN_ROWS,
-        TEST_FRACTION,
-        TIME_COLUMN,
-        field("ignore", Kind::TextList, None, "columns that are neither feature nor label, with commas"),
-        NORMALIZE,
-        CHECKPOINT_STEPS,
-    ],
-};
-
 /// The shape of a file by its `kind`.
 pub fn of_kind(kind: &str) -> Option<&'static Shape> {
     match kind {
@@ -347,59 +246,4 @@ pub fn of_kind(kind: &str) -> Option<&'static Shape> {
         "service" => Some(&SERVICE),
         _ => None,
     }
-}
-
-/// JSON Schema (2020-12) of job files in TOML and YAML.
-pub fn json_schema() -> Value {
-    let kinds: Vec<Value> = KINDS
-        .iter()
-        .filter_map(|kind| {
-            let mut schema = shape_schema(of_kind(kind)?);
-            schema["title"] = json!(kind);
-            schema["properties"]["kind"] = json!({ "const": kind, "description": KIND.doc });
-            Some(schema)
-        })
-        .collect();
-    json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "smack job file",
-        "oneOf": kinds,
-    })
-}
-
-fn shape_schema(shape: &Shape) -> Value {
-    let properties: Map<String, Value> =
-        shape.fields.iter().map(|field| (field.name.to_string(), field_schema(field))).collect();
-    let required: Vec<&str> = shape.fields.iter().filter(|field| field.required).map(|field| field.name).collect();
-    json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
-}
-
-fn field_schema(field: &Field) -> Value {
-    let mut schema = match &field.kind {
-        Kind::Text => json!({ "type": "string" }),
-        Kind::Whole(low, high) => json!({ "type": "integer", "minimum": low, "maximum": high }),
-        Kind::Number(low, high) => json!({ "type": "number", "minimum": low, "maximum": high }),
-        Kind::Boolean => json!({ "type": "boolean" }),
-        Kind::Choice(choices) => json!({ "enum": choices }),
-        Kind::Duration(_) => json!({ "type": "string", "pattern": "^[0-9.]+ *[A-Za-z]+$" }),
-        Kind::Memory => json!({ "type": ["number", "string"] }),
-        Kind::TextList => json!({ "type": "array", "items": { "type": "string" } }),
-        Kind::TextTable => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
-        Kind::Table(shape) => shape_schema(shape),
-        Kind::ListOf(shape) => json!({ "type": "array", "items": shape_schema(shape) }),
-    };
-    schema["description"] = json!(field.doc);
-    if let Some(default) = field.default {
-        let value = match &field.kind {
-            Kind::Whole(..) | Kind::Number(..) | Kind::Boolean | Kind::Memory => {
-                serde_json::from_str(default).unwrap_or_else(|_| json!(default))
-            }
-            Kind::ListOf(_) => json!(null),
-            _ => json!(default),
-        };
-        if !value.is_null() {
-            schema["default"] = value;
-        }
-    }
-    schema
 }

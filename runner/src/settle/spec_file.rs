@@ -139,14 +139,18 @@ async fn train(
     let test_query = data.text("test");
     let spans = [data.span("tables"), data.span("train"), data.span("test")];
     let [label_span, time_span, ignore_span] = ["label", "time_column", "ignore"].map(|key| data.span(key));
+    let inputs_span = reader.table("model").span("inputs");
     let source = Source {
         model: name.clone(),
         sql: tables.clone(),
         base_dir: base_dir.display().to_string(),
         train_query: train_query.clone(),
         test_query: test_query.clone(),
+        columns: None,
     };
+    let before = reader.n_complaints();
     let (body, workers) = model::of_file(&mut reader, source);
+    let sound_so_far = reader.n_complaints() == before;
     let [Some(tables_span), Some(train_span), test_span] = spans else { return None };
     let embedded = Embedded::new(text, tables_span, &tables);
     let script = match sql_file::check_tables(&tables) {
@@ -156,18 +160,24 @@ async fn train(
             return None;
         }
     };
-    let columns = sql_file::body_columns(&body, label_span, time_span, ignore_span);
+    let columns = sql_file::body_columns(&body, [label_span, time_span, ignore_span, inputs_span]);
     let queries = [(Some(train_span), Some(train_query)), (test_span, test_query)];
     let mut sound = true;
     for (span, query) in queries.into_iter().filter_map(|(span, query)| span.zip(query)) {
-        if let Err(inner) = sql_file::check_query(&script, &query) {
-            sound = false;
-            let embedded = Embedded::new(text, span, &query);
-            diagnostics.extend(inner.into_iter().map(|inner| embedded.place(inner)));
-        } else if let Err(inner) = sql_file::check_columns(&script, &query, &columns) {
-            sound = false;
-            diagnostics.extend(inner);
-        }
+        let wrong = match sql_file::check_query(&script, &query) {
+            Err(inner) => {
+                let embedded = Embedded::new(text, span, &query);
+                inner.into_iter().map(|inner| embedded.place(inner)).collect()
+            }
+            Ok(schema) => match sql_file::check_columns(&script, &query, &columns) {
+                Err(inner) => inner,
+                // The job as a whole is checked once, with the columns that it is trained on.
+                Ok(()) if span == train_span && sound_so_far => sql_file::check_features(&schema, &body, span),
+                Ok(()) => Vec::new(),
+            },
+        };
+        sound &= wrong.is_empty();
+        diagnostics.extend(wrong);
     }
     let group = settings.group.unwrap_or_else(|| name.clone());
     let job = JobSpec {

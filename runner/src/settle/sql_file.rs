@@ -7,6 +7,7 @@ use super::order::start_order;
 use super::reader::{Reader, entries_of_options};
 use super::settings::{self, Around, CheckpointSettings, JobSettings, Setting, StateSettings, plain_name, stem_name};
 use super::{Settled, shape};
+use arrow::datatypes::SchemaRef;
 use jobs::{Diagnostic, JobBody, JobId, JobSpec, StreamBody, TrainBody};
 use std::borrow::Cow;
 use std::path::Path;
@@ -234,35 +235,59 @@ fn train(shared: &Shared<'_>, name: &str, statement: usize, diagnostics: &mut Ve
     let StatementBody::Model(declared) = &shared.script.statements[statement].body else {
         panic!("statement {statement} of job '{name}' is no CREATE MODEL");
     };
+    let text = &declared.query_text;
+    let schema = batch::schema(shared.script, text, &shared.functions);
+    let schema = schema.map_err(|mistakes| diagnostics.extend(mistakes)).ok();
     let source = Source {
         model: name.to_string(),
         sql: shared.text.to_string(),
         base_dir: shared.base_dir.to_string(),
         train_query: declared.query_text.clone(),
         test_query: None,
+        columns: schema.as_ref().map(column_names),
     };
+    let before = diagnostics.len();
     let entries = entries_of_options(&declared.options);
     let mut reader = Reader::new(&shape::SQL_MODEL, &entries, Some(declared.name.span), diagnostics);
     let (body, workers) = model::of_sql(&mut reader, source);
-    let [label, time, ignore] = ["label", "time_column", "ignore"].map(|option| reader.span(option));
-    if check_batch(shared, statement, diagnostics) {
-        let columns = body_columns(&body, label, time, ignore);
-        diagnostics.extend(check_columns(shared.script, &declared.query_text, &columns).err().into_iter().flatten());
+    let spans = ["label", "time_column", "ignore", "categorical"].map(|option| reader.span(option));
+    if let Some(schema) = schema {
+        let columns = body_columns(&body, spans);
+        match check_columns(shared.script, &declared.query_text, &columns) {
+            // What follows from mistakes that are told already need not be told.
+            Ok(()) if diagnostics.len() == before => {
+                diagnostics.extend(check_features(&schema, &body, declared.name.span));
+            }
+            Ok(()) => {}
+            Err(mistakes) => diagnostics.extend(mistakes),
+        }
     }
     spec(shared, name, workers, JobBody::Train(body))
 }
 
-/// The columns that a model's options name, with the places of the options.
+/// The columns that a model's options name, with the places of `label`, `time_column`, `ignore` and the inputs.
 pub fn body_columns(
     body: &TrainBody,
-    label: Option<Span>,
-    time: Option<Span>,
-    ignore: Option<Span>,
+    [label, time, ignore, inputs]: [Option<Span>; 4],
 ) -> Vec<(&'static str, &str, Option<Span>)> {
     let mut columns = vec![("label", body.label.as_str(), label)];
     columns.extend(body.time_column.iter().map(|column| ("time_column", column.as_str(), time)));
     columns.extend(body.ignore.iter().map(|column| ("ignore", column.as_str(), ignore)));
+    let read = body.inputs.iter().flat_map(|input| &input.columns);
+    columns.extend(read.map(|column| ("columns", column.as_str(), inputs)));
     columns
+}
+
+pub fn column_names(schema: &SchemaRef) -> Vec<String> {
+    schema.fields().iter().map(|field| field.name().clone()).collect()
+}
+
+/// What else is wrong with a model whose named columns are there: features that no input can be made of, and layers that
+/// do not fit.
+pub fn check_features(schema: &SchemaRef, body: &TrainBody, span: Span) -> Vec<Diagnostic> {
+    let mut wrong = training::check(body);
+    wrong.extend(training::check_columns(schema, body).err());
+    wrong.into_iter().map(|wrong| Diagnostic::new(format!("model '{}': {wrong}", body.model)).at(span)).collect()
 }
 
 /// Columns of a query that a model's options name, each with where the option stands.
@@ -297,12 +322,12 @@ pub fn check_tables(tables: &str) -> Result<Script, Vec<Diagnostic>> {
     Ok(script)
 }
 
-/// Checks a query over `tables`; places in its mistakes are those in the query.
-pub fn check_query(tables: &Script, query: &str) -> Result<(), Vec<Diagnostic>> {
+/// Checks a query over `tables` and gives its columns; places in its mistakes are those in the query.
+pub fn check_query(tables: &Script, query: &str) -> Result<SchemaRef, Vec<Diagnostic>> {
     // The planner gives places in the script if the query's text stands in it too.
     let base = tables.text().find(query).unwrap_or(0);
     let inner = |(start, end): Span| (start.saturating_sub(base), end.saturating_sub(base));
-    batch::check(tables, query, &functions()).map_err(|mistakes| {
+    batch::schema(tables, query, &functions()).map_err(|mistakes| {
         let placed = mistakes.into_iter();
         placed.map(|mistake| Diagnostic { span: mistake.span.map(inner), ..mistake }).collect()
     })

@@ -71,6 +71,34 @@ async fn all_shipped_files_have_no_mistakes() {
     assert_eq!(digits.jobs[0].id.as_str(), "digits/digits");
     assert_eq!((body.model.as_str(), body.loss), ("digits", Loss::CrossEntropy));
     assert!(matches!(body.optimizer, Optimizer::AdamW { .. }));
+    let images = settled(include_str!("../../../examples/digits_cnn.toml"), "digits_cnn.toml").await;
+    let JobBody::Train(body) = &images.jobs[0].body else { panic!("{:?}", images.jobs) };
+    assert_eq!((body.inputs[0].dims.as_slice(), body.layers.len()), ([8, 8, 1].as_slice(), 7));
+    let visits = settled(include_str!("../../../examples/wide_and_deep.toml"), "wide_and_deep.toml").await;
+    let JobBody::Train(body) = &visits.jobs[0].body else { panic!("{:?}", visits.jobs) };
+    assert_eq!((body.inputs.len(), body.layers.len(), body.keep_best), (3, 9, true));
+}
+
+#[tokio::test]
+async fn a_model_is_checked_against_the_types_of_its_columns() {
+    let model = |options: &str| {
+        format!(
+            "CREATE TABLE t (city VARCHAR, amount DOUBLE, fraud BOOLEAN) WITH (connector = 'datagen', rows = '10');\n\
+             CREATE MODEL m WITH (label = 'fraud', task = 'binary'{options}) AS SELECT city, amount, fraud FROM t;"
+        )
+    };
+    let found = mistakes(&model(""), "f.sql").await;
+    assert_eq!((found.len(), found[0].0.as_str()), (1, "m"), "{found:?}");
+    assert!(found[0].1.contains("column 'city' of type Utf8") && found[0].1.contains("categorical"), "{found:?}");
+    let found = mistakes(&model(", categorical = 'town'"), "f.sql").await;
+    assert_eq!((found.len(), found[0].0.as_str()), (1, "'town'"), "{found:?}");
+    let found = mistakes(&model(", categorical = 'city, amount'"), "f.sql").await;
+    assert!(found.len() == 1 && found[0].1.contains("column 'amount' of type Float64 by hash"), "{found:?}");
+    let found = mistakes(&model(", categorical = 'city', patience = '3', test_fraction = '0'"), "f.sql").await;
+    assert!(found.len() == 1 && found[0].1.contains("test_fraction = 0 holds out none"), "{found:?}");
+    let whole = settled(&model(", categorical = 'city'"), "f.sql").await;
+    let JobBody::Train(body) = &whole.jobs[0].body else { panic!("{:?}", whole.jobs) };
+    assert_eq!(body.inputs.len(), 2);
 }
 
 #[tokio::test]
@@ -294,6 +322,13 @@ fn the_schema_names_every_kind_and_its_keys() {
     assert_eq!(train["properties"]["train"]["properties"]["epochs"]["default"], 20);
     assert_eq!(train["additionalProperties"], false);
     assert_eq!(train["properties"]["data"]["required"], serde_json::json!(["tables", "train", "label"]));
+    let layers = train["properties"]["model"]["properties"]["layers"]["items"]["anyOf"].as_array().expect("layers");
+    assert_eq!(layers.len(), 23, "22 kinds, and bare words");
+    let conv2d = layers.iter().find(|layer| layer["title"] == "conv2d").expect("conv2d");
+    assert_eq!(conv2d["properties"]["kernel"]["default"], 3);
+    assert_eq!(conv2d["required"], serde_json::json!(["conv2d"]));
+    let words = layers.last().expect("bare words")["enum"].as_array().expect("words");
+    assert!(words.contains(&"flatten".into()) && !words.contains(&"dense".into()), "{words:?}");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@
 //! from [`crate::random`] by its place.
 
 use crate::real::Real;
+use jobs::train::Activation;
 use std::fmt::Debug;
 
 /// What flows along an edge, for one row.
@@ -84,12 +85,24 @@ pub enum Initial {
 impl Initial {
     /// Where half of the outputs will be cut to zero (He et al. 2015).
     pub fn he(inputs: usize) -> Self {
-        Self::Uniform((6.0 / inputs as f64).sqrt())
+        Self::variance(2.0 / inputs as f64)
     }
 
     /// Elsewhere (Glorot and Bengio 2010).
     pub fn glorot(inputs: usize, outputs: usize) -> Self {
-        Self::Uniform((6.0 / (inputs + outputs) as f64).sqrt())
+        Self::variance(2.0 / (inputs + outputs) as f64)
+    }
+
+    fn variance(variance: f64) -> Self {
+        Self::Uniform((3.0 * variance).sqrt())
+    }
+
+    /// Of weights whose sums go through an activation.
+    pub fn before(activation: Activation, inputs: usize, outputs: usize) -> Self {
+        match activation {
+            Activation::Relu | Activation::LeakyRelu | Activation::Gelu => Self::he(inputs),
+            _ => Self::glorot(inputs, outputs),
+        }
     }
 }
 
@@ -195,12 +208,29 @@ pub enum Gradient<'a, T> {
     Rows(&'a mut RowGradients<T>),
 }
 
-/// Gradients of some rows of a table. Each row stands there once, in rising order.
+impl<T> Gradient<'_, T> {
+    /// The graph was built so that this parameter is no table.
+    pub fn whole(&mut self) -> &mut [T] {
+        match self {
+            Self::Whole(values) => values,
+            Self::Rows(_) => panic!("the gradient of a table was taken for that of a weight"),
+        }
+    }
+}
+
+/// Gradients of some rows of a table. Each row stands there once, in the order in which the batch first names it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RowGradients<T> {
     pub rows: Vec<u32>,
     /// `rows.len()` times the width of the table.
     pub values: Vec<T>,
+}
+
+impl<T> RowGradients<T> {
+    pub fn clear(&mut self) {
+        self.rows.clear();
+        self.values.clear();
+    }
 }
 
 pub trait Operation<T: Real>: Debug + Send + Sync {

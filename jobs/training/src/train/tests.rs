@@ -8,7 +8,7 @@ use crate::test_support::{batch, body};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema};
-use jobs::train::{Activation, Layer, Loss, Optimizer, chain};
+use jobs::train::{Activation, EarlyStop, Layer, Loss, Optimizer, chain};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -98,7 +98,7 @@ fn run(folder: &Path, body: &TrainBody) -> Outcome {
 fn final_weights(folder: &Path) -> Vec<f32> {
     let models = folder.join("models");
     let version = registry::latest(&models, "m").unwrap().unwrap();
-    registry::load(&models, "m", version).unwrap().1.weights().unwrap()
+    registry::load(&models, "m", version).unwrap().1.weights().to_vec()
 }
 
 fn folder() -> TempDir {
@@ -203,6 +203,48 @@ fn a_killed_run_ends_with_the_same_bits() {
         let again = run(killed.path(), &body);
         assert_eq!((again.version, again.weights_digest), (Some(1), expect.weights_digest));
     }
+}
+
+/// The best epoch's weights are published, whether or not the run was killed on the way, by any number of ranks.
+#[test]
+fn training_stops_early_with_the_best_weights() {
+    let mut body = job();
+    body.epochs = 60;
+    body.early_stop = Some(EarlyStop { patience: 3, least: 0.0 });
+    body.keep_best = true;
+    body.optimizer = Optimizer::Sgd { learning_rate: 0.5, momentum: 0.9, nesterov: false };
+    let whole = folder();
+    let metrics = std::sync::Mutex::new(Vec::new());
+    let keep = |_: usize, report: &Report, _: &AtomicBool| {
+        if let Report::Metrics { step, metric: Some(metric), .. } = report {
+            metrics.lock().unwrap().push((*step, *metric));
+        }
+    };
+    let expect = run_gang(1, whole.path(), &body, rows(130), keep).remove(0).unwrap();
+    let metrics = metrics.into_inner().unwrap();
+    let best = metrics.iter().map(|(_, metric)| *metric).fold(0.0, f64::max);
+    assert_eq!(expect.metric, Some(best), "{metrics:?}");
+    let steps_of_epoch = 7;
+    assert!(expect.steps < 60 * steps_of_epoch && expect.steps.is_multiple_of(steps_of_epoch), "{expect:?}");
+    let manifest = registry::manifest(&whole.path().join("models"), "m", 1).unwrap();
+    assert_eq!(manifest.metrics["auc"], best);
+    assert!(manifest.metrics.contains_key("f1") && manifest.metrics.contains_key("log_loss"), "{:?}", manifest.metrics);
+
+    let killed = folder();
+    body.checkpoint_steps = expect.steps - 9;
+    run(killed.path(), &body);
+    fs::remove_file(killed.path().join(format!("checkpoints/step-{:012}.safetensors", expect.steps))).unwrap();
+    fs::remove_dir_all(killed.path().join("models")).unwrap();
+    assert_eq!(run(killed.path(), &body), expect);
+    assert_eq!(final_weights(killed.path()), final_weights(whole.path()));
+    let again = run(killed.path(), &body);
+    assert_eq!((again.version, again.steps), (Some(1), expect.steps), "a run that stopped early is at its end");
+
+    let together = folder();
+    let outcomes = run_gang(2, together.path(), &body, rows(130), |_, _, _| {});
+    let outcomes: Vec<Outcome> = outcomes.into_iter().map(Result::unwrap).collect();
+    assert_eq!(outcomes[0].steps, outcomes[1].steps);
+    assert_eq!(outcomes[0].weights_digest, outcomes[1].weights_digest);
 }
 
 #[test]

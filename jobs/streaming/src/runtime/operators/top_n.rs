@@ -70,7 +70,7 @@ enum Kept {
 pub struct TopN {
     spec: Spec,
     encoding: Encoding,
-    /// Of the columns of the order alone.
+    /// Of the first columns of the order alone, as many as have a fixed width: texts would be encoded twice to settle few ties.
     order: Option<Encoding>,
     kept: Kept,
     /// Rows that were said and have been displaced since then.
@@ -91,8 +91,10 @@ impl TopN {
         let types: Vec<DataType> =
             spec.input.fields().iter().take(n_columns).map(|field| field.data_type().clone()).collect();
         let encoding = Encoding::new(types.clone(), &spec.order)?;
-        let order_types: Vec<DataType> = spec.order.iter().map(|by| types[by.column].clone()).collect();
-        let order = spec.order.iter().enumerate().map(|(column, by)| Order { column, options: by.options });
+        let order_types: Vec<DataType> =
+            spec.order.iter().map(|by| types[by.column].clone()).take_while(DataType::is_primitive).collect();
+        let order = spec.order.iter().take(order_types.len()).enumerate();
+        let order = order.map(|(column, by)| Order { column, options: by.options });
         let order = match order_types.is_empty() {
             true => None,
             false => Some(Encoding::new(order_types, &order.collect::<Vec<_>>())?),
@@ -278,8 +280,8 @@ impl Forgets for TopN {
     }
 }
 
-/// The rows that may be among the best of their key, and the numbers of their keys. They are sought by the order alone,
-/// against what is kept so far, so that most rows of a long stream are never encoded as a whole.
+/// The rows that may be among the best of their key, and the numbers of their keys. They are sought by the first columns
+/// of the order alone, against what is kept so far, so that most rows of a long stream are never encoded as a whole.
 fn candidates(
     partitions: &Partitions<Best>,
     order: Option<&Encoding>,
@@ -289,8 +291,8 @@ fn candidates(
 ) -> Result<Option<(Vec<ArrayRef>, Vec<usize>)>> {
     let Some(order) = order else { return Ok(Some((columns.to_vec(), numbers))) };
     let n_rows = numbers.len();
-    let by: Vec<ArrayRef> = spec.order.iter().map(|by| Arc::clone(&columns[by.column])).collect();
-    let by = order.encode(&by)?;
+    let by = spec.order.iter().take(order.n_columns());
+    let by = order.encode(&by.map(|by| Arc::clone(&columns[by.column])).collect::<Vec<_>>())?;
     let mut rows: Vec<u32> = Vec::with_capacity(n_rows);
     for (row, number) in numbers.iter().enumerate() {
         if !partitions.get(*number).refuses(by.row(row).data(), spec.limit) {

@@ -3,6 +3,7 @@
 use super::{Difference, Ranked};
 use crate::runtime::operators::encoding::{ROW_OVERHEAD_BYTES, RowBytes};
 use crate::runtime::operators::partitions::Partition;
+use smallvec::SmallVec;
 
 #[derive(Debug)]
 struct Entry {
@@ -11,10 +12,10 @@ struct Entry {
     said: u64,
 }
 
-/// Sorted, no more than the limit.
+/// Sorted, no more than the limit. Many keys never have a second row, and their only one stands here.
 #[derive(Debug, Default)]
 pub struct Best {
-    entries: Vec<Entry>,
+    entries: SmallVec<[Entry; 1]>,
 }
 
 impl Partition for Best {
@@ -47,10 +48,6 @@ impl Best {
             if said > 0 {
                 displaced.push((row, said));
             }
-        }
-        if self.entries.capacity() == 0 {
-            // Many keys never have a second row.
-            self.entries.reserve_exact(1);
         }
         self.entries.insert(at, Entry { row: row.into(), said: 0 });
         grown
