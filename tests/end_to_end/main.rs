@@ -24,6 +24,7 @@ mod python;
 mod regions;
 mod rows;
 mod run;
+mod schedules;
 mod secrets;
 mod stop;
 mod tokens;

@@ -297,7 +297,7 @@ impl Trainer<'_> {
                     metric: self.metric,
                     metric_name: metric::name(self.body.loss),
                     rows_per_second,
-                    learning_rate: self.body.optimizer.learning_rate(),
+                    learning_rate: self.body.optimizer.learning_rate() * share,
                 });
             }
             if ends {

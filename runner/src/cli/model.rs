@@ -185,7 +185,7 @@ mod tests {
             AliasChange { alias: "production".to_string(), at_ms: 0, promoted: None },
         ];
         let shown = show(&ModelDetail { model: version(), manifest, changes });
-        for line in ["commit           abc", "query            SELECT * FROM rows", "steps            30"] {
+        for line in ["commit       abc", "query        SELECT * FROM rows", "steps        30"] {
             assert!(shown.lines().any(|found| found.trim_end() == line), "{line} in\n{shown}");
         }
         assert!(!shown.contains("submission"), "{shown}");

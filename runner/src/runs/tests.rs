@@ -42,7 +42,7 @@ fn told_steps(runs_dir: &Path, id: &str) -> Vec<i64> {
     let mut files: Vec<PathBuf> = entries.filter(|path| path.to_string_lossy().contains("tfevents")).collect();
     files.sort();
     let events = files.iter().flat_map(|path| testing::read(&fs::read(path).unwrap()));
-    let is_loss = |event: &super::events::Event| {
+    let is_loss = |event: &events::Event| {
         event.summary.iter().flat_map(|summary| &summary.value).any(|value| value.tag == "loss")
     };
     events.filter(is_loss).map(|event| event.step).collect()
