@@ -56,7 +56,7 @@ pub enum Error {
     #[error("load {path}: it does not belong to the model.json beside it")]
     OtherWeights { path: PathBuf },
     #[error("feed the network of {path}")]
-    Inputs { path: PathBuf, source: crate::values::Error },
+    Inputs { path: PathBuf, source: Box<crate::values::Error> },
     #[error("build the network of {path}")]
     Network { path: PathBuf, source: graph::Error },
 }
@@ -256,7 +256,8 @@ pub fn load(folder: &Path, model: &str, version: u64) -> Result<(Manifest, Graph
     let weights_failed = |source| Error::Weights { path: path.clone(), source };
     let tensors = Tensors::read(&bytes).map_err(weights_failed)?;
     let network_failed = |source| Error::Network { path: path.clone(), source };
-    let inputs = manifest.preprocessing.shapes().map_err(|source| Error::Inputs { path: path.clone(), source })?;
+    let inputs_failed = |source| Error::Inputs { path: path.clone(), source: Box::new(source) };
+    let inputs = manifest.preprocessing.shapes().map_err(inputs_failed)?;
     let sources = Source::all(inputs);
     let Manifest { layers, output, outputs, .. } = &manifest;
     let wanted = Wanted { sources: &sources, layers, output: output.as_deref(), outputs: *outputs };

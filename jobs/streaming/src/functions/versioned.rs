@@ -39,11 +39,14 @@ pub trait Versioned: Debug + Send + Sync {
     fn wanted(&self, in_use: &Versions) -> (Versions, Vec<String>);
 }
 
+/// A version, and what is called for it.
+type Loaded = (u64, Arc<dyn Callable>);
+
 /// What the functions of one operator use.
 #[derive(Debug)]
 pub struct InUse {
     source: Arc<dyn Versioned>,
-    now: RwLock<BTreeMap<String, (u64, Arc<dyn Callable>)>>,
+    now: RwLock<BTreeMap<String, Loaded>>,
 }
 
 impl InUse {
@@ -72,7 +75,7 @@ impl InUse {
         Ok(())
     }
 
-    fn get(&self, name: &str) -> Option<(u64, Arc<dyn Callable>)> {
+    fn get(&self, name: &str) -> Option<Loaded> {
         let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
         // A query may spell a name otherwise than the file that makes the thing.
         let found =
