@@ -1481,14 +1481,14 @@ pub struct TaskOrders {
     #[prost(message, repeated, tag = "1")]
     pub orders: ::prost::alloc::vec::Vec<TaskOrder>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TaskOrder {
     #[prost(oneof = "task_order::Order", tags = "1, 2, 3")]
     pub order: ::core::option::Option<task_order::Order>,
 }
 /// Nested message and enum types in `TaskOrder`.
 pub mod task_order {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Order {
         #[prost(message, tag = "1")]
         Barrier(super::Barrier),
@@ -1498,7 +1498,7 @@ pub mod task_order {
         Stop(super::StopTask),
     }
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Barrier {
     #[prost(uint64, tag = "1")]
     pub epoch: u64,
