@@ -11,6 +11,7 @@
 //! - **watermark**: no row with an earlier event time is expected any more.
 
 pub mod amounts;
+pub mod cron;
 pub mod diagnostic;
 pub mod gang;
 pub mod health;

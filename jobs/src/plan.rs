@@ -2,6 +2,7 @@
 
 use crate::{CommandBody, JobId, StreamBody, TaskId, TrainBody};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The plan of one task. Travels as JSON from the runner through master and agent, none of which reads it, to
 /// `smack task`. The data-plane addresses of all tasks of the generation are settled at placement, so there is no
@@ -35,6 +36,9 @@ pub struct TaskPlan {
     pub checkpoint_dir: String,
     /// Folder of the model registry.
     pub model_dir: String,
+    /// What functions of a stream that have versions begin with, by name, where the checkpoint that is restored does not say.
+    #[serde(default)]
+    pub versions: BTreeMap<String, u64>,
     /// Where records that did not decode are kept.
     pub dead_letter_dir: String,
     /// Epoch to restore from; `None` starts empty.

@@ -86,6 +86,9 @@ pub struct StreamBody {
     pub state_memory_bytes: Option<u64>,
     /// Models that `predict` names in these statements.
     pub models: Vec<String>,
+    /// The job stays with the versions of its models that it began with, because it scores rows that may be taken back.
+    #[serde(default = "keeps_versions")]
+    pub keeps_versions: bool,
     /// Fingerprint of the operator graph planned at the desk; a task whose own plan differs refuses to start.
     pub fingerprint: String,
     /// Every source ends by itself, so that jobs after this one wait for its end instead of its start.
@@ -98,6 +101,10 @@ pub struct StreamBody {
 /// Of jobs that were submitted before it could be said.
 fn checkpoints_retained() -> u32 {
     3
+}
+
+fn keeps_versions() -> bool {
+    true
 }
 
 fn exchanges() -> bool {

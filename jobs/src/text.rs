@@ -46,6 +46,11 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
+/// What a query calls a model, `name`, `name@3` or `name@alias`: the name, and what stands behind the first '@'.
+pub fn model_reference(text: &str) -> (&str, Option<&str>) {
+    text.split_once('@').map_or((text, None), |(model, which)| (model, Some(which)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,9 +12,12 @@ pub mod exit;
 pub mod human;
 pub mod lists;
 mod logs;
+mod model;
 mod operate;
 pub mod output;
 mod roles;
+mod runs;
+mod schedule;
 mod start;
 mod submit;
 mod topics;
@@ -100,6 +103,9 @@ enum Verb {
         /// Threads that each hold every operator; as many as cores by default.
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
         slices: Option<u32>,
+        /// Keep models and the history of training runs here, to be used by the next run; without it they go at the end.
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
     },
     /// Hand a job file to the cluster.
     Submit {
@@ -207,6 +213,21 @@ enum Verb {
     },
     /// Offer an agent again that was drained, or is being drained.
     Undrain { agent: String },
+    /// Look at trained models, and say which version is in production.
+    Model {
+        #[command(subcommand)]
+        verb: model::ModelVerb,
+    },
+    /// Submit training runs and other jobs that end by the clock.
+    Schedule {
+        #[command(subcommand)]
+        verb: schedule::ScheduleVerb,
+    },
+    /// Look at training runs: how they went, and in what they differ.
+    Runs {
+        #[command(subcommand)]
+        verb: runs::RunsVerb,
+    },
     /// List offers: to whom, of what, and what came of them.
     Offers,
     /// Print versions of this binary and of the runner.
@@ -528,7 +549,7 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
             }
             start::demo(args, &globals, output)
         }
-        Verb::Run { file, slices } => start::run(&file, target, slices, output),
+        Verb::Run { file, slices, data_dir } => start::run(&file, target, slices, data_dir, output),
         Verb::Bench { suite, peers, events, source, keys, beside, brokers } => {
             let json = output.json;
             done(start::bench(BenchConfig { suite, peers, events, source, keys, beside, brokers, json }))
@@ -593,6 +614,9 @@ async fn ask(verb: Verb, globals: &Globals, output: Output) -> Result<()> {
         Verb::Drain { agent, keep_tasks: true, .. } => agents::drain(&client, output, &agent, None).await,
         Verb::Drain { agent, deadline, .. } => agents::drain(&client, output, &agent, Some(deadline)).await,
         Verb::Undrain { agent } => agents::undrain(&client, output, &agent).await,
+        Verb::Model { verb } => model::model(&client, output, verb).await,
+        Verb::Schedule { verb } => schedule::schedule(&client, output, verb, target).await,
+        Verb::Runs { verb } => runs::runs(&client, output, verb).await,
         Verb::Version => lists::version(&client, output).await,
         other => unreachable!("{other:?} asks no runner"),
     }

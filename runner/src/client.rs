@@ -2,6 +2,7 @@
 //!
 //! Does not print and does not retry: a person at a terminal decides that.
 
+mod schedules;
 mod tables;
 
 use crate::view::{

@@ -13,7 +13,7 @@ pub fn own() -> Functions {
 
 /// All functions where no model is at hand: calls of `predict` are checked, and fail when a row reaches them.
 pub fn declared() -> Functions {
-    Functions::new().with(declared_predict()).and(&own())
+    declared_predict().and(&own())
 }
 
 /// Reads a job file.

@@ -11,6 +11,7 @@ mod functions;
 mod models;
 mod predict;
 mod run;
+mod runs;
 mod server;
 mod settle;
 mod signal;

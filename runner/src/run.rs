@@ -1,17 +1,22 @@
 //! `smack run FILE`: the jobs of a file in this one process, without a cluster.
 //!
 //! Invariant: the same plans, operators, sinks and training as on a cluster; only who carries the messages differs. What
-//! the file keeps in tables without a connector, and the models it trains, live in a folder that goes at the end.
+//! the file keeps in tables without a connector lives in a folder that goes at the end, and so do the models that it trains and
+//! the history of their runs, unless there is a folder for them.
 
 pub mod broker;
 mod print;
+mod progress;
 
+use crate::server::owner::{chain, now_ms};
 use crate::settle::Settled;
 use crate::training_data;
+use crate::view::PointView;
 use anyhow::{Context as _, anyhow, bail};
 use connectors::Context;
 use jobs::{JobBody, JobId, JobSpec, StreamBody, TrainBody};
 use print::Printer;
+use progress::{At, Progress};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -23,7 +28,7 @@ use streaming::batch::{self, BatchContext};
 use streaming::control::Level;
 use streaming::runtime::Outcome;
 use streaming::runtime::local::{self, LocalConfig, LocalRun};
-use streaming::sql::StatementBody;
+use streaming::sql::{ScriptJob, StatementBody};
 use training::{Report, TrainTask};
 
 /// How often jobs are looked at; short, because a bounded job may take no longer than this in all.
@@ -39,6 +44,8 @@ pub struct RunConfig {
     /// As many as cores when absent.
     pub slices: Option<u32>,
     pub json: bool,
+    /// Keeps models and the history of training runs; they go at the end without it.
+    pub data_dir: Option<PathBuf>,
     /// An EXPLAIN is told as a graph in Graphviz' language.
     pub dot: bool,
     pub quiet: bool,
@@ -64,7 +71,8 @@ pub async fn run(config: RunConfig) -> anyhow::Result<i32> {
 
 async fn run_in(config: &RunConfig, folder: &Path, mut ended: Ended<'_>) -> anyhow::Result<i32> {
     let slices = config.slices.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32));
-    let mut here = Here { folder: folder.to_path_buf(), slices, quiet: config.quiet, tables: None };
+    let data = config.data_dir.clone().unwrap_or_else(|| folder.to_path_buf());
+    let mut here = Here { folder: folder.to_path_buf(), data, slices, quiet: config.quiet, tables: None };
     if !config.settled.jobs.is_empty() {
         here.serve_tables().await?;
         if !run_jobs(config, &here, ended.as_mut()).await? {
@@ -87,6 +95,8 @@ async fn run_in(config: &RunConfig, folder: &Path, mut ended: Ended<'_>) -> anyh
 /// Where this run keeps its things.
 struct Here {
     folder: PathBuf,
+    /// Models and the history of runs.
+    data: PathBuf,
     slices: u32,
     quiet: bool,
     /// Endpoint of the table store, and the store.
@@ -108,7 +118,7 @@ impl Here {
     }
 
     fn model_dir(&self) -> PathBuf {
-        crate::predict::model_dir(&self.folder)
+        crate::predict::model_dir(&self.data)
     }
 
     fn context(&self, job: &str, base_dir: &Path) -> Context {
@@ -208,8 +218,9 @@ async fn start(job: &JobSpec, here: &Here, stop: &Arc<AtomicBool>) -> anyhow::Re
 
 async fn start_stream(job: &JobSpec, body: &StreamBody, here: &Here) -> anyhow::Result<LocalRun> {
     let script = crate::functions::parse(&body.sql).map_err(|wrong| anyhow!("{wrong:?}"))?;
-    let functions =
-        crate::predict::functions(&here.model_dir(), &body.models).map_err(|error| anyhow!("failed to {error}"))?;
+    let versions = crate::predict::begin_with(&here.model_dir(), &body.models);
+    let functions = crate::predict::functions(&here.model_dir(), &body.models, &versions)
+        .map_err(|error| anyhow!("failed to {error}"))?;
     let dataflow =
         streaming::sql::plan(&script, &body.statements, &functions).await.map_err(|wrong| anyhow!("{wrong:?}"))?;
     let mut local = LocalConfig::new(
@@ -221,6 +232,8 @@ async fn start_stream(job: &JobSpec, body: &StreamBody, here: &Here) -> anyhow::
     local.checkpoint_interval_ms = body.checkpoint_interval_ms;
     local.state_memory = body.state_memory_bytes.unwrap_or(local.state_memory);
     local.tables_endpoint = here.tables.as_ref().map(|(endpoint, _)| endpoint.clone());
+    local.versioned = Some(Arc::new(crate::predict::Models::new(&here.model_dir())));
+    local.versions = versions;
     let id = job.id.clone();
     tokio::task::spawn_blocking(move || local::run(dataflow, local))
         .await?
@@ -237,6 +250,7 @@ fn start_train(
     let context = here.context(job.id.as_str(), Path::new(&body.base_dir));
     let task = TrainTask {
         job: job.id.to_string(),
+        submission: String::new(),
         generation: 1,
         rank: 0,
         world: 1,
@@ -244,7 +258,8 @@ fn start_train(
         checkpoint_dir: here.folder.join("training").join(&job.name),
         model_dir: here.model_dir(),
     };
-    let quiet = here.quiet;
+    let (quiet, runs_dir, workers) = (here.quiet, crate::runs::runs_dir(&here.data), job.parallelism);
+    let run = crate::runs::name(&job.name, &uuid::Uuid::new_v4().simple().to_string()[..8]);
     tokio::spawn(async move {
         let data = loop {
             let data = training_data::read(&body, &context).await.map_err(|error| anyhow!("failed to {error}"))?;
@@ -253,38 +268,78 @@ fn start_train(
             }
             tokio::time::sleep(training_data::LOOK_EVERY).await;
         };
-        let job = task.job.clone();
-        tokio::task::spawn_blocking(move || {
-            let mut last = Instant::now();
-            let mut tell = |report: Report| match report {
-                Report::Metrics { step, steps_total, loss, .. }
-                    if !quiet && last.elapsed() >= Duration::from_secs(1) =>
-                {
-                    last = Instant::now();
-                    eprintln!("{job}: step {step} of {steps_total}, loss {loss:.4}");
-                }
-                Report::Notice(text) if !quiet => eprintln!("{job}: {text}"),
-                Report::Ready
-                | Report::Metrics { .. }
-                | Report::Notice(_)
-                | Report::Checkpointed { .. }
-                | Report::ModelWritten { .. } => {}
+        let work = move || train_recorded(&body, data, &task, workers, (&runs_dir, &run), quiet, &stop);
+        tokio::task::spawn_blocking(work).await?
+    })
+}
+
+/// Trains, shows how far it is, and writes the history of the run; what came of it, in words.
+fn train_recorded(
+    body: &TrainBody,
+    data: training::Data,
+    task: &TrainTask,
+    workers: u32,
+    (runs_dir, run): (&Path, &str),
+    quiet: bool,
+    stop: &AtomicBool,
+) -> anyhow::Result<String> {
+    let recorded = |result: Result<(), String>| result.map_err(|error| anyhow!("failed to {error}"));
+    let began = crate::runs::Began {
+        at_ms: now_ms(),
+        job: task.job.clone(),
+        model: body.model.clone(),
+        submission: String::new(),
+        workers,
+        settings: crate::runs::settings(body),
+    };
+    let mut recorder =
+        crate::runs::Recorder::begin(runs_dir, run, &began).map_err(|error| anyhow!("failed to {error}"))?;
+    let mut progress = Progress::new(&task.job, quiet);
+    let mut trouble = None;
+    let started = Instant::now();
+    let mut tell = |report: Report| match report {
+        Report::Metrics { step, steps_total, epoch, loss, metric, metric_name, rows_per_second, learning_rate } => {
+            progress.at(At { step, steps_total, loss, rows_per_second });
+            let known = |figure: f64| figure.is_finite().then_some(figure);
+            let point = PointView {
+                at_ms: now_ms(),
+                step,
+                steps_total,
+                epoch,
+                loss: known(loss),
+                metric,
+                metric_name: metric_name.to_string(),
+                learning_rate: known(learning_rate),
+                rows_per_second,
             };
-            let started = Instant::now();
-            let outcome = training::train(&body, data, &task, &mut tell, &stop).context("failed to train")?;
-            let seconds = started.elapsed().as_secs_f64();
-            Ok(match (outcome.version, outcome.metric) {
-                (Some(version), Some(metric)) => format!(
-                    "wrote model version {version}: {} {metric:.4} on held-out rows, {} steps in {seconds:.2} s",
-                    outcome.metric_name, outcome.steps
-                ),
-                (Some(version), None) => {
-                    format!("wrote model version {version}: {} steps in {seconds:.2} s", outcome.steps)
-                }
-                (None, _) => format!("stopped at step {}", outcome.steps),
-            })
-        })
-        .await?
+            trouble = trouble.take().or(recorder.point(point).err());
+        }
+        Report::ModelWritten { version, .. } => {
+            trouble = trouble.take().or(recorder.model_written(now_ms(), version).err());
+        }
+        Report::Notice(text) => progress.say(&text),
+        Report::Ready | Report::Checkpointed { .. } => {}
+    };
+    let outcome = training::train(body, data, task, &mut tell, stop);
+    progress.clear();
+    let seconds = started.elapsed().as_secs_f64();
+    match &outcome {
+        Ok(outcome) => {
+            recorded(recorder.end(now_ms(), if outcome.stopped { "stopped" } else { "finished" }, None))?;
+        }
+        Err(error) => recorded(recorder.end(now_ms(), "failed", Some(chain(error))))?,
+    }
+    let outcome = outcome.context("failed to train")?;
+    if let Some(trouble) = trouble {
+        progress.say(&format!("the history of this run is not whole: failed to {trouble}"));
+    }
+    Ok(match (outcome.version, outcome.metric) {
+        (Some(version), Some(metric)) => format!(
+            "wrote model version {version}: {} {metric:.4} on held-out rows, {} steps in {seconds:.2} s",
+            outcome.metric_name, outcome.steps
+        ),
+        (Some(version), None) => format!("wrote model version {version}: {} steps in {seconds:.2} s", outcome.steps),
+        (None, _) => format!("stopped at step {}", outcome.steps),
     })
 }
 
@@ -353,8 +408,7 @@ async fn select(config: &RunConfig, here: &Here, statement: usize, mut ended: En
         .context("failed to find the query among the statements")?;
     let (from, to) = query.span;
     if matches!(script.statements[statement].body, StatementBody::Explain(_)) {
-        let functions =
-            crate::predict::functions(&here.model_dir(), &[]).map_err(|error| anyhow!("failed to {error}"))?;
+        let functions = crate::functions::declared();
         let dataflow =
             streaming::sql::plan(&script, &[statement], &functions).await.map_err(|wrong| anyhow!("{wrong:?}"))?;
         print::text(&match (config.dot, config.json) {
@@ -364,7 +418,15 @@ async fn select(config: &RunConfig, here: &Here, statement: usize, mut ended: En
         })?;
         return Ok(true);
     }
-    let functions = crate::predict::functions(&here.model_dir(), &[]).map_err(|error| anyhow!("failed to {error}"))?;
+    let models: Vec<String> = script
+        .jobs()
+        .into_iter()
+        .find(|job| matches!(job, ScriptJob::Query { statement: of, .. } if *of == statement))
+        .map(|job| job.models().to_vec())
+        .unwrap_or_default();
+    let versions = crate::predict::begin_with(&here.model_dir(), &models);
+    let functions = crate::predict::functions(&here.model_dir(), &models, &versions)
+        .map_err(|error| anyhow!("failed to {error}"))?;
     let mut printer = Printer::new(config.json);
     if batch::bounded(&script, statement) {
         let context = BatchContext::new(here.context(&config.settled.group, &config.base_dir));
@@ -391,6 +453,8 @@ async fn select(config: &RunConfig, here: &Here, statement: usize, mut ended: En
         LocalConfig::new(&config.settled.group, config.base_dir.clone(), config.base_dir.join("dead-letter"));
     local.slices = here.slices;
     local.tables_endpoint = here.tables.as_ref().map(|(endpoint, _)| endpoint.clone());
+    local.versioned = Some(Arc::new(crate::predict::Models::new(&here.model_dir())));
+    local.versions = versions;
     let run = tokio::task::spawn_blocking(move || local::run(dataflow, local)).await??;
     let mut stopping = false;
     loop {

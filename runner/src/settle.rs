@@ -14,6 +14,8 @@ mod shape;
 mod spec_file;
 mod sql_file;
 
+pub use settings::plain_name;
+
 use jobs::{Diagnostic, JobSpec};
 use std::path::Path;
 

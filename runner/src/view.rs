@@ -1,5 +1,6 @@
 //! What the API says, in the form it is said: the CLI, the page and notebooks read exactly these.
 
+use crate::book::schedules::{CatchUp, Overlap};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -25,6 +26,9 @@ pub struct JobView {
     #[serde(default)]
     pub operators: Vec<OperatorView>,
     pub tasks: Vec<TaskView>,
+    /// Of a stream: which version of each model it scores with, by the name in the query.
+    #[serde(default)]
+    pub models: BTreeMap<String, u64>,
     /// The latest, oldest first.
     pub events: Vec<EventView>,
 }
@@ -356,6 +360,130 @@ pub struct VersionView {
     pub api: String,
 }
 
+/// `GET /api/v1/runs`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunsView {
+    /// The newest first.
+    pub runs: Vec<RunView>,
+}
+
+/// One training run: a submission of a training job.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunView {
+    pub id: String,
+    pub job: String,
+    pub model: String,
+    pub submission: String,
+    pub workers: u32,
+    /// What it was told, by the path of each setting.
+    pub settings: BTreeMap<String, String>,
+    pub started_ms: u64,
+    pub ended_ms: Option<u64>,
+    /// "running", "finished", "stopped" or "failed".
+    pub outcome: String,
+    pub error: Option<String>,
+    /// Model versions that it wrote.
+    pub versions: Vec<u64>,
+    /// As of its last report.
+    pub last: PointView,
+    /// Of so many reports one is kept.
+    #[serde(default)]
+    pub stride: u64,
+}
+
+/// How far a run was at a step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PointView {
+    pub at_ms: u64,
+    pub step: u64,
+    pub steps_total: u64,
+    /// The pass over the rows, from 1.
+    pub epoch: u64,
+    pub loss: Option<f64>,
+    /// On the held-out rows after the last whole epoch.
+    pub metric: Option<f64>,
+    pub metric_name: String,
+    pub learning_rate: Option<f64>,
+    pub rows_per_second: f64,
+}
+
+/// `GET /api/v1/runs/ID`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunDetail {
+    pub run: RunView,
+    /// By rising step, evenly thinned.
+    pub points: Vec<PointView>,
+}
+
+/// `GET /api/v1/compare/runs?ids=ID,ID`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ComparisonView {
+    pub runs: Vec<RunView>,
+    /// Those in which they differ.
+    pub settings: Vec<ComparedSetting>,
+    /// By run: its losses as a line of blocks, all on one scale.
+    pub curves: Vec<String>,
+}
+
+/// By run: its value; none where it was not told.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ComparedSetting {
+    pub name: String,
+    pub values: Vec<Option<String>>,
+}
+
+/// `POST /api/v1/schedules`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleRequest {
+    pub name: String,
+    /// Minute, hour, day of the month, month, day of the week.
+    pub cron: String,
+    /// As in the IANA time zone database.
+    pub zone: String,
+    pub catch_up: CatchUp,
+    pub overlap: Overlap,
+    /// As of a submission.
+    pub text: String,
+    pub file: String,
+    pub base_dir: String,
+}
+
+/// `GET /api/v1/schedules`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SchedulesView {
+    pub schedules: Vec<ScheduleView>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleView {
+    pub name: String,
+    pub cron: String,
+    pub zone: String,
+    /// "none", "last" or "all".
+    pub catch_up: String,
+    /// "skip", "queue" or "replace".
+    pub overlap: String,
+    pub file: String,
+    /// Of the jobs that it submits.
+    pub group: String,
+    pub next_ms: Option<i64>,
+    /// Times that were due and wait for the run before.
+    pub n_waiting: u64,
+    /// What became of each time, oldest first.
+    pub history: Vec<FiredView>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FiredView {
+    pub planned_ms: i64,
+    pub at_ms: i64,
+    /// "time", "catch-up" or "by hand".
+    pub why: String,
+    /// "running", "finished", "stopped", "failed", "skipped" or "missed".
+    pub outcome: String,
+    pub text: String,
+}
+
 /// `GET /api/v1/models`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelsView {
@@ -372,6 +500,49 @@ pub struct ModelView {
     pub rows: u64,
     pub features: Vec<String>,
     pub metrics: BTreeMap<String, f64>,
+    /// That mean this version now.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// That trained it.
+    #[serde(default)]
+    pub job: String,
+    #[serde(default)]
+    pub created_us: i64,
+    /// Jobs that score with it now.
+    #[serde(default)]
+    pub used_by: Vec<String>,
+}
+
+/// `GET /api/v1/models/NAME/WHICH`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelDetail {
+    pub model: ModelView,
+    /// The version's `model.json`, with its lineage.
+    pub manifest: serde_json::Value,
+    /// Of the model's aliases, oldest first.
+    pub changes: Vec<AliasChange>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AliasChange {
+    pub alias: String,
+    pub at_ms: i64,
+    /// Absent: it went back to what it meant before.
+    pub promoted: Option<u64>,
+}
+
+/// `POST /api/v1/models/NAME/aliases/ALIAS`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PromoteRequest {
+    pub version: u64,
+}
+
+/// What an alias means now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Promoted {
+    pub model: String,
+    pub alias: String,
+    pub version: u64,
 }
 
 /// For people.

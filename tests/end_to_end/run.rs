@@ -207,3 +207,25 @@ fn parquet_in_directories_is_written_and_asked() {
     // JSON lines leave out what is null.
     assert!(told.out.contains(r#"{"part":"a/b","n":500}"#) && told.out.contains(r#"{"n":500}"#), "{}", told.out);
 }
+
+#[test]
+fn a_model_and_its_run_are_kept_and_asked_in_the_same_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "CREATE TABLE seen (id BIGINT, a BIGINT, y AS a * 2) WITH (connector = 'datagen', rows = '200',
+            fields.id.kind = 'sequence', fields.a.min = '0', fields.a.max = '50');
+        CREATE MODEL twice WITH (label = 'y', ignore = 'id', task = 'regression', hidden = '4', epochs = '2')
+            AS SELECT id, a, y FROM seen;
+        SELECT predict_version('twice') AS v, COUNT(*) AS n, COUNT(predict('twice@1', a)) AS scored FROM seen GROUP BY 1;";
+    std::fs::write(folder.path().join("twice.sql"), text).expect("a file");
+    for version in 1..=2 {
+        let ran = run(folder.path(), &["twice.sql", "--data-dir", "kept", "-o", "json"]).expect(0);
+        assert_eq!(ran.out, format!("{{\"v\":{version},\"n\":200,\"scored\":200}}\n"), "{}", ran.err);
+        assert!(ran.err.contains(&format!("wrote model version {version}")), "{}", ran.err);
+    }
+    let runs = std::fs::read_dir(folder.path().join("kept/runs")).expect("the runs").count();
+    assert_eq!(runs, 2);
+    let unknown = text.replace("twice@1", "twice@beta");
+    std::fs::write(folder.path().join("twice.sql"), unknown).expect("a file");
+    let ran = run(folder.path(), &["twice.sql", "--data-dir", "kept"]).expect(1);
+    assert!(ran.err.contains("model 'twice' has no alias 'beta'"), "{}", ran.err);
+}

@@ -77,6 +77,20 @@ pub enum Strategy {
     ParameterServer { servers: u32, staleness: u64 },
 }
 
+impl Optimizer {
+    /// Before any schedule.
+    pub fn learning_rate(&self) -> f64 {
+        match self {
+            Self::Sgd { learning_rate, .. }
+            | Self::Adagrad { learning_rate, .. }
+            | Self::RmsProp { learning_rate, .. }
+            | Self::Adam { learning_rate, .. }
+            | Self::AdamW { learning_rate, .. }
+            | Self::Ftrl { learning_rate, .. } => *learning_rate,
+        }
+    }
+}
+
 /// The learning rate as a share of the optimizer's.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]

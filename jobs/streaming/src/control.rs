@@ -1,5 +1,6 @@
 //! What a stream task and its coordinator say to each other. The runner carries it over gRPC, `smack run` over channels.
 
+use crate::functions::Versions;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -33,8 +34,9 @@ pub enum Report {
 /// To the task.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Order {
-    /// Sources put this barrier into the stream. `last`: they end after it.
-    Barrier { epoch: u64, last: bool },
+    /// Sources put this barrier into the stream. `last`: they end after it. `versions`: what functions that have versions use
+    /// for the rows behind it.
+    Barrier { epoch: u64, last: bool, versions: Versions },
     /// The manifest of `epoch` is durable.
     Commit { epoch: u64 },
     /// End now, without a checkpoint.
@@ -222,10 +224,13 @@ pub struct TaskSnapshot {
     /// Event-time watermark in microseconds by source operator id and split, saved with the state so that time does not
     /// run backwards.
     pub watermarks: BTreeMap<String, BTreeMap<String, i64>>,
+    /// What functions use for the rows behind the barrier, as the task was told with it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub versions: Versions,
 }
 
 /// Published by creating the file if it is absent; names everything that a restart needs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     pub format: u32,
     pub job: String,
@@ -238,6 +243,9 @@ pub struct Manifest {
     /// The job's whole input had ended: nothing is left to run.
     pub finished: bool,
     pub tasks: Vec<TaskSnapshot>,
+    /// What functions that have versions use for the rows from here on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub versions: Versions,
 }
 
 impl Manifest {

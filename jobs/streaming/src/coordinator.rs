@@ -11,6 +11,10 @@
 //! the runner) carries out its commands and tells it what came of them. Any message may be lost, doubled or late.
 //! Invariant: no commit before the manifest of its epoch is durable; a manifest holds the share of every task; epochs rise.
 //!
+//! Functions of things that get newer versions ([`crate::functions::Versions`]) change over at a barrier: each barrier says which
+//! versions are used behind it, and so does its manifest. What a task adopted at the barrier of an epoch is told in its
+//! snapshot; an epoch at which one adopted something else, because it was told by somebody before us, is given up.
+//!
 //! An epoch whose snapshots do not come in time is given up, and a higher one is tried. One whose manifest may be durable
 //! is never given up silently: its commit is sent until every task has answered.
 //!
@@ -27,6 +31,7 @@ pub mod savepoints;
 mod tests;
 
 use crate::control::{Manifest, Order, TaskSnapshot};
+use crate::functions::Versions;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How often something without an answer is said again.
@@ -45,6 +50,8 @@ pub struct Config {
     pub interval_ms: u64,
     /// How long the snapshots of an epoch may take.
     pub timeout_ms: u64,
+    /// What functions use that have versions, where no manifest says it. No other names are adopted later.
+    pub versions: Versions,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -90,6 +97,10 @@ pub enum Event {
         retry: bool,
     },
     CheckpointRequested,
+    /// What functions are to use: adopted with the next epoch, which begins for its sake.
+    VersionsWanted {
+        versions: Versions,
+    },
     /// Come to an end with a last checkpoint.
     StopRequested,
     /// Time has passed; to be told at least once a second.
@@ -148,6 +159,10 @@ pub struct Coordinator {
     certain: bool,
     stopping: bool,
     requested: bool,
+    /// As of the latest barrier.
+    versions: Versions,
+    /// As of the next one.
+    wanted: Versions,
     /// Nothing more is to be done.
     over: bool,
     /// The highest epoch that was ever used, as far as is known.
@@ -188,6 +203,8 @@ impl Coordinator {
             stage: Stage::Commits { committed: BTreeSet::new(), finished: manifest.finished },
         });
         let highest = latest.map_or(0, |manifest| manifest.epoch);
+        let mut versions = config.versions.clone();
+        versions.extend(latest.into_iter().flat_map(|manifest| manifest.versions.clone()));
         Self {
             config,
             ready: BTreeSet::new(),
@@ -197,6 +214,8 @@ impl Coordinator {
             certain: current.is_some(),
             stopping: false,
             requested: false,
+            wanted: versions.clone(),
+            versions,
             over: false,
             highest,
             due_ms: None,
@@ -241,11 +260,22 @@ impl Coordinator {
                 self.write_failed(now_ms, epoch, error, retry, &mut commands);
             }
             Event::CheckpointRequested => self.requested = true,
+            Event::VersionsWanted { versions } => {
+                for (name, version) in versions {
+                    self.wanted.entry(name).and_modify(|wanted| *wanted = version);
+                }
+                self.requested |= self.wanted != self.versions;
+            }
             Event::StopRequested => self.stopping = true,
             Event::Tick => self.tick(now_ms, &mut commands),
         }
         self.begin_if_due(now_ms, &mut commands);
         commands
+    }
+
+    /// What functions use behind the latest barrier.
+    pub fn versions(&self) -> &Versions {
+        &self.versions
     }
 
     pub fn view(&self, now_ms: u64) -> View {
@@ -296,7 +326,12 @@ impl Coordinator {
         let epoch = self.highest;
         let stage = Stage::Snapshots { parts: BTreeMap::new() };
         self.current = Some(Current { epoch, last, began_ms: now_ms, said_ms: now_ms, stage });
-        commands.push(Command::Send { to: None, order: Order::Barrier { epoch, last } });
+        self.versions.clone_from(&self.wanted);
+        commands.push(Command::Send { to: None, order: self.barrier(epoch, last) });
+    }
+
+    fn barrier(&self, epoch: u64, last: bool) -> Order {
+        Order::Barrier { epoch, last, versions: self.versions.clone() }
     }
 
     fn give_up_epoch(&mut self) {
@@ -322,7 +357,7 @@ impl Coordinator {
         if epoch != current.epoch {
             return;
         }
-        if last != current.last {
+        if last != current.last || snapshot.versions != self.versions {
             // The answer to a barrier of this number that was sent before our time and meant something else.
             self.give_up_epoch();
             return;
@@ -338,6 +373,7 @@ impl Coordinator {
                 claimed_us: self.config.claimed_us,
                 finished: last && all_input_ended,
                 tasks: std::mem::take(parts).into_values().collect(),
+                versions: self.versions.clone(),
             });
             commands.push(Command::WriteManifest(manifest.clone()));
             current.stage = Stage::Manifest { manifest, n_failed: 0, error: None };
@@ -447,7 +483,7 @@ impl Coordinator {
     fn remind(&self, index: u32, commands: &mut Vec<Command>) {
         let order = match &self.current {
             Some(Current { epoch, last, stage: Stage::Snapshots { parts }, .. }) if !parts.contains_key(&index) => {
-                Order::Barrier { epoch: *epoch, last: *last }
+                self.barrier(*epoch, *last)
             }
             Some(Current { epoch, stage: Stage::Commits { committed, .. }, .. }) if !committed.contains(&index) => {
                 Order::Commit { epoch: *epoch }

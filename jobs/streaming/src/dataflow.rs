@@ -2,6 +2,7 @@
 //!
 //! Every slice of every task holds all of these operators; rows move between slices only at an [`Operator::Exchange`].
 
+use crate::functions::calls_versions;
 use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
 use connectors::{Gives, TableDef};
@@ -146,6 +147,16 @@ pub enum Operator {
     Collect,
 }
 
+impl Node {
+    fn calls_versions(&self) -> bool {
+        match &self.operator {
+            Operator::Project { exprs } => exprs.iter().any(calls_versions),
+            Operator::Filter { predicate } => calls_versions(predicate),
+            _ => false,
+        }
+    }
+}
+
 impl Operator {
     /// Whether the rows that it emits may be taken back, given whether those of its inputs are.
     pub fn gives_changes(&self, inputs: &[bool]) -> bool {
@@ -288,6 +299,17 @@ impl Dataflow {
     pub fn fingerprint(&self) -> String {
         let ids: Vec<&str> = self.nodes.iter().map(|node| node.id.as_str()).collect();
         format!("{:016x}", xxhash_rust::xxh3::xxh3_64(ids.join(";").as_bytes()))
+    }
+
+    /// Whether it uses functions of things that have versions.
+    pub fn has_versions(&self) -> bool {
+        self.nodes.iter().any(Node::calls_versions)
+    }
+
+    /// Whether it stays with the versions that it began with: a row that another version would take back is another row.
+    pub fn keeps_versions(&self) -> bool {
+        let over_changes = |node: &Node| node.inputs.iter().any(|input| self.nodes[*input].changes);
+        self.nodes.iter().any(|node| node.calls_versions() && over_changes(node))
     }
 
     /// Whether rows pass between its slices. The tasks of a job without an exchange depend on each other in nothing.

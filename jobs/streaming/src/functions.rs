@@ -6,14 +6,17 @@ mod json;
 mod registered;
 mod spelled;
 mod text;
+mod versioned;
 
 pub use asynchronous::{AsyncError, AsyncFunction, AsyncScalar, OnError};
 pub use registered::Functions;
+pub use versioned::{Callable, InUse, Versioned, Versions, declared_predict, predict};
 
 pub(crate) use current_watermark::{CURRENT_WATERMARK, Cell, bound, current_watermark};
 pub(crate) use json::{JsonOperators, json_array_elements, json_functions};
 pub(crate) use spelled::spelled_functions;
 pub(crate) use text::text_functions;
+pub(crate) use versioned::{bound_to, calls_versions, names_versions};
 
 use arrow::array::{ArrayRef, AsArray, ListArray, TimestampMicrosecondArray, TimestampMicrosecondBuilder};
 use arrow::buffer::OffsetBuffer;
@@ -22,47 +25,6 @@ use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// `predict('model', feature, …)` for checking a file where no model is at hand: it has the right shape and fails when a
-/// row reaches it.
-pub fn declared_predict() -> ScalarUDF {
-    ScalarUDF::new_from_impl(DeclaredPredict {
-        signature: Signature::variadic_any(Volatility::Volatile),
-        aliases: vec!["ml_predict".into()],
-    })
-}
-
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct DeclaredPredict {
-    signature: Signature,
-    aliases: Vec<String>,
-}
-
-impl ScalarUDFImpl for DeclaredPredict {
-    fn name(&self) -> &str {
-        "predict"
-    }
-
-    fn aliases(&self) -> &[String] {
-        &self.aliases
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Float64)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let model = match args.args.first() {
-            Some(ColumnarValue::Scalar(ScalarValue::Utf8(Some(model)))) => model.clone(),
-            _ => "?".into(),
-        };
-        exec_err!("no version of model '{model}' is at hand; train it first")
-    }
-}
 
 fn event_time() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))

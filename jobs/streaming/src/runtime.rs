@@ -128,6 +128,8 @@ pub enum Error {
     },
     #[error("restore job {job} from epoch {epoch}: {text}")]
     Manifest { job: String, epoch: u64, text: String },
+    #[error("load what operator {operator} of job {job} is to use: {text}")]
+    Version { job: String, operator: String, text: String },
     #[error("keep the bad records of table {table} of job {job}")]
     DeadLetters {
         job: String,

@@ -81,7 +81,7 @@ pub fn check(text: &str) -> Result<Script, Vec<Diagnostic>> {
 /// The same, for a program that has functions of its own.
 pub fn check_with(text: &str, functions: &Functions) -> Result<Script, Vec<Diagnostic>> {
     let script = parse_with(text, functions)?;
-    let functions = Functions::new().with(declared_predict()).and(functions);
+    let functions = declared_predict().and(functions);
     let mut errors = Vec::new();
     let mut checked = Vec::new();
     for (at, statement) in script.statements.iter().enumerate() {

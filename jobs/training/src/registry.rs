@@ -1,8 +1,13 @@
-//! The model registry: `<folder>/<model>/<version>/{model.safetensors, model.json}`.
+//! The model registry: `<folder>/<model>/<version>/{model.safetensors, model.json}`, and `<folder>/<model>/aliases.json`.
 //!
 //! Invariant: a version folder is complete from the moment it exists and never changes; versions rise by one. Two publishers
 //! at once get two versions: a folder is filled under another name and renamed to the first free number, which the file
-//! system grants to one of them.
+//! system grants to one of them. The number of a version that was removed is not given again.
+
+pub mod aliases;
+mod lineage;
+
+pub use lineage::Lineage;
 
 use crate::check::valid_name;
 use crate::checkpoint;
@@ -10,7 +15,7 @@ use crate::files;
 use crate::graph::{self, Graph, Slot, Source, Wanted};
 use crate::preprocess::Preprocessing;
 use crate::tensors::{self, Tensors};
-use jobs::text::nearest;
+use jobs::text::{model_reference, nearest};
 use jobs::train::{Loss, Node};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -27,6 +32,19 @@ pub enum Error {
     NoModel { model: String, path: PathBuf, known: String },
     #[error("find version {version} of model '{model}': there are {versions:?}")]
     NoVersion { model: String, version: u64, versions: Vec<u64> },
+    #[error("find version '{reference}': model '{model}' has no alias '{alias}'; it has {known}")]
+    NoAlias { reference: String, model: String, alias: String, known: String },
+    #[error(
+        "use '{alias}' as an alias: letters, digits, '_', '-' and '.' may stand in it, and it is no number, which would be a \
+         version"
+    )]
+    Alias { alias: String },
+    #[error("roll back '{alias}' of model '{model}': it meant nothing else before")]
+    NoEarlier { model: String, alias: String },
+    #[error("remove version {version} of model '{model}': '{alias}' means it; promote another version first")]
+    Promoted { model: String, version: u64, alias: String },
+    #[error("remove {path}")]
+    Remove { path: PathBuf, source: io::Error },
     #[error("write model '{model}' to {path}")]
     Write { model: String, path: PathBuf, source: io::Error },
     #[error("read {path}")]
@@ -79,6 +97,8 @@ pub struct Manifest {
     pub created_us: i64,
     /// Of the file of weights.
     pub weights_digest: String,
+    #[serde(default)]
+    pub lineage: Lineage,
 }
 
 impl Manifest {
@@ -106,7 +126,8 @@ pub fn publish(folder: &Path, mut manifest: Manifest, weights: &[u8]) -> Result<
     let unfinished = home.join(format!(".{}-{}", std::process::id(), manifest.generation));
     fs::create_dir_all(&unfinished).map_err(failed(&unfinished))?;
     files::write_and_sync(&unfinished.join(WEIGHTS), weights).map_err(failed(&unfinished))?;
-    let mut version = versions(folder, &manifest.model)?.last().map_or(1, |last| last + 1);
+    let highest = versions(folder, &manifest.model)?.last().copied().unwrap_or(0);
+    let mut version = highest.max(highest_removed(&home)?) + 1;
     loop {
         manifest.version = version;
         let text = serde_json::to_vec_pretty(&manifest)
@@ -130,6 +151,68 @@ pub fn publish(folder: &Path, mut manifest: Manifest, weights: &[u8]) -> Result<
 
 const WEIGHTS: &str = "model.safetensors";
 const MANIFEST: &str = "model.json";
+/// Holds the highest version that was removed.
+const REMOVED: &str = ".removed";
+
+/// The highest number of this model's that was ever removed; 0 if none.
+fn highest_removed(home: &Path) -> Result<u64, Error> {
+    let path = home.join(REMOVED);
+    match fs::read_to_string(&path) {
+        Ok(text) => text.trim().parse().map_err(|error| {
+            let source = io::Error::new(io::ErrorKind::InvalidData, error);
+            Error::Read { path, source }
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(source) => Err(Error::Read { path, source }),
+    }
+}
+
+/// Removes a version for good. One that an alias means stays.
+pub fn remove(folder: &Path, model: &str, version: u64) -> Result<(), Error> {
+    let _lock = aliases::lock(folder, model)?;
+    if !versions(folder, model)?.contains(&version) {
+        return Err(absent(folder, model, version)?);
+    }
+    if let Some((alias, _)) = aliases::aliases(folder, model)?.into_iter().find(|(_, means)| *means == version) {
+        return Err(Error::Promoted { model: model.to_string(), version, alias });
+    }
+    let home = home(folder, model)?;
+    let removed = home.join(REMOVED);
+    let highest = highest_removed(&home)?.max(version);
+    files::write_atomically(&removed, highest.to_string().as_bytes()).map_err(|source| Error::Write {
+        model: model.to_string(),
+        path: removed,
+        source,
+    })?;
+    // Under another name first, so that nobody finds half of it.
+    let (path, going) = (home.join(version.to_string()), home.join(format!(".{version}.removed")));
+    fs::rename(&path, &going).map_err(|source| Error::Remove { path, source })?;
+    fs::remove_dir_all(&going).map_err(|source| Error::Remove { path: going, source })
+}
+
+/// The version that a query means by `name`, `name@3` or `name@alias`: by a name alone the one in production, or, where none
+/// was promoted to that, the latest.
+pub fn resolve(folder: &Path, reference: &str) -> Result<u64, Error> {
+    let (model, which) = model_reference(reference);
+    let all = versions(folder, model)?;
+    let Some(latest) = all.last().copied() else { return Err(absent(folder, model, 0)?) };
+    let Some(which) = which else {
+        return Ok(aliases::aliases(folder, model)?.get(aliases::PRODUCTION).copied().unwrap_or(latest));
+    };
+    if let Ok(version) = which.parse::<u64>() {
+        return if all.contains(&version) { Ok(version) } else { Err(absent(folder, model, version)?) };
+    }
+    let known = aliases::aliases(folder, model)?;
+    known.get(which).copied().ok_or_else(|| Error::NoAlias {
+        reference: reference.to_string(),
+        model: model.to_string(),
+        alias: which.to_string(),
+        known: match known.is_empty() {
+            true => "none".to_string(),
+            false => known.into_keys().collect::<Vec<_>>().join(", "),
+        },
+    })
+}
 
 /// All versions of a model, rising; none for a model that does not exist.
 pub fn versions(folder: &Path, model: &str) -> Result<Vec<u64>, Error> {
@@ -173,10 +256,8 @@ pub fn load(folder: &Path, model: &str, version: u64) -> Result<(Manifest, Graph
     let weights_failed = |source| Error::Weights { path: path.clone(), source };
     let tensors = Tensors::read(&bytes).map_err(weights_failed)?;
     let network_failed = |source| Error::Network { path: path.clone(), source };
-    let inputs = manifest
-        .preprocessing
-        .shapes()
-        .map_err(|source| Error::Inputs { path: path.clone(), source: Box::new(source) })?;
+    let inputs_failed = |source| Error::Inputs { path: path.clone(), source: Box::new(source) };
+    let inputs = manifest.preprocessing.shapes().map_err(inputs_failed)?;
     let sources = Source::all(inputs);
     let Manifest { layers, output, outputs, .. } = &manifest;
     let wanted = Wanted { sources: &sources, layers, output: output.as_deref(), outputs: *outputs };

@@ -90,6 +90,7 @@ pub fn published(model: &str, loss: Loss, inputs: usize) -> (Manifest, Vec<u8>) 
         seconds: 0.5,
         created_us: 1,
         weights_digest: registry::weights_digest(&weights),
+        lineage: registry::Lineage::default(),
     };
     (manifest, weights)
 }

@@ -23,6 +23,8 @@ const REPORTS: usize = 256;
 #[derive(Clone, Debug)]
 pub struct TrainTask {
     pub job: String,
+    /// Of the job file; empty where it was not submitted to a cluster.
+    pub submission: String,
     pub generation: u64,
     pub rank: u32,
     pub world: u32,
@@ -47,6 +49,8 @@ pub enum Report {
         metric_name: &'static str,
         /// Of all ranks together.
         rows_per_second: f64,
+        /// Of the last step.
+        learning_rate: f64,
     },
     Checkpointed {
         step: u64,

@@ -302,6 +302,7 @@ impl Trainer<'_> {
                     metric: self.metric,
                     metric_name: metric::name(self.body.loss),
                     rows_per_second,
+                    learning_rate: self.body.optimizer.learning_rate() * share,
                 });
             }
             if ends {
@@ -460,6 +461,7 @@ impl Trainer<'_> {
                     seconds: self.seconds(),
                     created_us: now.as_micros() as i64,
                     weights_digest,
+                    lineage: registry::Lineage::of(body, &self.task.submission, self.digest),
                 };
                 registry::publish(folder, manifest, &encoded)?
             }

@@ -52,6 +52,7 @@ async fn measure_in(folder: &Path, with_peers: bool) -> anyhow::Result<Vec<Figur
         let data = crate::training_data::read(&body, &context).await.map_err(anyhow::Error::msg)?;
         let task = training::TrainTask {
             job: "bench/digits".to_string(),
+            submission: String::new(),
             generation: 1,
             rank: 0,
             world: 1,

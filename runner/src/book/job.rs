@@ -6,6 +6,7 @@ use jobs::{AgentId, JobSpec, Need, OfferId, Reason, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use streaming::control::{Manifest, OperatorMetrics};
+use streaming::functions::Versions;
 
 /// The latest events of a job that are kept for people; a page of history, not a log.
 const EVENTS_MAX: usize = 64;
@@ -87,6 +88,9 @@ pub struct Record {
     /// The savepoint or epoch that its next generation goes on from.
     #[serde(default)]
     pub resume_from: Option<String>,
+    /// What the functions of its tasks that have versions began this generation with.
+    #[serde(default)]
+    pub versions: Versions,
 }
 
 impl Record {
@@ -106,6 +110,7 @@ impl Record {
             training: Training::default(),
             rescale: None,
             resume_from: None,
+            versions: Versions::new(),
         }
     }
 }
@@ -243,6 +248,13 @@ pub struct Job {
     pub latest: Option<Manifest>,
     /// Stop was asked for; what remains is to end the tasks.
     pub stop_asked: bool,
+    /// When newer versions of its models are looked for again.
+    pub models_due_ms: u64,
+    /// What the history of runs was told of it: that it began, and that it is over.
+    pub run_began: bool,
+    pub run_over: bool,
+    /// Why it stays with the versions that it has, as was told.
+    pub stays: Vec<String>,
 }
 
 impl Job {
@@ -261,6 +273,10 @@ impl Job {
             checkpoint: None,
             latest: None,
             stop_asked: false,
+            models_due_ms: 0,
+            run_began: false,
+            run_over: false,
+            stays: Vec::new(),
         }
     }
 

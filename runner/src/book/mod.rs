@@ -7,10 +7,13 @@
 mod exits;
 mod gang;
 pub mod job;
+mod models;
 mod operations;
 pub mod placement;
 mod region;
 mod reports;
+mod runs;
+pub mod schedules;
 mod tasks;
 pub use tasks::{EXIT_FATAL, run_name};
 mod views;
@@ -18,15 +21,18 @@ mod views;
 #[cfg(test)]
 mod tests;
 
+use crate::runs::Note;
 use connectors::s3::S3;
 use job::{Job, Phase, Record, TaskLive};
 use jobs::{
     FrameworkId, HealthCheck, JobBody, JobId, JobSpec, OfferId, Reason, Resources, Restart, TaskId, TaskPlan, TaskState,
 };
 use placement::HeldOffer;
+use schedules::{Due, Schedule};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use streaming::control::{Manifest, Order, Report};
+use streaming::functions::Versions;
 
 /// How long tasks that would fit wait for offers of more agents.
 const SPREAD_MS: u64 = 100;
@@ -78,11 +84,25 @@ pub struct Status {
     pub exit_code: i32,
 }
 
+/// How far a training task is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainMetrics {
+    pub step: u64,
+    pub steps_total: u64,
+    pub epoch: u64,
+    pub loss: f64,
+    /// NaN where it is not known, as the learning rate.
+    pub metric: f64,
+    pub metric_name: String,
+    pub rows_per_second: f64,
+    pub learning_rate: f64,
+}
+
 /// What a training task tells.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TrainReport {
     Ready,
-    Metrics { step: u64, steps_total: u64, loss: f64, metric: f64, metric_name: String, rows_per_second: f64 },
+    Metrics(TrainMetrics),
     ModelWritten { version: u64, metric: f64, metric_name: String },
     Notice { level: String, text: String },
 }
@@ -113,6 +133,12 @@ pub enum Event {
         job: JobId,
         generation: u64,
         result: Result<Prepared, String>,
+    },
+    /// Answer to [`Command::LookUpModels`]: what the job's functions are to use, and why some of it stays as it is.
+    Models {
+        job: JobId,
+        versions: Versions,
+        stays: Vec<String>,
     },
     /// Answer to [`Command::WriteManifest`].
     /// An error comes with whether the same may succeed later.
@@ -146,6 +172,12 @@ pub enum Event {
         framework: Framework,
         sentences: BTreeMap<String, String>,
     },
+    /// Answer to [`Command::Fire`]: the jobs that were submitted.
+    Fired {
+        schedule: String,
+        due: Due,
+        result: Result<Vec<String>, String>,
+    },
     Tick,
 }
 
@@ -155,6 +187,8 @@ pub struct Prepared {
     /// At least what was asked for, and larger than every earlier claim.
     pub claimed_us: i64,
     pub latest: Option<Manifest>,
+    /// The versions of its models that a job without a manifest begins with.
+    pub versions: Versions,
 }
 
 /// One task to start.
@@ -228,6 +262,13 @@ pub enum Command {
         claimed_us: i64,
         /// The savepoint or epoch to go on from, if it is not the latest manifest.
         from: Option<String>,
+        /// Models of which the versions to use are looked up.
+        models: Vec<String>,
+    },
+    /// Which versions of its models a job is to use in the place of these.
+    LookUpModels {
+        job: JobId,
+        in_use: Versions,
     },
     WriteManifest {
         job: JobId,
@@ -242,6 +283,20 @@ pub enum Command {
     Order {
         task: TaskId,
         order: Order,
+    },
+    PersistSchedule(Box<Schedule>),
+    ForgetSchedule {
+        name: String,
+    },
+    /// Settle the schedule's file and submit it, as the submission that `due` names.
+    Fire {
+        schedule: Box<Schedule>,
+        due: Due,
+    },
+    /// Something for the history of a training run.
+    Run {
+        run: String,
+        note: Note,
     },
 }
 
@@ -280,6 +335,7 @@ pub struct Book {
     config: Config,
     jobs: BTreeMap<JobId, Job>,
     standings: BTreeMap<Framework, Standing>,
+    schedules: BTreeMap<String, Schedule>,
 }
 
 impl Book {
@@ -319,7 +375,7 @@ impl Book {
             }
             jobs.insert(job.record.spec.id.clone(), job);
         }
-        Self { config, jobs, standings }
+        Self { config, jobs, standings, schedules: BTreeMap::new() }
     }
 
     pub fn apply(&mut self, now_ms: u64, event: Event) -> Vec<Command> {
@@ -342,6 +398,7 @@ impl Book {
             Event::Prepared { job, generation, result } => {
                 self.prepared(now_ms, &job, generation, result, &mut commands);
             }
+            Event::Models { job, versions, stays } => self.models_wanted(now_ms, &job, versions, stays, &mut commands),
             Event::ManifestWritten { job, generation, epoch, result } => {
                 self.manifest_written(now_ms, &job, generation, epoch, result, &mut commands);
             }
@@ -354,6 +411,7 @@ impl Book {
                 self.leave(now_ms, framework, &agent, ends_in_ms, &mut commands);
             }
             Event::Waiting { framework, sentences } => self.standing(framework).waiting = sentences,
+            Event::Fired { schedule, due, result } => self.fired(now_ms, &schedule, due, result, &mut commands),
             Event::Tick => self.tick(now_ms, &mut commands),
         }
         self.advance(now_ms, &mut commands);
@@ -494,6 +552,7 @@ impl Book {
 
     /// Moves every job as far as it can go, then brings demand and offers in line.
     fn advance(&mut self, now_ms: u64, commands: &mut Vec<Command>) {
+        self.look_at_schedules(now_ms, commands);
         let ids: Vec<JobId> = self.jobs.keys().cloned().collect();
         for id in &ids {
             self.advance_job(now_ms, id, commands);
@@ -502,6 +561,7 @@ impl Book {
             self.place(now_ms, framework, commands);
             self.post_demand(now_ms, framework, commands);
         }
+        self.tell_runs(now_ms, commands);
     }
 
     fn advance_job(&mut self, now_ms: u64, id: &JobId, commands: &mut Vec<Command>) {
@@ -558,6 +618,10 @@ impl Book {
                 generation: job.record.generation,
                 claimed_us: job.record.claimed_us,
                 from: job.record.resume_from.clone(),
+                models: match &job.record.spec.body {
+                    JobBody::Stream(body) => body.models.clone(),
+                    JobBody::Train(_) | JobBody::Command(_) | JobBody::Service(_) => Vec::new(),
+                },
             });
         } else {
             job.record.phase = Phase::Placing;
@@ -592,7 +656,7 @@ impl Book {
                 job.note(now_ms, "info", "all input was already processed");
                 job.record.phase = Phase::Finished;
             }
-            Ok(Prepared { claimed_us, latest }) => {
+            Ok(Prepared { claimed_us, latest, versions }) => {
                 if let Some(manifest) = &latest {
                     job.note(
                         now_ms,
@@ -603,6 +667,8 @@ impl Book {
                 job.record.claimed_us = claimed_us;
                 // It is the latest one now.
                 job.record.resume_from = None;
+                job.record.versions = versions;
+                job.record.versions.extend(latest.iter().flat_map(|manifest| manifest.versions.clone()));
                 job.latest = latest;
                 job.record.phase = Phase::Placing;
             }

@@ -1,7 +1,8 @@
 //! What tasks say, and what the checkpoint coordinators make of it.
 
 use super::job::{Job, Phase, Training};
-use super::{Book, Command, TrainReport};
+use super::{Book, Command, TrainMetrics, TrainReport};
+use crate::runs::Note;
 use jobs::{JobBody, JobId, TaskId, TaskState};
 use streaming::control::{Level, Order, Report};
 use streaming::coordinator;
@@ -102,9 +103,11 @@ impl Book {
                 live.ready = true;
                 job.all_ready(now_ms);
             }
-            TrainReport::Metrics { step, steps_total, loss, metric, metric_name, rows_per_second } => {
+            TrainReport::Metrics(metrics) => {
                 job.warning = None;
                 if chief {
+                    commands.push(job.run_point(now_ms, &metrics));
+                    let TrainMetrics { step, steps_total, loss, metric, metric_name, rows_per_second, .. } = metrics;
                     job.record.training = Training {
                         step,
                         steps_total,
@@ -121,6 +124,7 @@ impl Book {
                 job.record.training.metric = Some(metric);
                 job.record.training.metric_name = metric_name;
                 job.record.model_version = Some(version);
+                commands.push(job.run(Note::ModelWritten { version }));
             }
             TrainReport::Notice { level, text } => {
                 job.noticed(now_ms, &level, text);
@@ -214,6 +218,7 @@ impl Book {
             if let (true, Some(coordinator)) = (active, &mut job.coordinator) {
                 let asked = coordinator.apply(now_ms, coordinator::Event::Tick);
                 self.coordinated(now_ms, &id, asked, commands);
+                self.look_for_models(now_ms, &id, commands);
             }
         }
     }

@@ -81,6 +81,7 @@ pub fn launch(config: &Config, job: &Job, at: usize, from: Option<u64>, placed: 
             runner: config.endpoint.clone(),
             checkpoint_dir: super::checkpoint_folder(config, record),
             model_dir: config.data_dir.join("models").display().to_string(),
+            versions: record.versions.clone(),
             dead_letter_dir: super::submission_folder(config, record).join("dead-letter").display().to_string(),
             restore_epoch: from,
             body,
@@ -122,6 +123,7 @@ pub fn coordinator(job: &Job) -> Option<coordinator::Coordinator> {
         n_tasks: job.record.spec.parallelism,
         interval_ms: body.checkpoint_interval_ms,
         timeout_ms: CHECKPOINT_TIMEOUT_MS,
+        versions: job.record.versions.clone(),
     };
     Some(coordinator::Coordinator::new(config, job.latest.as_ref()))
 }

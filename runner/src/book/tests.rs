@@ -1,7 +1,10 @@
 //! The book alone, driven through whole lives of jobs: no master, no agent, no clock.
 
 mod gang;
+mod models;
 mod region;
+mod runs;
+mod schedules;
 
 use super::job::Record;
 use super::placement::HeldOffer;
@@ -10,6 +13,7 @@ use crate::view::JobView;
 use jobs::{CommandBody, JobBody, JobId, JobSpec, Reason, Resources, Restart, StreamBody, TaskId, TaskState};
 use std::collections::BTreeMap;
 use streaming::control::{Manifest, Order, Report};
+use streaming::functions::Versions;
 
 struct World {
     book: Book,
@@ -34,6 +38,7 @@ fn stream() -> JobBody {
         checkpoint_retain: 3,
         state_memory_bytes: None,
         models: Vec::new(),
+        keeps_versions: false,
         fingerprint: "f".into(),
         bounded: true,
         exchanges: true,
@@ -71,8 +76,7 @@ fn manifest(epoch: u64) -> Manifest {
         epoch,
         fingerprint: "f".into(),
         claimed_us: 1,
-        finished: false,
-        tasks: Vec::new(),
+        ..Manifest::default()
     }
 }
 
@@ -182,7 +186,7 @@ impl World {
     /// Answers the lookup of checkpoints, offers two agents, and gives the tasks that were launched.
     fn placed(&mut self, name: &str, latest: Option<Manifest>) -> Vec<Launch> {
         let generation = self.job(name).generation;
-        let result = Ok(Prepared { claimed_us: generation as i64, latest });
+        let result = Ok(Prepared { claimed_us: generation as i64, latest, versions: Versions::new() });
         self.apply(Event::Prepared { job: JobId::of("g", name), generation, result });
         self.offer(Framework::Streams, &format!("o1-{generation}"), "a1");
         self.offer(Framework::Streams, &format!("o2-{generation}"), "a2");

@@ -90,6 +90,7 @@ impl Book {
             metrics: metrics(now_ms, job),
             operators: operators(job),
             tasks: task_views(job),
+            models: job.coordinator.as_ref().map_or(&record.versions, |of| of.versions()).clone(),
             events: job.events.iter().cloned().collect(),
         }
     }

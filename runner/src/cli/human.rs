@@ -55,6 +55,14 @@ pub fn clock(at_ms: u64) -> String {
     }
 }
 
+/// Local day and time, `2026-03-29 14:03:22`.
+pub fn day_and_clock(at_ms: i64) -> String {
+    match chrono::DateTime::from_timestamp_millis(at_ms) {
+        Some(time) => time.with_timezone(&chrono::Local).format("%Y-%m-%d %H:%M:%S").to_string(),
+        None => at_ms.to_string(),
+    }
+}
+
 /// A quantity without trailing zeros: `2`, `0.5`, `1.25`.
 pub fn amount(value: f64) -> String {
     let shown = format!("{value:.3}");

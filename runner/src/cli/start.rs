@@ -15,7 +15,7 @@ use daemon::agent::AgentConfig;
 use daemon::door::Token;
 use jobs::AgentId;
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 fn on_threads<T>(n_threads: usize, work: impl Future<Output = T>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -185,7 +185,13 @@ pub fn bench(config: crate::bench::BenchConfig) -> Result<()> {
 }
 
 /// The exit code is that of the run.
-pub fn run(file: &Path, target: Option<&str>, slices: Option<u32>, output: Output) -> Result<u8> {
+pub fn run(
+    file: &Path,
+    target: Option<&str>,
+    slices: Option<u32>,
+    data_dir: Option<PathBuf>,
+    output: Output,
+) -> Result<u8> {
     log("warn");
     let request = read_file(file, target)?;
     let base_dir = Path::new(&request.base_dir).to_path_buf();
@@ -199,6 +205,7 @@ pub fn run(file: &Path, target: Option<&str>, slices: Option<u32>, output: Outpu
             base_dir: base_dir.clone(),
             slices,
             json: output.json,
+            data_dir,
             dot: output.dot,
             quiet: output.quiet,
         };

@@ -1,7 +1,7 @@
-//! Reading tables and models over the runner's API.
+//! Tables, models and training runs over the runner's API.
 
 use super::{Client, Error, Result};
-use crate::view::ModelsView;
+use crate::view::{ComparisonView, ModelDetail, ModelsView, PromoteRequest, Promoted, RunDetail, RunsView};
 use arrow::array::RecordBatch;
 use arrow::ipc::reader::StreamReader;
 use reqwest::{Method, RequestBuilder};
@@ -9,6 +9,43 @@ use reqwest::{Method, RequestBuilder};
 impl Client {
     pub async fn models(&self) -> Result<ModelsView> {
         self.json(self.call(Method::GET, &["models"], "")).await
+    }
+
+    /// The versions of one model.
+    pub async fn versions(&self, model: &str) -> Result<ModelsView> {
+        self.json(self.call(Method::GET, &["models", model], "")).await
+    }
+
+    /// `which`: a version, an alias, or `-` for what a query means by the name alone.
+    pub async fn model(&self, model: &str, which: &str) -> Result<ModelDetail> {
+        self.json(self.call(Method::GET, &["models", model, which], "")).await
+    }
+
+    pub async fn promote(&self, model: &str, alias: &str, version: u64) -> Result<Promoted> {
+        let call = self.call(Method::POST, &["models", model, "aliases", alias], "");
+        self.json(call.json(&PromoteRequest { version })).await
+    }
+
+    pub async fn rollback(&self, model: &str, alias: &str) -> Result<Promoted> {
+        self.json(self.call(Method::DELETE, &["models", model, "aliases", alias], "")).await
+    }
+
+    pub async fn remove_version(&self, model: &str, version: u64) -> Result<ModelsView> {
+        self.json(self.call(Method::DELETE, &["models", model, &version.to_string()], "")).await
+    }
+
+    pub async fn runs(&self) -> Result<RunsView> {
+        self.json(self.call(Method::GET, &["runs"], "")).await
+    }
+
+    /// `run`: its name, or the beginning or end of that.
+    pub async fn run(&self, run: &str) -> Result<RunDetail> {
+        self.json(self.call(Method::GET, &["runs", run], "")).await
+    }
+
+    pub async fn compare(&self, runs: &[String]) -> Result<ComparisonView> {
+        let call = self.call(Method::GET, &["compare", "runs"], "");
+        self.json(call.query(&[("ids", runs.join(","))])).await
     }
 
     /// Rows of a table of the table store, in the order of its key.

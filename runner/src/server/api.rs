@@ -2,7 +2,10 @@
 //! and the table store.
 
 mod agents;
+mod models;
 mod roles;
+mod runs;
+mod schedules;
 
 use super::convert;
 use super::frameworks::Master;
@@ -31,6 +34,7 @@ pub struct Api {
     pub master: Master,
     pub http: reqwest::Client,
     pub model_dir: PathBuf,
+    pub runs_dir: PathBuf,
 }
 
 pub fn router(api: Api) -> Router {
@@ -51,7 +55,16 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/weight/{*role}", post(roles::set_weight))
         .route("/api/v1/drain/{agent}", post(agents::drain).delete(agents::undrain))
         .route("/api/v1/logs/{task}", get(logs))
-        .route("/api/v1/models", get(models))
+        .route("/api/v1/models", get(models::all))
+        .route("/api/v1/models/{model}", get(models::of_model))
+        .route("/api/v1/models/{model}/{which}", get(models::version).delete(models::remove))
+        .route("/api/v1/models/{model}/aliases/{alias}", post(models::promote).delete(models::rollback))
+        .route("/api/v1/schedules", get(schedules::all).post(schedules::add))
+        .route("/api/v1/schedules/{name}", axum::routing::delete(schedules::remove))
+        .route("/api/v1/schedules/{name}/run", post(schedules::run))
+        .route("/api/v1/runs", get(runs::all))
+        .route("/api/v1/runs/{run}", get(runs::one))
+        .route("/api/v1/compare/runs", get(runs::compare))
         .with_state(api)
 }
 
@@ -313,14 +326,4 @@ async fn logs(State(api): State<Api>, Path(task): Path<String>, Query(query): Qu
         return response;
     }
     failure(StatusCode::NOT_FOUND, format!("no agent has the sandbox of task '{task}'; `smack ps` lists tasks"))
-}
-
-/// Every version of every model, oldest first.
-async fn models(State(api): State<Api>) -> Response {
-    let listed = tokio::task::spawn_blocking(move || crate::models::list(&api.model_dir)).await;
-    match listed {
-        Ok(Ok(models)) => Json(models).into_response(),
-        Ok(Err(error)) => failure(StatusCode::INTERNAL_SERVER_ERROR, format!("failed to {error}")),
-        Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-    }
 }

@@ -2,7 +2,7 @@
 //! agents also speak of is converted as they do it, in `daemon::convert`.
 
 use crate::book::placement::HeldOffer;
-use crate::book::{Demand, Event, Launch, Payload, Status, TrainReport};
+use crate::book::{Demand, Event, Launch, Payload, Status, TrainMetrics, TrainReport};
 use crate::view;
 use daemon::convert::{health_to, reason_from, resources_from, resources_to, task_state_from};
 use jobs::{Reason, Resources, TaskId};
@@ -97,7 +97,10 @@ pub fn status_from_wire(status: v1::TaskStatus) -> Result<Status, String> {
 pub fn order_to_wire(order: &Order) -> v1::TaskOrders {
     use v1::task_order::Order as Wire;
     let order = match order {
-        Order::Barrier { epoch, last } => Wire::Barrier(v1::Barrier { epoch: *epoch, last: *last }),
+        Order::Barrier { epoch, last, versions } => {
+            let versions = versions.iter().map(|(name, version)| (name.clone(), *version)).collect();
+            Wire::Barrier(v1::Barrier { epoch: *epoch, last: *last, versions })
+        }
         Order::Commit { epoch } => Wire::Commit(v1::CommitEpoch { epoch: *epoch }),
         Order::Stop => Wire::Stop(v1::StopTask { reason: "asked by the runner".to_string() }),
     };
@@ -133,14 +136,16 @@ pub fn report_from_wire(task: &TaskId, report: v1::TaskReport) -> Result<Event, 
             state_bytes: metrics.state_bytes,
             operators: metrics.operators.into_iter().map(operator_from_wire).collect(),
         })),
-        Wire::TrainMetrics(metrics) => train(TrainReport::Metrics {
+        Wire::TrainMetrics(metrics) => train(TrainReport::Metrics(TrainMetrics {
             step: metrics.step,
             steps_total: metrics.steps_total,
+            epoch: metrics.epoch,
             loss: metrics.loss,
             metric: metrics.metric,
             metric_name: metrics.metric_name,
             rows_per_second: metrics.rows_per_second,
-        }),
+            learning_rate: metrics.learning_rate,
+        })),
         Wire::Notice(notice) => stream(Report::Notice {
             level: match notice.level.as_str() {
                 "error" => Level::Error,
@@ -259,9 +264,16 @@ pub fn train_report_to_wire(report: TrainReport) -> v1::TaskReport {
     use v1::task_report::Report as Wire;
     let report = match report {
         TrainReport::Ready => Wire::Ready(v1::TaskReady { kind: v1::TaskKind::Train.into() }),
-        TrainReport::Metrics { step, steps_total, loss, metric, metric_name, rows_per_second } => {
-            Wire::TrainMetrics(v1::TrainMetrics { step, steps_total, loss, metric, metric_name, rows_per_second })
-        }
+        TrainReport::Metrics(metrics) => Wire::TrainMetrics(v1::TrainMetrics {
+            step: metrics.step,
+            steps_total: metrics.steps_total,
+            loss: metrics.loss,
+            metric: metrics.metric,
+            metric_name: metrics.metric_name,
+            rows_per_second: metrics.rows_per_second,
+            learning_rate: metrics.learning_rate,
+            epoch: metrics.epoch,
+        }),
         TrainReport::ModelWritten { version, metric, metric_name } => {
             Wire::Model(v1::ModelWritten { model: String::new(), version, metric, metric_name })
         }
@@ -274,7 +286,10 @@ pub fn train_report_to_wire(report: TrainReport) -> v1::TaskReport {
 pub fn order_from_wire(order: v1::TaskOrder) -> Option<Order> {
     use v1::task_order::Order as Wire;
     Some(match order.order? {
-        Wire::Barrier(barrier) => Order::Barrier { epoch: barrier.epoch, last: barrier.last },
+        Wire::Barrier(barrier) => {
+            let versions = barrier.versions.into_iter().collect();
+            Order::Barrier { epoch: barrier.epoch, last: barrier.last, versions }
+        }
         Wire::Commit(commit) => Order::Commit { epoch: commit.epoch },
         Wire::Stop(_) => Order::Stop,
     })

@@ -5,6 +5,7 @@ pub mod control;
 pub mod convert;
 pub mod frameworks;
 pub mod owner;
+pub mod runs;
 pub mod savepoints;
 pub mod store;
 pub mod upgrade;
@@ -17,7 +18,7 @@ use daemon::encrypted::{self, Caller, Encrypted};
 use jobs::JobBody;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use streaming::control::Manifest;
 use streaming::coordinator::manifest;
@@ -62,6 +63,7 @@ pub async fn serve(config: RunnerConfig) -> anyhow::Result<()> {
     let master = frameworks::Master { address: config.master.clone(), token: token.clone() };
 
     let model_dir = crate::predict::model_dir(&data_dir);
+    let runs_dir = crate::runs::runs_dir(&data_dir);
     let (owner, inbox) = owner::channel();
     let streams = control::Streams::default();
     let endpoint = match &config.advertise {
@@ -79,13 +81,15 @@ pub async fn serve(config: RunnerConfig) -> anyhow::Result<()> {
         })
         .collect();
     let token_file = config.token_file.as_ref().map(std::fs::canonicalize).transpose()?;
-    let book = Book::new(book_config.clone(), ids, records);
+    let schedules = store.schedules().context("failed to start the runner")?;
+    let book = Book::new(book_config.clone(), ids, records).with_schedules(owner::now_ms(), schedules);
     let hands = owner::Hands {
         config: book_config,
         store,
         streams: streams.clone(),
         links,
         token_file,
+        runs: Mutex::new(runs::Runs::new(runs_dir.clone())),
         runtime: tokio::runtime::Handle::current(),
     };
     owner::spawn(&owner, inbox, book, hands).context("failed to start the owner's thread")?;
@@ -101,7 +105,7 @@ pub async fn serve(config: RunnerConfig) -> anyhow::Result<()> {
         None => reqwest::Client::builder().build(),
     };
     let http = http.context("failed to make a client for the agents' logs")?;
-    let api = api::Api { owner, master, http, model_dir };
+    let api = api::Api { owner, master, http, model_dir, runs_dir };
     let guarded = api::router(api)
         .merge(tables::router(tables))
         .layer(axum::middleware::from_fn_with_state(token.clone(), door::require_token));

@@ -4,15 +4,20 @@
 
 use super::control::Streams;
 use super::frameworks::Link;
+use super::runs::Runs;
 use super::store::Store;
+use crate::book::schedules::{Due, Schedule};
 use crate::book::{self, Book, Command, Event, Framework, Prepared, Resume};
-use crate::view::{JobView, WhyView};
+use crate::predict::Models;
+use crate::view::{JobView, ScheduleView, WhyView};
 pub use daemon::client::chain;
 use jobs::{JobId, JobSpec};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use streaming::coordinator::{garbage, manifest, savepoints};
+use streaming::functions::{Versioned, Versions};
 use streaming::runtime::Folder;
 use tokio::sync::{mpsc, oneshot};
 
@@ -47,6 +52,21 @@ enum Message {
     Stop {
         subject: String,
         reply: oneshot::Sender<Result<Vec<String>, String>>,
+    },
+    Schedule {
+        schedule: Box<Schedule>,
+        reply: oneshot::Sender<Result<Vec<String>, String>>,
+    },
+    Unschedule {
+        name: String,
+        reply: oneshot::Sender<Result<Vec<String>, String>>,
+    },
+    RunNow {
+        name: String,
+        reply: oneshot::Sender<Result<Vec<String>, String>>,
+    },
+    Schedules {
+        reply: oneshot::Sender<Vec<ScheduleView>>,
     },
     Jobs {
         reply: oneshot::Sender<Vec<JobView>>,
@@ -95,6 +115,24 @@ impl Owner {
         self.ask(|reply| Message::Stop { subject, reply }).await.and_then(|answer| answer)
     }
 
+    pub async fn schedule(&self, schedule: Schedule) -> Result<Vec<String>, String> {
+        let schedule = Box::new(schedule);
+        self.ask(|reply| Message::Schedule { schedule, reply }).await.and_then(|answer| answer)
+    }
+
+    pub async fn unschedule(&self, name: String) -> Result<Vec<String>, String> {
+        self.ask(|reply| Message::Unschedule { name, reply }).await.and_then(|answer| answer)
+    }
+
+    /// Submits what a schedule would submit when it is due.
+    pub async fn run_now(&self, name: String) -> Result<Vec<String>, String> {
+        self.ask(|reply| Message::RunNow { name, reply }).await.and_then(|answer| answer)
+    }
+
+    pub async fn schedules(&self) -> Result<Vec<ScheduleView>, String> {
+        self.ask(|reply| Message::Schedules { reply }).await
+    }
+
     pub async fn jobs(&self) -> Result<Vec<JobView>, String> {
         self.ask(|reply| Message::Jobs { reply }).await
     }
@@ -118,6 +156,7 @@ pub struct Hands {
     pub streams: Streams,
     pub links: BTreeMap<Framework, Link>,
     pub token_file: Option<PathBuf>,
+    pub runs: Mutex<Runs>,
     pub runtime: tokio::runtime::Handle,
 }
 
@@ -156,6 +195,20 @@ fn run(owner: &Owner, mut inbox: Inbox, mut book: Book, hands: &Hands) {
                 Vec::new()
             }
             Message::Stop { subject, reply } => answer(reply, book.stop(now_ms, &subject)),
+            Message::Schedule { schedule, reply } => {
+                let name = schedule.name.clone();
+                answer(reply, book.schedule(now_ms, *schedule).map(|commands| (vec![name], commands)))
+            }
+            Message::Unschedule { name, reply } => {
+                answer(reply, book.unschedule(&name).map(|commands| (vec![name], commands)))
+            }
+            Message::RunNow { name, reply } => {
+                answer(reply, book.run_now(now_ms, &name).map(|commands| (vec![name], commands)))
+            }
+            Message::Schedules { reply } => {
+                let _ = reply.send(book.schedule_views());
+                Vec::new()
+            }
             Message::Jobs { reply } => {
                 let _ = reply.send(book.job_views(now_ms));
                 Vec::new()
@@ -206,11 +259,38 @@ impl Hands {
             Command::Kill { framework, task, grace_ms } => self.links[&framework].kill(task, grace_ms),
             Command::Reconcile { framework, tasks } => self.links[&framework].reconcile(tasks),
             Command::Order { task, order } => self.streams.send(&task, &order),
-            Command::Prepare { job, folder, generation, claimed_us, from } => {
+            Command::PersistSchedule(schedule) => durable(self.store.put_schedule(&schedule)),
+            Command::ForgetSchedule { name } => durable(self.store.remove_schedule(&name)),
+            Command::Fire { schedule, due } => {
                 let owner = owner.clone();
                 self.runtime.spawn(async move {
-                    let result = prepare(&folder, job.as_str(), generation, claimed_us, from.as_deref()).await;
+                    let result = fire(&owner, &schedule, due).await;
+                    owner.tell(Event::Fired { schedule: schedule.name, due, result }).await;
+                });
+            }
+            Command::Run { run, note } => {
+                self.runs.lock().unwrap_or_else(PoisonError::into_inner).note(now_ms(), &run, note);
+            }
+            Command::Prepare { job, folder, generation, claimed_us, from, models } => {
+                let owner = owner.clone();
+                let model_dir = crate::predict::model_dir(&self.config.data_dir);
+                self.runtime.spawn(async move {
+                    let prepared = prepare(&folder, job.as_str(), generation, claimed_us, from.as_deref()).await;
+                    // One of which there is no version yet is told by the tasks.
+                    let versions = move || crate::predict::begin_with(&model_dir, &models);
+                    let versions = tokio::task::spawn_blocking(versions).await.unwrap_or_default();
+                    let result = prepared.map(|prepared| Prepared { versions, ..prepared });
                     owner.tell(Event::Prepared { job, generation, result }).await;
+                });
+            }
+            Command::LookUpModels { job, in_use } => {
+                let owner = owner.clone();
+                let model_dir = crate::predict::model_dir(&self.config.data_dir);
+                self.runtime.spawn(async move {
+                    let look = move || Models::new(&model_dir).wanted(&in_use);
+                    if let Ok((versions, stays)) = tokio::task::spawn_blocking(look).await {
+                        owner.tell(Event::Models { job, versions, stays }).await;
+                    }
                 });
             }
             Command::WriteManifest { job, folder, manifest } => {
@@ -236,6 +316,16 @@ impl Hands {
             }
         }
     }
+}
+
+/// Submits the file of a schedule.
+async fn fire(owner: &Owner, schedule: &Schedule, due: Due) -> Result<Vec<String>, String> {
+    let base_dir = std::path::Path::new(&schedule.base_dir);
+    let settled = crate::settle::settle(&schedule.text, &schedule.file, base_dir).await.map_err(|mistakes| {
+        let all: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        format!("{} cannot be submitted any more: {}", schedule.file, all.join("; "))
+    })?;
+    owner.submit(settled.jobs, due.submission(), Resume::Anew).await
 }
 
 /// A runner that cannot write its store must not go on: what it would launch, no later runner would know.
@@ -265,7 +355,7 @@ async fn prepare(
         let which = from.map_or("the last checkpoint".to_string(), |from| format!("checkpoint {from}"));
         format!("failed to read {which} of {job} in {folder}: {}", chain(&error))
     })?;
-    Ok(Prepared { claimed_us, latest })
+    Ok(Prepared { claimed_us, latest, versions: Versions::new() })
 }
 
 async fn write_manifest(folder: &str, manifest: &streaming::control::Manifest) -> Result<(), (String, bool)> {

@@ -4,12 +4,14 @@
 
 use crate::book::Framework;
 use crate::book::job::Record;
+use crate::book::schedules::Schedule;
 use jobs::FrameworkId;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 const JOBS: TableDefinition<&str, &[u8]> = TableDefinition::new("jobs");
+const SCHEDULES: TableDefinition<&str, &[u8]> = TableDefinition::new("schedules");
 const FRAMEWORKS: TableDefinition<&str, &str> = TableDefinition::new("frameworks");
 
 #[derive(Debug, thiserror::Error)]
@@ -46,11 +48,12 @@ impl Store {
             other => Error::Open { path: path.clone(), source: other.into() },
         })?;
         let store = Self { database };
-        // Reading a table that was never written is an error, so both exist from the start.
+        // Reading a table that was never written is an error, so all exist from the start.
         store.write(|jobs, frameworks| {
             let _ = (jobs, frameworks);
             Ok(())
         })?;
+        store.write_schedules(|_| Ok(()))?;
         Ok(store)
     }
 
@@ -69,8 +72,15 @@ impl Store {
     }
 
     pub fn jobs(&self) -> Result<Vec<Record>, Error> {
+        let jobs = self.all(JOBS)?.into_iter();
+        jobs.map(|(job, bytes)| serde_json::from_slice(&bytes).map_err(|source| Error::Format { job, source }))
+            .collect()
+    }
+
+    /// What a table holds, by key.
+    fn all(&self, table: TableDefinition<'_, &str, &[u8]>) -> Result<Vec<(String, Vec<u8>)>, Error> {
         let read = || -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
-            let table = self.database.begin_read()?.open_table(JOBS)?;
+            let table = self.database.begin_read()?.open_table(table)?;
             table
                 .iter()?
                 .map(|entry| {
@@ -80,11 +90,25 @@ impl Store {
                 })
                 .collect()
         };
-        read()
-            .map_err(Error::Read)?
-            .into_iter()
-            .map(|(job, bytes)| serde_json::from_slice(&bytes).map_err(|source| Error::Format { job, source }))
-            .collect()
+        read().map_err(Error::Read)
+    }
+
+    pub fn put_schedule(&self, schedule: &Schedule) -> Result<(), Error> {
+        let bytes = serde_json::to_vec(schedule)
+            .map_err(|source| Error::Format { job: format!("schedule {}", schedule.name), source })?;
+        self.write_schedules(|schedules| schedules.insert(schedule.name.as_str(), bytes.as_slice()).map(drop))
+    }
+
+    pub fn remove_schedule(&self, name: &str) -> Result<(), Error> {
+        self.write_schedules(|schedules| schedules.remove(name).map(drop))
+    }
+
+    pub fn schedules(&self) -> Result<Vec<Schedule>, Error> {
+        let schedules = self.all(SCHEDULES)?.into_iter();
+        let read = |(name, bytes): (String, Vec<u8>)| {
+            serde_json::from_slice(&bytes).map_err(|source| Error::Format { job: format!("schedule {name}"), source })
+        };
+        schedules.map(read).collect()
     }
 
     pub fn frameworks(&self) -> Result<BTreeMap<Framework, FrameworkId>, Error> {
@@ -99,6 +123,20 @@ impl Store {
             Ok(ids)
         };
         read().map_err(Error::Read)
+    }
+
+    fn write_schedules(
+        &self,
+        change: impl FnOnce(&mut redb::Table<'_, &'static str, &'static [u8]>) -> Result<(), redb::StorageError>,
+    ) -> Result<(), Error> {
+        let run = || -> Result<(), redb::Error> {
+            let mut transaction = self.database.begin_write()?;
+            transaction.set_quick_repair(true);
+            change(&mut transaction.open_table(SCHEDULES)?)?;
+            transaction.commit()?;
+            Ok(())
+        };
+        run().map_err(Error::Write)
     }
 
     fn write(

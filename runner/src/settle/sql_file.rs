@@ -222,6 +222,7 @@ async fn stream(
         checkpoint_dir: shared.checkpoint.dir.as_deref().map(|dir| absolute(dir, shared.base_dir)),
         checkpoint_retain: shared.checkpoint.retain,
         models: models.to_vec(),
+        keeps_versions: dataflow.as_ref().is_some_and(Dataflow::keeps_versions),
         fingerprint: dataflow.as_ref().map(Dataflow::fingerprint).unwrap_or_default(),
         bounded: dataflow.as_ref().is_some_and(Dataflow::bounded),
         exchanges: dataflow.as_ref().is_some_and(Dataflow::exchanges),

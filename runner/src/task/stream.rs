@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use streaming::control::Order;
 use streaming::coordinator::manifest;
 use streaming::dataflow::Dataflow;
+use streaming::functions::Versions;
 use streaming::runtime::{self, Folder, TaskConfig, local};
 
 /// Reports between the task and its line: the line takes them at once, so this only evens out bursts.
@@ -23,7 +24,6 @@ pub fn run(
     orders: Receiver<Order>,
     link: &Link,
 ) -> Result<(), Failure> {
-    let dataflow = dataflow(body, Path::new(&plan.model_dir))?;
     let checkpoints = Folder::open(&plan.checkpoint_dir).map_err(|error| Failure::Passing(chain(&error)))?;
     // A task runs in its sandbox.
     let sandbox = std::env::current_dir()
@@ -32,6 +32,9 @@ pub fn run(
         None => None,
         Some(epoch) => Some(read_manifest(&checkpoints, epoch)?),
     };
+    let mut versions = plan.versions.clone();
+    versions.extend(restore.iter().flat_map(|manifest| manifest.versions.clone()));
+    let dataflow = dataflow(body, Path::new(&plan.model_dir), &versions)?;
     let config = TaskConfig {
         job: crate::book::run_name(&plan.job, &plan.submission),
         generation: plan.generation,
@@ -78,13 +81,13 @@ pub fn run(
 }
 
 /// Plans the file again and compares: a task that understands it differently from the desk must not touch its state.
-fn dataflow(body: &StreamBody, model_dir: &Path) -> Result<Dataflow, Failure> {
+fn dataflow(body: &StreamBody, model_dir: &Path, versions: &Versions) -> Result<Dataflow, Failure> {
     let fatal = |wrong: Vec<jobs::Diagnostic>| {
         let all: Vec<String> = wrong.iter().map(ToString::to_string).collect();
         Failure::Fatal(format!("plan the job's SQL: {}", all.join("; ")))
     };
     let script = crate::functions::parse(&body.sql).map_err(fatal)?;
-    let functions = crate::predict::functions(model_dir, &body.models).map_err(Failure::Passing)?;
+    let functions = crate::predict::functions(model_dir, &body.models, versions).map_err(Failure::Passing)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .map_err(|error| Failure::Passing(format!("start a runtime for planning: {error}")))?;
@@ -121,6 +124,7 @@ fn judged(error: &runtime::Error) -> Failure {
         runtime::Error::Connect { .. }
         | runtime::Error::Peer { .. }
         | runtime::Error::Restore { .. }
+        | runtime::Error::Version { .. }
         | runtime::Error::DeadLetters { .. }
         | runtime::Error::Panic { .. }
         | runtime::Error::Threads { .. }

@@ -2,7 +2,7 @@
 
 use super::Failure;
 use super::link::Link;
-use crate::book::TrainReport;
+use crate::book::{TrainMetrics, TrainReport};
 use crate::server::convert;
 use crate::server::owner::chain;
 use crate::training_data;
@@ -55,6 +55,7 @@ pub fn run(
     }
     let task = TrainTask {
         job: plan.job.to_string(),
+        submission: plan.submission.clone(),
         generation: plan.generation,
         rank: plan.index,
         world: plan.count(),
@@ -130,9 +131,18 @@ fn told(report: Report) -> Option<TrainReport> {
     Some(match report {
         // Said when the gang stood.
         Report::Ready | Report::Checkpointed { .. } => return None,
-        Report::Metrics { step, steps_total, epoch: _, loss, metric, metric_name, rows_per_second } => {
+        Report::Metrics { step, steps_total, epoch, loss, metric, metric_name, rows_per_second, learning_rate } => {
             let (metric, metric_name) = (metric.unwrap_or(f64::NAN), metric_name.to_string());
-            TrainReport::Metrics { step, steps_total, loss, metric, metric_name, rows_per_second }
+            TrainReport::Metrics(TrainMetrics {
+                step,
+                steps_total,
+                epoch,
+                loss,
+                metric,
+                metric_name,
+                rows_per_second,
+                learning_rate,
+            })
         }
         Report::ModelWritten { version, metric, metric_name } => TrainReport::ModelWritten {
             version,

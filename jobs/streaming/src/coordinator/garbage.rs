@@ -107,8 +107,8 @@ mod tests {
             epoch,
             fingerprint: "f".into(),
             claimed_us: 1,
-            finished: false,
             tasks: vec![task],
+            ..Manifest::default()
         };
         manifest::write(folder, &manifest).await.expect("published");
     }

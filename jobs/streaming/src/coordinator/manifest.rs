@@ -173,6 +173,7 @@ impl From<OfFiles> for Manifest {
             claimed_us: manifest.claimed_us,
             finished: manifest.finished,
             tasks: manifest.tasks.into_iter().map(task).collect(),
+            ..Self::default()
         }
     }
 }
@@ -233,8 +234,7 @@ mod tests {
             epoch,
             fingerprint: "f".into(),
             claimed_us: 1,
-            finished: false,
-            tasks: Vec::new(),
+            ..Manifest::default()
         }
     }
 

@@ -160,8 +160,8 @@ mod tests {
             epoch,
             fingerprint: "f".into(),
             claimed_us: 1,
-            finished: false,
             tasks: vec![TaskSnapshot { positions, prepared, prepared_bytes: 5, ..TaskSnapshot::default() }],
+            ..Manifest::default()
         };
         manifest::write(folder, &manifest).await.expect("published");
     }

@@ -50,6 +50,8 @@ struct Task {
     state: State,
     committed: u64,
     ended: bool,
+    /// What rows are done with now.
+    versions: Versions,
     orders: Vec<Order>,
     events: Vec<Event>,
 }
@@ -59,6 +61,7 @@ struct Part {
     epoch: u64,
     rows_done: u64,
     last: bool,
+    versions: Versions,
 }
 
 struct World {
@@ -77,9 +80,15 @@ struct World {
     answers: Vec<Event>,
     harm: bool,
     stop_requested: bool,
+    /// The version that is promoted.
+    promoted: u64,
     over: Option<Command>,
     /// Tasks that began again while the others went on.
     n_alone: u64,
+}
+
+fn model(version: u64) -> Versions {
+    Versions::from([("m".to_string(), version)])
 }
 
 fn config(n_tasks: u32, generation: u64) -> Config {
@@ -91,6 +100,7 @@ fn config(n_tasks: u32, generation: u64) -> Config {
         n_tasks,
         interval_ms: 500,
         timeout_ms: 4_000,
+        versions: model(1),
     }
 }
 
@@ -116,6 +126,7 @@ impl World {
             answers,
             harm: true,
             stop_requested: false,
+            promoted: 1,
             over: None,
             n_alone: 0,
         };
@@ -139,13 +150,14 @@ impl World {
     /// A life of a task, from the newest manifest.
     fn begin(&mut self, index: u32, life: u32, goes_on: bool) -> Task {
         let owner = format!("{}.{life}", self.generation);
-        let mut task = Task { life, state: State::new(index, owner), ..Task::default() };
+        let mut task = Task { life, state: State::new(index, owner), versions: model(1), ..Task::default() };
         let visible = &mut self.visible[index as usize];
         if let Some(manifest) = self.manifests.last() {
             let snapshot = manifest.tasks.iter().find(|task| task.index == index).expect("a share per task");
             task.rows_done = snapshot.positions["source"]["split"];
             task.prepared_to = task.rows_done;
             (task.barrier, task.committed) = (manifest.epoch, manifest.epoch);
+            task.versions.clone_from(&manifest.versions);
             let chain = &snapshot.state["operator"][0];
             task.state.restore(&self.folder, chain, goes_on);
             assert_eq!(task.state.rows(), &state_at(task.rows_done), "restored from epoch {}", manifest.epoch);
@@ -212,6 +224,8 @@ impl World {
             let all = manifest.tasks.iter().all(|task| task.positions["source"]["split"] == self.rows);
             assert!(all, "finished before the end of the input");
         }
+        let adopted = manifest.tasks.iter().all(|task| task.versions == manifest.versions);
+        assert!(adopted, "from epoch {epoch} on each task uses what the manifest says: {manifest:?}");
         if self.harm && self.random.one_in(4) {
             let error = "disk full".to_string();
             self.answers.push(Event::ManifestFailed { epoch, error, retry: true });
@@ -249,15 +263,16 @@ impl World {
             return;
         }
         match task.orders.remove(0) {
-            Order::Barrier { epoch, last } => {
+            Order::Barrier { epoch, last, versions } => {
                 if epoch > task.barrier {
+                    task.versions.clone_from(&versions);
                     task.barrier = epoch;
                     task.snapshot = Some((epoch, last));
                     task.prepared.insert(epoch, (task.prepared_to, task.rows_done));
                     task.prepared_to = task.rows_done;
                     task.state.take(epoch);
                     // One of a lower epoch is abandoned, and what it took goes with this one.
-                    task.incomplete = Some(Part { epoch, rows_done: task.rows_done, last });
+                    task.incomplete = Some(Part { epoch, rows_done: task.rows_done, last, versions });
                 }
                 if let Some(told @ Event::Snapshotted { epoch: known, .. }) = &task.told
                     && *known == epoch
@@ -309,7 +324,8 @@ impl World {
                 let positions = BTreeMap::from([("split".to_string(), part.rows_done)]);
                 let positions = BTreeMap::from([("source".to_string(), positions)]);
                 let state = BTreeMap::from([("operator".to_string(), vec![chain])]);
-                let snapshot = TaskSnapshot { index, positions, state, ..TaskSnapshot::default() };
+                let versions = part.versions;
+                let snapshot = TaskSnapshot { index, positions, state, versions, ..TaskSnapshot::default() };
                 let told = Event::Snapshotted { index, epoch: part.epoch, snapshot, last: part.last };
                 task.events.push(told.clone());
                 task.told = Some(told);
@@ -354,6 +370,10 @@ impl World {
             // Or it alone.
             6 | 7 if !self.tasks[index as usize].ended && !self.tasks[index as usize].dead => self.lose(index),
             4 => self.tell(Event::CheckpointRequested),
+            8 => {
+                self.promoted = 1 + self.random.below(4);
+                self.tell(Event::VersionsWanted { versions: model(self.promoted) });
+            }
             5 => self.folder.savepoints.extend(self.manifests.last().cloned()),
             _ => {}
         }
@@ -385,6 +405,59 @@ impl World {
             self.tell(Event::Tick);
         }
     }
+}
+
+fn barrier(epoch: u64, version: u64) -> Order {
+    Order::Barrier { epoch, last: false, versions: model(version) }
+}
+
+fn share(index: u32, version: u64) -> TaskSnapshot {
+    TaskSnapshot { index, versions: model(version), ..TaskSnapshot::default() }
+}
+
+#[test]
+fn a_newer_version_is_adopted_by_all_at_one_barrier_and_found_again() {
+    let ready = |coordinator: &mut Coordinator| {
+        (0..2).flat_map(|index| coordinator.apply(0, Event::TaskReady { index })).collect::<Vec<Command>>()
+    };
+    let wanted = |version| Event::VersionsWanted { versions: model(version) };
+    let told = |coordinator: &mut Coordinator, epoch, versions: [u64; 2]| {
+        let tell = |(index, version): (u32, u64)| {
+            coordinator.apply(2, Event::Snapshotted { index, epoch, snapshot: share(index, version), last: false })
+        };
+        (0..2).zip(versions).flat_map(tell).collect::<Vec<Command>>()
+    };
+    let to_all = |order| Command::Send { to: None, order };
+    let mut coordinator = Coordinator::new(config(2, 1), None);
+    assert!(coordinator.apply(0, wanted(2)).is_empty(), "not before all are there");
+    assert_eq!(ready(&mut coordinator), [to_all(barrier(1, 2))], "at once, not when the next epoch is due");
+    assert!(coordinator.apply(1, wanted(3)).is_empty(), "the barrier that is under way says what it said");
+    let commands = told(&mut coordinator, 1, [2, 2]);
+    let [Command::WriteManifest(manifest)] = &commands[..] else { panic!("{commands:?}") };
+    assert_eq!(manifest.versions, model(2));
+
+    // A crash: whatever is wanted by now, the rows from here on are done with what the manifest says, until a barrier.
+    let mut replay = Coordinator::new(config(2, 2), Some(manifest));
+    assert_eq!(replay.versions(), &model(2));
+    assert_eq!(ready(&mut replay), []);
+    assert_eq!(replay.apply(400, Event::CheckpointRequested), [to_all(barrier(2, 2))]);
+
+    // One that drives the same tasks after another has died does not take for its own what those were told by that.
+    let mut next = Coordinator::new(config(2, 1), Some(manifest));
+    for index in 0..2 {
+        next.apply(0, Event::TaskReconnected { index });
+        next.apply(0, Event::Committed { index, epoch: 1 });
+    }
+    assert_eq!(next.apply(1, wanted(4)), [to_all(barrier(2, 4))]);
+    assert_eq!(told(&mut next, 2, [4, 3]), [to_all(barrier(3, 4))], "epoch 2 is given up");
+    assert!(
+        matches!(&told(&mut next, 3, [4, 4])[..], [Command::WriteManifest(manifest)] if manifest.versions == model(4))
+    );
+    // A name that no function of the job asks for changes nothing.
+    let other = Event::VersionsWanted { versions: Versions::from([("other".to_string(), 9)]) };
+    next.apply(3, Event::ManifestWritten { epoch: 3 });
+    next.apply(3, other);
+    assert_eq!(next.versions(), &model(4));
 }
 
 /// Gives how many tasks began again while the others went on.
@@ -447,7 +520,7 @@ fn a_lost_task_begins_again_where_that_is_certain() {
     fn prepare(coordinator: &mut Coordinator, epoch: u64) {
         coordinator.apply(0, Event::CheckpointRequested);
         for index in 0..2 {
-            let snapshot = TaskSnapshot { index, ..TaskSnapshot::default() };
+            let snapshot = TaskSnapshot { index, versions: model(1), ..TaskSnapshot::default() };
             coordinator.apply(0, Event::Snapshotted { index, epoch, snapshot, last: false });
         }
     }
@@ -459,14 +532,14 @@ fn a_lost_task_begins_again_where_that_is_certain() {
     let mut coordinator = begun(2);
     assert_eq!(coordinator.apply(0, lost.clone()), again(2));
     assert!(coordinator.apply(9_000, Event::Tick).is_empty(), "no epoch is begun without it");
-    let barrier = Command::Send { to: None, order: Order::Barrier { epoch: 3, last: false } };
-    assert_eq!(coordinator.apply(9_000, Event::TaskReady { index: 1 }), [barrier]);
+    let third = Command::Send { to: None, order: barrier(3, 1) };
+    assert_eq!(coordinator.apply(9_000, Event::TaskReady { index: 1 }), [third]);
     // An epoch of which a part is in is given up, and its number is not used again.
-    let snapshot = TaskSnapshot::default();
+    let snapshot = share(0, 1);
     coordinator.apply(9_000, Event::Snapshotted { index: 0, epoch: 3, snapshot, last: false });
     assert_eq!(coordinator.apply(9_000, lost.clone()), again(2));
-    let barrier = Command::Send { to: None, order: Order::Barrier { epoch: 4, last: false } };
-    assert_eq!(coordinator.apply(9_000, Event::TaskReady { index: 1 }), [barrier]);
+    let fourth = Command::Send { to: None, order: barrier(4, 1) };
+    assert_eq!(coordinator.apply(9_000, Event::TaskReady { index: 1 }), [fourth]);
 
     // While the manifest is written nothing is certain.
     for written in [true, false] {
@@ -501,9 +574,9 @@ fn an_epoch_that_takes_too_long_is_given_up() {
     let text = coordinator.view(0).waits_for.expect("a reason");
     assert_eq!(text, "no epoch is taken until task 1 is ready");
     assert!(coordinator.apply(0, Event::TaskReady { index: 1 }).is_empty());
-    let barrier = |epoch| vec![Command::Send { to: None, order: Order::Barrier { epoch, last: false } }];
+    let barrier = |epoch| vec![Command::Send { to: None, order: barrier(epoch, 1) }];
     assert_eq!(coordinator.apply(500, Event::Tick), barrier(1));
-    let snapshot = TaskSnapshot::default();
+    let snapshot = share(0, 1);
     coordinator.apply(600, Event::Snapshotted { index: 0, epoch: 1, snapshot, last: false });
     assert_eq!(coordinator.view(700).waits_for.expect("a reason"), "epoch 1 waits for the snapshot of task 1");
     assert_eq!(coordinator.apply(4_600, Event::Tick), barrier(2));
@@ -515,7 +588,7 @@ fn a_superseded_generation_gives_up() {
     let mut coordinator = Coordinator::new(config(1, 1), None);
     coordinator.apply(0, Event::TaskReady { index: 0 });
     coordinator.apply(0, Event::CheckpointRequested);
-    let snapshot = TaskSnapshot::default();
+    let snapshot = share(0, 1);
     let commands = coordinator.apply(1, Event::Snapshotted { index: 0, epoch: 1, snapshot, last: false });
     assert!(matches!(commands[..], [Command::WriteManifest(_)]));
     let error = "generation 2 has taken over".to_string();

@@ -93,6 +93,7 @@ impl Writer {
     async fn write(&mut self, part: Part) -> Result<TaskSnapshot, String> {
         let mut snapshot = TaskSnapshot {
             index: self.shared.config.index,
+            versions: part.versions,
             positions: part.positions,
             splits: part.splits,
             watermarks: part.watermarks,

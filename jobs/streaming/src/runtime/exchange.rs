@@ -9,6 +9,7 @@ pub mod frame;
 pub mod partition;
 pub mod wire;
 
+use crate::functions::Versions;
 use crate::runtime::watermark::Progress;
 use arrow::array::RecordBatch;
 
@@ -17,10 +18,12 @@ use arrow::array::RecordBatch;
 pub enum Message {
     Batch(RecordBatch),
     Watermark(Progress),
-    /// `last`: no rows follow, at most the barriers of later attempts at the last checkpoint.
+    /// `last`: no rows follow, at most the barriers of later attempts at the last checkpoint. `versions`: what functions use
+    /// for what comes behind it.
     Barrier {
         epoch: u64,
         last: bool,
+        versions: Versions,
     },
 }
 

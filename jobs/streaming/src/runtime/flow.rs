@@ -5,7 +5,7 @@
 
 use crate::control::OperatorMetrics;
 use crate::dataflow::{self, Operator};
-use crate::functions::{Cell, bound};
+use crate::functions::{Cell, InUse, Versions, bound, bound_to};
 use crate::runtime::budget::Budget;
 use crate::runtime::edges::Edges;
 use crate::runtime::exchange::Message;
@@ -71,6 +71,8 @@ pub struct Flow {
     edges_in: BTreeMap<usize, Vec<Progress>>,
     /// By node: its watermark, where expressions ask for it.
     watermarks: BTreeMap<usize, Cell>,
+    /// By node: what its functions use that have versions.
+    in_use: BTreeMap<usize, Arc<InUse>>,
     /// The last epoch that the sinks committed.
     committed: u64,
     budget: Budget,
@@ -89,7 +91,7 @@ impl Flow {
         let n_nodes = shared.dataflow.nodes.len();
         let mut operators = Vec::with_capacity(n_nodes);
         let mut scopes = vec![Scope::All; n_nodes];
-        let (mut edges_in, mut watermarks) = (BTreeMap::new(), BTreeMap::new());
+        let (mut edges_in, mut binding) = (BTreeMap::new(), Binding::default());
         for (at, node) in shared.dataflow.nodes.iter().enumerate() {
             if let Some(operator) = state::open(shared, at, slot)? {
                 if shared.restored.goes_on(&node.id, slot, shared.n_slots()).is_some() {
@@ -106,12 +108,12 @@ impl Flow {
                     Running::Source(SourceInput::open(shared, at, slot, &source)?)
                 }
                 Operator::Project { exprs } => {
-                    let exprs = exprs.iter().map(|expr| bind_watermark(expr, at, &mut watermarks));
+                    let exprs = exprs.iter().map(|expr| binding.bind(expr, at));
                     let exprs = exprs.collect::<DataFusionResult<_>>().map_err(shared.operator_error(at))?;
                     Running::Project { exprs }
                 }
                 Operator::Filter { predicate } => {
-                    let predicate = bind_watermark(predicate, at, &mut watermarks);
+                    let predicate = binding.bind(predicate, at);
                     Running::Filter { predicate: predicate.map_err(shared.operator_error(at))? }
                 }
                 Operator::Unnest { n_lists, outer } => Running::Unnest { n_lists: *n_lists, outer: *outer },
@@ -150,7 +152,7 @@ impl Flow {
                 }
             });
         }
-        Ok(Self {
+        let mut flow = Self {
             shared: Arc::clone(shared),
             graph,
             slot,
@@ -159,10 +161,27 @@ impl Flow {
             outputs: vec![Progress::START; n_nodes],
             inputs: vec![Progress::START; n_nodes],
             edges_in,
-            watermarks,
+            watermarks: binding.watermarks,
+            in_use: binding.in_use,
             committed: shared.restored.epoch,
             budget: Budget::new(state::memory_of_slice(shared)),
             meter: Meter::new(n_nodes),
+        };
+        if let Some(manifest) = &shared.config.restore {
+            for node in flow.in_use.keys().copied().collect::<Vec<_>>() {
+                flow.adopt(node, &manifest.versions)?;
+            }
+        }
+        Ok(flow)
+    }
+
+    /// The functions of this node use these from here on.
+    pub fn adopt(&mut self, node: usize, versions: &Versions) -> Result<(), Error> {
+        let Some(in_use) = self.in_use.get(&node) else { return Ok(()) };
+        in_use.adopt(versions).map_err(|text| Error::Version {
+            job: self.shared.config.job.clone(),
+            operator: self.shared.node(node).id.clone(),
+            text,
         })
     }
 
@@ -485,7 +504,8 @@ impl Flow {
                 part.watermarks.insert(id, watermarks);
             }
             Running::Exchange { edges, .. } => {
-                edges.send_all(&Message::Barrier { epoch: part.epoch, last: part.last });
+                let versions = part.versions.clone();
+                edges.send_all(&Message::Barrier { epoch: part.epoch, last: part.last, versions });
             }
             Running::Stateful(_) => {
                 self.settle(node)?;
@@ -594,16 +614,29 @@ impl Flow {
     }
 }
 
-/// The expression on this slice, with the node's watermark where it asks for that.
-fn bind_watermark(
-    expr: &Arc<dyn PhysicalExpr>,
-    node: usize,
-    watermarks: &mut BTreeMap<usize, Cell>,
-) -> DataFusionResult<Arc<dyn PhysicalExpr>> {
-    let cell = watermarks.get(&node).cloned().unwrap_or_else(|| Arc::new(AtomicI64::new(i64::MIN)));
-    let Some(bound) = bound(expr, &cell)? else { return Ok(Arc::clone(expr)) };
-    watermarks.insert(node, cell);
-    Ok(bound)
+/// What expressions of a slice ask the slice for, by node.
+#[derive(Default)]
+struct Binding {
+    watermarks: BTreeMap<usize, Cell>,
+    in_use: BTreeMap<usize, Arc<InUse>>,
+}
+
+impl Binding {
+    /// The expression on this slice, with the node's watermark and versions where it asks for them.
+    fn bind(&mut self, expr: &Arc<dyn PhysicalExpr>, node: usize) -> DataFusionResult<Arc<dyn PhysicalExpr>> {
+        let mut expr = Arc::clone(expr);
+        let cell = self.watermarks.get(&node).cloned().unwrap_or_else(|| Arc::new(AtomicI64::new(i64::MIN)));
+        if let Some(bound) = bound(&expr, &cell)? {
+            self.watermarks.insert(node, cell);
+            expr = bound;
+        }
+        let mut in_use = self.in_use.get(&node).cloned();
+        if let Some(bound) = bound_to(&expr, &mut in_use)? {
+            self.in_use.extend(in_use.map(|in_use| (node, in_use)));
+            expr = bound;
+        }
+        Ok(expr)
+    }
 }
 
 /// A batch as a sink takes it: the table's columns, and apart from them the weights of a changelog.

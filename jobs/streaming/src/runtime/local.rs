@@ -7,6 +7,7 @@ use crate::control::{Level, Metrics, OperatorMetrics, Order, Report};
 use crate::coordinator::{self, Command, Coordinator, Event, View};
 use crate::coordinator::{garbage, manifest};
 use crate::dataflow::Dataflow;
+use crate::functions::{Versioned, Versions};
 use crate::runtime::store::{self, Folder};
 use crate::runtime::{self, Finder, Outcome, TaskConfig, run_task};
 use arrow::array::RecordBatch;
@@ -29,6 +30,8 @@ const ORDER_QUEUE: usize = 64;
 /// Messages for people that nobody reads are left out beyond this.
 const NOTICE_QUEUE: usize = 256;
 const TICK: Duration = Duration::from_millis(50);
+/// Between looks for newer versions of what functions use.
+const LOOK_FOR_VERSIONS_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Debug)]
 pub struct LocalConfig {
@@ -52,6 +55,9 @@ pub struct LocalConfig {
     /// Where state goes that memory has no room for.
     pub spill_dir: PathBuf,
     pub connectors: Finder,
+    /// Where the functions' newer versions come from, and those that the dataflow's functions begin with.
+    pub versioned: Option<Arc<dyn Versioned>>,
+    pub versions: Versions,
 }
 
 /// Bytes that the state of a task takes in memory, unless something else is said.
@@ -74,6 +80,8 @@ impl LocalConfig {
             state_memory: STATE_MEMORY,
             spill_dir: std::env::temp_dir().join(format!("smack-spill-{}", std::process::id())),
             connectors: connectors::find,
+            versioned: None,
+            versions: Versions::new(),
         }
     }
 }
@@ -165,6 +173,7 @@ pub fn run(dataflow: Dataflow, config: LocalConfig) -> Result<LocalRun, Error> {
     let generation = io.block_on(manifest::newest_generation(&checkpoints))? + 1;
     let claimed_us = io.block_on(manifest::claim_generation(&checkpoints, generation, now_us))?;
     let latest = io.block_on(manifest::latest(&checkpoints))?;
+    let versioned = config.versioned.clone().filter(|_| !dataflow.keeps_versions());
     let coordinator = Coordinator::new(
         coordinator::Config {
             job: config.job.clone(),
@@ -174,6 +183,7 @@ pub fn run(dataflow: Dataflow, config: LocalConfig) -> Result<LocalRun, Error> {
             n_tasks: config.tasks,
             interval_ms: config.checkpoint_interval_ms,
             timeout_ms: config.checkpoint_timeout_ms,
+            versions: config.versions.clone(),
         },
         latest.as_ref(),
     );
@@ -232,6 +242,8 @@ pub fn run(dataflow: Dataflow, config: LocalConfig) -> Result<LocalRun, Error> {
         status: Arc::clone(&status),
         began: Instant::now(),
         ready: BTreeSet::new(),
+        versioned,
+        looked: Instant::now(),
     };
     let thread = std::thread::Builder::new().name("coordinator".to_string()).spawn(|| driver.drive()).map_err(start)?;
     Ok(LocalRun { results, notices, requests, status, thread: Some(thread) })
@@ -256,6 +268,9 @@ struct Driver {
     status: Arc<Mutex<Status>>,
     began: Instant,
     ready: BTreeSet<usize>,
+    /// Absent where versions stay what they are.
+    versioned: Option<Arc<dyn Versioned>>,
+    looked: Instant,
 }
 
 impl Driver {
@@ -308,6 +323,7 @@ impl Driver {
                     self.apply(Event::TaskEnded { index: index as u32 }, &mut wanted)?;
                 }
             }
+            self.look_for_versions(&mut wanted)?;
             self.apply(Event::Tick, &mut wanted)?;
             if let Some(outcome) = wanted
                 && outcomes.iter().all(Option::is_some)
@@ -315,6 +331,19 @@ impl Driver {
                 return Ok(outcome);
             }
         }
+    }
+
+    fn look_for_versions(&mut self, wanted: &mut Option<Outcome>) -> Result<(), Error> {
+        let Some(versioned) = self.versioned.as_ref().filter(|_| self.looked.elapsed() >= LOOK_FOR_VERSIONS_EVERY)
+        else {
+            return Ok(());
+        };
+        self.looked = Instant::now();
+        let (versions, stays) = versioned.wanted(self.coordinator.versions());
+        for text in stays {
+            let _ = self.notices.try_send((Level::Warning, text));
+        }
+        self.apply(Event::VersionsWanted { versions }, wanted)
     }
 
     fn wait(&self) {

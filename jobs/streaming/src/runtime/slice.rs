@@ -5,6 +5,7 @@
 
 use crate::control::Order;
 use crate::dataflow::Operator;
+use crate::functions::Versions;
 use crate::runtime::Error;
 use crate::runtime::barrier::Alignment;
 use crate::runtime::exchange::Message;
@@ -236,7 +237,7 @@ impl Slice {
         match message {
             Message::Batch(batch) => self.flow.push(node, &batch),
             Message::Watermark(progress) => self.flow.edge_progressed(node, from_slot, progress),
-            Message::Barrier { epoch, last } => self.barrier(channel, epoch, last),
+            Message::Barrier { epoch, last, versions } => self.barrier(channel, epoch, last, &versions),
         }
     }
 
@@ -251,13 +252,13 @@ impl Slice {
     fn follow(&mut self, order: Order) -> Result<bool, Error> {
         match order {
             Order::Stop => Err(Error::Stopped),
-            Order::Barrier { epoch, last } => {
+            Order::Barrier { epoch, last, versions } => {
                 self.finishing |= last;
                 for channel in 0..self.channels.len() {
                     let is_source = matches!(self.channels[channel].kind, Kind::Source(_));
                     // An order that comes again, or late, changes nothing.
                     if is_source && epoch > self.alignment.delivered(channel) && epoch >= self.alignment.epoch() {
-                        self.barrier(channel, epoch, last)?;
+                        self.barrier(channel, epoch, last, &versions)?;
                     }
                 }
                 Ok(false)
@@ -270,14 +271,16 @@ impl Slice {
         }
     }
 
-    fn barrier(&mut self, channel: usize, epoch: u64, last: bool) -> Result<(), Error> {
+    fn barrier(&mut self, channel: usize, epoch: u64, last: bool, versions: &Versions) -> Result<(), Error> {
         let nodes = self.alignment.deliver(channel, epoch);
         if epoch > self.part.epoch {
-            self.part = std::mem::take(&mut self.part).next(epoch, last);
+            self.part = std::mem::take(&mut self.part).next(epoch, last, versions.clone());
         }
         let completes = !nodes.is_empty();
         for node in nodes {
             self.flow.snapshot(node, &mut self.part)?;
+            // Those of the first barrier of the epoch that came, should others say something else; the epoch is given up then.
+            self.flow.adopt(node, &self.part.versions)?;
         }
         if completes && self.alignment.complete() {
             // One that came after an abandoned last one, because a task had to begin again, is not the last any more.

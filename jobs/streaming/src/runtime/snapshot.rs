@@ -5,6 +5,7 @@
 //! slice ([`crate::runtime::archive`]).
 
 use crate::control::TaskSnapshot;
+use crate::functions::Versions;
 use crate::runtime::operators::stateful::Snapshot;
 use std::collections::BTreeMap;
 
@@ -22,6 +23,8 @@ pub struct Part {
     /// By source operator id: the slice's own, with its slot.
     pub splits: BTreeMap<String, BTreeMap<String, u32>>,
     pub watermarks: BTreeMap<String, BTreeMap<String, i64>>,
+    /// What the slice's functions use behind the barrier.
+    pub versions: Versions,
 }
 
 /// The state of one operator, or what was changed of it, at the barrier of an epoch.
@@ -35,8 +38,8 @@ pub struct Taken {
 impl Part {
     /// The part of a higher epoch. What was taken for an epoch that was abandoned goes with it: the next changes of these
     /// operators are told from there on.
-    pub fn next(self, epoch: u64, last: bool) -> Self {
-        Self { slot: self.slot, epoch, last, state: self.state, ..Self::default() }
+    pub fn next(self, epoch: u64, last: bool, versions: Versions) -> Self {
+        Self { slot: self.slot, epoch, last, versions, state: self.state, ..Self::default() }
     }
 
     pub fn take(&mut self, operator: String, watermark_us: i64, snapshot: Snapshot) {
@@ -55,11 +58,13 @@ pub struct Gathering {
     epoch: u64,
     n_parts: u32,
     snapshot: TaskSnapshot,
+    /// Slices were told of other versions at this barrier: none is what the task uses.
+    mixed: bool,
 }
 
 impl Gathering {
     pub fn new(slices: u32) -> Self {
-        Self { slices, epoch: 0, n_parts: 0, snapshot: TaskSnapshot::default() }
+        Self { slices, epoch: 0, n_parts: 0, snapshot: TaskSnapshot::default(), mixed: false }
     }
 
     /// The whole share, once the part of the last slice is in. Parts of an epoch that a higher one has overtaken are
@@ -69,7 +74,7 @@ impl Gathering {
             return None;
         }
         if epoch > self.epoch {
-            (self.epoch, self.n_parts) = (epoch, 0);
+            (self.epoch, self.n_parts, self.mixed) = (epoch, 0, false);
             self.snapshot = TaskSnapshot { index: part.index, ..TaskSnapshot::default() };
         }
         for (operator, chains) in part.state {
@@ -87,6 +92,8 @@ impl Gathering {
         for (operator, watermarks) in part.watermarks {
             self.snapshot.watermarks.entry(operator).or_default().extend(watermarks);
         }
+        self.mixed |= self.n_parts > 0 && self.snapshot.versions != part.versions;
+        self.snapshot.versions = if self.mixed { Versions::new() } else { part.versions };
         self.snapshot.prepared_bytes += part.prepared_bytes;
         self.snapshot.bytes_written += part.bytes_written;
         self.n_parts += 1;

@@ -298,7 +298,7 @@ impl<'a> Task<'a> {
     fn follow(&mut self, order: Order) -> Result<(), Error> {
         match order {
             Order::Stop => return Err(Error::Stopped),
-            Order::Barrier { epoch, last } => {
+            Order::Barrier { epoch, last, .. } => {
                 if last {
                     self.last_epochs.push(epoch);
                 }

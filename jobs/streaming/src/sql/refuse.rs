@@ -6,7 +6,7 @@ use super::errors::Place;
 use super::group_window::grouping_call;
 use super::text::Span;
 use super::time::is_event_time;
-use crate::functions::CURRENT_WATERMARK;
+use crate::functions::{CURRENT_WATERMARK, names_versions};
 use datafusion::common::Result;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
@@ -26,6 +26,7 @@ pub(crate) fn refusals(plan: &LogicalPlan, places: &[Place<'_>]) -> Result<Vec<D
             expr.apply(|expr| {
                 found.extend(of_expr(expr, places));
                 found.extend(of_watermark(expr, node, places));
+                found.extend(of_versions(expr, node, places));
                 if let Expr::ScalarSubquery(subquery)
                 | Expr::Exists(Exists { subquery, .. })
                 | Expr::InSubquery(InSubquery { subquery, .. }) = expr
@@ -97,6 +98,18 @@ fn of_expr(expr: &Expr, places: &[Place<'_>]) -> Option<Diagnostic> {
         }
         _ => None,
     }
+}
+
+/// A call of a function that has versions where no operator would learn of a newer one.
+fn of_versions(expr: &Expr, node: &LogicalPlan, places: &[Place<'_>]) -> Option<Diagnostic> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    let name = call.func.name();
+    if !names_versions(name) || !matches!(node, LogicalPlan::Join(_)) {
+        return None;
+    }
+    let error = Diagnostic::new(format!("{name} in the condition of a join is not supported in a stream"));
+    let error = error.help("name it in the SELECT list of a view or subquery, and join by that name");
+    Some(at(error, find(places, &[&[name], &["ml_predict"]])))
 }
 
 /// A call of CURRENT_WATERMARK where there is none to give, or of another column than event time.

@@ -1,17 +1,16 @@
 //! Calls that may give another value each time, over rows that may be taken back.
 //!
 //! A row is taken back by going through the same expressions again. What those say another time is another row, and what
-//! adds rows up would keep the first for ever: so such calls are refused there.
+//! adds rows up would keep the first for ever: so such calls are refused there. A model's prediction is not: a job that scores
+//! rows which may be taken back stays with the version that it began with ([`crate::dataflow::Dataflow::keeps_versions`]).
 
 use super::errors::Place;
 use super::lower::{Lowered, Lowering};
 use super::refuse::{at, find};
+use crate::functions::names_versions;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, Volatility};
 use jobs::Diagnostic;
-
-/// Models stay what they are while a job runs.
-const FIXED: [&str; 1] = ["predict"];
 
 impl Lowering<'_> {
     /// Refuses `exprs` over `node` if they would take back other rows than they gave.
@@ -25,7 +24,7 @@ impl Lowering<'_> {
             let _ = expr.apply(|expr| {
                 if let Expr::ScalarFunction(call) = expr
                     && call.func.signature().volatility == Volatility::Volatile
-                    && !FIXED.contains(&call.func.name())
+                    && !names_versions(call.func.name())
                     && !self.catalog.repeatable.contains(call.func.name())
                 {
                     found = Some(call.func.name().to_owned());

@@ -1,6 +1,7 @@
 //! Splits the statements of a file into jobs, and says what each reads and writes.
 
 use super::statements::{Script, SelectQuery};
+use jobs::text::model_reference;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One job of a group. `reads` and `writes` are tables, as they were declared; views are seen through.
@@ -84,7 +85,7 @@ impl Script {
             let taken =
                 jobs.iter().any(|job| job.name() == Some(&first)) || self.models().any(|(_, m)| m.name.text == first);
             let name = match models.first() {
-                Some(model) if taken => format!("{first}-{model}"),
+                Some(model) if taken => format!("{first}-{}", model.replace('@', "-")),
                 None if taken => format!("{first}-insert"),
                 _ => first,
             };
@@ -114,7 +115,7 @@ impl Script {
                 reads.iter().any(|table| writes.contains(table))
             }
             (ScriptJob::Inserts { models, .. } | ScriptJob::Query { models, .. }, ScriptJob::Model { name, .. }) => {
-                models.contains(name)
+                models.iter().any(|model| model_reference(model).0 == name)
             }
             _ => false,
         };
@@ -156,8 +157,11 @@ impl Script {
         }
         // A model is known under the name of its CREATE MODEL, when this file has one.
         let models = models.into_iter().map(|model| {
-            let key = model.to_lowercase();
-            self.models().find(|(_, m)| m.name.key() == key).map_or(model, |(_, m)| m.name.text.clone())
+            let (name, which) = model_reference(&model);
+            let key = name.to_lowercase();
+            let Some((_, declared)) = self.models().find(|(_, m)| m.name.key() == key) else { return model };
+            let name = &declared.name.text;
+            which.map_or_else(|| name.clone(), |which| format!("{name}@{which}"))
         });
         Reach { models: models.collect(), tables, written, as_of }
     }

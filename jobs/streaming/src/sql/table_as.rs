@@ -25,7 +25,7 @@ pub(crate) fn settle_tables(script: &mut Script, functions: &Functions) -> Resul
         return Ok(());
     }
     // Names, types and keys do not depend on what a model says.
-    let functions = Functions::new().with(declared_predict()).and(functions);
+    let functions = declared_predict().and(functions);
     let catalog = Catalog::new(script, &functions, Some(rules()), None)?;
     let (mut settled, mut errors) = (Vec::new(), Vec::new());
     for (at, statement) in script.statements.iter().enumerate() {

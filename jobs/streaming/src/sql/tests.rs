@@ -16,9 +16,10 @@ mod refusals;
 mod running;
 mod stored;
 mod table_as;
+mod versions;
 
 use super::{check, explain, parse};
-use crate::functions::{Functions, declared_predict};
+use crate::functions::declared_predict;
 use jobs::Diagnostic;
 
 /// Tables that most cases share.
@@ -56,7 +57,7 @@ fn planned(sql: &str) -> String {
     let text = format!("{TABLES}{sql}");
     let script = parse(&text).unwrap_or_else(|errors| panic!("{:#?}", shown(&text, &errors)));
     let statements: Vec<usize> = script.inserts().map(|(at, _)| at).chain(script.queries().map(|(at, _)| at)).collect();
-    let functions = Functions::new().with(declared_predict());
+    let functions = declared_predict();
     match super::plan::plan_now(&script, &statements, &functions) {
         Ok(dataflow) => without_hashes(&explain(&dataflow)),
         Err(errors) => panic!("{:#?}", shown(&text, &errors)),

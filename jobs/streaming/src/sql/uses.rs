@@ -1,16 +1,15 @@
 //! Which relations and models a query names, read off its syntax before anything is planned.
 
 use super::dialect::TABLE_ARGUMENT;
+use crate::functions::names_versions;
 use datafusion::sql::sqlparser::ast::{
     Expr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, Query, SetExpr, TableFactor, Value, Visit,
     Visitor,
 };
 use jobs::Diagnostic;
+use jobs::text::model_reference;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-
-/// Names of the function whose first argument names a model.
-const PREDICT: [&str; 2] = ["predict", "ml_predict"];
 
 /// In lower case the relations, as written the models.
 #[derive(Debug, Default)]
@@ -115,7 +114,7 @@ impl Visitor for Collect {
         {
             self.uses.relations.insert(table.value.to_lowercase());
         }
-        if PREDICT.contains(&name.as_str()) {
+        if names_versions(&name) {
             let literal = match first {
                 Some(Expr::Value(literal)) => Some(&literal.value),
                 _ => None,
@@ -124,6 +123,10 @@ impl Visitor for Collect {
                 let message = format!("the first argument of {name} is the model's name as a string");
                 return ControlFlow::Break(Diagnostic::new(message));
             };
+            if let (_, Some("")) | ("", _) = model_reference(model) {
+                let message = format!("'{model}' in {name} is no model: it is 'name', 'name@3' or 'name@alias'");
+                return ControlFlow::Break(Diagnostic::new(message));
+            }
             self.uses.models.insert(model.clone());
         }
         ControlFlow::Continue(())

@@ -81,6 +81,7 @@ fn job_with_a_table() -> TrainBody {
 fn task(folder: &Path, rank: usize, peers: &[Peer]) -> TrainTask {
     TrainTask {
         job: "j".to_string(),
+        submission: String::new(),
         generation: 1,
         rank: rank as u32,
         world: peers.len().max(1) as u32,

@@ -1450,6 +1450,12 @@ pub struct TrainMetrics {
     pub metric_name: ::prost::alloc::string::String,
     #[prost(double, tag = "6")]
     pub rows_per_second: f64,
+    /// Of the last step; NaN where it is not known.
+    #[prost(double, tag = "7")]
+    pub learning_rate: f64,
+    /// The pass over the rows that is being made, from 1.
+    #[prost(uint64, tag = "8")]
+    pub epoch: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Notice {
@@ -1475,14 +1481,14 @@ pub struct TaskOrders {
     #[prost(message, repeated, tag = "1")]
     pub orders: ::prost::alloc::vec::Vec<TaskOrder>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TaskOrder {
     #[prost(oneof = "task_order::Order", tags = "1, 2, 3")]
     pub order: ::core::option::Option<task_order::Order>,
 }
 /// Nested message and enum types in `TaskOrder`.
 pub mod task_order {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Order {
         #[prost(message, tag = "1")]
         Barrier(super::Barrier),
@@ -1492,13 +1498,19 @@ pub mod task_order {
         Stop(super::StopTask),
     }
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Barrier {
     #[prost(uint64, tag = "1")]
     pub epoch: u64,
     /// Sources end after this barrier: it is the final checkpoint of a stop.
     #[prost(bool, tag = "2")]
     pub last: bool,
+    /// What functions that have versions (models) use for the rows behind it, by the name in the query.
+    #[prost(btree_map = "string, uint64", tag = "3")]
+    pub versions: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        u64,
+    >,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CommitEpoch {

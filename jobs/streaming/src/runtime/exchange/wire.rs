@@ -4,6 +4,7 @@
 //! not held back, and a full queue goes out in large writes. The socket's own buffers are the credits of the edge: a
 //! receiver that does not read stops its sender, and no other edge.
 
+use crate::functions::Versions;
 use crate::runtime::exchange::frame::{self, Header, Kind, malformed};
 use crate::runtime::exchange::{EdgeId, Message};
 use crate::runtime::watermark::Progress;
@@ -16,6 +17,9 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 
 /// Large enough that a queue of small messages goes out in one call.
 const WRITE_BUFFER_BYTES: usize = 64 << 10;
+
+/// A job names a few models; this is thousands.
+const VERSIONS_BYTES_MAX: usize = 1 << 20;
 
 /// Which connection this is, for its frames.
 #[derive(Clone, Copy, Debug)]
@@ -63,8 +67,12 @@ pub fn send_all(
             Message::Watermark(Progress { watermark_us, idle }) => {
                 frame(Kind::Watermark, &[&watermark_us.to_le_bytes(), &[u8::from(idle)]])?;
             }
-            Message::Barrier { epoch, last } => {
-                frame(Kind::Barrier, &[&epoch.to_le_bytes(), &[u8::from(last)]])?;
+            Message::Barrier { epoch, last, versions } => {
+                let versions = match versions.is_empty() {
+                    true => Vec::new(),
+                    false => serde_json::to_vec(&versions)?,
+                };
+                frame(Kind::Barrier, &[&epoch.to_le_bytes(), &[u8::from(last)], &versions])?;
             }
         }
     }
@@ -113,16 +121,27 @@ pub fn receive_all(identity: Identity, queue: &Sender<Message>, stream: impl Rea
                 }
             }
             Kind::Watermark | Kind::Barrier => {
-                if header.length != 9 {
+                // Versions stand behind a barrier's, if there are any.
+                let rest = (header.length as usize).checked_sub(9).filter(|rest| match header.kind {
+                    Kind::Barrier => *rest <= VERSIONS_BYTES_MAX,
+                    _ => *rest == 0,
+                });
+                let Some(rest) = rest else {
                     return Err(malformed(format!("a signal has 9 bytes, not {}", header.length)));
-                }
+                };
                 let mut number = [0; 8];
                 let mut flag = [0];
                 input.read_exact(&mut number)?;
                 input.read_exact(&mut flag)?;
                 let flag = flag[0] != 0;
+                let mut versions = vec![0; rest];
+                input.read_exact(&mut versions)?;
+                let versions = match versions.is_empty() {
+                    true => Versions::new(),
+                    false => serde_json::from_slice(&versions)?,
+                };
                 let message = match header.kind {
-                    Kind::Barrier => Message::Barrier { epoch: u64::from_le_bytes(number), last: flag },
+                    Kind::Barrier => Message::Barrier { epoch: u64::from_le_bytes(number), last: flag, versions },
                     _ => Message::Watermark(Progress { watermark_us: i64::from_le_bytes(number), idle: flag }),
                 };
                 ended |= matches!(message, Message::Barrier { last: true, .. });
@@ -152,7 +171,8 @@ mod tests {
         let arrays = columns.iter().map(|(_, array)| Arc::clone(array)).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&schema), arrays, &options).expect("a batch");
-        let last = Message::Barrier { epoch: 1, last: true };
+        let versions = Versions::from([("fraud@production".to_string(), 7)]);
+        let last = Message::Barrier { epoch: 1, last: true, versions };
         let messages = [Message::Batch(batch.clone()), Message::Batch(batch), last];
 
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

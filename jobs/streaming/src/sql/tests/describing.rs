@@ -3,7 +3,7 @@
 use super::super::{describe, parse};
 use super::running::lines;
 use super::{TABLES, mistakes, shown};
-use crate::functions::{Functions, declared_predict};
+use crate::functions::declared_predict;
 
 const FILE: &str = "
 CREATE TEMPORARY TABLE kept (Id BIGINT, v DOUBLE, PRIMARY KEY (id) NOT ENFORCED);
@@ -18,7 +18,7 @@ INSERT INTO kept SELECT a, a FROM plain;
 fn answer(sql: &str) -> Vec<String> {
     let text = format!("{TABLES}{FILE}{sql}");
     let script = parse(&text).unwrap_or_else(|errors| panic!("{:#?}", shown(&text, &errors)));
-    let functions = Functions::new().with(declared_predict());
+    let functions = declared_predict();
     let rows = describe(&script, script.statements.len() - 1, &functions);
     lines(&[rows.unwrap_or_else(|errors| panic!("{:#?}", shown(&text, &errors)))]).split_off(1)
 }

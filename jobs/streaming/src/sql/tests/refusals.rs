@@ -249,6 +249,19 @@ fn mistakes_in_declarations() {
         "SELECT predict(b, a) FROM plain",
         "<SELECT predict(b, a) FROM plain> the first argument of predict is the model's name as a string",
     );
+    refused(
+        "SELECT predict('m@', a) FROM plain",
+        "<SELECT predict('m@', a) FROM plain> 'm@' in predict is no model: it is 'name', 'name@3' or 'name@alias'",
+    );
+    refused(
+        "SELECT a, predict_version('m', a) FROM plain",
+        "<SELECT a, predict_version('m', a) FROM plain> predict_version takes a model's name in quotes and nothing else",
+    );
+    refused(
+        "SELECT l.a FROM plain AS l JOIN plain AS r ON l.a = r.a AND predict('m', l.a) > r.a",
+        "<predict> predict in the condition of a join is not supported in a stream (name it in the SELECT list of a view or \
+         subquery, and join by that name)",
+    );
 }
 
 #[test]

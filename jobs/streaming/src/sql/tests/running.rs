@@ -72,7 +72,7 @@ pub(super) fn lines(batches: &[RecordBatch]) -> Vec<String> {
 
 pub(super) fn batch(text: &str, sql: &str, folder: &Path) -> Vec<String> {
     let script = parse(text).expect("the file is right");
-    let functions = Functions::new().with(declared_predict());
+    let functions = declared_predict();
     let answer = collect(&script, sql, &functions, BatchContext::new(context(folder)));
     lines(&Runtime::new().expect("a runtime").block_on(answer).expect("the query runs"))
 }
