@@ -370,11 +370,11 @@ impl<'a> Reader<'a> {
             };
             let Some(variant) = variant else { continue };
             let mut reader = Reader::new(&variant.shape, entries, Some(item.span), self.diagnostics);
-            if let Some(node) = reader.node(variant.name).filter(|_| variant.bare) {
-                if node.value != Value::Boolean(true) {
-                    reader.wrong(variant.name, node, "true: it has no setting of its own");
-                    continue;
-                }
+            if let Some(node) =
+                reader.node(variant.name).filter(|node| variant.bare && node.value != Value::Boolean(true))
+            {
+                reader.wrong(variant.name, node, "true: it has no setting of its own");
+                continue;
             }
             values.extend(read(&mut reader, variant.name, item.span));
         }

@@ -38,7 +38,7 @@ fn words_are_counted_and_equals_go_by_value() {
     let train = texts(&[Some("b"), Some("c"), Some("a"), Some("b"), None, None, None, Some("d")]);
     let other = texts(&[Some("b"), Some("a"), Some("c"), Some("d"), Some("never seen"), None, Some("")]);
     let ids = Buffer::Ids(vec![1, 2, 3, 0, 0, 0, 0]);
-    check(Preprocess::Vocabulary { size: 4 }, &[train.clone()], &[other.clone()], ids);
+    check(Preprocess::Vocabulary { size: 4 }, std::slice::from_ref(&train), std::slice::from_ref(&other), ids);
     let one_hot = [[0., 1., 0.], [0., 0., 1.], [1., 0., 0.], [1., 0., 0.], [1., 0., 0.], [1., 0., 0.], [1., 0., 0.]];
     check(Preprocess::OneHot { size: 3 }, &[train], &[other], Buffer::Reals(one_hot.concat()));
     let numbers: ArrayRef = Arc::new(Int64Array::from(vec![7, 7, -3]));

@@ -135,7 +135,8 @@ fn a_lost_server_is_named() {
 
 #[test]
 fn what_no_worker_says_is_refused() {
-    let said: [fn(&Mesh) -> (u32, u64, Vec<u8>); 4] = [
+    type Says = fn(&Mesh) -> (u32, u64, Vec<u8>);
+    let said: [Says; 4] = [
         // A row that the table does not have.
         |_| {
             let mut said = Vec::new();

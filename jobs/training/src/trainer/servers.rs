@@ -108,10 +108,11 @@ impl Trainer<'_> {
         let mut next = pieces(&mut feed);
         let mut wants = self.wants(&next);
         let mut judges = false;
-        if first < total {
+        let mut goes_on = first < total;
+        if goes_on {
             client.pull(first, &wants)?;
         }
-        while first < total {
+        while goes_on {
             let news = client.take(self.step, &wants, self.graph.weights_mut().1)?;
             self.learn(&mut course, &news, plan.rows_of_step())?;
             while let Some(state) = client.state(self.graph.size()) {
@@ -131,9 +132,12 @@ impl Trainer<'_> {
                     metric: self.metric,
                     metric_name: metric::name(self.body.loss),
                     rows_per_second,
+                    learning_rate: self.body.optimizer.learning_rate()
+                        * optimizer::share(&self.body.schedule, self.step, total),
                 });
             }
-            if course.stop || self.step == total {
+            goes_on = !course.stop && self.step < total;
+            if !goes_on {
                 break;
             }
             for piece in next.drain(..) {

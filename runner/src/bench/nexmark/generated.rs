@@ -4,7 +4,7 @@
 //! that it reads is one generator, as there.
 
 use super::queries::{QUERIES, Query};
-use super::{streamed_flow, told};
+use super::{streamed, told};
 use crate::bench::Figure;
 use anyhow::Context as _;
 use std::path::Path;
@@ -47,12 +47,11 @@ pub fn measure(folder: &Path, events: u64, slices: u32) -> Vec<Figure> {
 
 fn figure(query: &Query, folder: &Path, events: u64, slices: u32) -> anyhow::Result<Figure> {
     let text = over_generator(query.text, events, slices);
-    let flow = planned(&text)?;
-    let alone = planned(&generator_alone(&text, &flow)?)?;
+    let alone = generator_alone(&text, &planned(&text)?)?;
     let rate = |seconds: f64| events as f64 / seconds / 1000.0;
-    let generated = rate(streamed_flow(alone, folder)?);
+    let generated = rate(streamed(&alone, folder)?);
     let goal = FLINK.iter().find(|(name, _)| *name == query.name).map(|(_, flink)| flink * TIMES);
-    let found = rate(streamed_flow(flow, folder)?);
+    let found = rate(streamed(&text, folder)?);
     let figure = format!("{}: events generated in the job", query.name);
     Ok(Figure::higher("nexmark", figure, found, "k/s", goal).beside("generator alone", generated))
 }
@@ -124,7 +123,7 @@ mod tests {
                 all
             };
             assert_eq!(sorted(&alone), sorted(&flow), "{}", query.name);
-            streamed_flow(alone, folder.path()).unwrap_or_else(|why| panic!("{}: {why:#}", query.name));
+            super::super::streamed_flow(alone, folder.path()).unwrap_or_else(|why| panic!("{}: {why:#}", query.name));
         }
     }
 }

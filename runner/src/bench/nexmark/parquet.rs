@@ -33,7 +33,7 @@ fn over(folder: &Path, input: &Input) -> Vec<Figure> {
             Ok((text, seconds)) => {
                 let found = figure(query, "two Parquet files", &text, folder, input, seconds);
                 // Half of what DataFusion does with the same files is wanted.
-                let goal = found.peer_value.map(|peer| peer / 2.0);
+                let goal = found.peer_value.map(|peer| (peer / 2.0).round());
                 figures.push(Figure { goal, met: goal.map(|goal| found.value >= goal), ..found });
             }
             Err(why) => eprintln!("{} is left out: {why:#}", query.name),

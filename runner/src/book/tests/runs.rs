@@ -13,7 +13,7 @@ fn train() -> JobBody {
         "normalize": true, "checkpoint_steps": 100,
     }))
     .expect("a body");
-    JobBody::Train(body)
+    JobBody::Train(Box::new(body))
 }
 
 fn notes(world: &mut World) -> Vec<(String, Note)> {
