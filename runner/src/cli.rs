@@ -261,12 +261,12 @@ enum Verb {
         /// Also run the peers, on the same inputs.
         #[arg(long)]
         peers: bool,
-        /// How many events the queries of suite nexmark read, 1000000 by default, and rows those of spill, 4000000, and of
+        /// How many events the queries of suite nexmark read, 1000000 by default, 20000000 with checkpoints, and rows those of spill, 4000000, and of
         /// kafka, 2000000.
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         events: Option<u64>,
         /// Where the events of suite nexmark come from: two files of JSON lines, or of Parquet, for the queries without state, or a
-        /// generator inside the job.
+        /// generator inside the job, or this once without checkpoints and once with one each second.
         #[arg(long, value_enum, default_value = "files")]
         source: crate::bench::nexmark::From,
         /// How many keys suite state holds; 10000000 by default.

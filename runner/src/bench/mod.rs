@@ -103,7 +103,7 @@ pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
             "start" => start::measure().await?,
             "train" => train::measure(config.peers).await?,
             "decode" => decode::measure().await?,
-            "nexmark" => nexmark::measure(config.events.unwrap_or(nexmark::EVENTS), config.source).await?,
+            "nexmark" => nexmark::measure(config.events, config.source).await?,
             "latency" => latency::measure(config.beside.clone()).await?,
             "state" => state::measure(config.keys.unwrap_or(state::KEYS)).await?,
             "spill" => spill::measure(config.events.unwrap_or(spill::ROWS)).await?,

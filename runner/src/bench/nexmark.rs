@@ -22,9 +22,12 @@ use streaming::dataflow::Dataflow;
 use streaming::functions::Functions;
 use streaming::runtime::Outcome;
 use streaming::runtime::local::{self, LocalConfig};
+use streaming::runtime::store::Folder;
 
 /// As many events as the goals were set for.
 pub const EVENTS: u64 = 1_000_000;
+/// Enough for some seconds, each of which has a checkpoint.
+const CHECKPOINTED_EVENTS: u64 = 20_000_000;
 
 /// Slices of the stream, and threads of the batch query.
 const THREADS: u32 = 2;
@@ -35,19 +38,22 @@ pub enum From {
     #[default]
     Files,
     Generator,
+    Checkpointed,
     Parquet,
 }
 
-pub async fn measure(events: u64, from: From) -> anyhow::Result<Vec<Figure>> {
+pub async fn measure(events: Option<u64>, from: From) -> anyhow::Result<Vec<Figure>> {
     let folder = std::env::temp_dir().join(format!("smack-bench-nexmark-{}", std::process::id()));
     std::fs::create_dir_all(&folder).with_context(|| format!("failed to make {}", folder.display()))?;
     let here = folder.clone();
+    let events = events.unwrap_or(if from == From::Checkpointed { CHECKPOINTED_EVENTS } else { EVENTS });
     let result = tokio::task::spawn_blocking(move || {
         std::fs::write(here.join("side_input.csv"), queries::SIDE_INPUT)?;
         match from {
             From::Files => over_files(&here, events),
             From::Parquet => parquet::measure(&here, events),
             From::Generator => Ok(generated::measure(&here, events, THREADS)),
+            From::Checkpointed => Ok(generated::measure_checkpointed(&here, events, THREADS)),
         }
     });
     let result = result.await?;
@@ -96,13 +102,15 @@ fn typical(round: impl Fn() -> anyhow::Result<f64>) -> anyhow::Result<f64> {
 
 /// Seconds from the start of the job to its end.
 fn streamed(text: &str, folder: &Path) -> anyhow::Result<f64> {
-    typical(|| streamed_flow(generated::planned(text)?, folder))
+    typical(|| streamed_flow(generated::planned(text)?, folder, None))
 }
 
-fn streamed_flow(dataflow: Dataflow, folder: &Path) -> anyhow::Result<f64> {
+/// With a checkpoint each second where there is a folder for them.
+fn streamed_flow(dataflow: Dataflow, folder: &Path, checkpoints: Option<&Path>) -> anyhow::Result<f64> {
     let mut config = LocalConfig::new("bench/nexmark", folder.to_path_buf(), folder.join("dead-letter"));
     config.slices = THREADS;
-    config.checkpoint_interval_ms = 0;
+    config.checkpoint_interval_ms = if checkpoints.is_some() { 1_000 } else { 0 };
+    config.checkpoints = checkpoints.map(Folder::local).transpose()?;
     let started = Instant::now();
     let run = local::run(dataflow, config)?;
     let notices = run.notices.clone();

@@ -4,7 +4,7 @@
 //! that it reads is one generator, as there.
 
 use super::queries::{QUERIES, Query};
-use super::{streamed, told};
+use super::{streamed, streamed_flow, told};
 use crate::bench::Figure;
 use anyhow::Context as _;
 use std::path::Path;
@@ -43,6 +43,29 @@ pub fn measure(folder: &Path, events: u64, slices: u32) -> Vec<Figure> {
         }
     }
     figures
+}
+
+/// What a checkpoint each second costs. One round of each, because they are long.
+pub fn measure_checkpointed(folder: &Path, events: u64, slices: u32) -> Vec<Figure> {
+    let mut figures = Vec::new();
+    for query in &QUERIES {
+        match checkpointed(query, folder, events, slices) {
+            Ok(figure) => figures.push(figure),
+            Err(why) => eprintln!("{} is left out: {why:#}", query.name),
+        }
+    }
+    figures
+}
+
+fn checkpointed(query: &Query, folder: &Path, events: u64, slices: u32) -> anyhow::Result<Figure> {
+    let text = over_generator(query.text, events, slices);
+    let rate = |seconds: f64| events as f64 / seconds / 1000.0;
+    let without = rate(streamed_flow(planned(&text)?, folder, None)?);
+    let checkpoints = folder.join("checkpoints");
+    let with = rate(streamed_flow(planned(&text)?, folder, Some(&checkpoints))?);
+    std::fs::remove_dir_all(&checkpoints).with_context(|| format!("failed to remove {}", checkpoints.display()))?;
+    let figure = format!("{}: a checkpoint each second", query.name);
+    Ok(Figure::higher("nexmark", figure, with, "k/s", None).beside("without", without))
 }
 
 fn figure(query: &Query, folder: &Path, events: u64, slices: u32) -> anyhow::Result<Figure> {
@@ -123,7 +146,7 @@ mod tests {
                 all
             };
             assert_eq!(sorted(&alone), sorted(&flow), "{}", query.name);
-            super::super::streamed_flow(alone, folder.path()).unwrap_or_else(|why| panic!("{}: {why:#}", query.name));
+            streamed_flow(alone, folder.path(), None).unwrap_or_else(|why| panic!("{}: {why:#}", query.name));
         }
     }
 }
