@@ -5,7 +5,7 @@
 use anyhow::{Result, ensure};
 use std::fs;
 
-const ONCE: [&str; 7] = ["arrow-array", "arrow-schema", "candle-core", "datafusion", "object_store", "prost", "tonic"];
+const ONCE: [&str; 6] = ["arrow-array", "arrow-schema", "datafusion", "object_store", "prost", "tonic"];
 
 #[test]
 fn shared_libraries_are_locked_to_one_version() -> Result<()> {

@@ -100,4 +100,4 @@ macro_rules! real {
 }
 
 real!(f32, elementary::exp, elementary::tanh, elementary::erf);
-real!(f64, f64::exp, f64::tanh, candle_core::cpu::erf::erf_f64);
+real!(f64, f64::exp, f64::tanh, libm::erf);
