@@ -7,7 +7,7 @@
 //! Invariant: a number is good until the next [`Partitions::settle`].
 
 use super::stateful::Scope;
-use super::touched::{Selection, Touched, hash_new, selects};
+use super::touched::{Selection, Touched, hash_new, selected};
 use crate::state::hashes::Hashes;
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::take;
@@ -230,10 +230,10 @@ impl<P: Partition> Partitions<P> {
         self.touched.take(scope, &self.hashes, self.n_full + n_others)
     }
 
-    /// The states that hold something and are selected.
+    /// The states that hold something and are selected, by what [`Partitions::take_touched`] gave.
     pub fn selected<'a>(&'a self, selection: Option<&'a Selection>) -> impl Iterator<Item = &'a P> {
-        let slots = self.slots.iter().zip(&self.hashes).filter(move |(_, hash)| selects(selection, **hash));
-        slots.map(|(slot, _)| &slot.state).filter(|state| !state.is_empty())
+        let numbers = selected(selection, &self.hashes).into_iter();
+        numbers.map(|number| &self.slots[number].state).filter(|state| !state.is_empty())
     }
 
     /// All numbers in use.

@@ -4,7 +4,10 @@
 //! the keys, known once for each key since it was first seen, so that marking hashes nothing.
 //!
 //! A snapshot selects keys by hash and not by mark: of two keys that hash alike both are given when one was touched,
-//! since what is given of a hash replaces what was given of it before.
+//! since what is given of a hash replaces what was given of it before. Which hashes are those of several keys ([`twins`])
+//! is found out when keys are new, so that a snapshot need not look at all keys, of which it gives few.
+
+mod twins;
 
 use super::stateful::{Scope, external};
 use crate::state::hash;
@@ -12,6 +15,7 @@ use crate::state::hashes::Hashes;
 use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::compute::take;
 use datafusion::error::{DataFusionError, Result};
+use twins::Twins;
 
 /// With fewer touched keys than this nothing is saved by giving all.
 const FEW: usize = 1024;
@@ -24,6 +28,7 @@ pub struct Touched {
     gone: Vec<u64>,
     /// More was changed than could be told key by key.
     all: bool,
+    twins: Twins,
 }
 
 impl Touched {
@@ -66,6 +71,7 @@ impl Touched {
             }
         }
         self.gone.extend(marked(&before).map(|number| hashes[number]));
+        self.twins = Twins::default();
         if self.gone.len() > kept.len().max(FEW) {
             // All that is left is less to say than what went.
             self.gone = Vec::new();
@@ -77,17 +83,22 @@ impl Touched {
     /// how many keys have anything.
     pub fn take(&mut self, scope: Scope, hashes: &[u64], n_held: usize) -> Option<Selection> {
         let scope = if self.all { Scope::All } else { scope };
-        let mut touched = Vec::new();
+        let numbers: Vec<usize> = marked(&self.marks).collect();
+        let any_gone = !self.gone.is_empty();
+        let mut touched = Vec::with_capacity(self.gone.len() + numbers.len());
         self.drain(hashes, &mut touched);
-        Selection::new(scope, touched, n_held)
+        let selection = Selection::new(scope, touched, n_held)?;
+        self.twins.look_at(hashes);
+        let by_mark = !any_gone && !self.twins.any_among(&selection.hashes);
+        Some(Selection { numbers: by_mark.then_some(numbers), ..selection })
     }
 
     /// Adds the hashes of what is touched; afterwards nothing is. Gives whether more is than is told so.
     pub fn drain(&mut self, hashes: &[u64], touched: &mut Vec<u64>) -> bool {
-        let Self { marks, mut gone, all } = std::mem::take(self);
-        touched.append(&mut gone);
-        touched.extend(marked(&marks).map(|number| hashes[number]));
-        all
+        touched.append(&mut std::mem::take(&mut self.gone));
+        touched.extend(marked(&self.marks).map(|number| hashes[number]));
+        self.marks.fill(0);
+        std::mem::take(&mut self.all)
     }
 
     /// The state is what files say.
@@ -96,7 +107,7 @@ impl Touched {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        (self.marks.capacity() + self.gone.capacity()) * size_of::<u64>()
+        (self.marks.capacity() + self.gone.capacity()) * size_of::<u64>() + self.twins.memory_bytes()
     }
 }
 
@@ -108,7 +119,11 @@ fn marked(marks: &[u64]) -> impl Iterator<Item = usize> {
 
 /// The keys that a snapshot gives.
 #[derive(Debug)]
-pub struct Selection(Hashes);
+pub struct Selection {
+    hashes: Hashes,
+    /// The numbers of all keys that have these hashes, rising, where whoever numbers them knows.
+    numbers: Option<Vec<usize>>,
+}
 
 impl Selection {
     /// Of these keys, unless all is wanted, or about as cheap.
@@ -118,26 +133,28 @@ impl Selection {
             return None;
         }
         let touched: Hashes = touched.into_iter().collect();
-        (!much(touched.len())).then_some(Self(touched))
+        (!much(touched.len())).then_some(Self { hashes: touched, numbers: None })
     }
 
     pub fn contains(&self, hash: u64) -> bool {
-        self.0.contains(hash)
+        self.hashes.contains(hash)
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.hashes.is_empty()
     }
 
     pub fn into_sorted(self) -> Vec<u64> {
-        self.0.into_sorted()
+        self.hashes.into_sorted()
     }
 }
 
-/// The numbers of the keys that a snapshot gives, of all that have these hashes.
+/// The numbers of the keys that a snapshot gives, rising, of all that have these hashes. The selection is one of the same keys,
+/// or of no numbering.
 pub fn selected(selection: Option<&Selection>, hashes: &[u64]) -> Vec<usize> {
     match selection {
-        Some(Selection(touched)) => touched.members_among(hashes),
+        Some(Selection { numbers: Some(numbers), .. }) => numbers.clone(),
+        Some(Selection { hashes: touched, numbers: None }) => touched.members_among(hashes),
         None => (0..hashes.len()).collect(),
     }
 }
@@ -183,6 +200,43 @@ mod tests {
         assert!(selection.contains(15) && !selection.contains(10));
         assert_eq!(selection.into_sorted(), [11, 13, 15, 99]);
         assert!(touched.take(Scope::Touched, &[15, 10, 14], 3).expect("not all").is_empty());
+    }
+
+    /// Every key of few hashes, in all orders of coming and being touched: what is selected is what a look at all finds.
+    #[test]
+    fn keys_that_hash_alike_are_selected_together() {
+        let mut random = 7_u64;
+        let mut next = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % below
+        };
+        for n_hashes in [3, 40, 1_000_000] {
+            let (mut touched, mut hashes) = (Touched::default(), Vec::new());
+            for round in 0..200 {
+                for _ in 0..next(4) {
+                    hashes.push(next(n_hashes));
+                    touched.mark(hashes.len() - 1);
+                }
+                for _ in 0..next(3) {
+                    if !hashes.is_empty() {
+                        touched.mark(next(hashes.len() as u64) as usize);
+                    }
+                }
+                if next(10) == 0 {
+                    touched.note(next(n_hashes));
+                }
+                if next(25) == 0 {
+                    let kept: Vec<usize> = (0..hashes.len()).rev().step_by(2).collect();
+                    touched.renumber(&kept, &hashes);
+                    hashes = kept.iter().map(|old| hashes[*old]).collect();
+                }
+                let Some(selection) = touched.take(Scope::Touched, &hashes, hashes.len()) else {
+                    panic!("round {round}: few are all");
+                };
+                let expect: Vec<usize> = (0..hashes.len()).filter(|at| selection.contains(hashes[*at])).collect();
+                assert_eq!(selected(Some(&selection), &hashes), expect, "{n_hashes} hashes, round {round}");
+            }
+        }
     }
 
     #[test]

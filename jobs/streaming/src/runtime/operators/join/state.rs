@@ -10,10 +10,10 @@ use super::lifetime::UNDATED;
 use super::rows::NONE;
 use super::{Join, SIDES};
 use crate::runtime::operators::stateful::{Table, expect_schema};
-use crate::runtime::operators::touched::{Selection, selects};
+use crate::runtime::operators::touched::{Selection, selected};
 use crate::runtime::operators::window::BATCH_ROWS;
 use crate::state::chain::with_until;
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanBufferBuilder, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::error::Result;
@@ -38,7 +38,15 @@ impl Join {
         let layout = store.layout();
         let schema = self.state_schema(side, layout.expires());
         let hash_of = |slot: u32| self.hashes[store.group(slot)];
-        let is_selected = |slot: u32| slot != NONE && selects(selection, hash_of(slot));
+        // One bit a key, which stays in the cache while all rows are looked at.
+        let selected = selection.map(|selection| {
+            let mut bits = BooleanBufferBuilder::new(self.hashes.len());
+            bits.append_n(self.hashes.len(), false);
+            selected(Some(selection), &self.hashes).into_iter().for_each(|group| bits.set_bit(group, true));
+            bits.finish()
+        });
+        let is_selected =
+            |slot: u32| slot != NONE && selected.as_ref().is_none_or(|selected| selected.value(store.group(slot)));
         let mut batches = Vec::new();
         for (columns, slots) in store.parts() {
             let rows: Vec<u32> = (0..slots.len() as u32).filter(|row| is_selected(slots[*row as usize])).collect();
