@@ -253,7 +253,7 @@ enum Verb {
         #[arg(long, default_value_t = 825, value_parser = clap::value_parser!(u32).range(1..=3650))]
         days: u32,
     },
-    /// Measure this build on this machine; suites: start, train, decode, nexmark, latency, state, spill, broker, kafka,
+    /// Measure this build on this machine; suites: start, train, decode, nexmark, scale, latency, state, spill, broker, kafka,
     /// allocator.
     Bench {
         /// One suite; all by default.

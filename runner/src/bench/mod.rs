@@ -10,6 +10,8 @@ mod kafka;
 mod latency;
 pub mod nexmark;
 mod peers;
+mod processes;
+mod scale;
 mod spill;
 mod start;
 mod state;
@@ -85,8 +87,8 @@ impl Figure {
     }
 }
 
-pub const SUITES: [&str; 10] =
-    ["start", "train", "decode", "nexmark", "latency", "state", "spill", "broker", "kafka", "allocator"];
+pub const SUITES: [&str; 11] =
+    ["start", "train", "decode", "nexmark", "scale", "latency", "state", "spill", "broker", "kafka", "allocator"];
 
 pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
     let suites: Vec<&str> = match &config.suite {
@@ -104,6 +106,7 @@ pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
             "train" => train::measure(config.peers).await?,
             "decode" => decode::measure().await?,
             "nexmark" => nexmark::measure(config.events, config.source).await?,
+            "scale" => scale::measure().await?,
             "latency" => latency::measure(config.beside.clone()).await?,
             "state" => state::measure(config.keys.unwrap_or(state::KEYS)).await?,
             "spill" => spill::measure(config.events.unwrap_or(spill::ROWS)).await?,

@@ -5,10 +5,10 @@
 //! without checkpoints; DataFusion's own batch engine answers the same query over the same files beside it. A query that
 //! does not run is told with its reason, and has no figure.
 
-mod generated;
+pub(super) mod generated;
 pub(super) mod input;
 mod parquet;
-mod queries;
+pub(super) mod queries;
 
 use super::{Figure, median};
 use anyhow::{Context as _, anyhow, bail};

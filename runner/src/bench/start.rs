@@ -1,5 +1,6 @@
 //! How long a newcomer waits, and how much memory an idle cluster holds.
 
+use super::processes::pss_mb;
 use super::{Figure, median};
 use crate::client::Client;
 use crate::dev::{DevConfig, Tree};
@@ -47,7 +48,7 @@ async fn measure_in(folder: &Path) -> anyhow::Result<Vec<Figure>> {
         ready.push(started.elapsed().as_secs_f64());
         if run == 0 {
             tokio::time::sleep(Duration::from_secs(5)).await;
-            pss.push(pss_mb(&tree.pids())?);
+            pss.push(pss_mb(tree.pids())?);
         }
         first_record.push(submit_to_first_record(&tree).await?);
         tree.end().await;
@@ -105,17 +106,4 @@ async fn run_to_first_row(file: &Path) -> anyhow::Result<f64> {
     }
     child.wait().await?;
     Ok(elapsed_ms)
-}
-
-/// Proportional set size of the members, in MB: memory that they share is counted once.
-fn pss_mb(pids: &[(String, u32)]) -> anyhow::Result<f64> {
-    let mut kilobytes = 0.0;
-    for (name, pid) in pids {
-        let path = format!("/proc/{pid}/smaps_rollup");
-        let text = std::fs::read_to_string(&path).with_context(|| format!("failed to read {path} of {name}"))?;
-        let line =
-            text.lines().find_map(|line| line.strip_prefix("Pss:")).context("failed to find Pss in smaps_rollup")?;
-        kilobytes += line.trim().trim_end_matches(" kB").trim().parse::<f64>()?;
-    }
-    Ok(kilobytes * 1024.0 / 1e6)
 }

@@ -5,6 +5,7 @@
 //! however many rows there are.
 
 use super::Figure;
+use super::processes::task_pids;
 use super::threads::Spent;
 use crate::client::Client;
 use crate::dev::{DevConfig, Tree};
@@ -203,9 +204,9 @@ async fn recovery_in(tree: &Tree, keys: u64) -> anyhow::Result<f64> {
     };
     eprintln!("killing the task after checkpoint {built}");
     let before = outputs(&tree.data_dir)?;
-    let pid = task_pid(&tree.data_dir)?;
+    let pid = task_pids(&tree.data_dir)?.pop().context("failed to find the task's process")?;
     let killed = Instant::now();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(pid)?), nix::sys::signal::Signal::SIGKILL)
         .context("failed to kill the task")?;
     while killed.elapsed() < Duration::from_secs(120) {
         let printed = outputs(&tree.data_dir)?.into_iter().filter(|path| !before.contains(path));
@@ -227,23 +228,6 @@ fn outputs(data_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
         }
     }
     Ok(found)
-}
-
-/// The process of the only task whose plan lies in this folder.
-fn task_pid(data_dir: &Path) -> anyhow::Result<i32> {
-    let folder = data_dir.display().to_string();
-    for entry in std::fs::read_dir("/proc").context("failed to read /proc")? {
-        let entry = entry?;
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // A process may end while it is looked at.
-        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
-        let mut words = line.split(|byte| *byte == 0);
-        let is_task = words.nth(1) == Some(b"task");
-        if is_task && words.any(|word| String::from_utf8_lossy(word).starts_with(&folder)) {
-            return Ok(pid);
-        }
-    }
-    bail!("failed to find the task's process")
 }
 
 #[cfg(test)]
