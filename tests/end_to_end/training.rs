@@ -48,12 +48,13 @@ fn learns_the_same_by(strategy: &str, deed: impl FnOnce(&mut Cluster, &Job)) -> 
     deed(&mut cluster, &before);
     let job = cluster.wait_until(JOB, "finished");
     assert_eq!(job.metrics.model_version, Some(2));
-    let weights = |version: u64| {
-        let path = cluster.path(&format!(".smack/runner/models/digits/{version}/model.safetensors"));
-        fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-    };
-    assert!(weights(1) == weights(2), "the same seed gives the same bits, disturbed or not");
+    assert!(weights(&cluster, 1) == weights(&cluster, 2), "the same seed gives the same bits, disturbed or not");
     (job, total)
+}
+
+fn weights(cluster: &Cluster, version: u64) -> Vec<u8> {
+    let path = cluster.path(&format!(".smack/runner/models/digits/{version}/model.safetensors"));
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// It does not begin anew: some task said from which step it went on.
@@ -103,4 +104,44 @@ fn a_killed_server_goes_on_from_the_checkpoint_and_learns_the_same() {
         cluster.task(&job.tasks[2].id).kill();
     });
     assert_resumed(&job, total);
+}
+
+/// Each role in turn, by both strategies, whose weights are the same here, each time at another moment; SMACK_KILLS says how
+/// often.
+#[test]
+fn whoever_is_killed_whenever_the_weights_are_the_same() {
+    let kills = std::env::var("SMACK_KILLS").map_or(4, |kills| kills.parse().expect("SMACK_KILLS is a number"));
+    let seed =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
+    println!("seed {seed}");
+    let mut cluster = Cluster::start();
+    cluster.submit("digits.toml", &longer(""));
+    let total = cluster.wait_until(JOB, "finished").metrics.steps_total;
+    let expect = weights(&cluster, 1);
+    let mut random = seed;
+    for kill in 0..kills {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let moment = total / 10 + (random >> 33) % (total * 6 / 10);
+        let roles = ["chief", "worker", "server", "agent", "runner", "master"];
+        let role = roles[kill % roles.len()];
+        let strategy = if role == "server" || kill % 4 == 3 { "strategy = \"parameter_server\"" } else { "" };
+        cluster.submit("digits.toml", &longer(strategy));
+        let before = cluster.wait_for(JOB, "middle", |job| job.metrics.step >= moment);
+        println!("kill {kill}: {role} at step {} of {total} {strategy}", before.metrics.step);
+        match role {
+            "chief" => cluster.task(&before.tasks[0].id).kill(),
+            "worker" => cluster.task(&before.tasks[1].id).kill(),
+            "server" => cluster.task(&before.tasks[2].id).kill(),
+            "agent" => cluster.kill_agent_of(&before.tasks[1]),
+            member => {
+                let member = cluster.member(member);
+                member.kill();
+                cluster.wait_for_new(role, &member);
+            }
+        }
+        let job = cluster.wait_until(JOB, "finished");
+        let version = kill as u64 + 2;
+        assert_eq!(job.metrics.model_version, Some(version), "{job:?}");
+        assert!(weights(&cluster, version) == expect, "kill {kill}: {role} at step {}", before.metrics.step);
+    }
 }

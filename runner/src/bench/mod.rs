@@ -122,6 +122,8 @@ pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
     } else {
         for figure in &figures {
             let goal = figure.goal.map_or(String::new(), |goal| {
+                // A goal that is a ratio has as many decimals as what was measured.
+                let goal = (goal * 1000.0).round() / 1000.0;
                 format!("goal {} {goal} {}", if figure.better == "lower" { "≤" } else { "≥" }, figure.unit)
             });
             let met = match figure.met {
