@@ -114,7 +114,7 @@ fn whoever_is_killed_whenever_the_weights_are_the_same() {
     let seed =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
     println!("seed {seed}");
-    let mut cluster = Cluster::start();
+    let cluster = Cluster::start();
     cluster.submit("digits.toml", &longer(""));
     let total = cluster.wait_until(JOB, "finished").metrics.steps_total;
     let expect = weights(&cluster, 1);

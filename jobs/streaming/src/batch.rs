@@ -11,7 +11,7 @@ use crate::functions::{Functions, cumulate_ends, hop_starts, tumble_start};
 use crate::runtime::operators::relabel;
 use crate::sql::{
     Catalog, Place, Script, SelectQuery, Statement, StatementBody, WINDOW_COLUMNS, WindowNode, as_of_place,
-    for_each_scan, interval_us, parse_with, settle, spelled_field,
+    for_each_scan, interval_us, parse_with, settle, spelled_field, with_room,
 };
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -140,6 +140,15 @@ struct Planned {
 
 impl Planned {
     fn new(
+        script: &Script,
+        query: &str,
+        functions: &Functions,
+        open: Option<BatchContext>,
+    ) -> Result<Self, Vec<Diagnostic>> {
+        with_room(|| Self::new_here(script, query, functions, open))
+    }
+
+    fn new_here(
         script: &Script,
         query: &str,
         functions: &Functions,

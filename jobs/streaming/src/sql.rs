@@ -11,6 +11,7 @@ mod as_of;
 mod catalog;
 mod create;
 mod cursor;
+mod depth;
 mod describe;
 mod dialect;
 mod errors;
@@ -27,6 +28,7 @@ mod nested;
 mod over;
 mod parse;
 mod plan;
+mod precedence;
 mod prune;
 mod refuse;
 mod repeatable;
@@ -64,6 +66,7 @@ pub use text::{Name, Span};
 
 pub(crate) use as_of::place_of as as_of_place;
 pub(crate) use catalog::Catalog;
+pub(crate) use depth::with_room;
 pub(crate) use errors::Place;
 pub(crate) use lower::interval_us;
 pub(crate) use nested::spelled_field;
@@ -111,7 +114,7 @@ pub fn check_with(text: &str, functions: &Functions) -> Result<Script, Vec<Diagn
             }
         }
     }
-    if !planned && let Err(found) = Catalog::new(&script, &functions, None, None) {
+    if !planned && let Err(found) = with_room(|| Catalog::new(&script, &functions, None, None).map(|_| ())) {
         errors = found;
     }
     if errors.is_empty() { Ok(script) } else { Err(errors) }

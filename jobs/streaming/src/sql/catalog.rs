@@ -371,8 +371,9 @@ fn session(
     options.sql_parser.collect_spans = true;
     options.sql_parser.map_string_types_to_utf8view = false;
     options.execution.time_zone = Some("UTC".into());
+    let is_batch = rules.is_none();
     // A stream's subqueries become joins; none is worked out once and for all.
-    options.optimizer.enable_physical_uncorrelated_scalar_subquery = rules.is_none();
+    options.optimizer.enable_physical_uncorrelated_scalar_subquery = is_batch;
     let mut builder = SessionStateBuilder::new()
         .with_config(config)
         .with_expr_planners(vec![Arc::new(NestedNames), Arc::new(JsonOperators)])
@@ -381,6 +382,11 @@ fn session(
         builder = builder.with_optimizer_rules(rules);
     }
     let mut state = builder.build();
+    if is_batch {
+        // What now() is, for all of the query.
+        let options = Arc::clone(state.config_options());
+        state.execution_props_mut().mark_start_execution(options);
+    }
     let own = [tumble_start(), hop_starts(), cumulate_ends(), proctime(), current_watermark()]
         .into_iter()
         .chain(text_functions())

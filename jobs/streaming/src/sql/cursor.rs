@@ -1,9 +1,10 @@
 //! Walks over the tokens of one statement, and hands what is an expression, a type or a query to the SQL parser.
 
 use super::dialect::StreamDialect;
+use super::precedence;
 use super::target::Defaults;
 use super::text::{Name, Positions, Span, Tok, lower_first};
-use datafusion::sql::sqlparser::ast::DataType as SqlType;
+use datafusion::sql::sqlparser::ast::{DataType as SqlType, VisitMut};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use jobs::Diagnostic;
@@ -179,9 +180,14 @@ impl<'a> Cursor<'a> {
     }
 
     /// Runs the SQL parser from here on.
-    pub(crate) fn sql<T>(&mut self, parse: impl FnOnce(&mut Parser) -> Result<T, ParserError>) -> Parsed<(T, Span)> {
+    pub(crate) fn sql<T: VisitMut>(
+        &mut self,
+        parse: impl FnOnce(&mut Parser) -> Result<T, ParserError>,
+    ) -> Parsed<(T, Span)> {
         let tokens = self.toks[self.at.min(self.toks.len())..].iter().map(Tok::lowered).collect();
-        self.parse(tokens, parse)
+        let (mut parsed, span) = self.parse(tokens, parse)?;
+        precedence::settle(&mut parsed);
+        Ok((parsed, span))
     }
 
     /// Runs the SQL parser from here on for a type, in which names keep their case. `ROW(a INT)` is said as

@@ -1,6 +1,7 @@
 //! `DESCRIBE` and `SHOW`: what a file declares, as rows.
 
 use super::catalog::Catalog;
+use super::depth;
 use super::plan::rules;
 use super::split::ScriptJob;
 use super::statements::{ColumnKind, Script, ShowWhat, StatementBody, TableStatement};
@@ -15,7 +16,7 @@ use std::sync::Arc;
 /// The rows that statement `index`, a DESCRIBE or a SHOW, asks for.
 pub fn describe(script: &Script, index: usize, functions: &Functions) -> Result<RecordBatch, Vec<Diagnostic>> {
     match script.statements.get(index).map(|statement| &statement.body) {
-        Some(StatementBody::Describe(name)) => columns(script, name, functions),
+        Some(StatementBody::Describe(name)) => depth::with_room(|| columns(script, name, functions)),
         Some(StatementBody::Show(what)) => Ok(match what {
             ShowWhat::Tables => tables(script),
             ShowWhat::Views => views(script),

@@ -2,6 +2,7 @@
 
 use super::create::create;
 use super::cursor::{Cursor, Parsed};
+use super::depth;
 use super::nested::for_each_name;
 use super::settings::setting;
 use super::statements::{InsertStatement, Script, SelectQuery, Setting, ShowWhat, Statement, StatementBody};
@@ -23,6 +24,10 @@ pub fn parse(text: &str) -> Result<Script, Vec<Diagnostic>> {
 
 /// Reads a job file whose tables may be filled by queries that call these functions.
 pub fn parse_with(text: &str, functions: &Functions) -> Result<Script, Vec<Diagnostic>> {
+    depth::with_room(|| parse_here(text, functions))
+}
+
+fn parse_here(text: &str, functions: &Functions) -> Result<Script, Vec<Diagnostic>> {
     let positions = Positions::new(text);
     let toks = tokenize(&positions).map_err(|error| vec![error])?;
     let defaults = Defaults::of(&positions, &toks);
@@ -31,6 +36,10 @@ pub fn parse_with(text: &str, functions: &Functions) -> Result<Script, Vec<Diagn
     for toks in toks.split(|tok| tok.is_token(&Token::SemiColon)).filter(|toks| !toks.is_empty()) {
         let span = (toks[0].span.0, toks[toks.len() - 1].span.1);
         let mut cursor = Cursor::new(&positions, &defaults, toks, span.1);
+        if let Some(error) = depth::mistake(toks) {
+            errors.push(error);
+            continue;
+        }
         let mut found = Vec::new();
         let body = statement(&mut cursor, &mut found).and_then(|body| cursor.finish().map(|()| body));
         match body {

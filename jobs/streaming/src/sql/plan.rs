@@ -2,6 +2,7 @@
 
 use super::as_of::PushThroughAsOf;
 use super::catalog::{Catalog, script_table};
+use super::depth;
 use super::errors::Place;
 use super::grouping_sets;
 use super::lifetime;
@@ -62,6 +63,10 @@ pub(crate) fn plan_now(
     statements: &[usize],
     functions: &Functions,
 ) -> Result<Dataflow, Vec<Diagnostic>> {
+    depth::with_room(|| plan_here(script, statements, functions))
+}
+
+fn plan_here(script: &Script, statements: &[usize], functions: &Functions) -> Result<Dataflow, Vec<Diagnostic>> {
     let catalog = Catalog::new(script, functions, Some(rules()), None)?;
     let mut planned = Vec::new();
     let mut errors = super::late_rows::mistakes(script);

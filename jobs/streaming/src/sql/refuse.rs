@@ -83,6 +83,11 @@ fn of_expr(expr: &Expr, places: &[Place<'_>]) -> Option<Diagnostic> {
         Expr::SetComparison(_) => {
             Some(refuse("a comparison with ANY or ALL of a subquery", subquery(places).or_else(|| find(places, &[]))))
         }
+        Expr::ScalarSubquery(scalar) if scalar.subquery.max_rows() != Some(1) => {
+            let error = refuse("a subquery that may give several rows, as a value,", subquery(places));
+            let span = error.span.or_else(|| find(places, &[]));
+            Some(at(error.help("aggregate it, for example with MAX(…), or join"), span))
+        }
         Expr::Unnest(_) => Some(refuse("UNNEST", find(places, &[&["UNNEST"]]))),
         Expr::ScalarFunction(call) if CLOCKS.contains(&call.func.name()) && call.args.is_empty() => {
             let name = call.func.name();

@@ -3,8 +3,8 @@
 use super::dialect::TABLE_ARGUMENT;
 use crate::functions::names_versions;
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, Query, SetExpr, TableFactor, Value, Visit,
-    Visitor,
+    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Join, JoinConstraint, JoinOperator, ObjectName, Query,
+    SetExpr, SetOperator, SetQuantifier, TableFactor, TableWithJoins, Value, Visit, Visitor,
 };
 use jobs::Diagnostic;
 use jobs::text::model_reference;
@@ -54,15 +54,46 @@ fn in_body(body: &SetExpr) -> Option<&'static str> {
                 (select.select_modifiers.is_some(), "this SELECT modifier"),
                 (select.exclude.is_some(), "EXCLUDE after the SELECT list"),
             ];
-            of_select.into_iter().find(|(written, _)| *written).map(|(_, name)| name)
+            let of_select = of_select.into_iter().find(|(written, _)| *written).map(|(_, name)| name);
+            of_select.or_else(|| select.from.iter().find_map(in_from))
         }
-        SetExpr::SetOperation { left, right, .. } => in_body(left).or_else(|| in_body(right)),
+        SetExpr::SetOperation { op, set_quantifier, left, right } => {
+            let counts = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::AllByName);
+            match op {
+                SetOperator::Except if counts => Some("EXCEPT ALL"),
+                SetOperator::Intersect if counts => Some("INTERSECT ALL"),
+                _ => in_body(left).or_else(|| in_body(right)),
+            }
+        }
         // Visited as a query of its own.
         SetExpr::Query(_) | SetExpr::Values(_) => None,
         SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) | SetExpr::Table(_) => {
             Some("this form of a query")
         }
     }
+}
+
+/// A column of USING is that of whichever side has the row; the planner takes the left side's, which may have none.
+fn in_from(from: &TableWithJoins) -> Option<&'static str> {
+    let of_join = |join: &Join| match &join.join_operator {
+        JoinOperator::Right(by) | JoinOperator::RightOuter(by) => {
+            merges(by).then_some("USING or NATURAL in a RIGHT JOIN (write ON, or a LEFT JOIN the other way round)")
+        }
+        JoinOperator::FullOuter(by) => {
+            merges(by).then_some("USING or NATURAL in a FULL JOIN (write ON, and coalesce(left.column, right.column))")
+        }
+        _ => None,
+    };
+    let nested = |factor: &TableFactor| match factor {
+        TableFactor::NestedJoin { table_with_joins, .. } => in_from(table_with_joins),
+        _ => None,
+    };
+    nested(&from.relation)
+        .or_else(|| from.joins.iter().find_map(|join| of_join(join).or_else(|| nested(&join.relation))))
+}
+
+fn merges(by: &JoinConstraint) -> bool {
+    matches!(by, JoinConstraint::Using(_) | JoinConstraint::Natural)
 }
 
 #[derive(Default)]

@@ -143,3 +143,28 @@ fn statements_become_jobs() {
     let (_, model) = script.models().next().unwrap();
     assert_eq!((model.query_text.as_str(), model.options[0].value.as_str()), ("SELECT n, total FROM totals", "n"));
 }
+
+/// A chain is as deep as it is long: one that is let in is planned on the stack of a server's thread, a longer one is refused.
+#[test]
+fn a_chain_is_planned_or_refused_whatever_its_length() {
+    let chain = |n: usize, part: &str, by: &str| vec![part; n].join(by);
+    let insert = |query: &str| format!("INSERT INTO ids {query};");
+    let queries = |n: usize| {
+        [
+            insert(&format!("SELECT {} FROM plain", chain(n, "a", " + "))),
+            insert(&format!("SELECT a FROM plain WHERE {}", chain(n, "a = 1", " OR "))),
+            insert(&chain(n, "SELECT a FROM plain", " UNION ALL ")),
+        ]
+    };
+    let ids = "CREATE TABLE ids (a BIGINT) WITH (connector = 'blackhole');\n";
+    for sql in queries(1_000) {
+        let said = mistakes(&format!("{ids}{sql}"));
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains("this has more than 128 operators in a row (a list of values goes"), "{said:?}");
+    }
+    for sql in queries(60) {
+        let text = format!("{ids}{sql}");
+        let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(move || mistakes(&text));
+        assert_eq!(thread.expect("a thread").join().expect("no panic"), Vec::<String>::new());
+    }
+}
