@@ -84,7 +84,7 @@ fn lift(expr: &mut Expr, last: fn(&mut Expr) -> &mut Box<Expr>, than: Binds) {
         leaf = left;
     }
     let taken = std::mem::replace(leaf, *hole());
-    *last(expr) = Box::new(taken);
+    **last(expr) = taken;
     std::mem::swap(leaf, expr);
     // `leaf` holds what was around, `expr` the hole.
     *expr = above;
