@@ -1,7 +1,22 @@
 //! The processes of a cluster under measurement.
 
+use crate::dev::{DevConfig, Tree};
 use anyhow::Context;
 use std::path::Path;
+
+/// A cluster of one agent with two cores, in a folder.
+pub async fn two_cores(folder: &Path) -> anyhow::Result<Tree> {
+    let config = DevConfig {
+        data_dir: folder.join("dev"),
+        agents: 1,
+        cpus_per_agent: Some(2.0),
+        isolation: "off",
+        listen_port: 0,
+        kafka_port: None,
+        token_file: None,
+    };
+    Tree::start(&config).await
+}
 
 /// The processes of the tasks whose plans lie in this folder.
 pub fn task_pids(data_dir: &Path) -> anyhow::Result<Vec<u32>> {

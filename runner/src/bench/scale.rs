@@ -6,9 +6,9 @@
 use super::Figure;
 use super::nexmark::generated::over_generator;
 use super::nexmark::queries::QUERIES;
-use super::processes::{pss_mb, task_pids};
+use super::processes::{pss_mb, task_pids, two_cores};
 use crate::client::Client;
-use crate::dev::{DevConfig, Tree};
+use crate::dev::Tree;
 use crate::view::SubmitRequest;
 use anyhow::{Context, bail};
 use std::path::Path;
@@ -35,16 +35,7 @@ pub async fn measure() -> anyhow::Result<Vec<Figure>> {
 }
 
 async fn measure_in(folder: &Path) -> anyhow::Result<Vec<Figure>> {
-    let config = DevConfig {
-        data_dir: folder.join("dev"),
-        agents: 1,
-        cpus_per_agent: Some(2.0),
-        isolation: "off",
-        listen_port: 0,
-        kafka_port: None,
-        token_file: None,
-    };
-    let tree = Tree::start(&config).await?;
+    let tree = two_cores(folder).await?;
     let result = measure_on(&tree).await;
     tree.end().await;
     result

@@ -5,10 +5,10 @@
 //! however many rows there are.
 
 use super::Figure;
-use super::processes::task_pids;
+use super::processes::{task_pids, two_cores};
 use super::threads::Spent;
 use crate::client::Client;
-use crate::dev::{DevConfig, Tree};
+use crate::dev::Tree;
 use crate::view::SubmitRequest;
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
@@ -155,16 +155,7 @@ fn rates(folder: &Path, keys: u64) -> anyhow::Result<Rates> {
 
 /// Seconds from SIGKILL of the task to the first row that its successor prints.
 async fn recovery(folder: &Path, keys: u64) -> anyhow::Result<f64> {
-    let config = DevConfig {
-        data_dir: folder.join("dev"),
-        agents: 1,
-        cpus_per_agent: Some(2.0),
-        isolation: "off",
-        listen_port: 0,
-        kafka_port: None,
-        token_file: None,
-    };
-    let tree = Tree::start(&config).await?;
+    let tree = two_cores(folder).await?;
     let result = recovery_in(&tree, keys).await;
     tree.end().await;
     result

@@ -18,40 +18,22 @@ impl VisitorMut for Settle {
     type Break = ();
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        match expr {
-            Expr::IsDistinctFrom(_, right) | Expr::IsNotDistinctFrom(_, right) if is_looser(right, Binds::Not) => {
-                lift(
-                    expr,
-                    |expr| match expr {
-                        Expr::IsDistinctFrom(_, right) | Expr::IsNotDistinctFrom(_, right) => right,
-                        _ => unreachable!("it was one of these"),
-                    },
-                    Binds::Not,
-                );
-            }
-            Expr::UnaryOp { op: UnaryOperator::Not, expr: inner } if is_looser(inner, Binds::Not) => {
-                lift(
-                    expr,
-                    |expr| match expr {
-                        Expr::UnaryOp { expr, .. } => expr,
-                        _ => unreachable!("it was one"),
-                    },
-                    Binds::Not,
-                );
-            }
-            Expr::BinaryOp { op: BinaryOperator::And, right, .. } if is_looser(right, Binds::And) => {
-                lift(
-                    expr,
-                    |expr| match expr {
-                        Expr::BinaryOp { right, .. } => right,
-                        _ => unreachable!("it was one"),
-                    },
-                    Binds::And,
-                );
-            }
-            _ => {}
+        if let Some((right, than)) = last(expr)
+            && is_looser(right, than)
+        {
+            lift(expr);
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// The last operand of what may have taken too much, and how tightly that binds.
+fn last(expr: &mut Expr) -> Option<(&mut Expr, Binds)> {
+    match expr {
+        Expr::IsDistinctFrom(_, right) | Expr::IsNotDistinctFrom(_, right) => Some((right, Binds::Not)),
+        Expr::UnaryOp { op: UnaryOperator::Not, expr } => Some((expr, Binds::Not)),
+        Expr::BinaryOp { op: BinaryOperator::And, right, .. } => Some((right, Binds::And)),
+        _ => None,
     }
 }
 
@@ -75,18 +57,17 @@ fn is_looser(expr: &Expr, than: Binds) -> bool {
 }
 
 /// Puts `expr` around the leftmost operand of its last one, and what that was in the place of `expr`.
-fn lift(expr: &mut Expr, last: fn(&mut Expr) -> &mut Box<Expr>, than: Binds) {
-    let hole = || Box::new(Expr::Value(Value::Null.into()));
-    let mut above = *std::mem::replace(last(expr), hole());
+fn lift(expr: &mut Expr) {
+    let hole = || Expr::Value(Value::Null.into());
+    let Some((right, than)) = last(expr) else { return };
+    let mut above = std::mem::replace(right, hole());
     let mut leaf = &mut above;
     while is_looser(leaf, than) {
         let Expr::BinaryOp { left, .. } = leaf else { unreachable!("only these are looser") };
         leaf = left;
     }
-    let taken = std::mem::replace(leaf, *hole());
-    **last(expr) = taken;
-    std::mem::swap(leaf, expr);
-    // `leaf` holds what was around, `expr` the hole.
+    std::mem::swap(right, leaf);
+    *leaf = std::mem::replace(expr, hole());
     *expr = above;
 }
 

@@ -35,9 +35,17 @@ const TIMES: f64 = 5.0;
 const WRITTEN: &str = "events = '1000000'";
 
 pub fn measure(folder: &Path, events: u64, slices: u32) -> Vec<Figure> {
+    each(|query| figure(query, folder, events, slices))
+}
+
+pub fn measure_checkpointed(folder: &Path, events: u64, slices: u32) -> Vec<Figure> {
+    each(|query| checkpointed(query, folder, events, slices))
+}
+
+fn each(figure: impl Fn(&Query) -> anyhow::Result<Figure>) -> Vec<Figure> {
     let mut figures = Vec::new();
     for query in &QUERIES {
-        match figure(query, folder, events, slices) {
+        match figure(query) {
             Ok(figure) => figures.push(figure),
             Err(why) => eprintln!("{} is left out: {why:#}", query.name),
         }
@@ -46,17 +54,6 @@ pub fn measure(folder: &Path, events: u64, slices: u32) -> Vec<Figure> {
 }
 
 /// What a checkpoint each second costs. One round of each, because they are long.
-pub fn measure_checkpointed(folder: &Path, events: u64, slices: u32) -> Vec<Figure> {
-    let mut figures = Vec::new();
-    for query in &QUERIES {
-        match checkpointed(query, folder, events, slices) {
-            Ok(figure) => figures.push(figure),
-            Err(why) => eprintln!("{} is left out: {why:#}", query.name),
-        }
-    }
-    figures
-}
-
 fn checkpointed(query: &Query, folder: &Path, events: u64, slices: u32) -> anyhow::Result<Figure> {
     let text = over_generator(query.text, events, slices);
     let rate = |seconds: f64| events as f64 / seconds / 1000.0;
