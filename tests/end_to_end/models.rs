@@ -15,7 +15,7 @@ fn trains(seed: u64) -> String {
 }
 
 const SCORES: &str = "SET job.cpus = '0.1'; SET job.mem = '128MiB'; SET checkpoint.interval = '500ms';
-    CREATE TABLE arrives (id BIGINT, a BIGINT) WITH (connector = 'datagen', rate = '200',
+    CREATE TABLE arrives (id BIGINT, a BIGINT) WITH (connector = 'datagen', rate = '200', splits = '1',
         fields.id.kind = 'sequence', fields.a.min = '0', fields.a.max = '50');
     CREATE TABLE scored (id BIGINT, v BIGINT, p DOUBLE, PRIMARY KEY (id) NOT ENFORCED);
     INSERT INTO scored SELECT id, predict_version('twice') AS v, predict('twice', a) AS p FROM arrives;";
