@@ -112,7 +112,7 @@ pub struct LocalRun {
     /// What a person should see.
     pub notices: Receiver<(Level, String)>,
     requests: Sender<Request>,
-    pub(super) status: Arc<Mutex<Status>>,
+    pub(crate) status: Arc<Mutex<Status>>,
     thread: Option<JoinHandle<Result<Outcome, Error>>>,
 }
 

@@ -1,6 +1,7 @@
 //! Whole jobs in this process: several tasks over loopback, several slices, kills, restarts at another parallelism.
 
 mod flaky;
+mod stalled;
 mod world;
 
 use super::*;

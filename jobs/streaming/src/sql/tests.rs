@@ -14,6 +14,7 @@ mod parsing;
 mod planning;
 mod refusals;
 mod running;
+mod skew;
 mod stored;
 mod table_as;
 mod versions;

@@ -159,11 +159,13 @@ pub fn receive_all(identity: Identity, queue: &Sender<Message>, stream: impl Rea
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::exchange::EDGE_QUEUE;
     use arrow::array::{ArrayRef, Int64Array, NullArray, RecordBatch, RecordBatchOptions};
     use arrow::datatypes::{DataType, Field, Schema};
-    use crossbeam_channel::unbounded;
+    use crossbeam_channel::{bounded, unbounded};
     use std::net::{TcpListener, TcpStream};
     use std::sync::Arc;
+    use std::time::Duration;
 
     fn check(columns: &[(DataType, ArrayRef)], n_rows: usize) {
         let fields = columns.iter().map(|(data_type, _)| Field::new("c", data_type.clone(), true));
@@ -175,9 +177,7 @@ mod tests {
         let last = Message::Barrier { epoch: 1, last: true, versions };
         let messages = [Message::Batch(batch.clone()), Message::Batch(batch), last];
 
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let out = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
-        let (input, _) = listener.accept().expect("a connection");
+        let (out, input) = connected();
         let identity = Identity { job: 1, generation: 2, edge: EdgeId { node: 3, from_slot: 4, to_slot: 5 } };
         let (queue, queued) = unbounded();
         messages.iter().for_each(|message| queue.send(message.clone()).expect("room"));
@@ -187,6 +187,68 @@ mod tests {
         receive_all(identity, &queue, input).expect("it comes");
         drop(queue);
         assert_eq!(came.iter().collect::<Vec<Message>>(), messages);
+    }
+
+    fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let out = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+        (out, listener.accept().expect("a connection").0)
+    }
+
+    /// Two edges of one sender, of which one is not read: it takes what its queue and its connection hold and no more, and
+    /// the other one goes on. Once it is read, everything comes, in order.
+    #[test]
+    fn a_connection_that_is_not_read_stops_its_own_sender_alone() {
+        const BATCH_ROWS: i64 = 1 << 17;
+        // A megabyte each, so that these are far more than a connection holds.
+        const N_BATCHES: i64 = 200;
+        let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+        let batch = |number: i64| {
+            let rows = Int64Array::from_iter_values(number * BATCH_ROWS..(number + 1) * BATCH_ROWS);
+            RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(rows)]).expect("a batch")
+        };
+        let end = Message::Barrier { epoch: 1, last: true, versions: Versions::new() };
+        let (to_read, to_unread) = (connected(), connected());
+        std::thread::scope(|scope| {
+            let mut ends = Vec::new();
+            for (to_slot, (out, input)) in [to_read, to_unread].into_iter().enumerate() {
+                let edge = EdgeId { node: 3, from_slot: 0, to_slot: to_slot as u32 };
+                let identity = Identity { job: 1, generation: 1, edge };
+                let (queue, queued) = bounded(EDGE_QUEUE);
+                let (came, coming) = bounded(EDGE_QUEUE);
+                let schema = Arc::clone(&schema);
+                scope.spawn(move || send_all(identity, &schema, &queued, out).expect("it is sent"));
+                scope.spawn(move || receive_all(identity, &came, input).expect("it comes"));
+                ends.push((queue, coming));
+            }
+            let [(read_queue, read), (unread_queue, unread)] = <[_; 2]>::try_from(ends).expect("two");
+            // Until there is no more room for a while, which a reader would make within a moment.
+            let taken = (0..N_BATCHES)
+                .take_while(|number| {
+                    let message = Message::Batch(batch(*number));
+                    unread_queue.send_timeout(message, Duration::from_millis(500)).is_ok()
+                })
+                .count() as i64;
+            assert!(taken < N_BATCHES / 2, "{taken} MB were taken, and nobody reads them");
+            assert!(unread_queue.is_full());
+            let arrived = |coming: &Receiver<Message>, number| match coming.recv().expect("a message") {
+                Message::Batch(came) => assert_eq!(came, batch(number)),
+                other => panic!("{other:?} where rows are due"),
+            };
+            for number in 0..N_BATCHES / 4 {
+                read_queue.send(Message::Batch(batch(number))).expect("it is read");
+                arrived(&read, number);
+            }
+            assert!(unread_queue.is_full(), "meanwhile nothing of it went on");
+            read_queue.send(end.clone()).expect("it is read");
+            let rest = scope.spawn(move || {
+                (0..taken).for_each(|number| arrived(&unread, number));
+                unread.recv().expect("the end")
+            });
+            unread_queue.send(end.clone()).expect("it is read");
+            assert_eq!(rest.join().expect("all came"), end);
+            drop((read_queue, unread_queue));
+        });
     }
 
     #[test]

@@ -33,6 +33,10 @@ pub struct World {
     pub panics_at: Option<i64>,
     pub bad_at: Option<i64>,
     pub commits_fail: AtomicBool,
+    /// The sink of this slot stands still while it is there.
+    pub stalled: Mutex<Option<u32>>,
+    /// Rows that sinks took, by slot.
+    pub taken: Mutex<BTreeMap<u32, u64>>,
     /// Lookups fail for now this often.
     pub lookups_fail: AtomicU32,
     pub visible: Mutex<Visible>,
@@ -347,12 +351,14 @@ impl Connector for Kept {
 
     fn open_sink(&self, table: &TableDef, context: &Context) -> Result<Box<dyn Sink>> {
         let writer = format!("{}-{}", context.generation, context.slot);
-        Ok(Box::new(KeptSink { world: world(table), writer, open: Vec::new(), prepared: Vec::new() }))
+        let (world, slot) = (world(table), context.slot);
+        Ok(Box::new(KeptSink { world, slot, writer, open: Vec::new(), prepared: Vec::new() }))
     }
 }
 
 struct KeptSink {
     world: Arc<World>,
+    slot: u32,
     writer: String,
     open: Vec<String>,
     /// Transaction, epoch, rows.
@@ -370,6 +376,10 @@ impl KeptSink {
 
 impl Sink for KeptSink {
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        while *self.world.stalled.lock().expect("lock") == Some(self.slot) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        *self.world.taken.lock().expect("lock").entry(self.slot).or_default() += batch.num_rows() as u64;
         self.open.extend(lines(batch));
         Ok(())
     }
