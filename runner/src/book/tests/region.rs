@@ -212,3 +212,20 @@ fn a_stop_does_not_wait_for_a_task_that_is_missing() {
     world.update(&tasks[0], TaskState::Killed);
     assert_eq!(world.job("s").state, "stopped");
 }
+
+/// Between whose tasks rows pass, they begin again together; the jobs of a file are apart from each other also then.
+#[test]
+fn a_lost_task_starts_no_other_job_of_its_file_again() {
+    let mut world = World::new();
+    world.submit(vec![spec("s", stream()), spec("t", stream())]);
+    let (tasks, others) = (world.running("s"), world.running("t"));
+    world.seen();
+    world.exits(&tasks[0]);
+    assert_eq!(kills(&world.seen()), [&tasks[1]]);
+    world.update(&tasks[1], TaskState::Killed);
+    let (job, other) = (world.job("s"), world.job("t"));
+    assert_eq!((job.generation, job.restarts), (2, 1));
+    assert_eq!((other.state.as_str(), other.generation, other.restarts), ("running", 1, 0));
+    let running: Vec<&str> = other.tasks.iter().map(|task| task.id.as_str()).collect();
+    assert_eq!(running, others.iter().map(TaskId::as_str).collect::<Vec<_>>());
+}
