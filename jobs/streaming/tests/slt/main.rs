@@ -2,8 +2,9 @@
 //! parallelisms, and as a stream that stops in the middle and goes on from its checkpoint, with memory for its state and
 //! without, and with aggregations in two phases.
 //!
-//! `SMACK_REGENERATE=1` writes the batch's answers into the files; `SMACK_SEED=17` cuts batches at other places. A word
-//! on the command line runs the files and modes with it in their name: `cargo test -p streaming --test slt joins`.
+//! `SMACK_REGENERATE=1` writes the batch's answers into the files; `SMACK_SEED=17` cuts batches at other places;
+//! `SMACK_SLT_DATA=DIR` writes the tables there for another engine to read, and runs nothing. A word on the command line runs
+//! the files and modes with it in their name: `cargo test -p streaming --test slt joins`.
 
 mod answer;
 mod cut;
@@ -33,6 +34,10 @@ static RAN: LazyLock<Vec<AtomicUsize>> = LazyLock::new(|| MODES.iter().map(|_| A
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments = Arguments::from_args();
+    if let Some(folder) = std::env::var_os("SMACK_SLT_DATA") {
+        data::write(Path::new(&folder))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let seed = std::env::var("SMACK_SEED").ok().map(|seed| seed.parse()).transpose()?.unwrap_or(0);
     let world = Arc::new(World::new(seed)?);
     let files = files()?;
