@@ -19,6 +19,7 @@ mod models;
 mod nexmark;
 mod notebook;
 mod operate;
+mod pauses;
 mod processes;
 mod program;
 mod python;
