@@ -48,7 +48,8 @@ fn stands_still(cluster: &Cluster) -> Job {
 fn a_task_that_stands_still_holds_its_senders_back() {
     let cluster = Cluster::start();
     let [table, sums] = query(", rate = '80000'");
-    let settings = "SET job.name = 'pause'; SET job.parallelism = '2'; SET job.cpus = '0.3';";
+    let settings =
+        "SET job.name = 'pause'; SET job.parallelism = '2'; SET job.cpus = '0.3'; SET checkpoint.interval = '500ms';";
     assert_eq!(
         cluster.submit("pause.sql", &format!("{settings} {table} CREATE MATERIALIZED VIEW sums AS {sums};")),
         [JOB]
