@@ -10,7 +10,8 @@ const BATCH_ROWS: usize = 1_000;
 /// Some times what the queues hold.
 const N_BATCHES: usize = 60;
 const N_SLOTS: u32 = 3;
-const STALLED: u32 = 2;
+/// Neither the slice that reads, nor the last to which parts are dealt.
+const STALLED: u32 = 1;
 
 /// replay -> exchange by key -> kept.
 fn dealt(name: &str) -> Dataflow {
