@@ -27,6 +27,7 @@ mod lower;
 mod nested;
 mod over;
 mod parse;
+mod physical;
 mod plan;
 mod precedence;
 mod prune;

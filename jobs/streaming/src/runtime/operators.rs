@@ -1,8 +1,10 @@
 //! The operators that do more than pass rows on.
 
+pub mod canonical;
 pub mod changes;
 pub mod encoding;
 pub mod expiring;
+pub mod gathered;
 pub mod group_aggregate;
 pub mod groups;
 pub mod join;

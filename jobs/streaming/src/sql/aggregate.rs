@@ -3,7 +3,7 @@
 //! Rows that are grouped by the bounds of an earlier window are final when the watermark has passed them: they are windows
 //! of one instant.
 
-use super::errors::Place;
+use super::errors::{Place, in_call};
 use super::lower::{Lowered, Lowering, Open, Outputs, Slot, Stream, interval_us, planner};
 use super::plan::group_by_place;
 use super::refuse::{at, find};
@@ -11,12 +11,13 @@ use super::time::always_follows_watermark;
 use super::types::event_time;
 use super::window::describe;
 use crate::dataflow::{Operator, Window};
-use arrow::datatypes::Field;
-use datafusion::common::Result as PlanResult;
+use crate::runtime::operators::gathered::{counts_rightly, gathered, is_idempotent};
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::{DFSchema, DataFusionError, Result as PlanResult};
 use datafusion::logical_expr::execution_props::ExecutionProps;
-use datafusion::logical_expr::expr::AggregateFunctionParams;
+use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, Cast};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Aggregate, Expr};
+use datafusion::logical_expr::{Aggregate, AggregateUDF, Expr, ExprSchemable};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
 use jobs::Diagnostic;
@@ -109,7 +110,8 @@ impl Lowering<'_> {
             return self.merged(split, window, aggregate, &groups, places);
         }
         let exchange = self.exchange(node, keys.clone(), places)?;
-        let built = calls.iter().map(|call| self.build(call, exchange)).collect::<PlanResult<Vec<Built>>>();
+        let built =
+            calls.iter().map(|call| self.build(call, exchange, settled.is_some())).collect::<PlanResult<Vec<Built>>>();
         let (aggregates, filters): (Vec<_>, Vec<_>) =
             built.map_err(|error| planner(&error, places))?.into_iter().unzip();
 
@@ -162,6 +164,10 @@ impl Lowering<'_> {
         let Expr::AggregateFunction(mut call) = expr.clone().unalias_nested().data else {
             return Err(super::lower::defect("an aggregation of this form", places));
         };
+        if orders_by_other_than_different(&call) {
+            let error = Diagnostic::new(format!("{name} orders by what is not among its DISTINCT arguments"));
+            return Err(at(error, find(places, &[&["WITHIN", "GROUP"], &["ORDER", "BY"]])));
+        }
         let AggregateFunctionParams { args, filter, order_by, .. } = &mut call.params;
         let mut texts = Vec::new();
         let filter = filter.iter_mut().map(|filter| filter.as_mut());
@@ -190,13 +196,64 @@ impl Lowering<'_> {
         Ok(((Expr::AggregateFunction(call), name), text))
     }
 
-    pub(crate) fn build(&self, (call, name): &(Expr, String), node: usize) -> PlanResult<Built> {
-        let bound = bind(call.clone(), |index| self.graph.column(node, index))?;
+    /// `in_window`: the states are those of windows, and not of groups without end.
+    pub(crate) fn build(&self, (call, name): &(Expr, String), node: usize, in_window: bool) -> PlanResult<Built> {
         let columns = self.graph.columns(node);
+        let bound = bind(call.clone(), |index| self.graph.column(node, index))?;
+        let bound = over_different(bound, columns, in_window)?;
         let (props, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
         let lowered = LoweredAggregateBuilder::new(&bound, columns, columns.as_arrow(), &props, &context);
         let lowered = lowered.with_name(name.clone()).build()?;
-        Ok((lowered.aggregate, lowered.filter))
+        let aggregate = lowered.aggregate;
+        aggregate.create_accumulator().map_err(|error| incomputable(name, aggregate.fun().name(), &error))?;
+        Ok((aggregate, lowered.filter))
+    }
+}
+
+/// A call that would end the job with its first row.
+pub(crate) fn incomputable(call: &str, function: &str, error: &DataFusionError) -> DataFusionError {
+    let text = format!("{call} is not supported in a stream yet: {}", error.strip_backtrace());
+    in_call(Diagnostic::new(text), function)
+}
+
+/// The types of a call's arguments.
+pub(crate) fn types(args: &[Expr], schema: &DFSchema) -> PlanResult<Vec<DataType>> {
+    args.iter().map(|arg| arg.get_type(schema)).collect()
+}
+
+/// The call, if it is over different values, by a function that takes each of them once. Groups without end count the
+/// values of one column by themselves.
+fn over_different(call: Expr, schema: &DFSchema, in_window: bool) -> PlanResult<Expr> {
+    let Expr::AggregateFunction(mut call) = call else { return Ok(call) };
+    let types = types(&call.params.args, schema)?;
+    let counts = call.func.name() == "count" && types.len() == 1 && !in_window;
+    if call.params.distinct && !counts && !takes_different_rightly(&call.func, &types) {
+        call.params.distinct = false;
+        call.func = gathered(&call.func, true);
+    }
+    Ok(Expr::AggregateFunction(call))
+}
+
+/// Whether a call with DISTINCT can be left to DataFusion.
+pub(crate) fn takes_different_rightly(function: &AggregateUDF, types: &[DataType]) -> bool {
+    is_idempotent(function) || counts_rightly(function, types)
+}
+
+/// Whether it is not said which of several rows with the same arguments gives a value its place.
+fn orders_by_other_than_different(call: &AggregateFunction) -> bool {
+    let AggregateFunctionParams { args, distinct, order_by, .. } = &call.params;
+    let among = |expr: &Expr| args.iter().any(|arg| widened(arg) == widened(expr));
+    *distinct && !is_idempotent(&call.func) && !order_by.iter().all(|sort| among(&sort.expr))
+}
+
+/// The expression without a cast that the function's signature asks for.
+fn widened(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Cast(Cast { expr: inner, field }) => match field.data_type() {
+            DataType::Float64 | DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => inner,
+            _ => expr,
+        },
+        expr => expr,
     }
 }
 

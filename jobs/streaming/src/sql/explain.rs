@@ -2,9 +2,12 @@
 
 use super::window::describe;
 use crate::dataflow::{Bounds, Dataflow, Join, Lookup, Node, Operator, Order, Temporal};
-use arrow::datatypes::Schema;
+use arrow::datatypes::{IntervalMonthDayNano, Schema};
+use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_expr_common::physical_expr::fmt_sql;
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -242,7 +245,16 @@ fn describe_operator(node: &Node, inputs: &[&Schema]) -> String {
 }
 
 fn sql(expr: &Arc<dyn PhysicalExpr>) -> String {
-    short_intervals(&fmt_sql(expr.as_ref()).to_string())
+    let spans = Arc::clone(expr).transform_up(|expr| Ok(as_interval(expr)));
+    spans.map_or_else(|_| expr.to_string(), |spans| short_intervals(&fmt_sql(spans.data.as_ref()).to_string()))
+}
+
+/// A span that is added as a number, as the interval that it was.
+fn as_interval(expr: Arc<dyn PhysicalExpr>) -> Transformed<Arc<dyn PhysicalExpr>> {
+    let literal = expr.downcast_ref::<Literal>().map(Literal::value);
+    let Some(ScalarValue::DurationMicrosecond(Some(span))) = literal else { return Transformed::no(expr) };
+    let interval = IntervalMonthDayNano { months: 0, days: 0, nanoseconds: span.saturating_mul(1000) };
+    Transformed::yes(Arc::new(Literal::new(ScalarValue::IntervalMonthDayNano(Some(interval)))))
 }
 
 /// Intervals print as their parts; a person wants seconds.

@@ -11,9 +11,7 @@ use arrow::datatypes::{Field, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result};
 use datafusion::logical_expr::Expr;
-use datafusion::logical_expr::execution_props::ExecutionProps;
-use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+use datafusion::physical_expr::PhysicalExpr;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -99,8 +97,7 @@ impl Graph {
     }
 
     pub(crate) fn physical(&self, node: usize, expr: &Expr) -> Result<Arc<dyn PhysicalExpr>> {
-        let props = ExecutionProps::new();
-        create_physical_expr(expr, &self.columns[node], &props, &PhysicalPlanningContext::default())
+        super::physical::physical(expr, &self.columns[node])
     }
 
     /// Remembers what a projection's expressions are made of, so that one above it can take its place.

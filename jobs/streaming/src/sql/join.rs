@@ -5,6 +5,7 @@
 
 use super::errors::Place;
 use super::lower::{Lowered, Lowering, Outputs, Slot, Stream, defect, planner};
+use super::physical::physical;
 use super::plan::group_by_place;
 use super::refuse::{at, find, subquery};
 use super::time::{follows_watermark, lateness_us};
@@ -15,11 +16,8 @@ use crate::state::hash;
 use arrow::datatypes::Field;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, JoinType, NullEquality};
-use datafusion::logical_expr::execution_props::ExecutionProps;
-use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Join, LogicalPlan, Operator as Op};
-use datafusion::physical_expr::create_physical_expr;
 use jobs::Diagnostic;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -95,9 +93,7 @@ impl Lowering<'_> {
             });
             let filter = filter.map_err(|error| planner(&error, places))?.data;
             residual_text = filter.to_string();
-            let (props, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
-            let physical = create_physical_expr(&filter, &both, &props, &context);
-            residual = Some(physical.map_err(|error| planner(&error, places))?);
+            residual = Some(physical(&filter, &both).map_err(|error| planner(&error, places))?);
         }
         let nulls_equal = join.null_equality == NullEquality::NullEqualsNull;
         let does =

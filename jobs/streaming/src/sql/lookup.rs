@@ -7,17 +7,16 @@ use super::as_of::{AsOfNode, over_table};
 use super::errors::Place;
 use super::join::both_sides;
 use super::lower::{Lowered, Lowering, Outputs, Slot, Stream, defect, planner};
+use super::physical::physical;
 use super::refuse::{at, find};
 use super::types::sql_name;
 use crate::dataflow::{Lookup, Operator};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, DataFusionError, Result as PlanResult};
-use datafusion::logical_expr::execution_props::ExecutionProps;
-use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator as Op};
-use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+use datafusion::physical_expr::PhysicalExpr;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -187,7 +186,7 @@ impl Read {
     }
 
     fn physical(&self, expr: &Expr) -> PlanResult<Arc<dyn PhysicalExpr>> {
-        create_physical_expr(expr, &self.schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
+        physical(expr, &self.schema)
     }
 }
 
@@ -207,7 +206,6 @@ pub(crate) fn of_pairs(
         },
         _ => Ok(Transformed::no(expr)),
     })?;
-    let (props, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
-    let physical = create_physical_expr(&condition.data, &both, &props, &context)?;
+    let physical = physical(&condition.data, &both)?;
     Ok((physical, condition.data.to_string()))
 }

@@ -1,21 +1,24 @@
 //! Functions OVER rows in an order, and the first rows in an order:
 //! [columns] -> exchange by PARTITION BY -> over, or top n where only the first ROW_NUMBERs are asked for.
 
-use super::aggregate::{bind, output_column};
+use super::aggregate::{bind, incomputable, output_column, takes_different_rightly, types};
 use super::errors::Place;
 use super::lower::{Lowered, Lowering, Outputs, Slot, Stream, defect, planner};
 use super::time::{is_event_time, lateness_us};
 use crate::dataflow::{Operator, Order};
+use crate::runtime::operators::gathered::{gathered, retracts_rightly};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field};
-use datafusion::common::{DFSchemaRef, Result as PlanResult, ScalarValue};
+use datafusion::common::{DFSchema, DFSchemaRef, Result as PlanResult, ScalarValue};
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::expr::{Sort, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, Filter, LogicalPlan, Operator as Op, Window, WindowFrameBound, WindowFunctionDefinition, lit,
+    BinaryExpr, Expr, ExprSchemable, Filter, LogicalPlan, Operator as Op, Window, WindowFrameBound,
+    WindowFunctionDefinition, lit,
 };
+use datafusion::physical_expr::window::WindowExpr;
 use datafusion::physical_planner::create_window_expr_with_name;
 use std::sync::Arc;
 
@@ -103,6 +106,23 @@ fn upper_bound(expr: &Expr, schema: &DFSchemaRef, number: usize) -> Option<u64> 
     }
 }
 
+/// The call, if DataFusion passes over its DISTINCT or does not get rows out of its frame without a trace, by a function
+/// that is computed anew.
+fn exact(call: Expr, schema: &DFSchema) -> PlanResult<Expr> {
+    let result = call.get_type(schema)?;
+    let Expr::WindowFunction(mut call) = call else { return Ok(call) };
+    if let WindowFunctionDefinition::AggregateUDF(function) = &call.fun {
+        let params = &mut call.params;
+        let distinct = params.distinct && !takes_different_rightly(function, &types(&params.args, schema)?);
+        let slides = !params.window_frame.is_ever_expanding();
+        if distinct || slides && !retracts_rightly(function, &result) {
+            params.distinct = false;
+            call.fun = WindowFunctionDefinition::AggregateUDF(gathered(function, distinct));
+        }
+    }
+    Ok(Expr::WindowFunction(call))
+}
+
 impl Lowering<'_> {
     /// `number`: whether the rank is asked for further on.
     pub(crate) fn first(&mut self, first: &First<'_>, number: bool, places: &[Place<'_>]) -> Lowered<Stream> {
@@ -188,11 +208,8 @@ impl Lowering<'_> {
         let node = self.hold_back(node, late_us, places)?;
         let mut functions = Vec::new();
         for (call, name) in placed {
-            let built = bind(Expr::from(call), |index| self.graph.column(node, index)).and_then(|call| {
-                let (props, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
-                create_window_expr_with_name(&call, name, self.graph.columns(node), &props, &context)
-            });
-            functions.push(built.map_err(|error| planner(&error, places))?);
+            let function = self.function(call, name, node);
+            functions.push(function.map_err(|error| planner(&error, places))?);
         }
         let mut fields = self.graph.fields(node);
         let n_columns = fields.len();
@@ -204,6 +221,16 @@ impl Lowering<'_> {
         let node = self.graph.add("over", &does, vec![node], fields, operator);
         let node = node.map_err(|error| planner(&error, places))?;
         Ok(Stream { node, schema: Arc::clone(&window.schema), slots, open: None, row: None })
+    }
+
+    fn function(&self, call: WindowFunction, name: String, node: usize) -> PlanResult<Arc<dyn WindowExpr>> {
+        let columns = self.graph.columns(node);
+        let called = call.fun.name().to_string();
+        let call = exact(bind(Expr::from(call), |index| self.graph.column(node, index))?, columns)?;
+        let (props, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
+        let function = create_window_expr_with_name(&call, name.clone(), columns, &props, &context)?;
+        function.create_window_fn().map_err(|error| incomputable(&name, &called, &error))?;
+        Ok(function)
     }
 
     /// The column of event time when a row's values are final once the watermark has passed it.

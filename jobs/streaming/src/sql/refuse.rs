@@ -10,7 +10,7 @@ use crate::functions::{CURRENT_WATERMARK, names_versions};
 use datafusion::common::Result;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
-use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
+use datafusion::logical_expr::{BinaryExpr, Distinct, Expr, LogicalPlan, Operator};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use jobs::Diagnostic;
 
@@ -88,6 +88,10 @@ fn of_expr(expr: &Expr, places: &[Place<'_>]) -> Option<Diagnostic> {
             let span = error.span.or_else(|| find(places, &[]));
             Some(at(error.help("aggregate it, for example with MAX(…), or join"), span))
         }
+        Expr::BinaryExpr(BinaryExpr { op, .. }) if is_never_computed(*op) => {
+            let text = op.to_string();
+            Some(refuse(&format!("the operator {text}"), symbol(places, &text).or_else(|| find(places, &[]))))
+        }
         Expr::Unnest(_) => Some(refuse("UNNEST", find(places, &[&["UNNEST"]]))),
         Expr::ScalarFunction(call) if CLOCKS.contains(&call.func.name()) && call.args.is_empty() => {
             let name = call.func.name();
@@ -103,6 +107,25 @@ fn of_expr(expr: &Expr, places: &[Place<'_>]) -> Option<Diagnostic> {
         }
         _ => None,
     }
+}
+
+/// Operators that DataFusion plans, and has nothing to compute them by, where no function stands for them.
+fn is_never_computed(op: Operator) -> bool {
+    use Operator::{
+        Arrow, ArrowAt, AtArrow, AtAt, AtQuestion, Colon, HashArrow, HashLongArrow, HashMinus, IntegerDivide,
+        LongArrow, Question, QuestionAnd, QuestionPipe,
+    };
+    let json = matches!(op, Arrow | LongArrow | HashArrow | HashLongArrow | HashMinus | Colon);
+    let contains = matches!(op, AtArrow | ArrowAt | AtAt | AtQuestion | Question | QuestionAnd | QuestionPipe);
+    json || contains || op == IntegerDivide
+}
+
+/// Where this operator stands.
+fn symbol(places: &[Place<'_>], text: &str) -> Option<Span> {
+    places.iter().find_map(|place| {
+        let found = place.tokens.iter().find(|tok| tok.token.token.to_string().eq_ignore_ascii_case(text))?;
+        Some(found.span)
+    })
 }
 
 /// A call of a function that has versions where no operator would learn of a newer one.

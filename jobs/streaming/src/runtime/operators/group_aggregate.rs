@@ -16,7 +16,7 @@
 //! time to live ([`expiring`](super::expiring)).
 
 mod aggregates;
-mod coding;
+pub mod coding;
 mod count;
 mod distinct;
 mod extreme;

@@ -7,8 +7,8 @@
 //! a row is final as soon as the watermark has passed it, and is said once ([`timed`]).
 //!
 //! Invariant: what is said, in sum, depends on rows and watermarks alone, not on the order in which rows came, on
-//! batches, flushes, the number of slices, or a checkpoint and restore in between. A float function over a frame that
-//! slides may round differently where rows that no frame reaches were forgotten.
+//! batches, flushes, the number of slices, or a checkpoint and restore in between. So what rows leave a trace in when they
+//! leave a frame is computed anew for each frame ([`gathered`](super::gathered)).
 
 use crate::dataflow::Order;
 use crate::runtime::operators::encoding::Encoding;

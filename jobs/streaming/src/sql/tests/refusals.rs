@@ -41,6 +41,22 @@ fn constructs() {
 }
 
 #[test]
+fn what_nothing_computes() {
+    refused("SELECT a FROM plain WHERE b @> '{\"n\":1}'", "<@>> the operator @> is not supported in a stream yet");
+    refused(
+        "SELECT array_agg(DISTINCT b ORDER BY a) FROM plain",
+        "<ORDER BY> array_agg(DISTINCT plain.b) ORDER BY [plain.a ASC NULLS LAST] orders by what is not among its \
+         DISTINCT arguments",
+    );
+    refused(
+        "SELECT approx_percentile_cont_with_weight(a, a, CAST(a AS DOUBLE) / 2) FROM plain",
+        "<approx_percentile_cont_with_weight> approx_percentile_cont_with_weight(plain.a,plain.a,plain.a / Int64(2)) is \
+         not supported in a stream yet: Error during planning: Percentile value for 'APPROX_PERCENTILE_CONT' must be a \
+         literal",
+    );
+}
+
+#[test]
 fn clauses_that_would_be_passed_over() {
     refused("SELECT a FROM plain FOR UPDATE", "<SELECT a FROM plain FOR UPDATE> FOR UPDATE is not supported");
     refused("SELECT a FROM plain TABLESAMPLE (10)", "<plain> TABLESAMPLE is not supported yet");

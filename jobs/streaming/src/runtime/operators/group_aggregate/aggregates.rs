@@ -74,7 +74,7 @@ impl Aggregates {
             let data_type = expr.data_type(input)?;
             let state: Box<dyn State> = match Integers::new(&data_type) {
                 Some(coding) => Box::new(Distinct::new(coding, of.len(), changes)),
-                None => Box::new(Distinct::new(bytes(data_type)?, of.len(), changes)),
+                None => Box::new(Distinct::new(Bytes::canonical(in_order(data_type))?, of.len(), changes)),
             };
             all.add(state, &[expr], of, filters);
         }
@@ -154,8 +154,8 @@ fn place(exprs: &mut Vec<Expr>, expr: &Expr) -> usize {
     })
 }
 
-fn bytes(data_type: DataType) -> Result<Bytes> {
-    Bytes::new(vec![(data_type, SortOptions::default())])
+fn in_order(data_type: DataType) -> Vec<(DataType, SortOptions)> {
+    vec![(data_type, SortOptions::default())]
 }
 
 /// The argument of count(DISTINCT x).
@@ -259,7 +259,7 @@ fn extreme(end: End, data_type: &DataType, result: &DataType, changes: bool) -> 
         | Utf8View
         | Binary
         | LargeBinary
-        | BinaryView => Some(Box::new(Ordered::new(end, bytes(data_type.clone())?))),
+        | BinaryView => Some(Box::new(Ordered::new(end, Bytes::new(in_order(data_type.clone()))?))),
         _ => None,
     })
 }

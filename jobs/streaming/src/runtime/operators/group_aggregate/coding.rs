@@ -2,6 +2,7 @@
 //! Arrow's row format. In memory only: what is written down is columns.
 
 use super::state::primitive;
+use crate::runtime::operators::canonical::canonical;
 use crate::runtime::operators::stateful::external;
 use arrow::array::{ArrayRef, ArrowPrimitiveType, PrimitiveArray, new_null_array};
 use arrow::compute::{SortOptions, cast};
@@ -190,6 +191,8 @@ pub struct Bytes {
     types: Vec<DataType>,
     converter: RowConverter,
     nulls: Box<[u8]>,
+    /// Floats that are equal are one value.
+    canonical: bool,
 }
 
 impl Bytes {
@@ -199,7 +202,12 @@ impl Bytes {
         let converter = RowConverter::new(fields.collect())?;
         let nulls: Vec<ArrayRef> = types.iter().map(|data_type| new_null_array(data_type, 1)).collect();
         let nulls = converter.convert_columns(&nulls)?.row(0).data().into();
-        Ok(Self { types, converter, nulls })
+        Ok(Self { types, converter, nulls, canonical: false })
+    }
+
+    /// As [`Bytes::new`], with floats that are equal as one value.
+    pub fn canonical(columns: Vec<(DataType, SortOptions)>) -> Result<Self> {
+        Ok(Self { canonical: true, ..Self::new(columns)? })
     }
 }
 
@@ -209,7 +217,11 @@ impl Coding for Bytes {
     type Column = Rows;
 
     fn encode(&self, columns: &[ArrayRef]) -> Result<Rows> {
-        self.converter.convert_columns(columns).map_err(external)
+        if !self.canonical {
+            return self.converter.convert_columns(columns).map_err(external);
+        }
+        let columns = columns.iter().map(canonical).collect::<Result<Vec<_>>>()?;
+        self.converter.convert_columns(&columns).map_err(external)
     }
 
     #[inline]

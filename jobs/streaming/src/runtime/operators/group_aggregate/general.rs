@@ -13,13 +13,9 @@ use arrow::compute::{SortOptions, cast, concat, take};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::error::Result;
-use datafusion::functions_aggregate::array_agg::array_agg_udaf;
-use datafusion::functions_aggregate::average::avg_udaf;
-use datafusion::functions_aggregate::string_agg::string_agg_udaf;
-use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::EmitTo;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::Literal;
 use std::sync::Arc;
 
@@ -27,8 +23,6 @@ use std::sync::Arc;
 pub struct General {
     aggregate: Arc<AggregateFunctionExpr>,
     data_type: DataType,
-    /// Equal rows are given to the accumulator once.
-    once: bool,
     /// By argument of the accumulator.
     sources: Vec<Source>,
     sets: Multisets<Bytes>,
@@ -71,16 +65,14 @@ impl General {
         let typed = columns.iter().map(|(expr, options)| Ok((expr.data_type(input)?, *options)));
         let sets = Multisets::new(Bytes::new(typed.collect::<Result<_>>()?)?);
         let data_type = aggregate.field().data_type().clone();
-        let once = aggregate.is_distinct() && order_of_set_shows(aggregate);
-        let aggregate = if once { undistinguished(aggregate, input)? } else { Arc::clone(aggregate) };
         let exprs = columns.into_iter().map(|(expr, _)| expr).collect();
-        Ok((Self { aggregate, data_type, once, sources, sets }, exprs))
+        Ok((Self { aggregate: Arc::clone(aggregate), data_type, sources, sets }, exprs))
     }
 
     /// The group's rows, equal ones as often as they are there.
     fn rows(&self, group: usize) -> impl Iterator<Item = &[u8]> {
         let rows = self.sets.values(group);
-        rows.flat_map(|(row, count)| std::iter::repeat_n(row, if self.once { 1 } else { count as usize }))
+        rows.flat_map(|(row, count)| std::iter::repeat_n(row, count as usize))
     }
 
     fn arguments(&self, rows: &mut Vec<&[u8]>) -> Result<Vec<ArrayRef>> {
@@ -145,20 +137,6 @@ impl General {
     fn typed(&self, column: ArrayRef) -> Result<ArrayRef> {
         Ok(if *column.data_type() == self.data_type { column } else { cast(&column, &self.data_type)? })
     }
-}
-
-/// Whether the function gives away in which order a set of its different values is kept, which with DataFusion's sets is
-/// another one each time: in a list, or in the last bits of a sum of floats. These are given each value once, in order.
-fn order_of_set_shows(aggregate: &AggregateFunctionExpr) -> bool {
-    [array_agg_udaf(), string_agg_udaf(), sum_udaf(), avg_udaf()].iter().any(|function| aggregate.fun() == &**function)
-}
-
-/// The same call without its DISTINCT.
-fn undistinguished(aggregate: &AggregateFunctionExpr, input: &SchemaRef) -> Result<Arc<AggregateFunctionExpr>> {
-    let call = AggregateExprBuilder::new(Arc::new(aggregate.fun().clone()), aggregate.expressions());
-    let call = call.order_by(aggregate.order_bys().to_vec()).schema(Arc::clone(input)).alias(aggregate.name());
-    let call = call.with_ignore_nulls(aggregate.ignore_nulls()).with_reversed(aggregate.is_reversed());
-    Ok(Arc::new(call.build()?))
 }
 
 impl State for General {

@@ -7,6 +7,7 @@ use super::*;
 use crate::runtime::exchange::partition::partition;
 use crate::runtime::operators::evaluate;
 use crate::runtime::operators::evaluate_predicate;
+use crate::runtime::operators::gathered::gathered;
 use crate::runtime::operators::groups::{Aggregation, Live};
 use crate::runtime::operators::testing::{Chain, add_up, restore_chains};
 use arrow::array::{AsArray, Float64Array, Int8Array, Int64Array, StringArray};
@@ -93,6 +94,8 @@ type Call = (Arc<AggregateFunctionExpr>, Option<Arc<dyn PhysicalExpr>>);
 
 struct Calls {
     input: SchemaRef,
+    /// Calls are as the planner makes them, and not DataFusion's own.
+    planned: bool,
     all: Vec<Call>,
 }
 
@@ -110,8 +113,11 @@ impl Calls {
             expr: self.column(name),
             options: SortOptions { descending, nulls_first: !descending },
         };
+        let distinct = how.contains("distinct");
+        let gathers = distinct && self.planned && function != count_udaf();
+        let function = if gathers { gathered(&function, true) } else { function };
         let mut call = AggregateExprBuilder::new(function, arguments).schema(Arc::clone(&self.input));
-        call = call.alias(format!("call_{}", self.all.len())).with_distinct(how.contains("distinct"));
+        call = call.alias(format!("call_{}", self.all.len())).with_distinct(distinct && !gathers);
         call = match how {
             how if how.contains("by number down") => call.order_by(vec![by("number", true)]),
             how if how.contains("by number, text") => call.order_by(vec![by("number", false), by("text", false)]),
@@ -126,8 +132,8 @@ impl Calls {
     }
 }
 
-fn calls(input: &SchemaRef) -> Vec<Call> {
-    let mut calls = Calls { input: Arc::clone(input), all: Vec::new() };
+fn calls(input: &SchemaRef, planned: bool) -> Vec<Call> {
+    let mut calls = Calls { input: Arc::clone(input), planned, all: Vec::new() };
     let column = |calls: &Calls, name: &str| vec![calls.column(name)];
     let one = || vec![lit(1_i64)];
     calls.add(count_udaf(), one(), "");
@@ -212,7 +218,7 @@ fn operator_of(keys: &[usize], calls: Vec<Call>, changes: bool, slot: u32) -> Gr
 }
 
 fn operator(keys: &[usize], changes: bool, slot: u32) -> GroupAggregate {
-    operator_of(keys, calls(&input(changes)), changes, slot)
+    operator_of(keys, calls(&input(changes), true), changes, slot)
 }
 
 /// Floats to a millionth: sums over rows in another order may differ in their last bits.
@@ -229,7 +235,7 @@ fn rounded(batch: &RecordBatch) -> RecordBatch {
 /// What DataFusion gives over these rows.
 fn naive(keys: &[usize], rows: &[Row]) -> BTreeMap<String, i64> {
     let input = input(false);
-    let (aggregates, filters): (Vec<_>, Vec<_>) = calls(&input).into_iter().unzip();
+    let (aggregates, filters): (Vec<_>, Vec<_>) = calls(&input, false).into_iter().unzip();
     let mut rows: Vec<(Row, i8)> = rows.iter().map(|row| (*row, 1)).collect();
     // DataFusion plans a sort before some functions that are called with an order.
     rows.sort_by_key(|(row, _)| (row.2, row.4));

@@ -4,6 +4,7 @@
 //! among the undated ones of its side.
 
 use super::arrival::Arrival;
+use super::store::Counted;
 use super::{Join, SIDES};
 use crate::runtime::operators::expiring::{latest_times, rounded_us};
 use crate::runtime::operators::stateful::Output;
@@ -45,8 +46,8 @@ impl Join {
         }
         let mut counts: HashMap<u128, i64> = HashMap::new();
         let mut left = Vec::with_capacity(arrival.n_rows);
-        for (row, (hash, kept)) in self.stores[side].kept_weights(arrival)?.into_iter().enumerate() {
-            let count = counts.entry(hash).or_insert(kept);
+        for (row, (hash, kept)) in self.stores[side].kept(arrival)?.into_iter().enumerate() {
+            let count = counts.entry(hash).or_insert(kept.map_or(0, |kept| kept.weight));
             if arrival.weight(row) < 0 && *count + arrival.weight(row) < 0 {
                 out.n_late += 1;
                 continue;
@@ -58,14 +59,20 @@ impl Join {
     }
 
     /// A row that is there and comes again has the matches that were counted, also those that are forgotten: it is given
-    /// alone, or not, as it was.
+    /// alone, or not, as it was. One that went within the batch is not there, as if the batch had ended before it came back.
     pub(super) fn match_as_kept(&self, side: usize, arrival: &mut Arrival) -> Result<()> {
         if self.spec.lifetime.is_none() || arrival.matches.is_empty() {
             return Ok(());
         }
-        let kept = self.stores[side].kept_matches(arrival)?;
-        for (matches, kept) in arrival.matches.iter_mut().zip(kept) {
-            *matches = kept.unwrap_or(*matches);
+        let mut there: HashMap<u128, Option<Counted>> = HashMap::new();
+        for (row, (hash, kept)) in self.stores[side].kept(arrival)?.into_iter().enumerate() {
+            let row_is = there.entry(hash).or_insert(kept);
+            let counted = row_is.get_or_insert(Counted { weight: 0, matches: arrival.matches[row] });
+            arrival.matches[row] = counted.matches;
+            counted.weight += arrival.weight(row);
+            if counted.weight == 0 {
+                *row_is = None;
+            }
         }
         Ok(())
     }

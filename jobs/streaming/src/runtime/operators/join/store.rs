@@ -62,6 +62,14 @@ impl Layout {
     }
 }
 
+/// A row that is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted {
+    pub weight: i64,
+    /// The sum of the weights of its matches, where they are counted.
+    pub matches: i64,
+}
+
 #[derive(Debug)]
 pub struct Store {
     layout: Layout,
@@ -261,18 +269,11 @@ impl Store {
         }
     }
 
-    /// By row of a changelog: the matches of the row that it is equal to, if that is here.
-    pub fn kept_matches(&self, arrival: &Arrival) -> Result<Vec<Option<i64>>> {
+    /// By row of a changelog: what stands for it, and the row here that it is equal to.
+    pub fn kept(&self, arrival: &Arrival) -> Result<Vec<(u128, Option<Counted>)>> {
         let Some(index) = &self.index else { return Ok(Vec::new()) };
-        let matches = |hash: u128| index.find(hash).map(|slot| self.matches(slot));
-        Ok(index.hash(arrival)?.into_iter().map(matches).collect())
-    }
-
-    /// By row of a changelog: what stands for it, and its weight here.
-    pub fn kept_weights(&self, arrival: &Arrival) -> Result<Vec<(u128, i64)>> {
-        let Some(index) = &self.index else { return Ok(Vec::new()) };
-        let weight = |hash: u128| index.find(hash).map_or(0, |slot| self.weights[slot as usize]);
-        Ok(index.hash(arrival)?.into_iter().map(|hash| (hash, weight(hash))).collect())
+        let counted = |slot: u32| Counted { weight: self.weights[slot as usize], matches: self.matches(slot) };
+        Ok(index.hash(arrival)?.into_iter().map(|hash| (hash, index.find(hash).map(counted))).collect())
     }
 
     /// Puts in order what many removals and small batches leave behind.
@@ -372,6 +373,10 @@ impl Store {
             match found {
                 Some(slot) => {
                     let weight = &mut self.weights[slot as usize];
+                    if *weight == 0 && self.layout.counted {
+                        // It went within the batch, and what was counted with it.
+                        self.matches[slot as usize] = arrival.matches(row);
+                    }
                     *weight += arrival.weight(row);
                     if *weight == 0 {
                         zero.push(slot);

@@ -7,7 +7,7 @@ use arrow::datatypes::{Int8Type, Int64Type};
 const NO_ROW: Row = (None, None, None, None, None, None);
 
 fn call(function: Arc<AggregateUDF>, column: &str, how: &str) -> Vec<Call> {
-    let mut calls = Calls { input: input(true), all: Vec::new() };
+    let mut calls = Calls { input: input(true), planned: true, all: Vec::new() };
     let arguments = vec![calls.column(column)];
     calls.add(function, arguments, how);
     calls.all
@@ -176,7 +176,7 @@ fn what_a_sum_of_floats_cannot_show_outlives_a_restore() {
     };
     let input = column(&[]).schema();
     let new = || {
-        let mut calls = Calls { input: Arc::clone(&input), all: Vec::new() };
+        let mut calls = Calls { input: Arc::clone(&input), planned: true, all: Vec::new() };
         calls.add(sum_udaf(), vec![calls.column("float")], "");
         let (aggregates, filters): (Vec<_>, Vec<_>) = std::mem::take(&mut calls.all).into_iter().unzip();
         let output = Arc::clone(&input);

@@ -7,8 +7,11 @@ use super::*;
 use crate::dataflow::Lifetime;
 use crate::runtime::operators::expiring::rounded_us;
 use crate::state::hash;
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{Int8Type, TimestampMicrosecondType};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int8Array, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array,
+};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Int8Type, TimestampMicrosecondType};
 use datafusion::common::JoinType;
 
 const SECOND: i64 = 1_000_000;
@@ -390,6 +393,47 @@ fn joined_streams() {
     check(&format!("{SET}; SELECT t.k, t.ts, u.v AS w FROM t FULL JOIN u ON t.k = u.k"), &["join"]);
 }
 
+/// A match that is forgotten stays counted only as long as the row does: whether one that goes and comes back finds it does
+/// not depend on where a batch ends.
+#[test]
+fn a_row_that_went_within_a_batch_comes_as_a_new_one() {
+    let sql = format!("{SET}; SELECT a.n, a.v, b.v AS w FROM {CHANGES} AS a LEFT JOIN {CHANGES} AS b ON a.n = b.n");
+    let dataflow = planned(&sql);
+    let at = dataflow.nodes.iter().position(|node| node.id.starts_with("join")).expect("a join");
+    let input = |side: usize| &dataflow.nodes[dataflow.nodes[at].inputs[side]].schema;
+    let batch = |side: usize, second: i64, weights: &[i8]| {
+        let schema = input(side);
+        let one = rows::batch(schema, true, second, 1, &mut Random::new(8));
+        let row = UInt32Array::from(vec![0; weights.len()]);
+        let mut columns: Vec<ArrayRef> =
+            one.columns().iter().map(|column| take(column, &row, None).expect("repeated")).collect();
+        columns.iter_mut().for_each(|column| match column.data_type() {
+            DataType::Int64 => *column = Arc::new(Int64Array::from(vec![7; weights.len()])),
+            DataType::Timestamp(_, zone) => {
+                let times = TimestampMicrosecondArray::from(vec![rows::time(second); weights.len()]);
+                *column = Arc::new(times.with_timezone_opt(zone.clone()));
+            }
+            _ => {}
+        });
+        *columns.last_mut().expect("a weight") = Arc::new(Int8Array::from(weights.to_vec()));
+        RecordBatch::try_new(Arc::clone(schema), columns).expect("a batch")
+    };
+    let told = |parts: &[&[i8]]| {
+        let mut join = plan::make(&dataflow, at, 0).expect("it is made").expect("it has state");
+        let (mut told, mut out) = (BTreeMap::new(), Output::default());
+        join.process(1, &batch(1, 0, &[1]), &mut out).expect("processed");
+        join.process(0, &batch(0, 20, &[1]), &mut out).expect("processed");
+        join.advance(rows::time(15), &mut out).expect("the match is forgotten");
+        parts.iter().for_each(|part| join.process(0, &batch(0, 20, part), &mut out).expect("processed"));
+        join.process(0, &batch(0, 20, &[1]), &mut out).expect("processed");
+        out.batches.iter().for_each(|batch| add_up(&mut told, batch, true));
+        told
+    };
+    assert_eq!(told(&[&[-1, 1]]), told(&[&[-1], &[1]]));
+    assert_eq!(told(&[&[1, -1, -1, 1]]), told(&[&[1], &[-1], &[-1], &[1]]));
+    assert_eq!(told(&[&[1, -1]]), told(&[&[1], &[-1]]));
+}
+
 #[test]
 fn joined_versions() {
     let join = "LEFT JOIN versions FOR SYSTEM_TIME AS OF t.ts AS u ON t.k = u.k";
@@ -438,8 +482,7 @@ fn state_gets_smaller() {
         let mut fill = |operator: &mut dyn Stateful, round: i64, n_rows: i64| {
             let batch = rows::batch(from, false, 100 + round, n_rows as usize, &mut Random::new(7));
             let mut columns = batch.columns().to_vec();
-            columns[value] =
-                Arc::new((0..n_rows).map(|row| round * 1_000_000 + row).collect::<arrow::array::Int64Array>());
+            columns[value] = Arc::new((0..n_rows).map(|row| round * 1_000_000 + row).collect::<Int64Array>());
             let batch = RecordBatch::try_new(Arc::clone(from), columns).expect("a batch");
             operator.process(0, &batch, &mut out).expect("processed");
             operator.flush(&mut out).expect("flushed");
