@@ -10,6 +10,8 @@ use crate::frame::{self, HEADER_BYTES, Header, Refusal, tag};
 use jobs::Peer;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs};
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -195,6 +197,30 @@ impl Mesh {
         header.check_sender(&due).map_err(|refusal| self.refuse(from, refusal))?;
         self.heed_abort(from, &header)?;
         Ok((header.step, header.tag, self.receive_payload(from, &header)?))
+    }
+
+    /// Whether a rank from which nothing is due is still there: an error if its connection has ended, or it
+    /// says so of another, or has been waited for too long.
+    #[cfg(target_os = "linux")]
+    pub fn look(&self, from: usize, waited: Duration) -> Result<(), Error> {
+        if waited >= SILENCE_LIMIT {
+            return Err(self.told(from, why(&io::ErrorKind::TimedOut.into())));
+        }
+        let mut byte = [0_u8];
+        let socket = self.link(from).tcp.as_raw_fd();
+        // SAFETY: one byte of our own is written at most.
+        let seen = unsafe { libc::recv(socket, byte.as_mut_ptr().cast(), 1, libc::MSG_PEEK | libc::MSG_DONTWAIT) };
+        match seen {
+            0 => Err(self.told(from, "it closed the connection".to_string())),
+            1.. => {
+                let (_, got, _) = self.receive_any(from)?;
+                Err(self.refuse(from, Refusal::Tag { got, expected: tag::ABORT }))
+            }
+            _ => match io::Error::last_os_error() {
+                error if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(()),
+                error => Err(self.told(from, why(&error))),
+            },
+        }
     }
 
     /// Those who read are told that nothing comes any more; what was sent still goes out.
