@@ -199,27 +199,28 @@ impl Mesh {
         Ok((header.step, header.tag, self.receive_payload(from, &header)?))
     }
 
-    /// Whether a rank from which nothing is due is still there: an error if its connection has ended, or it
-    /// says so of another, or has been waited for too long.
+    /// Whether there is something to read of a rank, if only that it is no longer there.
     #[cfg(target_os = "linux")]
-    pub fn look(&self, from: usize, waited: Duration) -> Result<(), Error> {
-        if waited >= SILENCE_LIMIT {
-            return Err(self.told(from, why(&io::ErrorKind::TimedOut.into())));
-        }
+    pub fn has_news(&self, from: usize) -> bool {
         let mut byte = [0_u8];
         let socket = self.link(from).tcp.as_raw_fd();
         // SAFETY: one byte of our own is written at most.
         let seen = unsafe { libc::recv(socket, byte.as_mut_ptr().cast(), 1, libc::MSG_PEEK | libc::MSG_DONTWAIT) };
-        match seen {
-            0 => Err(self.told(from, "it closed the connection".to_string())),
-            1.. => {
-                let (_, got, _) = self.receive_any(from)?;
-                Err(self.refuse(from, Refusal::Tag { got, expected: tag::ABORT }))
-            }
-            _ => match io::Error::last_os_error() {
-                error if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(()),
-                error => Err(self.told(from, why(&error))),
-            },
+        let nothing =
+            || matches!(io::Error::last_os_error().kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted);
+        seen >= 0 || !nothing()
+    }
+
+    /// Why a rank from which nothing is due does not come, though it has news or has been waited for so long.
+    #[cfg(target_os = "linux")]
+    pub fn absence(&self, from: usize, has_news: bool, waited: Duration) -> Result<(), Error> {
+        if has_news {
+            let (_, got, _) = self.receive_any(from)?;
+            return Err(self.refuse(from, Refusal::Tag { got, expected: tag::ABORT }));
+        }
+        match waited >= SILENCE_LIMIT {
+            true => Err(self.told(from, why(&io::ErrorKind::TimedOut.into()))),
+            false => Ok(()),
         }
     }
 

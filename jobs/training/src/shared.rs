@@ -180,7 +180,10 @@ impl Shared {
         own.came.store(self.n_meetings, Ordering::Release);
         wake(&own.came);
         let n_meetings = self.n_meetings;
-        mesh.others().try_for_each(|other| wait(&self.line(other).came, n_meetings, |waited| mesh.look(other, waited)))
+        mesh.others().try_for_each(|other| {
+            let absence = |has_news, waited| mesh.absence(other, has_news, waited);
+            wait(&self.line(other).came, n_meetings, || mesh.has_news(other), absence)
+        })
     }
 
     fn line(&self, rank: usize) -> &Line {
@@ -201,11 +204,17 @@ impl Drop for Shared {
     }
 }
 
-/// Waits until a counter has come to `due`. `look` says from time to time whether that can still be.
-fn wait(counter: &AtomicU32, due: u32, mut look: impl FnMut(Duration) -> Result<(), Error>) -> Result<(), Error> {
-    let is_there = |came: u32| came.wrapping_sub(due) as i32 >= 0;
+/// Waits until a counter has come to `due`. From time to time it is asked whether whoever counts has news, and why that has
+/// not come.
+fn wait(
+    counter: &AtomicU32,
+    due: u32,
+    has_news: impl Fn() -> bool,
+    mut absence: impl FnMut(bool, Duration) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let is_there = || counter.load(Ordering::Acquire).wrapping_sub(due) as i32 >= 0;
     for _ in 0..SPINS {
-        if is_there(counter.load(Ordering::Acquire)) {
+        if is_there() {
             return Ok(());
         }
         std::hint::spin_loop();
@@ -214,14 +223,20 @@ fn wait(counter: &AtomicU32, due: u32, mut look: impl FnMut(Duration) -> Result<
     let mut looked = began;
     loop {
         let came = counter.load(Ordering::Acquire);
-        if is_there(came) {
+        if is_there() {
             return Ok(());
         }
         sleep_on(counter, came);
-        if looked.elapsed() >= LOOK_EVERY {
-            look(began.elapsed())?;
-            looked = Instant::now();
+        if looked.elapsed() < LOOK_EVERY {
+            continue;
         }
+        looked = Instant::now();
+        let has_news = has_news();
+        // In this order: one that has come may have gone on, and sent what is for later.
+        if is_there() {
+            return Ok(());
+        }
+        absence(has_news, began.elapsed())?;
     }
 }
 
@@ -324,13 +339,29 @@ mod tests {
     #[test]
     fn counters_go_round() {
         let counter = AtomicU32::new(1);
-        wait(&counter, u32::MAX, |_| panic!("it has come")).unwrap();
+        wait(&counter, u32::MAX, || panic!("it has come"), |_, _| panic!("it has come")).unwrap();
         let mut looks = 0;
-        let waited = wait(&counter, 2, |_| {
-            looks += 1;
-            counter.store(2, Ordering::Release);
-            Ok(())
-        });
+        let waited = wait(
+            &counter,
+            2,
+            || false,
+            |_, _| {
+                looks += 1;
+                counter.store(2, Ordering::Release);
+                Ok(())
+            },
+        );
         assert!(waited.is_ok() && looks == 1);
+    }
+
+    /// What comes right behind the arrival is for later.
+    #[test]
+    fn news_of_one_that_has_come_say_nothing_of_its_absence() {
+        let counter = AtomicU32::new(1);
+        let comes_with_news = || {
+            counter.store(2, Ordering::Release);
+            true
+        };
+        wait(&counter, 2, comes_with_news, |_, _| panic!("it has come")).unwrap();
     }
 }
