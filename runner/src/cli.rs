@@ -253,8 +253,8 @@ enum Verb {
         #[arg(long, default_value_t = 825, value_parser = clap::value_parser!(u32).range(1..=3650))]
         days: u32,
     },
-    /// Measure this build on this machine; suites: start, train, decode, nexmark, scale, latency, state, spill, broker, kafka,
-    /// allocator.
+    /// Measure this build on this machine; suites: start, train, gang, decode, nexmark, scale, latency, state, spill, broker,
+    /// kafka, allocator.
     Bench {
         /// One suite; all by default.
         suite: Option<String>,
@@ -288,6 +288,17 @@ enum Verb {
     Runner(RunnerArgs),
     /// Run a broker that speaks Kafka's protocol, for clients on this machine.
     Broker(BrokerArgs),
+    /// Be one rank of what suite gang measures, which starts this.
+    #[command(hide = true)]
+    BenchRank {
+        #[arg(value_enum)]
+        what: crate::bench::gang::What,
+        #[arg(long)]
+        rank: usize,
+        /// Of all ranks; none for one that is alone.
+        #[arg(value_name = "HOST:PORT")]
+        peers: Vec<String>,
+    },
     /// Run one task; agents start this.
     #[command(hide = true)]
     Task {
@@ -554,6 +565,10 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
             let json = output.json;
             done(start::bench(BenchConfig { suite, peers, events, source, keys, beside, brokers, json }))
         }
+        Verb::BenchRank { what, rank, peers } => match crate::bench::gang::rank(what, rank, &peers) {
+            Ok(seconds) => done(output.raw(format!("{seconds}\n").as_bytes())),
+            Err(error) => Err(Fail::new(FAILED, format!("{error:#}"))),
+        },
         Verb::Check { file: None, .. } | Verb::Check { schema: true, .. } => {
             done(output.json(&crate::settle::json_schema()))
         }

@@ -1,16 +1,45 @@
 //! The sum over all ranks, with the same bits on every rank.
 //!
 //! Small arrays, and all arrays between two ranks, go directly to everybody and are added in order of rank. Larger ones take
-//! the [`ring`]. Which way depends on the length and the world alone, so all ranks take the same.
+//! the [`ring`]. Which way depends on the length and the world alone, so all ranks take the same. Where all ranks are on one
+//! host nothing goes anywhere: the values lie in memory that all see ([`shared`]), and are added in the same order.
 
 use crate::bytes;
 use crate::frame::tag;
 use crate::mesh::{Error, Mesh};
 use crate::ring;
+use crate::shared::{Order, Shared};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 /// Up to here one round trip costs more than sending (W - 1) times the bytes.
 const DIRECT_BYTES: usize = 256 * 1024;
+
+/// Values of this rank that are summed over all.
+pub enum Values {
+    Own(Vec<f32>),
+    Shared(Shared),
+}
+
+impl Deref for Values {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match self {
+            Self::Own(values) => values,
+            Self::Shared(shared) => shared.values(),
+        }
+    }
+}
+
+impl DerefMut for Values {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        match self {
+            Self::Own(values) => values,
+            Self::Shared(shared) => shared.values_mut(),
+        }
+    }
+}
 
 /// The ranks of one generation; a world of one has no connections.
 pub struct AllReduce {
@@ -35,14 +64,22 @@ impl AllReduce {
         self.mesh.as_ref().map_or(1, Mesh::world)
     }
 
+    /// So many zeros, to be summed again and again. All ranks ask for them together.
+    pub fn values(&self, step: u64, len: usize) -> Result<Values, Error> {
+        let shared = self.mesh.as_ref().map(|mesh| Shared::among(mesh, step, len)).transpose()?.flatten();
+        Ok(shared.map_or_else(|| Values::Own(vec![0.0; len]), Values::Shared))
+    }
+
     /// Replaces `values` by their sum over all ranks.
-    pub fn sum(&mut self, step: u64, values: &mut [f32]) -> Result<(), Error> {
-        match &self.mesh {
-            None => Ok(()),
-            Some(mesh) if mesh.world() > 2 && size_of_val(values) > self.direct_bytes => {
-                ring_sum(mesh, step, values, &mut self.incoming[0])
+    pub fn sum(&mut self, step: u64, values: &mut Values) -> Result<(), Error> {
+        let takes_ring = self.world() > 2 && size_of_val(&**values) > self.direct_bytes;
+        match (&self.mesh, values) {
+            (None, _) => Ok(()),
+            (Some(mesh), Values::Shared(shared)) => {
+                shared.sum(mesh, step, if takes_ring { Order::Ring } else { Order::Ranks })
             }
-            Some(mesh) => {
+            (Some(mesh), Values::Own(values)) if takes_ring => ring_sum(mesh, step, values, &mut self.incoming[0]),
+            (Some(mesh), Values::Own(values)) => {
                 let frame = mesh.frame(step, tag::GRADIENT, bytes::of_f32(values), self.last_frame.take());
                 for other in mesh.others() {
                     mesh.send(other, &frame)?;
@@ -176,26 +213,38 @@ pub mod tests {
     }
 
     #[test]
-    fn sums_are_right_and_bit_equal_both_ways() {
+    fn sums_are_right_and_bit_equal_all_ways() {
         for world in [2, 3, 4] {
-            // With 0 every array takes the ring. 70,000 values do not fit into the sockets' buffers.
+            // With 0 every array takes the ring's order. 70,000 values do not fit into the sockets' buffers.
             for direct_bytes in [0, usize::MAX] {
                 for len in [0, 1, 5, 70_000] {
-                    let value = |rank: usize, i: usize| ((i * 31 + rank * 17) % 1009) as f32 / 7.0 - 50.0;
-                    let sums = with_gang(world, |rank, mesh| {
-                        let mut all_reduce = AllReduce::new(Some(mesh));
-                        all_reduce.direct_bytes = direct_bytes;
-                        let mut values: Vec<f32> = Vec::new();
-                        for step in 0..3 {
-                            values = (0..len).map(|i| value(rank, i)).collect();
-                            all_reduce.sum(step, &mut values).unwrap();
-                        }
-                        values
-                    });
-                    for (rank, sum) in sums.iter().enumerate() {
-                        assert!(sum == &sums[0], "W {world} len {len}: rank {rank} differs from rank 0");
+                    // Some are the zero below zero, which a sum from zero on is not.
+                    let value = |rank: usize, i: usize| match i % 11 {
+                        3 => -0.0,
+                        _ => ((i * 31 + rank * 17) % 1009) as f32 / 7.0 - 50.0,
+                    };
+                    let summed = |shared: bool| {
+                        with_gang(world, |rank, mesh| {
+                            let mut all_reduce = AllReduce::new(Some(mesh));
+                            all_reduce.direct_bytes = direct_bytes;
+                            let mut values = Values::Own(vec![0.0; len]);
+                            if shared {
+                                values = all_reduce.values(0, len).unwrap();
+                                let is_shared = matches!(values, Values::Shared(_));
+                                assert_eq!(is_shared, cfg!(target_os = "linux"), "threads of one process share memory");
+                            }
+                            for step in 0..3 {
+                                values.iter_mut().enumerate().for_each(|(i, one)| *one = value(rank, i));
+                                all_reduce.sum(step, &mut values).unwrap();
+                            }
+                            values.iter().map(|value| value.to_bits()).collect::<Vec<u32>>()
+                        })
+                    };
+                    let (sums, shared) = (summed(false), summed(true));
+                    for (rank, sum) in sums.iter().chain(&shared).enumerate() {
+                        assert!(sum == &sums[0], "W {world} len {len}: rank {} differs from rank 0", rank % world);
                     }
-                    for (i, got) in sums[0].iter().enumerate() {
+                    for (i, got) in sums[0].iter().map(|bits| f32::from_bits(*bits)).enumerate() {
                         let expect: f32 = (0..world).map(|rank| value(rank, i)).sum();
                         assert!((got - expect).abs() < 1e-3, "W {world} [{i}]: {got}, expected {expect}");
                     }
@@ -204,35 +253,51 @@ pub mod tests {
         }
     }
 
+    /// The values of a rank, in memory of its own or shared.
+    fn one(all_reduce: &AllReduce, shared: bool) -> Values {
+        if shared { all_reduce.values(0, 1).unwrap() } else { Values::Own(vec![1.0]) }
+    }
+
     #[test]
     fn a_stale_step_is_refused_and_the_rank_named() {
-        let errors = with_gang(2, |rank, mesh| {
-            let mut all_reduce = AllReduce::new(Some(mesh));
-            all_reduce.sum(7 + rank as u64, &mut [1.0]).unwrap_err().to_string()
-        });
-        assert!(errors[0].contains("from rank 1") && errors[0].contains("step 8, this is step 7"), "{}", errors[0]);
-        assert!(errors[1].contains("from rank 0"), "{}", errors[1]);
+        for shared in [false, true] {
+            let errors = with_gang(2, |rank, mesh| {
+                let mut all_reduce = AllReduce::new(Some(mesh));
+                let mut values = one(&all_reduce, shared);
+                all_reduce.sum(7 + rank as u64, &mut values).unwrap_err().to_string()
+            });
+            let refused = |rank: usize, error: &str| {
+                error.contains(&format!("from rank {rank}")) && error.contains("step 8, this is step 7")
+            };
+            assert!(refused(1, &errors[0]), "{}", errors[0]);
+            assert!(errors[1].contains("rank 0"), "{}", errors[1]);
+        }
     }
 
     #[test]
     fn a_lost_rank_is_named_by_all_others() {
-        let errors = with_gang(3, |rank, mesh| {
-            let mut all_reduce = AllReduce::new(Some(mesh));
-            all_reduce.sum(0, &mut [1.0]).unwrap();
-            if rank == 1 {
-                return String::new();
-            }
-            if rank == 2 {
+        for shared in [false, true] {
+            let errors = with_gang(3, |rank, mesh| {
+                let mut all_reduce = AllReduce::new(Some(mesh));
+                let mut values = one(&all_reduce, shared);
+                all_reduce.sum(0, &mut values).unwrap();
+                if rank == 1 {
+                    return String::new();
+                }
+                if rank == 2 || shared {
+                    // They find out by themselves, or are told by the one who did.
+                    return all_reduce.sum(1, &mut values).unwrap_err().to_string();
+                }
                 // Rank 2 finds out by itself, while rank 0 asks rank 2 only.
-                return all_reduce.sum(1, &mut [1.0]).unwrap_err().to_string();
-            }
-            let mesh = all_reduce.mesh.as_ref().unwrap();
-            mesh.send(2, &mesh.frame(1, tag::GRADIENT, bytes::of_f32(&[1.0]), None)).unwrap();
-            mesh.receive(2, 1, tag::GRADIENT).unwrap();
-            mesh.receive(2, 1, tag::GRADIENT).unwrap_err().to_string()
-        });
-        assert!(errors[0].contains("without rank 1") && errors[0].contains("rank 2 lost it"), "{}", errors[0]);
-        assert!(errors[2].contains("without rank 1"), "{}", errors[2]);
+                let mesh = all_reduce.mesh.as_ref().unwrap();
+                mesh.send(2, &mesh.frame(1, tag::GRADIENT, bytes::of_f32(&[1.0]), None)).unwrap();
+                mesh.receive(2, 1, tag::GRADIENT).unwrap();
+                mesh.receive(2, 1, tag::GRADIENT).unwrap_err().to_string()
+            });
+            assert!(errors[0].contains("without rank 1"), "{}", errors[0]);
+            assert!(shared || errors[0].contains("rank 2 lost it"), "{}", errors[0]);
+            assert!(errors[2].contains("without rank 1"), "{}", errors[2]);
+        }
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub mod tag {
     pub const WEIGHTS_DIGEST: u32 = 6;
     /// Whether training ends with this epoch.
     pub const EPOCH_END: u32 = 7;
+    /// Where the memory is that all ranks of a host see; whether a rank found it.
+    pub const SHARED: u32 = 8;
     /// Gradients of rows of tables.
     pub const ROWS: u32 = 16;
     /// A worker to a parameter server: which weights it needs; gradients, and which it needs next; that it pushes no more.

@@ -32,7 +32,13 @@ mod random;
 mod real;
 pub mod registry;
 mod ring;
+mod saver;
 mod servers;
+#[cfg(target_os = "linux")]
+mod shared;
+#[cfg(not(target_os = "linux"))]
+#[path = "shared/none.rs"]
+mod shared;
 mod sums;
 mod tensors;
 #[cfg(test)]

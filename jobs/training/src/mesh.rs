@@ -10,6 +10,8 @@ use crate::frame::{self, HEADER_BYTES, Header, Refusal, tag};
 use jobs::Peer;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs};
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -195,6 +197,31 @@ impl Mesh {
         header.check_sender(&due).map_err(|refusal| self.refuse(from, refusal))?;
         self.heed_abort(from, &header)?;
         Ok((header.step, header.tag, self.receive_payload(from, &header)?))
+    }
+
+    /// Whether there is something to read of a rank, if only that it is no longer there.
+    #[cfg(target_os = "linux")]
+    pub fn has_news(&self, from: usize) -> bool {
+        let mut byte = [0_u8];
+        let socket = self.link(from).tcp.as_raw_fd();
+        // SAFETY: one byte of our own is written at most.
+        let seen = unsafe { libc::recv(socket, byte.as_mut_ptr().cast(), 1, libc::MSG_PEEK | libc::MSG_DONTWAIT) };
+        let nothing =
+            || matches!(io::Error::last_os_error().kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted);
+        seen >= 0 || !nothing()
+    }
+
+    /// Why a rank from which nothing is due does not come, though it has news or has been waited for so long.
+    #[cfg(target_os = "linux")]
+    pub fn absence(&self, from: usize, has_news: bool, waited: Duration) -> Result<(), Error> {
+        if has_news {
+            let (_, got, _) = self.receive_any(from)?;
+            return Err(self.refuse(from, Refusal::Tag { got, expected: tag::ABORT }));
+        }
+        match waited >= SILENCE_LIMIT {
+            true => Err(self.told(from, why(&io::ErrorKind::TimedOut.into()))),
+            false => Ok(()),
+        }
     }
 
     /// Those who read are told that nothing comes any more; what was sent still goes out.

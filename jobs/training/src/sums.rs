@@ -4,7 +4,7 @@
 //! rows go to everybody as they are, and every rank adds them up in order of rank: a sum of the table's own size would
 //! be mostly zeros.
 
-use crate::all_reduce::AllReduce;
+use crate::all_reduce::{AllReduce, Values};
 use crate::bytes;
 use crate::frame::tag;
 use crate::graph::operation::RowGradients;
@@ -18,7 +18,7 @@ use crate::train::Error;
 const EXTRA: usize = 2;
 
 pub struct Sums {
-    whole: Vec<f32>,
+    whole: Values,
     tables: Vec<RowGradients<f32>>,
     loss: f64,
     /// Runs that were added.
@@ -33,10 +33,19 @@ pub struct Sums {
 impl Sums {
     /// `adds`: whether there will be more than one run, or rank.
     pub fn new(graph: &Graph<f32>, adds: bool) -> Self {
+        Self::of(graph, adds, Values::Own(vec![0.0; graph.gradient_len() + EXTRA]))
+    }
+
+    /// As [`Self::new`], to be summed over ranks, which all ask together.
+    pub fn among(graph: &Graph<f32>, ranks: &AllReduce, step: u64) -> Result<Self, Error> {
+        Ok(Self::of(graph, true, ranks.values(step, graph.gradient_len() + EXTRA)?))
+    }
+
+    fn of(graph: &Graph<f32>, adds: bool, whole: Values) -> Self {
         let tables: Vec<RowGradients<f32>> = (0..graph.tables()).map(|_| RowGradients::default()).collect();
         let of_tables = graph.slots().iter().filter(|slot| adds && matches!(slot.gradient, SlotPlace::Rows(_)));
         Self {
-            whole: vec![0.0; graph.gradient_len() + EXTRA],
+            whole,
             one_whole: Vec::new(),
             one_tables: tables.clone(),
             tables,

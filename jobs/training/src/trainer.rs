@@ -18,9 +18,11 @@ use crate::metric;
 use crate::optimizer::{self, Optimizer};
 use crate::preprocess::Preprocessing;
 use crate::registry::{self, Manifest};
+use crate::saver::{Learnt, Saver};
 use crate::sums::Sums;
 use crate::train::{Error, Outcome, Report, TrainTask};
 use jobs::TrainBody;
+use jobs::train::Strategy;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -56,6 +58,8 @@ struct Trainer<'a> {
     last_loss: f64,
     started: Instant,
     seconds_before: f64,
+    /// Of the one that saves.
+    saver: Option<Saver>,
 }
 
 pub fn run(
@@ -93,7 +97,10 @@ pub fn run(
     let (layers, output, outputs) = (&body.layers[..], body.output.as_deref(), dataset.outputs);
     let graph = Graph::new(Wanted { sources: &sources, layers, output, outputs }, body.seed)?;
     let optimizer = Optimizer::new(body.optimizer.clone(), body.clip, graph.size());
-    let sums = Sums::new(&graph, task.world > 1 || body.accumulate > 1);
+    let sums = match body.strategy {
+        Strategy::AllReduce if task.world > 1 => Sums::among(&graph, &ranks, 0)?,
+        _ => Sums::new(&graph, task.world > 1 || body.accumulate > 1),
+    };
     let digest = dataset.digest();
     let mut trainer = Trainer {
         body,
@@ -116,6 +123,7 @@ pub fn run(
         last_loss: f64::NAN,
         started,
         seconds_before: 0.0,
+        saver: None,
     };
     trainer.resume(report)?;
     if trainer.rank() >= trainer.n_workers() {
@@ -124,6 +132,8 @@ pub fn run(
     trainer.prepare();
     report(Report::Ready);
     let stopped = if trainer.n_servers() > 0 { trainer.train_with_servers(report)? } else { trainer.train(report)? };
+    // Before a version is published: whoever resumes at the end finds that it was.
+    trainer.finish_saving(report)?;
     // Of the last step, before the chief puts the best in their place.
     let weights_digest = xxh3_64(bytes::of_f32(trainer.graph.weights()));
     let version = if stopped || task.rank != 0 { None } else { Some(trainer.publish(report)?) };
@@ -272,6 +282,7 @@ impl Trainer<'_> {
             if !completes_step {
                 continue;
             }
+            self.tell_saved(report)?;
             let told = self.stop.load(Ordering::Relaxed);
             let (loss, stops) = self.sums.over_ranks(&mut self.ranks, self.step, told)?;
             if stops > 0.0 {
@@ -381,19 +392,40 @@ impl Trainer<'_> {
         if !self.is_chief() {
             return Ok(());
         }
-        self.save((self.step, self.optimizer.step()), weights, &self.optimizer.moments(), report)
+        let mut saver = self.take_saver();
+        let place = self.place(self.step, self.optimizer.step());
+        let (weights, moments, best) = (self.graph.weights(), self.optimizer.moments(), self.best.as_deref());
+        let before = saver.begin(Learnt { place, weights, moments: &moments, best })?;
+        self.saver = Some(saver);
+        tell(before, report);
+        Ok(())
     }
 
-    /// What was learnt in `step` steps, and so many of the optimizer.
-    fn save(
-        &self,
-        (step, optimizer_step): (u64, u64),
-        weights: &[f32],
-        moments: &[(&str, &[f32])],
-        report: &mut dyn FnMut(Report),
-    ) -> Result<(), Error> {
+    fn take_saver(&mut self) -> Saver {
+        let new = || Saver::new(self.task.checkpoint_dir.clone(), self.graph.slots(), &self.preprocessing);
+        self.saver.take().unwrap_or_else(new)
+    }
+
+    /// Tells of a checkpoint that has come to the disk.
+    fn tell_saved(&mut self, report: &mut dyn FnMut(Report)) -> Result<(), Error> {
+        if let Some(saver) = &mut self.saver {
+            tell(saver.ended()?, report);
+        }
+        Ok(())
+    }
+
+    /// Waits until what was learnt is on the disk.
+    fn finish_saving(&mut self, report: &mut dyn FnMut(Report)) -> Result<(), Error> {
+        if let Some(saver) = &mut self.saver {
+            tell(saver.finish()?, report);
+        }
+        Ok(())
+    }
+
+    /// Where training stands after so many steps, and so many of the optimizer.
+    fn place(&self, step: u64, optimizer_step: u64) -> Place {
         let per_epoch = self.plan().steps_per_epoch();
-        let place = Place {
+        Place {
             format: Place::FORMAT,
             step,
             epoch: step / per_epoch,
@@ -404,12 +436,7 @@ impl Trainer<'_> {
             data_digest: self.digest,
             seconds: self.seconds(),
             callbacks: self.callbacks.state.clone(),
-        };
-        let best = self.best.as_deref();
-        let bytes = checkpoint::encode(&place, self.graph.slots(), weights, moments, &self.preprocessing, best)?;
-        checkpoint::save(&self.task.checkpoint_dir, step, &bytes)?;
-        report(Report::Checkpointed { step });
-        Ok(())
+        }
     }
 
     fn publish(&mut self, report: &mut dyn FnMut(Report)) -> Result<u64, Error> {
@@ -480,6 +507,12 @@ impl Trainer<'_> {
             }
         }
         Ok(None)
+    }
+}
+
+fn tell(saved: Option<u64>, report: &mut dyn FnMut(Report)) {
+    if let Some(step) = saved {
+        report(Report::Checkpointed { step });
     }
 }
 

@@ -13,6 +13,8 @@ use jobs::train::{self, Activation, Clip, Combine, Layer, Loss, Node, Padding, c
 use rand_chacha::rand_core::RngCore;
 use std::time::{Duration, Instant};
 
+pub mod gang;
+
 /// Batches made up beforehand, taken in turn.
 const BATCHES: usize = 16;
 const BLOCKS: usize = 7;

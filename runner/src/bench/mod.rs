@@ -6,6 +6,7 @@
 mod allocator;
 mod broker;
 mod decode;
+pub mod gang;
 mod kafka;
 mod latency;
 pub mod nexmark;
@@ -87,8 +88,20 @@ impl Figure {
     }
 }
 
-pub const SUITES: [&str; 11] =
-    ["start", "train", "decode", "nexmark", "scale", "latency", "state", "spill", "broker", "kafka", "allocator"];
+pub const SUITES: [&str; 12] = [
+    "start",
+    "train",
+    "gang",
+    "decode",
+    "nexmark",
+    "scale",
+    "latency",
+    "state",
+    "spill",
+    "broker",
+    "kafka",
+    "allocator",
+];
 
 pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
     let suites: Vec<&str> = match &config.suite {
@@ -104,6 +117,7 @@ pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
         figures.extend(match suite {
             "start" => start::measure().await?,
             "train" => train::measure(config.peers).await?,
+            "gang" => gang::measure().await?,
             "decode" => decode::measure().await?,
             "nexmark" => nexmark::measure(config.events, config.source).await?,
             "scale" => scale::measure().await?,

@@ -3,13 +3,14 @@
 //! Tasks are numbered workers first; the first worker is the chief, as elsewhere. A checkpoint is that of an all-reduce: the
 //! chief puts it together of what servers send, so another number of servers, or none, goes on from it.
 
-use super::{Progress, Trainer};
+use super::{Progress, Trainer, tell};
 use crate::all_reduce::AllReduce;
 use crate::batches::{Buffer, Feed, Piece};
 use crate::graph::operation::Values;
 use crate::mesh::Mesh;
 use crate::metric;
 use crate::optimizer::{self, Optimizer};
+use crate::saver::Learnt;
 use crate::servers::{Client, News, Server, Shard, Wants, Whole, assign};
 use crate::train::{Error, Outcome, Report};
 use jobs::train::Strategy;
@@ -114,6 +115,7 @@ impl Trainer<'_> {
         }
         while goes_on {
             let news = client.take(self.step, &wants, self.graph.weights_mut().1)?;
+            self.tell_saved(report)?;
             self.learn(&mut course, &news, plan.rows_of_step())?;
             while let Some(state) = client.state(self.graph.size()) {
                 self.save_state(&state, report)?;
@@ -179,10 +181,15 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    fn save_state(&self, state: &Whole, report: &mut dyn FnMut(Report)) -> Result<(), Error> {
+    fn save_state(&mut self, state: &Whole, report: &mut dyn FnMut(Report)) -> Result<(), Error> {
         let names = optimizer::moment_names(&self.body.optimizer);
         let moments: Vec<(&str, &[f32])> = names.iter().copied().zip(state.moments.iter().map(Vec::as_slice)).collect();
-        self.save((state.step, state.optimizer_step), &state.weights, &moments, report)
+        let mut saver = self.take_saver();
+        let place = self.place(state.step, state.optimizer_step);
+        let learnt = Learnt { place, weights: &state.weights, moments: &moments, best: self.best.as_deref() };
+        tell(saver.begin(learnt)?, report);
+        self.saver = Some(saver);
+        Ok(())
     }
 
     /// The rows that a step's batches read.
