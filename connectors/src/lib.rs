@@ -23,9 +23,11 @@ mod stdout;
 mod table;
 #[cfg(test)]
 mod testing;
+mod values;
 
 pub use api::*;
 pub use changes::{gives, refuses_changes};
 pub use kafka::usual as usual_brokers;
 pub use options::Options;
 pub use registry::{check_table, find, registry};
+pub use values::values;

@@ -96,6 +96,9 @@ pub struct StreamBody {
     /// Rows pass between its tasks: they all start again together. Otherwise each starts again by itself.
     #[serde(default = "exchanges")]
     pub exchanges: bool,
+    /// It has no operators: a batch engine answers it over all of its input at once, which a local run alone does.
+    #[serde(default)]
+    pub batch: bool,
 }
 
 /// Of jobs that were submitted before it could be said.

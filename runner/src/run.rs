@@ -5,6 +5,7 @@
 //! the history of their runs, unless there is a folder for them.
 
 pub mod broker;
+mod insert;
 mod print;
 mod progress;
 
@@ -14,7 +15,7 @@ use crate::training_data;
 use crate::view::PointView;
 use anyhow::{Context as _, anyhow, bail};
 use connectors::Context;
-use jobs::{JobBody, JobId, JobSpec, StreamBody, TrainBody};
+use jobs::{JobBody, JobId, JobSpec, TrainBody};
 use print::Printer;
 use progress::{At, Progress};
 use std::collections::BTreeMap;
@@ -24,9 +25,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use streaming::batch::{self, BatchContext};
+use streaming::batch::{self, BatchContext, Shown};
 use streaming::control::Level;
-use streaming::runtime::Outcome;
 use streaming::runtime::local::{self, LocalConfig, LocalRun};
 use streaming::sql::{ScriptJob, StatementBody};
 use training::{Report, TrainTask};
@@ -70,7 +70,7 @@ pub async fn run(config: RunConfig) -> anyhow::Result<i32> {
 }
 
 async fn run_in(config: &RunConfig, folder: &Path, mut ended: Ended<'_>) -> anyhow::Result<i32> {
-    let slices = config.slices.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32));
+    let slices = threads(config.slices);
     let data = config.data_dir.clone().unwrap_or_else(|| folder.to_path_buf());
     let mut here = Here { folder: folder.to_path_buf(), data, slices, quiet: config.quiet, tables: None };
     if !config.settled.jobs.is_empty() {
@@ -90,6 +90,11 @@ async fn run_in(config: &RunConfig, folder: &Path, mut ended: Ended<'_>) -> anyh
         print::tables(store, config.json)?;
     }
     Ok(0)
+}
+
+/// As many as cores, unless something else is wanted.
+pub fn threads(wanted: Option<u32>) -> u32 {
+    wanted.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32))
 }
 
 /// Where this run keeps its things.
@@ -145,6 +150,8 @@ impl Here {
 /// A job at work.
 enum Work {
     Stream(LocalRun),
+    /// INSERTs that DataFusion's engine answers.
+    Batch(insert::Batch),
     Train(tokio::task::JoinHandle<anyhow::Result<String>>),
 }
 
@@ -164,19 +171,27 @@ async fn run_jobs(config: &RunConfig, here: &Here, mut ended: Ended<'_>) -> anyh
             working.insert(job.id.clone(), start(job, here, &stop).await?);
         }
         for id in working.keys().cloned().collect::<Vec<_>>() {
-            if let Some(how) = look_at(&id, &mut working, here).await? {
-                here.tell(&format!("{id}: {how}"));
-                working.remove(&id);
-                done.push(id);
+            match look_at(&id, &mut working, here).await? {
+                Look::Works => {}
+                Look::Ended(how) => {
+                    here.tell(&format!("{id}: {how}"));
+                    done.push(id);
+                }
+                Look::Becomes(stream) => drop(working.insert(id, Work::Stream(stream))),
             }
         }
         if told.elapsed() >= TELL_EVERY {
             told = Instant::now();
             for (id, work) in &working {
-                if let Work::Stream(run) = work {
-                    let metrics = run.status().metrics;
-                    here.tell(&format!("{id}: {} rows in, {} out", metrics.rows_in, metrics.rows_out));
-                }
+                let (rows_in, rows_out) = match work {
+                    Work::Stream(run) => {
+                        let metrics = run.status().metrics;
+                        (metrics.rows_in, metrics.rows_out)
+                    }
+                    Work::Batch(batch) => batch.rows(),
+                    Work::Train(_) => continue,
+                };
+                here.tell(&format!("{id}: {rows_in} rows in, {rows_out} out"));
             }
         }
         tokio::select! {
@@ -184,8 +199,12 @@ async fn run_jobs(config: &RunConfig, here: &Here, mut ended: Ended<'_>) -> anyh
             () = &mut ended => {
                 here.tell("ending after a last checkpoint …");
                 stop.store(true, Ordering::Relaxed);
-                for (_, work) in working {
+                for (id, work) in working {
                     match work {
+                        Work::Batch(batch) => {
+                            batch.stop().await;
+                            here.tell(&format!("{id}: stopped as a batch, of which nothing is committed"));
+                        }
                         Work::Stream(run) => {
                             run.drain();
                             tokio::task::spawn_blocking(move || run.wait()).await??;
@@ -208,36 +227,12 @@ fn runs_on(jobs: &[JobSpec], working: &BTreeMap<JobId, Work>, id: &JobId) -> boo
 
 async fn start(job: &JobSpec, here: &Here, stop: &Arc<AtomicBool>) -> anyhow::Result<Work> {
     match &job.body {
-        JobBody::Stream(body) => start_stream(job, body, here).await.map(Work::Stream),
+        JobBody::Stream(body) => insert::start(job, body, here).await,
         JobBody::Train(body) => Ok(Work::Train(start_train(job, body, here, Arc::clone(stop)))),
         JobBody::Command(_) | JobBody::Service(_) => {
             bail!("failed to run {}: commands and services run on a cluster; use `smack submit`", job.id)
         }
     }
-}
-
-async fn start_stream(job: &JobSpec, body: &StreamBody, here: &Here) -> anyhow::Result<LocalRun> {
-    let script = crate::functions::parse(&body.sql).map_err(|wrong| anyhow!("{wrong:?}"))?;
-    let versions = crate::predict::begin_with(&here.model_dir(), &body.models);
-    let functions = crate::predict::functions(&here.model_dir(), &body.models, &versions)
-        .map_err(|error| anyhow!("failed to {error}"))?;
-    let dataflow =
-        streaming::sql::plan(&script, &body.statements, &functions).await.map_err(|wrong| anyhow!("{wrong:?}"))?;
-    let mut local = LocalConfig::new(
-        &format!("{}@{}", job.id, std::process::id()),
-        PathBuf::from(&body.base_dir),
-        PathBuf::from(&body.base_dir).join("dead-letter"),
-    );
-    local.slices = here.slices;
-    local.checkpoint_interval_ms = body.checkpoint_interval_ms;
-    local.state_memory = body.state_memory_bytes.unwrap_or(local.state_memory);
-    local.tables_endpoint = here.tables.as_ref().map(|(endpoint, _)| endpoint.clone());
-    local.versioned = Some(Arc::new(crate::predict::Models::new(&here.model_dir())));
-    local.versions = versions;
-    let id = job.id.clone();
-    tokio::task::spawn_blocking(move || local::run(dataflow, local))
-        .await?
-        .with_context(|| format!("failed to run {id}"))
 }
 
 fn start_train(
@@ -343,8 +338,17 @@ fn train_recorded(
     })
 }
 
-/// How the job ended, if it did.
-async fn look_at(id: &JobId, working: &mut BTreeMap<JobId, Work>, here: &Here) -> anyhow::Result<Option<String>> {
+/// What became of a job.
+enum Look {
+    Works,
+    /// And how.
+    Ended(String),
+    /// A batch had too little memory for it.
+    Becomes(LocalRun),
+}
+
+/// A job that has ended is taken out.
+async fn look_at(id: &JobId, working: &mut BTreeMap<JobId, Work>, here: &Here) -> anyhow::Result<Look> {
     let over = match &working[id] {
         Work::Stream(run) => {
             for (level, text) in run.notices.try_iter() {
@@ -360,32 +364,36 @@ async fn look_at(id: &JobId, working: &mut BTreeMap<JobId, Work>, here: &Here) -
                 }
             }
         }
+        Work::Batch(batch) => batch.is_over(),
         Work::Train(train) => train.is_finished(),
     };
     if !over {
-        return Ok(None);
+        return Ok(Look::Works);
     }
     match working.remove(id) {
-        Some(Work::Stream(run)) => {
-            let metrics = run.status().metrics;
-            let outcome = tokio::task::spawn_blocking(move || run.wait())
-                .await?
-                .with_context(|| format!("failed to run {id}"))?;
-            let how = match outcome {
-                Outcome::Finished => "finished",
-                Outcome::Drained => "drained",
-                Outcome::Stopped => "stopped",
-            };
-            let bad = if metrics.rows_bad > 0 {
-                format!(", {} bad records kept in the folder dead-letter", metrics.rows_bad)
-            } else {
-                String::new()
-            };
-            let late = if metrics.rows_late > 0 { format!(", {} late", metrics.rows_late) } else { String::new() };
-            Ok(Some(format!("{how}: {} rows in, {} out{late}{bad}", metrics.rows_in, metrics.rows_out)))
+        Some(Work::Stream(run)) => insert::end_stream(id, run).await.map(Look::Ended),
+        Some(Work::Batch(batch)) => batch.end(id, here).await,
+        Some(Work::Train(train)) => train.await?.map(Look::Ended).with_context(|| format!("failed to run {id}")),
+        None => Ok(Look::Works),
+    }
+}
+
+fn explained(config: &RunConfig, shown: Shown) -> String {
+    match (shown, config.dot, config.json) {
+        (Shown::Stream { dataflow, .. }, true, _) => streaming::sql::explain_dot(&dataflow),
+        (Shown::Stream { dataflow, because }, false, true) => {
+            let mut json = streaming::sql::explain_json(&dataflow);
+            json["engine"] = "stream".into();
+            json["because"] = because.into();
+            json.to_string()
         }
-        Some(Work::Train(train)) => train.await?.map(Some).with_context(|| format!("failed to run {id}")),
-        None => Ok(None),
+        (Shown::Stream { dataflow, because }, false, false) => {
+            let because = because.map_or_else(String::new, |why| format!(", not as a batch: {why}"));
+            format!("as a stream{because}\n{}", streaming::sql::explain(&dataflow))
+        }
+        (Shown::Batch { graph, .. }, true, _) => graph,
+        (Shown::Batch { tree, .. }, false, true) => serde_json::json!({ "engine": "batch", "plan": tree }).to_string(),
+        (Shown::Batch { tree, .. }, false, false) => format!("as a batch\n{tree}"),
     }
 }
 
@@ -408,14 +416,9 @@ async fn select(config: &RunConfig, here: &Here, statement: usize, mut ended: En
         .context("failed to find the query among the statements")?;
     let (from, to) = query.span;
     if matches!(script.statements[statement].body, StatementBody::Explain(_)) {
-        let functions = crate::functions::declared();
-        let dataflow =
-            streaming::sql::plan(&script, &[statement], &functions).await.map_err(|wrong| anyhow!("{wrong:?}"))?;
-        print::text(&match (config.dot, config.json) {
-            (true, _) => streaming::sql::explain_dot(&dataflow),
-            (false, true) => streaming::sql::explain_json(&dataflow).to_string(),
-            (false, false) => streaming::sql::explain(&dataflow),
-        })?;
+        let context = BatchContext::new(here.context(&config.settled.group, &config.base_dir));
+        let shown = batch::explain(&script, statement, &crate::functions::declared(), context).await?;
+        print::text(&explained(config, shown))?;
         return Ok(true);
     }
     let models: Vec<String> = script

@@ -28,6 +28,8 @@ pub struct Settled {
     /// Indices of the SELECTs that stand by themselves, and of what shows something of the file (EXPLAIN, DESCRIBE, SHOW):
     /// only a local run answers them.
     pub queries: Vec<usize>,
+    /// Why a cluster cannot run these jobs, where only a local run can.
+    pub local_only: Option<Diagnostic>,
 }
 
 const ENDINGS: [&str; 4] = ["sql", "toml", "yaml", "yml"];
@@ -57,6 +59,15 @@ pub async fn settle(text: &str, file: &str, base_dir: &Path) -> Result<Settled, 
         diagnostics.dedup();
     }
     result
+}
+
+/// As [`settle`], and whatever only a local run can do is a mistake.
+pub async fn settle_for_cluster(text: &str, file: &str, base_dir: &Path) -> Result<Settled, Vec<Diagnostic>> {
+    let settled = settle(text, file, base_dir).await?;
+    match settled.local_only {
+        Some(mistake) => Err(vec![mistake]),
+        None => Ok(settled),
+    }
 }
 
 /// JSON Schema of job files in TOML and YAML.

@@ -183,10 +183,56 @@ fn state_larger_than_its_memory_lies_on_disk_and_changes_no_row() {
     };
     let in_memory = cards(text);
     assert!(in_memory.0 > 9_000, "{} cards", in_memory.0);
-    assert_eq!(cards(&format!("SET state.memory = '64KiB';\n{text}")), in_memory);
+    let streaming = format!("SET execution.mode = 'streaming';\n{text}");
+    assert_eq!(cards(&streaming), in_memory);
+    assert_eq!(cards(&format!("SET state.memory = '64KiB';\n{streaming}")), in_memory);
     std::fs::write(folder.path().join("cards.sql"), format!("SET state.memory = 'much';\n{text}")).expect("a file");
     let refused = run(folder.path(), &["cards.sql"]).expect(2);
     assert!(refused.err.contains("cards.sql:1:") && refused.err.contains("much"), "{}", refused.err);
+}
+
+#[test]
+fn an_insert_over_input_that_ends_is_a_batch_where_that_is_equal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tables = "CREATE TABLE payments (id BIGINT, card BIGINT, amount BIGINT) WITH (connector = 'datagen', rows = '20000',
+            fields.id.kind = 'sequence', fields.card.min = '0', fields.card.max = '99', fields.amount.min = '0', fields.amount.max = '100');
+        CREATE TABLE cards (card BIGINT PRIMARY KEY, n BIGINT NOT NULL, total BIGINT);
+        CREATE TABLE kept (card BIGINT, n BIGINT) WITH (connector = 'files', path = 'kept');";
+    let ran = |text: &str| {
+        std::fs::write(folder.path().join("cards.sql"), format!("{tables}{text}")).expect("a file");
+        run(folder.path(), &["cards.sql", "-o", "json"])
+    };
+    let insert = "INSERT INTO cards SELECT card, COUNT(*), SUM(amount) FROM payments GROUP BY card;";
+    let batch = ran(insert).expect(0);
+    assert!(batch.err.contains("finished as a batch: 20000 rows in, 100 out"), "{}", batch.err);
+    let stream = ran(&format!("SET execution.mode = 'streaming'; {insert}")).expect(0);
+    assert!(stream.err.contains("finished as a stream: 20000 rows in"), "{}", stream.err);
+    assert_eq!(table(&batch.out, "cards"), table(&stream.out, "cards"));
+    let told = ran(&format!("EXPLAIN {insert}")).expect(0);
+    assert!(told.out.contains(r#""engine":"batch""#) && told.out.contains("Aggregate"), "{}", told.out);
+
+    // A run that fails leaves nothing; one that does not, all of it.
+    let ordered =
+        "SET execution.mode = 'batch'; INSERT INTO kept SELECT card, id FROM payments ORDER BY id DESC LIMIT 3;";
+    let failed = ran(&format!("{ordered} INSERT INTO kept SELECT card, 1 / (id - 19999) FROM payments;")).expect(1);
+    assert!(failed.err.contains("run the INSERT INTO kept") && failed.err.contains("Divide by zero"), "{}", failed.err);
+    let seen = |entry: &std::fs::DirEntry| !entry.file_name().to_string_lossy().starts_with('.');
+    let files = || match std::fs::read_dir(folder.path().join("kept")) {
+        Ok(files) => files.filter(|file| seen(file.as_ref().expect("an entry"))).count(),
+        Err(_) => 0,
+    };
+    assert_eq!(files(), 0);
+    let written = ran(ordered).expect(0);
+    assert!(written.err.contains("finished as a batch: 20000 rows in, 3 out") && files() == 1, "{}", written.err);
+    let null = "INSERT INTO cards SELECT card, CASE WHEN id < 7 THEN id END, 1 FROM payments";
+    let failed = ran(null).expect(1);
+    assert!(
+        failed.err.contains("column 'n' of table 'cards' is NOT NULL") && failed.err.contains("n = NULL"),
+        "{}",
+        failed.err
+    );
+    let dropped = ran(&format!("SET sink.not_null = 'drop'; {null}")).expect(0);
+    assert!(dropped.err.contains(", 7 out"), "{}", dropped.err);
 }
 
 #[test]
@@ -204,8 +250,8 @@ fn parquet_in_directories_is_written_and_asked() {
     let ask = format!("{table} SELECT part, COUNT(*) AS n FROM kept GROUP BY part;");
     std::fs::write(folder.path().join("ask.sql"), ask).expect("a file");
     let told = run(folder.path(), &["ask.sql", "-o", "json"]).expect(0);
-    // JSON lines leave out what is null.
-    assert!(told.out.contains(r#"{"part":"a/b","n":500}"#) && told.out.contains(r#"{"n":500}"#), "{}", told.out);
+    let null = told.out.contains(r#"{"part":null,"n":500}"#);
+    assert!(told.out.contains(r#"{"part":"a/b","n":500}"#) && null, "{}", told.out);
 }
 
 #[test]

@@ -1,17 +1,27 @@
-//! SQL over input that ends, through DataFusion's own engine: bare SELECTs, training rows, and the answer that the
-//! streaming operators are held against.
+//! SQL over input that ends, through DataFusion's own engine: bare SELECTs, INSERTs of a local run, training rows, and the
+//! answer that the streaming operators are held against.
 //!
 //! Invariant: a table that never ends is refused before anything is read; a record that does not decode is counted. Of a
 //! table that gives changes a query sees the rows that are left.
 
+mod choice;
+mod explain;
+mod insert;
 mod settled;
+#[cfg(test)]
+mod tests;
+
+pub use choice::{Engine, Mode, choose};
+pub use explain::{Shown, explain};
+pub use insert::{Insert, Tell, Written, check_insert, insert};
 
 use crate::dataflow::Window;
 use crate::functions::{Functions, cumulate_ends, hop_starts, tumble_start};
+use crate::runtime::dead_letters::DeadLetters;
 use crate::runtime::operators::relabel;
 use crate::sql::{
-    Catalog, Place, Script, SelectQuery, Statement, StatementBody, WINDOW_COLUMNS, WindowNode, as_of_place,
-    for_each_scan, interval_us, parse_with, settle, spelled_field, with_room,
+    Catalog, Place, Script, SelectQuery, Statement, StatementBody, WINDOW_COLUMNS, WindowNode, as_of_place, by_exists,
+    for_each_scan, interval_us, late_rows_mistakes, parse_with, settle, spelled_field, with_room,
 };
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -34,6 +44,7 @@ use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execut
 use futures::{StreamExt, TryStreamExt};
 use jobs::Diagnostic;
 use settled::Settled;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -44,14 +55,35 @@ pub struct BatchContext {
     pub context: connectors::Context,
     /// Threads that the query may use.
     pub target_partitions: usize,
+    /// Counts rows that were read.
+    pub rows_in: Arc<AtomicU64>,
     /// Counts records that did not decode.
     pub rows_bad: Arc<AtomicU64>,
+    /// Where these are kept; without it they are left out.
+    pub dead_letters: Option<Arc<DeadLetters>>,
+    /// Memory that operators may take before they go on in files; without it as much as there is.
+    pub memory: Option<Memory>,
+}
+
+/// What operators that keep rows may take.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    pub bytes: u64,
+    /// Where they put what memory has no room for.
+    pub spill_dir: PathBuf,
 }
 
 impl BatchContext {
     pub fn new(context: connectors::Context) -> Self {
         let target_partitions = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { context, target_partitions, rows_bad: Arc::default() }
+        Self {
+            context,
+            target_partitions,
+            rows_in: Arc::default(),
+            rows_bad: Arc::default(),
+            dead_letters: None,
+            memory: None,
+        }
     }
 }
 
@@ -63,6 +95,13 @@ pub enum Error {
     Query(Vec<Diagnostic>),
     #[error("run the query: {}", .0.strip_backtrace())]
     Execute(#[from] DataFusionError),
+    /// Nothing was written yet: the streaming operators can still do it, whose state may lie on disk.
+    #[error("run the query in its memory: {}", .0.strip_backtrace())]
+    Memory(DataFusionError),
+    #[error("run the INSERT INTO {table}: {}", .source.strip_backtrace())]
+    Insert { table: String, source: DataFusionError },
+    #[error("{doing} table {table}: {text}")]
+    Sink { doing: &'static str, table: String, text: String },
 }
 
 /// Batches on their way from a reader to the query: one is being filled while one waits, more would only take memory.
@@ -112,6 +151,27 @@ pub fn schema(script: &Script, query: &str, functions: &Functions) -> Result<Sch
 /// Whether [`query`] would begin, without opening anything.
 pub fn check(script: &Script, query: &str, functions: &Functions) -> Result<(), Vec<Diagnostic>> {
     Planned::new(script, query, functions, None).map(|_| ())
+}
+
+/// Whether the query of statement `index` would begin, without opening anything.
+pub fn check_statement(script: &Script, index: usize, functions: &Functions) -> Result<(), Vec<Diagnostic>> {
+    with_room(|| statement_plan(script, index, functions, None).map(|_| ()))
+}
+
+/// The plan of the query of statement `index`.
+fn statement_plan(
+    script: &Script,
+    index: usize,
+    functions: &Functions,
+    open: Option<BatchContext>,
+) -> Result<(Catalog, LogicalPlan), Vec<Diagnostic>> {
+    let statement = script.statements.get(index);
+    let Some((statement, select)) = statement.and_then(|statement| Some((statement, statement.body.query()?))) else {
+        return Err(vec![Diagnostic::new(format!("statement {index} has no query"))]);
+    };
+    let catalog = Catalog::new(script, functions, None, open.map(Arc::new))?;
+    let plan = planned(&catalog, select, Place { script, tokens: &statement.tokens })?;
+    Ok((catalog, plan))
 }
 
 /// Whether statement `index` can be answered here: all tables that it reads come to an end by themselves.
@@ -171,24 +231,31 @@ impl Planned {
         }
         let place = Place { script: &whole, tokens };
         let catalog = Catalog::new(&whole, functions, None, open.map(Arc::new)).map_err(shift)?;
-        let written = catalog.query(select).map_err(|error| shift(place.diagnose(&error)))?;
-        if let Some(moment) = as_of_place(&written) {
-            let error =
-                Diagnostic::new("FOR SYSTEM_TIME AS OF is answered by streams only, and this query needs all rows");
-            let error = error.help("INSERT INTO a table, and read that").at(moment.unwrap_or(place.span()));
-            return Err(shift(vec![error]));
-        }
-        let endless = endless(&written, place);
-        if !endless.is_empty() {
-            return Err(shift(endless));
-        }
-        let plan = written.transform_up_with_subqueries(|node| match WindowNode::of(&node) {
-            Some(window) => project_window(window).map(Transformed::yes),
-            None => Ok(Transformed::no(node)),
-        });
-        let plan = plan.and_then(|plan| settle(&catalog, plan.data)).map_err(|error| shift(place.diagnose(&error)))?;
+        let plan = planned(&catalog, select, place).map_err(shift)?;
         Ok(Self { catalog, plan, script: whole })
     }
+}
+
+/// The plan of a query whose input ends.
+fn planned(catalog: &Catalog, select: &SelectQuery, place: Place<'_>) -> Result<LogicalPlan, Vec<Diagnostic>> {
+    let wrong = late_rows_mistakes(place.script);
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
+    let written = catalog.query(select).and_then(by_exists).map_err(|error| place.diagnose(&error))?;
+    if let Some(moment) = as_of_place(&written) {
+        let error = Diagnostic::new("FOR SYSTEM_TIME AS OF is answered by streams only, and this query needs all rows");
+        return Err(vec![error.help("INSERT INTO a table, and read that").at(moment.unwrap_or(place.span()))]);
+    }
+    let endless = endless(&written, place);
+    if !endless.is_empty() {
+        return Err(endless);
+    }
+    let plan = written.transform_up_with_subqueries(|node| match WindowNode::of(&node) {
+        Some(window) => project_window(window).map(Transformed::yes),
+        None => Ok(Transformed::no(node)),
+    });
+    plan.and_then(|plan| settle(catalog, plan.data)).map_err(|error| place.diagnose(&error))
 }
 
 fn endless(plan: &LogicalPlan, place: Place<'_>) -> Vec<Diagnostic> {
@@ -406,7 +473,11 @@ impl Splits {
                         let n = bad.len() as u64;
                         self.open.rows_bad.fetch_add(n, Ordering::Relaxed);
                         tracing::warn!(table = %self.def.name, n, error = %first.error, "records did not decode");
+                        if let Some(letters) = &self.open.dead_letters {
+                            letters.append(&self.def.name, &bad).map_err(|error| outside(&error))?;
+                        }
                     }
+                    self.open.rows_in.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
                     match &mut settled {
                         Some(settled) => settled.add(batch)?,
                         None if !give(named(batch)) => return Ok(()),

@@ -109,10 +109,11 @@ pub enum Operator {
         filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
     },
     /// Two inputs, left and right; rows with equal keys come to the same slice. Emits the columns of both, of a semi or
-    /// anti join those of the left one.
+    /// anti join those of the left one, of a mark join those and whether the row has a match.
     Join(Join),
     /// Two inputs, left and right; rows with equal keys come to the same slice. Adds to each left row the version of its key
-    /// at its event time. Emits the columns of both, once, when the watermark has passed the row.
+    /// at its event time. Emits the columns of both, once, when the watermark has passed the row. The left input may take
+    /// rows back until then.
     Temporal(Temporal),
     /// Adds to each row the rows of a table outside that have its key, as they are when it passes. Emits the input's columns
     /// and then the table's.
@@ -169,6 +170,8 @@ impl Operator {
             Self::TopN { .. } | Self::Upsert { .. } | Self::Normalize { .. } => true,
             Self::Source { table, .. } => connectors::gives(table) != Gives::Rows,
             Self::Over { time, .. } => time.is_none(),
+            // It answers once, also where its left input takes rows back.
+            Self::Temporal(_) => false,
             Self::Join(join) => join.gives_changes(inputs[0], inputs[1]),
             _ => inputs.iter().any(|changes| *changes),
         }

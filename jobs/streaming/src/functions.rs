@@ -4,6 +4,7 @@ mod asynchronous;
 mod current_watermark;
 mod json;
 mod registered;
+mod required;
 mod spelled;
 mod text;
 mod versioned;
@@ -12,8 +13,9 @@ pub use asynchronous::{AsyncError, AsyncFunction, AsyncScalar, OnError};
 pub use registered::Functions;
 pub use versioned::{Callable, InUse, Versioned, Versions, declared_predict, predict};
 
-pub(crate) use current_watermark::{CURRENT_WATERMARK, Cell, bound, current_watermark};
+pub(crate) use current_watermark::{CURRENT_WATERMARK, Cell, asks_watermark, bound, current_watermark};
 pub(crate) use json::{JsonOperators, json_array_elements, json_functions};
+pub(crate) use required::required;
 pub(crate) use spelled::spelled_functions;
 pub(crate) use text::text_functions;
 pub(crate) use versioned::{bound_to, calls_versions, names_versions};

@@ -16,6 +16,7 @@ mod describe;
 mod dialect;
 mod errors;
 mod explain;
+mod first_rows;
 mod graph;
 mod group_window;
 mod grouping_sets;
@@ -25,6 +26,7 @@ mod lifetime;
 mod lookup;
 mod lower;
 mod nested;
+mod not_null;
 mod over;
 mod parse;
 mod physical;
@@ -33,6 +35,7 @@ mod precedence;
 mod prune;
 mod refuse;
 mod repeatable;
+mod row_values;
 mod settings;
 mod shared;
 mod split;
@@ -50,10 +53,12 @@ mod types;
 mod unique;
 mod unnest;
 mod uses;
+mod values;
 mod version;
 mod window;
 
 pub use describe::describe;
+pub(crate) use explain::told as told_operator;
 pub use explain::{explain, explain_dot, explain_json};
 pub use parse::{parse, parse_with};
 pub use plan::plan;
@@ -69,11 +74,17 @@ pub(crate) use as_of::place_of as as_of_place;
 pub(crate) use catalog::Catalog;
 pub(crate) use depth::with_room;
 pub(crate) use errors::Place;
+pub(crate) use late_rows::mistakes as late_rows_mistakes;
 pub(crate) use lower::interval_us;
-pub(crate) use nested::spelled_field;
-pub(crate) use plan::{for_each_scan, settle};
+pub(crate) use nested::{same_but_names, spelled_field};
+pub(crate) use not_null::enforced as not_null_enforced;
+pub(crate) use plan::{fit, for_each_scan, plan_now, settle, target};
+pub(crate) use settings::EXECUTION_MODE;
+pub(crate) use subqueries::exists as by_exists;
+pub(crate) use unique::unique_keys;
 pub(crate) use window::{WINDOW_COLUMNS, WindowNode};
 
+use crate::batch::Mode;
 use crate::functions::{Functions, declared_predict};
 use jobs::Diagnostic;
 
@@ -89,21 +100,20 @@ pub fn check_with(text: &str, functions: &Functions) -> Result<Script, Vec<Diagn
     let mut errors = Vec::new();
     let mut checked = Vec::new();
     for (at, statement) in script.statements.iter().enumerate() {
-        let mut body = &statement.body;
-        while let StatementBody::Explain(inner) = body {
-            body = inner;
-        }
-        checked.push(match body {
+        checked.push(match statement.body.explained() {
             StatementBody::Set(_) | StatementBody::Table(_) | StatementBody::View(_) | StatementBody::Explain(_) => {
                 continue;
             }
-            StatementBody::Insert(_) | StatementBody::TableAs(_) => {
-                plan::plan_now(&script, &[at], &functions).map(|_| ())
+            StatementBody::Insert(_) | StatementBody::TableAs(_) if Mode::of(&script) == Mode::Batch => {
+                crate::batch::check_insert(&script, &[at], &functions)
             }
+            StatementBody::Insert(_) | StatementBody::TableAs(_) => plan_now(&script, &[at], &functions).map(|_| ()),
             StatementBody::Describe(_) | StatementBody::Show(_) => describe(&script, at, &functions).map(|_| ()),
-            StatementBody::Model(_) => check_batch(&script, at, &functions),
-            StatementBody::Query(_) if crate::batch::bounded(&script, at) => check_batch(&script, at, &functions),
-            StatementBody::Query(_) => plan::plan_now(&script, &[at], &functions).map(|_| ()),
+            StatementBody::Model(_) => crate::batch::check_statement(&script, at, &functions),
+            StatementBody::Query(_) if crate::batch::bounded(&script, at) => {
+                crate::batch::check_statement(&script, at, &functions)
+            }
+            StatementBody::Query(_) => plan_now(&script, &[at], &functions).map(|_| ()),
         });
     }
     let planned = !checked.is_empty();
@@ -119,11 +129,4 @@ pub fn check_with(text: &str, functions: &Functions) -> Result<Script, Vec<Diagn
         errors = found;
     }
     if errors.is_empty() { Ok(script) } else { Err(errors) }
-}
-
-fn check_batch(script: &Script, statement: usize, functions: &Functions) -> Result<(), Vec<Diagnostic>> {
-    match script.statements[statement].body.query() {
-        Some(query) => crate::batch::check(script, &script.text()[query.span.0..query.span.1], functions),
-        None => Ok(()),
-    }
 }

@@ -42,6 +42,7 @@ fn stream() -> JobBody {
         fingerprint: "f".into(),
         bounded: true,
         exchanges: true,
+        batch: false,
     })
 }
 

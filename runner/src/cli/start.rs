@@ -213,7 +213,7 @@ pub fn run(
     };
     let folder = std::env::temp_dir().join(format!("smack-run-{}-broker", std::process::id()));
     let broker = crate::run::broker::OwnBroker::offer(&folder, output.quiet);
-    let code = on_threads(2, work);
+    let code = on_threads(crate::run::threads(slices).max(2) as usize, work);
     broker.end();
     let code = code??;
     // Codes of a process are bytes; whatever does not fit is a failure.

@@ -1,7 +1,8 @@
 //! Rows on standard output: aligned columns for people, one JSON object a line for programs.
 
 use arrow::array::RecordBatch;
-use arrow::json::LineDelimitedWriter;
+use arrow::json::WriterBuilder;
+use arrow::json::writer::{JsonArray, LineDelimited};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use std::io::{ErrorKind, Write};
 
@@ -26,7 +27,7 @@ impl Printer {
         }
         let mut text: Vec<u8> = Vec::new();
         if self.json {
-            let mut writer = LineDelimitedWriter::new(&mut text);
+            let mut writer = with_nulls().build::<_, LineDelimited>(&mut text);
             writer.write(batch)?;
             writer.finish()?;
         } else {
@@ -80,7 +81,7 @@ pub fn tables(store: &tables::Store, json: bool) -> anyhow::Result<()> {
         let sample = store.scan(name, None, 0, Some(SAMPLE))?.collect::<Result<Vec<RecordBatch>, _>>()?;
         if json {
             let mut rows: Vec<u8> = Vec::new();
-            let mut writer = arrow::json::ArrayWriter::new(&mut rows);
+            let mut writer = with_nulls().build::<_, JsonArray>(&mut rows);
             for batch in &sample {
                 writer.write(batch)?;
             }
@@ -100,6 +101,11 @@ pub fn tables(store: &tables::Store, json: bool) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A column is there in every row.
+fn with_nulls() -> WriterBuilder {
+    WriterBuilder::new().with_explicit_nulls(true)
 }
 
 /// Lines that are shown as they are.

@@ -129,7 +129,8 @@ type Requested = Result<Json<SubmitRequest>, JsonRejection>;
 async fn settled(request: Requested) -> Result<(SubmitRequest, Settled), Box<Response>> {
     let refuse = |rejection: JsonRejection| Box::new(failure(StatusCode::BAD_REQUEST, rejection.body_text()));
     let Json(request) = request.map_err(refuse)?;
-    let settled = settle::settle(&request.text, &request.file, std::path::Path::new(&request.base_dir)).await;
+    let settled =
+        settle::settle_for_cluster(&request.text, &request.file, std::path::Path::new(&request.base_dir)).await;
     Ok((request, settled.map_err(|mistakes| Box::new(unsettled(mistakes)))?))
 }
 

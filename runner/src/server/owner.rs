@@ -321,10 +321,11 @@ impl Hands {
 /// Submits the file of a schedule.
 async fn fire(owner: &Owner, schedule: &Schedule, due: Due) -> Result<Vec<String>, String> {
     let base_dir = std::path::Path::new(&schedule.base_dir);
-    let settled = crate::settle::settle(&schedule.text, &schedule.file, base_dir).await.map_err(|mistakes| {
-        let all: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-        format!("{} cannot be submitted any more: {}", schedule.file, all.join("; "))
-    })?;
+    let settled =
+        crate::settle::settle_for_cluster(&schedule.text, &schedule.file, base_dir).await.map_err(|mistakes| {
+            let all: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+            format!("{} cannot be submitted any more: {}", schedule.file, all.join("; "))
+        })?;
     owner.submit(settled.jobs, due.submission(), Resume::Anew).await
 }
 

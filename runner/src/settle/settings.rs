@@ -148,7 +148,7 @@ pub fn of_sql(
     let mut checkpoint: Vec<Entry> = Vec::new();
     let mut state: Vec<Entry> = Vec::new();
     for setting in settings {
-        if setting.key.starts_with("optimizer.") || setting.key.starts_with("target.") {
+        if ["optimizer.", "target.", "execution.", "sink."].iter().any(|prefix| setting.key.starts_with(prefix)) {
             // Read where queries are planned, and checked there.
             continue;
         }

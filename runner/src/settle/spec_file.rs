@@ -196,7 +196,7 @@ async fn train(
         after: Vec::new(),
         body: JobBody::Train(Box::new(body)),
     };
-    sound.then(|| Settled { group, jobs: vec![job], queries: Vec::new() })
+    sound.then(|| Settled { group, jobs: vec![job], queries: Vec::new(), local_only: None })
 }
 
 fn command(kind: &str, entries: &[Entry], file: &str, base_dir: &Path, diagnostics: &mut Vec<Diagnostic>) -> Settled {
@@ -250,7 +250,7 @@ fn command(kind: &str, entries: &[Entry], file: &str, base_dir: &Path, diagnosti
         after: Vec::new(),
         body: if service { JobBody::Service(body) } else { JobBody::Command(body) },
     };
-    Settled { group, jobs: vec![job], queries: Vec::new() }
+    Settled { group, jobs: vec![job], queries: Vec::new(), local_only: None }
 }
 
 /// `[health]`, which says one thing that is to be asked.

@@ -14,7 +14,7 @@ use std::path::Path;
 use streaming::batch;
 use streaming::dataflow::Dataflow;
 use streaming::functions::Functions;
-use streaming::sql::{self, Script, ScriptJob, StatementBody};
+use streaming::sql::{self, Script, ScriptJob, StatementBody, TableStatement};
 
 /// What is known of the text from outside of it.
 pub struct Surroundings<'a> {
@@ -98,7 +98,7 @@ async fn settle_whole(text: &str, surroundings: &Surroundings<'_>) -> Result<Set
     let mut queries = Vec::new();
     for statement in &shown {
         match script.statements[*statement].body {
-            StatementBody::Explain(_) => drop(plan(&shared, &[*statement], &mut diagnostics).await),
+            StatementBody::Explain(_) => explained(&shared, *statement, &mut diagnostics).await,
             _ => diagnostics.extend(sql::describe(&script, *statement, &shared.functions).err().into_iter().flatten()),
         }
     }
@@ -137,7 +137,8 @@ async fn settle_whole(text: &str, surroundings: &Surroundings<'_>) -> Result<Set
             }
             queries.extend(shown);
             queries.sort_unstable();
-            Ok(Settled { group: shared.group, jobs, queries })
+            let local_only = local_only(&script, &jobs);
+            Ok(Settled { group: shared.group, jobs, queries, local_only })
         }
         Ok(_) => Err(diagnostics),
         Err(circle) => {
@@ -147,6 +148,22 @@ async fn settle_whole(text: &str, surroundings: &Surroundings<'_>) -> Result<Set
             Err(diagnostics)
         }
     }
+}
+
+/// Why a cluster does not run a file: it orders a batch, or tables that go with the run.
+fn local_only(script: &Script, jobs: &[JobSpec]) -> Option<Diagnostic> {
+    // Of other connectors the declaration alone is ours.
+    let stored = |table: &&std::sync::Arc<TableStatement>| table.def.connector() == "table";
+    let kept = script.tables().filter(stored).find_map(|table| Some((table, table.temporary?)));
+    if let Some((table, span)) = kept.filter(|_| !jobs.is_empty()) {
+        let text = format!("'{}' is TEMPORARY, and a cluster keeps the rows of its tables", table.name.text);
+        let error = Diagnostic::new(text).at(span);
+        return Some(error.help("leave TEMPORARY out, or run the file with `smack run`, after which they are gone"));
+    }
+    let any = jobs.iter().any(|job| matches!(&job.body, JobBody::Stream(body) if body.batch));
+    let setting = script.setting("execution.mode").filter(|_| any)?;
+    let error = Diagnostic::new("execution.mode = 'batch' is for `smack run`: a cluster runs streams");
+    Some(error.at(setting.value_span).help("leave it out, or run the file with `smack run`"))
 }
 
 /// At the desk no model is at hand, but calls of `predict` are checked like any other.
@@ -160,13 +177,22 @@ async fn plan(shared: &Shared<'_>, statements: &[usize], diagnostics: &mut Vec<D
     planned.map_err(|mistakes| diagnostics.extend(mistakes)).ok()
 }
 
+/// What an EXPLAIN holds is checked as it would be run.
+async fn explained(shared: &Shared<'_>, statement: usize, diagnostics: &mut Vec<Diagnostic>) {
+    let inserts = shared.script.statements[statement].body.explained().insert().is_some();
+    if inserts && batch::Mode::of(shared.script) == batch::Mode::Batch {
+        let checked = batch::check_insert(shared.script, &[statement], &shared.functions);
+        diagnostics.extend(checked.err().into_iter().flatten());
+    } else if !inserts && batch::bounded(shared.script, statement) {
+        check_batch(shared, statement, diagnostics);
+    } else {
+        plan(shared, &[statement], diagnostics).await;
+    }
+}
+
 /// Checks a query over input that ends. Whether it was sound.
 fn check_batch(shared: &Shared<'_>, statement: usize, diagnostics: &mut Vec<Diagnostic>) -> bool {
-    let Some(query) = shared.script.statements[statement].body.query() else {
-        panic!("statement {statement} has no query");
-    };
-    let text = &shared.text[query.span.0..query.span.1];
-    let mistakes = batch::check(shared.script, text, &shared.functions).err().unwrap_or_default();
+    let mistakes = batch::check_statement(shared.script, statement, &shared.functions).err().unwrap_or_default();
     let sound = mistakes.is_empty();
     diagnostics.extend(mistakes);
     sound
@@ -212,7 +238,15 @@ async fn stream(
     if let Some(first) = statements.first() {
         check_job_name(shared, name, *first, diagnostics);
     }
-    let dataflow = plan(shared, statements, diagnostics).await;
+    let batch = batch::Mode::of(shared.script) == batch::Mode::Batch;
+    let dataflow = match batch {
+        true => {
+            let checked = batch::check_insert(shared.script, statements, &shared.functions);
+            diagnostics.extend(checked.err().into_iter().flatten());
+            None
+        }
+        false => plan(shared, statements, diagnostics).await,
+    };
     let body = StreamBody {
         sql: shared.text.to_string(),
         statements: statements.to_vec(),
@@ -224,8 +258,9 @@ async fn stream(
         models: models.to_vec(),
         keeps_versions: dataflow.as_ref().is_some_and(Dataflow::keeps_versions),
         fingerprint: dataflow.as_ref().map(Dataflow::fingerprint).unwrap_or_default(),
-        bounded: dataflow.as_ref().is_some_and(Dataflow::bounded),
+        bounded: batch || dataflow.as_ref().is_some_and(Dataflow::bounded),
         exchanges: dataflow.as_ref().is_some_and(Dataflow::exchanges),
+        batch,
     };
     spec(shared, name, shared.job.parallelism, JobBody::Stream(body))
 }

@@ -380,3 +380,25 @@ async fn a_time_to_live_around_the_sql_goes_with_it() {
     let refused = mistakes(&file("ttl = \"soon\"", watermark, ""), "job.toml").await;
     assert!(refused[0].0.contains("soon"), "{refused:?}");
 }
+
+#[tokio::test]
+async fn what_only_a_local_run_can_do_is_refused_for_a_cluster() {
+    let tables = "CREATE TABLE readings (sensor BIGINT, value DOUBLE) WITH (connector = 'datagen', rows = 10);
+        CREATE TABLE kept (sensor BIGINT, value DOUBLE) WITH (connector = 'files', path = 'kept');";
+    let insert = "INSERT INTO kept SELECT sensor, SUM(value) FROM readings GROUP BY sensor ORDER BY 2 LIMIT 3;";
+    let batch = format!("SET execution.mode = 'batch'; {tables} {insert}");
+    let JobBody::Stream(body) = &settled(&batch, "sums.sql").await.jobs[0].body else { panic!("no stream") };
+    assert!(body.batch && body.bounded && body.fingerprint.is_empty());
+    // Rows that are appended cannot be taken back by a stream.
+    assert!(mistakes(&format!("{tables} {insert}"), "sums.sql").await[0].1.contains("takes appended rows only"));
+    let temporary = format!("{tables} CREATE TEMPORARY TABLE t (k BIGINT); INSERT INTO t SELECT sensor FROM readings;");
+    for (text, wanted) in [
+        (batch.as_str(), "execution.mode = 'batch' is for `smack run`: a cluster runs streams"),
+        (temporary.as_str(), "'t' is TEMPORARY, and a cluster keeps the rows of its tables"),
+    ] {
+        settled(text, "sums.sql").await;
+        let refused = settle_for_cluster(text, "sums.sql", Path::new("/data")).await.expect_err("a mistake");
+        assert_eq!(refused[0].message, wanted);
+    }
+    settle_for_cluster("SELECT 1;", "one.sql", Path::new("/data")).await.expect("nothing to refuse");
+}

@@ -43,6 +43,14 @@ pub(crate) fn bound(expr: &Arc<dyn PhysicalExpr>, cell: &Cell) -> Result<Option<
     Ok(bound.transformed.then_some(bound.data))
 }
 
+/// Whether the expression asks for the watermark.
+pub(crate) fn asks_watermark(expr: &Arc<dyn PhysicalExpr>) -> bool {
+    expr.exists(|expr| {
+        Ok(expr.downcast_ref::<ScalarFunctionExpr>().is_some_and(|call| call.name() == CURRENT_WATERMARK))
+    })
+    .unwrap_or(true)
+}
+
 #[derive(Debug)]
 struct CurrentWatermark {
     signature: Signature,

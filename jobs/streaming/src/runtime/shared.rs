@@ -8,6 +8,7 @@ use crate::runtime::restore::Restored;
 use crate::runtime::snapshot::Part;
 use crate::runtime::watermark::Progress;
 use crate::runtime::{Error, TaskConfig};
+use crate::sql::told_operator;
 use crossbeam_channel::Sender;
 use datafusion::error::DataFusionError;
 use std::any::Any;
@@ -98,13 +99,11 @@ impl Shared {
 
     pub fn operator_error(&self, node: usize) -> impl Fn(DataFusionError) -> Error {
         move |source| {
-            let node = self.node(node);
-            let operator = match &node.operator {
+            let operator = match &self.node(node).operator {
                 Operator::Source { table, .. } | Operator::Sink { table } => {
-                    format!("{} (table {})", node.id, table.name)
+                    format!("{} (table {})", self.node(node).id, table.name)
                 }
-                Operator::Lookup(lookup) => format!("{} (table {})", node.id, lookup.table.name),
-                _ => node.id.clone(),
+                _ => told_operator(&self.dataflow, node),
             };
             Error::Operator { job: self.config.job.clone(), operator, source: Box::new(source) }
         }

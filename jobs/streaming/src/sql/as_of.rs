@@ -12,7 +12,7 @@ use super::lower::{Lowered, Lowering, Stream};
 use super::refuse::{at, find};
 use super::shared::SharedNode;
 use super::text::Span;
-use super::time::is_event_time;
+use super::time::{is_event_time, rewrites_the_past};
 use super::version::{Moment, VersionNode};
 use super::window::WindowNode;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -372,7 +372,17 @@ impl OptimizerRule for PushThroughAsOf {
 impl Lowering<'_> {
     pub(crate) fn as_of(&mut self, node: &AsOfNode, places: &[Place<'_>]) -> Lowered<Stream> {
         let left = self.lower(&node.left, places)?;
-        if self.graph.changes(left.node) {
+        let settles = |(time, _): &(Column, Column)| {
+            let at = left.schema.maybe_index_of_column(time);
+            at.is_some_and(|at| !rewrites_the_past(&node.left, at))
+        };
+        if self.graph.changes(left.node) && node.times.as_ref().is_some_and(|times| !settles(times)) {
+            let text = "a join with versions is answered once, and what stands before it takes back rows of any age: a join, first \
+                        rows, or a table with option 'changelog'";
+            let help = "put it before what takes rows back, or take them back by groups of the event time alone";
+            return Err(at(Diagnostic::new(text).help(help), node.place.or_else(|| find(places, &[&["JOIN"]]))));
+        }
+        if self.graph.changes(left.node) && node.times.is_none() {
             let text = "a join with FOR SYSTEM_TIME AS OF of rows that may be taken back is not supported: what takes a row \
                         back could find another row of the table than it did";
             let help = "put it before the join or aggregation that takes rows back";

@@ -8,6 +8,7 @@ use super::group_window::grouping_functions;
 use super::nested::{NestedNames, lowered_field};
 use super::shared::SharedNode;
 use super::statements::{ColumnKind, Script, SelectQuery, StatementBody, TableStatement, ViewStatement};
+use super::subqueries::Marks;
 use super::text::Positions;
 use super::types::{ScriptTypes, canonical_expr, event_time};
 use super::unnest::UnnestPlanner;
@@ -25,13 +26,16 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::{Column, DFSchema, DataFusionError, Result, TableReference};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::execution::context::SessionConfig;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::{
     AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableScan, TableSource, TableType,
     WindowUDF,
 };
-use datafusion::optimizer::OptimizerRule;
+use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
+use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
@@ -188,6 +192,16 @@ impl Catalog {
     /// The columns of a table or view, with names in lower case.
     pub(crate) fn schema_of(&self, name: &str) -> Option<SchemaRef> {
         self.relations.get(name).map(|source| source.schema())
+    }
+
+    /// The plan of a view with all types as they are computed in; nothing for a table.
+    pub(crate) fn analyzed(&self, name: &str) -> Result<Option<LogicalPlan>> {
+        let Some(plan) = self.relations.get(name).and_then(|source| source.get_logical_plan().map(Cow::into_owned))
+        else {
+            return Ok(None);
+        };
+        let options = Arc::clone(self.state.config_options());
+        self.state.analyzer().execute_and_check(plan, &options, |_, _| {}).map(Some)
     }
 
     fn planner(&self) -> SqlToRel<'_, Self> {
@@ -361,6 +375,14 @@ fn relation_planners(positions: Arc<Positions>) -> Vec<Arc<dyn RelationPlanner>>
     ]
 }
 
+/// DataFusion's own, and what makes joins of subqueries where it has none.
+fn batch_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules = Optimizer::new().rules;
+    let before = rules.iter().position(|rule| rule.name() == DecorrelatePredicateSubquery::new().name());
+    rules.insert(before.unwrap_or_default(), Arc::new(Marks));
+    rules
+}
+
 fn session(
     functions: &Functions,
     rules: Option<Vec<Arc<dyn OptimizerRule + Send + Sync>>>,
@@ -378,8 +400,14 @@ fn session(
         .with_config(config)
         .with_expr_planners(vec![Arc::new(NestedNames), Arc::new(JsonOperators)])
         .with_default_features();
-    if let Some(rules) = rules {
-        builder = builder.with_optimizer_rules(rules);
+    builder = builder.with_optimizer_rules(rules.unwrap_or_else(batch_rules));
+    if let Some(memory) = open.and_then(|open| open.memory.as_ref()) {
+        let pool = Arc::new(FairSpillPool::new(memory.bytes as usize));
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).with_temp_file_path(&memory.spill_dir);
+        match runtime.build_arc() {
+            Ok(runtime) => builder = builder.with_runtime_env(runtime),
+            Err(error) => tracing::warn!(%error, "the memory of the query is not bounded"),
+        }
     }
     let mut state = builder.build();
     if is_batch {

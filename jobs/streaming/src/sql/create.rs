@@ -32,16 +32,31 @@ pub(crate) fn create(cursor: &mut Cursor<'_>, errors: &mut Vec<Diagnostic>) -> P
         cursor.expect("VIEW")?;
         return materialized_view(cursor, start, errors);
     }
-    // Every name lives as long as its file.
-    let _ = cursor.accept(&["TEMPORARY"]) || cursor.accept(&["TEMP"]);
+    let here = cursor.here();
+    let temporary = (cursor.accept(&["TEMPORARY"]) || cursor.accept(&["TEMP"])).then_some(here);
     if cursor.accept(&["TABLE"]) {
-        table(cursor, start, errors)
+        table(cursor, start, errors).map(|body| marked(body, temporary))
     } else if cursor.accept(&["VIEW"]) {
         view(cursor).map(StatementBody::View)
+    } else if let (Some(span), true) = (temporary, cursor.peek_is("MODEL")) {
+        Err(Diagnostic::new("a model is kept, and so is never TEMPORARY").at(span))
     } else if cursor.accept(&["MODEL"]) {
         model(cursor, start, errors).map(StatementBody::Model)
     } else {
         Err(cursor.expected_one_of(&KINDS))
+    }
+}
+
+/// The names of a file live as long as it anyway; what a temporary table holds is another matter.
+fn marked(body: StatementBody, temporary: Option<Span>) -> StatementBody {
+    let mark = |table: &Arc<TableStatement>| Arc::new(TableStatement { temporary, ..table.as_ref().clone() });
+    match body {
+        StatementBody::Table(table) => StatementBody::Table(mark(&table)),
+        StatementBody::TableAs(made) => {
+            let table = mark(&made.table);
+            StatementBody::TableAs(Box::new(TableAsStatement { table, ..*made }))
+        }
+        body => body,
     }
 }
 
@@ -93,6 +108,8 @@ fn table_as(cursor: &mut Cursor<'_>, start: usize, materialized: bool, head: Vie
         lateness_us: 0,
         late_rows: None,
         lookup_cache: None,
+        not_null: Vec::new(),
+        temporary: None,
     };
     let insert = InsertStatement { table: name.clone(), columns: Vec::new(), query: query.clone() };
     let view = ViewStatement { name, columns, query };
@@ -115,6 +132,7 @@ pub(crate) struct Columns {
     pub(crate) primary_key: Vec<Name>,
     pub(crate) watermark: Option<WatermarkClause>,
     pub(crate) metadata: Vec<OptionEntry>,
+    pub(crate) not_null: Vec<Name>,
 }
 
 fn table(cursor: &mut Cursor<'_>, start: usize, errors: &mut Vec<Diagnostic>) -> Parsed<StatementBody> {
@@ -205,7 +223,9 @@ fn column(cursor: &mut Cursor<'_>, found: &mut Columns) -> Parsed<()> {
     let (sql_type, span) = cursor.sql_type()?;
     let mut kind = ColumnKind::Physical(arrow_type(&sql_type).map_err(|error| error.at(span))?);
     while !cursor.done() {
-        if cursor.accept(&["NOT", "NULL"]) || cursor.accept(&["NULL"]) {
+        if cursor.accept(&["NOT", "NULL"]) {
+            found.not_null.push(name.clone());
+        } else if cursor.accept(&["NULL"]) {
             continue;
         } else if cursor.accept(&["PRIMARY", "KEY"]) {
             cursor.accept(&["NOT", "ENFORCED"]);
@@ -303,7 +323,7 @@ pub(crate) fn settle(
     span: Span,
     errors: &mut Vec<Diagnostic>,
 ) -> Parsed<TableStatement> {
-    let Columns { columns, primary_key, watermark, metadata } = found;
+    let Columns { columns, primary_key, watermark, metadata, not_null } = found;
     options.extend(metadata);
     for (at, column) in columns.iter().enumerate() {
         if let Some(earlier) = columns[..at].iter().find(|earlier| earlier.name.key() == column.name.key()) {
@@ -330,6 +350,8 @@ pub(crate) fn settle(
             ColumnKind::Computed(..) => None,
         })
         .collect();
+    let place = |wanted: &Name| physical.iter().position(|(name, _)| name.key() == wanted.key());
+    let not_null = not_null.iter().filter_map(place).collect();
     let mut key = Vec::new();
     for wanted in &primary_key {
         match physical.iter().position(|(name, _)| name.key() == wanted.key()) {
@@ -387,6 +409,8 @@ pub(crate) fn settle(
         lateness_us,
         late_rows,
         lookup_cache,
+        not_null,
+        temporary: None,
     })
 }
 

@@ -103,6 +103,18 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Where the words in capitals stand that a message begins with.
+    pub(crate) fn find_words(&self, message: &str) -> Option<Span> {
+        let capital = |word: &&str| word.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+        let words: Vec<&str> = message.split(' ').take_while(capital).collect();
+        if words.is_empty() {
+            return None;
+        }
+        let found = self.toks.windows(words.len());
+        let found = found.into_iter().find(|toks| toks.iter().zip(&words).all(|(tok, word)| tok.is(word)))?;
+        Some((found[0].span.0, found[found.len() - 1].span.1))
+    }
+
     fn found(&self) -> String {
         self.peek().map_or("the end of the statement".into(), |tok| format!("'{}'", self.text(tok.span)))
     }

@@ -50,8 +50,14 @@ fn columns(script: &Script, name: &Name, functions: &Functions) -> Result<Record
             }
         }
         None => {
-            for field in schema.fields() {
-                let written = sql_name(&canonical(field.data_type()));
+            // Types are settled by the analyzer: of a CASE, or of a UNION of other types.
+            let analyzed = catalog.analyzed(&name.key()).map_err(|error| {
+                let errors = vec![Diagnostic::new(error.strip_backtrace()).at(name.span)];
+                script.view_place(name).map_or(errors, |place| place.diagnose(&error))
+            })?;
+            let settled = analyzed.as_ref().map_or(schema.fields(), |plan| plan.schema().fields());
+            for (field, settled) in schema.fields().iter().zip(settled) {
+                let written = sql_name(&canonical(settled.data_type()));
                 rows.push([script.spelled(field.name()).to_string(), written, String::new()]);
             }
         }
@@ -64,6 +70,10 @@ fn notes(script: &Script, table: &TableStatement, name: &Name, kind: &ColumnKind
     let keys = table.def.primary_key.iter().map(|key| table.def.schema.field(*key).name());
     if keys.into_iter().any(|key| key.to_lowercase() == name.key()) {
         notes.push("primary key".to_string());
+    }
+    let mut required = table.not_null.iter().map(|column| table.def.schema.field(*column).name());
+    if required.any(|column| column.to_lowercase() == name.key()) {
+        notes.push("not null".to_string());
     }
     if let ColumnKind::Computed(_, (start, end)) = kind {
         notes.push(format!("computed: {}", &script.text()[*start..*end]));

@@ -32,6 +32,11 @@ impl Dialect for StreamDialect {
         ch == '"' || ch == '`'
     }
 
+    /// So that it is refused by its name.
+    fn supports_match_recognize(&self) -> bool {
+        true
+    }
+
     fn is_identifier_start(&self, ch: char) -> bool {
         ch.is_alphabetic() || ch == '_'
     }

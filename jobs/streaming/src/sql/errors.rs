@@ -1,7 +1,7 @@
 //! What the SQL planner objects to, as mistakes with a place in the file.
 
-use super::statements::Script;
-use super::text::{Span, Tok, lower_first};
+use super::statements::{Script, Statement};
+use super::text::{Name, Span, Tok, lower_first};
 use datafusion::common::{DataFusionError, SchemaError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use jobs::Diagnostic;
@@ -61,6 +61,18 @@ impl Place<'_> {
             .iter()
             .find(|tok| tok.word().is_some_and(|word| word.value.to_lowercase() == wanted))
             .map(|t| t.span)
+    }
+
+    /// Where a name of several parts stands.
+    fn find_dotted(&self, name: &str) -> Option<Span> {
+        let parts: Vec<&str> = name.split('.').collect();
+        let is =
+            |tok: &Tok, part: &str| tok.word().is_some_and(|word| word.value.to_lowercase() == part.to_lowercase());
+        let found = self.tokens.windows(2 * parts.len() - 1).find(|toks| {
+            let dots = toks.iter().skip(1).step_by(2).all(|tok| tok.is_token(&Token::Period));
+            dots && toks.iter().step_by(2).zip(&parts).all(|(tok, part)| is(tok, part))
+        })?;
+        Some((found[0].span.0, found[found.len() - 1].span.1))
     }
 
     /// Where a function of this name is called.
@@ -147,8 +159,18 @@ impl Place<'_> {
             return Diagnostic { help, ..Diagnostic::new(format!("unknown function '{name}'")).at(span) };
         }
         if first.starts_with("table ") && first.ends_with(" not found") {
-            let name = quoted.unwrap_or_default();
-            let name = name.rsplit('.').next().unwrap_or(name);
+            let whole = quoted.unwrap_or_default();
+            let name = whole.rsplit('.').next().unwrap_or(whole);
+            if name != whole {
+                let span = self.find_dotted(whole).or(said).unwrap_or(self.span());
+                let error = Diagnostic::new(format!("unknown table '{whole}'")).at(span);
+                let known: Vec<&str> = self.script.relations().collect();
+                let there = known.iter().find(|known| known.to_lowercase() == name);
+                return error.help(match there {
+                    Some(table) => format!("tables of a file have no schema: write {table}"),
+                    None => format!("tables of a file have no schema; known: {}", known.join(", ")),
+                });
+            }
             let span = self.find_name(name).or(said).unwrap_or(self.span());
             let written = self.script.text().get(span.0..span.1).unwrap_or(name);
             let known: Vec<&str> = self.script.relations().collect();
@@ -163,16 +185,66 @@ impl Place<'_> {
             let text = format!("two columns are named '{}'", self.script.spelled(column));
             return Diagnostic::new(text).at(span).help("rename one of them with AS");
         }
+        if let Some(name) = first.strip_prefix("Invalid qualifier ") {
+            let text = format!("'{name}' before .* is no table of this query");
+            let span = said.or_else(|| self.find_name(name)).unwrap_or(self.span());
+            return Diagnostic::new(text).at(span).help(format!("of a struct write each field: {name}.…"));
+        }
+        if let Some((name, error)) = unfit_call(first) {
+            return Diagnostic::new(error).at(self.find_call(name).or(said).unwrap_or(self.span()));
+        }
         // A message about a function's arguments names the function.
         let call = first.split(['\'', '(']).find_map(|word| self.find_call(word.rsplit(' ').next().unwrap_or(word)));
         let span = said.or(call).or_else(|| quoted.and_then(|name| self.find_name(name))).unwrap_or(self.span());
-        let text: String = message.split_whitespace().collect::<Vec<_>>().join(" ");
-        let text = text.strip_prefix("This feature is not implemented: ").unwrap_or(&text);
+        let text: String = plain_text(message).split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = text.as_str();
         Diagnostic::new(lower_first(text.trim_end_matches('.'))).at(span)
     }
 }
 
+/// What DataFusion puts around its messages, and behind them for its own developers.
+fn plain_text(message: &str) -> &str {
+    const BEFORE: [&str; 5] = [
+        "This feature is not implemented: ",
+        "Internal error: ",
+        "Execution error: ",
+        "Error during planning: ",
+        "type_coercion\ncaused by\n",
+    ];
+    const BEHIND: [&str; 3] =
+        [". No function matches the given name", "\nThis issue was likely caused", " Candidate functions:"];
+    let mut text = message;
+    while let Some(rest) = BEFORE.iter().find_map(|before| text.strip_prefix(before)) {
+        text = rest;
+    }
+    let end = BEHIND.iter().filter_map(|behind| text.find(behind)).min();
+    &text[..end.unwrap_or(text.len())]
+}
+
+/// A call whose arguments fit none of a function's signatures: its name, and why not in one sentence.
+fn unfit_call(message: &str) -> Option<(&str, String)> {
+    let name = message.split('\'').nth(1)?;
+    let (_, errors) = message.split_once(" failed to match any signature, errors: ")?;
+    let first = errors.split("Error during planning: ").nth(1).unwrap_or(errors);
+    if let Some((_, counts)) = first.split_once(" expects ") {
+        let (wanted, given) = counts.split_once(" arguments but received ")?;
+        let given: String = given.chars().take_while(char::is_ascii_digit).collect();
+        let arguments = if wanted == "1" { "argument" } else { "arguments" };
+        return Some((name, format!("{name} takes {wanted} {arguments}, and is given {given}")));
+    }
+    let (_, given) = first.split_once("but received ")?;
+    let given = given.split([' ', ',']).next().unwrap_or(given);
+    Some((name, format!("{name} does not take a value of type {given}")))
+}
+
 impl Script {
+    /// The statement that declares a view.
+    pub(crate) fn view_place(&self, name: &Name) -> Option<Place<'_>> {
+        let declares = |statement: &&Statement| statement.body.view().is_some_and(|view| view.name.key() == name.key());
+        let statement = self.statements.iter().find(declares)?;
+        Some(Place { script: self, tokens: &statement.tokens })
+    }
+
     /// Names of tables and views.
     pub(crate) fn relations(&self) -> impl Iterator<Item = &str> {
         self.tables().map(|table| table.name.text.as_str()).chain(self.views().map(|view| view.name.text.as_str()))

@@ -13,6 +13,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
+/// Characters of an operator's text in an error.
+const MOST_TOLD: usize = 300;
+
 /// One tree per sink; a node that several read is shown in full once.
 pub fn explain(dataflow: &Dataflow) -> String {
     let mut text = String::new();
@@ -56,6 +59,29 @@ pub fn explain_dot(dataflow: &Dataflow) -> String {
     }
     text.push_str("}\n");
     text
+}
+
+/// An operator for those who wrote the SQL: what it does, and to the rows of which tables.
+pub(crate) fn told(dataflow: &Dataflow, index: usize) -> String {
+    let node = &dataflow.nodes[index];
+    let inputs: Vec<&Schema> = node.inputs.iter().map(|input| dataflow.nodes[*input].schema.as_ref()).collect();
+    let mut does = describe_node(node, &inputs);
+    if let Some((end, _)) = does.char_indices().nth(MOST_TOLD) {
+        does.truncate(end);
+        does.push('…');
+    }
+    let (mut waiting, mut seen, mut tables) = (vec![index], BTreeSet::new(), BTreeSet::new());
+    while let Some(at) = waiting.pop() {
+        if !seen.insert(at) {
+            continue;
+        }
+        waiting.extend(&dataflow.nodes[at].inputs);
+        if let Operator::Source { table, .. } = &dataflow.nodes[at].operator {
+            tables.insert(table.name.as_str());
+        }
+    }
+    let tables = tables.into_iter().collect::<Vec<_>>().join(", ");
+    format!("{} ({does}, of rows of {tables})", node.id)
 }
 
 fn kind(operator: &Operator) -> &'static str {

@@ -4,16 +4,16 @@
 //! windows, or equal event times, are the narrowest such bound.
 
 use super::errors::Place;
-use super::lower::{Lowered, Lowering, Outputs, Slot, Stream, defect, planner};
+use super::lower::{Lowered, Lowering, Outputs, Slot, Stream, planner};
 use super::physical::physical;
 use super::plan::group_by_place;
-use super::refuse::{at, find, subquery};
+use super::refuse::{at, find};
 use super::time::{follows_watermark, lateness_us};
 use super::types::sql_name;
 use super::window::fixed_interval_us;
 use crate::dataflow::{Bounds, Join as JoinPlan, Operator};
 use crate::state::hash;
-use arrow::datatypes::Field;
+use arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, JoinType, NullEquality};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
@@ -39,13 +39,11 @@ impl Lowering<'_> {
         }
         let only_left = match join.join_type {
             JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full => false,
-            JoinType::LeftSemi | JoinType::LeftAnti => true,
-            JoinType::LeftMark => {
-                let error = Diagnostic::new("IN or EXISTS with a subquery beside OR is not supported in a stream yet");
-                let error = error.help("write a UNION of the two queries, or LEFT JOIN and IS NOT NULL");
-                return Err(at(error, subquery(places).or_else(|| find(places, &[]))));
+            JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => true,
+            JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => {
+                let swapped = swapped(join).map_err(|error| planner(&error, places))?;
+                return self.join(&swapped, places);
             }
-            other => return Err(defect(&format!("a {other} join"), places)),
         };
         let left = self.lower(&join.left, places)?;
         let right = self.lower(&join.right, places)?;
@@ -99,6 +97,11 @@ impl Lowering<'_> {
         let does =
             format!("{} {:?} {:?} {nulls_equal} {bounds:?} {residual_text}", join.join_type, left.keys, right.keys);
         let (columns, fields): (Vec<usize>, Vec<Field>) = match only_left {
+            true if join.join_type == JoinType::LeftMark => {
+                let mark = Field::new("mark", DataType::Boolean, true);
+                let columns = left.columns.into_iter().chain([n_left]);
+                (columns.collect(), left_fields.into_iter().chain([mark]).collect())
+            }
             true => (left.columns, left_fields),
             false => {
                 let columns = left.columns.into_iter().chain(right.columns.iter().map(|column| n_left + column));
@@ -140,6 +143,21 @@ impl Lowering<'_> {
     }
 }
 
+/// A right semi, anti or mark join as a left one.
+fn swapped(join: &Join) -> datafusion::common::Result<Join> {
+    let on = join.on.iter().map(|(left, right)| (right.clone(), left.clone())).collect();
+    Join::try_new(
+        Arc::clone(&join.right),
+        Arc::clone(&join.left),
+        on,
+        join.filter.clone(),
+        join.join_type.swap(),
+        join.join_constraint,
+        join.null_equality,
+        join.null_aware,
+    )
+}
+
 /// The columns of both sides for the residual, by side and place, so that none is meant for another.
 pub(crate) fn both_sides(left: &[Field], right: &[Field]) -> datafusion::common::Result<DFSchema> {
     let named = |side: &'static str, fields: &[Field]| -> Vec<_> {
@@ -158,6 +176,10 @@ fn pair_schema(join: &Join) -> datafusion::common::Result<DFSchema> {
 /// How far apart in event time rows are that meet, and what of the join's filter that does not say. Columns are the
 /// logical ones of each side. `open`: a bound on one side is of use too.
 pub(crate) fn bounds(join: &Join, open: bool) -> (Option<Bounds>, Option<Expr>) {
+    if matches!(join.join_type, JoinType::LeftMark | JoinType::RightMark) {
+        // What has no match yet may get one at any time.
+        return (None, join.filter.clone());
+    }
     let follows = |plan: &LogicalPlan, expr: &Expr| match expr {
         Expr::Column(column) => {
             plan.schema().maybe_index_of_column(column).filter(|index| follows_watermark(plan, *index))

@@ -121,7 +121,7 @@ fn times(dataflow: &Dataflow) -> Vec<Vec<usize>> {
             | Operator::Temporal(_) => of(0),
             Operator::Join(join) => {
                 let mut all = of(0);
-                if !matches!(join.kind, JoinType::LeftSemi | JoinType::LeftAnti) {
+                if !matches!(join.kind, JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark) {
                     let left = &dataflow.nodes[node.inputs[0]];
                     let n_left = left.schema.fields().len() - usize::from(left.changes);
                     all.extend(of(1).into_iter().map(|at| n_left + at));

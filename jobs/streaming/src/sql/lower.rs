@@ -8,7 +8,7 @@ use super::catalog::{Catalog, script_table};
 use super::errors::Place;
 use super::graph::Graph;
 use super::late_rows::{Row, check_row};
-use super::nested::{lowered, spelled_field};
+use super::nested::{lowered, same_but_names, spelled_field};
 use super::over::First;
 use super::prune::Parts;
 use super::refuse::{at, find};
@@ -135,7 +135,16 @@ impl<'a> Lowering<'a> {
                     self.filter(input, &filter.predicate, places)
                 }
             },
+            LogicalPlan::Values(values) => self.values(values, places),
+            LogicalPlan::EmptyRelation(empty) => {
+                self.no_table(empty.produce_one_row, Arc::clone(&empty.schema), places)
+            }
             LogicalPlan::Join(join) => self.join(join, places),
+            // LATERAL of what depends on no row before it.
+            LogicalPlan::Subquery(lateral) => {
+                let input = self.lower(&lateral.subquery, places)?;
+                Ok(Stream { schema: Arc::clone(plan.schema()), ..input })
+            }
             LogicalPlan::Window(window) => self.over(window, places),
             LogicalPlan::Union(union) => {
                 let mut fields = canonical_fields(union.schema.fields());
@@ -372,7 +381,13 @@ impl<'a> Lowering<'a> {
         self.emit(input, &outputs.exprs, Columns { fields, named: false }, places)
     }
 
-    fn emit(&mut self, input: usize, exprs: &[Expr], columns: Columns, places: &[Place<'_>]) -> Lowered<usize> {
+    pub(crate) fn emit(
+        &mut self,
+        input: usize,
+        exprs: &[Expr],
+        columns: Columns,
+        places: &[Place<'_>],
+    ) -> Lowered<usize> {
         let Columns { fields, named } = &columns;
         let there = self.graph.fields(input);
         let same = there.len() == fields.len()
@@ -417,7 +432,7 @@ impl<'a> Lowering<'a> {
             };
             let data_type = expr.get_type(self.graph.columns(stream.node)).map_err(|error| planner(&error, places))?;
             // Rows take the names within structs from the schema: those alone need no cast.
-            let same = lowered(&data_type) == lowered(field.data_type());
+            let same = same_but_names(&data_type, field.data_type());
             exprs.push(if same { expr } else { cast(expr, field.data_type().clone()) });
         }
         self.emit(stream.node, &exprs, columns, places)
@@ -453,6 +468,7 @@ impl<'a> Lowering<'a> {
         }
         let columns = Columns { fields: fields.clone(), named: true };
         let mut input = self.materialize(stream, columns, Some(&of), places)?;
+        input = self.enforce_not_null(input, table, self.script, places)?;
         let takes = connectors::find(table.def.connector()).map(|connector| connector.takes(&table.def));
         if self.graph.changes(input) && takes == Some(connectors::Takes::Upsert) {
             input = self.upsert(input, &table.def.primary_key, places)?;
@@ -538,7 +554,7 @@ pub(crate) fn fields_of(fields: &Fields) -> Vec<Field> {
     fields.iter().map(|field| field.as_ref().clone()).collect()
 }
 
-fn canonical_fields(fields: &Fields) -> Vec<Field> {
+pub(crate) fn canonical_fields(fields: &Fields) -> Vec<Field> {
     fields.iter().map(|field| Field::new(field.name(), no_null(canonical(field.data_type())), true)).collect()
 }
 

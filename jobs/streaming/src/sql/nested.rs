@@ -36,6 +36,11 @@ pub(crate) fn lowered(data_type: &DataType) -> DataType {
     if data_type.is_nested() { renamed(data_type, &str::to_lowercase) } else { data_type.clone() }
 }
 
+/// Whether types differ in nothing but the case of names within them.
+pub(crate) fn same_but_names(a: &DataType, b: &DataType) -> bool {
+    lowered(a) == lowered(b)
+}
+
 /// The field as plans see it.
 pub(crate) fn lowered_field(field: &Field) -> Field {
     field.clone().with_name(field.name().to_lowercase()).with_data_type(lowered(field.data_type()))

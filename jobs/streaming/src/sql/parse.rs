@@ -3,7 +3,9 @@
 use super::create::create;
 use super::cursor::{Cursor, Parsed};
 use super::depth;
+use super::dialect::StreamDialect;
 use super::nested::for_each_name;
+use super::row_values;
 use super::settings::setting;
 use super::statements::{InsertStatement, Script, SelectQuery, Setting, ShowWhat, Statement, StatementBody};
 use super::table_as::settle_tables;
@@ -11,9 +13,10 @@ use super::target::Defaults;
 use super::text::{Positions, Tok, tokenize};
 use super::uses;
 use crate::functions::Functions;
+use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use jobs::Diagnostic;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const STATEMENTS: [&str; 8] = ["CREATE", "INSERT", "SELECT", "SET", "EXPLAIN", "DESCRIBE", "SHOW", "WITH"];
 
@@ -71,10 +74,7 @@ fn statement(cursor: &mut Cursor<'_>, errors: &mut Vec<Diagnostic>) -> Parsed<St
     } else if cursor.accept(&["CREATE"]) {
         create(cursor, errors)
     } else if cursor.accept(&["EXPLAIN"]) {
-        if !cursor.peek_is("INSERT") && !starts_query(cursor) {
-            return Err(cursor.expected_one_of(&["INSERT", "SELECT"]));
-        }
-        statement(cursor, errors).map(|body| StatementBody::Explain(Box::new(body)))
+        explained(cursor, errors).map(|body| StatementBody::Explain(Box::new(body)))
     } else if cursor.accept(&["DESCRIBE"]) || cursor.accept(&["DESC"]) {
         cursor.accept(&["TABLE"]);
         cursor.name("a table's or view's name").map(StatementBody::Describe)
@@ -92,6 +92,31 @@ fn statement(cursor: &mut Cursor<'_>, errors: &mut Vec<Diagnostic>) -> Parsed<St
             None => error.help(format!("known: {}", STATEMENTS.join(", "))),
         })
     }
+}
+
+/// After EXPLAIN. A view, or a table that is declared by a query, is shown as its query.
+fn explained(cursor: &mut Cursor<'_>, errors: &mut Vec<Diagnostic>) -> Parsed<StatementBody> {
+    if cursor.peek_is("INSERT") || starts_query(cursor) {
+        return statement(cursor, errors);
+    }
+    if cursor.peek_is("CREATE") {
+        let span = cursor.here();
+        return match statement(cursor, errors)? {
+            StatementBody::View(view) => Ok(StatementBody::Query(view.query)),
+            StatementBody::TableAs(table) => Ok(StatementBody::Query(table.view.query)),
+            _ => Err(Diagnostic::new("EXPLAIN CREATE is for what is declared by a query").at(span)),
+        };
+    }
+    if cursor.toks.len() != cursor.at + 1 || cursor.peek().is_none_or(|tok| tok.word().is_none()) {
+        return Err(cursor.expected_one_of(&["INSERT", "SELECT", "CREATE", "a view's name"]));
+    }
+    let name = cursor.name("a view's name")?;
+    let text = format!("SELECT * FROM \"{}\"", name.key().replace('"', "\"\""));
+    let parsed = Parser::new(&StreamDialect { versions: false }).try_with_sql(&text);
+    let ast = parsed.and_then(|mut parser| parser.parse_query());
+    let ast = ast.map_err(|error| Diagnostic::new(error.to_string()).at(name.span))?;
+    let (relations, models) = ([name.key()].into(), BTreeSet::new());
+    Ok(StatementBody::Query(SelectQuery { ast, span: name.span, relations, models, as_of: false }))
 }
 
 fn starts_query(cursor: &Cursor<'_>) -> bool {
@@ -130,9 +155,14 @@ pub(crate) fn select(cursor: &mut Cursor<'_>) -> Parsed<SelectQuery> {
     if !starts_query(cursor) {
         return Err(cursor.expected_one_of(&["SELECT"]));
     }
-    let (ast, span) = cursor.sql(|parser| parser.parse_query())?;
+    let (mut ast, span) = cursor.sql(|parser| parser.parse_query())?;
     cursor.finish()?;
-    let uses::Uses { relations, models, as_of } = uses::of(&ast).map_err(|error| error.at(span))?;
+    row_values::expand(&mut ast).map_err(|error| error.at(span))?;
+    let uses = uses::of(&ast).map_err(|error| {
+        let place = cursor.find_words(&error.message).unwrap_or(span);
+        error.at(place)
+    });
+    let uses::Uses { relations, models, as_of } = uses?;
     Ok(SelectQuery { ast, span, relations, models, as_of })
 }
 

@@ -4,13 +4,14 @@ use super::as_of::PushThroughAsOf;
 use super::catalog::{Catalog, script_table};
 use super::depth;
 use super::errors::Place;
+use super::first_rows;
 use super::grouping_sets;
 use super::lifetime;
 use super::lower::Lowering;
 use super::prune::Parts;
-use super::refuse::{at, find, refusals};
+use super::refuse::{at, find, left_over, refusals};
 use super::statements::{InsertStatement, Script, SelectQuery, Statement, StatementBody, TableStatement};
-use super::subqueries::{self, NotIn};
+use super::subqueries::{self, Marks, NotIn};
 use super::types::{assignable, canonical_expr, sql_name};
 use crate::dataflow::Dataflow;
 use crate::functions::Functions;
@@ -19,6 +20,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result as PlanResult};
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection};
 use datafusion::optimizer::OptimizerRule;
+use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
@@ -39,6 +41,8 @@ pub(crate) fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     vec![
         Arc::new(SimplifyExpressions::new()),
         Arc::new(ReplaceDistinctWithAggregate::new()),
+        Arc::new(DecorrelateLateralJoin::new()),
+        Arc::new(Marks),
         Arc::new(DecorrelatePredicateSubquery::new()),
         Arc::new(NotIn),
         Arc::new(ScalarSubqueryToJoin::new()),
@@ -120,7 +124,6 @@ fn lowering<'a, 'p>(
 /// A statement whose query is planned and known to be fit for streams.
 pub(crate) struct Planned<'a> {
     pub(crate) plan: LogicalPlan,
-    query: &'a SelectQuery,
     places: Vec<Place<'a>>,
     target: Option<(&'a InsertStatement, Arc<TableStatement>)>,
 }
@@ -132,16 +135,14 @@ impl<'a> Planned<'a> {
         statement: &'a Statement,
     ) -> Result<Self, Vec<Diagnostic>> {
         let place = Place { script, tokens: &statement.tokens };
-        let mut body = &statement.body;
-        while let StatementBody::Explain(inner) = body {
-            body = inner;
-        }
+        let body = statement.body.explained();
         let (query, target) = match (body, body.insert()) {
             (_, Some(insert)) => (&insert.query, Some((insert, target(script, insert).map_err(|e| vec![e])?))),
             (StatementBody::Query(query), None) => (query, None),
             _ => return Err(vec![Diagnostic::new("only an INSERT or a SELECT can be planned").at(statement.span)]),
         };
-        let written = catalog.query(query).and_then(subqueries::exists).map_err(|error| place.diagnose(&error))?;
+        let written = catalog.query(query).and_then(first_rows::expand).and_then(subqueries::exists);
+        let written = written.map_err(|error| place.diagnose(&error))?;
         let mut places = vec![place];
         places.extend(view_places(script, query));
         let mut errors = refusals(&written, &places).map_err(|error| place.diagnose(&error))?;
@@ -150,7 +151,10 @@ impl<'a> Planned<'a> {
             return Err(errors);
         }
         let plan = settle(catalog, written).map_err(|error| place.diagnose(&error))?;
-        Ok(Self { plan, query, places, target })
+        if let Some(error) = left_over(&plan, &places) {
+            return Err(vec![error]);
+        }
+        Ok(Self { plan, places, target })
     }
 
     /// Whether the query takes rows back.
@@ -165,50 +169,56 @@ impl<'a> Planned<'a> {
         let Some((insert, table)) = &self.target else {
             return lowering.collect(stream, &self.places);
         };
-        let place = self.places[0];
-        let schema = &table.def.schema;
-        let targets: Vec<usize> = if insert.columns.is_empty() {
-            (0..schema.fields().len()).collect()
-        } else {
-            target_columns(insert, table)?
-        };
-        let fields: Vec<_> = self.plan.schema().fields().iter().cloned().collect();
-        let described = |columns: Vec<(String, String)>| {
-            let columns: Vec<String> =
-                columns.into_iter().map(|(name, data_type)| format!("{name} {data_type}")).collect();
-            format!("({})", columns.join(", "))
-        };
-        let spelled = |name: &str| script.spelling.get(name).cloned().unwrap_or_else(|| name.to_string());
-        let both = || {
-            let from = fields.iter().map(|field| (spelled(field.name()), sql_name(field.data_type()))).collect();
-            let to = targets.iter().map(|at| schema.field(*at));
-            let to = to.map(|field| (field.name().clone(), sql_name(field.data_type()))).collect();
-            format!("the query gives {}; '{}' takes {}", described(from), table.name.text, described(to))
-        };
-        if fields.len() != targets.len() {
-            let text =
-                format!("the query has {} columns and '{}' takes {}", fields.len(), table.name.text, targets.len());
-            return Err(Diagnostic::new(text).at(insert.table.span).help(both()));
-        }
-        for (at_query, (field, target)) in fields.iter().zip(&targets).enumerate() {
-            let target = schema.field(*target);
-            if !assignable(field.data_type(), target.data_type()) {
-                let text = format!(
-                    "'{}' is {} and does not fit '{}' {}",
-                    spelled(field.name()),
-                    sql_name(field.data_type()),
-                    target.name(),
-                    sql_name(target.data_type())
-                );
-                let span = item_span(script, self.query, at_query).unwrap_or(place.span());
-                return Err(Diagnostic::new(text).at(span).help(format!("write a CAST; {}", both())));
-            }
-        }
+        let targets = fit(script, insert, table, &self.plan, self.places[0])?;
         lowering.sink(stream, table, &targets, &self.places)
     }
 }
 
-fn target(script: &Script, insert: &InsertStatement) -> Result<Arc<TableStatement>, Diagnostic> {
+/// The columns of `table` that those of an INSERT's query go to, in the query's order; what does not fit is a mistake.
+pub(crate) fn fit(
+    script: &Script,
+    insert: &InsertStatement,
+    table: &TableStatement,
+    plan: &LogicalPlan,
+    place: Place<'_>,
+) -> Result<Vec<usize>, Diagnostic> {
+    let schema = &table.def.schema;
+    let targets: Vec<usize> =
+        if insert.columns.is_empty() { (0..schema.fields().len()).collect() } else { target_columns(insert, table)? };
+    let fields: Vec<_> = plan.schema().fields().iter().cloned().collect();
+    let described = |columns: Vec<(String, String)>| {
+        let columns: Vec<String> = columns.into_iter().map(|(name, data_type)| format!("{name} {data_type}")).collect();
+        format!("({})", columns.join(", "))
+    };
+    let spelled = |name: &str| script.spelling.get(name).cloned().unwrap_or_else(|| name.to_string());
+    let both = || {
+        let from = fields.iter().map(|field| (spelled(field.name()), sql_name(field.data_type()))).collect();
+        let to = targets.iter().map(|at| schema.field(*at));
+        let to = to.map(|field| (field.name().clone(), sql_name(field.data_type()))).collect();
+        format!("the query gives {}; '{}' takes {}", described(from), table.name.text, described(to))
+    };
+    if fields.len() != targets.len() {
+        let text = format!("the query has {} columns and '{}' takes {}", fields.len(), table.name.text, targets.len());
+        return Err(Diagnostic::new(text).at(insert.table.span).help(both()));
+    }
+    for (at_query, (field, target)) in fields.iter().zip(&targets).enumerate() {
+        let target = schema.field(*target);
+        if !assignable(field.data_type(), target.data_type()) {
+            let text = format!(
+                "'{}' is {} and does not fit '{}' {}",
+                spelled(field.name()),
+                sql_name(field.data_type()),
+                target.name(),
+                sql_name(target.data_type())
+            );
+            let span = item_span(script, &insert.query, at_query).unwrap_or(place.span());
+            return Err(Diagnostic::new(text).at(span).help(format!("write a CAST; {}", both())));
+        }
+    }
+    Ok(targets)
+}
+
+pub(crate) fn target(script: &Script, insert: &InsertStatement) -> Result<Arc<TableStatement>, Diagnostic> {
     let name = &insert.table;
     let Some(table) = script.table(&name.text) else {
         let error = match script.views().any(|view| view.name.key() == name.key()) {
@@ -271,14 +281,14 @@ fn target_columns(insert: &InsertStatement, table: &TableStatement) -> Result<Ve
             }
         }
     }
-    let missing = table.def.primary_key.iter().find(|key| !targets.contains(key));
-    match missing {
-        Some(key) => {
-            let text = format!("'{}' is a key of '{}' and gets no value", schema.field(*key).name(), table.name.text);
-            Err(Diagnostic::new(text).at(insert.table.span))
-        }
-        None => Ok(targets),
-    }
+    let missing = |columns: &[usize]| columns.iter().find(|column| !targets.contains(column)).copied();
+    let (column, what) = match (missing(&table.def.primary_key), missing(&table.not_null)) {
+        (Some(key), _) => (key, "a key"),
+        (None, Some(column)) => (column, "a NOT NULL column"),
+        (None, None) => return Ok(targets),
+    };
+    let text = format!("'{}' is {what} of '{}' and gets no value", schema.field(column).name(), table.name.text);
+    Err(Diagnostic::new(text).at(insert.table.span))
 }
 
 /// Tables that cannot be read.

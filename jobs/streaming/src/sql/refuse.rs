@@ -6,11 +6,12 @@ use super::errors::Place;
 use super::group_window::grouping_call;
 use super::text::Span;
 use super::time::is_event_time;
+use super::unique::unique_keys;
 use crate::functions::{CURRENT_WATERMARK, names_versions};
 use datafusion::common::Result;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
-use datafusion::logical_expr::{BinaryExpr, Distinct, Expr, LogicalPlan, Operator};
+use datafusion::logical_expr::{BinaryExpr, Distinct, Expr, LogicalPlan, Operator, Subquery};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use jobs::Diagnostic;
 
@@ -53,19 +54,35 @@ fn of_node(node: &LogicalPlan, places: &[Place<'_>]) -> Option<Diagnostic> {
         | LogicalPlan::Aggregate(_)
         | LogicalPlan::Union(_)
         | LogicalPlan::Join(_)
-        | LogicalPlan::Window(_)
         | LogicalPlan::Unnest(_)
         | LogicalPlan::Distinct(Distinct::All(_))
         | LogicalPlan::TableScan(_)
         | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Subquery(_)
+        | LogicalPlan::Values(_)
+        | LogicalPlan::EmptyRelation(_)
         | LogicalPlan::Extension(_) => return None,
-        LogicalPlan::Sort(_) => ("ORDER BY", &[&["ORDER", "BY"]]),
-        LogicalPlan::Limit(_) => ("LIMIT", &[&["LIMIT"], &["FETCH"], &["OFFSET"]]),
+        // What it compares with the row would be taken out of it, and other rows be the first.
+        LogicalPlan::Window(window) if refers_outside(&window.input) => {
+            let error = refuse("OVER, or ORDER BY … LIMIT, in a subquery that depends on the row", subquery(places));
+            let error = error.help("compare with the row above it, or write a join");
+            return Some(at(error.clone(), error.span.or_else(|| find(places, &[&["LATERAL"]]))));
+        }
+        LogicalPlan::Window(_) => return None,
+        LogicalPlan::Sort(_) => {
+            let error = refuse("ORDER BY without LIMIT", find(places, &[&["ORDER", "BY"]]));
+            return Some(error.help("add LIMIT n, for the first rows in this order"));
+        }
+        LogicalPlan::Limit(limit) if limit.fetch.is_none() => {
+            let error = refuse("OFFSET without LIMIT", find(places, &[&["OFFSET"]]));
+            return Some(error.help("write ORDER BY … LIMIT n OFFSET m"));
+        }
+        LogicalPlan::Limit(_) => {
+            let error = refuse("LIMIT without ORDER BY", find(places, &[&["LIMIT"], &["FETCH"], &["OFFSET"]]));
+            return Some(error.help("write ORDER BY … LIMIT n, so that it is settled which rows are the first"));
+        }
         LogicalPlan::Distinct(Distinct::On(_)) => ("DISTINCT ON", &[&["DISTINCT", "ON"]]),
-        LogicalPlan::Values(_) => ("VALUES", &[&["VALUES"]]),
-        LogicalPlan::EmptyRelation(_) => ("a query without a table", &[&["SELECT"]]),
         LogicalPlan::RecursiveQuery(_) => ("WITH RECURSIVE", &[&["RECURSIVE"]]),
-        LogicalPlan::Subquery(_) => ("a lateral subquery", &[&["LATERAL"]]),
         LogicalPlan::Repartition(_)
         | LogicalPlan::Statement(_)
         | LogicalPlan::Explain(_)
@@ -78,15 +95,63 @@ fn of_node(node: &LogicalPlan, places: &[Place<'_>]) -> Option<Diagnostic> {
     Some(refuse(what, find(places, words)))
 }
 
+/// Whether a part of a subquery refers to the row outside.
+fn refers_outside(plan: &LogicalPlan) -> bool {
+    let mut refers = false;
+    // The closure never fails, so neither does the walk.
+    let _ = plan.apply(|node| {
+        if matches!(node, LogicalPlan::Subquery(_)) {
+            // What a LATERAL in it refers to is in it as well.
+            return Ok(TreeNodeRecursion::Jump);
+        }
+        node.apply_expressions(|expr| {
+            refers |= expr.contains_outer();
+            Ok(TreeNodeRecursion::Continue)
+        })
+    });
+    refers
+}
+
+/// A subquery that no rule could make a join of.
+pub(crate) fn left_over(plan: &LogicalPlan, places: &[Place<'_>]) -> Option<Diagnostic> {
+    let (mut lateral, mut in_expr) = (false, false);
+    // The closure never fails, so neither does the walk.
+    let _ = plan.apply(|node| {
+        node.apply_expressions(|expr| {
+            in_expr |= expr.exists(|expr| {
+                Ok(matches!(
+                    expr,
+                    Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_)
+                ))
+            })?;
+            lateral |= expr.contains_outer();
+            Ok(TreeNodeRecursion::Continue)
+        })
+    });
+    let (what, span) = match (in_expr, lateral) {
+        (true, _) => ("a subquery in this place", subquery(places)),
+        (false, true) => ("a LATERAL subquery of this form", find(places, &[&["LATERAL"]])),
+        (false, false) => return None,
+    };
+    let error = refuse(what, span.or_else(|| find(places, &[])));
+    Some(error.help("write it as a join, with what it compares in ON"))
+}
+
+/// The first row of an order is one, where the order is that of all rows; of a row outside it is not known to be.
+fn gives_one_row(scalar: &Subquery) -> bool {
+    let first = || scalar.outer_ref_columns.is_empty() && unique_keys(&scalar.subquery).iter().any(Vec::is_empty);
+    scalar.subquery.max_rows() == Some(1) || first()
+}
+
 fn of_expr(expr: &Expr, places: &[Place<'_>]) -> Option<Diagnostic> {
     match expr {
         Expr::SetComparison(_) => {
             Some(refuse("a comparison with ANY or ALL of a subquery", subquery(places).or_else(|| find(places, &[]))))
         }
-        Expr::ScalarSubquery(scalar) if scalar.subquery.max_rows() != Some(1) => {
+        Expr::ScalarSubquery(scalar) if !gives_one_row(scalar) => {
             let error = refuse("a subquery that may give several rows, as a value,", subquery(places));
             let span = error.span.or_else(|| find(places, &[]));
-            Some(at(error.help("aggregate it, for example with MAX(…), or join"), span))
+            Some(at(error.help("aggregate it, for example with MAX(…), write ORDER BY … LIMIT 1, or join"), span))
         }
         Expr::BinaryExpr(BinaryExpr { op, .. }) if is_never_computed(*op) => {
             let text = op.to_string();

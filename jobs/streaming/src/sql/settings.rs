@@ -14,23 +14,34 @@ pub const RETAIN_MAX: u32 = 1000;
 pub(crate) const TWO_PHASE: &str = "optimizer.two_phase";
 /// How long state without a bound in event time is kept that no row touches.
 pub(crate) const STATE_TTL: &str = "state.ttl";
+/// Which engine runs INSERTs whose input ends.
+pub(crate) const EXECUTION_MODE: &str = "execution.mode";
+pub(crate) const EXECUTION_MODES: [&str; 3] = ["auto", "streaming", "batch"];
+/// What becomes of rows that lack a value for a column that is NOT NULL.
+pub(crate) const SINK_NOT_NULL: &str = "sink.not_null";
+const SINK_NOT_NULL_WAYS: [&str; 2] = ["error", "drop"];
 /// Event time is counted in microseconds; nobody means more than this.
 const TTL_MAX: Duration = Duration::from_secs(1000 * 366 * 86_400);
 
 /// Every key, with what its value is.
-pub const SETTINGS: [(&str, &str); 13] = [
+pub const SETTINGS: [(&str, &str); 18] = [
     ("job.name", "name of the group of jobs in this file"),
     ("job.role", "role whose share the jobs use"),
     ("job.parallelism", "number of tasks of each stream job"),
     ("job.cpus", "processors of each task, also its number of slices"),
     ("job.mem", "memory of each task, for example 512MiB"),
     ("job.restart", "never, on-failure or always"),
+    ("job.kill_grace", "time that a task has to end by itself when it is told to, for example 5s"),
+    ("job.max_completion", "how long a task may run before it is ended, for example 1h"),
+    ("job.unreachable", "how long a task goes on when its agent hears no master, for example 5m"),
     ("checkpoint.interval", "time between checkpoints, for example 1s"),
     ("checkpoint.dir", "folder of the checkpoints, or s3://bucket/prefix"),
     ("checkpoint.retain", "number of checkpoints that are kept"),
     ("state.memory", "memory that the state of each task may take, for example 128MiB"),
     (STATE_TTL, "event time after which state is forgotten that no row touches, for example 1h"),
     (TWO_PHASE, "on, off, or auto: aggregations of several slices begin before their exchange"),
+    (SINK_NOT_NULL, "error or drop: rows that lack a value for a column of their table that is NOT NULL"),
+    (EXECUTION_MODE, "auto, streaming or batch: what `smack run` does with INSERTs whose input ends"),
     ("target.CONNECTOR.OPTION", "default of this option for the file's tables of this connector"),
 ];
 
@@ -116,7 +127,21 @@ fn check(setting: &Setting) -> Parsed<()> {
                     .suggest(value, known));
             }
         }
-        "checkpoint.interval" => {
+        SINK_NOT_NULL => {
+            if !SINK_NOT_NULL_WAYS.contains(&value.to_ascii_lowercase().as_str()) {
+                return Err(Diagnostic::new(format!("'{value}' is nothing that becomes of such rows"))
+                    .at(setting.value_span)
+                    .suggest(value, SINK_NOT_NULL_WAYS));
+            }
+        }
+        EXECUTION_MODE => {
+            if !EXECUTION_MODES.contains(&value.to_ascii_lowercase().as_str()) {
+                return Err(Diagnostic::new(format!("'{value}' is no mode of execution"))
+                    .at(setting.value_span)
+                    .suggest(value, EXECUTION_MODES));
+            }
+        }
+        "checkpoint.interval" | "job.kill_grace" | "job.max_completion" | "job.unreachable" => {
             if let Err(error) = jobs::text::parse_duration(value) {
                 return at_value(error);
             }

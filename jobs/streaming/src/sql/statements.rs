@@ -80,6 +80,10 @@ pub struct TableStatement {
     pub late_rows: Option<Name>,
     /// From the options `lookup.cache.*`, which are the engine's too.
     pub lookup_cache: Option<LookupCache>,
+    /// Columns of `def` that are NOT NULL, which sinks are held to.
+    pub not_null: Vec<usize>,
+    /// Declared as TEMPORARY: nothing of it is to outlive the jobs of its file.
+    pub temporary: Option<Span>,
 }
 
 #[derive(Clone, Debug)]
@@ -175,6 +179,14 @@ impl StatementBody {
             Self::Insert(insert) => Some(insert),
             Self::TableAs(table) => Some(&table.insert),
             _ => None,
+        }
+    }
+
+    /// What an EXPLAIN holds; anything else is itself.
+    pub fn explained(&self) -> &Self {
+        match self {
+            Self::Explain(inner) => inner.explained(),
+            body => body,
         }
     }
 

@@ -1,52 +1,233 @@
-//! Comparisons with subqueries that are joins of their own kind: `NOT IN`, and `ANY` and `ALL` in WHERE.
+//! Subqueries in expressions, as joins.
 //!
-//! `x NOT IN (S)` is true where S is empty, or x is not null, S has no null and no row of S equals x. The last part is an
-//! ordinary join by key. Whether S is empty, and whether it has a null, are two flags that change at most a few times in
-//! a stream's life, so the rows that pass the join are held beside one row of flags. Where S depends on the row, the whole
-//! condition goes into the join: no row of S is there for which `x = s` is not false.
+//! In WHERE, beside AND alone, `IN` and `EXISTS` choose rows: semi and anti joins. `x NOT IN (S)` is true where S is empty, or
+//! x is not null, S has no null and no row of S equals x. The last part is an ordinary join by key. Whether S is empty, and
+//! whether it has a null, are two flags that change at most a few times in a stream's life, so the rows that pass the join
+//! are held beside one row of flags. Where S depends on the row, the whole condition goes into the join: no row of S is
+//! there for which `x = s` is not false. `x > ANY (S)` is: there is a row of S with `x > s`; `x > ALL (S)`: there is none
+//! for which `x > s` is not true.
 //!
-//! `x > ANY (S)` in WHERE is: there is a row of S with `x > s`; `x > ALL (S)`: there is none for which `x > s` is not true.
+//! Anywhere else they are values, and may be unknown. `x IN (S)` is true where S has a row that equals x, else unknown where S
+//! has a null, or x is null and S has a row, else false: three times EXISTS. An EXISTS that depends on the row is the mark
+//! of a mark join; one that does not is one row for all, an aggregation.
+
+mod marks;
+
+pub(crate) use marks::Marks;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, ExprSchema, JoinType, NullEquality, Result, TableReference};
-use datafusion::functions_aggregate::expr_fn::count;
-use datafusion::logical_expr::expr::{Exists, SetComparison, SetQuantifier};
+use datafusion::common::{Column, DFSchema, ExprSchema, JoinType, NullEquality, Result, ScalarValue, TableReference};
+use datafusion::functions_aggregate::expr_fn::{count, max};
+use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, SetQuantifier};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, Filter, Join, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, lit, not,
+    Aggregate, BinaryExpr, Expr, Filter, Join, LogicalPlan, LogicalPlanBuilder, Operator, Projection, Subquery, Window,
+    lit, not, when,
 };
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 use std::sync::Arc;
 
-/// `ANY` and `ALL` that stand in WHERE beside AND alone, as EXISTS.
+/// Says every subquery that is a value, and `ANY` and `ALL`, by EXISTS and scalar subqueries.
 pub(crate) fn exists(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let rewritten = plan.transform_up_with_subqueries(|node| {
-        let LogicalPlan::Filter(filter) = node else { return Ok(Transformed::no(node)) };
-        let conjuncts = split_conjunction_owned(filter.predicate.clone());
-        if !conjuncts.iter().any(|conjunct| matches!(conjunct, Expr::SetComparison(_))) {
-            return Ok(Transformed::no(LogicalPlan::Filter(filter)));
+    let rewritten = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Filter(filter) if has_subquery(&filter.predicate) => {
+            let schema = Arc::clone(filter.input.schema());
+            let conjuncts = split_conjunction_owned(filter.predicate.clone()).into_iter();
+            let conjuncts = conjuncts.map(|conjunct| of_where(conjunct, &schema));
+            let predicate = conjunction(conjuncts.collect::<Result<Vec<Expr>>>()?).unwrap_or_else(|| lit(true));
+            Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(predicate, filter.input)?)))
         }
-        let rewritten = conjuncts.into_iter().map(|conjunct| match conjunct {
-            Expr::SetComparison(comparison) => as_exists(comparison, filter.input.schema()),
-            conjunct => Ok(conjunct),
-        });
-        let predicate = conjunction(rewritten.collect::<Result<Vec<Expr>>>()?).unwrap_or_else(|| lit(true));
-        Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(predicate, filter.input)?)))
+        LogicalPlan::Projection(projection) if projection.expr.iter().any(has_subquery) => {
+            let names = NamePreserver::new_for_projection();
+            let schema = Arc::clone(projection.input.schema());
+            let exprs = projection.expr.into_iter().map(|expr| {
+                let name = names.save(&expr);
+                Ok(name.restore(value(expr, &schema, false)?))
+            });
+            let exprs = exprs.collect::<Result<Vec<Expr>>>()?;
+            Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(exprs, projection.input)?)))
+        }
+        LogicalPlan::Aggregate(aggregate)
+            if holds_subquery(aggregate.group_expr.iter().chain(&aggregate.aggr_expr)) =>
+        {
+            let n_groups = aggregate.group_expr.len();
+            let exprs = aggregate.group_expr.into_iter().chain(aggregate.aggr_expr).collect();
+            let (input, mut exprs) = lifted(aggregate.input, exprs)?;
+            let aggregates = exprs.split_off(n_groups);
+            Ok(Transformed::yes(LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input), exprs, aggregates)?)))
+        }
+        LogicalPlan::Window(window) if holds_subquery(window.window_expr.iter()) => {
+            let columns: Vec<Expr> = window.schema.columns().into_iter().map(Expr::Column).collect();
+            let (input, exprs) = lifted(window.input, window.window_expr)?;
+            let plan = LogicalPlan::Window(Window::try_new(exprs, Arc::new(input))?);
+            Ok(Transformed::yes(LogicalPlanBuilder::from(plan).project(columns)?.build()?))
+        }
+        node => Ok(Transformed::no(node)),
     })?;
     Ok(rewritten.data)
+}
+
+fn is_subquery(expr: &Expr) -> bool {
+    matches!(expr, Expr::SetComparison(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::ScalarSubquery(_))
+}
+
+fn holds_subquery<'a>(mut exprs: impl Iterator<Item = &'a Expr>) -> bool {
+    // The closure never fails, so neither does the walk.
+    exprs.any(|expr| expr.exists(|expr| Ok(is_subquery(expr))).unwrap_or(true))
+}
+
+/// Subqueries in the expressions of a node that is no place for them, as columns that are computed below it.
+fn lifted(input: Arc<LogicalPlan>, exprs: Vec<Expr>) -> Result<(LogicalPlan, Vec<Expr>)> {
+    let names = NamePreserver::new_for_projection();
+    let schema = Arc::clone(input.schema());
+    let mut values: Vec<Expr> = Vec::new();
+    let column = |at: usize| format!("#value_{at}");
+    let mut replaced = Vec::with_capacity(exprs.len());
+    for expr in exprs {
+        let name = names.save(&expr);
+        let outside = expr.transform_down(|expr| {
+            if !is_subquery(&expr) {
+                return Ok(Transformed::no(expr));
+            }
+            let at = values.iter().position(|known| *known == expr).unwrap_or_else(|| {
+                values.push(expr);
+                values.len() - 1
+            });
+            Ok(Transformed::new(Expr::Column(Column::new_unqualified(column(at))), true, TreeNodeRecursion::Jump))
+        })?;
+        replaced.push(name.restore(outside.data));
+    }
+    let mut below: Vec<Expr> = schema.columns().into_iter().map(Expr::Column).collect();
+    for (at, expr) in values.into_iter().enumerate() {
+        below.push(value(expr, &schema, false)?.alias(column(at)));
+    }
+    Ok((LogicalPlan::Projection(Projection::try_new(below, input)?), replaced))
+}
+
+/// Whether something is asked of a subquery other than its one value.
+pub(crate) fn has_subquery(expr: &Expr) -> bool {
+    let asks = |expr: &Expr| Ok(matches!(expr, Expr::SetComparison(_) | Expr::InSubquery(_) | Expr::Exists(_)));
+    // The closure never fails, so neither does the walk.
+    expr.exists(asks).unwrap_or(true)
+}
+
+/// A conjunct of WHERE: what stands by itself chooses rows.
+fn of_where(conjunct: Expr, schema: &DFSchema) -> Result<Expr> {
+    match conjunct {
+        Expr::SetComparison(comparison) => as_exists(comparison, schema),
+        Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
+            let subquery = projected(subquery)?;
+            Ok(Expr::InSubquery(InSubquery { expr, subquery, negated }))
+        }
+        Expr::Exists(_) => Ok(conjunct),
+        Expr::Not(inner) if matches!(*inner, Expr::InSubquery(_) | Expr::Exists(_)) => {
+            Ok(Expr::Not(Box::new(of_where(*inner, schema)?)))
+        }
+        conjunct => value(conjunct, schema, true),
+    }
+}
+
+/// The planner asks the topmost node for its first expression, and VALUES has none.
+fn projected(subquery: Subquery) -> Result<Subquery> {
+    if !matches!(subquery.subquery.as_ref(), LogicalPlan::Values(_)) {
+        return Ok(subquery);
+    }
+    let columns: Vec<Expr> = subquery.subquery.schema().columns().into_iter().map(Expr::Column).collect();
+    let plan = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone()).project(columns)?.build()?;
+    Ok(Subquery { subquery: Arc::new(plan), ..subquery })
+}
+
+/// The expression with its subqueries as EXISTS and scalar subqueries. `chooses`: unknown is as good as false.
+fn value(expr: Expr, schema: &DFSchema, chooses: bool) -> Result<Expr> {
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) if chooses => {
+            let (left, right) = (value(*left, schema, true)?, value(*right, schema, true)?);
+            Ok(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right))))
+        }
+        Expr::Not(inner) => match *inner {
+            Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
+                value(Expr::InSubquery(InSubquery { expr, subquery, negated: !negated }), schema, chooses)
+            }
+            inner => Ok(not(value(inner, schema, false)?)),
+        },
+        Expr::Exists(Exists { subquery, negated }) => {
+            let there = any(&subquery, subquery.subquery.as_ref().clone(), None)?;
+            Ok(if negated { not(there) } else { there })
+        }
+        Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
+            let tested = value(*expr, schema, false)?;
+            let (rows, item) = rows_of(&subquery)?;
+            let outer = outer_reference(tested.clone(), schema)?;
+            let equal = any(&subquery, rows.clone(), Some(outer.eq(item.clone())))?;
+            if chooses && !negated {
+                return Ok(equal);
+            }
+            let one = any(&subquery, rows.clone(), None)?;
+            let unknown = tested.is_null().and(one).or(any(&subquery, rows, Some(item.is_null()))?);
+            match chooses {
+                true => Ok(not(equal).and(not(unknown))),
+                false => known(equal, unknown, negated),
+            }
+        }
+        Expr::SetComparison(SetComparison { expr, subquery, op, quantifier }) => {
+            let outer = outer_reference(value(*expr, schema, false)?, schema)?;
+            let (rows, item) = rows_of(&subquery)?;
+            let compared = Expr::BinaryExpr(BinaryExpr::new(Box::new(outer), op, Box::new(item)));
+            let unknown = any(&subquery, rows.clone(), Some(compared.clone().is_null()))?;
+            match quantifier {
+                SetQuantifier::Any => known(any(&subquery, rows, Some(compared))?, unknown, false),
+                // True for all is: not false for any.
+                SetQuantifier::All => known(any(&subquery, rows, Some(not(compared)))?, unknown, true),
+            }
+        }
+        expr => Ok(expr.map_children(|child| Ok(Transformed::yes(value(child, schema, false)?)))?.data),
+    }
+}
+
+/// Whether something is found, where that is known; the opposite where `negated`.
+fn known(found: Expr, unknown: Expr, negated: bool) -> Result<Expr> {
+    when(found, lit(!negated)).when(unknown, lit(ScalarValue::Boolean(None))).otherwise(lit(negated))
+}
+
+/// The rows of a subquery of one column, and that column. They have a name of their own, which no file can write: those of
+/// a table may be asked for in a row of the same one.
+fn rows_of(subquery: &Subquery) -> Result<(LogicalPlan, Expr)> {
+    let rows = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone()).alias("#rows")?.build()?;
+    let column = Expr::Column(Column::from(rows.schema().qualified_field(0)));
+    Ok((rows, column))
+}
+
+/// Whether the subquery has a row, for which `condition` holds. One that does not depend on the row outside is one value,
+/// which changes with the first row and the last.
+fn any(subquery: &Subquery, rows: LogicalPlan, condition: Option<Expr>) -> Result<Expr> {
+    let rows = match condition {
+        Some(condition) => LogicalPlanBuilder::from(rows).filter(condition)?.build()?,
+        None => rows,
+    };
+    let outer_ref_columns = rows.all_out_ref_exprs();
+    let spans = subquery.spans.clone();
+    if !outer_ref_columns.is_empty() {
+        let subquery = Subquery { subquery: Arc::new(rows), outer_ref_columns, spans };
+        return Ok(Expr::Exists(Exists { subquery, negated: false }));
+    }
+    let one = LogicalPlanBuilder::from(rows).aggregate(Vec::<Expr>::new(), vec![max(lit(1_i64)).alias("one")])?;
+    let there = Expr::Column(Column::new_unqualified("one")).is_not_null().alias("there");
+    let subquery = Arc::new(one.project(vec![there])?.build()?);
+    Ok(Expr::ScalarSubquery(Subquery { subquery, outer_ref_columns, spans }))
 }
 
 fn as_exists(comparison: SetComparison, outer: &DFSchema) -> Result<Expr> {
     let SetComparison { expr, subquery, op, quantifier } = comparison;
     let left = outer_reference(*expr, outer)?;
-    let right = Expr::Column(Column::from(subquery.subquery.schema().qualified_field(0)));
+    let (rows, right) = rows_of(&subquery)?;
     let compared = Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)));
     let (predicate, negated) = match quantifier {
         SetQuantifier::Any => (compared, false),
         SetQuantifier::All => (Expr::IsNotTrue(Box::new(compared)), true),
     };
-    let plan = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone()).filter(predicate)?.build()?;
+    let plan = LogicalPlanBuilder::from(rows).filter(predicate)?.build()?;
     let outer_ref_columns = plan.all_out_ref_exprs();
     let subquery = Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: subquery.spans };
     Ok(Expr::Exists(Exists { subquery, negated }))

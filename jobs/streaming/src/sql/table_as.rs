@@ -38,7 +38,7 @@ pub(crate) fn settle_tables(script: &mut Script, functions: &Functions) -> Resul
     }
     for (at, declared) in settled {
         if let StatementBody::TableAs(table) = &mut script.statements[at].body {
-            table.table = Arc::new(declared);
+            table.table = Arc::new(TableStatement { temporary: table.table.temporary, ..declared });
         }
     }
     errors.dedup();

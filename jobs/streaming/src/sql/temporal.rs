@@ -38,7 +38,9 @@ impl Lowering<'_> {
         let right = self.lower(&node.right, places)?;
         if self.graph.changes(right.node) {
             let text = format!("'{}' takes rows back, and versions are rows that stay", table.statement.name.text);
-            return Err(at(Diagnostic::new(text), node.place));
+            let help = "a row that is deleted tells no moment from which its key has no version; read the records as rows, without \
+                        option 'changelog', where each is a version from its time on";
+            return Err(at(Diagnostic::new(text).help(help), node.place));
         }
         let schema = left.schema.join(&right.schema).map_err(|error| planner(&error, places))?;
         let conditions = node.conditions.iter().map(|condition| condition.clone().unalias_nested().data);

@@ -28,23 +28,49 @@ impl Name {
 #[derive(Clone, Debug)]
 pub(crate) struct Positions {
     pub(crate) text: Arc<str>,
-    line_starts: Vec<usize>,
+    lines: Arc<[Line]>,
 }
+
+#[derive(Debug)]
+struct Line {
+    start: usize,
+    /// Byte offsets, in the text, of every [`STEP`]th character; none where every character is one byte. A generated file
+    /// may be one line of megabytes, which is not to be walked through for each token.
+    marks: Vec<usize>,
+}
+
+/// Few steps within a mark, and little memory for marks.
+const STEP: usize = 64;
 
 impl Positions {
     pub(crate) fn new(text: &str) -> Self {
-        let line_starts =
-            std::iter::once(0).chain(text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at + 1));
-        Self { line_starts: line_starts.collect(), text: text.into() }
+        let mut lines = Vec::new();
+        let mut start = 0;
+        for line in text.split_inclusive('\n') {
+            let marks = match line.is_ascii() {
+                true => Vec::new(),
+                false => line.char_indices().step_by(STEP).map(|(at, _)| start + at).collect(),
+            };
+            lines.push(Line { start, marks });
+            start += line.len();
+        }
+        if text.is_empty() || text.ends_with('\n') {
+            lines.push(Line { start, marks: Vec::new() });
+        }
+        Self { lines: lines.into(), text: text.into() }
     }
 
     /// Lines and columns count from 1, columns in characters; what lies outside the text is moved to its nearest end.
     pub(crate) fn offset(&self, line: u64, column: u64) -> usize {
-        let line = (line.max(1) as usize - 1).min(self.line_starts.len() - 1);
-        let start = self.line_starts[line];
-        let end = self.line_starts.get(line + 1).copied().unwrap_or(self.text.len());
-        let rest = &self.text[start..end];
-        rest.char_indices().nth(column.max(1) as usize - 1).map_or(end, |(at, _)| start + at)
+        let at = (line.max(1) as usize - 1).min(self.lines.len() - 1);
+        let line = &self.lines[at];
+        let end = self.lines.get(at + 1).map_or(self.text.len(), |next| next.start);
+        let column = column.max(1) as usize - 1;
+        if line.marks.is_empty() {
+            return line.start.saturating_add(column).min(end);
+        }
+        let Some(mark) = line.marks.get(column / STEP) else { return end };
+        self.text[*mark..end].char_indices().nth(column % STEP).map_or(end, |(at, _)| mark + at)
     }
 
     pub(crate) fn span(&self, start: Location, end: Location) -> Span {
@@ -129,6 +155,21 @@ mod tests {
         let words: Vec<&str> = tokens.iter().map(|tok| &positions.text[tok.span.0..tok.span.1]).collect();
         assert_eq!(words, ["SELECT", "'żółw'", ",", "\"Å\"", "FROM", "t", ";"]);
         assert_eq!(tokens[3].lowered().token.to_string(), "\"å\"");
+    }
+
+    #[test]
+    fn places_in_a_long_line_are_found_without_walking_it() {
+        for letter in ["a", "ł"] {
+            let text = format!("{}\nx", format!("'{letter}', ").repeat(100_000));
+            let began = std::time::Instant::now();
+            let tokens = tokenize(&Positions::new(&text)).unwrap();
+            assert!(began.elapsed().as_secs() < 20, "{:?} for {} tokens", began.elapsed(), tokens.len());
+            assert_eq!(tokens.len(), 200_001);
+            let words = |at: usize| &text[tokens[at].span.0..tokens[at].span.1];
+            assert_eq!((words(199_998), words(199_999), words(200_000)), (&*format!("'{letter}'"), ",", "x"));
+        }
+        let positions = Positions::new("ab\ncł");
+        assert_eq!([(1, 9), (2, 1), (2, 9), (7, 1)].map(|(line, column)| positions.offset(line, column)), [3, 3, 6, 3]);
     }
 
     #[test]

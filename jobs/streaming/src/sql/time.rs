@@ -201,6 +201,9 @@ fn follows(plan: &LogicalPlan, index: usize, nullable: bool) -> bool {
 fn bounded_side(join: &Join, index: usize) -> Option<(&LogicalPlan, usize)> {
     let (bounds, _) = bounds(join, false);
     bounds?;
+    if matches!(join.join_type, JoinType::RightSemi | JoinType::RightAnti) {
+        return Some((&join.right, index));
+    }
     let n_left = join.left.schema().fields().len();
     match index.checked_sub(n_left) {
         None => Some((&join.left, index)),

@@ -4,7 +4,7 @@ use super::dialect::TABLE_ARGUMENT;
 use crate::functions::names_versions;
 use datafusion::sql::sqlparser::ast::{
     Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Join, JoinConstraint, JoinOperator, ObjectName, Query,
-    SetExpr, SetOperator, SetQuantifier, TableFactor, TableWithJoins, Value, Visit, Visitor,
+    SetExpr, SetOperator, SetQuantifier, TableFactor, TableWithJoins, Value, Visit, Visitor, visit_expressions,
 };
 use jobs::Diagnostic;
 use jobs::text::model_reference;
@@ -37,6 +37,7 @@ fn passed_over(query: &Query) -> Option<&'static str> {
     let of_query = [
         (!query.locks.is_empty(), "FOR UPDATE"),
         (query.for_clause.is_some(), "FOR"),
+        (query.fetch.as_ref().is_some_and(|fetch| fetch.with_ties), "WITH TIES (write RANK() OVER (ORDER BY …) <= n)"),
         (query.settings.is_some(), "SETTINGS"),
         (query.format_clause.is_some(), "FORMAT"),
     ];
@@ -48,6 +49,7 @@ fn in_body(body: &SetExpr) -> Option<&'static str> {
         SetExpr::Select(select) => {
             let of_select = [
                 (select.into.is_some(), "SELECT INTO"),
+                (select.top.is_some(), "TOP (write ORDER BY … LIMIT n)"),
                 (select.prewhere.is_some(), "PREWHERE"),
                 (!select.connect_by.is_empty(), "CONNECT BY"),
                 (select.value_table_mode.is_some(), "SELECT AS STRUCT"),
@@ -79,6 +81,8 @@ fn in_from(from: &TableWithJoins) -> Option<&'static str> {
         JoinOperator::Right(by) | JoinOperator::RightOuter(by) => {
             merges(by).then_some("USING or NATURAL in a RIGHT JOIN (write ON, or a LEFT JOIN the other way round)")
         }
+        JoinOperator::CrossApply => Some("CROSS APPLY (write CROSS JOIN LATERAL)"),
+        JoinOperator::OuterApply => Some("OUTER APPLY (write LEFT JOIN LATERAL … ON TRUE)"),
         JoinOperator::FullOuter(by) => {
             merges(by).then_some("USING or NATURAL in a FULL JOIN (write ON, and coalesce(left.column, right.column))")
         }
@@ -86,10 +90,46 @@ fn in_from(from: &TableWithJoins) -> Option<&'static str> {
     };
     let nested = |factor: &TableFactor| match factor {
         TableFactor::NestedJoin { table_with_joins, .. } => in_from(table_with_joins),
+        TableFactor::Pivot { .. } => Some("PIVOT (write SUM(…) FILTER (WHERE column = value) for each value)"),
+        TableFactor::Unpivot { .. } => Some("UNPIVOT (write a UNION ALL of a SELECT for each column)"),
+        TableFactor::MatchRecognize { .. } => {
+            Some("MATCH_RECOGNIZE (compare rows by LAG(…) OVER, or join the table with itself)")
+        }
         _ => None,
     };
-    nested(&from.relation)
-        .or_else(|| from.joins.iter().find_map(|join| of_join(join).or_else(|| nested(&join.relation))))
+    nested(&from.relation).or_else(|| {
+        let of_join = |join: &Join| of_join(join).or_else(|| asks_in_on(join)).or_else(|| nested(&join.relation));
+        from.joins.iter().find_map(of_join)
+    })
+}
+
+/// A subquery in ON would be one of the row that both sides make.
+fn asks_in_on(join: &Join) -> Option<&'static str> {
+    let (JoinOperator::Left(by)
+    | JoinOperator::LeftOuter(by)
+    | JoinOperator::Right(by)
+    | JoinOperator::RightOuter(by)
+    | JoinOperator::FullOuter(by)
+    | JoinOperator::Join(by)
+    | JoinOperator::Inner(by)) = &join.join_operator
+    else {
+        return None;
+    };
+    let JoinConstraint::On(condition) = by else { return None };
+    let inner = matches!(join.join_operator, JoinOperator::Join(_) | JoinOperator::Inner(_));
+    let asks = |expr: &Expr| match expr {
+        Expr::Exists { .. } | Expr::Subquery(_) => true,
+        Expr::InSubquery { .. } => !inner,
+        _ => false,
+    };
+    let found = visit_expressions(condition, |expr| match asks(expr) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    });
+    found.is_break().then_some(match inner {
+        true => "a subquery in ON (write it in WHERE)",
+        false => "a subquery in the ON of an outer join (join with a SELECT that has the condition in its WHERE)",
+    })
 }
 
 fn merges(by: &JoinConstraint) -> bool {
@@ -108,7 +148,12 @@ impl Visitor for Collect {
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Diagnostic> {
         if let Some(construct) = passed_over(query) {
-            return ControlFlow::Break(Diagnostic::new(format!("{construct} is not supported")));
+            let (what, help) = construct.split_once(" (").unwrap_or((construct, ""));
+            let error = Diagnostic::new(format!("{what} is not supported"));
+            return ControlFlow::Break(match help.strip_suffix(')') {
+                Some(help) => error.help(help),
+                None => error,
+            });
         }
         let ctes = query.with.iter().flat_map(|with| &with.cte_tables);
         self.own.extend(ctes.map(|cte| cte.alias.name.value.to_lowercase()));

@@ -148,7 +148,9 @@ impl World {
     fn input(&self, dataflow: &Dataflow) -> Result<(usize, u64), Failure> {
         let mut total = (0, 0);
         for node in &dataflow.nodes {
-            if let Operator::Source { table, .. } = &node.operator {
+            if let Operator::Source { table, .. } = &node.operator
+                && table.connector() != "values"
+            {
                 // Tables of other names may be declared over the same files.
                 let path = table.option("path").unwrap_or(&table.name);
                 let rows = self.rows.get(path).ok_or_else(|| failure(format!("no rows of {path}")))?;

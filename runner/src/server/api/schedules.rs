@@ -27,7 +27,8 @@ pub async fn add(State(api): State<Api>, request: Result<Json<ScheduleRequest>, 
     if let Err(refusal) = settle::plain_name(&request.name) {
         return failure(StatusCode::BAD_REQUEST, refusal);
     }
-    let settled = settle::settle(&request.text, &request.file, std::path::Path::new(&request.base_dir)).await;
+    let settled =
+        settle::settle_for_cluster(&request.text, &request.file, std::path::Path::new(&request.base_dir)).await;
     let settled = match settled {
         Ok(settled) => settled,
         Err(mistakes) => return unsettled(mistakes),

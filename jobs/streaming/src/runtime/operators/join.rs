@@ -49,7 +49,7 @@ use keys::Keys;
 use meet::Meeting;
 use residual::Residual;
 use rows::NONE;
-use shape::{Alone, Shape};
+use shape::Shape;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::{DEAD_MIN, Layout, Store};
@@ -64,8 +64,8 @@ pub struct Spec {
     pub join: crate::dataflow::Join,
     pub left: Side,
     pub right: Side,
-    /// The columns of the left input and then of the right one, or of the left one alone; the weight last where the
-    /// output is a changelog.
+    /// The columns of the left input and then of the right one, or of the left one alone, of a mark join with the mark; the
+    /// weight last where the output is a changelog.
     pub output: SchemaRef,
     /// Whether the output is a changelog; see [`crate::dataflow::Join::gives_changes`].
     pub changes: bool,
@@ -185,9 +185,9 @@ impl Stateful for Join {
     fn process(&mut self, input: usize, batch: &RecordBatch, out: &mut Output) -> Result<()> {
         let side = input;
         let (mut arrival, keyless) = self.admit(side, batch, out)?;
-        if keyless.n_rows > 0 && self.shape.alone[side] == Some(Alone::Unmatched) {
+        if keyless.n_rows > 0 && self.shape.shows(side, 0) {
             let mut chosen = Chosen::default();
-            (0..keyless.n_rows).for_each(|row| chosen.push(row as u32, keyless.weight(row)));
+            (0..keyless.n_rows).for_each(|row| self.choose(side, &mut chosen, row as u32, keyless.weight(row), 0));
             self.emitter.alone(side, &chosen, |rows, columns| keyless.gather(rows, columns), out)?;
         }
         if arrival.n_rows == 0 {
@@ -306,6 +306,14 @@ impl Join {
         Ok(())
     }
 
+    /// A row of this side with so many matches goes out alone.
+    fn choose(&self, side: usize, chosen: &mut Chosen, row: u32, weight: i64, matches: i64) {
+        match self.shape.marks(side) {
+            true => chosen.push_marked(row, weight, matches > 0),
+            false => chosen.push(row, weight),
+        }
+    }
+
     /// Gives those of the rows that came which are given alone now; says which ones are to be kept.
     fn give_alone(&self, side: usize, arrival: &Arrival, out: &mut Output) -> Result<Vec<u32>> {
         let (mut chosen, mut kept) = (Chosen::default(), Vec::with_capacity(arrival.n_rows));
@@ -318,7 +326,7 @@ impl Join {
                 .as_ref()
                 .is_some_and(|horizon| horizon.deadline_us(side, arrival.times[row]) < self.watermark_us);
             if self.shape.shows(side, matches) && (has_expired || !self.shape.waits(side)) {
-                chosen.push(row as u32, arrival.weight(row));
+                self.choose(side, &mut chosen, row as u32, arrival.weight(row), matches);
             }
             let is_settled = side == LEFT && self.shape.settles && matches > 0;
             if !has_expired && !is_settled && !self.is_settled_at_once(side) {
@@ -342,8 +350,13 @@ impl Join {
         if !self.shape.waits(side) {
             let mut chosen = Chosen::default();
             for slot in &crossed {
-                let weight = store.weight(*slot);
-                chosen.push(*slot, if self.shape.shows(side, store.matches(*slot)) { weight } else { -weight });
+                let (weight, matches) = (store.weight(*slot), store.matches(*slot));
+                if self.shape.marks(side) {
+                    chosen.push_marked(*slot, -weight, matches <= 0);
+                    chosen.push_marked(*slot, weight, matches > 0);
+                    continue;
+                }
+                chosen.push(*slot, if self.shape.shows(side, matches) { weight } else { -weight });
             }
             self.emitter.alone(side, &chosen, |slots, columns| store.gather(slots, columns), out)?;
         }

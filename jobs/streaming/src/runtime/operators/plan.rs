@@ -112,6 +112,7 @@ pub fn make(dataflow: &Dataflow, at: usize, slot: u32) -> Result<Option<Box<dyn 
             TemporalJoin::new(temporal::Spec {
                 join: planned.clone(),
                 left: Arc::clone(&from(0).schema),
+                left_changes: from(0).changes,
                 right: Arc::clone(&from(1).schema),
                 output: output(),
             })?,

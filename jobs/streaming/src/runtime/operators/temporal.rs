@@ -10,15 +10,20 @@
 //! that. A version that comes late is kept all the same, if it is the last one that rows to come can find: those that
 //! were answered before stay as they are.
 //!
+//! Left rows may be a changelog as long as nothing is taken back of what the watermark has passed: what comes of a row
+//! until then is added up ([`unsettled`]), and what is given is never taken back.
+//!
 //! Snapshots: a key is touched when a version of it comes, when a row comes for it, and when a row is given that a snapshot
 //! had. Versions that are freed need not be told: a restore frees them again.
 //!
 //! Invariant: what is given depends on rows and watermarks alone, not on the order in which rows came between two
 //! watermarks, on batches, the number of slices, or a checkpoint and restore in between.
 
+mod unsettled;
 mod versions;
 
 use crate::dataflow::Temporal;
+use crate::runtime::operators::changes;
 use crate::runtime::operators::encoding::{Encoding, ROW_OVERHEAD_BYTES, RowBytes};
 use crate::runtime::operators::join::residual::Residual;
 use crate::runtime::operators::stateful::{
@@ -28,12 +33,13 @@ use crate::runtime::operators::touched::{Selection, selects};
 use crate::runtime::operators::window::{BATCH_ROWS, TIME_LIMIT_US};
 use crate::state::hash;
 use crate::state::hashes::Hashes;
-use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, RecordBatch, UInt32Array, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, PrimitiveArray, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::take;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::error::{DataFusionError, Result};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use unsettled::{Change, Unsettled};
 use versions::Versions;
 
 /// The state's tables.
@@ -47,7 +53,9 @@ const RIGHT: usize = 1;
 #[derive(Debug)]
 pub struct Spec {
     pub join: Temporal,
+    /// The weight last where it is a changelog.
     pub left: SchemaRef,
+    pub left_changes: bool,
     pub right: SchemaRef,
     /// The columns of the left input and then of the right one.
     pub output: SchemaRef,
@@ -62,6 +70,8 @@ pub struct TemporalJoin {
     /// Left rows that the watermark has not passed, by time.
     waiting: BTreeMap<i64, Vec<Waiting>>,
     waiting_bytes: usize,
+    /// Instead of these, where left rows may be taken back.
+    unsettled: Unsettled,
     versions: Versions,
     watermark_us: i64,
 }
@@ -79,7 +89,9 @@ struct Waiting {
 impl TemporalJoin {
     pub fn new(spec: Spec) -> Result<Self> {
         let types = |schema: &Schema| schema.fields().iter().map(|field| field.data_type().clone()).collect();
-        let (left, right): (Vec<DataType>, Vec<DataType>) = (types(&spec.left), types(&spec.right));
+        let n_left = spec.left.fields().len() - usize::from(spec.left_changes);
+        let left_data = spec.left.project(&(0..n_left).collect::<Vec<_>>())?;
+        let (left, right): (Vec<DataType>, Vec<DataType>) = (types(&left_data), types(&spec.right));
         let Temporal { left_keys, right_keys, residual, .. } = &spec.join;
         let pick = |keys: &[usize], of: &[DataType]| keys.iter().map(|key| of.get(*key).cloned()).collect::<Vec<_>>();
         let keys = pick(left_keys, &left);
@@ -92,7 +104,7 @@ impl TemporalJoin {
         let plain =
             |schema: &Schema| schema.fields().iter().map(|field| field.as_ref().clone()).collect::<Vec<Field>>();
         let residual = residual.as_ref();
-        let residual = residual.map(|predicate| Residual::new(predicate, &plain(&spec.left), &plain(&spec.right)));
+        let residual = residual.map(|predicate| Residual::new(predicate, &plain(&left_data), &plain(&spec.right)));
         Ok(Self {
             residual: residual.transpose()?,
             versions: Versions::new(&spec.right, right_keys)?,
@@ -100,6 +112,7 @@ impl TemporalJoin {
             right: Encoding::new(right, &[])?,
             waiting: BTreeMap::new(),
             waiting_bytes: 0,
+            unsettled: Unsettled::default(),
             watermark_us: i64::MIN,
             spec,
         })
@@ -109,6 +122,11 @@ impl TemporalJoin {
 impl Stateful for TemporalJoin {
     fn process(&mut self, input: usize, batch: &RecordBatch, out: &mut Output) -> Result<()> {
         match input {
+            LEFT if self.spec.left_changes => {
+                let (columns, weights) = changes::split(batch, true)?;
+                let weights = weights.into_iter().flat_map(|weights| weights.values().iter());
+                self.add(columns, weights.map(|weight| i64::from(*weight)), false, out)
+            }
             LEFT => self.wait(batch.columns(), false, out),
             _ => self.learn(batch.columns(), out),
         }
@@ -123,9 +141,12 @@ impl Stateful for TemporalJoin {
         let due = std::mem::replace(&mut self.waiting, later);
         let saved = due.values().flatten().filter(|waiting| waiting.saved).map(|waiting| waiting.hash);
         self.versions.note_touched(saved);
-        let due: Vec<(i64, RowBytes)> =
+        let mut due: Vec<(i64, RowBytes)> =
             due.into_iter().flat_map(|(time, rows)| rows.into_iter().map(move |waiting| (time, waiting.row))).collect();
         self.waiting_bytes -= due.iter().map(|(_, row)| bytes_of(row)).sum::<usize>();
+        let (settled, told) = self.unsettled.settle(watermark_us);
+        self.versions.note_touched(told);
+        due.extend(settled);
         for due in due.chunks(BATCH_ROWS) {
             self.say(due, out)?;
         }
@@ -138,7 +159,9 @@ impl Stateful for TemporalJoin {
 
     fn snapshot(&mut self, scope: Scope) -> Result<Snapshot> {
         self.versions.free(self.watermark_us)?;
-        let mut n_waiting = 0;
+        let unsaved = self.unsettled.save();
+        self.versions.note_touched(unsaved);
+        let mut n_waiting = self.unsettled.n_rows();
         for waiting in self.waiting.values_mut().flatten() {
             n_waiting += 1;
             if !std::mem::replace(&mut waiting.saved, true) {
@@ -150,10 +173,12 @@ impl Stateful for TemporalJoin {
         let waiting = self.waiting.values().flatten().filter(|waiting| selects(selected, waiting.hash));
         let waiting: Vec<&RowBytes> = waiting.map(|waiting| &waiting.row).collect();
         let versions: Vec<&RowBytes> = self.versions.selected(selected).collect();
-        let tables = vec![
-            table(WAITING, &self.left, &self.spec.join.left_keys, &waiting)?,
-            table(VERSIONS, &self.right, &self.spec.join.right_keys, &versions)?,
-        ];
+        let left_keys = &self.spec.join.left_keys;
+        let waiting = match self.spec.left_changes {
+            false => table(WAITING, &self.left, left_keys, &waiting)?,
+            true => self.unsettled_table(selected)?,
+        };
+        let tables = vec![waiting, table(VERSIONS, &self.right, &self.spec.join.right_keys, &versions)?];
         Ok(Snapshot { touched: selection.map(Selection::into_sorted), tables })
     }
 
@@ -162,8 +187,18 @@ impl Stateful for TemporalJoin {
         // Nothing that is kept is late or without a time.
         let none = &mut Output::default();
         if let Some(waiting) = tables.remove(WAITING) {
-            expect_schema(&waiting, &state_schema(&self.left))?;
-            self.wait(&waiting.columns()[1..], true, none)?;
+            match self.spec.left_changes {
+                false => {
+                    expect_schema(&waiting, &state_schema(&self.left))?;
+                    self.wait(&waiting.columns()[1..], true, none)?;
+                }
+                true => {
+                    expect_schema(&waiting, &unsettled_schema(&self.left))?;
+                    let (weights, columns) = waiting.columns()[1..].split_last().ok_or_else(no_weights)?;
+                    let weights = weights.as_primitive_opt::<Int64Type>().ok_or_else(no_weights)?;
+                    self.add(columns, weights.values().iter().copied(), true, none)?;
+                }
+            }
         }
         if let Some(versions) = tables.remove(VERSIONS) {
             expect_schema(&versions, &state_schema(&self.right))?;
@@ -174,11 +209,12 @@ impl Stateful for TemporalJoin {
     }
 
     fn memory_bytes(&self) -> usize {
-        self.waiting_bytes + self.versions.memory_bytes()
+        self.waiting_bytes + self.unsettled.memory_bytes() + self.versions.memory_bytes()
     }
 
     fn timing(&self) -> Timing {
-        let first = self.waiting.first_key_value().map(|(time, _)| *time);
+        let waiting = self.waiting.first_key_value().map(|(time, _)| *time);
+        let first = waiting.into_iter().chain(self.unsettled.first_us()).min();
         Timing { due_us: first.map(|time| time.saturating_add(1)), from_us: i64::MAX }
     }
 }
@@ -213,6 +249,43 @@ impl TemporalJoin {
             }
         }
         Ok(())
+    }
+
+    /// As [`Self::wait`], rows with their weights.
+    fn add(
+        &mut self,
+        columns: &[ArrayRef],
+        weights: impl Iterator<Item = i64>,
+        saved: bool,
+        out: &mut Output,
+    ) -> Result<()> {
+        let times = times(columns, self.spec.join.left_time)?;
+        let keys: Vec<ArrayRef> = self.spec.join.left_keys.iter().map(|key| Arc::clone(&columns[*key])).collect();
+        let hashes = hash::hash_rows(&keys, times.len()).map_err(external)?;
+        let rows = self.left.encode(columns)?;
+        for (at, (hash, weight)) in hashes.into_iter().zip(weights).enumerate() {
+            match usable(&times, at) {
+                None => out.n_timeless += 1,
+                Some(time) if time < self.watermark_us => out.n_late += 1,
+                Some(time) => {
+                    let told = self.unsettled.add(time, rows.row(at).data(), hash, weight, saved);
+                    self.versions.note_touched(told);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn unsettled_table(&self, selection: Option<&Selection>) -> Result<Table> {
+        let schema = unsettled_schema(&self.left);
+        let rows: Vec<_> = self.unsettled.iter().filter(|(_, change)| selects(selection, change.hash)).collect();
+        let batch = |rows: &[(&RowBytes, &Change)]| {
+            let weights: Int64Array = rows.iter().map(|(_, change)| change.weight).collect();
+            let bytes = rows.iter().map(|(row, _)| &***row);
+            self.left.stored(&schema, &self.spec.join.left_keys, bytes, vec![Arc::new(weights)])
+        };
+        let batches = rows.chunks(BATCH_ROWS).map(batch).collect::<Result<_>>()?;
+        Ok(Table { name: WAITING, schema, batches })
     }
 
     fn learn(&mut self, columns: &[ArrayRef], out: &mut Output) -> Result<()> {
@@ -290,6 +363,14 @@ fn bytes_of(row: &[u8]) -> usize {
 
 fn state_schema(rows: &Encoding) -> SchemaRef {
     Arc::new(Schema::new(rows.stored_fields([])))
+}
+
+fn unsettled_schema(rows: &Encoding) -> SchemaRef {
+    Arc::new(Schema::new(rows.stored_fields([Field::new("weight", DataType::Int64, false)])))
+}
+
+fn no_weights() -> DataFusionError {
+    DataFusionError::Internal("rows of a changelog were kept without their weights".into())
 }
 
 fn table(name: &'static str, encoding: &Encoding, keys: &[usize], rows: &[&RowBytes]) -> Result<Table> {

@@ -41,6 +41,16 @@ fn columns_with_what_is_special_about_them() {
 }
 
 #[test]
+fn types_of_a_view_are_those_that_are_computed_in() {
+    let mixed = "CREATE VIEW mixed AS SELECT CASE WHEN a > 1 THEN 1 ELSE 2.5 END AS x, COALESCE(b, a) AS y FROM plain
+                 UNION ALL SELECT id, NULL FROM millis; DESCRIBE mixed";
+    assert_eq!(answer(mixed), ["x DOUBLE ", "y BIGINT "]);
+    let strict =
+        "CREATE TABLE strict (k BIGINT NOT NULL PRIMARY KEY, n BIGINT NOT NULL, m BIGINT NULL); DESCRIBE strict";
+    assert_eq!(answer(strict), ["k BIGINT primary key, not null", "m BIGINT ", "n BIGINT not null"]);
+}
+
+#[test]
 fn lists() {
     assert_eq!(
         answer("SHOW TABLES"),

@@ -124,7 +124,11 @@ fn what_is_refused() {
             "CREATE VIEW u AS SELECT crad FROM payments; CREATE TABLE v AS SELECT crad FROM u; CREATE TABLE w AS SELECT crad FROM v",
             "<crad> unknown column 'crad' (did you mean 'card'?)",
         ),
-        ("CREATE MATERIALIZED VIEW v AS SELECT a FROM plain LIMIT 3", "<LIMIT> LIMIT is not supported in a stream yet"),
+        (
+            "CREATE MATERIALIZED VIEW v AS SELECT a FROM plain LIMIT 3",
+            "<LIMIT> LIMIT without ORDER BY is not supported in a stream yet (write ORDER BY … LIMIT n, so that it is settled which \
+             rows are the first)",
+        ),
         (
             "CREATE TABLE v AS SELECT ts - ts AS apart FROM payments",
             "<ts - ts AS apart> 'apart' is Duration(µs), which no table holds (write a CAST)",

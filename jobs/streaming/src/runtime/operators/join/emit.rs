@@ -3,7 +3,7 @@
 use super::{LEFT, Spec};
 use crate::runtime::operators::stateful::Output;
 use crate::runtime::operators::window::BATCH_ROWS;
-use arrow::array::{ArrayRef, Int8Array, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{ArrayRef, BooleanArray, Int8Array, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::error::Result;
 use std::sync::Arc;
@@ -14,6 +14,8 @@ pub struct Chosen {
     /// Rows of a batch or slots of a side.
     pub rows: Vec<u32>,
     signs: Vec<i8>,
+    /// Whether each has a match; empty where nobody asks.
+    marks: Vec<bool>,
 }
 
 impl Chosen {
@@ -22,6 +24,11 @@ impl Chosen {
             self.rows.push(row);
             self.signs.push(weight.signum() as i8);
         }
+    }
+
+    pub fn push_marked(&mut self, row: u32, weight: i64, mark: bool) {
+        self.push(row, weight);
+        self.marks.resize(self.rows.len(), mark);
     }
 }
 
@@ -60,8 +67,10 @@ impl Emitter {
         out: &mut Output,
     ) -> Result<()> {
         let all: Vec<usize> = (0..self.types[side].len()).collect();
+        let mut marks = chosen.marks.chunks(BATCH_ROWS);
         for (rows, signs) in chosen.rows.chunks(BATCH_ROWS).zip(chosen.signs.chunks(BATCH_ROWS)) {
-            let own = gather(rows, &all)?;
+            let mut own = gather(rows, &all)?;
+            own.extend(marks.next().map(|marks| Arc::new(BooleanArray::from(marks.to_vec())) as ArrayRef));
             let columns = match self.pads {
                 false => own,
                 true => {

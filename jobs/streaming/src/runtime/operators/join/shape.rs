@@ -7,13 +7,16 @@ use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::JoinType;
 use datafusion::error::{DataFusionError, Result};
 
-/// When rows of a side are given without a partner: padded with nulls, or as they are by a semi or anti join.
+/// When rows of a side are given without a partner: padded with nulls, as they are by a semi or anti join, or with their
+/// mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alone {
     /// As long as the sum of the weights of its matches is above zero.
     Matched,
     /// As long as it is not.
     Unmatched,
+    /// Always, with a column that says whether it is.
+    Marked,
 }
 
 #[derive(Debug)]
@@ -38,6 +41,7 @@ impl Shape {
             JoinType::Full => (true, [Some(Alone::Unmatched); 2]),
             JoinType::LeftSemi => (false, [Some(Alone::Matched), None]),
             JoinType::LeftAnti => (false, [Some(Alone::Unmatched), None]),
+            JoinType::LeftMark => (false, [Some(Alone::Marked), None]),
             kind => {
                 return Err(DataFusionError::Plan(format!(
                     "a {kind} join of streams is not possible; swap its inputs"
@@ -59,7 +63,13 @@ impl Shape {
             None => false,
             Some(Alone::Matched) => matches > 0,
             Some(Alone::Unmatched) => matches <= 0,
+            Some(Alone::Marked) => true,
         }
+    }
+
+    /// Whether rows of this side carry a mark.
+    pub fn marks(&self, side: usize) -> bool {
+        self.alone[side] == Some(Alone::Marked)
     }
 
     /// Whether rows of this side wait for their expiry before they are given alone.

@@ -25,7 +25,8 @@ fn join(outer: bool, residual: bool) -> TemporalJoin {
         residual: residual.then(smaller),
     };
     let side = || schema(vec![], false);
-    TemporalJoin::new(Spec { join, left: side(), right: side(), output: Arc::clone(&output) }).expect("an operator")
+    TemporalJoin::new(Spec { join, left: side(), left_changes: false, right: side(), output: Arc::clone(&output) })
+        .expect("an operator")
 }
 
 fn give(slices: &mut Slices<TemporalJoin>, input: usize, rows: &[(Row, i8)]) {
