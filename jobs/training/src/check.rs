@@ -290,7 +290,9 @@ fn layer(index: usize, node: &Node, wrong: &mut Wrong) {
         Layer::Reshape { dims } => {
             fits(!dims.is_empty() && !dims.contains(&0), "dims", &format!("{dims:?}"), ONE);
         }
-        Layer::Activation { .. }
+        // Which orders there are, shapes tell.
+        Layer::Permute { .. }
+        | Layer::Activation { .. }
         | Layer::Position
         | Layer::GlobalMaxPool
         | Layer::GlobalAveragePool

@@ -16,6 +16,7 @@ mod check;
 mod checkpoint;
 mod columns;
 mod data;
+pub mod exchange;
 mod files;
 mod frame;
 mod graph;

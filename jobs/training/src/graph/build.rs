@@ -180,6 +180,14 @@ pub fn check(wanted: Wanted<'_>) -> Result<Shape, Error> {
     Ok(builder.resolve(output)?.1)
 }
 
+/// Values in all parameters, before any of them is made; `None` for more than can be counted.
+pub fn size(wanted: Wanted<'_>) -> Result<Option<usize>, Error> {
+    let (builder, _) = Builder::laid_out(wanted)?;
+    let of = |dims: &[usize]| dims.iter().try_fold(1usize, |size, dim| size.checked_mul(*dim));
+    let sizes = builder.parameters.iter().map(|(_, _, parameter)| of(&parameter.dims));
+    Ok(sizes.into_iter().try_fold(0usize, |sum, size| sum.checked_add(size?)))
+}
+
 impl<'a> Builder<'a> {
     /// With the name of the output.
     fn laid_out(wanted: Wanted<'a>) -> Result<(Self, &'a str), Error> {
