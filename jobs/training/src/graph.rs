@@ -27,7 +27,7 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-pub use build::{Graph, Place as SlotPlace, Slot, Source, Wanted, check, size};
+pub use build::{Graph, Place as SlotPlace, Slot, Source, Wanted, check, parameters};
 pub use run::{Gradients, Step};
 
 #[derive(Debug, thiserror::Error)]

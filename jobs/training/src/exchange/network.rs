@@ -1,10 +1,11 @@
 //! A network from outside, and the model that it becomes.
 
 use super::Error;
+use super::package::{Package, pack};
 use crate::columns::DEFAULT_INPUT;
 use crate::graph::{self, Graph, Source, Wanted};
 use crate::preprocess::{InputState, Preprocessing, State};
-use crate::registry::{self, Lineage, Manifest};
+use crate::registry::{Lineage, Manifest};
 use jobs::train::{Loss, Node, Preprocess};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -60,33 +61,43 @@ pub fn input_of(name: &str, dims: &[usize], step: Preprocess, state: State) -> I
 }
 
 impl Network {
-    /// What the registry keeps of it: the manifest, and the file of weights.
-    pub fn published(mut self, settings: &Settings) -> Result<(Manifest, Vec<u8>), Error> {
+    /// As one file, which a registry takes as a version.
+    pub fn packed(self, settings: &Settings) -> Result<Vec<u8>, Error> {
+        let Package { manifest, graph } = self.model(settings)?;
+        pack(&manifest, &graph)
+    }
+
+    /// The model that it becomes.
+    pub fn model(mut self, settings: &Settings) -> Result<Package, Error> {
         self.name_columns(&settings.columns)?;
         let preprocessing = Preprocessing { inputs: self.inputs };
         preprocessing.check().map_err(|(input, reason)| Error::Input { input, reason })?;
         let shapes = preprocessing.shapes().map_err(|source| Error::Inputs { source: Box::new(source) })?;
         let sources = Source::all(shapes);
         let wanted = Wanted { sources: &sources, layers: &self.layers, output: Some(&self.output), outputs: 1 };
-        let given = self.weights.values().map(|(_, values)| values.len()).sum();
-        if graph::size(wanted).map_err(|source| Error::Graph { source })?.is_none_or(|size| size > given) {
-            let missing = "its layers have more weights than the file gives".to_string();
-            return Err(Error::Weights { parameter: self.output, reason: missing });
+        // Before room is made for weights that are not there.
+        for (parameter, expected) in graph::parameters(wanted).map_err(|source| Error::Graph { source })? {
+            let wrong = |reason: String| Err(Error::Weights { parameter: parameter.clone(), reason });
+            match self.weights.get(&parameter) {
+                None => return wrong(format!("there are none; they are {expected:?}")),
+                Some((dims, _)) if *dims != expected => {
+                    return wrong(format!("they are {dims:?}, the layer's are {expected:?}"));
+                }
+                Some((dims, values)) if values.len() != dims.iter().product::<usize>() => {
+                    return wrong(format!("{} values are not {dims:?}", values.len()));
+                }
+                Some((_, values)) if values.iter().any(|value| !value.is_finite()) => {
+                    return wrong("a number that is none, or infinite, is among them".to_string());
+                }
+                Some(_) => {}
+            }
         }
         let mut graph = Graph::<f32>::new(wanted, 0).map_err(|source| Error::Graph { source })?;
         let (slots, weights) = graph.weights_mut();
         for slot in slots {
-            let wrong = |reason: String| Error::Weights { parameter: slot.name.clone(), reason };
-            let Some((dims, values)) = self.weights.get(&slot.name) else {
-                return Err(wrong(format!("there are none; it is {:?}", slot.dims)));
-            };
-            if *dims != slot.dims || values.len() != slot.range.len() {
-                return Err(wrong(format!("they are {dims:?}, the layer's are {:?}", slot.dims)));
+            if let Some((_, values)) = self.weights.get(&slot.name) {
+                weights[slot.range.clone()].copy_from_slice(values);
             }
-            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-                return Err(wrong(format!("{value} is among them")));
-            }
-            weights[slot.range.clone()].copy_from_slice(values);
         }
         let outputs = graph.output().dims.last().copied().unwrap_or(1);
         let loss = match settings.loss.or(self.loss) {
@@ -102,8 +113,6 @@ impl Network {
             };
             return Err(Error::Output { output: self.output, reason });
         }
-        let bytes = registry::encode_weights(&settings.model, graph.slots(), graph.weights())
-            .map_err(|source| Error::Package { what: "write", model: settings.model.clone(), source })?;
         let mut features: Vec<String> = Vec::new();
         for column in preprocessing.inputs.iter().flat_map(|state| &state.input.columns) {
             if !features.contains(column) {
@@ -143,10 +152,11 @@ impl Network {
             seed: 0,
             seconds: 0.0,
             created_us: now.as_micros() as i64,
-            weights_digest: registry::weights_digest(&bytes),
+            // Of the file that it will lie in.
+            weights_digest: String::new(),
             lineage: Lineage::default(),
         };
-        Ok((manifest, bytes))
+        Ok(Package { manifest, graph })
     }
 
     fn name_columns(&mut self, columns: &BTreeMap<String, Vec<String>>) -> Result<(), Error> {

@@ -180,12 +180,10 @@ pub fn check(wanted: Wanted<'_>) -> Result<Shape, Error> {
     Ok(builder.resolve(output)?.1)
 }
 
-/// Values in all parameters, before any of them is made; `None` for more than can be counted.
-pub fn size(wanted: Wanted<'_>) -> Result<Option<usize>, Error> {
+/// Names and dimensions of all parameters, before any of them is made.
+pub fn parameters(wanted: Wanted<'_>) -> Result<Vec<(String, Vec<usize>)>, Error> {
     let (builder, _) = Builder::laid_out(wanted)?;
-    let of = |dims: &[usize]| dims.iter().try_fold(1usize, |size, dim| size.checked_mul(*dim));
-    let sizes = builder.parameters.iter().map(|(_, _, parameter)| of(&parameter.dims));
-    Ok(sizes.into_iter().try_fold(0usize, |sum, size| sum.checked_add(size?)))
+    Ok(builder.parameters.into_iter().map(|(name, _, parameter)| (name, parameter.dims)).collect())
 }
 
 impl<'a> Builder<'a> {

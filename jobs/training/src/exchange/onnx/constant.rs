@@ -55,6 +55,10 @@ impl Constant {
         self.dims.iter().fold(1, |size: usize, dim| size.saturating_mul(*dim))
     }
 
+    fn is_same(&self) -> bool {
+        matches!(self.values, Values::Same { .. })
+    }
+
     fn is_whole(&self) -> bool {
         matches!(self.values, Values::Wholes(_) | Values::Same { whole: true, .. })
     }
@@ -171,6 +175,9 @@ impl Constant {
 
     /// These places along an axis.
     fn along(&self, axis: usize, places_of_axis: &[usize], budget: &mut Budget) -> Result<Vec<usize>, String> {
+        if let Values::Same { .. } = self.values {
+            return Ok(Vec::new());
+        }
         let inner: usize = self.dims[axis + 1..].iter().product();
         let outer: usize = self.dims[..axis].iter().product();
         let size = self.dims[axis];
@@ -352,10 +359,11 @@ pub fn fold(
         "Slice" => {
             let mut sliced = get(0)?.clone();
             for (at, from, to) in slices(&sliced.dims, &inputs[1..], budget)? {
-                let places: Vec<usize> = (from..to.max(from)).collect();
-                let from = sliced.along(at, &places, budget)?;
+                let to = to.max(from);
                 let mut dims = sliced.dims.clone();
-                dims[at] = places.len();
+                dims[at] = to - from;
+                let places: Vec<usize> = if sliced.is_same() { Vec::new() } else { (from..to).collect() };
+                let from = sliced.along(at, &places, budget)?;
                 sliced = sliced.indexed(dims, &from, budget)?;
             }
             sliced
@@ -369,6 +377,12 @@ pub fn fold(
             let mut dims = first.dims.clone();
             dims[at] = 0;
             let mut pieces = Vec::new();
+            if let Some(value) = first.single().filter(|_| all.iter().all(|one| one.is_same()))
+                && all.iter().all(|one| one.single() == Some(value) && one.dims.len() == dims.len())
+            {
+                dims[at] = all.iter().map(|one| one.dims[at]).sum();
+                return Ok(Some(Constant { dims, values: Values::Same { value, whole } }));
+            }
             for one in &all {
                 if one.dims.len() != dims.len() {
                     return Err("it joins arrays of different ranks".to_string());

@@ -49,6 +49,8 @@ pub enum Partial {
     },
     /// x over the root of its mean square.
     Normal(Flow, f64),
+    /// Whether x is above a number.
+    Above(Flow, f64),
     /// Products of queries and keys.
     Scores(Box<Heads>),
     /// Their softmax.
@@ -102,6 +104,7 @@ impl Partial {
                 "a part of an RMS norm that is not whole"
             }
             Self::Normal(..) => "an RMS norm without weights",
+            Self::Above(..) => "a comparison",
             Self::Scores(_) | Self::Shares(_) | Self::AreNaN(_) => "a part of an attention that is not whole",
         };
         format!("it reads {what}")

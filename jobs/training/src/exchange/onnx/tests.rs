@@ -3,7 +3,8 @@
 //! `tests/exchange/run` holds the same cases against onnxruntime: with `SMACK_EXCHANGE` this writes them into a folder.
 
 use super::*;
-use crate::exchange::{Settings, pack, unpack};
+use crate::exchange::Settings;
+use crate::exchange::test_support::{assert_near as assert_answers, fixtures, taken_over};
 use crate::graph::{Graph, Source, Wanted};
 use crate::metric;
 use crate::normalization::Normalization;
@@ -14,6 +15,8 @@ use crate::test_support::published;
 use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Float32Type, Int64Type};
 use jobs::train::{Activation, Combine, Input, Layer, Loss, Node, Padding, Preprocess, chain};
+use proptest::prelude::*;
+use prost::Message;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -197,7 +200,7 @@ fn layers() -> Vec<Case> {
     cases
 }
 
-fn inputs() -> Vec<Case> {
+fn cases_of_inputs() -> Vec<Case> {
     let dense = || chain([Layer::dense(3, Activation::Tanh)]);
     let learned = Normalization { mean: vec![0.1, 0.2, 0.3, 0.4], deviation: vec![0.5, 1.0, 2.0, 3.0] };
     let normalized = input("x", &[2, 2], Preprocess::Normalize, State::Normalization(learned));
@@ -300,7 +303,7 @@ fn told(manifest: &Manifest, graph: &Graph<f32>, columns: &[ArrayRef], answers: 
 #[test]
 fn what_goes_out_comes_back() {
     let folder = std::env::var_os("SMACK_EXCHANGE");
-    for (name, inputs, layers, output, loss) in [layers(), inputs(), models()].concat() {
+    for (name, inputs, layers, output, loss) in [layers(), cases_of_inputs(), models()].concat() {
         let (manifest, graph) = model(inputs, layers, output, loss);
         let columns = columns(&manifest);
         let expected = answers(&manifest, &graph, &columns);
@@ -313,9 +316,7 @@ fn what_goes_out_comes_back() {
         }
         for (what, bytes) in [("raw", bytes), ("prepared", export(&manifest, &graph, Inputs::Prepared).unwrap())] {
             let network = import(&bytes, None, None).unwrap_or_else(|error| panic!("{name}, {what}: {error}"));
-            let (back, weights) =
-                network.published(&Settings { model: "m".to_string(), ..Settings::default() }).unwrap();
-            let back_graph = loaded(&back, &weights);
+            let (back, back_graph) = taken_over(network);
             assert_near(name, &answers(&back, &back_graph, &columns), &expected, 1e-6);
             assert_eq!((&back.features, back.loss), (&manifest.features, manifest.loss), "{name}");
             assert_eq!(back.preprocessing, manifest.preprocessing, "{name}");
@@ -323,23 +324,6 @@ fn what_goes_out_comes_back() {
             assert_eq!(back_graph.size(), graph.size(), "{name}");
         }
     }
-}
-
-fn loaded(manifest: &Manifest, weights: &[u8]) -> Graph<f32> {
-    let tensors = crate::tensors::Tensors::read(weights).unwrap();
-    let sources = Source::all(manifest.preprocessing.shapes().unwrap());
-    let wanted = Wanted {
-        sources: &sources,
-        layers: &manifest.layers,
-        output: manifest.output.as_deref(),
-        outputs: manifest.outputs,
-    };
-    let mut graph = Graph::<f32>::new(wanted, 0).unwrap();
-    let weights = crate::checkpoint::read_weights(&tensors, graph.slots()).unwrap();
-    graph.set_weights(&weights);
-    let unpacked = unpack(&pack(manifest, &graph).unwrap()).unwrap();
-    assert_eq!((&unpacked.manifest, unpacked.graph.weights()), (manifest, graph.weights()));
-    unpacked.graph
 }
 
 /// Layers, their names and settings come back as they were, where one operator says a layer.
@@ -356,4 +340,219 @@ fn layers_keep_their_names_and_settings() {
     expected.remove(4);
     let got: Vec<(String, Layer)> = network.layers.into_iter().map(|node| (node.name, node.layer)).collect();
     assert_eq!(got, expected.into_iter().map(|node| (node.name, node.layer)).collect::<Vec<_>>());
+}
+
+/// What tf2onnx makes of some layers of Keras is no operator of ours; the model itself can be imported.
+const REFUSED: [(&str, &str); 4] = [
+    ("tf2onnx_mlp", "use input 'sequential_1/normalization_1/Sub/y:0'"),
+    ("tf2onnx_recurrent", "take over node 'sequential_1/gru_1/while_loop' (Loop)"),
+    ("tf2onnx_transformer", "take over node 'functional_1/layer_normalization_1/moments/SquaredDifference' (Sub)"),
+    ("tf2onnx_words", "take over node 'functional_1/embedding_1/Less' (Less)"),
+];
+
+#[test]
+fn models_of_other_programs_answer_alike() {
+    let mut count = 0;
+    for entry in std::fs::read_dir(fixtures()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "onnx") {
+            continue;
+        }
+        count += 1;
+        let name = path.file_stem().unwrap().to_string_lossy().to_string();
+        let network = import(&std::fs::read(&path).unwrap(), path.parent(), None);
+        if let Some((_, reason)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
+            let error = network.unwrap_err().to_string();
+            assert!(error.contains(reason), "{name}: {error}");
+            continue;
+        }
+        let network = network.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let case: Value = serde_json::from_slice(&std::fs::read(path.with_extension("json")).unwrap()).unwrap();
+        let found = network.loss;
+        let (manifest, graph) = taken_over(network);
+        assert_answers(&name, (&manifest, &graph), found, &case);
+    }
+    assert!(count > 25, "{count} models");
+}
+
+fn fixture(name: &str) -> Vec<u8> {
+    std::fs::read(fixtures().join(name)).unwrap()
+}
+
+/// A small file of ours, changed.
+fn refused(change: impl Fn(&mut schema::ModelProto)) -> String {
+    let (manifest, graph) =
+        model(numbers(&[4]), chain([Layer::dense(3, Activation::Relu)]), None, Loss::MeanSquaredError);
+    let bytes = export(&manifest, &graph, Inputs::Raw).unwrap();
+    let mut changed = file::read(&bytes).unwrap();
+    change(&mut changed);
+    match import(&changed.encode_to_vec(), None, None) {
+        Ok(_) => "nothing".to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_said() {
+    assert_eq!(refused(|_| ()), "nothing");
+    let error = refused(|model| model.opset_import[0].version = 99);
+    assert!(error.contains("operators of version 99: those of 9 to 26 are known"), "{error}");
+    let error = refused(|model| model.graph.as_mut().unwrap().node.last_mut().unwrap().op_type = "Sigmoid".to_string());
+    assert_eq!(error, "nothing");
+    let error = refused(|model| {
+        let graph = model.graph.as_mut().unwrap();
+        graph.node.iter_mut().find(|node| node.op_type == "Relu").unwrap().op_type = "Mish".to_string();
+    });
+    assert!(error.contains("take over node 'dense_00/relu' (Mish): no layer here"), "{error}");
+    let error = refused(|model| {
+        let graph = model.graph.as_mut().unwrap();
+        let weight = graph.initializer.iter_mut().find(|tensor| tensor.name == "dense_00.weight").unwrap();
+        weight.dims = vec![3, 4];
+    });
+    assert!(error.contains("node 'dense_00' (Gemm)") && error.contains("[3, 4]") && error.contains("[4]"), "{error}");
+    let error = refused(|model| {
+        let graph = model.graph.as_mut().unwrap();
+        graph.initializer.iter_mut().for_each(|tensor| tensor.dims = vec![1 << 40]);
+    });
+    assert!(error.contains("it holds") && error.contains("values of 1099511627776"), "{error}");
+    let error = refused(|model| {
+        let graph = model.graph.as_mut().unwrap();
+        let gemm = graph.node.iter_mut().find(|node| node.op_type == "Gemm").unwrap();
+        gemm.input[0] = gemm.output[0].clone();
+    });
+    assert!(error.contains("reads itself"), "{error}");
+    let bytes = fixture("torch_mlp_dynamo.onnx");
+    let error = import(&bytes[..bytes.len() - 7], None, None).unwrap_err().to_string();
+    assert!(error.contains("cut off"), "{error}");
+    let error = import(&bytes, None, Some("nothing")).unwrap_err().to_string();
+    assert!(error.contains("give output 'nothing'"), "{error}");
+    // Two bytes for each node, which would be hundreds once decoded.
+    let nodes: Vec<u8> = (0..100_000).flat_map(|_| [0x0a, 0]).collect();
+    let mut bytes = vec![0x3a];
+    prost::encoding::encode_varint(nodes.len() as u64, &mut bytes);
+    bytes.extend(nodes);
+    let error = import(&bytes, None, None).unwrap_err().to_string();
+    assert!(error.contains("most of which must be empty"), "{error}");
+}
+
+#[test]
+fn what_no_operator_says_is_refused_with_the_way_out() {
+    let hash = input("x", &[2], Preprocess::Hash { buckets: 9 }, State::Nothing);
+    let table = Layer::Embedding { vocabulary: 9, units: 2, combine: Combine::Mean };
+    let (manifest, graph) = model(vec![hash], chain([table]), None, Loss::MeanSquaredError);
+    let error = export(&manifest, &graph, Inputs::Raw).unwrap_err().to_string();
+    assert!(error.contains("input 'x' (hash)") && error.contains("--prepared"), "{error}");
+    let prepared = export(&manifest, &graph, Inputs::Prepared).unwrap();
+    let (back, _) = taken_over(import(&prepared, None, None).unwrap());
+    assert_eq!(back.preprocessing, manifest.preprocessing);
+}
+
+/// PyTorch puts large weights into a file beside the model.
+#[test]
+fn weights_may_lie_in_a_file_beside() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = fixture("torch_mlp_dynamo.onnx");
+    let mut model = file::read(&bytes).unwrap();
+    let mut beside = vec![7u8; 64];
+    for tensor in &mut model.graph.as_mut().unwrap().initializer {
+        let entry = |key: &str, value: usize| write::entry(key, value.to_string());
+        let raw = std::mem::take(&mut tensor.raw_data);
+        tensor.external_data = vec![
+            write::entry("location", "mlp.onnx.data".to_string()),
+            entry("offset", beside.len()),
+            entry("length", raw.len()),
+        ];
+        tensor.data_location = 1;
+        beside.extend(raw);
+    }
+    let moved = model.encode_to_vec();
+    std::fs::write(folder.path().join("mlp.onnx.data"), &beside).unwrap();
+    let network = import(&moved, Some(folder.path()), None).unwrap();
+    assert_eq!(network.weights, import(&bytes, None, None).unwrap().weights);
+    std::fs::write(folder.path().join("mlp.onnx.data"), &beside[..beside.len() - 1]).unwrap();
+    let error = import(&moved, Some(folder.path()), None).unwrap_err().to_string();
+    assert!(error.contains("'mlp.onnx.data' is cut off"), "{error}");
+    for tensor in &mut model.graph.as_mut().unwrap().initializer {
+        tensor.external_data[0].value = "../secret".to_string();
+    }
+    let error = import(&model.encode_to_vec(), Some(folder.path()), None).unwrap_err().to_string();
+    assert!(error.contains("only files beside the model's are read"), "{error}");
+}
+
+proptest! {
+    /// Whatever a file says, it is refused or taken over.
+    #[test]
+    fn no_file_makes_it_panic(
+        which in 0usize..6,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
+        cut in any::<prop::sample::Index>(),
+        whether in 0u8..4,
+    ) {
+        let names = ["torch_gpt_script", "torch_cnn_dynamo", "torch_stacked_script", "torch_wide_script", "tf2onnx_cnn", ""];
+        let mut bytes = match names[which] {
+            "" => {
+                let (_, inputs, layers, output, loss) = cases_of_inputs().remove(2);
+                let (manifest, graph) = model(inputs, layers, output, loss);
+                export(&manifest, &graph, Inputs::Raw).unwrap()
+            }
+            name => fixture(&format!("{name}.onnx")),
+        };
+        for (at, byte) in &changes {
+            let at = at.index(bytes.len());
+            bytes[at] = *byte;
+        }
+        if whether == 0 {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        if let Ok(network) = import(&bytes, None, None) {
+            let _ = network.model(&Settings::default());
+        }
+    }
+
+    /// Not its bytes, which mostly make no file, but what it says.
+    #[test]
+    fn no_graph_makes_it_panic(
+        which in 0usize..6,
+        changes in prop::collection::vec((0u8..8, any::<prop::sample::Index>(), any::<prop::sample::Index>(), -3i64..9), 1..4),
+    ) {
+        let names =
+            ["torch_gpt_dynamo", "torch_cnn_script", "torch_stacked_dynamo", "torch_wide_dynamo", "torch_attention_dynamo",
+             "torch_residual_script"];
+        let mut model = file::read(&fixture(&format!("{}.onnx", names[which]))).unwrap();
+        let graph = model.graph.as_mut().unwrap();
+        for (what, one, other, number) in changes {
+            let (at, to) = (one.index(graph.node.len()), other.index(graph.node.len()));
+            match what {
+                0 => graph.node[at].op_type = graph.node[to].op_type.clone(),
+                1 => graph.node[at].input = graph.node[to].input.clone(),
+                2 => graph.node[at].attribute = graph.node[to].attribute.clone(),
+                3 => graph.node.swap(at, to),
+                4 => {
+                    for attribute in &mut graph.node[at].attribute {
+                        attribute.i = number;
+                        attribute.ints.iter_mut().for_each(|value| *value = number);
+                    }
+                }
+                5 => {
+                    let at = one.index(graph.initializer.len());
+                    graph.initializer[at].dims.reverse();
+                }
+                6 => {
+                    let at = one.index(graph.initializer.len());
+                    let from = graph.initializer[other.index(graph.initializer.len())].clone();
+                    let name = std::mem::take(&mut graph.initializer[at].name);
+                    graph.initializer[at] = schema::TensorProto { name, ..from };
+                }
+                _ => {
+                    let type_ = graph.input[0].r#type.as_mut().unwrap();
+                    let shape = type_.tensor_type.as_mut().unwrap().shape.as_mut().unwrap();
+                    let at = one.index(shape.dim.len());
+                    shape.dim[at].dim_value = Some(number);
+                }
+            }
+        }
+        if let Ok(network) = import(&model.encode_to_vec(), None, None) {
+            let _ = network.model(&Settings::default());
+        }
+    }
 }

@@ -111,6 +111,18 @@ impl Importer<'_> {
                     ..*heads.clone()
                 }))))
             }
+            // Softplus as PyTorch has it: above a number it is x itself, up to rounding.
+            (Value::Partial(Partial::Above(of, above)), Value::Flow(same), Value::Flow(softplus))
+                if same == of
+                    && *above >= 15.0
+                    && softplus.view == of.view
+                    && self.layers.layer(softplus.place).is_some_and(|(layer, before)| match layer {
+                        Layer::Activation { function: Activation::Softplus } => before.reads[0] == of.place,
+                        _ => false,
+                    }) =>
+            {
+                Ok(Value::Flow(softplus.clone()))
+            }
             // Of rows that see nothing, which there are none of.
             (Value::Partial(Partial::AreNaN(asked)), Value::Constant(_), Value::Partial(Partial::Shares(heads)))
                 if asked == heads =>

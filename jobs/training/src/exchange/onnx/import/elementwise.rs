@@ -63,6 +63,9 @@ impl Importer<'_> {
         if let Partial::Scores(heads) | Partial::Shares(heads) | Partial::AreNaN(heads) = partial {
             return self.heads(operator, partial, heads);
         }
+        if let (Partial::Above(..), "Where") = (partial, operator.op) {
+            return self.choice(operator).map(Some);
+        }
         let next = match (partial, operator.op) {
             (Partial::Square(of), "ReduceMean") => {
                 let rank = of.view.axes.len();
@@ -350,17 +353,34 @@ impl Importer<'_> {
             Place::Source(at) => self.normalized(at, &flow, by, |mean, deviation, by| (mean, deviation / of(by))),
             Place::Layer(at) => {
                 let Some(factors) = self.by_unit(&flow, by)? else {
-                    return Err(format!("{wish}: it multiplies rows with a constant {:?}", by.dims));
+                    return Err(format!("it multiplies rows with a constant {:?}", by.dims));
                 };
-                let place =
-                    self.layers.changed(at, &["weight", "bias", "table", "out_weight", "out_bias"], |_, values| {
-                        for row in values.chunks_mut(factors.len()) {
-                            row.iter_mut().zip(&factors).for_each(|(value, factor)| *value *= of(*factor) as f32);
-                        }
-                    })?;
+                let factors: Vec<f32> = factors.into_iter().map(|factor| of(factor) as f32).collect();
+                let which = ["weight", "bias", "table", "out_weight", "out_bias"];
+                let place = self.layers.changed(at, &which, |_, values| {
+                    for row in values.chunks_mut(factors.len()) {
+                        row.iter_mut().zip(&factors).for_each(|(value, factor)| *value *= factor);
+                    }
+                });
+                let place = match place {
+                    Ok(place) => place,
+                    Err(_) => self.diagonal(wish, flow.place, &factors)?,
+                };
                 Ok(Value::Flow(Flow { place, ..flow }))
             }
         }
+    }
+
+    /// Where no layer before can take factors up: a dense layer that has them in its diagonal, and nothing else.
+    fn diagonal(&mut self, wish: &str, read: Place, factors: &[f32]) -> Result<Place, String> {
+        let units = factors.len();
+        self.layers.budget.take(units.saturating_mul(units))?;
+        let mut weight = vec![0.0; units * units];
+        for (at, factor) in factors.iter().enumerate() {
+            weight[at * units + at] = *factor;
+        }
+        let layer = Layer::Dense { units, activation: Activation::Linear, bias: false };
+        self.layers.emit(wish, layer, vec![read], vec![("weight", vec![units, units], Rc::new(weight))])
     }
 
     /// An input whose means and deviations change so.

@@ -99,6 +99,10 @@ impl Importer<'_> {
             "MatMul" | "Gemm" => self.product(operator),
             "Add" | "Sub" | "Mul" | "Div" | "Sum" | "Pow" => self.binary(operator),
             "Where" => self.choice(operator),
+            "Greater" => {
+                let above = operator.constant(1)?.single().ok_or("it compares rows with more than one number")?;
+                Ok(Value::Partial(Partial::Above(operator.flow(0)?.clone(), above)))
+            }
             "Erf" | "Sqrt" | "Reciprocal" | "IsNaN" => self.unary(operator),
             "Softmax" | "LogSoftmax" => {
                 let flow = operator.flow(0)?;
