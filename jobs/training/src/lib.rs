@@ -34,6 +34,7 @@ mod real;
 pub mod registry;
 mod ring;
 mod servers;
+mod start;
 mod sums;
 mod tensors;
 #[cfg(test)]
@@ -47,4 +48,5 @@ pub use check::{check, check_columns};
 pub use data::Data;
 pub use metric::auc;
 pub use predictor::Predictor;
+pub use start::version as start_version;
 pub use train::{Error, Outcome, Report, TrainTask, train};

@@ -239,7 +239,7 @@ impl<'a> Importer<'a> {
         let name = of_weights.unwrap_or_else(|| node.name.trim_start_matches('/'));
         let plain: String = name
             .chars()
-            .map(|letter| if letter.is_ascii_alphanumeric() || "_-.".contains(letter) { letter } else { '_' })
+            .map(|letter| if letter.is_ascii_alphanumeric() || "_-".contains(letter) { letter } else { '_' })
             .take(80)
             .collect();
         if plain.is_empty() { node.op_type.to_lowercase() } else { plain }

@@ -157,7 +157,7 @@ impl Importer<'_> {
 }
 
 fn plain(name: &str) -> String {
-    let letters = name.chars().map(|l| if l.is_ascii_alphanumeric() || "_-.".contains(l) { l } else { '_' });
+    let letters = name.chars().map(|l| if l.is_ascii_alphanumeric() || "_-".contains(l) { l } else { '_' });
     let plain: String = letters.take(80).collect();
     if plain.is_empty() { "input".to_string() } else { plain }
 }
