@@ -138,6 +138,10 @@ impl<'a> Model<'a> {
             if entry.class == "InputLayer" {
                 let dims = entry.input_dims.clone();
                 let dims = dims.ok_or_else(|| failed("its shape is open in more than the rows".to_string()))?;
+                let size = dims.iter().try_fold(1usize, |size, dim| size.checked_mul(*dim));
+                if size.is_none_or(|size| size > MOST_VALUES) {
+                    return Err(failed(format!("a row of it is {dims:?}, more than {MOST_VALUES} values")));
+                }
                 building.origins.insert(entry.name, if dims.is_empty() { vec![1] } else { dims });
                 continue;
             }
@@ -162,6 +166,9 @@ impl<'a> Model<'a> {
         building.finish(self.output, loss)
     }
 }
+
+/// Of a row of an input.
+const MOST_VALUES: usize = 1 << 24;
 
 /// What a Sequential model's input is called where it has no layer of its own.
 const INPUT: &str = "input";

@@ -14,8 +14,12 @@ use std::sync::Arc;
 /// Answers of other programs are rounded in other places.
 const TOLERANCE: f32 = 1e-5;
 
+/// `SMACK_FIXTURES` names others, as `tests/exchange/run` makes them.
 pub fn fixtures() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/exchange")
+    match std::env::var_os("SMACK_FIXTURES") {
+        Some(folder) => PathBuf::from(folder),
+        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/exchange"),
+    }
 }
 
 /// As a registry would give it back.

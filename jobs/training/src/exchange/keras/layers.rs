@@ -174,6 +174,9 @@ fn convolution(class: &str, settings: &Settings<'_>, arrays: &mut Arrays) -> Res
     let padding = settings.padding()?;
     let (activation, _) = settings.activation(None)?;
     let weight = arrays.take("weight")?;
+    if weight.1.last() != Some(&filters) {
+        return Err(format!("its weights are {:?}, not of {filters} filters", weight.1));
+    }
     let bias =
         if settings.yes("use_bias", true) { arrays.take("bias")? } else { ("bias", vec![filters], vec![0.0; filters]) };
     let layer = match (&kernel[..], &stride[..]) {
@@ -200,6 +203,9 @@ fn recurrent(class: &str, settings: &Settings<'_>, arrays: &mut Arrays) -> Resul
     let (units, sequences) = (settings.size("units")?, settings.yes("return_sequences", false));
     let (fed, hidden) = (arrays.take("input_weight")?, arrays.take("hidden_weight")?);
     let bias = settings.yes("use_bias", true);
+    if [&fed, &hidden].iter().any(|(_, dims, _)| dims.last().is_none_or(|columns| columns / units < 3)) {
+        return Err(format!("its weights are {:?} and {:?}, not those of {units} units", fed.1, hidden.1));
+    }
     if class == "LSTM" {
         let bias = if bias { arrays.take("bias")? } else { ("bias", vec![4 * units], vec![0.0; 4 * units]) };
         let layer = Layer::Lstm { units, sequences };
@@ -210,7 +216,7 @@ fn recurrent(class: &str, settings: &Settings<'_>, arrays: &mut Arrays) -> Resul
     }
     let width = 3 * units;
     let biases = if bias { arrays.take("input_bias")?.2 } else { vec![0.0; 2 * width] };
-    if biases.len() != 2 * width || [&fed, &hidden].iter().any(|(_, _, values)| values.len() % width != 0) {
+    if biases.len() != 2 * width || [&fed, &hidden].iter().any(|(_, _, values)| !values.len().is_multiple_of(width)) {
         return Err(format!("its weights are not those of {units} units"));
     }
     // Keras has update, reset, new; ours are reset, update, new.

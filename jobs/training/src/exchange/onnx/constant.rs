@@ -52,7 +52,7 @@ impl Constant {
 
     /// Number of values.
     pub fn size(&self) -> usize {
-        self.dims.iter().fold(1, |size: usize, dim| size.saturating_mul(*dim))
+        product(&self.dims)
     }
 
     fn is_same(&self) -> bool {
@@ -157,8 +157,11 @@ impl Constant {
         if !sorted.into_iter().eq(0..self.dims.len()) {
             return Err(format!("{order:?} is no order of the dimensions of {:?}", self.dims));
         }
-        let strides = strides(&self.dims);
         let dims: Vec<usize> = order.iter().map(|axis| self.dims[*axis]).collect();
+        if self.is_same() {
+            return Ok(Self { dims, values: self.values.clone() });
+        }
+        let strides = strides(&self.dims);
         let steps: Vec<usize> = order.iter().map(|axis| strides[*axis]).collect();
         let from = places(&dims, &steps, 0, budget)?;
         self.indexed(dims, &from, budget)
@@ -178,8 +181,7 @@ impl Constant {
         if let Values::Same { .. } = self.values {
             return Ok(Vec::new());
         }
-        let inner: usize = self.dims[axis + 1..].iter().product();
-        let outer: usize = self.dims[..axis].iter().product();
+        let (outer, inner) = (product(&self.dims[..axis]), product(&self.dims[axis + 1..]));
         let size = self.dims[axis];
         budget.take(outer.saturating_mul(places_of_axis.len()).saturating_mul(inner))?;
         let mut from = Vec::new();
@@ -192,6 +194,11 @@ impl Constant {
     }
 }
 
+/// Shapes are foreign, and arrays whose values are all alike may have any.
+fn product(dims: &[usize]) -> usize {
+    dims.iter().fold(1, |size: usize, dim| size.saturating_mul(*dim))
+}
+
 fn strides(dims: &[usize]) -> Vec<usize> {
     let mut strides = vec![1; dims.len()];
     for at in (1..dims.len()).rev() {
@@ -202,8 +209,7 @@ fn strides(dims: &[usize]) -> Vec<usize> {
 
 /// Of every place of `dims`, in order, where it lies by these steps.
 fn places(dims: &[usize], steps: &[usize], start: usize, budget: &mut Budget) -> Result<Vec<usize>, String> {
-    let size = dims.iter().fold(1usize, |size, dim| size.saturating_mul(*dim));
-    budget.take(size)?;
+    budget.take(product(dims))?;
     let mut places = vec![start];
     for (dim, step) in dims.iter().zip(steps) {
         places = places.iter().flat_map(|place| (0..*dim).map(move |at| place + at * step)).collect();
@@ -234,7 +240,7 @@ pub fn axis(axis: i64, rank: usize) -> Result<usize, String> {
 
 /// The dimensions that a `Reshape` asks for, of so many values.
 pub fn target(asked: &[i64], dims: &[usize], zero_is_zero: bool) -> Result<Vec<usize>, String> {
-    let size = dims.iter().fold(1usize, |size, dim| size.saturating_mul(*dim));
+    let size = product(dims);
     let wrong = || format!("{dims:?} cannot be {asked:?}");
     let mut target = Vec::with_capacity(asked.len());
     let mut open = None;
@@ -248,12 +254,11 @@ pub fn target(asked: &[i64], dims: &[usize], zero_is_zero: bool) -> Result<Vec<u
             dim => usize::try_from(*dim).ok().filter(|dim| *dim > 0).ok_or_else(wrong)?,
         });
     }
-    let known = target.iter().fold(1usize, |size, dim| size.saturating_mul(*dim));
+    let known = product(&target);
     if let Some(open) = open {
         target[open] = size / known.max(1);
     }
-    let all = target.iter().fold(1usize, |size, dim| size.saturating_mul(*dim));
-    if all == size { Ok(target) } else { Err(wrong()) }
+    if product(&target) == size { Ok(target) } else { Err(wrong()) }
 }
 
 /// Start and end of a slice along a dimension, as ONNX counts them; only steps of 1.
@@ -321,7 +326,7 @@ pub fn fold(
         "Flatten" => {
             let input = get(0)?;
             let at = attributes.whole("axis", 1).clamp(0, input.dims.len() as i64) as usize;
-            let sides = [&input.dims[..at], &input.dims[at..]].map(|dims| dims.iter().product());
+            let sides = [&input.dims[..at], &input.dims[at..]].map(product);
             input.reshaped(sides.to_vec())?
         }
         "Unsqueeze" => {
@@ -373,22 +378,22 @@ pub fn fold(
             let first = all.first().ok_or("it joins nothing")?;
             let at = axis(attributes.whole("axis", 0), first.dims.len())?;
             let whole = all.iter().all(|one| one.is_whole());
-            let outer: usize = first.dims[..at].iter().product();
+            let outer = product(&first.dims[..at]);
             let mut dims = first.dims.clone();
             dims[at] = 0;
             let mut pieces = Vec::new();
             if let Some(value) = first.single().filter(|_| all.iter().all(|one| one.is_same()))
                 && all.iter().all(|one| one.single() == Some(value) && one.dims.len() == dims.len())
             {
-                dims[at] = all.iter().map(|one| one.dims[at]).sum();
+                dims[at] = all.iter().fold(0, |sum, one| sum.saturating_add(one.dims[at]));
                 return Ok(Some(Constant { dims, values: Values::Same { value, whole } }));
             }
             for one in &all {
                 if one.dims.len() != dims.len() {
                     return Err("it joins arrays of different ranks".to_string());
                 }
-                dims[at] += one.dims[at];
-                pieces.push((one.numbers(budget)?, one.dims[at..].iter().product::<usize>()));
+                dims[at] = dims[at].saturating_add(one.dims[at]);
+                pieces.push((one.numbers(budget)?, product(&one.dims[at..])));
             }
             let mut values = Vec::new();
             for block in 0..outer {

@@ -29,12 +29,17 @@ pub fn read(bytes: &[u8]) -> Result<ModelProto, Error> {
     if graph.node.is_empty() {
         return Err(strange("its graph has no nodes".to_string()));
     }
-    let version = model.opset_import.iter().find(|set| set.domain.is_empty() || set.domain == "ai.onnx");
-    match version.map(|set| set.version) {
+    match opset(&model) {
         Some(version) if READ.contains(&version) => Ok(model),
         Some(version) => Err(Error::Opset { version, from: *READ.start(), to: *READ.end() }),
         None => Err(strange("it does not say of which version its operators are".to_string())),
     }
+}
+
+/// Version of the operators.
+pub fn opset(model: &ModelProto) -> Option<i64> {
+    let own = model.opset_import.iter().find(|set| set.domain.is_empty() || set.domain == "ai.onnx");
+    own.map(|set| set.version)
 }
 
 /// Messages that hold others.
@@ -143,7 +148,7 @@ fn values(tensor: &TensorProto, raw: &[u8]) -> Result<Values, String> {
             ));
         }
     };
-    if raw.len() % width != 0 {
+    if !raw.len().is_multiple_of(width) {
         return Err(format!("{} bytes are no values of {width} bytes each", raw.len()));
     }
     let eight = |bytes: &[u8]| <[u8; 8]>::try_from(bytes).unwrap_or_default();

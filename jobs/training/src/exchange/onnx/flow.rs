@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 /// More values of one row than any layer holds.
-const MOST: usize = 1 << 31;
+const MOST: usize = 1 << 28;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
@@ -98,6 +98,12 @@ pub struct Arranged {
 }
 
 impl Arranged {
+    /// Whether the values of both lie in one order, but for the last dimension.
+    pub fn lies_as(&self, other: &Self) -> bool {
+        let outer = |one: &Self| one.dims[..one.dims.len() - 1].to_vec();
+        (&self.axes, outer(self)) == (&other.axes, outer(other))
+    }
+
     /// How ONNX sees what a layer gives that has `units` values in the last dimension.
     pub fn back(&self, units: usize) -> View {
         let mut stride = units;
@@ -377,6 +383,7 @@ impl Layers {
                 let len = size(&source.dims)?;
                 match &mut source.reads {
                     Reads::Numbers(learned) => {
+                        self.budget.take(2 * len)?;
                         let (_, deviation) = learned.get_or_insert_with(|| (vec![0.0; len], vec![1.0; len]));
                         deviation.iter_mut().for_each(|deviation| *deviation /= flow.scale);
                     }

@@ -11,6 +11,7 @@ mod operators;
 mod recurrent;
 mod windows;
 
+use super::READ;
 use super::constant::{self, Budget, Constant, Values};
 use super::file::{self, Attributes};
 use super::flow::{Flow, Heads, Layers};
@@ -117,6 +118,8 @@ struct Importer<'a> {
     /// Operators that read a tensor.
     readers: HashMap<&'a str, usize>,
     layers: Layers,
+    /// Version of the operators.
+    opset: i64,
 }
 
 /// What the file beside `folder` says; `output` is the tensor that answers, by default the file's first.
@@ -126,9 +129,10 @@ pub fn import(bytes: &[u8], folder: Option<&Path>, output: Option<&str>) -> Resu
         return Err(Error::Malformed { what: "the ONNX file", reason: "there is no graph in it".to_string() });
     };
     let metadata = inputs::metadata(&model)?;
-    // Four times what the file holds, and some for what small files make of little.
-    let budget = Budget(bytes.len().saturating_add(1 << 20));
+    // A value for each byte of the file, and some for what small files make of little.
+    let budget = Budget(bytes.len().saturating_add(1 << 24));
     let mut importer = Importer::new(graph, folder, budget)?;
+    importer.opset = file::opset(&model).unwrap_or(*READ.end());
     importer.sources(graph, metadata.as_ref())?;
     let ours = metadata.as_ref().map(|metadata| metadata.output.as_str());
     let first = graph.output.first().map(|output| output.name.as_str());
@@ -159,7 +163,7 @@ impl<'a> Importer<'a> {
                 *readers.entry(input).or_default() += 1;
             }
         }
-        Ok(Self { nodes, values, readers, layers: Layers::new(1, budget) })
+        Ok(Self { nodes, values, readers, layers: Layers::new(1, budget), opset: *READ.end() })
     }
 
     /// Finds out what a tensor is, and before it everything that it depends on.

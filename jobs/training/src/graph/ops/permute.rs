@@ -9,51 +9,87 @@ pub fn permute(order: &[usize], inputs: &[Shape]) -> Result<Built, String> {
     let dims = shapes::only(inputs)?;
     let mut sorted = order.to_vec();
     sorted.sort_unstable();
-    if !sorted.iter().copied().eq(1..=dims.len()) {
+    if order.is_empty() || !sorted.iter().copied().eq(1..=dims.len()) {
         return Err(format!("{order:?} is no order of the dimensions 1 to {} of {dims:?}", dims.len()));
     }
     let mut strides = vec![1; dims.len()];
     for at in (1..dims.len()).rev() {
         strides[at - 1] = strides[at] * dims[at];
     }
-    // Outermost first: each dimension repeats what is there so far, a stride further each time.
-    let mut from = vec![0u32];
-    for dim in order {
-        let (size, stride) = (dims[dim - 1], strides[dim - 1]);
-        from = from.iter().flat_map(|place| (0..size).map(move |at| place + (at * stride) as u32)).collect();
-    }
-    let output = Shape::reals(&order.iter().map(|dim| dims[dim - 1]).collect::<Vec<_>>());
-    Ok(Built { output, parameters: Vec::new(), kernel: Box::new(Permute { from }) })
+    let of = |values: &[usize]| order.iter().map(|dim| values[dim - 1]).collect::<Vec<usize>>();
+    let kernel = Permute { sizes: of(dims), strides: of(&strides) };
+    Ok(Built { output: Shape::reals(&kernel.sizes), parameters: Vec::new(), kernel: Box::new(kernel) })
 }
 
+/// Of each dimension of the output: its size, and how far apart its places are in the input.
 #[derive(Debug)]
 struct Permute {
-    /// For each place of a row of the output, that in the input.
-    from: Vec<u32>,
+    sizes: Vec<usize>,
+    strides: Vec<usize>,
+}
+
+impl Permute {
+    fn width(&self) -> usize {
+        self.sizes.iter().product()
+    }
+
+    /// Calls `visit` with the place in the input where each run of the output's last dimension begins, in order.
+    fn runs(&self, mut visit: impl FnMut(usize)) {
+        let outer = self.sizes.len() - 1;
+        let mut at = vec![0; outer];
+        let mut place = 0;
+        loop {
+            visit(place);
+            let mut dim = outer;
+            loop {
+                if dim == 0 {
+                    return;
+                }
+                dim -= 1;
+                at[dim] += 1;
+                place += self.strides[dim];
+                if at[dim] < self.sizes[dim] {
+                    break;
+                }
+                place -= at[dim] * self.strides[dim];
+                at[dim] = 0;
+            }
+        }
+    }
+
+    /// Size and stride of the last dimension.
+    fn last(&self) -> (usize, usize) {
+        let last = self.sizes.len() - 1;
+        (self.sizes[last], self.strides[last])
+    }
 }
 
 impl<T: Real> Operation<T> for Permute {
     fn forward(&self, call: Forward<'_, T>) {
-        let (input, width) = (call.inputs[0].reals(), self.from.len());
+        let (input, width, (size, stride)) = (call.inputs[0].reals(), self.width(), self.last());
         let of_part = parts::rows_of_part(call.rows, width);
         parts::for_each(call.rows, of_part, [(call.output, width)], [], |row, [output], []| {
             for (output, input) in output.chunks_exact_mut(width).zip(input[row * width..].chunks_exact(width)) {
-                for (value, from) in output.iter_mut().zip(&self.from) {
-                    *value = input[*from as usize];
-                }
+                let mut runs = output.chunks_exact_mut(size);
+                self.runs(|place| {
+                    let values = input[place..].iter().step_by(stride);
+                    runs.next().into_iter().flatten().zip(values).for_each(|(into, value)| *into = *value);
+                });
             }
         });
     }
 
     fn backward(&self, call: Backward<'_, T>) {
         let Some(of_input) = &mut call.input_gradients[0] else { return };
-        let (gradient, width) = (&*call.gradient, self.from.len());
+        let (gradient, width, (size, stride)) = (&*call.gradient, self.width(), self.last());
         let of_part = parts::rows_of_part(call.rows, width);
         parts::for_each(call.rows, of_part, [(of_input, width)], [], |row, [of_input], []| {
             for (into, gradient) in of_input.chunks_exact_mut(width).zip(gradient[row * width..].chunks_exact(width)) {
-                for (gradient, from) in gradient.iter().zip(&self.from) {
-                    into[*from as usize] = *gradient;
-                }
+                let mut runs = gradient.chunks_exact(size);
+                self.runs(|place| {
+                    let values = runs.next().into_iter().flatten();
+                    into[place..].iter_mut().step_by(stride).zip(values).for_each(|(into, value)| *into = *value);
+                });
             }
         });
     }

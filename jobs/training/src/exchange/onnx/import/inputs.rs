@@ -90,7 +90,7 @@ fn shape(input: &ValueInfoProto) -> Result<(usize, i32, Vec<usize>), Error> {
         return Err(failed("it has more dimensions than any layer reads"));
     }
     let rows = match rows.dim_value.map(usize::try_from) {
-        Some(Ok(rows)) if rows > 0 => rows,
+        Some(Ok(rows)) if (1..=ANY).contains(&rows) => rows,
         _ => ANY,
     };
     let dims = dims.iter().map(|dim| match dim.dim_value.map(usize::try_from) {

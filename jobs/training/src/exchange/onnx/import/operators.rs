@@ -107,7 +107,9 @@ impl Importer<'_> {
             "Softmax" | "LogSoftmax" => {
                 let flow = operator.flow(0)?;
                 let last = flow.view.axes.len() - 1;
-                if axis(attributes.whole("axis", -1), last + 1)? != last {
+                // Before version 13 the default was the second, with all behind it.
+                let default = if self.opset < 13 { 1 } else { -1 };
+                if axis(attributes.whole("axis", default), last + 1)? != last {
                     return Err("its softmax is not over the last dimension".to_string());
                 }
                 Ok(Value::Partial(Partial::Softmax(flow.clone())))
@@ -183,12 +185,7 @@ impl Importer<'_> {
         let mut flow = self.layers.scaled(flow)?;
         let row: usize = self.layers.dims(flow.place).iter().product();
         if flow.view.row() != row {
-            let sizes = flow.view.sizes(self.layers.batch);
-            let rows: Vec<usize> = flow.view.own_parts().iter().map(|(size, _)| *size).collect();
-            let place = self.layers.plain(&flow, &rows)?;
-            let plain = self.layers.flow(place);
-            let view = plain.view.reshaped(&sizes, self.layers.batch).ok_or("it takes values apart")?;
-            flow = Flow { view, ..plain };
+            flow = self.in_order(&flow)?;
         }
         let place = self.layers.emit(wish, layer, vec![flow.place], Vec::new())?;
         Ok(Value::Flow(Flow { place, view: flow.view, scale: 1.0 }))
@@ -197,6 +194,9 @@ impl Importer<'_> {
     fn cast(&mut self, operator: &Operator<'_>) -> Result<Value, String> {
         let flow = operator.flow(0)?.clone();
         let whole = operator.attributes.casts_to_whole();
+        if matches!(operator.attributes.whole("to", 1), 10 | 16) {
+            return Err("it makes numbers of 16 bits; export the model in float".to_string());
+        }
         let Place::Source(at) = flow.place else {
             return if whole {
                 Err("it makes whole numbers of what a layer gives".to_string())
@@ -266,21 +266,32 @@ impl Importer<'_> {
             return Ok(Value::Flow(only.clone()));
         }
         let at = axis(operator.attributes.whole("axis", 0), first.view.axes.len())?;
-        let mut reads = Vec::new();
-        let mut joined = None;
-        let mut width = 0;
-        for flow in &flows {
-            if flow.view.axes.len() != first.view.axes.len() {
-                return Err("it joins arrays of different ranks".to_string());
+        let mut all = flows.iter().map(|flow| self.layers.arranged(flow, at)).collect::<Result<Vec<_>, _>>()?;
+        if all.iter().any(|one| !one.lies_as(&all[0])) {
+            // Each in another order: now all in that in which they are seen.
+            all.clear();
+            for flow in &flows {
+                let seen = self.in_order(flow)?;
+                all.push(self.layers.arranged(&seen, at)?);
             }
-            let arranged = self.layers.arranged(flow, at)?;
-            width += arranged.dims.last().copied().unwrap_or(0);
-            reads.push(arranged.place);
-            joined.get_or_insert(arranged);
         }
-        let Some(joined) = joined else { return Err("it joins nothing".to_string()) };
+        if all.iter().any(|one| !one.lies_as(&all[0])) {
+            return Err("it joins rows of different shapes".to_string());
+        }
+        let width = all.iter().filter_map(|one| one.dims.last()).sum();
+        let reads = all.iter().map(|one| one.place).collect();
+        let joined = all.swap_remove(0);
         let place = self.layers.emit(&operator.wish, Layer::Concat, reads, Vec::new())?;
         Ok(Value::Flow(Flow { place, view: joined.back(width), scale: 1.0 }))
+    }
+
+    /// The same values, lying in the order in which they are seen.
+    fn in_order(&mut self, flow: &Flow) -> Result<Flow, String> {
+        let sizes = flow.view.sizes(self.layers.batch);
+        let place = self.layers.plain(flow, &flow.view.own_dims())?;
+        let plain = self.layers.flow(place);
+        let view = plain.view.reshaped(&sizes, self.layers.batch).ok_or("it takes values apart")?;
+        Ok(Flow { view, ..plain })
     }
 
     fn split(&mut self, operator: &Operator<'_>, outputs: usize) -> Result<Vec<Value>, String> {
@@ -307,7 +318,7 @@ impl Importer<'_> {
     fn reduced(&mut self, operator: &Operator<'_>) -> Result<Value, String> {
         let flow = operator.flow(0)?.clone();
         let rank = flow.view.axes.len();
-        let axes = self.axes(operator, 1)?.unwrap_or_else(|| (1..rank as i64).collect());
+        let axes = self.axes(operator, 1)?.ok_or("it goes over the rows as well")?;
         let axes = axes.into_iter().map(|at| axis(at, rank)).collect::<Result<Vec<_>, _>>()?;
         let keeps = operator.attributes.whole("keepdims", 1) != 0;
         if let (
