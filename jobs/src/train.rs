@@ -33,6 +33,9 @@ pub struct TrainBody {
     /// What the graph reads; empty for one input called `features` of all numbers, normalised if `normalize`.
     #[serde(default)]
     pub inputs: Vec<Input>,
+    /// A version of a model, as in `fraud@3`, whose inputs, layers and weights training begins with; then none are given here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<String>,
     /// In an order in which each comes after those that it reads.
     pub layers: Vec<Node>,
     /// The node whose output the loss reads; without it a dense layer `output` with as many outputs as the loss needs is put

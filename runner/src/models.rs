@@ -3,10 +3,11 @@
 //! Invariant: a version that a job scores with, or that an alias means, is not removed.
 
 use crate::server::owner::chain;
-use crate::view::{AliasChange, JobView, ModelDetail, ModelView, ModelsView};
+use crate::view::{AliasChange, JobView, ModelDetail, ModelView, ModelsView, Published};
 use jobs::text::model_reference;
 use std::collections::BTreeMap;
 use std::path::Path;
+use training::exchange;
 use training::registry::{self, Manifest, aliases};
 
 /// By model and version: the jobs that score with it.
@@ -76,6 +77,21 @@ fn view(manifest: Manifest, version: u64, meanings: &BTreeMap<String, u64>, used
         job: manifest.job,
         created_us: manifest.created_us,
     }
+}
+
+/// A version as one file.
+pub fn package(model_dir: &Path, reference: &str) -> Result<Vec<u8>, String> {
+    let (model, _) = model_reference(reference);
+    let version = registry::resolve(model_dir, reference).map_err(|error| chain(&error))?;
+    let (manifest, graph) = registry::load(model_dir, model, version).map_err(|error| chain(&error))?;
+    exchange::pack(&manifest, &graph).map_err(|error| chain(&error))
+}
+
+/// Keeps what came as one file as the next version of `model`.
+pub fn publish(model_dir: &Path, model: &str, package: &[u8]) -> Result<Published, String> {
+    let package = exchange::unpack(package).map_err(|error| chain(&error))?;
+    let version = package.publish(model_dir, model).map_err(|error| chain(&error))?;
+    Ok(Published { model: model.to_string(), version })
 }
 
 /// Makes `alias` mean a version.

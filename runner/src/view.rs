@@ -545,6 +545,13 @@ pub struct Promoted {
     pub version: u64,
 }
 
+/// The version that a model which was taken over became.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Published {
+    pub model: String,
+    pub version: u64,
+}
+
 /// For people.
 pub fn text_of_bytes(bytes: u64) -> String {
     let (mut value, mut units) = (bytes as f64, ["B", "KB", "MB", "GB", "TB"].iter());

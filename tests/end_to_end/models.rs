@@ -2,6 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::wait::wait_for;
+use std::path::Path;
 
 /// Learns that y is twice a; a seed makes another version of it.
 fn trains(seed: u64) -> String {
@@ -100,4 +101,59 @@ fn a_stream_scores_with_what_is_trained_promoted_and_rolled_back() {
     let folder = cluster.path(&format!(".smack/runner/runs/{}", names[0]));
     let files = std::fs::read_dir(folder).expect("the run's folder").map(|file| file.expect("a file").file_name());
     assert!(files.into_iter().any(|name| name.to_string_lossy().starts_with("events.out.tfevents.")));
+}
+
+/// A network that PyTorch wrote scores a stream, is trained further, and goes out again.
+#[test]
+fn a_model_of_another_program_is_taken_over() {
+    let cluster = Cluster::start();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../jobs/training/data/exchange/torch_mlp_script.onnx");
+    let file = file.to_str().expect("a plain name");
+    let said = |args: &[&str]| cluster.smack(args).expect(0).out;
+    let columns = ["--columns", "a,b,c,d", "--label", "y"];
+    let taken = said(&[&["model", "import", file, "--as", "mlp"][..], &columns].concat());
+    assert!(taken.ends_with("is version 1 of mlp\n"), "{taken}");
+    let shown = cluster.smack(&["model", "show", "mlp", "-o", "json"]).expect(0).json();
+    assert_eq!(shown["manifest"]["features"], serde_json::json!(["a", "b", "c", "d"]));
+    assert_eq!(shown["manifest"]["job"], "import of torch_mlp_script.onnx");
+
+    let rows = "CREATE TABLE seen (id BIGINT, a BIGINT, b AS a * 2, c AS 1.5, d AS a - 3, y AS a % 3)
+        WITH (connector = 'datagen', rows = '400', fields.id.kind = 'sequence', fields.a.min = '0', fields.a.max = '8');";
+    let job = "SET job.cpus = '0.1'; SET job.mem = '128MiB';";
+    let scores = format!(
+        "{job} {rows}
+         CREATE TABLE scored (id BIGINT, v BIGINT, p DOUBLE, PRIMARY KEY (id) NOT ENFORCED);
+         INSERT INTO scored SELECT id, predict_version('mlp') AS v, predict('mlp', a, b, c, d) AS p FROM seen;"
+    );
+    cluster.submit("scores.sql", &scores);
+    cluster.wait_until("scores/scored", "finished");
+    assert_eq!(cluster.rows("scored").len(), 400);
+    assert_eq!(versions(&cluster), [1]);
+
+    let train = format!(
+        "{job} {rows}
+         CREATE MODEL mlp WITH (label = 'y', ignore = 'id', task = 'classes', init = 'mlp@1', epochs = '2')
+            AS SELECT id, a, b, c, d, y FROM seen;"
+    );
+    cluster.submit("train.sql", &train);
+    cluster.wait_until("train/mlp", "finished");
+    let shown = cluster.smack(&["model", "show", "mlp@2", "-o", "json"]).expect(0).json();
+    assert_eq!(shown["manifest"]["lineage"]["init"], "mlp@1");
+
+    let ran = cluster.smack(&["model", "export", "mlp@2", "--to", "mlp.onnx"]).expect(0);
+    assert!(ran.err.contains("wrote version 2 of mlp to mlp.onnx"), "{}", ran.err);
+    let written = cluster.path("mlp.onnx");
+    let written = written.to_str().expect("a plain name");
+    assert!(said(&["model", "import", written, "--as", "copy"]).ends_with("is version 1 of copy\n"));
+    let copied = cluster.smack(&["model", "show", "copy", "-o", "json"]).expect(0).json();
+    assert_eq!(copied["manifest"]["features"], serde_json::json!(["a", "b", "c", "d"]));
+
+    let refused = cluster.smack(&["model", "import", file, "--as", "mlp", "--columns", "a,b"]).expect(2);
+    assert!(refused.err.contains("use input 'x': 2 columns are named and a row of it has 4 values"), "{}", refused.err);
+    let refused = cluster.smack(&["model", "import", "nothing.onnx", "--as", "mlp"]).expect(2);
+    assert!(refused.err.contains("failed to import nothing.onnx: read nothing.onnx"), "{}", refused.err);
+    let refused = cluster.smack(&["model", "import", file, "--as", "../mlp"]).expect(1);
+    assert!(refused.err.contains("as a model name"), "{}", refused.err);
+    let refused = cluster.smack(&["model", "export", "mpl", "--to", "x.onnx"]).expect(1);
+    assert!(refused.err.contains("did you mean 'mlp'?"), "{}", refused.err);
 }

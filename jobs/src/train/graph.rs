@@ -123,6 +123,10 @@ pub enum Layer {
     Reshape {
         dims: Vec<usize>,
     },
+    /// Dimensions in another order, those of the input counted from 1.
+    Permute {
+        dims: Vec<usize>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,6 +207,7 @@ impl Layer {
             Self::Concat => "concat",
             Self::Flatten => "flatten",
             Self::Reshape { .. } => "reshape",
+            Self::Permute { .. } => "permute",
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::columns::{Columns, DEFAULT_INPUT};
 use crate::graph::{self, Source, Wanted};
 use crate::preprocess::{InputState, State};
 use crate::servers;
+use crate::start;
 use arrow::datatypes::{DataType, Schema};
 use jobs::TrainBody;
 use jobs::text::nearest;
@@ -21,6 +22,12 @@ pub fn check(body: &TrainBody) -> Vec<String> {
             "model name '{}' must be letters, digits, '_', '-' or '.', and begin with a letter, a digit or '_'",
             body.model
         ));
+    }
+    if let Some(init) = &body.init {
+        wrong.0.extend(start::version(init).err().map(|error| format!("failed to {error}")));
+        if !body.layers.is_empty() || !body.inputs.is_empty() {
+            wrong.0.push(format!("init = '{init}' brings inputs and layers of its own; leave those of the job out"));
+        }
     }
     inputs(&body.inputs, &mut wrong);
     names(body, &mut wrong);
@@ -72,6 +79,10 @@ pub fn check(body: &TrainBody) -> Vec<String> {
 /// What is wrong with a job that is sound in itself once the columns of its training query are known: columns that no input
 /// can be made of, and layers that do not fit them or each other.
 pub fn check_columns(schema: &Schema, body: &TrainBody) -> Result<(), String> {
+    if body.init.is_some() {
+        // What it reads stands in the registry, where the job will run.
+        return Ok(());
+    }
     let failed = |error: &dyn Display| format!("failed to {error}");
     let columns = Columns::of(schema, body).map_err(|error| failed(&error))?;
     let mut shapes = Vec::with_capacity(columns.inputs.len());
@@ -290,7 +301,9 @@ fn layer(index: usize, node: &Node, wrong: &mut Wrong) {
         Layer::Reshape { dims } => {
             fits(!dims.is_empty() && !dims.contains(&0), "dims", &format!("{dims:?}"), ONE);
         }
-        Layer::Activation { .. }
+        // Which orders there are, shapes tell.
+        Layer::Permute { .. }
+        | Layer::Activation { .. }
         | Layer::Position
         | Layer::GlobalMaxPool
         | Layer::GlobalAveragePool

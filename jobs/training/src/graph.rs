@@ -17,7 +17,7 @@ mod first;
 #[cfg(test)]
 pub mod gradient_check;
 pub mod lanes;
-mod layers;
+pub mod layers;
 pub mod matrix;
 pub mod operation;
 pub mod ops;
@@ -27,7 +27,7 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-pub use build::{Graph, Place as SlotPlace, Slot, Source, Wanted, check};
+pub use build::{Graph, Place as SlotPlace, Slot, Source, Wanted, check, parameters};
 pub use run::{Gradients, Step};
 
 #[derive(Debug, thiserror::Error)]

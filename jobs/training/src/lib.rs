@@ -16,6 +16,7 @@ mod check;
 mod checkpoint;
 mod columns;
 mod data;
+pub mod exchange;
 mod files;
 mod frame;
 mod graph;
@@ -39,6 +40,7 @@ mod shared;
 #[cfg(not(target_os = "linux"))]
 #[path = "shared/none.rs"]
 mod shared;
+mod start;
 mod sums;
 mod tensors;
 #[cfg(test)]
@@ -52,4 +54,5 @@ pub use check::{check, check_columns};
 pub use data::Data;
 pub use metric::auc;
 pub use predictor::Predictor;
+pub use start::version as start_version;
 pub use train::{Error, Outcome, Report, TrainTask, train};

@@ -75,6 +75,9 @@ fn place(boundaries: &[f32], value: f32) -> u32 {
     boundaries.partition_point(|boundary| *boundary <= value) as u32
 }
 
+/// Of a row; no input has more.
+const MOST_VALUES: usize = 1 << 31;
+
 impl InputState {
     /// Learns from row-major values of the training rows.
     fn learn(input: &Input, widths: &[usize], values: &Values) -> Self {
@@ -92,6 +95,49 @@ impl InputState {
             _ => State::Nothing,
         };
         Self { input: input.clone(), widths: widths.to_vec(), state }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let Self { input, widths, state } = self;
+        let width = widths.iter().try_fold(0usize, |sum, width| sum.checked_add(*width));
+        let Some(width) = width.filter(|width| (1..=MOST_VALUES).contains(width)) else {
+            return Err(format!("a row of it has {widths:?} values; it must have 1 to {MOST_VALUES}"));
+        };
+        if widths.len() != input.columns.len() || widths.contains(&0) {
+            return Err(format!("it has {} columns, of {widths:?} values each", input.columns.len()));
+        }
+        let size = match input.step {
+            Preprocess::Numbers | Preprocess::Normalize => 1,
+            Preprocess::Ids { size } => size,
+            Preprocess::Hash { buckets: size }
+            | Preprocess::Vocabulary { size }
+            | Preprocess::Buckets { count: size }
+            | Preprocess::OneHot { size } => size,
+        };
+        if size == 0 || size >= u32::MAX as usize {
+            return Err(format!("it tells {size} values apart"));
+        }
+        let values = match input.step {
+            Preprocess::OneHot { size } => width.saturating_mul(size),
+            _ => width,
+        };
+        let dims = input.dims.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim));
+        if values > MOST_VALUES || (!input.dims.is_empty() && dims != Some(values)) {
+            return Err(format!("its dims are {:?}, and it has {values} values in a row", input.dims));
+        }
+        let fits = match (&input.step, state) {
+            (Preprocess::Normalize, State::Normalization(learned)) => {
+                learned.mean.len() == width && learned.deviation.len() == width
+            }
+            (Preprocess::Buckets { count }, State::Boundaries(all)) => {
+                let fits = |one: &Boundaries| one.values.len() < *count && (one.absent as usize) < *count;
+                all.len() == width && all.iter().all(fits)
+            }
+            (Preprocess::Vocabulary { size } | Preprocess::OneHot { size }, State::Words(words)) => words.len() < *size,
+            (Preprocess::Numbers | Preprocess::Ids { .. } | Preprocess::Hash { .. }, State::Nothing) => true,
+            _ => false,
+        };
+        if fits { Ok(()) } else { Err(format!("what was learned for {} does not fit it", input.step.kind())) }
     }
 
     /// Values of a row before the step.
@@ -178,6 +224,15 @@ impl Preprocessing {
     pub fn reads_as(&self, other: &Self) -> bool {
         let of = |state: &InputState| (state.input.clone(), state.widths.clone());
         self.inputs.iter().map(of).eq(other.inputs.iter().map(of))
+    }
+
+    /// Whether what was learned fits the columns; the input that it does not fit, and why. Rows are prepared without asking
+    /// again, so this is asked of every file that comes from outside.
+    pub fn check(&self) -> Result<(), (String, String)> {
+        for state in &self.inputs {
+            state.check().map_err(|reason| (state.input.name.clone(), reason))?;
+        }
+        Ok(())
     }
 
     /// Names and shapes of what the graph reads.

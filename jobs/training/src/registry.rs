@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use xxhash_rust::xxh3::xxh3_64;
 
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +116,9 @@ pub fn encode_weights(model: &str, slots: &[Slot], weights: &[f32]) -> Result<Ve
     tensors::write(&checkpoint::weight_arrays(slots, weights), &BTreeMap::from([("model", model)]))
 }
 
+/// Versions that this process has begun to publish.
+static PUBLISHED: AtomicU64 = AtomicU64::new(0);
+
 /// Publishes under the next free version and returns it.
 pub fn publish(folder: &Path, mut manifest: Manifest, weights: &[u8]) -> Result<u64, Error> {
     let home = home(folder, &manifest.model)?;
@@ -123,7 +127,9 @@ pub fn publish(folder: &Path, mut manifest: Manifest, weights: &[u8]) -> Result<
         let (model, path) = (name.clone(), path.to_path_buf());
         move |source| Error::Write { model, path, source }
     };
-    let unfinished = home.join(format!(".{}-{}", std::process::id(), manifest.generation));
+    // A runner takes models over for several people at once.
+    let number = PUBLISHED.fetch_add(1, Ordering::Relaxed);
+    let unfinished = home.join(format!(".{}-{}-{number}", std::process::id(), manifest.generation));
     fs::create_dir_all(&unfinished).map_err(failed(&unfinished))?;
     files::write_and_sync(&unfinished.join(WEIGHTS), weights).map_err(failed(&unfinished))?;
     let highest = versions(folder, &manifest.model)?.last().copied().unwrap_or(0);

@@ -26,6 +26,7 @@ pub fn body(label: &str, loss: Loss) -> TrainBody {
         time_column: None,
         min_rows: 0,
         inputs: Vec::new(),
+        init: None,
         output: None,
         schedule: Schedule::Constant,
         clip: Clip::None,

@@ -6,6 +6,7 @@
 use crate::check::check;
 use crate::data::{self, Data};
 use crate::mesh::{self, Mesh};
+use crate::start::{self, Start};
 use crate::trainer;
 use crate::{checkpoint, graph, registry, tensors};
 use jobs::train::Strategy;
@@ -86,6 +87,8 @@ pub enum Error {
     #[error("start rank {rank} of {world}: {peers} addresses were given")]
     World { rank: u32, world: u32, peers: usize },
     #[error(transparent)]
+    Start(#[from] start::Error),
+    #[error(transparent)]
     Data(#[from] data::Error),
     #[error(transparent)]
     Mesh(#[from] mesh::Error),
@@ -152,7 +155,10 @@ pub(crate) fn train_on(
             .spawn_scoped(scope, move || {
                 // A send fails only when the caller has gone, and then the thread is being waited for.
                 let mut report = |report| drop(sender.send(report));
-                trainer::run(listener, body, data, task, &mut report, stop)
+                match Start::of(body, task)? {
+                    Some((start, body)) => trainer::run(listener, &body, Some(&start), data, task, &mut report, stop),
+                    None => trainer::run(listener, body, None, data, task, &mut report, stop),
+                }
             })
             .map_err(|source| Error::Thread { source })?;
         for report in receiver {

@@ -19,6 +19,7 @@ use crate::optimizer::{self, Optimizer};
 use crate::preprocess::Preprocessing;
 use crate::registry::{self, Manifest};
 use crate::saver::{Learnt, Saver};
+use crate::start::Start;
 use crate::sums::Sums;
 use crate::train::{Error, Outcome, Report, TrainTask};
 use jobs::TrainBody;
@@ -65,6 +66,7 @@ struct Trainer<'a> {
 pub fn run(
     listener: Option<TcpListener>,
     body: &TrainBody,
+    start: Option<&Start>,
     data: Data,
     task: &TrainTask,
     report: &mut dyn FnMut(Report),
@@ -92,10 +94,17 @@ pub fn run(
     };
     let mut ranks = AllReduce::new(mesh);
     let dataset = same_data(dataset, task, &mut ranks, report)?;
-    let preprocessing = dataset.preprocessing();
+    let learned = dataset.preprocessing();
+    let (outputs, preprocessing) = match start {
+        Some(start) => start.fitting(&dataset, &learned)?,
+        None => (dataset.outputs, learned),
+    };
     let sources = Source::all(preprocessing.shapes().map_err(data::Error::from)?);
-    let (layers, output, outputs) = (&body.layers[..], body.output.as_deref(), dataset.outputs);
-    let graph = Graph::new(Wanted { sources: &sources, layers, output, outputs }, body.seed)?;
+    let (layers, output) = (&body.layers[..], body.output.as_deref());
+    let mut graph = Graph::new(Wanted { sources: &sources, layers, output, outputs }, body.seed)?;
+    if let Some(start) = start {
+        start.put_into(&mut graph);
+    }
     let optimizer = Optimizer::new(body.optimizer.clone(), body.clip, graph.size());
     let sums = match body.strategy {
         Strategy::AllReduce if task.world > 1 => Sums::among(&graph, &ranks, 0)?,

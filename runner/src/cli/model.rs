@@ -1,5 +1,7 @@
 //! Verbs for the model registry.
 
+mod exchange;
+
 use super::exit::{BAD_INPUT, Fail, Result};
 use super::human::{day_and_clock, duration, now_ms};
 use super::output::{Output, table};
@@ -7,6 +9,7 @@ use crate::client::Client;
 use crate::view::{ModelDetail, ModelView};
 use clap::Subcommand;
 use jobs::text::model_reference;
+use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
 pub enum ModelVerb {
@@ -31,6 +34,18 @@ pub enum ModelVerb {
         #[arg(long, default_value = "production")]
         alias: String,
     },
+    /// Write a version as an ONNX file, with what its columns are made into.
+    Export {
+        /// A model as a query calls it: NAME, NAME@VERSION or NAME@ALIAS.
+        model: String,
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        /// The file reads what the layers read: normalised numbers and ids, not columns.
+        #[arg(long)]
+        prepared: bool,
+    },
+    /// Take a model of another program over as the next version of a model.
+    Import(exchange::ImportArgs),
     /// Remove a version that no alias means and no job scores with.
     Rm { model: String, version: u64 },
 }
@@ -48,14 +63,20 @@ pub async fn model(client: &Client, output: Output, verb: ModelVerb) -> Result<(
             output.either(&models, |models| list(models, now_ms()))
         }
         ModelVerb::Show { model } => {
-            let (name, which) = model_reference(&model);
-            if name.is_empty() || which == Some("") {
-                return Err(Fail::new(
-                    BAD_INPUT,
-                    format!("'{model}' is no model: it is NAME, NAME@VERSION or NAME@ALIAS"),
-                ));
-            }
-            output.either(&client.model(name, which.unwrap_or("-")).await?, show)
+            let (name, which) = reference(&model)?;
+            output.either(&client.model(name, which).await?, show)
+        }
+        ModelVerb::Export { model, to, prepared } => {
+            let (name, which) = reference(&model)?;
+            let package = client.package(name, which).await?;
+            exchange::export(output, &package, &to, prepared)
+        }
+        ModelVerb::Import(args) => {
+            let package = exchange::import(&args)?;
+            let published = client.publish(&args.name, package).await?;
+            output.either(&published, |published| {
+                format!("{} is version {} of {}\n", args.file.display(), published.version, published.model)
+            })
         }
         ModelVerb::Promote { model, version, alias } => {
             let promoted = client.promote(&model, &alias, version).await?;
@@ -70,6 +91,16 @@ pub async fn model(client: &Client, output: Output, verb: ModelVerb) -> Result<(
             if output.json { Ok(()) } else { output.line(&format!("removed version {version} of {model}")) }
         }
     }
+}
+
+/// Name, and what the API calls the version.
+fn reference(model: &str) -> Result<(&str, &str)> {
+    let (name, which) = model_reference(model);
+    if name.is_empty() || which == Some("") {
+        let text = format!("'{model}' is no model: it is NAME, NAME@VERSION or NAME@ALIAS");
+        return Err(Fail::new(BAD_INPUT, text));
+    }
+    Ok((name, which.unwrap_or("-")))
 }
 
 fn list(models: &[ModelView], now_ms: u64) -> String {

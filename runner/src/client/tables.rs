@@ -1,10 +1,14 @@
 //! Tables, models and training runs over the runner's API.
 
 use super::{Client, Error, Result};
-use crate::view::{ComparisonView, ModelDetail, ModelsView, PromoteRequest, Promoted, RunDetail, RunsView};
+use crate::view::{ComparisonView, ModelDetail, ModelsView, PromoteRequest, Promoted, Published, RunDetail, RunsView};
 use arrow::array::RecordBatch;
 use arrow::ipc::reader::StreamReader;
 use reqwest::{Method, RequestBuilder};
+use std::time::Duration;
+
+/// A large one takes its time to the disk.
+const OF_A_MODEL: Duration = Duration::from_secs(600);
 
 impl Client {
     pub async fn models(&self) -> Result<ModelsView> {
@@ -19,6 +23,18 @@ impl Client {
     /// `which`: a version, an alias, or `-` for what a query means by the name alone.
     pub async fn model(&self, model: &str, which: &str) -> Result<ModelDetail> {
         self.json(self.call(Method::GET, &["models", model, which], "")).await
+    }
+
+    /// A version as one file.
+    pub async fn package(&self, model: &str, which: &str) -> Result<Vec<u8>> {
+        let call = self.call(Method::GET, &["models", model, which, "package"], "").timeout(OF_A_MODEL);
+        let response = self.send(call).await?;
+        Ok(response.bytes().await.map_err(|error| self.strange(&error))?.to_vec())
+    }
+
+    /// Sends the next version of a model as one file.
+    pub async fn publish(&self, model: &str, package: Vec<u8>) -> Result<Published> {
+        self.json(self.call(Method::POST, &["models", model], "").timeout(OF_A_MODEL).body(package)).await
     }
 
     pub async fn promote(&self, model: &str, alias: &str, version: u64) -> Result<Promoted> {

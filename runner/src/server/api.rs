@@ -18,7 +18,7 @@ use crate::view::{
 };
 use axum::body::Body;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
@@ -56,7 +56,11 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/drain/{agent}", post(agents::drain).delete(agents::undrain))
         .route("/api/v1/logs/{task}", get(logs))
         .route("/api/v1/models", get(models::all))
-        .route("/api/v1/models/{model}", get(models::of_model))
+        .route(
+            "/api/v1/models/{model}",
+            get(models::of_model).post(models::publish).layer(DefaultBodyLimit::max(models::MOST_BYTES)),
+        )
+        .route("/api/v1/models/{model}/{which}/package", get(models::package))
         .route("/api/v1/models/{model}/{which}", get(models::version).delete(models::remove))
         .route("/api/v1/models/{model}/aliases/{alias}", post(models::promote).delete(models::rollback))
         .route("/api/v1/schedules", get(schedules::all).post(schedules::add))

@@ -31,6 +31,7 @@ struct Rows {
 
 /// What is computed with them.
 struct Network {
+    init: Option<String>,
     inputs: Vec<Input>,
     layers: Vec<Node>,
     output: Option<String>,
@@ -58,6 +59,7 @@ fn body(source: Source, rows: Rows, network: Network, moves: Moves, course: Cour
         time_column: rows.time_column,
         min_rows: rows.min_rows,
         inputs: network.inputs,
+        init: network.init,
         layers: network.layers,
         output: network.output,
         loss: network.loss,
@@ -88,6 +90,22 @@ fn rows(reader: &mut Reader<'_>) -> Rows {
     }
 }
 
+/// The version that training begins with, which has settings of its own for these.
+fn init(reader: &mut Reader<'_>, own: &[&str]) -> Option<String> {
+    let init = reader.text("init")?;
+    if let Err(error) = training::start_version(&init) {
+        let wrong = Diagnostic::new(format!("init: failed to {error}"));
+        reader.complain(wrong.at(reader.span("init").unwrap_or_default()).help("smack model ls lists versions"));
+    }
+    for name in own {
+        if let Some(span) = reader.span(name).filter(|_| reader.has(name)) {
+            let both = Diagnostic::new(format!("'{name}' is a setting of new layers, and 'init' brings its own"));
+            reader.complain(both.at(span).help("leave one of them out"));
+        }
+    }
+    Some(init)
+}
+
 /// `WITH (…)` of `CREATE MODEL`. Also gives the number of tasks.
 pub fn of_sql(reader: &mut Reader<'_>, source: Source) -> (TrainBody, u32) {
     let rows = rows(reader);
@@ -100,8 +118,13 @@ pub fn of_sql(reader: &mut Reader<'_>, source: Source) -> (TrainBody, u32) {
     };
     // Where the columns are not known, something is wrong with the query, and that is told.
     let has_numbers = source.columns.as_ref().is_none_or(|columns| columns.iter().any(is_number));
-    let (inputs, layers) = layers::of_sql(reader, normalize, has_numbers);
-    let network = Network { inputs, layers, output: None, loss: recipe::loss(reader), normalize };
+    let of_layers = ["hidden", "activation", "dropout", "categorical", "hash_buckets", "embedding", "normalize"];
+    let init = init(reader, &of_layers);
+    let (inputs, layers) = match &init {
+        Some(_) => (Vec::new(), Vec::new()),
+        None => layers::of_sql(reader, normalize, has_numbers),
+    };
+    let network = Network { init, inputs, layers, output: None, loss: recipe::loss(reader), normalize };
     let moves = Moves {
         optimizer: recipe::optimizer(reader, "optimizer"),
         schedule: recipe::schedule(reader, "schedule"),
@@ -114,10 +137,17 @@ pub fn of_sql(reader: &mut Reader<'_>, source: Source) -> (TrainBody, u32) {
 /// `[data]`, `[model]`, `[optimizer]`, `[schedule]` and `[train]` of a training file. Also gives the number of tasks.
 pub fn of_file(file: &mut Reader<'_>, source: Source) -> (TrainBody, u32) {
     let mut model = file.table("model");
-    let inputs = layers::inputs(&mut model);
-    let layers = layers::layers(&mut model, &inputs);
+    let init = init(&mut model, &["inputs", "layers", "output", "normalize"]);
+    let (inputs, layers) = match &init {
+        Some(_) => (Vec::new(), Vec::new()),
+        None => {
+            let inputs = layers::inputs(&mut model);
+            let layers = layers::layers(&mut model, &inputs);
+            (inputs, layers)
+        }
+    };
     let (loss, normalize) = (recipe::loss(&mut model), model.boolean("normalize").unwrap_or_default());
-    let network = Network { inputs, layers, output: model.text("output"), loss, normalize };
+    let network = Network { init, inputs, layers, output: model.text("output"), loss, normalize };
     let mut table = file.table("optimizer");
     let (optimizer, clip) = (recipe::optimizer(&mut table, "kind"), recipe::clip(&mut table));
     let moves = Moves { optimizer, schedule: recipe::schedule(&mut file.table("schedule"), "kind"), clip };

@@ -164,6 +164,7 @@ fn judged(error: &training::Error) -> Failure {
         | training::Error::Diverged { .. } => Failure::Passing(text),
         training::Error::Body(_)
         | training::Error::World { .. }
+        | training::Error::Start(_)
         | training::Error::Data(_)
         | training::Error::Network(_)
         | training::Error::Checkpoint(_)

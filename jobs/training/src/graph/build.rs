@@ -180,6 +180,12 @@ pub fn check(wanted: Wanted<'_>) -> Result<Shape, Error> {
     Ok(builder.resolve(output)?.1)
 }
 
+/// Names and dimensions of all parameters, before any of them is made.
+pub fn parameters(wanted: Wanted<'_>) -> Result<Vec<(String, Vec<usize>)>, Error> {
+    let (builder, _) = Builder::laid_out(wanted)?;
+    Ok(builder.parameters.into_iter().map(|(name, _, parameter)| (name, parameter.dims)).collect())
+}
+
 impl<'a> Builder<'a> {
     /// With the name of the output.
     fn laid_out(wanted: Wanted<'a>) -> Result<(Self, &'a str), Error> {

@@ -33,6 +33,7 @@ pub fn built(name: &str, layer: &Layer, inputs: &[Shape]) -> Result<Built, Strin
         Layer::Attention { heads, causal } => ops::attention(*heads, *causal, inputs),
         Layer::Add => ops::add(inputs),
         Layer::Concat => ops::concat(inputs),
+        Layer::Permute { dims } => ops::permute(dims, inputs),
         Layer::Flatten | Layer::Reshape { .. } | Layer::Transformer { .. } => {
             Err("it is no operation of its own".to_string())
         }

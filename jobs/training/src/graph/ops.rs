@@ -11,6 +11,7 @@ mod join;
 mod lstm;
 mod norm;
 mod parts;
+mod permute;
 mod pool;
 mod position;
 mod recurrent;
@@ -25,8 +26,10 @@ pub use gru::gru;
 pub use join::{add, concat};
 pub use lstm::lstm;
 pub use norm::{layer_norm, rms_norm};
+pub use permute::permute;
 pub use pool::{average_pool, global_average_pool, global_max_pool, max_pool};
 pub use position::position;
+pub use windows::Axis;
 
 #[cfg(test)]
 mod tests;

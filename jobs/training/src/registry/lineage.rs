@@ -22,6 +22,9 @@ pub struct Lineage {
     pub train_query: String,
     #[serde(default)]
     pub test_query: Option<String>,
+    /// The version that training began with, as in `fraud@3`.
+    #[serde(default)]
+    pub init: Option<String>,
     /// Checked out in the folder of the job file, where that is in a git repository.
     #[serde(default)]
     pub git_commit: Option<String>,
@@ -35,6 +38,7 @@ impl Lineage {
             sql: body.sql.clone(),
             train_query: body.train_query.clone(),
             test_query: body.test_query.clone(),
+            init: body.init.clone(),
             git_commit: git_commit(Path::new(&body.base_dir)),
         }
     }

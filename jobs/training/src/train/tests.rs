@@ -7,9 +7,12 @@ use crate::data::Data;
 use crate::predictor::Predictor;
 use crate::random::{self, Purpose};
 use crate::test_support::{batch, body};
-use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, AsArray, FixedSizeListArray, Float32Array, Float64Array, Int64Array, RecordBatch,
+    TimestampMicrosecondArray,
+};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use jobs::train::{
     Activation, Clip, Combine, EarlyStop, Input, Layer, Loss, Node, Optimizer, Preprocess, Schedule, chain,
 };
@@ -381,4 +384,71 @@ fn handwritten_digits_are_read_by_the_median_of_five_seeds() {
     accuracies.sort_by(f64::total_cmp);
     println!("accuracies {accuracies:?}");
     assert!(accuracies[2] >= 0.97, "{accuracies:?}");
+}
+
+/// A model of another program scores rows, and training goes on from it.
+#[test]
+fn training_goes_on_from_a_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = 40;
+    let values = (0..rows * 18).map(|at| ((at * at * 7 + at * 3) % 23) as f32 / 8.0 - 1.4).collect::<Float32Array>();
+    let field = Arc::new(Field::new("item", DataType::Float32, true));
+    let x: ArrayRef = Arc::new(FixedSizeListArray::new(field, 18, Arc::new(values), None));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/exchange/torch_residual_dynamo.onnx");
+    let network = crate::exchange::read(&path, None, None).unwrap();
+    let settings = crate::exchange::Settings { model: "m".to_string(), ..Default::default() };
+    let package = network.model(&settings).unwrap();
+    assert_eq!(package.publish(&folder.path().join("models"), "m").unwrap(), 1);
+    let score = |version| {
+        Predictor::load(&folder.path().join("models"), "m", version).unwrap().predict(std::slice::from_ref(&x)).unwrap()
+    };
+    let before = score(1);
+
+    // The opposite of what the model says.
+    let label: ArrayRef = Arc::new(before.values().iter().map(|class| 1 - *class as i64).collect::<Int64Array>());
+    let named = [("x", x.clone()), ("y", label.clone())];
+    let mut body = body("y", Loss::CrossEntropy);
+    (body.model, body.init, body.layers) = ("m".to_string(), Some("m@1".to_string()), Vec::new());
+    let task = |name: &str| TrainTask {
+        job: "g/m".to_string(),
+        submission: String::new(),
+        generation: 1,
+        rank: 0,
+        world: 1,
+        peers: Vec::new(),
+        checkpoint_dir: folder.path().join(name),
+        model_dir: folder.path().join("models"),
+    };
+    let run = |body: &TrainBody, name: &str| {
+        let data = Data { train: vec![batch(&named)], test: None };
+        train(body, data, &task(name), &mut |_| (), &AtomicBool::new(false))
+    };
+    // One step that moves nothing leaves the model as it was.
+    body.optimizer = Optimizer::Sgd { learning_rate: 1e-12, momentum: 0.0, nesterov: false };
+    (body.batch, body.steps) = (rows, Some(1));
+    let outcome = run(&body, "still").unwrap();
+    assert_eq!(outcome.version, Some(2));
+    assert_eq!(score(2), before);
+    let lineage = registry::manifest(&folder.path().join("models"), "m", 2).unwrap().lineage;
+    assert_eq!(lineage.init.as_deref(), Some("m@1"));
+
+    body.optimizer = Optimizer::Adam { learning_rate: 0.02, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, lazy: false };
+    (body.batch, body.steps) = (10, Some(300));
+    run(&body, "moved").unwrap();
+    let after = score(3);
+    let right = |scores: &Float64Array| {
+        let labels = label.as_primitive::<Int64Type>();
+        scores.values().iter().zip(labels.values()).filter(|(score, label)| **score == **label as f64).count()
+    };
+    assert!(right(&before) == 0 && right(&after) > rows * 9 / 10, "{} of {rows}", right(&after));
+
+    body.init = Some("m@9".to_string());
+    let error = run(&body, "none").unwrap_err();
+    assert!(error.to_string().contains("begin with model 'm@9'"), "{error}");
+    (body.init, body.loss) = (Some("m@1".to_string()), Loss::MeanSquaredError);
+    let error = run(&body, "other").unwrap_err().to_string();
+    assert!(error.contains("2 outputs, learned by CrossEntropy; MeanSquaredError does not fit"), "{error}");
+    body.init = Some("m".to_string());
+    let error = run(&body, "which").unwrap_err().to_string();
+    assert!(error.contains("name a version by its number"), "{error}");
 }

@@ -5,9 +5,10 @@ use crate::models::{self, UsedBy};
 use crate::server::owner::now_ms;
 use crate::view::{PromoteRequest, Promoted};
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -26,6 +27,25 @@ pub async fn of_model(State(api): State<Api>, Path(model): Path<String>) -> Resp
 pub async fn version(State(api): State<Api>, Path((model, which)): Path<(String, String)>) -> Response {
     let reference = if which == "-" { model } else { format!("{model}@{which}") };
     with_use(&api, StatusCode::NOT_FOUND, move |folder, used| models::show(&folder, &reference, &used)).await
+}
+
+/// A version as one file, for who writes it in another form.
+pub async fn package(State(api): State<Api>, Path((model, which)): Path<(String, String)>) -> Response {
+    let reference = if which == "-" { model } else { format!("{model}@{which}") };
+    let folder = api.model_dir.clone();
+    match tokio::task::spawn_blocking(move || models::package(&folder, &reference)).await {
+        Ok(Ok(bytes)) => ([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response(),
+        Ok(Err(error)) => failure(StatusCode::NOT_FOUND, format!("failed to {error}")),
+        Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+/// Of a model that is sent.
+pub const MOST_BYTES: usize = 1 << 32;
+
+/// The next version of a model, as one file.
+pub async fn publish(State(api): State<Api>, Path(model): Path<String>, package: Bytes) -> Response {
+    answered(&api, StatusCode::BAD_REQUEST, move |folder| models::publish(&folder, &model, &package)).await
 }
 
 pub async fn promote(

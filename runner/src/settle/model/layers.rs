@@ -167,11 +167,11 @@ fn layer(
         }
         "flatten" => Layer::Flatten,
         _ => {
-            let dims = reader.whole_list("reshape");
+            let dims = reader.whole_list(kind);
             if dims.is_empty() {
                 return None;
             }
-            Layer::Reshape { dims }
+            if kind == "permute" { Layer::Permute { dims } } else { Layer::Reshape { dims } }
         }
     })
 }

@@ -208,15 +208,15 @@ fn every_layer_can_be_written() {
             { embedding = 3, input = "c" }, { embedding = 3, input = "c", combine = "mean", name = "wide" }, "position",
             { conv1d = 2, activation = "linear" }, { gru = 5, sequences = true }, { lstm = 5 }, { attention = 2, causal = true },
             { transformer = 2, hidden = 8, dropout = 0.1 }, { layer_norm = true, epsilon = 0.1 }, "rms_norm", { flatten = true, name = "flat" },
-            { reshape = [3, 2] }, { dropout = 0.5 }, { add = ["wide", "flat"] }, { concat = ["wide", "flat"] },
+            { reshape = [3, 2] }, { permute = [2, 1] }, { dropout = 0.5 }, { add = ["wide", "flat"] }, { concat = ["wide", "flat"] },
             { dense = 3, bias = false, activation = "softplus", name = "last" },
         ]
         "#,
     );
     assert_eq!(mistakes, []);
-    assert_eq!(body.layers.len(), 24);
+    assert_eq!(body.layers.len(), 25);
     let kinds: std::collections::BTreeSet<&str> = body.layers.iter().map(|node| node.layer.kind()).collect();
-    assert_eq!(kinds.len(), 22, "{kinds:?}");
+    assert_eq!(kinds.len(), 23, "{kinds:?}");
     let layer = |index: usize| body.layers[index].layer.clone();
     let (padding, activation) = (Padding::Same, Activation::Relu);
     assert_eq!(layer(0), Layer::Conv2d { filters: 4, kernel: [3, 3], stride: [1, 1], padding, activation });
@@ -228,13 +228,32 @@ fn every_layer_can_be_written() {
         layer(15),
         Layer::Transformer { heads: 2, hidden: 8, causal: false, activation: Activation::Gelu, dropout: 0.1 }
     );
-    assert_eq!(layer(23), Layer::Dense { units: 3, activation: Activation::Softplus, bias: false });
+    assert_eq!(layer(24), Layer::Dense { units: 3, activation: Activation::Softplus, bias: false });
     assert_eq!(
-        (body.layers[21].inputs.join(" "), body.layers[2].name.as_str()),
+        (body.layers[22].inputs.join(" "), body.layers[2].name.as_str()),
         ("wide flat".to_string(), "conv2d_02")
     );
     assert_eq!((body.inputs[0].name.as_str(), body.inputs[2].dims.as_slice()), ("normalize", [8, 8, 1].as_slice()));
     assert_eq!(body.output.as_deref(), Some("last"));
+}
+
+#[test]
+fn a_version_brings_inputs_and_layers() {
+    let (body, _, diagnostics) = sql(&[("label", "y"), ("task", "binary"), ("init", "m@3"), ("epochs", "2")]);
+    assert_eq!(diagnostics, []);
+    assert_eq!((body.init.as_deref(), body.inputs.len(), body.layers.len()), (Some("m@3"), 0, 0));
+    let (_, _, diagnostics) = sql(&[("label", "y"), ("task", "binary"), ("init", "m"), ("hidden", "8")]);
+    let shown: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "init: failed to begin with 'm': name a version by its number, as in 'fraud@3' (smack model ls lists versions)",
+            "'hidden' is a setting of new layers, and 'init' brings its own (leave one of them out)",
+        ]
+    );
+    let (body, mistakes) = file("[model]\ntask = \"classes\"\ninit = \"m@2\"\nlayers = [{ dense = 3 }]\n");
+    assert_eq!(body.init.as_deref(), Some("m@2"));
+    assert!(mistakes[0].1.contains("'layers' is a setting of new layers"), "{mistakes:?}");
 }
 
 #[test]

@@ -237,6 +237,11 @@ pub static LAYERS: &[Variant] = &[
         "a reshape layer",
         &[field("reshape", Kind::WholeList, None, "the same values in this shape"), NAME, INPUT],
     ),
+    variant(
+        "permute",
+        "a permute layer",
+        &[field("permute", Kind::WholeList, None, "the dimensions, from 1, in this order"), NAME, INPUT],
+    ),
 ];
 
 const INPUT_NAME: Field = field("name", Kind::Text, None, "what layers call it; by default its kind");

@@ -150,9 +150,17 @@ static DATA: Shape = Shape {
     ],
 };
 
+const INIT: Field = field(
+    "init",
+    Kind::Text,
+    None,
+    "version of a model, as in 'fraud@3', that training goes on from: its inputs, layers and weights",
+);
+
 static MODEL: Shape = Shape {
     place: "[model]",
     fields: &[
+        INIT,
         field(
             "inputs",
             Kind::ListOf(INPUTS),
@@ -242,6 +250,7 @@ pub static SQL_MODEL: Shape = Shape {
         TASK,
         LOSS,
         DELTA,
+        INIT,
         field("hidden", Kind::Text, Some("32,16"), "outputs of each hidden layer, with commas"),
         field("activation", Kind::Choice(ACTIVATIONS), Some("relu"), "of the hidden layers"),
         field("dropout", Kind::Number(0.0, 0.99), Some("0"), "after each hidden layer, while training"),

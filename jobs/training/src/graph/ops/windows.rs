@@ -40,6 +40,12 @@ impl Axis {
         Self { len: 1, window: 1, stride: 1, before: 0, windows: 1 }
     }
 
+    /// Zeros before the first place, and those behind the last that a window reaches.
+    pub fn padding(&self) -> (usize, usize) {
+        let end = (self.windows - 1) * self.stride + self.window;
+        (self.before, end.saturating_sub(self.before + self.len))
+    }
+
     /// Of window `at`: the place of its first element that is within, and which of its elements are.
     #[inline(always)]
     pub fn reach(&self, at: usize) -> (usize, Range<usize>) {
