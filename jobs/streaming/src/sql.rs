@@ -25,6 +25,7 @@ mod lifetime;
 mod lookup;
 mod lower;
 mod nested;
+mod ordered;
 mod over;
 mod parse;
 mod plan;

@@ -5,6 +5,7 @@ pub mod encoding;
 pub mod expiring;
 pub mod group_aggregate;
 pub mod groups;
+pub mod in_order;
 pub mod join;
 pub mod local_aggregate;
 pub mod lookup;

@@ -5,6 +5,7 @@
 
 use super::errors::Place;
 use super::lower::{Lowered, Lowering, Open, Outputs, Slot, Stream, interval_us, planner};
+use super::ordered::sorted_by_itself;
 use super::plan::group_by_place;
 use super::refuse::{at, find};
 use super::time::always_follows_watermark;
@@ -89,10 +90,6 @@ impl Lowering<'_> {
         let mut calls = Vec::new();
         for expr in &aggregate.aggr_expr {
             let (call, text) = self.call(expr, &input, &mut outputs, places)?;
-            if settled.is_some() && text.contains(ORDERED) {
-                let error = Diagnostic::new(format!("ORDER BY within {} is not supported in a window yet", call.1));
-                return Err(at(error, find(places, &[&["WITHIN", "GROUP"], &["ORDER", "BY"]])));
-            }
             does.push('\n');
             does.push_str(&text);
             calls.push(call);
@@ -109,7 +106,11 @@ impl Lowering<'_> {
             return self.merged(split, window, aggregate, &groups, places);
         }
         let exchange = self.exchange(node, keys.clone(), places)?;
-        let built = calls.iter().map(|call| self.build(call, exchange)).collect::<PlanResult<Vec<Built>>>();
+        // Windows that answer again are groups without end as to their states.
+        let in_window = settled.is_some_and(|(window, _, late_us)| {
+            matches!(window, Window::Session { .. }) || late_us == 0 && !self.graph.changes(node)
+        });
+        let built = calls.iter().map(|call| self.build(call, exchange, in_window)).collect::<PlanResult<Vec<Built>>>();
         let (aggregates, filters): (Vec<_>, Vec<_>) =
             built.map_err(|error| planner(&error, places))?.into_iter().unzip();
 
@@ -190,9 +191,11 @@ impl Lowering<'_> {
         Ok(((Expr::AggregateFunction(call), name), text))
     }
 
-    pub(crate) fn build(&self, (call, name): &(Expr, String), node: usize) -> PlanResult<Built> {
-        let bound = bind(call.clone(), |index| self.graph.column(node, index))?;
+    /// `in_window`: the states are those of windows, which are merged.
+    pub(crate) fn build(&self, (call, name): &(Expr, String), node: usize, in_window: bool) -> PlanResult<Built> {
         let columns = self.graph.columns(node);
+        let bound = bind(call.clone(), |index| self.graph.column(node, index))?;
+        let bound = if in_window { sorted_by_itself(bound, columns)? } else { bound };
         let (props, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
         let lowered = LoweredAggregateBuilder::new(&bound, columns, columns.as_arrow(), &props, &context);
         let lowered = lowered.with_name(name.clone()).build()?;

@@ -15,8 +15,8 @@ use super::version::VersionPlanner;
 use super::window::WindowPlanner;
 use crate::batch::BatchContext;
 use crate::functions::{
-    Functions, JsonOperators, cumulate_ends, current_watermark, hop_starts, json_array_elements, json_functions,
-    proctime, spelled_functions, text_functions, tumble_start,
+    Functions, JsonOperators, ValueAtExtreme, aggregate_functions, cumulate_ends, current_watermark, hop_starts,
+    json_array_elements, json_functions, proctime, spelled_functions, text_functions, tumble_start,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
@@ -376,7 +376,7 @@ fn session(
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = is_batch;
     let mut builder = SessionStateBuilder::new()
         .with_config(config)
-        .with_expr_planners(vec![Arc::new(NestedNames), Arc::new(JsonOperators)])
+        .with_expr_planners(vec![Arc::new(NestedNames), Arc::new(JsonOperators), Arc::new(ValueAtExtreme)])
         .with_default_features();
     if let Some(rules) = rules {
         builder = builder.with_optimizer_rules(rules);
@@ -401,7 +401,8 @@ fn session(
             tracing::warn!(%error, "function not registered");
         }
     }
-    for function in functions.aggregates().cloned() {
+    let own = aggregate_functions().into_iter().map(Arc::new);
+    for function in own.chain(functions.aggregates().cloned()) {
         if let Err(error) = datafusion::execution::registry::FunctionRegistry::register_udaf(&mut state, function) {
             tracing::warn!(%error, "aggregate not registered");
         }

@@ -58,7 +58,8 @@ impl Lowering<'_> {
         if !self.two_phase || session || overtaken || self.graph.changes(node) {
             return Ok(None);
         }
-        let built = calls.iter().map(|call| self.build(call, node)).collect::<PlanResult<Vec<Built>>>();
+        let built =
+            calls.iter().map(|call| self.build(call, node, window.is_some())).collect::<PlanResult<Vec<Built>>>();
         let (aggregates, filters): (Vec<_>, Vec<_>) =
             built.map_err(|error| planner(&error, places))?.into_iter().unzip();
         let splits = |(call, aggregate): (&(Expr, String), &Arc<AggregateFunctionExpr>)| match &call.0 {
@@ -118,7 +119,7 @@ impl Lowering<'_> {
                     (whole, of.name().to_string())
                 })
                 .collect();
-            let built = parts.iter().map(|part| self.build(part, exchange)).collect::<PlanResult<Vec<Built>>>();
+            let built = parts.iter().map(|part| self.build(part, exchange, false)).collect::<PlanResult<Vec<Built>>>();
             let (wholes, none): (Vec<_>, Vec<_>) = built.map_err(|error| planner(&error, places))?.into_iter().unzip();
             fields.extend(wholes.iter().map(|whole| whole.field().as_ref().clone().with_nullable(true)));
             let operator = Operator::GroupAggregate { keys, aggregates: wholes, filters: none };

@@ -3,6 +3,7 @@
 use super::coding::{Bytes, Integers};
 use super::count::Count;
 use super::distinct::{Distinct, MAX_SHARING};
+use super::edge::Edge;
 use super::extreme::{BytesExtreme, End, Extreme};
 use super::float::FloatSum;
 use super::general::General;
@@ -194,6 +195,9 @@ fn state_of(
         if let Some(state) = special {
             return Ok((state, arguments));
         }
+    }
+    if let Some((state, arguments)) = Edge::new(aggregate, input, changes)? {
+        return Ok((Box::new(state), arguments));
     }
     let (state, arguments) = General::new(aggregate, input)?;
     Ok((Box::new(state), arguments))
