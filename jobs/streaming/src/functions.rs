@@ -13,7 +13,7 @@ pub use asynchronous::{AsyncError, AsyncFunction, AsyncScalar, OnError};
 pub use registered::Functions;
 pub use versioned::{Callable, InUse, Versioned, Versions, declared_predict, predict};
 
-pub(crate) use aggregates::{ValueAtExtreme, aggregate_functions, is_of_set};
+pub(crate) use aggregates::{Room, ValueAtExtreme, aggregate_functions, is_of_set, is_sum, out_of_range};
 pub(crate) use current_watermark::{CURRENT_WATERMARK, Cell, bound, current_watermark};
 pub(crate) use json::{JsonOperators, json_array_elements, json_functions};
 pub(crate) use spelled::spelled_functions;

@@ -7,6 +7,7 @@
 use super::coding::{Bytes, Coding};
 use super::multiset::Multisets;
 use super::state::{EntryPart, Rows, State, mask};
+use crate::functions::is_sum;
 use crate::runtime::operators::window::BATCH_ROWS;
 use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array, new_empty_array};
 use arrow::compute::{SortOptions, cast, concat, take};
@@ -16,7 +17,6 @@ use datafusion::error::Result;
 use datafusion::functions_aggregate::array_agg::array_agg_udaf;
 use datafusion::functions_aggregate::average::avg_udaf;
 use datafusion::functions_aggregate::string_agg::string_agg_udaf;
-use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::EmitTo;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
@@ -150,7 +150,8 @@ impl General {
 /// Whether the function gives away in which order a set of its different values is kept, which with DataFusion's sets is
 /// another one each time: in a list, or in the last bits of a sum of floats. These are given each value once, in order.
 fn order_of_set_shows(aggregate: &AggregateFunctionExpr) -> bool {
-    [array_agg_udaf(), string_agg_udaf(), sum_udaf(), avg_udaf()].iter().any(|function| aggregate.fun() == &**function)
+    let others = [array_agg_udaf(), string_agg_udaf(), avg_udaf()];
+    is_sum(aggregate.fun()) || others.iter().any(|function| aggregate.fun() == &**function)
 }
 
 /// The same call without its DISTINCT.

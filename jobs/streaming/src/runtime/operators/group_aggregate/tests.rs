@@ -191,6 +191,10 @@ fn calls(input: &SchemaRef) -> Vec<Call> {
                 calls.add(Arc::clone(&function), vec![calls.column("text"), lit(0.5)], "by text");
                 calls.add(function, vec![calls.column("number"), lit(0.3)], "distinct by number down positive");
             }
+            "sum" => {
+                calls.add(Arc::clone(&function), column(&calls, "number"), "distinct");
+                calls.add(function, column(&calls, "number"), "positive");
+            }
             _ => calls.add(function, vec![calls.column("text"), calls.column("number")], ""),
         }
     }
