@@ -36,6 +36,11 @@ pub(crate) fn lowered(data_type: &DataType) -> DataType {
     if data_type.is_nested() { renamed(data_type, &str::to_lowercase) } else { data_type.clone() }
 }
 
+/// The type with room for nulls everywhere within it.
+pub(crate) fn with_nulls(data_type: &DataType) -> DataType {
+    if data_type.is_nested() { renamed(data_type, &str::to_string) } else { data_type.clone() }
+}
+
 /// The field as plans see it.
 pub(crate) fn lowered_field(field: &Field) -> Field {
     field.clone().with_name(field.name().to_lowercase()).with_data_type(lowered(field.data_type()))
