@@ -3,7 +3,9 @@
 mod aggregates;
 mod asynchronous;
 mod current_watermark;
+mod digests;
 mod json;
+mod patterns;
 mod registered;
 mod spelled;
 mod text;
@@ -15,7 +17,9 @@ pub use versioned::{Callable, InUse, Versioned, Versions, declared_predict, pred
 
 pub(crate) use aggregates::{Room, ValueAtExtreme, aggregate_functions, is_of_set, is_sum, out_of_range};
 pub(crate) use current_watermark::{CURRENT_WATERMARK, Cell, bound, current_watermark};
+pub(crate) use digests::digest_functions;
 pub(crate) use json::{JsonOperators, json_array_elements, json_functions};
+pub(crate) use patterns::pattern_functions;
 pub(crate) use spelled::spelled_functions;
 pub(crate) use text::text_functions;
 pub(crate) use versioned::{bound_to, calls_versions, names_versions};

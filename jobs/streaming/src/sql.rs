@@ -33,6 +33,7 @@ mod precedence;
 mod prune;
 mod refuse;
 mod repeatable;
+mod returning;
 mod settings;
 mod shared;
 mod split;

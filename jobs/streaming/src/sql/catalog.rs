@@ -15,8 +15,9 @@ use super::version::VersionPlanner;
 use super::window::WindowPlanner;
 use crate::batch::BatchContext;
 use crate::functions::{
-    Functions, JsonOperators, ValueAtExtreme, aggregate_functions, cumulate_ends, current_watermark, hop_starts,
-    json_array_elements, json_functions, proctime, spelled_functions, text_functions, tumble_start,
+    Functions, JsonOperators, ValueAtExtreme, aggregate_functions, cumulate_ends, current_watermark, digest_functions,
+    hop_starts, json_array_elements, json_functions, pattern_functions, proctime, spelled_functions, text_functions,
+    tumble_start,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
@@ -392,6 +393,8 @@ fn session(
         .chain(text_functions())
         .chain(json_functions())
         .chain(spelled_functions())
+        .chain(digest_functions())
+        .chain(pattern_functions(state.config_options()))
         .chain([json_array_elements()])
         .chain(grouping_functions())
         .map(Arc::new);
