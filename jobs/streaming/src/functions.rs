@@ -1,8 +1,11 @@
 //! Functions that SQL may call besides DataFusion's own: those of this crate, and those that a program registers.
 
+mod aggregates;
 mod asynchronous;
 mod current_watermark;
+mod digests;
 mod json;
+mod patterns;
 mod registered;
 mod required;
 mod spelled;
@@ -13,8 +16,11 @@ pub use asynchronous::{AsyncError, AsyncFunction, AsyncScalar, OnError};
 pub use registered::Functions;
 pub use versioned::{Callable, InUse, Versioned, Versions, declared_predict, predict};
 
+pub(crate) use aggregates::{Room, ValueAtExtreme, aggregate_functions, is_of_set, is_sum, out_of_range};
 pub(crate) use current_watermark::{CURRENT_WATERMARK, Cell, asks_watermark, bound, current_watermark};
+pub(crate) use digests::digest_functions;
 pub(crate) use json::{JsonOperators, json_array_elements, json_functions};
+pub(crate) use patterns::pattern_functions;
 pub(crate) use required::required;
 pub(crate) use spelled::spelled_functions;
 pub(crate) use text::text_functions;

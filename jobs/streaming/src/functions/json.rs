@@ -1,4 +1,5 @@
-//! JSON that is kept as text: `x -> 'a'`, `x ->> 'a'`, `json_get…`, `json_length`, `json_contains`, `json_extract`, `is_json`.
+//! JSON that is kept as text: `x -> 'a'`, `x ->> 'a'`, `x #> '{a,b}'`, `x #>> '{a,b}'`, `json_get…`, `json_length`,
+//! `json_contains`, `json_extract`, `json_value`, `json_query`, `json_exists`, `json_extract_path[_text]`, `is_json`.
 //!
 //! Invariant: a null among the arguments gives null, and so does a text that is not JSON from its first character to its
 //! last (`is_json` says false). Nothing of a document is copied but what is asked for.
@@ -17,16 +18,16 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility,
+    Volatility, lit,
 };
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use path::{Path, Step, find, length};
 use std::sync::Arc;
 
 /// All functions of this file.
-pub(crate) fn json_functions() -> [ScalarUDF; 9] {
-    use Which::{Bool, Contains, Extract, Float, Get, Int, Is, Length, Str};
-    [Get, Str, Int, Float, Bool, Length, Contains, Extract, Is].map(function)
+pub(crate) fn json_functions() -> [ScalarUDF; 14] {
+    use Which::{At, AtStr, Bool, Contains, Exists, Extract, Float, Get, Int, Is, Length, Query, Str, Value};
+    [Get, Str, Int, Float, Bool, Length, Contains, Extract, Value, Query, Exists, At, AtStr, Is].map(function)
 }
 
 fn function(which: Which) -> ScalarUDF {
@@ -50,6 +51,16 @@ enum Which {
     Contains,
     /// `json_extract(json, '$.a[0]')`: as [`Which::Get`], by a path.
     Extract,
+    /// `json_value(json, '$.a[0]')`: as [`Which::Str`], if it is neither an object nor an array.
+    Value,
+    /// `json_query(json, '$.a[0]')`: as [`Which::Get`], if it is an object or an array.
+    Query,
+    /// `json_exists(json, '$.a[0]')`: whether there is something; of a text that is no JSON there is nothing.
+    Exists,
+    /// `json_extract_path(json, step, …)`: as [`Which::Get`], with numbers as text. Also `#>`.
+    At,
+    /// `json_extract_path_text(json, step, …)`: the same as [`Which::Str`]. Also `#>>`.
+    AtStr,
     Is,
 }
 
@@ -62,11 +73,18 @@ struct JsonFunction {
 impl JsonFunction {
     fn type_of_answer(&self) -> DataType {
         match self.which {
-            Which::Get | Which::Str | Which::Extract => DataType::Utf8,
+            Which::Get | Which::Str | Which::Extract | Which::Value | Which::Query | Which::At | Which::AtStr => {
+                DataType::Utf8
+            }
             Which::Int | Which::Length => DataType::Int64,
             Which::Float => DataType::Float64,
-            Which::Bool | Which::Contains | Which::Is => DataType::Boolean,
+            Which::Bool | Which::Contains | Which::Exists | Which::Is => DataType::Boolean,
         }
+    }
+
+    /// Whether the second argument is a path.
+    fn takes_path(&self) -> bool {
+        matches!(self.which, Which::Extract | Which::Value | Which::Query | Which::Exists)
     }
 }
 
@@ -85,6 +103,11 @@ impl ScalarUDFImpl for JsonFunction {
             Which::Length => "json_length",
             Which::Contains => "json_contains",
             Which::Extract => "json_extract",
+            Which::Value => "json_value",
+            Which::Query => "json_query",
+            Which::Exists => "json_exists",
+            Which::At => "json_extract_path",
+            Which::AtStr => "json_extract_path_text",
             Which::Is => "is_json",
         }
     }
@@ -97,8 +120,8 @@ impl ScalarUDFImpl for JsonFunction {
         let name = self.name();
         let (form, enough) = match self.which {
             Which::Is => ("json", given.len() == 1),
-            Which::Extract => ("json, path", given.len() == 2),
-            Which::Length => ("json, key or index, …", !given.is_empty()),
+            _ if self.takes_path() => ("json, path", given.len() == 2),
+            Which::Length | Which::At | Which::AtStr => ("json, key or index, …", !given.is_empty()),
             _ => ("json, key or index, …", given.len() > 1),
         };
         if !enough {
@@ -108,7 +131,10 @@ impl ScalarUDFImpl for JsonFunction {
         for (at, data_type) in given.iter().enumerate() {
             wanted.push(match data_type {
                 text if is_text(text) || text.is_null() => DataType::Utf8,
-                number if at > 0 && number.is_integer() && self.which != Which::Extract => DataType::Int64,
+                number if at > 0 && number.is_integer() && matches!(self.which, Which::At | Which::AtStr) => {
+                    DataType::Utf8
+                }
+                number if at > 0 && number.is_integer() && !self.takes_path() => DataType::Int64,
                 other if at == 0 => return plan_err!("{name}({form}) takes JSON as VARCHAR, not {other}"),
                 other => return plan_err!("{name}({form}) does not take {other} as argument {}", at + 1),
             });
@@ -122,10 +148,10 @@ impl ScalarUDFImpl for JsonFunction {
 
     /// A path that is written down is wrong at once, not when the first row comes.
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
-        if let (Which::Extract, Some(Some(ScalarValue::Utf8(Some(path))))) = (self.which, args.scalar_arguments.get(1))
+        if let (true, Some(Some(ScalarValue::Utf8(Some(path))))) = (self.takes_path(), args.scalar_arguments.get(1))
             && let Err(why) = Path::parse(path)
         {
-            return plan_err!("json_extract('{path}') has no path: {why}");
+            return plan_err!("{}('{path}') has no path: {why}", self.name());
         }
         Ok(Arc::new(Field::new(self.name(), self.type_of_answer(), true)))
     }
@@ -137,9 +163,9 @@ impl ScalarUDFImpl for JsonFunction {
         };
         let json = json.to_array(n_rows)?;
         let json = json.as_string::<i32>();
-        let answer = if self.which == Which::Extract {
-            let [path] = steps else { return exec_err!("json_extract takes JSON and a path") };
-            extract(json, &Argument::of(path)?)?
+        let answer = if self.takes_path() {
+            let [path] = steps else { return exec_err!("{} takes JSON and a path", self.name()) };
+            self.extract(json, &Argument::of(path)?)?
         } else {
             let steps = steps.iter().map(Argument::of).collect::<Result<Vec<_>>>()?;
             self.walk(json, &steps)?
@@ -154,7 +180,11 @@ impl JsonFunction {
         let mut steps: Vec<Step<'_>> = Vec::with_capacity(arguments.len());
         for row in 0..json.len() {
             steps.clear();
-            steps.extend(arguments.iter().filter_map(|argument| argument.step(row)));
+            let step = |step| match (self.which, step) {
+                (Which::At | Which::AtStr, Step::Key(step)) => Step::Either(step, step.parse().ok()),
+                (_, step) => step,
+            };
+            steps.extend(arguments.iter().filter_map(|argument| argument.step(row).map(step)));
             match json.is_valid(row) && steps.len() == arguments.len() {
                 true => answers.push(find(json.value(row), &steps)),
                 false => answers.push_null(),
@@ -162,28 +192,35 @@ impl JsonFunction {
         }
         Ok(answers.finish())
     }
-}
 
-fn extract(json: &StringArray, paths: &Argument) -> Result<ArrayRef> {
-    let mut answers = Answers::new(Which::Extract, json.len());
-    // Mostly one for all rows.
-    let mut known: Option<(String, Path)> = None;
-    for row in 0..json.len() {
-        let (true, Some(Step::Key(written))) = (json.is_valid(row), paths.step(row)) else {
-            answers.push_null();
-            continue;
-        };
-        if known.as_ref().is_none_or(|(path, _)| path != written) {
-            match Path::parse(written) {
-                Ok(path) => known = Some((written.to_owned(), path)),
-                Err(why) => return exec_err!("json_extract has no path '{written}': {why}"),
+    fn extract(&self, json: &StringArray, paths: &Argument) -> Result<ArrayRef> {
+        let mut answers = Answers::new(self.which, json.len());
+        // Mostly one for all rows.
+        let mut known: Option<(String, Path)> = None;
+        for row in 0..json.len() {
+            let (true, Some(Step::Key(written))) = (json.is_valid(row), paths.step(row)) else {
+                answers.push_null();
+                continue;
+            };
+            if known.as_ref().is_none_or(|(path, _)| path != written) {
+                match Path::parse(written) {
+                    Ok(path) => known = Some((written.to_owned(), path)),
+                    Err(why) => return exec_err!("{} has no path '{written}': {why}", self.name()),
+                }
+            }
+            if let Some((_, path)) = &known {
+                let found = path.find(json.value(row));
+                let nested = |json: &&str| json.starts_with(['{', '[']);
+                answers.push(match self.which {
+                    Which::Value => found.map(|there| there.filter(|json| !nested(json))),
+                    Which::Query => found.map(|there| there.filter(nested)),
+                    Which::Exists => Some(found.flatten()),
+                    _ => found,
+                });
             }
         }
-        if let Some((_, path)) = &known {
-            answers.push(path.find(json.value(row)));
-        }
+        Ok(answers.finish())
     }
-    Ok(answers.finish())
 }
 
 /// A key or an index, mostly the same for all rows.
@@ -238,13 +275,13 @@ impl Answers {
     fn new(which: Which, n_rows: usize) -> Self {
         let text = || StringBuilder::with_capacity(n_rows, n_rows * TEXT);
         match which {
-            Which::Get | Which::Extract => Self::Json(text()),
-            Which::Str => Self::Str(text()),
+            Which::Get | Which::Extract | Which::Query | Which::At => Self::Json(text()),
+            Which::Str | Which::Value | Which::AtStr => Self::Str(text()),
             Which::Int => Self::Int(Int64Builder::with_capacity(n_rows)),
             Which::Float => Self::Float(Float64Builder::with_capacity(n_rows)),
             Which::Bool => Self::Bool(BooleanBuilder::with_capacity(n_rows)),
             Which::Length => Self::Length(Int64Builder::with_capacity(n_rows)),
-            Which::Contains => Self::Contains(BooleanBuilder::with_capacity(n_rows)),
+            Which::Contains | Which::Exists => Self::Contains(BooleanBuilder::with_capacity(n_rows)),
             Which::Is => Self::Is(BooleanBuilder::with_capacity(n_rows)),
         }
     }
@@ -295,7 +332,8 @@ impl Answers {
     }
 }
 
-/// `->` and `->>` where the left side is text. Steps one after the other are one call, which reads the document once.
+/// `->`, `->>`, `#>` and `#>>` where the left side is text. Steps one after the other are one call, which reads the
+/// document once.
 #[derive(Debug)]
 pub(crate) struct JsonOperators;
 
@@ -304,17 +342,40 @@ impl ExprPlanner for JsonOperators {
         let which = match expr.op {
             BinaryOperator::Arrow => Which::Get,
             BinaryOperator::LongArrow => Which::Str,
+            BinaryOperator::HashArrow => Which::At,
+            BinaryOperator::HashLongArrow => Which::AtStr,
             _ => return Ok(PlannerResult::Original(expr)),
         };
         if !expr.left.get_type(schema).is_ok_and(|left| is_text(&left)) {
             return Ok(PlannerResult::Original(expr));
         }
+        let by_path = matches!(which, Which::At | Which::AtStr);
+        let before = function(if by_path { Which::At } else { Which::Get });
         let mut args = match expr.left {
-            Expr::ScalarFunction(ScalarFunction { func, args }) if func.name() == "json_get" => args,
+            Expr::ScalarFunction(ScalarFunction { func, args }) if func.name() == before.name() => args,
             left => vec![left],
         };
-        args.push(expr.right);
+        if by_path {
+            args.extend(steps_of(expr.right)?);
+        } else {
+            args.push(expr.right);
+        }
         Ok(PlannerResult::Planned(function(which).call(args)))
+    }
+}
+
+/// The steps of a path as Postgres has it: `'{a,0,b}'`, or an array of texts.
+fn steps_of(path: Expr) -> Result<Vec<Expr>> {
+    match path {
+        Expr::ScalarFunction(ScalarFunction { func, args }) if func.name() == "make_array" => Ok(args),
+        Expr::Literal(ScalarValue::Utf8(Some(written)), _) => {
+            let Some(inner) = written.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
+                return plan_err!("'{written}' is no path: it is written '{{a,0,b}}'");
+            };
+            let steps = inner.split(',').map(|step| step.trim().trim_matches('"'));
+            Ok(steps.filter(|_| !inner.trim().is_empty()).map(lit).collect())
+        }
+        other => plan_err!("{other} is no path into JSON: it is written '{{a,0,b}}', or as an array of texts"),
     }
 }
 

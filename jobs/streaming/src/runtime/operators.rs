@@ -7,6 +7,7 @@ pub mod expiring;
 pub mod gathered;
 pub mod group_aggregate;
 pub mod groups;
+pub mod in_order;
 pub mod join;
 pub mod local_aggregate;
 pub mod lookup;

@@ -5,6 +5,7 @@
 
 use super::errors::{Place, in_call};
 use super::lower::{Lowered, Lowering, Open, Outputs, Slot, Stream, interval_us, planner};
+use super::ordered::sorted_by_itself;
 use super::plan::group_by_place;
 use super::refuse::{at, find};
 use super::time::always_follows_watermark;
@@ -90,10 +91,6 @@ impl Lowering<'_> {
         let mut calls = Vec::new();
         for expr in &aggregate.aggr_expr {
             let (call, text) = self.call(expr, &input, &mut outputs, places)?;
-            if settled.is_some() && text.contains(ORDERED) {
-                let error = Diagnostic::new(format!("ORDER BY within {} is not supported in a window yet", call.1));
-                return Err(at(error, find(places, &[&["WITHIN", "GROUP"], &["ORDER", "BY"]])));
-            }
             does.push('\n');
             does.push_str(&text);
             calls.push(call);
@@ -110,8 +107,11 @@ impl Lowering<'_> {
             return self.merged(split, window, aggregate, &groups, places);
         }
         let exchange = self.exchange(node, keys.clone(), places)?;
-        let built =
-            calls.iter().map(|call| self.build(call, exchange, settled.is_some())).collect::<PlanResult<Vec<Built>>>();
+        // Windows that answer again are groups without end as to their states.
+        let in_window = settled.is_some_and(|(window, _, late_us)| {
+            matches!(window, Window::Session { .. }) || late_us == 0 && !self.graph.changes(node)
+        });
+        let built = calls.iter().map(|call| self.build(call, exchange, in_window)).collect::<PlanResult<Vec<Built>>>();
         let (aggregates, filters): (Vec<_>, Vec<_>) =
             built.map_err(|error| planner(&error, places))?.into_iter().unzip();
 
@@ -196,11 +196,16 @@ impl Lowering<'_> {
         Ok(((Expr::AggregateFunction(call), name), text))
     }
 
-    /// `in_window`: the states are those of windows, and not of groups without end.
+    /// `in_window`: the states are those of windows, which are merged, and not of groups without end.
     pub(crate) fn build(&self, (call, name): &(Expr, String), node: usize, in_window: bool) -> PlanResult<Built> {
         let columns = self.graph.columns(node);
         let bound = bind(call.clone(), |index| self.graph.column(node, index))?;
-        let bound = over_different(bound, columns, in_window)?;
+        let bound = match over_different(bound, columns, in_window)? {
+            // What gathers different values has them in order.
+            (bound, true) => bound,
+            (bound, false) if in_window => sorted_by_itself(bound, columns)?,
+            (bound, false) => bound,
+        };
         let (props, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
         let lowered = LoweredAggregateBuilder::new(&bound, columns, columns.as_arrow(), &props, &context);
         let lowered = lowered.with_name(name.clone()).build()?;
@@ -221,17 +226,18 @@ pub(crate) fn types(args: &[Expr], schema: &DFSchema) -> PlanResult<Vec<DataType
     args.iter().map(|arg| arg.get_type(schema)).collect()
 }
 
-/// The call, if it is over different values, by a function that takes each of them once. Groups without end count the
-/// values of one column by themselves.
-fn over_different(call: Expr, schema: &DFSchema, in_window: bool) -> PlanResult<Expr> {
-    let Expr::AggregateFunction(mut call) = call else { return Ok(call) };
+/// The call, if it is over different values, by a function that takes each of them once, and whether it is so now. Groups
+/// without end count the values of one column by themselves.
+fn over_different(call: Expr, schema: &DFSchema, in_window: bool) -> PlanResult<(Expr, bool)> {
+    let Expr::AggregateFunction(mut call) = call else { return Ok((call, false)) };
     let types = types(&call.params.args, schema)?;
     let counts = call.func.name() == "count" && types.len() == 1 && !in_window;
-    if call.params.distinct && !counts && !takes_different_rightly(&call.func, &types) {
+    let gathers = call.params.distinct && !counts && !takes_different_rightly(&call.func, &types);
+    if gathers {
         call.params.distinct = false;
         call.func = gathered(&call.func, true);
     }
-    Ok(Expr::AggregateFunction(call))
+    Ok((Expr::AggregateFunction(call), gathers))
 }
 
 /// Whether a call with DISTINCT can be left to DataFusion.

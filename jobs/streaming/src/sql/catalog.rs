@@ -16,8 +16,9 @@ use super::version::VersionPlanner;
 use super::window::WindowPlanner;
 use crate::batch::BatchContext;
 use crate::functions::{
-    Functions, JsonOperators, cumulate_ends, current_watermark, hop_starts, json_array_elements, json_functions,
-    proctime, spelled_functions, text_functions, tumble_start,
+    Functions, JsonOperators, ValueAtExtreme, aggregate_functions, cumulate_ends, current_watermark, digest_functions,
+    hop_starts, json_array_elements, json_functions, pattern_functions, proctime, spelled_functions, text_functions,
+    tumble_start,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
@@ -398,7 +399,7 @@ fn session(
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = is_batch;
     let mut builder = SessionStateBuilder::new()
         .with_config(config)
-        .with_expr_planners(vec![Arc::new(NestedNames), Arc::new(JsonOperators)])
+        .with_expr_planners(vec![Arc::new(NestedNames), Arc::new(JsonOperators), Arc::new(ValueAtExtreme)])
         .with_default_features();
     builder = builder.with_optimizer_rules(rules.unwrap_or_else(batch_rules));
     if let Some(memory) = open.and_then(|open| open.memory.as_ref()) {
@@ -420,6 +421,8 @@ fn session(
         .chain(text_functions())
         .chain(json_functions())
         .chain(spelled_functions())
+        .chain(digest_functions())
+        .chain(pattern_functions(state.config_options()))
         .chain([json_array_elements()])
         .chain(grouping_functions())
         .map(Arc::new);
@@ -429,7 +432,8 @@ fn session(
             tracing::warn!(%error, "function not registered");
         }
     }
-    for function in functions.aggregates().cloned() {
+    let own = aggregate_functions().into_iter().map(Arc::new);
+    for function in own.chain(functions.aggregates().cloned()) {
         if let Err(error) = datafusion::execution::registry::FunctionRegistry::register_udaf(&mut state, function) {
             tracing::warn!(%error, "aggregate not registered");
         }

@@ -2,6 +2,7 @@
 
 use super::dialect::StreamDialect;
 use super::precedence;
+use super::returning;
 use super::target::Defaults;
 use super::text::{Name, Positions, Span, Tok, lower_first};
 use datafusion::sql::sqlparser::ast::{DataType as SqlType, VisitMut};
@@ -199,6 +200,7 @@ impl<'a> Cursor<'a> {
         let tokens = self.toks[self.at.min(self.toks.len())..].iter().map(Tok::lowered).collect();
         let (mut parsed, span) = self.parse(tokens, parse)?;
         precedence::settle(&mut parsed);
+        returning::settle(&mut parsed);
         Ok((parsed, span))
     }
 

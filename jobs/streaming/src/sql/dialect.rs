@@ -116,7 +116,9 @@ impl Dialect for StreamDialect {
     /// Steps into JSON bind more tightly than arithmetic and comparisons, not less: `x ->> 'a' = 'b'` compares the step.
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
         match parser.peek_token_ref().token {
-            Token::Arrow | Token::LongArrow => Some(Ok(self.prec_value(Precedence::MulDivModOp) + 5)),
+            Token::Arrow | Token::LongArrow | Token::HashArrow | Token::HashLongArrow => {
+                Some(Ok(self.prec_value(Precedence::MulDivModOp) + 5))
+            }
             _ => None,
         }
     }

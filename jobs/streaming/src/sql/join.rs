@@ -5,6 +5,7 @@
 
 use super::errors::Place;
 use super::lower::{Lowered, Lowering, Outputs, Slot, Stream, planner};
+use super::nested::with_nulls;
 use super::physical::physical;
 use super::plan::group_by_place;
 use super::refuse::{at, find};
@@ -17,7 +18,7 @@ use arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, JoinType, NullEquality};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Join, LogicalPlan, Operator as Op};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Join, LogicalPlan, Operator as Op, cast};
 use jobs::Diagnostic;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -132,9 +133,12 @@ impl Lowering<'_> {
             let data_type = expr.get_type(self.graph.columns(stream.node)).map_err(|error| planner(&error, places))?;
             if !hash::supported(&data_type) {
                 let text = format!("a join by {key}, which is {}, is not supported", sql_name(&data_type));
-                let help = "join by a number, a text or a time";
+                let help = "join by numbers, texts, times, or structs and arrays of these";
                 return Err(at(Diagnostic::new(text).help(help), find(places, &[&["JOIN"], &["FROM"]])));
             }
+            // Types of the same values may differ in what they say of nulls within.
+            let plain = with_nulls(&data_type);
+            let expr = if plain == data_type { expr } else { cast(expr, plain) };
             key_columns.push(outputs.push(expr, &key.schema_name().to_string()));
         }
         let node = self.outputs(stream.node, outputs, places)?;
@@ -303,7 +307,7 @@ impl Lowering<'_> {
         let fields = self.graph.fields(node);
         if let Some(key) = keys.iter().map(|key| &fields[*key]).find(|key| !hash::supported(key.data_type())) {
             let text = format!("'{}' is a {}, which cannot be a key", key.name(), sql_name(key.data_type()));
-            let help = "group or partition by numbers, texts or times";
+            let help = "group or partition by numbers, texts, times, or structs and arrays of these";
             return Err(at(Diagnostic::new(text).help(help), group_by_place(places)));
         }
         let text = format!("{keys:?}");

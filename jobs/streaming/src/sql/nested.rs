@@ -41,6 +41,11 @@ pub(crate) fn same_but_names(a: &DataType, b: &DataType) -> bool {
     lowered(a) == lowered(b)
 }
 
+/// The type with room for nulls everywhere within it.
+pub(crate) fn with_nulls(data_type: &DataType) -> DataType {
+    if data_type.is_nested() { renamed(data_type, &str::to_string) } else { data_type.clone() }
+}
+
 /// The field as plans see it.
 pub(crate) fn lowered_field(field: &Field) -> Field {
     field.clone().with_name(field.name().to_lowercase()).with_data_type(lowered(field.data_type()))

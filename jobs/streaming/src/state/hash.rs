@@ -5,9 +5,9 @@
 //!
 //! Each column is reduced to canonical bytes and folded into the row's hash with xxh3-64, seeded by the hash so far plus
 //! a tag of the column's kind: equal numbers of any integer width hash alike, -0.0 as 0.0, every NaN as one, and a null
-//! differs from an empty text.
+//! differs from an empty text. A struct is hashed as its fields one after another, a list as the hashes of its elements.
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimeUnit};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -20,10 +20,14 @@ const TAG_BOOLEAN: u64 = 0x0004;
 const TAG_TIME: u64 = 0x0005;
 const TAG_DATE: u64 = 0x0006;
 const TAG_DECIMAL: u64 = 0x0007;
+const TAG_STRUCT: u64 = 0x0008;
+const TAG_LIST: u64 = 0x0009;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("hash a key column of type {0}, which cannot be a key; cast it to a number, a text or a time")]
+    #[error(
+        "hash a key column of type {0}, which cannot be a key: it is neither a number, a text, a time nor a struct or array of these"
+    )]
     Unsupported(DataType),
     #[error("read the values of a dictionary key column")]
     Dictionary(#[source] arrow::error::ArrowError),
@@ -33,6 +37,8 @@ pub enum Error {
 pub fn supported(data_type: &DataType) -> bool {
     match data_type {
         DataType::Dictionary(_, values) => supported(values),
+        DataType::Struct(fields) => fields.iter().all(|field| supported(field.data_type())),
+        DataType::List(item) => supported(item.data_type()),
         DataType::Null
         | DataType::Boolean
         | DataType::Utf8
@@ -155,11 +161,49 @@ fn fold_column(column: &ArrayRef, hashes: &mut [u64]) -> Result<(), Error> {
             let values = column.as_primitive::<ty::Decimal128Type>();
             fold_each(values.iter(), hashes, TAG_DECIMAL, i128::to_le_bytes);
         }
+        DataType::Struct(_) => fold_struct(column.as_struct(), hashes)?,
+        DataType::List(_) => fold_list(column.as_list(), hashes)?,
         DataType::Dictionary(_, values) => {
             let plain = cast(column, values).map_err(Error::Dictionary)?;
             fold_column(&plain, hashes)?;
         }
         other => return Err(Error::Unsupported(other.clone())),
+    }
+    Ok(())
+}
+
+fn fold_struct(column: &StructArray, hashes: &mut [u64]) -> Result<(), Error> {
+    // What the fields of a null are does not count.
+    let nulls = column.nulls().filter(|nulls| nulls.null_count() > 0);
+    let before = nulls.map(|_| hashes.to_vec());
+    hashes.iter_mut().for_each(|hash| fold(hash, TAG_STRUCT, &[]));
+    for field in column.columns() {
+        fold_column(field, hashes)?;
+    }
+    if let (Some(nulls), Some(before)) = (nulls, before) {
+        for row in (!nulls.inner()).set_indices() {
+            hashes[row] = before[row];
+            fold(&mut hashes[row], TAG_NULL, &[]);
+        }
+    }
+    Ok(())
+}
+
+fn fold_list(column: &ListArray, hashes: &mut [u64]) -> Result<(), Error> {
+    let offsets = column.value_offsets();
+    let (start, end) = (offsets[0] as usize, offsets[column.len()] as usize);
+    let elements = hash_rows(&[column.values().slice(start, end - start)], end - start)?;
+    let mut bytes = Vec::new();
+    for (row, hash) in hashes.iter_mut().enumerate() {
+        if column.is_null(row) {
+            fold(hash, TAG_NULL, &[]);
+            continue;
+        }
+        bytes.clear();
+        for element in &elements[offsets[row] as usize - start..offsets[row + 1] as usize - start] {
+            bytes.extend(element.to_le_bytes());
+        }
+        fold(hash, TAG_LIST, &bytes);
     }
     Ok(())
 }
@@ -171,6 +215,8 @@ mod tests {
         BooleanArray, Decimal128Array, Float32Array, Float64Array, Int32Array, Int64Array, StringArray,
         StringViewArray, TimestampMicrosecondArray, UInt64Array,
     };
+    use arrow::buffer::NullBuffer;
+    use arrow::datatypes::{Field, Float64Type, Int64Type};
     use proptest::prelude::*;
     use std::sync::Arc;
 
@@ -204,6 +250,53 @@ mod tests {
             seen.push('\n');
         }
         assert_eq!(seen, include_str!("golden_hashes.txt"));
+    }
+
+    fn nested() -> (ArrayRef, ArrayRef) {
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), Some(1), None, Some(9)]));
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None, Some("a"), Some("b")]));
+        let fields = vec![Field::new("n", DataType::Int64, true), Field::new("t", DataType::Utf8, true)];
+        let nulls = NullBuffer::from(vec![true, true, true, false]);
+        let structs = StructArray::new(fields.into(), vec![numbers, texts], Some(nulls));
+        let lists = ListArray::from_iter_primitive::<Int64Type, _, _>([
+            Some(vec![Some(1), Some(2)]),
+            Some(vec![]),
+            None,
+            Some(vec![None]),
+        ]);
+        (Arc::new(structs), Arc::new(lists))
+    }
+
+    /// As above: never change an expected value here.
+    #[test]
+    fn golden_vectors_of_nested_keys() {
+        let (structs, lists) = nested();
+        let shown = |column: ArrayRef| -> Vec<String> {
+            hash(vec![column]).iter().map(|hash| format!("{hash:016x}")).collect()
+        };
+        assert_eq!(shown(structs).join(" "), "49aca68bbb98571b a4dc09d384cdc0c8 d742765be19a10b4 b4d805b433959765");
+        assert_eq!(shown(lists).join(" "), "38c5f52ddf2e8261 8e1aeea8bc928d25 b4d805b433959765 80a7fb9c26b9939e");
+    }
+
+    #[test]
+    fn nested_keys_hash_as_what_they_hold() {
+        let (structs, lists) = nested();
+        for column in [structs, lists] {
+            let all = hash(vec![Arc::clone(&column)]);
+            assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), 4, "{all:?}");
+            assert_eq!(hash(vec![column.slice(1, 3)]), all[1..], "however they are cut");
+        }
+        let of = |nulls: Vec<bool>, below: Vec<i64>| {
+            let below: ArrayRef = Arc::new(Int64Array::from(below));
+            let fields = vec![Field::new("n", DataType::Int64, true)];
+            hash(vec![Arc::new(StructArray::new(fields.into(), vec![below], Some(NullBuffer::from(nulls))))])
+        };
+        assert_eq!(of(vec![false, true], vec![1, 2]), of(vec![false, true], vec![7, 2]), "what a null hides");
+        let float = |value: f64| -> ArrayRef {
+            Arc::new(ListArray::from_iter_primitive::<Float64Type, _, _>([Some(vec![Some(value)])]))
+        };
+        assert_eq!(hash(vec![float(0.0)]), hash(vec![float(-0.0)]));
+        assert!(!supported(&DataType::new_list(DataType::Float16, true)));
     }
 
     #[test]

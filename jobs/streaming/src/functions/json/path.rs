@@ -11,6 +11,8 @@ pub(crate) enum Step<'a> {
     Key(&'a str),
     /// Counted from 0; from the end where it is negative: -1 is the last.
     Index(i64),
+    /// The name of a member, or, in an array, the index that the name spells.
+    Either(&'a str, Option<i64>),
 }
 
 /// What stands at the end of `steps`, if there is something; `None` where the text is no JSON.
@@ -54,7 +56,7 @@ impl<'de> Visitor<'de> for Find<'_> {
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<Self::Value, M::Error> {
-        let Some((Step::Key(wanted), rest)) = self.steps.split_first() else {
+        let Some((Step::Key(wanted) | Step::Either(wanted, _), rest)) = self.steps.split_first() else {
             while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
             return Ok(None);
         };
@@ -69,7 +71,7 @@ impl<'de> Visitor<'de> for Find<'_> {
     }
 
     fn visit_seq<S: SeqAccess<'de>>(self, mut elements: S) -> Result<Self::Value, S::Error> {
-        let Some((Step::Index(index), rest)) = self.steps.split_first() else {
+        let Some((Step::Index(index) | Step::Either(_, Some(index)), rest)) = self.steps.split_first() else {
             while elements.next_element::<IgnoredAny>()?.is_some() {}
             return Ok(None);
         };
@@ -212,7 +214,9 @@ enum OwnStep {
 
 impl Path {
     pub(crate) fn parse(written: &str) -> Result<Self, String> {
-        let mut rest = written.strip_prefix('$').ok_or("it begins with '$'")?;
+        // In both modes of the standard what is not there is null.
+        let plain = written.strip_prefix("lax ").or_else(|| written.strip_prefix("strict ")).unwrap_or(written);
+        let mut rest = plain.trim_start().strip_prefix('$').ok_or("it begins with '$'")?;
         let mut steps = Vec::new();
         while !rest.is_empty() {
             let (step, after) = match rest.strip_prefix('.') {

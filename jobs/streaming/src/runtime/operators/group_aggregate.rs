@@ -19,6 +19,7 @@ mod aggregates;
 pub mod coding;
 mod count;
 mod distinct;
+mod edge;
 mod extreme;
 mod float;
 mod general;

@@ -153,10 +153,6 @@ fn aggregations() {
         "<GROUP BY> an aggregation of a window's rows that does not group by the window (group by window_start and \
          window_end, or leave the window out)",
     );
-    refused(
-        &format!("SELECT array_agg(card ORDER BY ts) FROM {windowed} GROUP BY window_start"),
-        "<ORDER BY> ORDER BY within array_agg(payments.card) ORDER BY [payments.ts ASC NULLS LAST] is not supported in a window yet",
-    );
 }
 
 #[test]

@@ -3,21 +3,25 @@
 use super::coding::{Bytes, Integers};
 use super::count::Count;
 use super::distinct::{Distinct, MAX_SHARING};
+use super::edge::Edge;
 use super::extreme::{BytesExtreme, End, Extreme};
 use super::float::FloatSum;
 use super::general::General;
 use super::ordered::Ordered;
 use super::state::{Rows, State};
 use super::sum::Sum;
+use crate::functions::is_sum;
 use crate::runtime::operators::{evaluate, evaluate_predicate};
 use arrow::array::{ArrayRef, RecordBatch, downcast_primitive};
 use arrow::compute::SortOptions;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{
+    DataType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DurationMicrosecondType,
+    DurationMillisecondType, DurationNanosecondType, DurationSecondType, Int64Type, SchemaRef, TimeUnit, UInt64Type,
+};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::functions_aggregate::average::avg_udaf;
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
-use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::Literal;
@@ -185,7 +189,7 @@ fn state_of(
     if let [argument] = &arguments[..] {
         let data_type = argument.data_type(input)?;
         let special = match function {
-            function if function == &*sum_udaf() && !distinct => sum(&data_type, result),
+            function if is_sum(function) && !distinct => sum(aggregate.name(), &data_type, result),
             function if function == &*avg_udaf() && !distinct => average(&data_type, result),
             function if function == &*min_udaf() => extreme(End::Least, &data_type, result, changes)?,
             function if function == &*max_udaf() => extreme(End::Greatest, &data_type, result, changes)?,
@@ -195,11 +199,14 @@ fn state_of(
             return Ok((state, arguments));
         }
     }
+    if let Some((state, arguments)) = Edge::new(aggregate, input, changes)? {
+        return Ok((Box::new(state), arguments));
+    }
     let (state, arguments) = General::new(aggregate, input)?;
     Ok((Box::new(state), arguments))
 }
 
-fn sum(data_type: &DataType, result: &DataType) -> Option<Box<dyn State>> {
+fn sum(name: &str, data_type: &DataType, result: &DataType) -> Option<Box<dyn State>> {
     use DataType::{Decimal32, Decimal64, Decimal128, Decimal256, Duration, Float64, Int64, UInt64};
     match (data_type, result) {
         (Float64, Float64) => return Some(Box::new(FloatSum::new(false))),
@@ -214,10 +221,22 @@ fn sum(data_type: &DataType, result: &DataType) -> Option<Box<dyn State>> {
     }
     macro_rules! state {
         ($type:ty) => {
-            Some(Box::new(Sum::<$type>::new(result.clone())))
+            Some(Box::new(Sum::<$type>::new(name, result.clone())))
         };
     }
-    downcast_primitive!(result => (state), _ => None)
+    match result {
+        Int64 => state!(Int64Type),
+        UInt64 => state!(UInt64Type),
+        Duration(TimeUnit::Second) => state!(DurationSecondType),
+        Duration(TimeUnit::Millisecond) => state!(DurationMillisecondType),
+        Duration(TimeUnit::Microsecond) => state!(DurationMicrosecondType),
+        Duration(TimeUnit::Nanosecond) => state!(DurationNanosecondType),
+        Decimal32(_, _) => state!(Decimal32Type),
+        Decimal64(_, _) => state!(Decimal64Type),
+        Decimal128(_, _) => state!(Decimal128Type),
+        Decimal256(_, _) => state!(Decimal256Type),
+        _ => None,
+    }
 }
 
 fn average(data_type: &DataType, result: &DataType) -> Option<Box<dyn State>> {

@@ -63,16 +63,20 @@ impl<C: Coding> Multisets<C> {
         !self.groups[group].is_empty()
     }
 
+    /// Forgets the values of a group.
+    pub fn clear(&mut self, group: usize) {
+        let values = std::mem::take(&mut self.groups[group]);
+        self.n_values -= values.len();
+        self.heap_bytes -= values.keys().map(|value| C::heap_bytes(value.borrow())).sum::<usize>();
+    }
+
     pub fn keep(&mut self, groups: &[usize]) {
         let mut all = std::mem::take(&mut self.groups);
         self.groups = groups.iter().map(|group| std::mem::take(&mut all[*group])).collect();
     }
 
     pub fn forget(&mut self, gone: &[bool]) {
-        for values in marked(gone).map(|group| std::mem::take(&mut self.groups[group])) {
-            self.n_values -= values.len();
-            self.heap_bytes -= values.keys().map(|value| C::heap_bytes(value.borrow())).sum::<usize>();
-        }
+        marked(gone).for_each(|group| self.clear(group));
     }
 
     pub fn memory_bytes(&self) -> usize {

@@ -4,6 +4,7 @@
 mod edges;
 
 use super::*;
+use crate::functions::aggregate_functions;
 use crate::runtime::exchange::partition::partition;
 use crate::runtime::operators::evaluate;
 use crate::runtime::operators::evaluate_predicate;
@@ -118,6 +119,7 @@ impl Calls {
         let function = if gathers { gathered(&function, true) } else { function };
         let mut call = AggregateExprBuilder::new(function, arguments).schema(Arc::clone(&self.input));
         call = call.alias(format!("call_{}", self.all.len())).with_distinct(distinct && !gathers);
+        call = call.with_ignore_nulls(how.contains("not null"));
         call = match how {
             how if how.contains("by number down") => call.order_by(vec![by("number", true)]),
             how if how.contains("by number, text") => call.order_by(vec![by("number", false), by("text", false)]),
@@ -183,6 +185,25 @@ fn calls(input: &SchemaRef, planned: bool) -> Vec<Call> {
     calls.add(nth_value_udaf(), vec![calls.column("text"), lit(2_i64)], "by number, text");
     calls.add(percentile_cont_udaf(), vec![calls.column("float"), lit(0.25)], "by float");
     calls.add(string_agg_udaf(), vec![calls.column("text"), lit("+")], "distinct by text");
+    calls.add(first_value_udaf(), column(&calls, "text"), "by number, text not null");
+    calls.add(last_value_udaf(), column(&calls, "number"), "by number positive");
+    for function in aggregate_functions().map(Arc::new) {
+        match function.name() {
+            "mode" => {
+                calls.add(Arc::clone(&function), column(&calls, "text"), "by text positive");
+                calls.add(function, column(&calls, "number"), "by number down");
+            }
+            "percentile_disc" => {
+                calls.add(Arc::clone(&function), vec![calls.column("text"), lit(0.5)], "by text");
+                calls.add(function, vec![calls.column("number"), lit(0.3)], "distinct by number down positive");
+            }
+            "sum" => {
+                calls.add(Arc::clone(&function), column(&calls, "number"), "distinct");
+                calls.add(function, column(&calls, "number"), "positive");
+            }
+            _ => calls.add(function, vec![calls.column("text"), calls.column("number")], ""),
+        }
+    }
     let time = calls.number_as(DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into())));
     let view: Arc<dyn PhysicalExpr> = Arc::new(CastExpr::new(calls.column("text"), DataType::Utf8View, None));
     let duration = calls.number_as(DataType::Duration(TimeUnit::Millisecond));
