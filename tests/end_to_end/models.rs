@@ -152,7 +152,7 @@ fn a_model_of_another_program_is_taken_over() {
     assert!(refused.err.contains("use input 'x': 2 columns are named and a row of it has 4 values"), "{}", refused.err);
     let refused = cluster.smack(&["model", "import", "nothing.onnx", "--as", "mlp"]).expect(2);
     assert!(refused.err.contains("failed to import nothing.onnx: read nothing.onnx"), "{}", refused.err);
-    let refused = cluster.smack(&["model", "import", file, "--as", "../mlp"]).expect(1);
+    let refused = cluster.smack(&["model", "import", file, "--as", "../mlp"]).expect(2);
     assert!(refused.err.contains("as a model name"), "{}", refused.err);
     let refused = cluster.smack(&["model", "export", "mpl", "--to", "x.onnx"]).expect(1);
     assert!(refused.err.contains("did you mean 'mlp'?"), "{}", refused.err);

@@ -31,8 +31,8 @@ pub struct ImportArgs {
     #[arg(long, value_name = "[INPUT=]COLUMN,…")]
     columns: Vec<String>,
     /// The tensor of an ONNX file that answers; by default its first output.
-    #[arg(long, value_name = "TENSOR")]
-    output: Option<String>,
+    #[arg(long, value_name = "NAME")]
+    tensor: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -68,7 +68,7 @@ pub fn import(args: &ImportArgs) -> Result<Vec<u8>> {
             ));
         }
     }
-    let network = exchange::read(&args.file, args.weights.as_deref(), args.output.as_deref()).map_err(failed)?;
+    let network = exchange::read(&args.file, args.weights.as_deref(), args.tensor.as_deref()).map_err(failed)?;
     let file = args.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let settings = Settings {
         model: args.name.clone(),
