@@ -99,7 +99,7 @@ pub enum Error {
     #[error("run the query in its memory: {}", .0.strip_backtrace())]
     Memory(DataFusionError),
     #[error("run the INSERT INTO {table}: {}", .source.strip_backtrace())]
-    Insert { table: String, source: DataFusionError },
+    Insert { table: String, source: Box<DataFusionError> },
     #[error("{doing} table {table}: {text}")]
     Sink { doing: &'static str, table: String, text: String },
 }

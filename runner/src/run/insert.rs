@@ -19,7 +19,7 @@ pub struct Batch {
     rows_in: Arc<AtomicU64>,
     rows_out: Arc<AtomicU64>,
     /// What does it if memory is too little.
-    instead: Option<(Dataflow, LocalConfig)>,
+    instead: Option<Box<(Dataflow, LocalConfig)>>,
 }
 
 pub async fn start(job: &JobSpec, body: &StreamBody, here: &Here) -> anyhow::Result<Work> {
@@ -63,7 +63,7 @@ pub async fn start(job: &JobSpec, body: &StreamBody, here: &Here) -> anyhow::Res
         let (script, statements, functions) = (&script, statements.as_slice(), &functions);
         batch::insert(Insert { script, statements, functions, open, rows_out: counter, tell }).await
     });
-    Ok(Work::Batch(Batch { work, rows_in, rows_out, instead: dataflow.map(|dataflow| (dataflow, local)) }))
+    Ok(Work::Batch(Batch { work, rows_in, rows_out, instead: dataflow.map(|dataflow| Box::new((dataflow, local))) }))
 }
 
 async fn stream(id: &JobId, dataflow: Dataflow, local: LocalConfig) -> anyhow::Result<LocalRun> {
@@ -94,7 +94,8 @@ impl Batch {
                 let bad = told_bad(rows_bad);
                 Ok(Look::Ended(format!("finished as a batch: {rows_in} rows in, {rows_out} out{bad}")))
             }
-            (Err(error @ batch::Error::Memory(_)), Some((dataflow, local))) => {
+            (Err(error @ batch::Error::Memory(_)), Some(instead)) => {
+                let (dataflow, local) = *instead;
                 here.tell(&format!("{id}: goes on as a stream, whose state may lie on disk: could not {error}"));
                 stream(id, dataflow, local).await.map(Look::Becomes)
             }

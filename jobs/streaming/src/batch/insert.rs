@@ -88,7 +88,7 @@ pub async fn insert(job: Insert<'_>) -> Result<Written, Error> {
             Ok(sink) => sinks.push(sink),
             // What others wrote goes with them.
             Err(Error::Insert { source, .. }) if exhausted(&source) && rows_out.load(Ordering::Relaxed) == 0 => {
-                return Err(Error::Memory(source));
+                return Err(Error::Memory(*source));
             }
             Err(error) => return Err(error),
         }
@@ -235,7 +235,7 @@ async fn write(writer: Writer, mut rows: SendableRecordBatchStream) -> Result<Pr
     });
     while let Some(batch) = rows.next().await {
         // Nobody takes it when the sink has failed, which is told below.
-        let batch = batch.map_err(|source| Error::Insert { table: table.clone(), source })?;
+        let batch = batch.map_err(|source| Error::Insert { table: table.clone(), source: Box::new(source) })?;
         if send.send(batch).await.is_err() {
             break;
         }

@@ -12,7 +12,7 @@ use jobs::Diagnostic;
 use std::ops::ControlFlow;
 
 /// The name of the subquery's rows, which no file can write.
-const ROW: &str = "#row";
+pub(crate) const ROW: &str = "#row";
 
 /// Mends all expressions of a query.
 pub(crate) fn expand(query: &mut Query) -> Result<(), Diagnostic> {

@@ -15,6 +15,7 @@ mod marks;
 
 pub(crate) use marks::Marks;
 
+use super::row_values;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ExprSchema, JoinType, NullEquality, Result, ScalarValue, TableReference};
 use datafusion::functions_aggregate::expr_fn::{count, max};
@@ -48,6 +49,15 @@ pub(crate) fn exists(plan: LogicalPlan) -> Result<LogicalPlan> {
             });
             let exprs = exprs.collect::<Result<Vec<Expr>>>()?;
             Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(exprs, projection.input)?)))
+        }
+        // What its rows compare with the row outside can be pulled through a projection, and not through a name.
+        LogicalPlan::SubqueryAlias(alias) if alias.alias.table() == row_values::ROW => {
+            let columns = alias.input.schema().columns();
+            let named = columns.into_iter().zip(alias.schema.fields());
+            let exprs: Vec<Expr> = named
+                .map(|(column, field)| Expr::Column(column).alias_qualified(Some(row_values::ROW), field.name()))
+                .collect();
+            Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(exprs, alias.input)?)))
         }
         LogicalPlan::Aggregate(aggregate)
             if holds_subquery(aggregate.group_expr.iter().chain(&aggregate.aggr_expr)) =>
@@ -191,12 +201,12 @@ fn known(found: Expr, unknown: Expr, negated: bool) -> Result<Expr> {
     when(found, lit(!negated)).when(unknown, lit(ScalarValue::Boolean(None))).otherwise(lit(negated))
 }
 
-/// The rows of a subquery of one column, and that column. They have a name of their own, which no file can write: those of
-/// a table may be asked for in a row of the same one.
+/// The rows of a subquery of one column, and that column. It has a name of its own, which no file can write: that of a table
+/// may be asked for in a row of the same one.
 fn rows_of(subquery: &Subquery) -> Result<(LogicalPlan, Expr)> {
-    let rows = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone()).alias("#rows")?.build()?;
-    let column = Expr::Column(Column::from(rows.schema().qualified_field(0)));
-    Ok((rows, column))
+    let column = Expr::Column(Column::from(subquery.subquery.schema().qualified_field(0)));
+    let rows = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone()).project(vec![column.alias("#item")])?;
+    Ok((rows.build()?, Expr::Column(Column::new_unqualified("#item"))))
 }
 
 /// Whether the subquery has a row, for which `condition` holds. One that does not depend on the row outside is one value,
