@@ -71,7 +71,7 @@ pub(crate) use errors::Place;
 pub(crate) use lower::interval_us;
 pub(crate) use nested::spelled_field;
 pub(crate) use plan::{for_each_scan, settle};
-pub(crate) use window::{WINDOW_COLUMNS, WindowNode};
+pub(crate) use window::WindowNode;
 
 use crate::functions::{Functions, declared_predict};
 use jobs::Diagnostic;
