@@ -5,7 +5,7 @@
 //! that groups by it is rewritten to one that groups by the columns of a window in FROM.
 
 use super::errors::{external, in_call};
-use super::time::{EventTime, written};
+use super::time::{EventTime, why_no_time, written};
 use super::types::event_time;
 use super::window::{KINDS, WindowNode, interval_us, offset_us, widths_of, window_of};
 use crate::dataflow::Window;
@@ -96,7 +96,10 @@ fn rewrite(aggregate: Aggregate) -> Result<LogicalPlan> {
         [(index, time)] => (Column::from(input.schema().qualified_field(*index)), time.behind_us()),
         [] => {
             let error = Diagnostic::new(format!("{name} needs an event time, and none of these columns is one"));
-            return refuse(error.help("declare WATERMARK FOR column AS … on the table"));
+            let fields = input.schema().fields();
+            let reasons = (0..fields.len()).filter_map(|index| Some((index, why_no_time(input, index).reason()?)));
+            let help = reasons.map(|(index, (what, help))| format!("'{}' {what}: {help}", fields[index].name())).next();
+            return refuse(error.help(help.unwrap_or_else(|| "declare WATERMARK FOR column AS … on the table".into())));
         }
         _ => {
             let error = Diagnostic::new(format!("{name} finds more than one event time"));

@@ -91,10 +91,7 @@ impl Row {
 pub(crate) fn check_row(input: &Stream, wanted: &[Arc<TableStatement>], places: &[Place<'_>]) -> Lowered<()> {
     let told = |table: &TableStatement| input.row.iter().flat_map(|row| &row.of).any(|of| of.table == table.name.key());
     let Some(table) = wanted.iter().find(|table| !told(table)) else { return Ok(()) };
-    let text = format!(
-        "the late rows of '{}' cannot be told behind a join with FOR SYSTEM_TIME AS OF, DISTINCT or GROUP BY",
-        table.name.text
-    );
+    let text = format!("the late rows of '{}' cannot be told behind a join, DISTINCT or GROUP BY", table.name.text);
     let error = Diagnostic::new(text).help("put the window before it, or leave late_rows out");
     Err(at(error, find(places, &[&["TUMBLE"], &["HOP"], &["CUMULATE"], &["SESSION"]])))
 }

@@ -9,6 +9,7 @@ use super::as_of::AsOfNode;
 use super::catalog::script_table;
 use super::join::bounds;
 use super::over::{First, all_partitioned_by, settling_column};
+use super::plan::for_each_scan;
 use super::shared::SharedNode;
 use super::statements::TableStatement;
 use super::unnest::passed_on;
@@ -29,8 +30,8 @@ pub(crate) struct EventTime {
     /// For how long rows may come late and still count. What waits for them already (an aggregation in windows, a join
     /// with bounds) leaves no more to wait for.
     pub(crate) lateness_us: i64,
-    /// Rows may come, or be taken back, whose time the watermark has passed long ago: out of a join without bounds, and
-    /// out of a table that is a changelog, an update of which takes back a row of any age.
+    /// Rows may come, or be taken back, whose time the watermark has passed long ago: out of a join without bounds of
+    /// tables that go on, and out of a table that is a changelog, an update of which takes back a row of any age.
     pub(crate) is_rewritten: bool,
     /// No watermark passes a null.
     is_nullable: bool,
@@ -297,6 +298,10 @@ fn of_join(join: &Join, index: usize, asked: Asked) -> Option<EventTime> {
         JoinType::Right => is_left,
         _ => false,
     };
+    // Until such a side has ended there is no watermark, and then it gives nothing that could make a row of any age.
+    if ends_without_time(side(!is_left)) {
+        return Some(time);
+    }
     let Some(bounds) = bounds(join, false).0 else { return Some(time.rewritten()) };
     let (own, others) = match is_left {
         true => (bounds.left_time, bounds.right_time),
@@ -313,6 +318,16 @@ fn of_join(join: &Join, index: usize, asked: Asked) -> Option<EventTime> {
         true => EventTime { is_exact: time.is_exact, is_nullable: time.is_nullable, ..time.united(other) },
         false => time.rewritten(),
     })
+}
+
+/// Whether all tables of a plan come to an end by themselves and have no watermark.
+fn ends_without_time(plan: &LogicalPlan) -> bool {
+    let mut ends = true;
+    for_each_scan(plan, |table, _| {
+        let bounded = connectors::find(table.def.connector()).is_some_and(|connector| connector.bounded(&table.def));
+        ends &= bounded && table.watermark.is_none();
+    });
+    ends
 }
 
 /// Which bound of a window output column `index` is, whose rows are not aggregated.
@@ -417,6 +432,24 @@ pub(crate) enum NoTime {
     Computed,
     /// It is the result of a function over several rows.
     Aggregated,
+}
+
+impl NoTime {
+    /// What the column is, and the way out.
+    pub(crate) fn reason(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Plain => None,
+            Self::Computed => Some((
+                "is computed from event time, and nothing says how far from it",
+                "window the event time itself, or a time that differs from it by a constant, as ts - INTERVAL '1 hour' and \
+                 date_trunc('minute', ts) do",
+            )),
+            Self::Aggregated => Some((
+                "is the result of a function over several rows, which no watermark follows",
+                "carry the event time itself through, or group by a window and use its window_time",
+            )),
+        }
+    }
 }
 
 pub(crate) fn why_no_time(plan: &LogicalPlan, index: usize) -> NoTime {

@@ -5,7 +5,7 @@ use crate::dataflow::Window;
 use crate::sql::dialect::TABLE_ARGUMENT;
 use crate::sql::errors::external;
 use crate::sql::text::{Positions, Span};
-use crate::sql::time::{NoTime, why_no_time, written};
+use crate::sql::time::{why_no_time, written};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
@@ -172,23 +172,9 @@ impl WindowPlanner {
             return Ok((Column::from(input.schema().qualified_field(index)), known.behind_us()));
         }
         let (name, table) = (&time.value, &table.value);
-        let error = match why_no_time(input, index) {
-            NoTime::Computed => {
-                let text =
-                    format!("'{name}' of '{table}' is computed from event time, and nothing says how far from it");
-                Diagnostic::new(text).help(
-                    "window the event time itself, or a time that differs from it by a constant, as ts - INTERVAL '1 hour' \
-                     and date_trunc('minute', ts) do",
-                )
-            }
-            NoTime::Aggregated => {
-                let text = format!(
-                    "'{name}' of '{table}' is the result of a function over several rows, which no watermark follows"
-                );
-                Diagnostic::new(text)
-                    .help("carry the event time itself through, or group by a window and use its window_time")
-            }
-            NoTime::Plain => Diagnostic::new(format!("'{name}' is not the event time of '{table}'"))
+        let error = match why_no_time(input, index).reason() {
+            Some((what, help)) => Diagnostic::new(format!("'{name}' of '{table}' {what}")).help(help),
+            None => Diagnostic::new(format!("'{name}' is not the event time of '{table}'"))
                 .help(format!("declare WATERMARK FOR {name} AS … on the table it comes from")),
         };
         Err(external(at(error, place)))

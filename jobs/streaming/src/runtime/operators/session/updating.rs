@@ -253,8 +253,7 @@ impl UpdatingSessions {
         }
         state.touched |= n_bytes > 0;
         state.shrank = false;
-        let next = |(at, run): (usize, &Run)| run.last + gap_us + if at < n_kept { lateness_us } else { 0 };
-        let check_us = kept.iter().enumerate().map(next).min();
+        let check_us = next_check(&state.rows, kept, n_kept, (gap_us, lateness_us));
         let is_empty = state.rows.is_empty();
         let hash = state.hash;
         self.bytes -= n_bytes;
@@ -443,7 +442,7 @@ impl Stateful for UpdatingSessions {
         }
         for key in std::mem::take(&mut self.dirty) {
             let Some(state) = self.by_key.get(&key) else { continue };
-            if state.shrank {
+            if state.shrank || state.rows.is_empty() {
                 keys.insert(key);
             } else if !keys.contains(&key) {
                 // Rows have only come, and no session is over.
@@ -555,11 +554,20 @@ impl Stateful for UpdatingSessions {
                 self.known(key, hashes.value(at)).said.insert(row);
             }
         }
-        // When they are to be looked at is worked out when event time moves.
+        let times = (self.spec.gap_us, self.spec.lateness_us);
+        let mut checks = Vec::with_capacity(self.by_key.len());
         for (key, state) in &mut self.by_key {
-            (state.shrank, state.touched) = (true, false);
-            self.dirty.insert(RowBytes::clone(key));
+            state.touched = false;
+            let runs = runs(&state.rows, self.spec.gap_us);
+            // All was said before the checkpoint. Without lateness what is over was not: it goes with being said.
+            let is_answered = |run: &Run| self.spec.lateness_us > 0 && run.last + self.spec.gap_us <= watermark_us;
+            let n_answered = runs.partition_point(is_answered);
+            checks.push((RowBytes::clone(key), next_check(&state.rows, &runs, n_answered, times)));
+            if state.open_from != first_of(&state.rows) {
+                self.dirty.insert(RowBytes::clone(key));
+            }
         }
+        checks.iter().for_each(|(key, check_us)| self.check_at(key, *check_us));
         Ok(())
     }
 
@@ -579,6 +587,19 @@ impl Stateful for UpdatingSessions {
             from_us: first.min().unwrap_or(i64::MAX),
         }
     }
+}
+
+/// When the next of these sessions is to be answered, or goes; the first `n_answered` are answered. What was taken back
+/// before it came goes too.
+fn next_check(
+    rows: &BTreeMap<(i64, RowBytes), i64>,
+    runs: &[Run],
+    n_answered: usize,
+    (gap_us, lateness_us): (i64, i64),
+) -> Option<i64> {
+    let next = |(at, run): (usize, &Run)| run.last + gap_us + if at < n_answered { lateness_us } else { 0 };
+    let owed = rows.iter().find(|(_, count)| **count < 0).map(|((time, _), _)| time + gap_us + lateness_us);
+    runs.iter().enumerate().map(next).chain(owed).min()
 }
 
 /// When the first row is that is there.

@@ -122,12 +122,17 @@ proptest! {
         let last = [Step::Flush, Step::Watermark(i64::MAX)];
         for (at, step) in steps.iter().chain(&last).enumerate() {
             let before_us = slices.output_us();
-            let settled_us = slices.watermark_us.saturating_sub(lateness_us);
+            let watermark_us = slices.watermark_us;
+            let settled_us = watermark_us.saturating_sub(lateness_us);
             if let Step::Rows(rows) = step {
                 rows.iter().for_each(|row| naive.take(row, keyed, gap_us, settled_us));
             }
             slices.step(step, true);
-            if let Step::Watermark(_) = step {
+            // What a flush has to say it says at the latest now.
+            if !matches!(step, Step::Rows(_)) {
+                slices.flush();
+            }
+            if slices.watermark_us > watermark_us {
                 let settled_us = match slices.watermark_us {
                     i64::MAX => i64::MAX,
                     watermark_us => watermark_us.saturating_sub(lateness_us),
