@@ -5,6 +5,11 @@
 //! says how far behind the watermark its values come; one whose rows may come, or be taken back, at any time after the
 //! watermark says that it is rewritten, and nothing is ever answered once by it.
 
+mod near;
+mod why;
+
+pub(crate) use why::why_no_time;
+
 use super::as_of::AsOfNode;
 use super::catalog::script_table;
 use super::join::bounds;
@@ -14,10 +19,10 @@ use super::shared::SharedNode;
 use super::statements::TableStatement;
 use super::unnest::passed_on;
 use super::window::{Bound, WindowNode, opened};
-use arrow::datatypes::{DataType, TimeUnit};
 use connectors::Gives;
-use datafusion::common::{JoinType, ScalarValue};
-use datafusion::logical_expr::{Aggregate, Cast, Distinct, Expr, Filter, Join, LogicalPlan, Operator as Op};
+use datafusion::common::JoinType;
+use datafusion::logical_expr::{Aggregate, Distinct, Expr, Filter, Join, LogicalPlan};
+use near::near;
 use std::sync::Arc;
 
 /// What is known of a column that holds event time, or a time near it.
@@ -353,143 +358,5 @@ pub(crate) fn below(expr: &Expr, input: &LogicalPlan) -> Option<usize> {
         Expr::Alias(alias) => below(&alias.expr, input),
         Expr::Column(column) => input.schema().maybe_index_of_column(column),
         _ => None,
-    }
-}
-
-/// The column of `input` that `expr` lies near, by how much it may be earlier, and whether it is that column unchanged.
-fn near(expr: &Expr, input: &LogicalPlan) -> Option<(usize, i64, bool)> {
-    let moved = |expr: &Expr, by_us: i64| {
-        let (at, before_us, _) = near(expr, input)?;
-        Some((at, before_us.checked_add(by_us)?, false))
-    };
-    match expr {
-        Expr::Alias(alias) => near(&alias.expr, input),
-        Expr::Column(column) => Some((input.schema().maybe_index_of_column(column)?, 0, true)),
-        Expr::BinaryExpr(binary) => match (binary.op, span_us(&binary.left), span_us(&binary.right)) {
-            (Op::Plus, _, Some((least_us, _))) => moved(&binary.left, least_us.checked_neg()?),
-            (Op::Plus, Some((least_us, _)), _) => moved(&binary.right, least_us.checked_neg()?),
-            (Op::Minus, _, Some((_, most_us))) => moved(&binary.left, most_us),
-            _ => None,
-        },
-        Expr::ScalarFunction(call) => match (call.func.name(), call.args.as_slice()) {
-            ("date_trunc", [Expr::Literal(unit, _), time]) => moved(time, unit_us(unit)?),
-            ("date_bin", [width, time]) => moved(time, span_us(width).filter(|(least_us, _)| *least_us > 0)?.1),
-            _ => None,
-        },
-        Expr::Cast(Cast { expr, field }) => match field.data_type() {
-            DataType::Timestamp(TimeUnit::Nanosecond | TimeUnit::Microsecond, _) => moved(expr, 0),
-            DataType::Timestamp(TimeUnit::Millisecond, _) => moved(expr, 1000),
-            DataType::Timestamp(TimeUnit::Second, _) => moved(expr, 1_000_000),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// The shortest and the longest that a constant interval may be.
-fn span_us(expr: &Expr) -> Option<(i64, i64)> {
-    const DAY_US: i64 = 86_400_000_000;
-    let Expr::Literal(value, _) = expr else { return None };
-    let (months, days, nanos) = match value {
-        ScalarValue::IntervalMonthDayNano(Some(interval)) => {
-            (i64::from(interval.months), i64::from(interval.days), interval.nanoseconds)
-        }
-        ScalarValue::IntervalDayTime(Some(interval)) => {
-            (0, i64::from(interval.days), i64::from(interval.milliseconds) * 1_000_000)
-        }
-        ScalarValue::IntervalYearMonth(Some(months)) => (i64::from(*months), 0, 0),
-        _ => return None,
-    };
-    let fixed_us = days * DAY_US + nanos.div_euclid(1000);
-    let rest_us = i64::from(nanos.rem_euclid(1000) > 0);
-    let (short_us, long_us) = (months * 28 * DAY_US, months * 31 * DAY_US);
-    let (least_us, most_us) = (short_us.min(long_us), short_us.max(long_us));
-    Some((least_us.checked_add(fixed_us)?, most_us.checked_add(fixed_us)?.checked_add(rest_us)?))
-}
-
-/// No unit of this name is longer.
-fn unit_us(unit: &ScalarValue) -> Option<i64> {
-    let text = unit.try_as_str().flatten()?.to_lowercase();
-    let seconds = match text.as_str() {
-        "microsecond" | "millisecond" | "second" => 1,
-        "minute" => 60,
-        "hour" => 3600,
-        "day" => 86_400,
-        "week" => 7 * 86_400,
-        "month" => 31 * 86_400,
-        "quarter" => 92 * 86_400,
-        "year" => 366 * 86_400,
-        _ => return None,
-    };
-    Some(seconds * 1_000_000)
-}
-
-/// Why nothing is known of a column's time.
-pub(crate) enum NoTime {
-    /// It has nothing to do with event time.
-    Plain,
-    /// It is computed from event time.
-    Computed,
-    /// It is the result of a function over several rows.
-    Aggregated,
-}
-
-impl NoTime {
-    /// What the column is, and the way out.
-    pub(crate) fn reason(&self) -> Option<(&'static str, &'static str)> {
-        match self {
-            Self::Plain => None,
-            Self::Computed => Some((
-                "is computed from event time, and nothing says how far from it",
-                "window the event time itself, or a time that differs from it by a constant, as ts - INTERVAL '1 hour' and \
-                 date_trunc('minute', ts) do",
-            )),
-            Self::Aggregated => Some((
-                "is the result of a function over several rows, which no watermark follows",
-                "carry the event time itself through, or group by a window and use its window_time",
-            )),
-        }
-    }
-}
-
-pub(crate) fn why_no_time(plan: &LogicalPlan, index: usize) -> NoTime {
-    let of_expr = |expr: &Expr, input: &LogicalPlan, of_several: bool| {
-        if let Some((at, ..)) = near(expr, input) {
-            return why_no_time(input, at);
-        }
-        let columns = expr.column_refs();
-        let mut columns = columns.iter().filter_map(|column| input.schema().maybe_index_of_column(column));
-        match columns.any(|at| written(input, at).is_some()) {
-            true if of_several => NoTime::Aggregated,
-            true => NoTime::Computed,
-            false => NoTime::Plain,
-        }
-    };
-    match plan {
-        LogicalPlan::Projection(projection) => of_expr(&projection.expr[index], &projection.input, false),
-        LogicalPlan::SubqueryAlias(alias) => why_no_time(&alias.input, index),
-        LogicalPlan::Filter(filter) => why_no_time(&filter.input, index),
-        LogicalPlan::Distinct(Distinct::All(input)) => why_no_time(input, index),
-        LogicalPlan::Union(union) => {
-            let timeless = union.inputs.iter().find(|input| written(input, index).is_none());
-            timeless.map_or(NoTime::Plain, |input| why_no_time(input, index))
-        }
-        LogicalPlan::Aggregate(aggregate) => match index.checked_sub(aggregate.group_expr.len()) {
-            None => of_expr(&aggregate.group_expr[index], &aggregate.input, false),
-            Some(at) => aggregate.aggr_expr.get(at).map_or(NoTime::Plain, |expr| of_expr(expr, &aggregate.input, true)),
-        },
-        LogicalPlan::Window(window) => match index.checked_sub(window.input.schema().fields().len()) {
-            None => why_no_time(&window.input, index),
-            Some(at) => window.window_expr.get(at).map_or(NoTime::Plain, |expr| of_expr(expr, &window.input, true)),
-        },
-        LogicalPlan::Join(join) => match index.checked_sub(join.left.schema().fields().len()) {
-            None => why_no_time(&join.left, index),
-            Some(at) => why_no_time(&join.right, at),
-        },
-        _ => match (WindowNode::of(plan), SharedNode::of(plan)) {
-            (Some(node), _) if node.bound(index).is_none() => why_no_time(&node.input, index),
-            (None, Some(node)) => why_no_time(&node.input, index),
-            _ => NoTime::Plain,
-        },
     }
 }
