@@ -20,8 +20,8 @@ use crate::functions::{Functions, cumulate_ends, hop_starts, tumble_start};
 use crate::runtime::dead_letters::DeadLetters;
 use crate::runtime::operators::relabel;
 use crate::sql::{
-    Catalog, Place, Script, SelectQuery, Statement, StatementBody, WINDOW_COLUMNS, WindowNode, as_of_place, by_exists,
-    for_each_scan, interval_us, late_rows_mistakes, parse_with, settle, spelled_field, with_room,
+    Catalog, Place, Script, SelectQuery, Statement, StatementBody, WindowNode, as_of_place, by_exists, for_each_scan,
+    interval_us, late_rows_mistakes, parse_with, settle, spelled_field, with_room,
 };
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -281,19 +281,25 @@ fn endless(plan: &LogicalPlan, place: Place<'_>) -> Vec<Diagnostic> {
 fn project_window(node: &WindowNode) -> PlanResult<LogicalPlan> {
     let time = Expr::Column(node.time.clone());
     let builder = LogicalPlanBuilder::from(node.input.clone()).filter(time.clone().is_not_null())?;
+    let since = |offset_us: i64| match offset_us {
+        0 => time.clone(),
+        offset_us => time.clone() - interval_us(offset_us),
+    };
+    let after = |time: Expr, by_us: i64| if by_us == 0 { time } else { time + interval_us(by_us) };
     match node.window {
-        Window::Tumble { width_us } => {
-            let start = tumble_start().call(vec![time, lit(width_us)]);
+        Window::Tumble { width_us, offset_us } => {
+            let start = after(tumble_start().call(vec![since(offset_us), lit(width_us)]), offset_us);
             with_bounds(node, builder, |_| (start.clone(), start + interval_us(width_us)))
         }
-        Window::Hop { width_us, slide_us } => {
-            let starts = hop_starts().call(vec![time, lit(width_us), lit(slide_us)]);
-            each_of(node, builder, starts, |start| (start.clone(), start + interval_us(width_us)))
+        Window::Hop { width_us, slide_us, offset_us } => {
+            let starts = hop_starts().call(vec![since(offset_us), lit(width_us), lit(slide_us)]);
+            let bounds = |start: Expr| (after(start.clone(), offset_us), after(start, offset_us + width_us));
+            each_of(node, builder, starts, bounds)
         }
-        Window::Cumulate { width_us, step_us } => {
-            let ends = cumulate_ends().call(vec![time.clone(), lit(width_us), lit(step_us)]);
-            let start = tumble_start().call(vec![time, lit(width_us)]);
-            each_of(node, builder, ends, |end| (start, end))
+        Window::Cumulate { width_us, step_us, offset_us } => {
+            let ends = cumulate_ends().call(vec![since(offset_us), lit(width_us), lit(step_us)]);
+            let start = after(tumble_start().call(vec![since(offset_us), lit(width_us)]), offset_us);
+            each_of(node, builder, ends, |end| (start, after(end, offset_us)))
         }
         Window::Session { gap_us } => sessions(node, builder, gap_us),
     }
@@ -364,7 +370,7 @@ fn with_bounds(
     let (start, end) = bounds(builder.plan());
     let mut exprs = columns(&node.input);
     let added = [start, end.clone(), end - interval_us(1000)];
-    let named = added.into_iter().zip(WINDOW_COLUMNS).map(|(expr, name)| expr.alias_qualified(qualifier.clone(), name));
+    let named = added.into_iter().zip(node.names).map(|(expr, name)| expr.alias_qualified(qualifier.clone(), name));
     exprs.extend(named);
     builder.project(exprs)?.build()
 }

@@ -126,6 +126,8 @@ pub enum Operator {
         limit: usize,
         /// Adds a column with the rank, UInt64.
         rank: bool,
+        /// Column of event time, by which the order rises: a row is emitted once, when the watermark has passed it.
+        time: Option<usize>,
     },
     /// Adds a column per function, computed over the rows of the same key in an order.
     Over {
@@ -167,9 +169,9 @@ impl Operator {
             // Without lateness it answers once, also where its input takes rows back.
             Self::WindowAggregate { lateness_us, .. } => *lateness_us > 0,
             Self::LateRows { changes } => *changes,
-            Self::TopN { .. } | Self::Upsert { .. } | Self::Normalize { .. } => true,
+            Self::Upsert { .. } | Self::Normalize { .. } => true,
             Self::Source { table, .. } => connectors::gives(table) != Gives::Rows,
-            Self::Over { time, .. } => time.is_none(),
+            Self::TopN { time, .. } | Self::Over { time, .. } => time.is_none(),
             // It answers once, also where its left input takes rows back.
             Self::Temporal(_) => false,
             Self::Join(join) => join.gives_changes(inputs[0], inputs[1]),
@@ -276,20 +278,24 @@ pub struct Watermark {
     pub idle_ms: Option<u64>,
 }
 
-/// Widths and slides in microseconds, aligned to the epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Widths and slides in microseconds. Windows are aligned to the epoch, or to `offset_us` after it, which is less than the
+/// time from one window's start to the next one's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Window {
     Tumble {
         width_us: i64,
+        offset_us: i64,
     },
     Hop {
         width_us: i64,
         slide_us: i64,
+        offset_us: i64,
     },
     /// Windows of `width_us` as in a tumble, each told every `step_us`: from its start to the end of that step.
     Cumulate {
         width_us: i64,
         step_us: i64,
+        offset_us: i64,
     },
     /// Runs of rows of one key whose neighbours are less than this apart; a window ends that long after its last row.
     Session {

@@ -84,7 +84,7 @@ pub(crate) use plan::{fit, for_each_scan, plan_now, settle, target};
 pub(crate) use settings::EXECUTION_MODE;
 pub(crate) use subqueries::exists as by_exists;
 pub(crate) use unique::unique_keys;
-pub(crate) use window::{WINDOW_COLUMNS, WindowNode};
+pub(crate) use window::WindowNode;
 
 use crate::batch::Mode;
 use crate::functions::{Functions, declared_predict};

@@ -84,7 +84,7 @@ fn dataflow(name: &str, idle_ms: Option<u64>, collect: bool) -> Dataflow {
     };
     let positive = binary(column("value", &input), Op::GtEq, lit(0_i64), &input).expect("predicate");
     let window = Operator::WindowAggregate {
-        window: Window::Tumble { width_us: WIDTH_US },
+        window: Window::Tumble { width_us: WIDTH_US, offset_us: 0 },
         time: 0,
         keys: vec![1],
         filters: vec![None; aggregates.len()],

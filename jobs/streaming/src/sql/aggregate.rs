@@ -8,9 +8,9 @@ use super::lower::{Lowered, Lowering, Open, Outputs, Slot, Stream, interval_us, 
 use super::ordered::sorted_by_itself;
 use super::plan::group_by_place;
 use super::refuse::{at, find};
-use super::time::always_follows_watermark;
+use super::time::settling_group;
 use super::types::event_time;
-use super::window::describe;
+use super::window::{Bound, TIME_BEFORE_END_US, describe, opened, passes_over_window};
 use crate::dataflow::{Operator, Window};
 use crate::runtime::operators::gathered::{counts_rightly, gathered, is_idempotent};
 use arrow::datatypes::{DataType, Field};
@@ -30,14 +30,25 @@ const ORDERED: &str = " ordered";
 /// Where a group expression's value is in what the windows emit.
 pub(crate) enum Group {
     Key(usize),
-    Window(usize),
+    Window(Bound),
 }
 
 pub(crate) type Built = (Arc<AggregateFunctionExpr>, Option<Arc<dyn PhysicalExpr>>);
 
 impl Lowering<'_> {
     pub(crate) fn aggregate(&mut self, aggregate: &Aggregate, places: &[Place<'_>]) -> Lowered<Stream> {
+        if passes_over_window(aggregate) {
+            let error = Diagnostic::new("an aggregation of a window's rows that does not group by the window");
+            let error = error.help("group by window_start and window_end, or leave the window out");
+            return Err(at(error, group_by_place(places)));
+        }
+        self.opens = opened(aggregate).is_some();
         let input = self.lower(&aggregate.input, places)?;
+        // Rows of one instant: final once the watermark has passed it.
+        let settling = match input.open.is_some() || self.graph.changes(input.node) {
+            true => None,
+            false => settling_group(aggregate),
+        };
         let mut outputs = Outputs::default();
         let mut keys = Vec::new();
         let mut groups = Vec::new();
@@ -52,12 +63,9 @@ impl Lowering<'_> {
                     groups.push(Group::Window(*which));
                     continue;
                 }
-                if settled.is_none()
-                    && !self.graph.changes(input.node)
-                    && always_follows_watermark(&aggregate.input, slot)
-                {
-                    // Rows of one instant: final once the watermark has passed it.
-                    settled = Some((Window::Tumble { width_us: 1 }, self.slot(&input, slot, places)?, 0));
+                if settling.is_some_and(|(settling, _)| settling == index) {
+                    let instant = Window::Tumble { width_us: 1, offset_us: 0 };
+                    settled = Some((instant, self.slot(&input, slot, places)?, 0));
                 }
             }
             let expr = self.resolve(&expr, &input, places)?;
@@ -65,11 +73,6 @@ impl Lowering<'_> {
             keys.push(outputs.push(expr, aggregate.schema.field(index).name()));
         }
         let in_window = groups.iter().any(|group| matches!(group, Group::Window(_)));
-        if input.open.is_some() && !in_window {
-            let error = Diagnostic::new("an aggregation of a window's rows that does not group by the window");
-            let error = error.help("group by window_start and window_end, or leave the window out");
-            return Err(at(error, group_by_place(places)));
-        }
         if let Some(Open { window: Window::Session { .. }, partition, .. }) = &input.open {
             let mut wanted: Vec<Expr> = partition.iter().map(|column| self.graph.column(input.node, *column)).collect();
             let grouped: Vec<&Expr> = keys.iter().map(|key| &outputs.exprs[*key]).collect();
@@ -99,6 +102,7 @@ impl Lowering<'_> {
         let row = input.row.clone().filter(|_| in_window);
         let row = row.map(|row| row.through(input.node, &mut outputs, &self.graph));
         let node = self.outputs(input.node, outputs, places)?;
+        let node = self.hold_back(node, settling.map_or(0, |(_, after_us)| after_us), places)?;
         let window = settled.map(|(window, time, _)| (window, time));
         if row.is_none()
             && settled.is_none_or(|(_, _, late_us)| late_us == 0)
@@ -145,9 +149,11 @@ impl Lowering<'_> {
     pub(crate) fn group_slots(&self, node: usize, n_keys: usize, groups: &[Group]) -> Vec<Slot> {
         let of = |group: &Group| match group {
             Group::Key(key) => Slot::Column(*key),
-            Group::Window(which @ (0 | 1)) => Slot::Column(n_keys + which),
-            // One millisecond before the window's end, as in Flink: inside the window, and after all its rows.
-            Group::Window(_) => Slot::Lazy(self.graph.column(node, n_keys + 1) - interval_us(1000)),
+            Group::Window(Bound::Start) => Slot::Column(n_keys),
+            Group::Window(Bound::End) => Slot::Column(n_keys + 1),
+            Group::Window(Bound::Time) => {
+                Slot::Lazy(self.graph.column(node, n_keys + 1) - interval_us(TIME_BEFORE_END_US))
+            }
         };
         groups.iter().map(of).collect()
     }

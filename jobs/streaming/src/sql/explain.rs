@@ -252,8 +252,9 @@ fn describe_operator(node: &Node, inputs: &[&Schema]) -> String {
         Operator::Join(join) => describe_join(join, inputs),
         Operator::Temporal(join) => describe_temporal(join, inputs),
         Operator::Lookup(lookup) => describe_lookup(lookup, input),
-        Operator::TopN { keys, order, limit, .. } => {
-            format!("first {limit}{} in order of {}", by(keys), describe_order(order, input))
+        Operator::TopN { keys, order, limit, time, .. } => {
+            let when = if time.is_some() { ", once the watermark has passed" } else { "" };
+            format!("first {limit}{} in order of {}{when}", by(keys), describe_order(order, input))
         }
         Operator::Over { keys, order, functions, time } => {
             let calls = functions.iter().map(|function| function.name()).collect::<Vec<_>>().join(", ");

@@ -1,13 +1,13 @@
 //! Event-time windows in GROUP BY: `GROUP BY tumble(INTERVAL '10 seconds')`, `hop(slide, width)`, `cumulate(step, width)` and
-//! `session(gap)`; a session is one of the other columns that are grouped by.
+//! `session(gap)`; a session is one of the other columns that are grouped by. All but sessions may be given an offset last.
 //!
 //! The call is a function that exists only for the planner; its value is a struct of `start` and `end`. An aggregation
 //! that groups by it is rewritten to one that groups by the columns of a window in FROM.
 
 use super::errors::{external, in_call};
-use super::time::is_event_time;
+use super::time::{EventTime, why_no_time, written};
 use super::types::event_time;
-use super::window::{KINDS, WINDOW_COLUMNS, WindowNode, has_column, interval_us, window_of};
+use super::window::{KINDS, WindowNode, interval_us, offset_us, widths_of, window_of};
 use crate::dataflow::Window;
 use arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::tree_node::Transformed;
@@ -81,24 +81,31 @@ fn rewrite(aggregate: Aggregate) -> Result<LogicalPlan> {
     };
     let wrong = |error: Diagnostic| in_call(error, name);
     let refuse = |error: Diagnostic| Err(wrong(error));
-    let widths: std::result::Result<Vec<i64>, Diagnostic> = args.iter().map(interval_us).collect();
-    let window = window_of(name, &widths.map_err(wrong)?).map_err(wrong)?;
+    let (widths, rest) = args.split_at(args.len().min(widths_of(name)));
+    let widths: std::result::Result<Vec<i64>, Diagnostic> = widths.iter().map(interval_us).collect();
+    let offset = match rest {
+        [] => Ok(0),
+        [offset] if *name != "session" => offset_us(offset),
+        // Says how many there may be.
+        _ => window_of(name, &[], 0).map(|_| 0),
+    };
+    let window = widths.and_then(|widths| window_of(name, &widths, offset?)).map_err(wrong)?;
     let input = &aggregate.input;
-    let times: Vec<usize> = (0..input.schema().fields().len()).filter(|at| is_event_time(input, *at)).collect();
-    let time = match times.as_slice() {
-        [time] => Column::from(input.schema().qualified_field(*time)),
+    let times = times(input);
+    let (time, behind_us) = match times.as_slice() {
+        [(index, time)] => (Column::from(input.schema().qualified_field(*index)), time.behind_us()),
         [] => {
             let error = Diagnostic::new(format!("{name} needs an event time, and none of these columns is one"));
-            return refuse(error.help("declare WATERMARK FOR column AS … on the table"));
+            let fields = input.schema().fields();
+            let reasons = (0..fields.len()).filter_map(|index| Some((index, why_no_time(input, index).reason()?)));
+            let help = reasons.map(|(index, (what, help))| format!("'{}' {what}: {help}", fields[index].name())).next();
+            return refuse(error.help(help.unwrap_or_else(|| "declare WATERMARK FOR column AS … on the table".into())));
         }
         _ => {
             let error = Diagnostic::new(format!("{name} finds more than one event time"));
             return refuse(error.help("write TABLE(TUMBLE(TABLE t, DESCRIPTOR(column), width)) to choose"));
         }
     };
-    if let Some(taken) = WINDOW_COLUMNS.iter().find(|name| has_column(input, name)) {
-        return refuse(Diagnostic::new(format!("the input has a column {taken} already")).help("rename it in a view"));
-    }
     let qualifier = time.relation.clone();
     let mut partition = Vec::new();
     if matches!(window, Window::Session { .. }) {
@@ -113,8 +120,9 @@ fn rewrite(aggregate: Aggregate) -> Result<LogicalPlan> {
             }
         }
     }
-    let windowed = WindowNode::try_new(input.as_ref().clone(), window, time, partition)?.into_plan();
-    let [start, end] = [0, 1].map(|at| Expr::Column(Column::new(qualifier.clone(), WINDOW_COLUMNS[at])));
+    let windowed = WindowNode::try_new(input.as_ref().clone(), window, (time, behind_us), partition)?;
+    let [start, end] = [0, 1].map(|at| Expr::Column(Column::new(qualifier.clone(), windowed.names[at])));
+    let windowed = windowed.into_plan();
     let mut group: Vec<Expr> =
         aggregate.group_expr.iter().filter(|expr| grouping_call(expr).is_none()).cloned().collect();
     group.extend([start.clone(), end.clone()]);
@@ -130,4 +138,15 @@ fn rewrite(aggregate: Aggregate) -> Result<LogicalPlan> {
     });
     let exprs: Vec<Expr> = exprs.collect();
     LogicalPlanBuilder::from(LogicalPlan::Aggregate(grouped)).project(exprs)?.build()
+}
+
+/// The columns that may be the time of a window: those that are event time; if there are none those that were, but come, or
+/// are taken back, later; and else those that are near one.
+fn times(input: &LogicalPlan) -> Vec<(usize, EventTime)> {
+    let columns = 0..input.schema().fields().len();
+    let known: Vec<(usize, EventTime)> = columns.filter_map(|index| Some((index, written(input, index)?))).collect();
+    let kinds: [fn(&EventTime) -> bool; 3] =
+        [|time| time.is_exact && !time.is_rewritten, |time| time.is_exact, |_| true];
+    let of = |kind: &fn(&EventTime) -> bool| known.iter().filter(|(_, time)| kind(time)).cloned().collect::<Vec<_>>();
+    kinds.iter().map(of).find(|times| !times.is_empty()).unwrap_or_default()
 }

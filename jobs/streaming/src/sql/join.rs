@@ -9,7 +9,7 @@ use super::nested::with_nulls;
 use super::physical::physical;
 use super::plan::group_by_place;
 use super::refuse::{at, find};
-use super::time::{follows_watermark, lateness_us};
+use super::time::{follows_watermark, wait_us};
 use super::types::sql_name;
 use super::window::fixed_interval_us;
 use crate::dataflow::{Bounds, Join as JoinPlan, Operator};
@@ -66,8 +66,8 @@ impl Lowering<'_> {
             false => (None, join.filter.clone()),
         };
         if let Some(bounds) = &bounds {
-            left.node = self.hold_back(left.node, lateness_us(&join.left, bounds.left_time), places)?;
-            right.node = self.hold_back(right.node, lateness_us(&join.right, bounds.right_time), places)?;
+            left.node = self.hold_back(left.node, wait_us(&join.left, bounds.left_time), places)?;
+            right.node = self.hold_back(right.node, wait_us(&join.right, bounds.right_time), places)?;
         }
         let bounds = bounds.map(|bounds| Bounds {
             left_time: left.columns[bounds.left_time],

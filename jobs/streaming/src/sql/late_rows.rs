@@ -10,9 +10,7 @@ use super::graph::Graph;
 use super::lower::{Columns, Lowered, Lowering, Outputs, Slot, Stream, fields_of, planner};
 use super::refuse::{at, find};
 use super::statements::{Script, TableStatement};
-use super::time::late_rows_of;
 use super::types::{assignable, sql_name};
-use super::window::WindowNode;
 use crate::dataflow::Operator;
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::{DFSchema, ScalarValue};
@@ -89,13 +87,12 @@ impl Row {
     }
 }
 
-/// Refuses a window whose late rows are wanted and cannot be told.
-pub(crate) fn check_row(input: &Stream, window: &WindowNode, time: usize, places: &[Place<'_>]) -> Lowered<()> {
+/// Refuses a window whose late rows are wanted, of these tables, and cannot be told.
+pub(crate) fn check_row(input: &Stream, wanted: &[Arc<TableStatement>], places: &[Place<'_>]) -> Lowered<()> {
     let told = |table: &TableStatement| input.row.iter().flat_map(|row| &row.of).any(|of| of.table == table.name.key());
-    let Some(table) = late_rows_of(&window.input, time).into_iter().find(|table| !told(table)) else { return Ok(()) };
-    let text =
-        format!("the late rows of '{}' cannot be told behind a join with FOR SYSTEM_TIME AS OF", table.name.text);
-    let error = Diagnostic::new(text).help("put the window before the join, or leave late_rows out");
+    let Some(table) = wanted.iter().find(|table| !told(table)) else { return Ok(()) };
+    let text = format!("the late rows of '{}' cannot be told behind a join, DISTINCT or GROUP BY", table.name.text);
+    let error = Diagnostic::new(text).help("put the window before it, or leave late_rows out");
     Err(at(error, find(places, &[&["TUMBLE"], &["HOP"], &["CUMULATE"], &["SESSION"]])))
 }
 

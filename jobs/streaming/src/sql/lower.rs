@@ -15,17 +15,16 @@ use super::refuse::{at, find};
 use super::settings::STATE_TTL;
 use super::shared::SharedNode;
 use super::statements::{Script, TableStatement};
-use super::time::{lateness_us, rewrites_the_past};
 use super::two_phase;
 use super::types::canonical;
-use super::window::WindowNode;
+use super::window::{Bound, TIME_BEFORE_END_US, WindowNode};
 use crate::dataflow::{Dataflow, Operator, Watermark, Window};
 use crate::functions::tumble_start;
 use arrow::datatypes::{DataType, Field, Fields, IntervalMonthDayNano};
 use connectors::Gives;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchemaRef, Result as PlanResult, ScalarValue};
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, cast, lit};
+use datafusion::logical_expr::{Expr, ExprSchemable, Filter, LogicalPlan, cast, lit};
 use jobs::Diagnostic;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -36,8 +35,8 @@ pub(crate) enum Slot {
     Column(usize),
     /// Worked out from columns of the node.
     Lazy(Expr),
-    /// Start, end or time (0, 1, 2) of the open window.
-    Window(usize),
+    /// Of the open window.
+    Window(Bound),
 }
 
 /// A window that rows are in and that is not aggregated yet.
@@ -78,6 +77,10 @@ pub(crate) struct Lowering<'a> {
     pub(crate) forgets: bool,
     /// Late rows, and which of their columns a table's are.
     pub(crate) late: Vec<(usize, Row)>,
+    /// Filters for first rows that are settled before they are said.
+    pub(crate) settled: Vec<Filter>,
+    /// Whether what is lowered next are the rows of a window that the aggregation above it takes.
+    pub(crate) opens: bool,
 }
 
 pub(crate) type Lowered<T> = Result<T, Diagnostic>;
@@ -98,6 +101,8 @@ impl<'a> Lowering<'a> {
             two_phase: two_phase::wanted(script),
             forgets: script.setting(STATE_TTL).is_some(),
             late: Vec::new(),
+            settled: Vec::new(),
+            opens: false,
         }
     }
 
@@ -106,6 +111,7 @@ impl<'a> Lowering<'a> {
     }
 
     pub(crate) fn lower(&mut self, plan: &LogicalPlan, places: &[Place<'_>]) -> Lowered<Stream> {
+        let opens = std::mem::take(&mut self.opens);
         match plan {
             LogicalPlan::TableScan(scan) => {
                 let table = script_table(scan).ok_or_else(|| defect("a table of another catalog", places))?;
@@ -116,21 +122,27 @@ impl<'a> Lowering<'a> {
                 self.source(&table.statement, &projection, Arc::clone(&scan.projected_schema), places)
             }
             LogicalPlan::SubqueryAlias(alias) => {
+                self.opens = opens;
                 let input = self.lower(&alias.input, places)?;
                 Ok(Stream { schema: Arc::clone(&alias.schema), ..input })
             }
             LogicalPlan::Projection(projection) => {
                 let input = match projection.input.as_ref() {
                     LogicalPlan::Filter(filter) if let Some(first) = First::of(filter) => {
-                        self.first(&first, first.number_used(&projection.expr), places)?
+                        let settled = self.settled.contains(filter);
+                        self.first(&first, first.number_used(&projection.expr), settled, places)?
                     }
-                    input => self.lower(input, places)?,
+                    input => {
+                        self.opens = opens;
+                        self.lower(input, places)?
+                    }
                 };
                 self.project(input, &projection.expr, Arc::clone(&projection.schema), places)
             }
             LogicalPlan::Filter(filter) => match First::of(filter) {
-                Some(first) => self.first(&first, true, places),
+                Some(first) => self.first(&first, true, self.settled.contains(filter), places),
                 None => {
+                    self.opens = opens;
                     let input = self.lower(&filter.input, places)?;
                     self.filter(input, &filter.predicate, places)
                 }
@@ -162,11 +174,17 @@ impl<'a> Lowering<'a> {
                 Ok(Stream { node, schema: Arc::clone(&union.schema), slots, open: None, row })
             }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate, places),
-            LogicalPlan::Unnest(unnest) => self.unnest(unnest, places),
+            LogicalPlan::Unnest(unnest) => {
+                self.opens = opens;
+                self.unnest(unnest, places)
+            }
             LogicalPlan::Extension(_) if let Some(node) = AsOfNode::of(plan) => self.as_of(node, places),
             LogicalPlan::Extension(_) => match (WindowNode::of(plan), SharedNode::of(plan)) {
-                (Some(window), _) => self.window(window, Arc::clone(plan.schema()), places),
-                (None, Some(shared)) => self.lower(&shared.input, places),
+                (Some(window), _) => self.window(window, Arc::clone(plan.schema()), opens, places),
+                (None, Some(shared)) => {
+                    self.opens = opens;
+                    self.lower(&shared.input, places)
+                }
                 (None, None) => Err(defect("an operator of another planner", places)),
             },
             other => Err(defect(&format!("{}", other.display()), places)),
@@ -176,12 +194,18 @@ impl<'a> Lowering<'a> {
     pub(crate) fn filter(&mut self, input: Stream, predicate: &Expr, places: &[Place<'_>]) -> Lowered<Stream> {
         let predicate = self.resolve(predicate, &input, places)?;
         self.repeatable(input.node, std::slice::from_ref(&predicate), places)?;
-        let does = self.graph.text(input.node, &predicate);
-        let physical = self.graph.physical(input.node, &predicate);
+        let node = self.only(input.node, &predicate, places)?;
+        Ok(Stream { node, ..input })
+    }
+
+    /// The rows of a node for which a predicate over its columns is true.
+    pub(crate) fn only(&mut self, node: usize, predicate: &Expr, places: &[Place<'_>]) -> Lowered<usize> {
+        let does = self.graph.text(node, predicate);
+        let physical = self.graph.physical(node, predicate);
         let predicate = physical.map_err(|error| planner(&error, places))?;
-        let fields = self.graph.fields(input.node);
-        let node = self.graph.add("filter", &does, vec![input.node], fields, Operator::Filter { predicate });
-        Ok(Stream { node: node.map_err(|error| planner(&error, places))?, ..input })
+        let fields = self.graph.fields(node);
+        let node = self.graph.add("filter", &does, vec![node], fields, Operator::Filter { predicate });
+        node.map_err(|error| planner(&error, places))
     }
 
     fn source(
@@ -244,44 +268,6 @@ impl<'a> Lowering<'a> {
         Ok(Stream { node, schema, slots, open: None, row })
     }
 
-    fn window(&mut self, window: &WindowNode, schema: DFSchemaRef, places: &[Place<'_>]) -> Lowered<Stream> {
-        let input = self.lower(&window.input, places)?;
-        if input.open.is_some() {
-            let error = Diagnostic::new("a window of rows that are in a window already is not supported");
-            return Err(at(error, find(places, &[&["TUMBLE"], &["HOP"]])));
-        }
-        let time = input.schema.index_of_column(&window.time).map_err(|error| planner(&error, places))?;
-        if self.graph.changes(input.node) {
-            refuse_changes(window, time, places)?;
-        }
-        let lateness_us = lateness_us(&window.input, time);
-        let columns = std::iter::once(&window.time).chain(&window.partition);
-        let indices: PlanResult<Vec<usize>> = columns.map(|column| input.schema.index_of_column(column)).collect();
-        let indices = indices.map_err(|error| planner(&error, places))?;
-        let plain = indices.iter().all(|index| matches!(input.slots[*index], Slot::Column(_)));
-        let input = match plain {
-            true => input,
-            false => {
-                let mut outputs = Outputs::default();
-                let columns = self.all_columns(&input, &mut outputs, places)?;
-                let row = input.row.map(|row| row.through(input.node, &mut outputs, &self.graph));
-                let node = self.outputs(input.node, outputs, places)?;
-                let slots = columns.into_iter().map(Slot::Column).collect();
-                Stream { node, slots, schema: input.schema, open: None, row }
-            }
-        };
-        check_row(&input, window, time, places)?;
-        let column = |index: &usize| match input.slots[*index] {
-            Slot::Column(column) => Ok(column),
-            _ => Err(defect("a time that is no column", places)),
-        };
-        let mut columns = indices.iter().map(column).collect::<Lowered<Vec<usize>>>()?;
-        let time = columns.remove(0);
-        let slots = input.slots.into_iter().chain((0..3).map(Slot::Window)).collect();
-        let open = Open { window: window.window, time, partition: columns, lateness_us };
-        Ok(Stream { node: input.node, schema, slots, open: Some(open), row: input.row })
-    }
-
     /// `expr`, over the logical columns of `stream`, as one over the columns of its node.
     pub(crate) fn resolve(&self, expr: &Expr, stream: &Stream, places: &[Place<'_>]) -> Lowered<Expr> {
         let mut refused = None;
@@ -309,25 +295,29 @@ impl<'a> Lowering<'a> {
         match (&stream.slots[index], &stream.open) {
             (Slot::Column(column), _) => Ok(self.graph.column(stream.node, *column)),
             (Slot::Lazy(expr), _) => Ok(expr.clone()),
-            (Slot::Window(which), Some(Open { window: Window::Tumble { width_us }, time, .. })) => {
+            (Slot::Window(bound), Some(Open { window: Window::Tumble { width_us, offset_us }, time, .. })) => {
                 let time = self.graph.column(stream.node, *time);
-                let start = tumble_start().call(vec![time, lit(*width_us)]);
-                Ok(match which {
-                    0 => start,
-                    1 => start + interval_us(*width_us),
-                    _ => start + interval_us(width_us - 1000),
+                let start = match offset_us {
+                    0 => tumble_start().call(vec![time, lit(*width_us)]),
+                    offset_us => {
+                        let since = time - interval_us(*offset_us);
+                        tumble_start().call(vec![since, lit(*width_us)]) + interval_us(*offset_us)
+                    }
+                };
+                Ok(match bound {
+                    Bound::Start => start,
+                    Bound::End => start + interval_us(*width_us),
+                    Bound::Time => start + interval_us(width_us - TIME_BEFORE_END_US),
                 })
             }
-            (Slot::Window(_), open) => {
+            (Slot::Window(_), _) => {
+                // Of other windows nobody asks for bounds before they are aggregated, or rows have them as columns.
                 let name = stream.schema.field(index).name();
-                let kind = match open.as_ref().map(|open| open.window) {
-                    Some(Window::Cumulate { .. }) => "CUMULATE",
-                    Some(Window::Session { .. }) => "SESSION",
-                    _ => "HOP",
-                };
-                let error =
-                    Diagnostic::new(format!("{name} of {kind} is not supported outside an aggregation of its windows"));
-                let error = error.help("group by window_start and window_end");
+                let text = format!(
+                    "{name} of SESSION is not supported outside an aggregation of its windows: it is known when the session \
+                     is over"
+                );
+                let error = Diagnostic::new(text).help("group by window_start and window_end");
                 Err(at(error, places.iter().find_map(|place| place.find_name(name)).or_else(|| find(places, &[]))))
             }
         }
@@ -485,27 +475,6 @@ impl<'a> Lowering<'a> {
         let free = std::iter::once(id.to_string()).chain(numbered).find(|id| !self.graph.has(id));
         free.unwrap_or_else(|| id.to_string())
     }
-}
-
-/// Windows that cannot take rows back out.
-fn refuse_changes(window: &WindowNode, time: usize, places: &[Place<'_>]) -> Lowered<()> {
-    let refuse = |what: &str, words: &[&[&str]]| {
-        let error =
-            Diagnostic::new(format!("{what} over rows that may be taken back is not supported in a stream yet"));
-        let error = error.help("put the window before the join or aggregation that takes rows back");
-        Err(at(error, find(places, words)))
-    };
-    if matches!(window.window, Window::Session { .. }) {
-        return refuse("SESSION", &[&["SESSION"]]);
-    }
-    if rewrites_the_past(&window.input, time) {
-        // A window that has been answered takes no row out any more.
-        return refuse(
-            "a window of a join or of a table with option 'changelog'",
-            &[&["TUMBLE"], &["HOP"], &["CUMULATE"]],
-        );
-    }
-    Ok(())
 }
 
 /// What a projection emits. Names matter where rows leave the job, and there alone: between operators a column is known

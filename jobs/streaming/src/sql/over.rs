@@ -4,7 +4,7 @@
 use super::aggregate::{bind, incomputable, output_column, takes_different_rightly, types};
 use super::errors::Place;
 use super::lower::{Lowered, Lowering, Outputs, Slot, Stream, defect, planner};
-use super::time::{is_event_time, lateness_us};
+use super::time::{below, is_event_time, wait_us};
 use crate::dataflow::{Operator, Order};
 use crate::runtime::operators::gathered::{gathered, retracts_rightly};
 use arrow::compute::SortOptions;
@@ -61,6 +61,14 @@ impl<'a> First<'a> {
 
     pub(crate) fn limit(&self) -> usize {
         self.limit
+    }
+
+    /// The column of event time by which it is settled which rows are the first ones, once the watermark has passed
+    /// them: where no row of the input is taken back. A row without a time is the last one, and never settled.
+    pub(crate) fn settling_column(&self) -> Option<usize> {
+        let input = self.input();
+        let by = self.call.params.order_by.first().filter(|by| by.asc && !by.nulls_first)?;
+        below(&by.expr, input).filter(|column| is_event_time(input, *column))
     }
 
     /// Whether one of these expressions, over the filter's columns, asks for the number itself.
@@ -123,17 +131,67 @@ fn exact(call: Expr, schema: &DFSchema) -> PlanResult<Expr> {
     Ok(Expr::WindowFunction(call))
 }
 
+fn calls(window: &Window) -> impl Iterator<Item = Option<&WindowFunction>> {
+    window.window_expr.iter().map(|expr| match unaliased(expr) {
+        Expr::WindowFunction(call) => Some(call.as_ref()),
+        _ => None,
+    })
+}
+
+/// Whether all functions are over rows that have the same value in this column of the input.
+pub(crate) fn all_partitioned_by(window: &Window, column: usize) -> bool {
+    calls(window).all(|call| {
+        let by = call.map_or(&[][..], |call| &call.params.partition_by);
+        by.iter().any(|expr| below(expr, &window.input) == Some(column))
+    })
+}
+
+/// The column of event time when a row's values are final once the watermark has passed it: where no row of the input is
+/// taken back.
+pub(crate) fn settling_column(window: &Window) -> Option<usize> {
+    let calls = calls(window).collect::<Option<Vec<_>>>()?;
+    let [Sort { expr: Expr::Column(column), asc: true, .. }] = calls.first()?.params.order_by.as_slice() else {
+        return None;
+    };
+    let index = window.input.schema().maybe_index_of_column(column)?;
+    let looks_back = |call: &&WindowFunction| {
+        let causal = match &call.fun {
+            WindowFunctionDefinition::AggregateUDF(_) => true,
+            WindowFunctionDefinition::WindowUDF(udf) => matches!(
+                udf.name(),
+                "row_number" | "rank" | "dense_rank" | "lag" | "first_value" | "last_value" | "nth_value"
+            ),
+        };
+        let end = &call.params.window_frame.end_bound;
+        causal && matches!(end, WindowFrameBound::CurrentRow | WindowFrameBound::Preceding(_))
+    };
+    (is_event_time(&window.input, index) && calls.iter().all(looks_back)).then_some(index)
+}
+
 impl Lowering<'_> {
-    /// `number`: whether the rank is asked for further on.
-    pub(crate) fn first(&mut self, first: &First<'_>, number: bool, places: &[Place<'_>]) -> Lowered<Stream> {
+    /// `number`: whether the rank is asked for further on; `settled`: whether rows are said once, and only when the
+    /// watermark has passed them.
+    pub(crate) fn first(
+        &mut self,
+        first: &First<'_>,
+        number: bool,
+        settled: bool,
+        places: &[Place<'_>],
+    ) -> Lowered<Stream> {
         let input = self.lower(&first.window.input, places)?;
         let params = &first.call.params;
         let mut outputs = Outputs::default();
         let columns = self.all_columns(&input, &mut outputs, places)?;
         let keys = self.pushed(&params.partition_by, &input, &mut outputs, places)?;
         let order = self.order(&params.order_by, &input, &mut outputs, places)?;
+        let settling = first.settling_column().filter(|_| settled && !self.graph.changes(input.node));
+        let time = settling.map(|column| columns[column]);
         let node = self.outputs(input.node, outputs, places)?;
         let node = self.exchange(node, keys.clone(), places)?;
+        let node = match settling {
+            Some(column) => self.hold_back(node, wait_us(first.input(), column), places)?,
+            None => node,
+        };
         let mut fields = self.graph.fields(node);
         // The first of one row needs no column to say so.
         let rank = number && first.limit > 1;
@@ -141,8 +199,11 @@ impl Lowering<'_> {
         if rank {
             fields.push(Field::new("row_number", DataType::UInt64, true));
         }
-        let does = format!("{keys:?} {order:?} {} {rank}", first.limit);
-        let operator = Operator::TopN { keys, order, limit: first.limit, rank };
+        let mut does = format!("{keys:?} {order:?} {} {rank}", first.limit);
+        if let Some(time) = time {
+            does.push_str(&format!(" settled by {time}"));
+        }
+        let operator = Operator::TopN { keys, order, limit: first.limit, rank, time };
         let node = self.graph.add("top", &does, vec![node], fields, operator);
         let node = node.map_err(|error| planner(&error, places))?;
         let last = if rank { Slot::Column(n_columns) } else { Slot::Lazy(lit(1_u64)) };
@@ -176,14 +237,9 @@ impl Lowering<'_> {
         let columns = self.all_columns(&input, &mut outputs, places)?;
         let keys = self.pushed(&first.params.partition_by, &input, &mut outputs, places)?;
         let order = self.order(&first.params.order_by, &input, &mut outputs, places)?;
-        let time = self.settling_time(window, &input, &calls, &order);
-        let late_us = match (time, first.params.order_by.first().map(|by| &by.expr)) {
-            (Some(_), Some(Expr::Column(column))) => {
-                let at = window.input.schema().maybe_index_of_column(column);
-                at.map_or(0, |at| lateness_us(&window.input, at))
-            }
-            _ => 0,
-        };
+        let settling = settling_column(window).filter(|_| !self.graph.changes(input.node));
+        let time = settling.and(order.first()).map(|by| by.column);
+        let late_us = settling.map_or(0, |column| wait_us(&window.input, column));
         let mut does = format!("{keys:?} {order:?} {time:?}");
         let mut placed = Vec::new();
         for (call, name) in &calls {
@@ -231,35 +287,6 @@ impl Lowering<'_> {
         let function = create_window_expr_with_name(&call, name.clone(), columns, &props, &context)?;
         function.create_window_fn().map_err(|error| incomputable(&name, &called, &error))?;
         Ok(function)
-    }
-
-    /// The column of event time when a row's values are final once the watermark has passed it.
-    fn settling_time(
-        &self,
-        window: &Window,
-        input: &Stream,
-        calls: &[(&WindowFunction, String)],
-        order: &[Order],
-    ) -> Option<usize> {
-        let ([(first, _), ..], [by]) = (calls, order) else { return None };
-        let [Sort { expr: Expr::Column(column), asc: true, .. }] = first.params.order_by.as_slice() else {
-            return None;
-        };
-        let index = window.input.schema().maybe_index_of_column(column)?;
-        let looks_back = |(call, _): &(&WindowFunction, String)| {
-            let causal = match &call.fun {
-                WindowFunctionDefinition::AggregateUDF(_) => true,
-                WindowFunctionDefinition::WindowUDF(udf) => matches!(
-                    udf.name(),
-                    "row_number" | "rank" | "dense_rank" | "lag" | "first_value" | "last_value" | "nth_value"
-                ),
-            };
-            let end = &call.params.window_frame.end_bound;
-            causal && matches!(end, WindowFrameBound::CurrentRow | WindowFrameBound::Preceding(_))
-        };
-        let settles =
-            !self.graph.changes(input.node) && is_event_time(&window.input, index) && calls.iter().all(looks_back);
-        settles.then_some(by.column)
     }
 
     fn pushed(

@@ -8,7 +8,7 @@ use super::errors::Place;
 use super::lookup::{Equal, equals, of_pairs};
 use super::lower::{Lowered, Lowering, Outputs, Slot, Stream, defect, planner};
 use super::refuse::at;
-use super::time::lateness_us;
+use super::time::wait_us;
 use crate::dataflow::{Operator, Temporal};
 use datafusion::common::{Column, DataFusionError};
 use datafusion::logical_expr::Expr;
@@ -74,7 +74,7 @@ impl Lowering<'_> {
         };
         let (left_time, right_time) = (index(&left, &times.0)?, index(&right, &times.1)?);
 
-        let (left_late, right_late) = (lateness_us(&node.left, left_time), lateness_us(&node.right, right_time));
+        let (left_late, right_late) = (wait_us(&node.left, left_time), wait_us(&node.right, right_time));
         let mut left = self.keyed(left, &left_keys, places)?;
         let mut right = self.keyed(right, &right_keys, places)?;
         left.node = self.hold_back(left.node, left_late, places)?;

@@ -1,23 +1,23 @@
 //! Event-time windows in FROM: `TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10 seconds'))`, and `HOP`, `CUMULATE` and
 //! `SESSION` alike.
 //!
-//! The call becomes a [`WindowNode`] above the table's plan, which adds window_start, window_end and window_time. The
-//! streaming planner turns it, together with the aggregation above it, into one operator; the batch planner into a
-//! projection.
+//! The call ([`call`]) becomes a [`WindowNode`] above the table's plan, which adds window_start, window_end and window_time.
+//! The streaming planner turns it, together with the aggregation above it, into one operator, and where there is none into
+//! rows with these columns ([`rows`]); the batch planner into a projection.
 
-use super::dialect::TABLE_ARGUMENT;
+mod call;
+mod rows;
+
+pub(crate) use call::{WindowPlanner, fixed_interval_us, interval_us, offset_us, widths_of, window_of};
+
 use super::errors::external;
-use super::text::{Positions, Span};
-use super::time::is_event_time;
+use super::shared::SharedNode;
+use super::time::{below, bound};
 use super::types::event_time;
 use crate::dataflow::Window;
 use arrow::datatypes::Field;
-use datafusion::common::{Column, DFSchema, DFSchemaRef, Result, ScalarValue, TableReference};
-use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
-use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
-use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Spanned, TableFactor,
-};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, Result, TableReference};
+use datafusion::logical_expr::{Aggregate, Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 use jobs::Diagnostic;
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -25,8 +25,45 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+pub(crate) const KINDS: [&str; 4] = ["tumble", "hop", "cumulate", "session"];
+
 /// The columns that a window adds, in this order.
 pub(crate) const WINDOW_COLUMNS: [&str; 3] = ["window_start", "window_end", "window_time"];
+
+/// Their names where the input has columns of those names: such as no file can write.
+const OTHER_COLUMNS: [&str; 3] = ["#window_start", "#window_end", "#window_time"];
+
+/// What a window adds to a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bound {
+    Start,
+    End,
+    /// One millisecond before the end, as in Flink: inside the window, and after all its rows.
+    Time,
+}
+
+impl Bound {
+    pub(crate) const ALL: [Self; 3] = [Self::Start, Self::End, Self::Time];
+}
+
+/// How long before its end the time of a window is.
+pub(crate) const TIME_BEFORE_END_US: i64 = 1000;
+
+impl Window {
+    /// By how much a bound may lie before the time of a row in the window.
+    pub(crate) fn behind_us(self, bound: Bound) -> i64 {
+        match (bound, self) {
+            (Bound::End, _) => 0,
+            (Bound::Time, _) => TIME_BEFORE_END_US,
+            (
+                Bound::Start,
+                Self::Tumble { width_us, .. } | Self::Hop { width_us, .. } | Self::Cumulate { width_us, .. },
+            ) => width_us,
+            // Known when the session is over.
+            (Bound::Start, Self::Session { .. }) => i64::MAX,
+        }
+    }
+}
 
 /// Rows of `input`, once for each window in which their event time lies.
 #[derive(Clone, Debug)]
@@ -34,22 +71,47 @@ pub(crate) struct WindowNode {
     pub(crate) input: LogicalPlan,
     pub(crate) window: Window,
     pub(crate) time: Column,
+    /// How far before the watermark the time may be.
+    pub(crate) behind_us: i64,
     /// Of sessions: whose rows are apart from others'.
     pub(crate) partition: Vec<Column>,
+    /// Of the columns that it adds.
+    pub(crate) names: [&'static str; 3],
     schema: DFSchemaRef,
 }
 
+/// All that one node can differ from another in, but for the input.
+type Parts<'a> = (Window, &'a Column, i64, &'a [Column], [&'static str; 3]);
+
 impl WindowNode {
-    pub(crate) fn try_new(input: LogicalPlan, window: Window, time: Column, partition: Vec<Column>) -> Result<Self> {
+    /// `time`: a column and how far before the watermark its values may be.
+    pub(crate) fn try_new(
+        input: LogicalPlan,
+        window: Window,
+        (time, behind_us): (Column, i64),
+        partition: Vec<Column>,
+    ) -> Result<Self> {
+        let has_column = |name: &&str| input.schema().fields().iter().any(|field| field.name() == *name);
+        let names = if WINDOW_COLUMNS.iter().any(has_column) { OTHER_COLUMNS } else { WINDOW_COLUMNS };
+        Self::named(input, window, (time, behind_us), partition, names)
+    }
+
+    fn named(
+        input: LogicalPlan,
+        window: Window,
+        (time, behind_us): (Column, i64),
+        partition: Vec<Column>,
+        names: [&'static str; 3],
+    ) -> Result<Self> {
         let (qualifier, _) = input.schema().qualified_field_from_column(&time)?;
         let qualifier = qualifier.cloned();
         let mut fields: Vec<(Option<TableReference>, Arc<Field>)> =
             input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
-        for name in WINDOW_COLUMNS {
+        for name in names {
             fields.push((qualifier.clone(), Arc::new(Field::new(name, event_time(), true))));
         }
         let schema = Arc::new(DFSchema::new_with_metadata(fields, HashMap::new())?);
-        Ok(Self { input, window, time, partition, schema })
+        Ok(Self { input, window, time, behind_us, partition, names, schema })
     }
 
     pub(crate) fn into_plan(self) -> LogicalPlan {
@@ -63,36 +125,80 @@ impl WindowNode {
             _ => None,
         }
     }
+
+    /// Which of the columns that it adds output column `index` is.
+    pub(crate) fn bound(&self, index: usize) -> Option<Bound> {
+        Bound::ALL.get(index.checked_sub(self.input.schema().fields().len())?).copied()
+    }
+
+    fn parts(&self) -> Parts<'_> {
+        (self.window, &self.time, self.behind_us, &self.partition, self.names)
+    }
+}
+
+/// The window whose rows an aggregation takes and groups by: both become one operator. Between them there are only columns
+/// that are passed on, and conditions on others than the window's, or the window is one that a row's time alone tells.
+pub(crate) fn opened(aggregate: &Aggregate) -> Option<&WindowNode> {
+    let groups = aggregate.group_expr.iter();
+    let groups =
+        groups.filter_map(|expr| below(expr, &aggregate.input)).any(|at| bound(&aggregate.input, at).is_some());
+    let mut uses = false;
+    let window = windowed(&aggregate.input, &mut uses).filter(|_| groups)?;
+    (!uses || matches!(window.window, Window::Tumble { .. })).then_some(window)
+}
+
+/// Whether an aggregation takes the rows of a window and does not group by it.
+pub(crate) fn passes_over_window(aggregate: &Aggregate) -> bool {
+    let mut groups = aggregate.group_expr.iter().filter_map(|expr| below(expr, &aggregate.input));
+    windowed(&aggregate.input, &mut false).is_some() && !groups.any(|at| bound(&aggregate.input, at).is_some())
+}
+
+/// The window whose rows a plan gives; `uses`: whether expressions on the way use the window's columns.
+fn windowed<'p>(plan: &'p LogicalPlan, uses: &mut bool) -> Option<&'p WindowNode> {
+    let mut used = |expr: &Expr, input: &LogicalPlan| {
+        let columns = expr.column_refs();
+        let mut columns = columns.iter().filter_map(|column| input.schema().maybe_index_of_column(column));
+        *uses |= below(expr, input).is_none() && columns.any(|at| bound(input, at).is_some());
+    };
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            projection.expr.iter().for_each(|expr| used(expr, &projection.input));
+            windowed(&projection.input, uses)
+        }
+        LogicalPlan::Filter(filter) => {
+            used(&filter.predicate, &filter.input);
+            windowed(&filter.input, uses)
+        }
+        LogicalPlan::SubqueryAlias(alias) => windowed(&alias.input, uses),
+        LogicalPlan::Unnest(unnest) => windowed(&unnest.input, uses),
+        _ => match (WindowNode::of(plan), SharedNode::of(plan)) {
+            (Some(node), _) => Some(node),
+            (None, Some(node)) => windowed(&node.input, uses),
+            (None, None) => None,
+        },
+    }
 }
 
 pub(crate) fn describe(window: Window) -> String {
     let text = |us: i64| {
         if us % 1_000_000 == 0 { format!("{}s", us / 1_000_000) } else { format!("{}ms", us as f64 / 1000.0) }
     };
-    match window {
-        Window::Tumble { width_us } => format!("tumble {}", text(width_us)),
-        Window::Hop { width_us, slide_us } => format!("hop {} every {}", text(width_us), text(slide_us)),
-        Window::Cumulate { width_us, step_us } => format!("cumulate {} by {}", text(width_us), text(step_us)),
-        Window::Session { gap_us } => format!("session {}", text(gap_us)),
-    }
-}
-
-/// For comparing: the kind and its sizes.
-fn sizes(window: Window) -> (u8, i64, i64) {
-    match window {
-        Window::Tumble { width_us } => (0, width_us, width_us),
-        Window::Hop { width_us, slide_us } => (1, width_us, slide_us),
-        Window::Cumulate { width_us, step_us } => (2, width_us, step_us),
-        Window::Session { gap_us } => (3, gap_us, gap_us),
-    }
+    let (aligned, offset_us) = match window {
+        Window::Tumble { width_us, offset_us } => (format!("tumble {}", text(width_us)), offset_us),
+        Window::Hop { width_us, slide_us, offset_us } => {
+            (format!("hop {} every {}", text(width_us), text(slide_us)), offset_us)
+        }
+        Window::Cumulate { width_us, step_us, offset_us } => {
+            (format!("cumulate {} by {}", text(width_us), text(step_us)), offset_us)
+        }
+        Window::Session { gap_us } => (format!("session {}", text(gap_us)), 0),
+    };
+    if offset_us == 0 { aligned } else { format!("{aligned} from {}", text(offset_us)) }
 }
 
 impl PartialEq for WindowNode {
     fn eq(&self, other: &Self) -> bool {
-        self.input == other.input
-            && self.window == other.window
-            && self.time == other.time
-            && self.partition == other.partition
+        self.input == other.input && self.parts() == other.parts()
     }
 }
 
@@ -101,10 +207,7 @@ impl Eq for WindowNode {}
 impl PartialOrd for WindowNode {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         match self.input.partial_cmp(&other.input) {
-            Some(Ordering::Equal) => {
-                let of = |node: &Self| (sizes(node.window), node.time.clone(), node.partition.clone());
-                of(self).partial_cmp(&of(other))
-            }
+            Some(Ordering::Equal) => self.parts().partial_cmp(&other.parts()),
             order => order,
         }
     }
@@ -113,9 +216,7 @@ impl PartialOrd for WindowNode {
 impl Hash for WindowNode {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.input.hash(state);
-        sizes(self.window).hash(state);
-        self.time.hash(state);
-        self.partition.hash(state);
+        self.parts().hash(state);
     }
 }
 
@@ -147,7 +248,11 @@ impl UserDefinedLogicalNodeCore for WindowNode {
         });
         let mut columns = columns.collect::<Result<Vec<Column>>>()?.into_iter();
         match (columns.next(), inputs.pop()) {
-            (Some(time), Some(input)) => Self::try_new(input, self.window, time, columns.collect()),
+            (Some(time), Some(input)) => {
+                let time = (time, self.behind_us);
+                // The input may have lost the columns for which others names were taken, and the nodes above know these.
+                Self::named(input, self.window, time, columns.collect(), self.names)
+            }
             _ => Err(external(Diagnostic::new("a window needs an input and a column as its time"))),
         }
     }
@@ -155,232 +260,5 @@ impl UserDefinedLogicalNodeCore for WindowNode {
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
         let n = self.input.schema().fields().len();
         Some(vec![output_columns.iter().copied().filter(|column| *column < n).collect()])
-    }
-}
-
-/// Plans the calls.
-#[derive(Debug)]
-pub(crate) struct WindowPlanner {
-    pub(crate) positions: Arc<Positions>,
-}
-
-pub(crate) const KINDS: [&str; 4] = ["tumble", "hop", "cumulate", "session"];
-
-impl RelationPlanner for WindowPlanner {
-    fn plan_relation(
-        &self,
-        relation: TableFactor,
-        context: &mut dyn RelationPlannerContext,
-    ) -> Result<RelationPlanning> {
-        let place = self.place(relation.span());
-        let (name, args, alias) = match relation {
-            TableFactor::TableFunction { expr: SqlExpr::Function(function), alias } => match function.args {
-                FunctionArguments::List(list) => (function.name, list.args, alias),
-                _ => (function.name, Vec::new(), alias),
-            },
-            TableFactor::Table { name, args: Some(args), alias, .. }
-                if KINDS.contains(&name.to_string().to_lowercase().as_str()) =>
-            {
-                (name, args.args, alias)
-            }
-            TableFactor::Table { version, sample, with_hints, partitions, index_hints, with_ordinality, .. }
-                if version.is_some()
-                    || sample.is_some()
-                    || with_ordinality
-                    || !(with_hints.is_empty() && partitions.is_empty() && index_hints.is_empty()) =>
-            {
-                // The planner would pass over them.
-                let what = if version.is_some() {
-                    "FOR SYSTEM_TIME AS OF"
-                } else if sample.is_some() {
-                    "TABLESAMPLE"
-                } else {
-                    "a hint behind a table's name"
-                };
-                return Err(external(at(Diagnostic::new(format!("{what} is not supported yet")), place)));
-            }
-            other => return Ok(RelationPlanning::Original(Box::new(other))),
-        };
-        let plan = self.window(&name, &args, place, context)?;
-        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
-    }
-}
-
-impl WindowPlanner {
-    fn place(&self, span: datafusion::sql::sqlparser::tokenizer::Span) -> Option<Span> {
-        (span.start.line > 0).then(|| self.positions.span(span.start, span.end))
-    }
-
-    fn window(
-        &self,
-        name: &ObjectName,
-        args: &[FunctionArg],
-        place: Option<Span>,
-        context: &mut dyn RelationPlannerContext,
-    ) -> Result<LogicalPlan> {
-        let kind = name.to_string().to_lowercase();
-        let name_place = self.place(name.span()).or(place);
-        let refuse = |message: String| Err(external(at(Diagnostic::new(message), name_place)));
-        let form = match kind.as_str() {
-            "tumble" => "TUMBLE(TABLE t, DESCRIPTOR(time), width)",
-            "hop" => "HOP(TABLE t, DESCRIPTOR(time), slide, width)",
-            "cumulate" => "CUMULATE(TABLE t, DESCRIPTOR(time), step, width)",
-            "session" => "SESSION(TABLE t PARTITION BY key, DESCRIPTOR(time), gap)",
-            _ => {
-                let error = Diagnostic::new(format!("unknown table function '{name}'")).suggest(&kind, KINDS);
-                return Err(external(at(error, name_place)));
-            }
-        };
-        let exprs: Vec<&SqlExpr> = args.iter().filter_map(unnamed).collect();
-        let wanted = if kind == "tumble" || kind == "session" { 3 } else { 4 };
-        if exprs.len() != args.len() || exprs.len() != wanted {
-            return refuse(format!("{} takes {wanted} arguments: {form}", kind.to_uppercase()));
-        }
-        let (table, time) = (call_of(exprs[0], TABLE_ARGUMENT), call_of(exprs[1], "descriptor"));
-        let Some([table, partition @ ..]) = table.as_deref() else {
-            return refuse(format!(
-                "the first argument of {} is TABLE and a table's name: {form}",
-                kind.to_uppercase()
-            ));
-        };
-        let Some([time]) = time.as_deref() else {
-            return refuse(format!("the second argument of {} is DESCRIPTOR(column): {form}", kind.to_uppercase()));
-        };
-        if let (Some(first), true) = (partition.first(), kind != "session") {
-            let error = Diagnostic::new(format!(
-                "{} has no partitions: its windows are alike for all rows",
-                kind.to_uppercase()
-            ))
-            .help("leave PARTITION BY out, and group by the column");
-            return Err(external(at(error, self.place(first.span))));
-        }
-        let input = context.plan(table_factor((*table).clone()))?;
-        let time = self.time_column(&input, table, time)?;
-        let partition = partition.iter().map(|name| self.column(&input, name)).collect::<Result<Vec<Column>>>()?;
-        if let Some(taken) = WINDOW_COLUMNS.iter().find(|name| has_column(&input, name)) {
-            let error = Diagnostic::new(format!("'{}' has a column {taken} already", table.value))
-                .help("rename it in a view, or leave it out");
-            return Err(external(at(error, self.place(table.span))));
-        }
-        let mut widths = Vec::new();
-        for expr in &exprs[2..] {
-            let place = self.place(expr.span()).or(name_place);
-            let planned = context.sql_to_expr((*expr).clone(), &DFSchema::empty())?;
-            widths.push(interval_us(&planned).map_err(|error| external(at(error, place)))?);
-        }
-        let window = window_of(&kind, &widths).map_err(|error| external(at(error, name_place)))?;
-        Ok(WindowNode::try_new(input, window, time, partition)?.into_plan())
-    }
-
-    fn position(&self, input: &LogicalPlan, column: &Ident) -> Result<usize> {
-        let name = column.value.to_lowercase();
-        let found = input.schema().iter().position(|(_, field)| *field.name() == name);
-        found.ok_or_else(|| {
-            let names: Vec<&str> = input.schema().fields().iter().map(|field| field.name().as_str()).collect();
-            let error = Diagnostic::new(format!("unknown column '{}'", column.value)).suggest(&column.value, names);
-            external(at(error, self.place(column.span)))
-        })
-    }
-
-    fn column(&self, input: &LogicalPlan, column: &Ident) -> Result<Column> {
-        Ok(Column::from(input.schema().qualified_field(self.position(input, column)?)))
-    }
-
-    fn time_column(&self, input: &LogicalPlan, table: &Ident, time: &Ident) -> Result<Column> {
-        let place = self.place(time.span);
-        let index = self.position(input, time)?;
-        if !is_event_time(input, index) {
-            let error = Diagnostic::new(format!("'{}' is not the event time of '{}'", time.value, table.value))
-                .help(format!("declare WATERMARK FOR {} AS … on the table it comes from", time.value));
-            return Err(external(at(error, place)));
-        }
-        Ok(Column::from(input.schema().qualified_field(index)))
-    }
-}
-
-/// The window that a call of this kind with these widths means.
-pub(crate) fn window_of(kind: &str, widths: &[i64]) -> std::result::Result<Window, Diagnostic> {
-    match (kind, widths) {
-        ("tumble", [width_us]) => Ok(Window::Tumble { width_us: *width_us }),
-        ("hop", [slide_us, width_us]) if slide_us == width_us => Ok(Window::Tumble { width_us: *width_us }),
-        ("hop", [slide_us, width_us]) => Ok(Window::Hop { width_us: *width_us, slide_us: *slide_us }),
-        ("cumulate", [step_us, width_us]) if width_us % step_us != 0 => {
-            Err(Diagnostic::new("the width of CUMULATE is a whole number of its steps"))
-        }
-        ("cumulate", [step_us, width_us]) => Ok(Window::Cumulate { width_us: *width_us, step_us: *step_us }),
-        ("session", [gap_us]) => Ok(Window::Session { gap_us: *gap_us }),
-        ("tumble", _) => Err(Diagnostic::new("tumble takes one argument: tumble(width)")),
-        ("session", _) => Err(Diagnostic::new("session takes one argument: session(gap)")),
-        ("cumulate", _) => Err(Diagnostic::new("cumulate takes two arguments: cumulate(step, width)")),
-        _ => Err(Diagnostic::new("hop takes two arguments: hop(slide, width)")),
-    }
-}
-
-pub(crate) fn has_column(plan: &LogicalPlan, name: &str) -> bool {
-    plan.schema().fields().iter().any(|field| field.name() == name)
-}
-
-fn at(error: Diagnostic, place: Option<Span>) -> Diagnostic {
-    Diagnostic { span: place, ..error }
-}
-
-fn unnamed(arg: &FunctionArg) -> Option<&SqlExpr> {
-    match arg {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
-        _ => None,
-    }
-}
-
-/// The names in a call `function(name, …)`.
-fn call_of<'e>(expr: &'e SqlExpr, function: &str) -> Option<Vec<&'e Ident>> {
-    let SqlExpr::Function(call) = expr else { return None };
-    let FunctionArguments::List(list) = &call.args else { return None };
-    let name = |arg| match unnamed(arg) {
-        Some(SqlExpr::Identifier(name)) => Some(name),
-        _ => None,
-    };
-    let same = call.name.to_string().eq_ignore_ascii_case(function);
-    if same { list.args.iter().map(name).collect() } else { None }
-}
-
-fn table_factor(name: Ident) -> TableFactor {
-    TableFactor::Table {
-        name: ObjectName::from(vec![name]),
-        alias: None,
-        args: None,
-        with_hints: Vec::new(),
-        version: None,
-        with_ordinality: false,
-        partitions: Vec::new(),
-        json_path: None,
-        sample: None,
-        index_hints: Vec::new(),
-    }
-}
-
-/// Microseconds of a constant that is an interval of a fixed length, of either sign.
-pub(crate) fn fixed_interval_us(expr: &Expr) -> Option<i64> {
-    let (days, nanos) = match expr {
-        Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) if interval.months == 0 => {
-            (i64::from(interval.days), interval.nanoseconds)
-        }
-        Expr::Literal(ScalarValue::IntervalDayTime(Some(interval)), _) => {
-            (i64::from(interval.days), i64::from(interval.milliseconds) * 1_000_000)
-        }
-        _ => return None,
-    };
-    (nanos % 1000 == 0).then_some(days * 86_400_000_000 + nanos / 1000)
-}
-
-/// The width of a window: a constant interval of a fixed, positive length.
-pub(crate) fn interval_us(expr: &Expr) -> std::result::Result<i64, Diagnostic> {
-    match (fixed_interval_us(expr), expr) {
-        (Some(us), _) if us > 0 && us % 1000 == 0 => Ok(us),
-        (
-            None,
-            Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(_)) | ScalarValue::IntervalYearMonth(Some(_)), _),
-        ) => Err(Diagnostic::new("months and years have no fixed length").help("write days instead")),
-        (Some(_), _) => Err(Diagnostic::new("a window's width is a positive whole number of milliseconds")),
-        (None, _) => Err(Diagnostic::new("a window's width is a constant, for example INTERVAL '10 seconds'")),
     }
 }

@@ -112,6 +112,11 @@ impl Inputs {
         self.n_rows
     }
 
+    /// The same rows by other keys.
+    pub fn with_keys(self, keys: Vec<ArrayRef>) -> Self {
+        Self { keys, ..self }
+    }
+
     pub fn take(&self, rows: Vec<u32>) -> Result<Self> {
         let n_rows = rows.len();
         let rows = UInt32Array::from(rows);

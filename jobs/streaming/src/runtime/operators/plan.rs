@@ -7,9 +7,11 @@ use super::join::{self, Join};
 use super::local_aggregate::{self, LocalAggregate};
 use super::normalize::{self, Normalize};
 use super::over::{self, Over};
+use super::session::updating::UpdatingSessions;
 use super::session::{self, SessionAggregate};
 use super::stateful::{Forgets, Stateful};
 use super::temporal::{self, TemporalJoin};
+use super::top_n::settled::{self, Settled};
 use super::top_n::{self, TopN};
 use super::upsert::{self, Upsert};
 use super::window::updating::{self, UpdatingWindows};
@@ -33,16 +35,22 @@ pub fn make(dataflow: &Dataflow, at: usize, slot: u32) -> Result<Option<Box<dyn 
             filters,
             lateness_us,
             ..
-        } => Box::new(SessionAggregate::new(session::Spec {
-            gap_us: *gap_us,
-            time: *time,
-            keys: keys.clone(),
-            aggregates: aggregates.clone(),
-            filters: filters.clone(),
-            lateness_us: *lateness_us,
-            input: Arc::clone(&from(0).schema),
-            output: output(),
-        })?),
+        } => {
+            let spec = session::Spec {
+                gap_us: *gap_us,
+                time: *time,
+                keys: keys.clone(),
+                aggregates: aggregates.clone(),
+                filters: filters.clone(),
+                lateness_us: *lateness_us,
+                input: Arc::clone(&from(0).schema),
+                output: if from(0).changes { with_weight(node) } else { output() },
+            };
+            match from(0).changes {
+                true => Box::new(UpdatingSessions::new(spec)?),
+                false => Box::new(SessionAggregate::new(spec)?),
+            }
+        }
         Operator::WindowAggregate { window, time, keys, aggregates, filters, lateness_us, .. }
             if *lateness_us > 0 || from(0).changes =>
         {
@@ -117,7 +125,20 @@ pub fn make(dataflow: &Dataflow, at: usize, slot: u32) -> Result<Option<Box<dyn 
                 output: output(),
             })?,
         ),
-        Operator::TopN { keys, order, limit, rank } => living(
+        Operator::TopN { keys, order, limit, rank, time: Some(time) } => living(
+            dataflow,
+            at,
+            Settled::new(settled::Spec {
+                keys: keys.clone(),
+                order: order.clone(),
+                limit: *limit,
+                rank: *rank,
+                time: *time,
+                input: Arc::clone(&from(0).schema),
+                output: output(),
+            })?,
+        ),
+        Operator::TopN { keys, order, limit, rank, time: None } => living(
             dataflow,
             at,
             TopN::new(top_n::Spec {
@@ -185,7 +206,7 @@ fn living(dataflow: &Dataflow, at: usize, operator: impl Forgets + 'static) -> B
     let is_told_whole = !matches!(node.operator, Operator::Normalize { .. });
     // What waits for its event time must not be forgotten before that has come.
     let waits_for = |input: usize| match &node.operator {
-        Operator::Over { time, .. } => *time,
+        Operator::Over { time, .. } | Operator::TopN { time, .. } => *time,
         Operator::Temporal(join) => Some(if input == 0 { join.left_time } else { join.right_time }),
         _ => None,
     };

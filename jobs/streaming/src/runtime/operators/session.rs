@@ -12,7 +12,8 @@
 //!
 //! With allowed lateness sessions are kept for that long after their end, with the answers that are out, and a late row, or
 //! sessions that it makes one, lets them be answered again ([`answers`]): what is written above about sessions that are over
-//! holds of those that end a lateness before the watermark.
+//! holds of those that end a lateness before the watermark. Sessions whose rows may be taken back are another operator
+//! ([`updating`]).
 //!
 //! Invariant: what is emitted depends on the rows and the watermarks alone, not on how rows were cut into batches, on
 //! the number of slices, or on a checkpoint and restore in between.
@@ -46,6 +47,7 @@ use std::sync::Arc;
 mod answers;
 mod layers;
 mod open;
+pub mod updating;
 
 /// The table of sessions; with lateness there is one of answers too.
 const SESSIONS: &str = "sessions";
@@ -81,12 +83,7 @@ pub struct SessionAggregate {
 
 impl SessionAggregate {
     pub fn new(spec: Spec) -> Result<Self> {
-        if spec.gap_us <= 0 || spec.gap_us > TIME_LIMIT_US / 2 {
-            return Err(DataFusionError::Plan(format!("sessions with a gap of {} µs are not possible", spec.gap_us)));
-        }
-        if !(0..TIME_LIMIT_US / 2).contains(&spec.lateness_us) {
-            return Err(DataFusionError::Plan(format!("a lateness of {} µs is not possible", spec.lateness_us)));
-        }
+        check(&spec)?;
         let answers = if spec.lateness_us > 0 { Some(Answers::new(&spec.output, spec.keys.len())?) } else { None };
         let key_types: Vec<DataType> = spec.keys.iter().map(|key| spec.input.field(*key).data_type().clone()).collect();
         let keys = if key_types.is_empty() { None } else { Some(Encoding::new(key_types.clone(), &[])?) };
@@ -102,6 +99,16 @@ impl SessionAggregate {
             spec,
         })
     }
+}
+
+fn check(spec: &Spec) -> Result<()> {
+    if spec.gap_us <= 0 || spec.gap_us > TIME_LIMIT_US / 2 {
+        return Err(DataFusionError::Plan(format!("sessions with a gap of {} µs are not possible", spec.gap_us)));
+    }
+    if !(0..TIME_LIMIT_US / 2).contains(&spec.lateness_us) {
+        return Err(DataFusionError::Plan(format!("a lateness of {} µs is not possible", spec.lateness_us)));
+    }
+    Ok(())
 }
 
 impl Stateful for SessionAggregate {

@@ -5,7 +5,8 @@
 //!
 //! Where no row is ever taken back, a row that is not among the first ones can never become one of them: only as many
 //! rows as the limit are kept per key ([`best`]), and a row that is worse than all of these costs one comparison of the
-//! columns of the order. Otherwise all rows are kept ([`all`]).
+//! columns of the order. Otherwise all rows are kept ([`all`]). Where besides the order rises with event time, rows may be
+//! said once, when the watermark has passed them, by an operator of its own ([`settled`]).
 //!
 //! Invariant: what is said, in sum, depends on the rows alone, not on the order in which they came, on batches, flushes,
 //! the number of slices, or a checkpoint and restore in between.
@@ -32,6 +33,7 @@ use std::sync::Arc;
 
 mod all;
 mod best;
+pub mod settled;
 
 /// The state's only table.
 const ROWS: &str = "rows";

@@ -154,7 +154,7 @@ fn mistaken_options() {
     assert_eq!(
         of("late_rows = 'late_bids'", looked_up),
         [
-            "<TUMBLE> the late rows of 'bids' cannot be told behind a join with FOR SYSTEM_TIME AS OF (put the window before the join, or leave late_rows out)"
+            "<TUMBLE> the late rows of 'bids' cannot be told behind a join, DISTINCT or GROUP BY (put the window before it, or leave late_rows out)"
         ]
     );
 }

@@ -129,7 +129,8 @@ fn tumbling_columns_without_aggregation() {
         collect: card, window_start, window_end
           project: card, tumble_start(ts, 3600000000) AS window_start, tumble_start(ts, 3600000000) + 3600s AS window_end
             filter: amount > 1
-              source-payments: datagen payments (card, amount, ts) time ts watermark ts - 5s
+              filter: ts IS NOT NULL
+                source-payments: datagen payments (card, amount, ts) time ts watermark ts - 5s
         ",
     );
 }

@@ -170,6 +170,10 @@ CREATE TABLE changed (k BIGINT, v VARCHAR) WITH (connector = 'files', path = 'ch
 CREATE TABLE keyed (k BIGINT PRIMARY KEY, v VARCHAR) WITH (connector = 'files', path = 'keyed', changelog = 'debezium');
 ";
 
+const REWRITTEN_SESSION: &str = "<SESSION> SESSION over rows that may come, or be taken back, long after the watermark has passed them is not supported: a \
+     session that is over could begin anew (take sessions before what takes rows back (a table with option 'changelog', a join \
+     without bounds in event time, last rows), or use TUMBLE or HOP, whose answers then change)";
+
 #[test]
 fn tables_of_changes() {
     for table in ["changed", "keyed"] {
@@ -189,23 +193,32 @@ fn tables_of_changes() {
             ),
         );
     }
-    // An update of an old row would have to change a window that has been answered.
+    // An update of an old row would begin a session anew that is over.
     for (time, key) in [
         ("ts TIMESTAMP", ""),
         ("at BIGINT, ts AS to_timestamp_millis(at)", ""),
         ("ts TIMESTAMP", ", PRIMARY KEY (k) NOT ENFORCED"),
     ] {
+        let table = format!(
+            "CREATE TABLE t (k BIGINT, {time}, WATERMARK FOR ts AS ts{key})
+             WITH (connector = 'files', path = 't', changelog = 'debezium');
+             CREATE VIEW v AS SELECT ts AS moment, k FROM t WHERE k > 0;"
+        );
         refused(
             &format!(
-                "CREATE TABLE t (k BIGINT, {time}, WATERMARK FOR ts AS ts{key})
-                 WITH (connector = 'files', path = 't', changelog = 'debezium');
-                 CREATE VIEW v AS SELECT ts AS moment, k FROM t WHERE k > 0;
-                 INSERT INTO totals (n) SELECT COUNT(*) FROM TABLE(TUMBLE(TABLE v, DESCRIPTOR(moment), INTERVAL '1 second'))
-                 GROUP BY window_start"
+                "{table} INSERT INTO totals (n) SELECT COUNT(*)
+                 FROM TABLE(SESSION(TABLE v PARTITION BY k, DESCRIPTOR(moment), INTERVAL '1 second')) GROUP BY k, window_start"
             ),
-            "<TUMBLE> a window of a join or of a table with option 'changelog' over rows that may be taken back is not supported \
-             in a stream yet (put the window before the join or aggregation that takes rows back)",
+            REWRITTEN_SESSION,
         );
+        let tumble = format!(
+            "{table} CREATE TABLE kept (n BIGINT) WITH (connector = 'files', path = 'kept');
+             INSERT INTO kept SELECT COUNT(*) FROM TABLE(TUMBLE(TABLE v, DESCRIPTOR(moment), INTERVAL '1 second'))
+             GROUP BY window_start"
+        );
+        let found = mistakes(&tumble);
+        assert!(found.len() == 1 && found[0].contains("takes appended rows only"), "{found:?}");
+        assert_eq!(mistakes(&tumble.replace("'files', path = 'kept'", "'blackhole'")), Vec::<String>::new());
     }
     refused(
         "CREATE TABLE t (a BIGINT) WITH (connector = 'files', path = 't', changelog = 'upsert')",
@@ -260,7 +273,31 @@ fn windows() {
         ),
         (
             "TABLE(TUMBLE(TABLE payments, DESCRIPTOR(ts)))",
-            "<TUMBLE> TUMBLE takes 3 arguments: TUMBLE(TABLE t, DESCRIPTOR(time), width)",
+            "<TUMBLE> TUMBLE takes 3 arguments, and perhaps an offset: TUMBLE(TABLE t, DESCRIPTOR(time), width)",
+        ),
+        (
+            "TABLE(TUMBLE(TABLE payments, DESCRIPTOR(ts), INTERVAL '1 second', INTERVAL '0 seconds', INTERVAL '1 second'))",
+            "<TUMBLE> TUMBLE takes 3 arguments, and perhaps an offset: TUMBLE(TABLE t, DESCRIPTOR(time), width)",
+        ),
+        (
+            "TABLE(SESSION(TABLE payments PARTITION BY card, DESCRIPTOR(ts), INTERVAL '1 second', INTERVAL '1 second'))",
+            "<SESSION> SESSION takes 3 arguments: SESSION(TABLE t PARTITION BY key, DESCRIPTOR(time), gap)",
+        ),
+        (
+            "TABLE(TUMBLE(DATA => TABLE payments, TIMECOL => DESCRIPTOR(ts), WIDTH => INTERVAL '1 second'))",
+            "<WIDTH> TUMBLE has no argument 'WIDTH' (known: data, timecol, size, offset)",
+        ),
+        (
+            "TABLE(TUMBLE(DATA => TABLE payments, DATA => TABLE payments, SIZE => INTERVAL '1 second'))",
+            "<TUMBLE> TUMBLE is given DATA twice",
+        ),
+        (
+            "TABLE(TUMBLE(DATA => TABLE payments, TIMECOL => DESCRIPTOR(ts), INTERVAL '1 second'))",
+            "<TUMBLE> TUMBLE takes its arguments by place or by name, not both",
+        ),
+        (
+            "TABLE(TUMBLE(TABLE payments, DESCRIPTOR(ts), INTERVAL '1 second', INTERVAL '1 month'))",
+            "<'1 month'> the offset of a window is a constant whole number of milliseconds, for example INTERVAL '8 hours'",
         ),
         (
             "TABLE(CUMULATE(TABLE payments, DESCRIPTOR(ts), INTERVAL '2 seconds', INTERVAL '5 seconds'))",
@@ -279,19 +316,75 @@ fn windows() {
         refused(&format!("SELECT COUNT(*) FROM {table} GROUP BY window_start"), wanted);
     }
     refused(
-        "SELECT card, window_start FROM TABLE(HOP(TABLE payments, DESCRIPTOR(ts), INTERVAL '1 second', INTERVAL '5 seconds'))",
-        "<window_start> window_start of HOP is not supported outside an aggregation of its windows (group by window_start and window_end)",
+        "SELECT card, window_start FROM TABLE(SESSION(TABLE payments PARTITION BY card, DESCRIPTOR(ts), INTERVAL '1 second'))",
+        "<window_start> window_start of SESSION is not supported outside an aggregation of its windows: it is known when the \
+         session is over (group by window_start and window_end)",
     );
     refused(
         "SELECT COUNT(*) FROM plain GROUP BY tumble(INTERVAL '1 second')",
         "<tumble> tumble needs an event time, and none of these \
          columns is one (declare WATERMARK FOR column AS … on the table)",
     );
-    // A time that was computed from the event time is not the event time.
+}
+
+/// What is near event time may be windowed; of what is farther from it the reason is told.
+#[test]
+fn times_that_no_watermark_follows() {
+    let of = |time: &str, rest: &str| {
+        format!(
+            "CREATE VIEW v AS SELECT card, {time} AS m FROM payments {rest};
+             SELECT COUNT(*) FROM TABLE(TUMBLE(TABLE v, DESCRIPTOR(m), INTERVAL '1 second')) GROUP BY window_start"
+        )
+    };
+    for near in [
+        "ts - INTERVAL '1 hour'",
+        "INTERVAL '1 hour' + ts",
+        "ts - INTERVAL '1 month'",
+        "date_trunc('day', ts + INTERVAL '1 hour')",
+        "date_bin(INTERVAL '5 minutes', ts)",
+        "CAST(ts AS TIMESTAMP)",
+    ] {
+        assert_eq!(mistakes(&of(near, "")), Vec::<String>::new(), "of {near}");
+    }
+    let computed = "<m> 'm' of 'v' is computed from event time, and nothing says how far from it (window the event time itself, \
+                    or a time that differs from it by a constant, as ts - INTERVAL '1 hour' and date_trunc('minute', ts) do)";
+    for far in
+        ["CASE WHEN amount > 1 THEN ts END", "COALESCE(ts, TIMESTAMP '2026-01-01T00:00:00Z')", "date_trunc(card, ts)"]
+    {
+        refused(&of(far, ""), computed);
+    }
+    let aggregated = "<m> 'm' of 'v' is the result of a function over several rows, which no watermark follows (carry the event \
+                      time itself through, or group by a window and use its window_time)";
+    refused(&of("MAX(ts)", "GROUP BY card"), aggregated);
+    refused(&of("LAG(ts) OVER (PARTITION BY card ORDER BY ts)", ""), aggregated);
     refused(
-        "CREATE VIEW v AS SELECT card, ts - INTERVAL '1 hour' AS ts FROM payments;
+        &of("TIMESTAMP '2026-01-01T00:00:00Z'", ""),
+        "<m> 'm' is not the event time of 'v' (declare WATERMARK FOR m AS … on the table it comes from)",
+    );
+}
+
+/// What takes rows back of any age, and what gives rows of any age, lets no session be over.
+#[test]
+fn sessions_that_would_never_be_over() {
+    for rows in [
+        "SELECT card, ts FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY card ORDER BY ts DESC) AS n FROM payments) WHERE n = 1",
+        "SELECT p.card, p.ts FROM payments p JOIN plain q ON p.card = q.b",
+        "SELECT card, ts FROM (SELECT card, ts, LEAD(amount) OVER (PARTITION BY card ORDER BY ts) AS l FROM payments) WHERE l > 1",
+    ] {
+        refused(
+            &format!(
+                "CREATE VIEW v AS {rows};
+                 SELECT COUNT(*) FROM TABLE(SESSION(TABLE v PARTITION BY card, DESCRIPTOR(ts), INTERVAL '1 second'))
+                 GROUP BY card, window_start"
+            ),
+            REWRITTEN_SESSION,
+        );
+    }
+    refused(
+        "CREATE VIEW v AS SELECT * FROM TABLE(SESSION(TABLE payments PARTITION BY card, DESCRIPTOR(ts), INTERVAL '1 second'));
          SELECT COUNT(*) FROM TABLE(TUMBLE(TABLE v, DESCRIPTOR(ts), INTERVAL '1 second')) GROUP BY window_start",
-        "<ts> 'ts' is not the event time of 'v' (declare WATERMARK FOR ts AS … on the table it comes from)",
+        "<SESSION> a window of the rows of a SESSION is not supported (aggregate the session, and window its answers by \
+         window_time)",
     );
 }
 

@@ -136,10 +136,12 @@ proptest! {
         mut steps in timed_histories(),
         keyed in proptest::bool::weighted(0.8),
         window in prop_oneof![
-            Just(Window::Tumble { width_us: 10 }),
-            Just(Window::Hop { width_us: 25, slide_us: 10 }),
-            Just(Window::Hop { width_us: 10, slide_us: 15 }),
-            Just(Window::Cumulate { width_us: 30, step_us: 10 }),
+            Just(Window::Tumble { width_us: 10, offset_us: 0 }),
+            Just(Window::Hop { width_us: 25, slide_us: 10, offset_us: 0 }),
+            Just(Window::Hop { width_us: 25, slide_us: 10, offset_us: 7 }),
+            Just(Window::Hop { width_us: 10, slide_us: 15, offset_us: 0 }),
+            Just(Window::Cumulate { width_us: 30, step_us: 10, offset_us: 0 }),
+            Just(Window::Cumulate { width_us: 30, step_us: 10, offset_us: 7 }),
         ],
     ) {
         steps.push(Step::Watermark(i64::MAX));
@@ -152,7 +154,7 @@ proptest! {
 fn a_hot_key_costs_one_row() {
     let row = |key: i64| (Row { key: Some(key), time: Some(3), value: Some(key), text: None }, 1);
     let rows: Vec<(Row, i8)> = (0..1000).map(|at| row(if at % 100 == 0 { at } else { 7 })).collect();
-    for window in [Some(Window::Tumble { width_us: 10 }), None] {
+    for window in [Some(Window::Tumble { width_us: 10, offset_us: 0 }), None] {
         let mut local = local(window, vec![KEY]);
         let mut out = Output::default();
         local.process(0, &batch(&rows, false), &mut out).expect("rows");

@@ -26,6 +26,9 @@ CREATE TABLE u (k BIGINT, v BIGINT, s VARCHAR, ts TIMESTAMP, WATERMARK FOR ts AS
 CREATE TABLE versions (
   k BIGINT PRIMARY KEY, v BIGINT, s VARCHAR, ts TIMESTAMP, WATERMARK FOR ts AS ts
 ) WITH (connector = 'datagen');
+CREATE TABLE late (k BIGINT, v BIGINT, s VARCHAR, ts TIMESTAMP, WATERMARK FOR ts AS ts) WITH (
+  connector = 'datagen', allowed_lateness = '4 seconds'
+);
 CREATE TABLE kept (k BIGINT, n BIGINT, PRIMARY KEY (n) NOT ENFORCED);
 CREATE TABLE told (k BIGINT PRIMARY KEY, v BIGINT) WITH (connector = 'files', path = 'told', changelog = 'debezium');
 CREATE TABLE told_at (k BIGINT PRIMARY KEY, v BIGINT, ts TIMESTAMP, WATERMARK FOR ts AS ts) WITH (
@@ -310,6 +313,16 @@ fn windows() {
     check(&of("HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '6' SECOND)"), &["window"]);
     check(&of("CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '6' SECOND)"), &["window"]);
     check(&of("SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '3' SECOND)"), &["window"]);
+    for table in ["t", "late"] {
+        let sessions = "count(*) AS n, sum(v) AS v, max(m) AS m";
+        check(
+            &format!(
+                "SELECT k, {sessions} FROM (SELECT k, ts, max(v) AS v, count(*) AS m FROM {table} GROUP BY k, ts) \
+                 GROUP BY k, session(INTERVAL '3' SECOND)"
+            ),
+            &["group", "window"],
+        );
+    }
 }
 
 #[test]
@@ -376,6 +389,20 @@ fn first_rows() {
          FROM (SELECT k, s, count(*) AS n, sum(v) AS v FROM t GROUP BY k, s)) WHERE r <= 2",
         &["top"],
     );
+}
+
+#[test]
+fn first_rows_that_are_said_once() {
+    for (order, limit) in [("ts", 1), ("ts, v DESC", 3)] {
+        check(
+            &format!(
+                "SELECT k, sum(v) AS v, max(r) AS r \
+                 FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY k ORDER BY {order}) AS r FROM t) WHERE r <= {limit} \
+                 GROUP BY k, tumble(INTERVAL '4' SECOND)"
+            ),
+            &["top", "window"],
+        );
+    }
 }
 
 #[test]

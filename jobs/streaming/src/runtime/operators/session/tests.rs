@@ -19,7 +19,12 @@ fn operator(gap_us: i64, keyed: bool) -> SessionAggregate {
 }
 
 fn operator_with(gap_us: i64, keyed: bool, lateness_us: i64) -> SessionAggregate {
-    let input = schema(vec![], false);
+    SessionAggregate::new(spec(gap_us, keyed, lateness_us, false)).expect("operator")
+}
+
+/// `changes`: whether rows may be taken back.
+pub(super) fn spec(gap_us: i64, keyed: bool, lateness_us: i64, changes: bool) -> Spec {
+    let input = schema(vec![], changes);
     let value = col(input.field(VALUE).name(), &input).expect("column");
     let build = |builder: AggregateExprBuilder, name: &str| {
         Arc::new(builder.schema(Arc::clone(&input)).alias(name).build().expect("aggregate"))
@@ -37,8 +42,8 @@ fn operator_with(gap_us: i64, keyed: bool, lateness_us: i64) -> SessionAggregate
     let mut fields: Vec<Field> = keys.iter().map(|key| input.field(*key).clone()).collect();
     fields.extend([Field::new("start", time_type(), false), Field::new("end", time_type(), false)]);
     fields.extend(aggregates.iter().map(|aggregate| aggregate.field().as_ref().clone().with_nullable(true)));
-    fields.extend((lateness_us > 0).then(changes::weight_field));
-    SessionAggregate::new(Spec {
+    fields.extend((lateness_us > 0 || changes).then(changes::weight_field));
+    Spec {
         gap_us,
         lateness_us,
         time: TIME,
@@ -47,14 +52,13 @@ fn operator_with(gap_us: i64, keyed: bool, lateness_us: i64) -> SessionAggregate
         aggregates,
         input,
         output: Arc::new(Schema::new(fields)),
-    })
-    .expect("operator")
+    }
 }
 
 /// key, start, end, sum, odd, different, max.
-type Out = (Option<i64>, i64, i64, Option<i64>, i64, i64, Option<i64>);
+pub(super) type Out = (Option<i64>, i64, i64, Option<i64>, i64, i64, Option<i64>);
 
-fn outs(batch: &RecordBatch, keyed: bool) -> Vec<Out> {
+pub(super) fn outs(batch: &RecordBatch, keyed: bool) -> Vec<Out> {
     let at = usize::from(keyed);
     let time = |column: usize, row: usize| batch.column(column).as_primitive::<TimestampMicrosecondType>().value(row);
     let int = |column: usize, row: usize| {
@@ -83,7 +87,7 @@ fn sessions(rows: &mut [Row], gap_us: i64) -> Vec<std::ops::Range<usize>> {
     sessions
 }
 
-fn result(key: Option<i64>, rows: &[Row], gap_us: i64) -> Out {
+pub(super) fn result(key: Option<i64>, rows: &[Row], gap_us: i64) -> Out {
     let time = |row: Option<&Row>| row.and_then(|row| row.time).expect("a time");
     let values: Vec<i64> = rows.iter().filter_map(|row| row.value).collect();
     let odd = values.iter().filter(|value| **value % 2 == 1).count() as i64;

@@ -109,6 +109,11 @@ impl<O: Stateful> Slices<O> {
         self.slices.iter_mut().for_each(|slice| slice.advance(watermark_us, &mut self.out).expect("advance"));
     }
 
+    /// No row that is still to come out has an earlier event time.
+    pub fn output_us(&self) -> i64 {
+        self.slices.iter().map(Stateful::output_watermark_us).min().unwrap_or(i64::MIN)
+    }
+
     pub fn snapshot(&mut self) {
         let n_slots = self.slices.len() as u32;
         for (slot, (slice, chain)) in self.slices.iter_mut().zip(&mut self.chains).enumerate() {

@@ -113,9 +113,11 @@ fn naive(window: Window, keyed: bool, steps: &[Step]) -> (BTreeSet<Out>, u64) {
     // By start: the ends of the windows that begin there.
     let ends = |start: i64| -> Vec<i64> {
         match window {
-            Window::Tumble { width_us } if start % width_us == 0 => vec![start + width_us],
-            Window::Hop { width_us, slide_us } if start % slide_us == 0 => vec![start + width_us],
-            Window::Cumulate { width_us, step_us } if start % width_us == 0 => {
+            Window::Tumble { width_us, offset_us } if (start - offset_us) % width_us == 0 => vec![start + width_us],
+            Window::Hop { width_us, slide_us, offset_us } if (start - offset_us) % slide_us == 0 => {
+                vec![start + width_us]
+            }
+            Window::Cumulate { width_us, step_us, offset_us } if (start - offset_us) % width_us == 0 => {
                 (1..=width_us / step_us).map(|n| start + n * step_us).collect()
             }
             _ => Vec::new(),
@@ -243,11 +245,13 @@ proptest! {
         steps in steps(),
         keyed in proptest::bool::weighted(0.8),
         window in prop_oneof![
-            Just(Window::Tumble { width_us: 10 }),
-            Just(Window::Hop { width_us: 30, slide_us: 10 }),
-            Just(Window::Hop { width_us: 25, slide_us: 10 }),
-            Just(Window::Hop { width_us: 10, slide_us: 15 }),
-            Just(Window::Cumulate { width_us: 30, step_us: 10 }),
+            Just(Window::Tumble { width_us: 10, offset_us: 0 }),
+            Just(Window::Hop { width_us: 30, slide_us: 10, offset_us: 0 }),
+            Just(Window::Hop { width_us: 25, slide_us: 10, offset_us: 0 }),
+            Just(Window::Hop { width_us: 25, slide_us: 10, offset_us: 7 }),
+            Just(Window::Hop { width_us: 10, slide_us: 15, offset_us: 0 }),
+            Just(Window::Cumulate { width_us: 30, step_us: 10, offset_us: 0 }),
+            Just(Window::Cumulate { width_us: 30, step_us: 10, offset_us: 7 }),
         ],
     ) {
         prop_assert_eq!(run(window, keyed, &steps), naive(window, keyed, &steps));
@@ -256,7 +260,7 @@ proptest! {
 
 #[test]
 fn a_large_window_comes_in_batches_of_bounded_length() {
-    let mut window = operator(Window::Tumble { width_us: 10 }, vec![1]);
+    let mut window = operator(Window::Tumble { width_us: 10, offset_us: 0 }, vec![1]);
     let rows: Vec<Row> = (0..20_000).map(|key| Row { time: 3, key: Some(key), value: key }).collect();
     let mut out = Output::default();
     window.process(0, &batch(&rows), &mut out).expect("process");
@@ -267,7 +271,7 @@ fn a_large_window_comes_in_batches_of_bounded_length() {
 
 #[test]
 fn rows_without_a_usable_time_are_counted() {
-    let mut window = operator(Window::Tumble { width_us: 10 }, vec![1]);
+    let mut window = operator(Window::Tumble { width_us: 10, offset_us: 0 }, vec![1]);
     let row = |time| Row { time, key: None, value: 1 };
     let mut out = Output::default();
     window.process(0, &batch(&[row(i64::MAX), row(i64::MIN), row(5)]), &mut out).expect("process");
@@ -277,10 +281,10 @@ fn rows_without_a_usable_time_are_counted() {
 #[test]
 fn state_with_other_columns_is_refused() {
     let mut out = Output::default();
-    let mut before = operator(Window::Tumble { width_us: 10 }, vec![1]);
+    let mut before = operator(Window::Tumble { width_us: 10, offset_us: 0 }, vec![1]);
     before.process(0, &batch(&[Row { time: 1, key: None, value: 1 }]), &mut out).expect("process");
     let files = snapshot(&mut before, 0, 0, 1, &mut out).expect("snapshot");
-    let mut other = operator(Window::Tumble { width_us: 10 }, vec![]);
+    let mut other = operator(Window::Tumble { width_us: 10, offset_us: 0 }, vec![]);
     let text = restore(&mut other, &files, 0, 1).expect_err("other columns").to_string();
     assert!(text.contains("start without this checkpoint"), "{text}");
 }

@@ -124,7 +124,7 @@ impl Naive for ByKey {
             _ => weight_of(row, changes, 0) * i64::from(changes),
         };
         let waits_for = match &node.operator {
-            Operator::Over { time, .. } => *time,
+            Operator::Over { time, .. } | Operator::TopN { time, .. } => *time,
             Operator::Temporal(join) => Some(if input == 0 { join.left_time } else { join.right_time }),
             _ => None,
         };
@@ -444,6 +444,12 @@ fn joined_versions() {
 fn ranked_rows() {
     let first = "(SELECT k, v, s, ts, ROW_NUMBER() OVER (PARTITION BY k ORDER BY v DESC) AS r FROM t)";
     check_living_paged(&format!("SELECT * FROM {first} WHERE r <= 3"), "top");
+    check_living_paged(
+        "SELECT k, sum(v) AS v, max(r) AS r \
+         FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY k ORDER BY ts) AS r FROM t) WHERE r <= 2 \
+         GROUP BY k, tumble(INTERVAL '4' SECOND)",
+        "top",
+    );
     check_living(
         &format!(
             "SELECT * FROM (SELECT n, v, ROW_NUMBER() OVER (PARTITION BY n ORDER BY v) AS r FROM {CHANGES}) WHERE r <= 2"

@@ -74,9 +74,13 @@ fn outs(batch: &RecordBatch, keyed: bool) -> Vec<(Out, i64)> {
 /// The windows that hold a time, by definition.
 fn windows(window: Window, time: i64) -> Vec<(i64, i64)> {
     let all = (-200_i64..200).flat_map(|start| match window {
-        Window::Tumble { width_us } if start.rem_euclid(width_us) == 0 => vec![(start, start + width_us)],
-        Window::Hop { width_us, slide_us } if start.rem_euclid(slide_us) == 0 => vec![(start, start + width_us)],
-        Window::Cumulate { width_us, step_us } if start.rem_euclid(width_us) == 0 => {
+        Window::Tumble { width_us, offset_us } if (start - offset_us).rem_euclid(width_us) == 0 => {
+            vec![(start, start + width_us)]
+        }
+        Window::Hop { width_us, slide_us, offset_us } if (start - offset_us).rem_euclid(slide_us) == 0 => {
+            vec![(start, start + width_us)]
+        }
+        Window::Cumulate { width_us, step_us, offset_us } if (start - offset_us).rem_euclid(width_us) == 0 => {
             (1..=width_us / step_us).map(|n| (start, start + n * step_us)).collect()
         }
         _ => Vec::new(),
@@ -177,11 +181,12 @@ fn check(window: Window, keyed: bool, lateness_us: i64, changes: bool, steps: &[
 
 fn shapes() -> impl Strategy<Value = Window> {
     prop_oneof![
-        Just(Window::Tumble { width_us: 10 }),
-        Just(Window::Tumble { width_us: 1 }),
-        Just(Window::Hop { width_us: 25, slide_us: 10 }),
-        Just(Window::Hop { width_us: 10, slide_us: 15 }),
-        Just(Window::Cumulate { width_us: 30, step_us: 10 }),
+        Just(Window::Tumble { width_us: 10, offset_us: 0 }),
+        Just(Window::Tumble { width_us: 1, offset_us: 0 }),
+        Just(Window::Hop { width_us: 25, slide_us: 10, offset_us: 0 }),
+        Just(Window::Hop { width_us: 10, slide_us: 15, offset_us: 0 }),
+        Just(Window::Cumulate { width_us: 30, step_us: 10, offset_us: 0 }),
+        Just(Window::Cumulate { width_us: 30, step_us: 10, offset_us: 7 }),
     ]
 }
 
@@ -211,7 +216,7 @@ proptest! {
 
 #[test]
 fn an_answer_that_a_late_row_does_not_change_stays() {
-    let mut operator = operator(Window::Tumble { width_us: 10 }, true, 5, false);
+    let mut operator = operator(Window::Tumble { width_us: 10, offset_us: 0 }, true, 5, false);
     let row = |time: i64, value: Option<i64>| (Row { key: Some(1), time: Some(time), value, text: None }, 1);
     let mut out = Output::default();
     operator.process(0, &batch(&[row(1, Some(2))], false), &mut out).expect("rows");
@@ -229,7 +234,7 @@ fn an_answer_that_a_late_row_does_not_change_stays() {
 
 #[test]
 fn state_without_bounds_is_refused() {
-    let mut operator = operator(Window::Tumble { width_us: 10 }, true, 5, false);
+    let mut operator = operator(Window::Tumble { width_us: 10, offset_us: 0 }, true, 5, false);
     let tables = BTreeMap::from([("groups".to_string(), batch(&[], false))]);
     let text = operator.restore(0, tables).expect_err("another operator's state").to_string();
     assert!(text.contains("start without this checkpoint"), "{text}");
