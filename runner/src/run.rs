@@ -257,6 +257,7 @@ fn start_train(
         peers: Vec::new(),
         checkpoint_dir: here.folder.join("training").join(&job.name),
         model_dir: here.model_dir(),
+        pause_after: None,
     };
     let (quiet, runs_dir, workers) = (here.quiet, crate::runs::runs_dir(&here.data), job.parallelism);
     let run = crate::runs::name(&job.name, &uuid::Uuid::new_v4().simple().to_string()[..8]);
@@ -318,7 +319,8 @@ fn train_recorded(
             trouble = trouble.take().or(recorder.model_written(now_ms(), version).err());
         }
         Report::Notice(text) => progress.say(&text),
-        Report::Ready | Report::Checkpointed { .. } => {}
+        // Only trials of a sweep pause, and these run on a cluster.
+        Report::Ready | Report::Checkpointed { .. } | Report::Paused { .. } => {}
     };
     let outcome = training::train(body, data, task, &mut tell, stop);
     progress.clear();

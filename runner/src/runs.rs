@@ -42,7 +42,7 @@ pub enum Note {
     ModelWritten {
         version: u64,
     },
-    /// `outcome`: "finished", "stopped" or "failed".
+    /// `outcome`: "finished", "paused" (a trial of a sweep, which may go on), "stopped" or "failed".
     Ended {
         at_ms: u64,
         outcome: &'static str,

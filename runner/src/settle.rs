@@ -13,8 +13,10 @@ mod settings;
 mod shape;
 mod spec_file;
 mod sql_file;
+mod sweep;
 
 pub use settings::plain_name;
+pub use sweep::Swept;
 
 use jobs::{Diagnostic, JobSpec};
 use std::path::Path;
@@ -28,6 +30,13 @@ pub struct Settled {
     /// Indices of the SELECTs that stand by themselves, and of what shows something of the file (EXPLAIN, DESCRIBE, SHOW):
     /// only a local run answers them.
     pub queries: Vec<usize>,
+    /// Of a file that describes one; its only job is then what all trials have in common.
+    pub sweep: Option<Box<Swept>>,
+}
+
+/// The refusal of a file with a sweep where one job is meant.
+pub fn is_a_sweep(file: &str) -> String {
+    format!("{file} describes a sweep: begin it with `smack sweep {file}`, or take the sweep out to train once")
 }
 
 const ENDINGS: [&str; 4] = ["sql", "toml", "yaml", "yml"];

@@ -28,6 +28,7 @@ mod run;
 mod schedules;
 mod secrets;
 mod stop;
+mod sweeps;
 mod tokens;
 mod training;
 mod trouble;

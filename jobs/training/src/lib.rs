@@ -34,6 +34,7 @@ pub mod registry;
 mod ring;
 mod servers;
 mod sums;
+pub mod sweep;
 mod tensors;
 #[cfg(test)]
 mod test_support;
@@ -44,6 +45,6 @@ pub mod workloads;
 
 pub use check::{check, check_columns};
 pub use data::Data;
-pub use metric::auc;
+pub use metric::{auc, larger_is_better, name as metric_name};
 pub use predictor::Predictor;
 pub use train::{Error, Outcome, Report, TrainTask, train};

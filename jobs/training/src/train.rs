@@ -32,6 +32,9 @@ pub struct TrainTask {
     pub peers: Vec<Peer>,
     pub checkpoint_dir: PathBuf,
     pub model_dir: PathBuf,
+    /// Of a trial: it ends after so many epochs, or at its end if that comes sooner, with a checkpoint and without a model
+    /// version. A later call goes on from there.
+    pub pause_after: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -60,13 +63,19 @@ pub enum Report {
         metric: Option<f64>,
         metric_name: &'static str,
     },
+    /// The checkpoint of this very epoch is there; the metric is that of the weights that would be published.
+    Paused {
+        epoch: u64,
+        metric: Option<f64>,
+        metric_name: &'static str,
+    },
     /// Something that the user should know.
     Notice(String),
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// Version published; `None` on a rank that is not the chief, and when stopped.
+    /// Version published; `None` on a rank that is not the chief, when stopped, and when paused.
     pub version: Option<u64>,
     pub metric: Option<f64>,
     pub metric_name: &'static str,

@@ -126,7 +126,14 @@ pub fn run(
     let stopped = if trainer.n_servers() > 0 { trainer.train_with_servers(report)? } else { trainer.train(report)? };
     // Of the last step, before the chief puts the best in their place.
     let weights_digest = xxh3_64(bytes::of_f32(trainer.graph.weights()));
-    let version = if stopped || task.rank != 0 { None } else { Some(trainer.publish(report)?) };
+    let version = match task.pause_after {
+        _ if stopped || task.rank != 0 => None,
+        Some(_) => {
+            trainer.pause(report)?;
+            None
+        }
+        None => Some(trainer.publish(report)?),
+    };
     Ok(Outcome {
         version,
         metric: trainer.metric,
@@ -190,6 +197,12 @@ impl Trainer<'_> {
     fn plan(&self) -> Plan {
         let rows = self.train.len().max(self.dataset.train.len());
         Plan::new(self.body, rows, self.n_workers(), self.rank())
+    }
+
+    /// The step after which this call ends.
+    fn last_step(&self, plan: &Plan) -> u64 {
+        let pause = self.task.pause_after.map(|epochs| plan.steps_per_epoch().saturating_mul(epochs));
+        pause.map_or(plan.steps_total, |pause| pause.min(plan.steps_total))
     }
 
     fn seconds(&self) -> f64 {
@@ -257,8 +270,8 @@ impl Trainer<'_> {
     /// Runs to the end; true when stopped before it.
     fn train(&mut self, report: &mut dyn FnMut(Report)) -> Result<bool, Error> {
         let plan = self.plan();
-        let (per_epoch, total) = (plan.steps_per_epoch(), plan.steps_total);
-        if self.callbacks.has_stopped() {
+        let (per_epoch, total, last) = (plan.steps_per_epoch(), plan.steps_total, self.last_step(&plan));
+        if self.callbacks.has_stopped() || self.step >= last {
             return Ok(false);
         }
         let mut feed =
@@ -289,7 +302,7 @@ impl Trainer<'_> {
             progress.add(loss, global_rows);
             let epoch_ends = place + 1 == per_epoch;
             let ends = epoch_ends && self.end_epoch(epoch + 1, report)?;
-            if self.step.is_multiple_of(self.body.checkpoint_steps) || self.step == total || ends {
+            if self.step.is_multiple_of(self.body.checkpoint_steps) || self.step == last || ends {
                 self.checkpoint(report)?;
             }
             if epoch_ends || progress.is_due() {
@@ -305,7 +318,7 @@ impl Trainer<'_> {
                     learning_rate: self.body.optimizer.learning_rate() * share,
                 });
             }
-            if ends {
+            if ends || self.step == last {
                 break;
             }
         }
@@ -409,6 +422,21 @@ impl Trainer<'_> {
         let bytes = checkpoint::encode(&place, self.graph.slots(), weights, moments, &self.preprocessing, best)?;
         checkpoint::save(&self.task.checkpoint_dir, step, &bytes)?;
         report(Report::Checkpointed { step });
+        Ok(())
+    }
+
+    /// Says how good the weights are that would be published now.
+    fn pause(&mut self, report: &mut dyn FnMut(Report)) -> Result<(), Error> {
+        let best = self.callbacks.state.best.filter(|_| self.body.keep_best).map(|(metric, _)| metric);
+        // An epoch that ended was judged already, unless it did so before a resumption.
+        if best.is_none() && self.metric.is_none() {
+            self.judge()?;
+        }
+        report(Report::Paused {
+            epoch: self.step / self.plan().steps_per_epoch(),
+            metric: best.or(self.metric),
+            metric_name: metric::name(self.body.loss),
+        });
         Ok(())
     }
 

@@ -91,6 +91,25 @@ pub struct Record {
     /// What the functions of its tasks that have versions began this generation with.
     #[serde(default)]
     pub versions: Versions,
+    /// Of a trial of a sweep.
+    #[serde(default)]
+    pub trial: Option<Trial>,
+}
+
+/// Where a trial is to come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// It pauses after this epoch; without one it goes to its end and publishes.
+    pub pause_after: Option<u64>,
+    /// It has paused there.
+    pub paused: Option<Paused>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Paused {
+    /// Earlier than it was to come to where its training stopped early.
+    pub epoch: u64,
+    pub metric: Option<f64>,
 }
 
 impl Record {
@@ -111,6 +130,7 @@ impl Record {
             rescale: None,
             resume_from: None,
             versions: Versions::new(),
+            trial: None,
         }
     }
 }
@@ -285,6 +305,14 @@ impl Job {
             self.events.pop_front();
         }
         self.events.push_back(EventView { at_ms: now_ms, level: level.to_string(), text: text.into() });
+    }
+
+    /// As people are told it.
+    pub fn state(&self) -> &'static str {
+        match (&self.record.phase, self.record.trial) {
+            (Phase::Finished, Some(Trial { paused: Some(_), .. })) => "paused",
+            (phase, _) => phase.as_str(),
+        }
     }
 
     pub fn task_mut(&mut self, task: &TaskId) -> Option<(&mut TaskRecord, &mut TaskLive)> {

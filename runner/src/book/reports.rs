@@ -1,6 +1,6 @@
 //! What tasks say, and what the checkpoint coordinators make of it.
 
-use super::job::{Job, Phase, Training};
+use super::job::{Job, Paused, Phase, Training};
 use super::{Book, Command, TrainMetrics, TrainReport};
 use crate::runs::Note;
 use jobs::{JobBody, JobId, TaskId, TaskState};
@@ -125,6 +125,15 @@ impl Book {
                 job.record.training.metric_name = metric_name;
                 job.record.model_version = Some(version);
                 commands.push(job.run(Note::ModelWritten { version }));
+            }
+            TrainReport::Paused { epoch, metric, metric_name } => {
+                let Some(trial) = job.record.trial.as_mut().filter(|_| chief) else { return };
+                let metric = metric.is_finite().then_some(metric);
+                trial.paused = Some(Paused { epoch, metric });
+                job.record.training.metric = metric;
+                let metric = metric.map_or("-".to_string(), |metric| format!("{metric:.4}"));
+                job.note(now_ms, "info", format!("paused after epoch {epoch}, {metric_name} {metric}"));
+                job.record.training.metric_name = metric_name;
             }
             TrainReport::Notice { level, text } => {
                 job.noticed(now_ms, &level, text);

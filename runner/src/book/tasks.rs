@@ -3,7 +3,7 @@
 use super::job::{Job, Phase, TaskRecord};
 use super::placement::Placement;
 use super::{Book, Command, Config, Framework, Launch, Payload, Status, exits, gang};
-use jobs::{JobBody, JobId, Peer, Restart, StreamBody, TaskBody, TaskId, TaskPlan, TaskState};
+use jobs::{JobBody, JobId, Peer, Restart, StreamBody, TaskBody, TaskId, TaskPlan, TaskState, TrialPlan};
 use streaming::control::Order;
 use streaming::coordinator;
 
@@ -81,6 +81,10 @@ pub fn launch(config: &Config, job: &Job, at: usize, from: Option<u64>, placed: 
             runner: config.endpoint.clone(),
             checkpoint_dir: super::checkpoint_folder(config, record),
             model_dir: config.data_dir.join("models").display().to_string(),
+            trial: record.trial.map(|trial| TrialPlan {
+                pause_after: trial.pause_after,
+                rows_dir: super::rows_folder(config, &spec.group, &record.submission).display().to_string(),
+            }),
             versions: record.versions.clone(),
             dead_letter_dir: super::submission_folder(config, record).join("dead-letter").display().to_string(),
             restore_epoch: from,

@@ -5,6 +5,7 @@ mod models;
 mod region;
 mod runs;
 mod schedules;
+mod sweeps;
 
 use super::job::Record;
 use super::placement::HeldOffer;

@@ -159,6 +159,9 @@ pub fn report_from_wire(task: &TaskId, report: v1::TaskReport) -> Result<Event, 
             metric: model.metric,
             metric_name: model.metric_name,
         }),
+        Wire::TrialPaused(paused) => {
+            train(TrainReport::Paused { epoch: paused.epoch, metric: paused.metric, metric_name: paused.metric_name })
+        }
     })
 }
 
@@ -276,6 +279,9 @@ pub fn train_report_to_wire(report: TrainReport) -> v1::TaskReport {
         }),
         TrainReport::ModelWritten { version, metric, metric_name } => {
             Wire::Model(v1::ModelWritten { model: String::new(), version, metric, metric_name })
+        }
+        TrainReport::Paused { epoch, metric, metric_name } => {
+            Wire::TrialPaused(v1::TrialPaused { epoch, metric, metric_name })
         }
         TrainReport::Notice { level, text } => Wire::Notice(v1::Notice { level, text }),
     };

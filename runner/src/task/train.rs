@@ -5,12 +5,12 @@ use super::link::Link;
 use crate::book::{TrainMetrics, TrainReport};
 use crate::server::convert;
 use crate::server::owner::chain;
-use crate::training_data;
+use crate::training_data::{self, Rows};
 use connectors::Context;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use daemon::door::Token;
 use jobs::{TaskPlan, TrainBody};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -25,6 +25,10 @@ pub fn run(
     link: &Link,
 ) -> Result<(), Failure> {
     let folder = PathBuf::from(&plan.checkpoint_dir);
+    let rows = match &plan.trial {
+        Some(trial) => Rows::OfAll(PathBuf::from(&trial.rows_dir)),
+        None => Rows::Own(folder.clone()),
+    };
     let context = Context {
         job: crate::book::run_name(&plan.job, &plan.submission),
         generation: plan.generation,
@@ -36,7 +40,7 @@ pub fn run(
         tables_endpoint: Some(plan.runner.clone()),
         token: token.map(|token| token.reveal().to_string()),
     };
-    let Some(data) = data(plan, body, &context, &folder, orders, link)? else { return Ok(()) };
+    let Some(data) = data(plan, body, &context, &rows, orders, link)? else { return Ok(()) };
     let stop = Arc::new(AtomicBool::new(false));
     {
         let stop = Arc::clone(&stop);
@@ -62,6 +66,7 @@ pub fn run(
         peers: plan.peers.clone(),
         checkpoint_dir: folder,
         model_dir: PathBuf::from(&plan.model_dir),
+        pause_after: plan.trial.as_ref().and_then(|trial| trial.pause_after),
     };
     let mut tell = |report: Report| {
         if let Some(report) = told(report) {
@@ -82,7 +87,7 @@ fn data(
     plan: &TaskPlan,
     body: &TrainBody,
     context: &Context,
-    folder: &Path,
+    rows: &Rows,
     orders: &Receiver<Order>,
     link: &Link,
 ) -> Result<Option<Data>, Failure> {
@@ -95,14 +100,14 @@ fn data(
     link.report(convert::train_report_to_wire(TrainReport::Ready));
     let mut told = String::new();
     loop {
-        if let Some(data) = training_data::kept(folder).map_err(Failure::Fatal)? {
+        if let Some(data) = training_data::kept(rows.folder()).map_err(Failure::Fatal)? {
             return Ok(Some(data));
         }
         let began = Instant::now();
         let waits = if plan.index == 0 {
             match runtime.block_on(training_data::read(body, context)) {
                 Ok(data) if training_data::n_rows(&data) >= body.min_rows.max(1) => {
-                    training_data::keep(folder, &data).map_err(Failure::Passing)?;
+                    rows.keep(&data).map_err(Failure::Passing)?;
                     continue;
                 }
                 Ok(data) => format!(
@@ -149,6 +154,9 @@ fn told(report: Report) -> Option<TrainReport> {
             metric: metric.unwrap_or(f64::NAN),
             metric_name: metric_name.to_string(),
         },
+        Report::Paused { epoch, metric, metric_name } => {
+            TrainReport::Paused { epoch, metric: metric.unwrap_or(f64::NAN), metric_name: metric_name.to_string() }
+        }
         Report::Notice(text) => TrainReport::Notice { level: "info".to_string(), text },
     })
 }

@@ -1,5 +1,6 @@
 //! Whole runs: gangs against one rank, interrupted against undisturbed, and the digits.
 
+mod pauses;
 mod servers;
 
 use super::*;
@@ -88,11 +89,24 @@ fn task(folder: &Path, rank: usize, peers: &[Peer]) -> TrainTask {
         peers: peers.to_vec(),
         checkpoint_dir: folder.join("checkpoints"),
         model_dir: folder.join("models"),
+        pause_after: None,
     }
 }
 
 /// One run of a whole gang, each rank in its own thread. `data` gives each rank its rows.
 fn run_gang(
+    world: usize,
+    folder: &Path,
+    body: &TrainBody,
+    data: impl Fn(usize) -> Data + Sync,
+    on_report: impl Fn(usize, &Report, &AtomicBool) + Sync,
+) -> Vec<Result<Outcome, Error>> {
+    run_gang_until(None, world, folder, body, data, on_report)
+}
+
+/// As [`run_gang`], which pauses after so many epochs.
+fn run_gang_until(
+    pause_after: Option<u64>,
     world: usize,
     folder: &Path,
     body: &TrainBody,
@@ -112,7 +126,7 @@ fn run_gang(
                 scope.spawn(move || {
                     let stop = AtomicBool::new(false);
                     let listener = (world > 1).then_some(listener);
-                    let task = task(folder, rank, if world > 1 { peers } else { &[] });
+                    let task = TrainTask { pause_after, ..task(folder, rank, if world > 1 { peers } else { &[] }) };
                     train_on(listener, body, data(rank), &task, &mut |r| on_report(rank, &r, &stop), &stop)
                 })
             })

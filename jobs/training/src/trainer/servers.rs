@@ -82,7 +82,7 @@ impl Trainer<'_> {
             share: &|update| optimizer::share(&schedule, update, plan.steps_total),
         }
         .serve()?;
-        outcome.stopped = outcome.steps < plan.steps_total;
+        outcome.stopped = outcome.steps < self.last_step(&plan);
         Ok(outcome)
     }
 
@@ -102,13 +102,14 @@ impl Trainer<'_> {
         let mut client = Client::new(mesh, servers.collect(), n_moments);
         let plan = self.plan();
         let (per_epoch, total, first) = (plan.steps_per_epoch(), plan.steps_total, self.step);
+        let last = self.last_step(&plan);
         let mut feed =
             Feed::start(Arc::clone(&self.train), plan, self.step).map_err(|source| Error::Thread { source })?;
         let mut course = Course { updates: first, stop: false, progress: Progress::new() };
         let mut next = pieces(&mut feed);
         let mut wants = self.wants(&next);
         let mut judges = false;
-        let mut goes_on = first < total;
+        let mut goes_on = first < last;
         if goes_on {
             client.pull(first, &wants)?;
         }
@@ -136,7 +137,7 @@ impl Trainer<'_> {
                         * optimizer::share(&self.body.schedule, self.step, total),
                 });
             }
-            goes_on = !course.stop && self.step < total;
+            goes_on = !course.stop && self.step < last;
             if !goes_on {
                 break;
             }
@@ -156,7 +157,7 @@ impl Trainer<'_> {
         if self.is_chief() {
             self.end(&mut client, first, report)?;
         }
-        Ok(course.stop && self.step < total)
+        Ok(course.stop && self.step < last)
     }
 
     /// The chief takes over what servers ended with.
@@ -171,7 +172,7 @@ impl Trainer<'_> {
         self.graph.set_weights(&last.weights);
         if last.step > first {
             self.save_state(&last, report)?;
-            if self.metric.is_none() || self.step == self.plan().steps_total {
+            if self.metric.is_none() || self.step == self.last_step(&self.plan()) {
                 self.judge()?;
             }
         }

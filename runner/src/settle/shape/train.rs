@@ -1,7 +1,7 @@
 //! Keys of training files and of `WITH (…)` of `CREATE MODEL`.
 
 use super::model::{ACTIVATIONS, INPUTS, LAYERS};
-use super::{Field, KIND, Kind, NAME, Shape, TRAIN_JOB, field, required};
+use super::{Field, KIND, Kind, NAME, SWEEP, Shape, TRAIN_JOB, field, required};
 
 pub const LOSSES: &[&str] =
     &["cross_entropy", "binary_cross_entropy", "mean_squared_error", "mean_absolute_error", "huber", "hinge"];
@@ -231,6 +231,7 @@ pub static TRAIN: Shape = Shape {
         field("schedule", Kind::Table(&SCHEDULE), None, "learning rate over time"),
         field("train", Kind::Table(&TRAINING), None, "how long, and on how many workers"),
         field("job", Kind::Table(&TRAIN_JOB), None, "who runs it and on how much"),
+        field("sweep", Kind::Table(&SWEEP), None, "train it many times with other settings, and keep the best"),
     ],
 };
 

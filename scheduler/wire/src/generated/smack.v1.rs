@@ -1303,7 +1303,7 @@ pub struct TaskReports {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TaskReport {
-    #[prost(oneof = "task_report::Report", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "task_report::Report", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub report: ::core::option::Option<task_report::Report>,
 }
 /// Nested message and enum types in `TaskReport`.
@@ -1328,6 +1328,8 @@ pub mod task_report {
         Model(super::ModelWritten),
         #[prost(message, tag = "9")]
         InputEnded(super::InputEnded),
+        #[prost(message, tag = "10")]
+        TrialPaused(super::TrialPaused),
     }
 }
 /// A runner that knows a newer generation answers with `stop`.
@@ -1474,6 +1476,18 @@ pub struct ModelWritten {
     #[prost(double, tag = "3")]
     pub metric: f64,
     #[prost(string, tag = "4")]
+    pub metric_name: ::prost::alloc::string::String,
+}
+/// A trial of a sweep has its checkpoint at the epoch that it was to come to.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TrialPaused {
+    /// Earlier where its training stopped early.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// Of the weights that would be published; NaN where it has no value.
+    #[prost(double, tag = "2")]
+    pub metric: f64,
+    #[prost(string, tag = "3")]
     pub metric_name: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
