@@ -258,6 +258,7 @@ fn start_train(
         checkpoint_dir: here.folder.join("training").join(&job.name),
         model_dir: here.model_dir(),
         pause_after: None,
+        has_evaluator: false,
     };
     let (quiet, runs_dir, workers) = (here.quiet, crate::runs::runs_dir(&here.data), job.parallelism);
     let run = crate::runs::name(&job.name, &uuid::Uuid::new_v4().simple().to_string()[..8]);

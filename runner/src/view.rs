@@ -459,6 +459,9 @@ pub struct RunView {
     pub versions: Vec<u64>,
     /// As of its last report.
     pub last: PointView,
+    /// What the last checkpoint that an evaluator judged is worth.
+    #[serde(default)]
+    pub evaluation: Option<EvaluationView>,
     /// Of so many reports one is kept.
     #[serde(default)]
     pub stride: u64,
@@ -486,6 +489,18 @@ pub struct RunDetail {
     pub run: RunView,
     /// By rising step, evenly thinned.
     pub points: Vec<PointView>,
+    /// Where an evaluator judged checkpoints, by rising step.
+    #[serde(default)]
+    pub evaluations: Vec<EvaluationView>,
+}
+
+/// What a checkpoint is worth on the held-out rows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationView {
+    pub at_ms: u64,
+    pub step: u64,
+    pub epoch: u64,
+    pub metrics: BTreeMap<String, f64>,
 }
 
 /// `GET /api/v1/compare/runs?ids=ID,ID`

@@ -192,6 +192,12 @@ pub fn newest(folder: &Path) -> Result<(Option<Vec<u8>>, Vec<String>), Error> {
     Err(Error::NoneReadable { path: folder.to_path_buf(), reason: notices.join("; ") })
 }
 
+/// The step of the newest file, whether or not it can be read.
+pub fn newest_step(folder: &Path) -> Result<Option<u64>, Error> {
+    let newest = newest_first(folder)?.into_iter().next();
+    Ok(newest.and_then(|path| path.file_stem()?.to_str()?.strip_prefix("step-")?.parse().ok()))
+}
+
 fn newest_first(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let failed = |source| Error::List { path: folder.to_path_buf(), source };
     let entries = match std::fs::read_dir(folder) {
@@ -278,10 +284,12 @@ mod tests {
     fn a_damaged_file_falls_back_to_the_one_before() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(newest(folder.path()).unwrap(), (None, vec![]));
+        assert_eq!(newest_step(folder.path()).unwrap(), None);
         for step in [5, 10, 15] {
             save(folder.path(), step, &example(step).1).unwrap();
         }
         assert_eq!(newest_first(folder.path()).unwrap().len(), KEPT);
+        assert_eq!(newest_step(folder.path()).unwrap(), Some(15));
         let whole = example(15).1;
         let path = folder.path().join("step-000000000015.safetensors");
         for cut in [0, 7, 40, whole.len() / 2, whole.len() - 1] {

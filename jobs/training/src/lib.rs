@@ -16,6 +16,7 @@ mod check;
 mod checkpoint;
 mod columns;
 mod data;
+mod evaluator;
 mod files;
 mod frame;
 mod graph;
@@ -45,6 +46,7 @@ pub mod workloads;
 
 pub use check::{check, check_columns};
 pub use data::Data;
+pub use evaluator::{Evaluation, evaluate};
 pub use metric::{auc, larger_is_better, name as metric_name};
 pub use predictor::Predictor;
 pub use train::{Error, Outcome, Report, TrainTask, train};

@@ -35,6 +35,8 @@ pub struct TrainTask {
     /// Of a trial: it ends after so many epochs, or at its end if that comes sooner, with a checkpoint and without a model
     /// version. A later call goes on from there.
     pub pause_after: Option<u64>,
+    /// Another task judges the checkpoints, so that nobody waits for the chief after an epoch.
+    pub has_evaluator: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -329,7 +329,9 @@ impl Trainer<'_> {
     fn end_epoch(&mut self, epoch: u64, report: &mut dyn FnMut(Report)) -> Result<bool, Error> {
         let mut stop = false;
         if self.is_chief() {
-            self.judge()?;
+            if !self.task.has_evaluator {
+                self.judge()?;
+            }
             let verdict = self.callbacks.epoch_ended(epoch, self.metric);
             if verdict.keep {
                 let best = self.best.get_or_insert_default();
@@ -445,7 +447,7 @@ impl Trainer<'_> {
         if let Some(best) = &self.best {
             self.graph.set_weights(best);
         }
-        if resumed_at_end || self.best.is_some() {
+        if resumed_at_end || self.best.is_some() || self.task.has_evaluator {
             self.judge()?;
         }
         if self.metric.is_none() && !self.held_out.is_empty() {

@@ -345,7 +345,7 @@ impl Job {
     pub fn needs(&self, now_ms: u64) -> Vec<Need<'_>> {
         let mut needs = self.record.spec.needs();
         if self.record.phase != Phase::Placing {
-            // Only streams begin again in part, and their tasks are all alike.
+            // Only streams and evaluators begin again in part, and the tasks of such jobs are all alike.
             let due = self.due_again(now_ms).len() as u32;
             needs.truncate(1);
             needs.iter_mut().for_each(|need| need.count = due);

@@ -4,6 +4,7 @@
 //! [`Command`]s, to be carried out in order. A `Persist` is durable before any later command of the list is carried out,
 //! so that no task is launched that a restarted runner would not know.
 
+mod evaluator;
 mod exits;
 mod gang;
 pub mod job;
@@ -100,6 +101,16 @@ pub struct TrainMetrics {
     pub learning_rate: f64,
 }
 
+/// What a checkpoint of a training is worth.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluated {
+    pub step: u64,
+    pub epoch: u64,
+    pub metrics: BTreeMap<String, f64>,
+    /// The one that epochs are compared by.
+    pub metric_name: String,
+}
+
 /// What a training task tells.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TrainReport {
@@ -116,6 +127,8 @@ pub enum TrainReport {
         metric: f64,
         metric_name: String,
     },
+    /// By the evaluator.
+    Evaluated(Evaluated),
     Notice {
         level: String,
         text: String,
@@ -376,11 +389,15 @@ impl Book {
                 record.phase = Phase::Restarting { until_ms: 0 };
             }
             // One task was to begin again by itself, from a manifest that only the runner before knew to be the newest.
-            let lost = |task: &job::TaskRecord| task.state.is_terminal() && task.state != TaskState::Finished;
+            let evaluator = evaluator::of(&record.spec);
+            let lost = |task: &job::TaskRecord| {
+                task.state.is_terminal() && task.state != TaskState::Finished && Some(task.index) != evaluator
+            };
             if record.phase == Phase::Running && record.tasks.iter().any(lost) {
                 record.phase = Phase::Restarting { until_ms: 0 };
             }
             let mut job = Job::new(record);
+            job.find_evaluator();
             job.latest = latest;
             if !job.record.tasks.is_empty() && !job.record.phase.is_over() {
                 // Its tasks may well be running; they connect again and are reconciled.
@@ -779,6 +796,11 @@ impl Book {
             job.note(now_ms, "info", format!("generation {} launched on {} offers", job.record.generation, used.len()));
             (0..count).zip(&placements).map(|(at, placed)| tasks::launch(&self.config, job, at, from, placed)).collect()
         } else {
+            // Of an evaluator that nobody could hear; nobody wants it any more when it comes back.
+            let replaced = job.due_again(now_ms).into_iter().map(|(at, _)| &job.record.tasks[at]);
+            for task in replaced.filter(|task| !task.state.is_terminal()) {
+                commands.push(Command::Kill { framework, task: task.id.clone(), grace_ms: 0 });
+            }
             job.place_again(now_ms, &self.config, &placements)
         };
         commands.push(Command::Persist(Box::new(job.record.clone())));

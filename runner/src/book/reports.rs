@@ -33,6 +33,11 @@ impl Book {
             return;
         }
         let Some(job) = self.jobs.get_mut(id) else { return };
+        if matches!(job.record.phase, Phase::Ending { .. }) && job.is_evaluator(&task) {
+            // It may not have heard it.
+            commands.push(Command::Order { task, order: Order::Stop });
+            return;
+        }
         if job.coordinator.is_none() {
             job.coordinator = super::tasks::coordinator(job);
         }
@@ -97,11 +102,19 @@ impl Book {
         let Some(id) = self.job_of(task) else { return };
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let Some((record, live)) = job.task_mut(task) else { return };
-        let chief = record.index == 0;
+        let (index, chief) = (record.index, record.index == 0);
         match report {
             TrainReport::Ready => {
-                live.ready = true;
+                let at = record.index as usize;
+                if !std::mem::replace(&mut live.ready, true) {
+                    job.is_back(now_ms, at);
+                }
                 job.all_ready(now_ms);
+            }
+            TrainReport::Evaluated(evaluated) => {
+                if job.evaluator() == Some(index) {
+                    commands.push(job.evaluated(now_ms, evaluated));
+                }
             }
             TrainReport::Metrics(metrics) => {
                 job.warning = None;

@@ -193,6 +193,11 @@ impl Book {
             | TaskState::Dropped
             | TaskState::Unknown
             | TaskState::Unreachable => {
+                if job.goes_on_without_evaluator(&status.task) {
+                    job.evaluator_lost(now_ms, &describe(status));
+                    commands.push(Command::Persist(Box::new(job.record.clone())));
+                    return;
+                }
                 if job.goes_on_without(status) {
                     self.task_lost_alone(now_ms, id, describe(status), &status.task, commands);
                     let Some(job) = self.jobs.get(id) else { return };
@@ -285,6 +290,9 @@ impl Job {
     fn task_finished(&mut self, now_ms: u64, commands: &mut Vec<Command>) {
         if let Some(gang) = self.record.spec.body.gang().filter(|_| !self.stop_asked).cloned() {
             return self.gang_task_finished(now_ms, &gang, commands);
+        }
+        if self.evaluator().is_some() && !self.stop_asked {
+            return self.trained(now_ms, commands);
         }
         if !self.record.tasks.iter().all(|task| task.state == TaskState::Finished) {
             return;

@@ -68,6 +68,7 @@ fn body(source: Source, rows: Rows, network: Network, moves: Moves, course: Cour
         early_stop: course.early_stop,
         keep_best: course.keep_best,
         strategy: course.strategy,
+        evaluator: course.evaluator,
         batch: course.batch,
         epochs: course.epochs,
         steps: course.steps,

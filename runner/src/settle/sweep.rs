@@ -72,7 +72,7 @@ fn common(key: &str) -> Option<&'static str> {
             "trials are trained and judged on the same rows"
         }
         "epochs" | "steps" => "how long a trial trains is the search's matter",
-        "workers" | "strategy" | "servers" => "all trials have equally many tasks",
+        "workers" | "strategy" | "servers" | "evaluator" => "all trials have equally many tasks",
         _ => return None,
     })
 }
@@ -361,6 +361,12 @@ impl Described {
             return refuse(
                 "no rows are held out, and trials are compared by the metric on these".to_string(),
                 "give test_fraction, or a test query",
+            );
+        }
+        if base.evaluator {
+            return refuse(
+                "trials are judged where they pause, not by an evaluator".to_string(),
+                "leave evaluator out",
             );
         }
         let epochs = u64::from(base.epochs);

@@ -205,7 +205,8 @@ fn is_sticky(report: &v1::TaskReport) -> bool {
             | Report::Snapshotted(_)
             | Report::Committed(_)
             | Report::Model(_)
-            | Report::TrialPaused(_),
+            | Report::TrialPaused(_)
+            | Report::Evaluated(_),
         ) => true,
         // The reason of an end must be known too.
         Some(Report::Notice(notice)) => notice.level == "error",

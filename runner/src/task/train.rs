@@ -2,7 +2,7 @@
 
 use super::Failure;
 use super::link::Link;
-use crate::book::{TrainMetrics, TrainReport};
+use crate::book::{Evaluated, TrainMetrics, TrainReport};
 use crate::server::convert;
 use crate::server::owner::chain;
 use crate::training_data::{self, Rows};
@@ -10,12 +10,12 @@ use connectors::Context;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use daemon::door::Token;
 use jobs::{TaskPlan, TrainBody};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use streaming::control::Order;
-use training::{Data, Report, TrainTask};
+use training::{Data, Evaluation, Report, TrainTask};
 
 pub fn run(
     plan: &TaskPlan,
@@ -41,6 +41,10 @@ pub fn run(
         token: token.map(|token| token.reveal().to_string()),
     };
     let Some(data) = data(plan, body, &context, &rows, orders, link)? else { return Ok(()) };
+    let (n_trainers, evaluates) = match body.evaluator {
+        true => (plan.count().saturating_sub(1), plan.index + 1 == plan.count()),
+        false => (plan.count(), false),
+    };
     let stop = Arc::new(AtomicBool::new(false));
     {
         let stop = Arc::clone(&stop);
@@ -57,16 +61,20 @@ pub fn run(
             .spawn(listen)
             .map_err(|error| Failure::Passing(format!("start the thread of orders: {error}")))?;
     }
+    if evaluates {
+        return evaluate(body, data, &folder, link, &stop);
+    }
     let task = TrainTask {
         job: plan.job.to_string(),
         submission: plan.submission.clone(),
         generation: plan.generation,
         rank: plan.index,
-        world: plan.count(),
-        peers: plan.peers.clone(),
+        world: n_trainers,
+        peers: plan.peers.iter().take(n_trainers as usize).cloned().collect(),
         checkpoint_dir: folder,
         model_dir: PathBuf::from(&plan.model_dir),
         pause_after: plan.trial.as_ref().and_then(|trial| trial.pause_after),
+        has_evaluator: body.evaluator,
     };
     let mut tell = |report: Report| {
         if let Some(report) = told(report) {
@@ -80,6 +88,20 @@ pub fn run(
         }
         Err(error) => Err(judged(&error)),
     }
+}
+
+/// The task that judges what the others learn. Whatever is wrong with it, it may be tried again: they do not wait for it.
+fn evaluate(body: &TrainBody, data: Data, folder: &Path, link: &Link, stop: &AtomicBool) -> Result<(), Failure> {
+    let mut tell = |evaluation: Evaluation| {
+        let Evaluation { step, epoch, metrics, metric_name } = evaluation;
+        let metrics = metrics.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
+        let evaluated = Evaluated { step, epoch, metrics, metric_name: metric_name.to_string() };
+        link.report(convert::train_report_to_wire(TrainReport::Evaluated(evaluated)));
+    };
+    let judged = training::evaluate(body, data, folder, &mut tell, stop);
+    let judged = judged.map_err(|error| Failure::Passing(chain(&error)))?;
+    tracing::info!(judged, "evaluator ended");
+    Ok(())
 }
 
 /// `None` when the task was told to stop while it waited.

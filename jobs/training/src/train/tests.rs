@@ -1,5 +1,6 @@
 //! Whole runs: gangs against one rank, interrupted against undisturbed, and the digits.
 
+mod evaluations;
 mod pauses;
 mod servers;
 
@@ -90,6 +91,7 @@ fn task(folder: &Path, rank: usize, peers: &[Peer]) -> TrainTask {
         checkpoint_dir: folder.join("checkpoints"),
         model_dir: folder.join("models"),
         pause_after: None,
+        has_evaluator: false,
     }
 }
 
@@ -101,14 +103,13 @@ fn run_gang(
     data: impl Fn(usize) -> Data + Sync,
     on_report: impl Fn(usize, &Report, &AtomicBool) + Sync,
 ) -> Vec<Result<Outcome, Error>> {
-    run_gang_until(None, world, folder, body, data, on_report)
+    run_gang_with(task(folder, 0, &[]), world, body, data, on_report)
 }
 
-/// As [`run_gang`], which pauses after so many epochs.
-fn run_gang_until(
-    pause_after: Option<u64>,
+/// As [`run_gang`], of which each is told what `told` says but for its place.
+fn run_gang_with(
+    told: TrainTask,
     world: usize,
-    folder: &Path,
     body: &TrainBody,
     data: impl Fn(usize) -> Data + Sync,
     on_report: impl Fn(usize, &Report, &AtomicBool) + Sync,
@@ -117,7 +118,7 @@ fn run_gang_until(
     let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
     let peers: Vec<Peer> =
         listeners.iter().map(|listener| Peer { host: "127.0.0.1".to_string(), port: port(listener) }).collect();
-    let (peers, data, on_report) = (&peers, &data, &on_report);
+    let (peers, data, on_report, told) = (&peers, &data, &on_report, &told);
     std::thread::scope(|scope| {
         let ranks: Vec<_> = listeners
             .into_iter()
@@ -126,7 +127,8 @@ fn run_gang_until(
                 scope.spawn(move || {
                     let stop = AtomicBool::new(false);
                     let listener = (world > 1).then_some(listener);
-                    let task = TrainTask { pause_after, ..task(folder, rank, if world > 1 { peers } else { &[] }) };
+                    let peers = if world > 1 { peers.clone() } else { Vec::new() };
+                    let task = TrainTask { rank: rank as u32, world: world as u32, peers, ..told.clone() };
                     train_on(listener, body, data(rank), &task, &mut |r| on_report(rank, &r, &stop), &stop)
                 })
             })

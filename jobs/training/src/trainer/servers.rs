@@ -147,7 +147,7 @@ impl Trainer<'_> {
             }
             next = pieces(&mut feed);
             // After an epoch the chief judges, for which it needs all rows of all tables.
-            judges = self.is_chief() && (self.step + 1).is_multiple_of(per_epoch);
+            judges = self.is_chief() && !self.task.has_evaluator && (self.step + 1).is_multiple_of(per_epoch);
             wants = if judges { Wants::Whole } else { self.wants(&next) };
             let said = News { loss: self.sums.own(), stop: self.stop.load(Ordering::Relaxed) };
             client.push(self.step, &self.sums.gradients(), said, &wants)?;

@@ -60,6 +60,12 @@ const STALENESS: Field = field(
     Some("0"),
     "of parameter_server: steps by which the weights that a worker sees may be behind; with 0 all wait for all",
 );
+const EVALUATOR: Field = field(
+    "evaluator",
+    Kind::Boolean,
+    Some("false"),
+    "one more task judges checkpoints on the held-out rows, so that the others do not stop for that after each epoch",
+);
 const CHECKPOINT_STEPS: Field =
     field("checkpoint_steps", Kind::Whole(1, i64::MAX as u64), Some("100"), "steps between two checkpoints");
 const PATIENCE: Field = field(
@@ -213,6 +219,7 @@ static TRAINING: Shape = Shape {
         STRATEGY,
         SERVERS,
         STALENESS,
+        EVALUATOR,
         CHECKPOINT_STEPS,
         PATIENCE,
         MIN_DELTA,
@@ -287,6 +294,7 @@ pub static SQL_MODEL: Shape = Shape {
         STRATEGY,
         SERVERS,
         STALENESS,
+        EVALUATOR,
         MIN_ROWS,
         TEST_FRACTION,
         TIME_COLUMN,

@@ -14,7 +14,8 @@ fn until(epochs: u64, world: usize, folder: &Path, body: &TrainBody) -> ((u64, O
         Report::ModelWritten { .. } => panic!("a run that pauses publishes nothing"),
         _ => {}
     };
-    let outcomes = run_gang_until(Some(epochs), world, folder, body, rows(130), keep);
+    let told = TrainTask { pause_after: Some(epochs), ..task(folder, 0, &[]) };
+    let outcomes = run_gang_with(told, world, body, rows(130), keep);
     let paused = paused.into_inner().unwrap();
     assert_eq!(paused.len(), 1, "{paused:?}");
     (paused[0], outcomes.into_iter().map(Result::unwrap).collect())
