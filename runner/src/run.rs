@@ -73,6 +73,7 @@ async fn run_in(config: &RunConfig, folder: &Path, mut ended: Ended<'_>) -> anyh
     let slices = config.slices.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32));
     let data = config.data_dir.clone().unwrap_or_else(|| folder.to_path_buf());
     let mut here = Here { folder: folder.to_path_buf(), data, slices, quiet: config.quiet, tables: None };
+    crate::continuous::publish_into(&here.model_dir());
     if !config.settled.jobs.is_empty() {
         here.serve_tables().await?;
         if !run_jobs(config, &here, ended.as_mut()).await? {

@@ -7,6 +7,7 @@ mod broker;
 mod checkpoints;
 mod cluster;
 mod commands;
+mod continuous;
 mod demo;
 mod doors;
 mod encrypted;

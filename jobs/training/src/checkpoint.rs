@@ -91,11 +91,7 @@ pub fn encode(
     best: Option<&[f32]>,
 ) -> Result<Vec<u8>, Error> {
     let mut arrays = weight_arrays(slots, weights);
-    for (moment, values) in moments {
-        for slot in slots {
-            arrays.push(array(moment_name(moment, slot), slot.dims.clone(), &values[slot.range.clone()]));
-        }
-    }
+    arrays.extend(moment_arrays(slots, moments));
     if let Some(best) = best {
         arrays.extend(
             slots
@@ -115,6 +111,31 @@ pub fn weight_arrays<'a>(slots: &[Slot], weights: &'a [f32]) -> Vec<Array<'a>> {
     slots.iter().map(|slot| array(slot.name.clone(), slot.dims.clone(), &weights[slot.range.clone()])).collect()
 }
 
+/// The arrays of an optimizer's state, a set of them for each moment.
+pub fn moment_arrays<'a>(slots: &[Slot], moments: &[(&str, &'a [f32])]) -> Vec<Array<'a>> {
+    let mut arrays = Vec::with_capacity(moments.len() * slots.len());
+    for (moment, values) in moments {
+        for slot in slots {
+            arrays.push(array(moment_name(moment, slot), slot.dims.clone(), &values[slot.range.clone()]));
+        }
+    }
+    arrays
+}
+
+/// Takes an optimizer's state out of a file.
+pub fn read_moments(tensors: &Tensors<'_>, slots: &[Slot], moments: &[&str]) -> Result<Vec<Vec<f32>>, tensors::Error> {
+    let mut arrays = Vec::with_capacity(moments.len());
+    for moment in moments {
+        let mut values = Vec::new();
+        for slot in slots {
+            let name = moment_name(moment, slot);
+            values.extend(bytes::to_f32(tensors.array(&name, &slot.dims, Dtype::F32)?));
+        }
+        arrays.push(values);
+    }
+    Ok(arrays)
+}
+
 /// Takes a network's parameters out of a file.
 pub fn read_weights(tensors: &Tensors<'_>, slots: &[Slot]) -> Result<Vec<f32>, tensors::Error> {
     let mut weights = Vec::new();
@@ -128,15 +149,7 @@ pub fn read_weights(tensors: &Tensors<'_>, slots: &[Slot]) -> Result<Vec<f32>, t
 pub fn decode(bytes: &[u8], slots: &[Slot], moments: &[&str]) -> Result<Checkpoint, tensors::Error> {
     let tensors = Tensors::read(bytes)?;
     let weights = read_weights(&tensors, slots)?;
-    let mut arrays = Vec::with_capacity(moments.len());
-    for moment in moments {
-        let mut values = Vec::with_capacity(weights.len());
-        for slot in slots {
-            let name = moment_name(moment, slot);
-            values.extend(bytes::to_f32(tensors.array(&name, &slot.dims, Dtype::F32)?));
-        }
-        arrays.push(values);
-    }
+    let arrays = read_moments(&tensors, slots, moments)?;
     let mut best = Vec::new();
     for slot in slots {
         let name = format!("{BEST}{}", slot.name);

@@ -25,6 +25,7 @@ mod loss;
 mod mesh;
 mod metric;
 mod normalization;
+pub mod online;
 mod optimizer;
 mod pages;
 pub mod predictor;

@@ -113,6 +113,15 @@ pub enum Error {
          extreme values in the features"
     )]
     NotFinite { step: u64, epoch: u64, loss: f32 },
+    #[error("keep what model '{model}' has learned, or go on with it")]
+    Snapshot { model: String, source: tensors::Error },
+    #[error("keep the rows that model '{model}' is to learn from next, or read them again")]
+    Rows { model: String, source: arrow::error::ArrowError },
+    #[error(
+        "learn class {class} by model '{model}': the first rows had only {known} classes; raise min_rows so that all of them \
+         are among these"
+    )]
+    NewClass { model: String, class: u32, known: usize },
     #[error("go on after step {step}: the weights of rank {rank} differ from the chief's")]
     Diverged { step: u64, rank: usize },
     #[error("start the training thread")]

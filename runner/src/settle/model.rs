@@ -92,6 +92,10 @@ fn rows(reader: &mut Reader<'_>) -> Rows {
 /// `WITH (…)` of `CREATE MODEL`. Also gives the number of tasks.
 pub fn of_sql(reader: &mut Reader<'_>, source: Source) -> (TrainBody, u32) {
     let rows = rows(reader);
+    let once = reader.choice("mode") == Some("once");
+    if let Some(span) = reader.span("publish_steps").filter(|_| once) {
+        reader.complain(Diagnostic::new("publish_steps is a setting of mode 'continuous'").at(span));
+    }
     let normalize = reader.boolean("normalize").unwrap_or_default();
     let categorical = reader.text_list("categorical");
     let is_number = |column: &String| {

@@ -1,6 +1,7 @@
 //! A SQL job file: its INSERT sets and models become jobs, and every query in it is planned here, so that a typo fails
 //! at the desk and a task can see whether it planned the same.
 
+use super::continuous;
 use super::document::{Entry, Span, Value};
 use super::model::{self, Source};
 use super::order::start_order;
@@ -46,7 +47,11 @@ struct Shared<'a> {
 
 pub async fn settle(text: &str, surroundings: &Surroundings<'_>) -> Result<Settled, Vec<Diagnostic>> {
     let whole = with_ttl(text, surroundings.around)?;
-    let mut settled = settle_whole(&whole, surroundings).await;
+    let mut settled = match continuous::rewritten(&whole, &crate::functions::parse(&whole)?).await {
+        Ok(Some(streams)) => settle_whole(&streams, surroundings).await,
+        Ok(None) => settle_whole(&whole, surroundings).await,
+        Err(mistakes) => Err(mistakes),
+    };
     if let Err(mistakes) = &mut settled {
         let added = mistakes.iter_mut().filter(|mistake| mistake.span.is_some_and(|(_, end)| end > text.len()));
         added.for_each(|mistake| mistake.span = None);
@@ -238,7 +243,14 @@ async fn stream(
         bounded: dataflow.as_ref().is_some_and(Dataflow::bounded),
         exchanges: dataflow.as_ref().is_some_and(Dataflow::exchanges),
     };
-    spec(shared, name, shared.job.parallelism, JobBody::Stream(body))
+    let learns = dataflow.as_ref().is_some_and(crate::continuous::learns);
+    let mut spec = spec(shared, name, shared.job.parallelism, JobBody::Stream(body));
+    if learns {
+        // One slice learns from all rows, and a task has as many as cores.
+        let cpus = spec.resources.amount("cpus").min(1.0);
+        (spec.parallelism, spec.resources) = (1, spec.resources.cpus(cpus));
+    }
+    spec
 }
 
 /// A model's job, and its sweep where it has one.

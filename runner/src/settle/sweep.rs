@@ -71,7 +71,7 @@ fn common(key: &str) -> Option<&'static str> {
         "seed" | "test_fraction" | "min_rows" | "time_column" | "ignore" => {
             "trials are trained and judged on the same rows"
         }
-        "epochs" | "steps" => "how long a trial trains is the search's matter",
+        "epochs" | "steps" | "mode" | "publish_steps" => "how long a trial trains is the search's matter",
         "workers" | "strategy" | "servers" | "evaluator" => "all trials have equally many tasks",
         _ => return None,
     })

@@ -188,6 +188,8 @@ fn judged(error: &training::Error) -> Failure {
     let text = chain(error);
     match error {
         training::Error::Mesh(_)
+        | training::Error::Snapshot { .. }
+        | training::Error::Rows { .. }
         | training::Error::Encode { .. }
         | training::Error::Thread { .. }
         | training::Error::Registry(_)
@@ -196,6 +198,7 @@ fn judged(error: &training::Error) -> Failure {
         | training::Error::World { .. }
         | training::Error::Data(_)
         | training::Error::Network(_)
+        | training::Error::NewClass { .. }
         | training::Error::Checkpoint(_)
         | training::Error::NotFinite { .. } => Failure::Fatal(text),
     }

@@ -60,6 +60,18 @@ const STALENESS: Field = field(
     Some("0"),
     "of parameter_server: steps by which the weights that a worker sees may be behind; with 0 all wait for all",
 );
+const MODE: Field = field(
+    "mode",
+    Kind::Choice(&["once", "continuous"]),
+    Some("once"),
+    "on the rows that the query gives now, or on rows as they come, without an end",
+);
+const PUBLISH_STEPS: Field = field(
+    "publish_steps",
+    Kind::Whole(1, i64::MAX as u64),
+    Some("100"),
+    "of mode continuous: steps between two versions, each published by a checkpoint",
+);
 const EVALUATOR: Field = field(
     "evaluator",
     Kind::Boolean,
@@ -295,6 +307,8 @@ pub static SQL_MODEL: Shape = Shape {
         SERVERS,
         STALENESS,
         EVALUATOR,
+        MODE,
+        PUBLISH_STEPS,
         MIN_ROWS,
         TEST_FRACTION,
         TIME_COLUMN,

@@ -95,7 +95,8 @@ async fn what_cannot_be_tried_is_told_at_its_place() {
         assert!(hit, "{sweep}\n{found:#?}\nexpected {message} at {word}");
     };
     let asha = |space: &str| format!("[sweep]\nalgorithm = \"asha\"\n{space}");
-    check("sweep = 3", "3", "sweep is a whole number, not a table").await;
+    let above = mistakes(&format!("sweep = 3\n{}", file("")), "m.toml").await;
+    assert!(above.iter().any(|(at, said, _)| at == "3" && said == "sweep is a whole number, not a table"), "{above:?}");
     check("[sweep]\nspace = {}", "", "'algorithm' is missing in [sweep]").await;
     check("[sweep]\nalgorithm = \"bayes\"\nspace = {}", "\"bayes\"", "algorithm 'bayes' is not known").await;
     check("[sweep]\nalgorithm = \"asha\"", "", "'space' is missing in [sweep]").await;
