@@ -5,6 +5,7 @@
 
 use crate::{Connector, METADATA, OptionEntry, TableDef};
 use jobs::Diagnostic;
+use std::sync::{PoisonError, RwLock};
 
 static REGISTRY: &[&dyn Connector] = &[
     &crate::kafka::CONNECTOR,
@@ -24,10 +25,22 @@ pub fn registry() -> &'static [&'static dyn Connector] {
     REGISTRY
 }
 
+/// Connectors that a program adds to these, for tables that no person declares.
+static ADDED: RwLock<Vec<&'static dyn Connector>> = RwLock::new(Vec::new());
+
+/// Adds a connector of the program's own. Said before any table is looked at; the second word of one is as good as the first.
+pub fn add(connector: &'static dyn Connector) {
+    let mut added = ADDED.write().unwrap_or_else(PoisonError::into_inner);
+    if added.iter().all(|there| there.name() != connector.name()) {
+        added.push(connector);
+    }
+}
+
 pub fn find(name: &str) -> Option<&'static dyn Connector> {
     // Some are not listed, because no file declares a table of theirs.
     let all = REGISTRY.iter().copied().chain([&crate::values::CONNECTOR as &dyn Connector]);
-    all.into_iter().find(|connector| connector.name() == name)
+    let added = || ADDED.read().unwrap_or_else(PoisonError::into_inner).iter().copied().find(|it| it.name() == name);
+    all.into_iter().find(|connector| connector.name() == name).or_else(added)
 }
 
 /// What is wrong with a table's `WITH (…)`, all at once: names first, then what the connector itself finds.

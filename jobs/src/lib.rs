@@ -29,7 +29,7 @@ pub use diagnostic::Diagnostic;
 pub use gang::{Distributed, Gang, GangRole, Member};
 pub use health::{HealthCheck, Probe};
 pub use ids::{AgentId, FrameworkId, JobId, OfferId, TaskId};
-pub use plan::{Peer, TaskBody, TaskPlan};
+pub use plan::{Peer, TaskBody, TaskPlan, TrialPlan};
 pub use resources::Resources;
 pub use scalars::Scalars;
 pub use spec::{CommandBody, JobBody, JobSpec, Need, Restart, StreamBody};

@@ -36,6 +36,9 @@ pub struct TaskPlan {
     pub checkpoint_dir: String,
     /// Folder of the model registry.
     pub model_dir: String,
+    /// Of a trial of a sweep.
+    #[serde(default)]
+    pub trial: Option<TrialPlan>,
     /// What functions of a stream that have versions begin with, by name, where the checkpoint that is restored does not say.
     #[serde(default)]
     pub versions: BTreeMap<String, u64>,
@@ -44,6 +47,15 @@ pub struct TaskPlan {
     /// Epoch to restore from; `None` starts empty.
     pub restore_epoch: Option<u64>,
     pub body: TaskBody,
+}
+
+/// What a task is told besides, if its training is a trial of a sweep.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrialPlan {
+    /// It ends after so many epochs without a model version, to go on from there or not; it publishes where none is said.
+    pub pause_after: Option<u64>,
+    /// Folder of the rows that all trials are trained on.
+    pub rows_dir: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -58,6 +58,9 @@ pub struct TrainBody {
     pub keep_best: bool,
     #[serde(default)]
     pub strategy: Strategy,
+    /// One more task judges checkpoints beside the training, which is then not held up by that after each epoch.
+    #[serde(default)]
+    pub evaluator: bool,
     pub batch: usize,
     /// Passes over the training rows.
     pub epochs: u32,

@@ -20,6 +20,7 @@ mod runs;
 mod schedule;
 mod start;
 mod submit;
+mod sweep;
 mod topics;
 
 use crate::bench::BenchConfig;
@@ -223,6 +224,8 @@ enum Verb {
         #[command(subcommand)]
         verb: schedule::ScheduleVerb,
     },
+    /// Train a model many times with other settings, and keep the best.
+    Sweep(sweep::SweepArgs),
     /// Look at training runs: how they went, and in what they differ.
     Runs {
         #[command(subcommand)]
@@ -631,6 +634,7 @@ async fn ask(verb: Verb, globals: &Globals, output: Output) -> Result<()> {
         Verb::Undrain { agent } => agents::undrain(&client, output, &agent).await,
         Verb::Model { verb } => model::model(&client, output, verb).await,
         Verb::Schedule { verb } => schedule::schedule(&client, output, verb, target).await,
+        Verb::Sweep(args) => sweep::sweep(&client, output, args, target).await,
         Verb::Runs { verb } => runs::runs(&client, output, verb).await,
         Verb::Version => lists::version(&client, output).await,
         other => unreachable!("{other:?} asks no runner"),
@@ -664,6 +668,9 @@ mod tests {
         assert!(matches!(&cli.verb, Verb::Demo(args) if args.duration == Some(Duration::from_secs(30))));
         assert!(Cli::try_parse_from(["smack", "demo", "--for", "30"]).is_err());
         assert!(Cli::try_parse_from(["smack", "check"]).is_err());
+        assert!(Cli::try_parse_from(["smack", "sweep", "digits.toml", "--wait"]).is_ok());
+        assert!(Cli::try_parse_from(["smack", "sweep", "show", "digits"]).is_ok());
+        assert!(Cli::try_parse_from(["smack", "sweep"]).is_err());
         assert!(Cli::try_parse_from(["smack", "check", "--schema"]).is_ok());
         assert!(Cli::try_parse_from(["smack", "agent", "--ports", "9-1"]).is_err());
     }

@@ -3,6 +3,7 @@
 //! Does not print and does not retry: a person at a terminal decides that.
 
 mod schedules;
+mod sweeps;
 mod tables;
 
 use crate::view::{

@@ -18,5 +18,7 @@ pub fn declared() -> Functions {
 
 /// Reads a job file.
 pub fn parse(text: &str) -> Result<Script, Vec<jobs::Diagnostic>> {
+    // Its tables may be models, which no connector of the usual ones trains.
+    connectors::add(&crate::continuous::CONNECTOR);
     streaming::sql::parse_with(text, &own())
 }

@@ -5,6 +5,7 @@ mod book;
 mod caret;
 mod cli;
 mod client;
+mod continuous;
 mod demo;
 mod dev;
 mod functions;

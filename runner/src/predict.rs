@@ -171,6 +171,8 @@ mod tests {
             peers: Vec::new(),
             checkpoint_dir: folder.join(format!("checkpoints-{seed}")),
             model_dir: folder.join("models"),
+            pause_after: None,
+            has_evaluator: false,
         };
         let outcome = training::train(&body, data, &task, &mut |_| (), &AtomicBool::new(false)).unwrap();
         outcome.version.unwrap()

@@ -73,6 +73,7 @@ async fn run_in(config: &RunConfig, folder: &Path, mut ended: Ended<'_>) -> anyh
     let slices = threads(config.slices);
     let data = config.data_dir.clone().unwrap_or_else(|| folder.to_path_buf());
     let mut here = Here { folder: folder.to_path_buf(), data, slices, quiet: config.quiet, tables: None };
+    crate::continuous::publish_into(&here.model_dir());
     if !config.settled.jobs.is_empty() {
         here.serve_tables().await?;
         if !run_jobs(config, &here, ended.as_mut()).await? {
@@ -252,6 +253,8 @@ fn start_train(
         peers: Vec::new(),
         checkpoint_dir: here.folder.join("training").join(&job.name),
         model_dir: here.model_dir(),
+        pause_after: None,
+        has_evaluator: false,
     };
     let (quiet, runs_dir, workers) = (here.quiet, crate::runs::runs_dir(&here.data), job.parallelism);
     let run = crate::runs::name(&job.name, &uuid::Uuid::new_v4().simple().to_string()[..8]);
@@ -313,7 +316,8 @@ fn train_recorded(
             trouble = trouble.take().or(recorder.model_written(now_ms(), version).err());
         }
         Report::Notice(text) => progress.say(&text),
-        Report::Ready | Report::Checkpointed { .. } => {}
+        // Only trials of a sweep pause, and these run on a cluster.
+        Report::Ready | Report::Checkpointed { .. } | Report::Paused { .. } => {}
     };
     let outcome = training::train(body, data, task, &mut tell, stop);
     progress.clear();

@@ -3,6 +3,7 @@
 //! ```text
 //! runs/NAME-SUBMISSION/run.json                 settings, outcome, versions, the last figures
 //! runs/NAME-SUBMISSION/points.jsonl             figures by step, rising, thinned to a few thousand
+//! runs/NAME-SUBMISSION/evaluations.jsonl        what checkpoints were worth, where an evaluator judged them
 //! runs/NAME-SUBMISSION/events.out.tfevents.…    the same for TensorBoard
 //! ```
 //!
@@ -20,8 +21,9 @@ pub use compare::{compare, curve};
 pub use recorder::Recorder;
 
 use crate::server::owner::chain;
-use crate::view::{PointView, RunDetail, RunView};
+use crate::view::{EvaluationView, PointView, RunDetail, RunView};
 use jobs::TrainBody;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,6 +32,7 @@ use std::path::{Path, PathBuf};
 
 const RUN: &str = "run.json";
 const POINTS: &str = "points.jsonl";
+const EVALUATIONS: &str = "evaluations.jsonl";
 
 /// Runs that are kept; of those that are over the oldest go first.
 const RUNS_KEPT: usize = 1_000;
@@ -39,10 +42,12 @@ const RUNS_KEPT: usize = 1_000;
 pub enum Note {
     Began(Box<Began>),
     Point(PointView),
+    /// By the evaluator, which is behind the training.
+    Evaluated(EvaluationView),
     ModelWritten {
         version: u64,
     },
-    /// `outcome`: "finished", "stopped" or "failed".
+    /// `outcome`: "finished", "paused" (a trial of a sweep, which may go on), "stopped" or "failed".
     Ended {
         at_ms: u64,
         outcome: &'static str,
@@ -140,7 +145,8 @@ pub fn find(runs_dir: &Path, name: &str) -> Result<RunDetail, String> {
             return Err(format!("'{name}' may be any of {}", names.join(", ")));
         }
     };
-    Ok(RunDetail { points: points(&runs_dir.join(&run.id))?, run: run.clone() })
+    let folder = runs_dir.join(&run.id);
+    Ok(RunDetail { points: lines(&folder, POINTS)?, evaluations: lines(&folder, EVALUATIONS)?, run: run.clone() })
 }
 
 fn read(folder: &Path) -> Result<RunView, String> {
@@ -149,8 +155,9 @@ fn read(folder: &Path) -> Result<RunView, String> {
     serde_json::from_slice(&bytes).map_err(|error| format!("understand {}: {error}", path.display()))
 }
 
-fn points(folder: &Path) -> Result<Vec<PointView>, String> {
-    let path = folder.join(POINTS);
+/// The lines of a file of the run.
+fn lines<T: DeserializeOwned>(folder: &Path, file: &str) -> Result<Vec<T>, String> {
+    let path = folder.join(file);
     match fs::read_to_string(&path) {
         // The last line may be half of one.
         Ok(text) => Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()),

@@ -3,6 +3,7 @@
 //! Promises that what comes out can be placed and run without asking the user again. Does not touch the network; the
 //! only file it reads besides the text is one that the text names.
 
+mod continuous;
 mod document;
 mod embed;
 mod gang;
@@ -13,8 +14,10 @@ mod settings;
 mod shape;
 mod spec_file;
 mod sql_file;
+mod sweep;
 
 pub use settings::plain_name;
+pub use sweep::Swept;
 
 use jobs::{Diagnostic, JobSpec};
 use std::path::Path;
@@ -30,6 +33,13 @@ pub struct Settled {
     pub queries: Vec<usize>,
     /// Why a cluster cannot run these jobs, where only a local run can.
     pub local_only: Option<Diagnostic>,
+    /// Of a file that describes one; its only job is then what all trials have in common.
+    pub sweep: Option<Box<Swept>>,
+}
+
+/// The refusal of a file with a sweep where one job is meant.
+pub fn is_a_sweep(file: &str) -> String {
+    format!("{file} describes a sweep: begin it with `smack sweep {file}`, or take the sweep out to train once")
 }
 
 const ENDINGS: [&str; 4] = ["sql", "toml", "yaml", "yml"];

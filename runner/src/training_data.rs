@@ -1,7 +1,7 @@
 //! The rows a model is trained on: read by SQL once, then kept with the job's checkpoints.
 //!
 //! Invariant: every rank and every generation of a training job sees the same rows in the same order, however the table
-//! grows meanwhile; so a resumed run is the run that was interrupted.
+//! grows meanwhile; so a resumed run is the run that was interrupted. So do all trials of a sweep, which are compared by them.
 
 use crate::server::owner::chain;
 use arrow::array::RecordBatch;
@@ -55,8 +55,42 @@ pub fn kept(folder: &Path) -> Result<Option<Data>, String> {
     Ok(Some(Data { train, test }))
 }
 
+/// Where the rows of a training are kept.
+#[derive(Clone, Debug)]
+pub enum Rows {
+    /// With its checkpoints; nobody else writes there.
+    Own(PathBuf),
+    /// In a folder of all trials of a sweep: whose chief reads them first, keeps them for all.
+    OfAll(PathBuf),
+}
+
+impl Rows {
+    pub fn folder(&self) -> &Path {
+        match self {
+            Self::Own(folder) | Self::OfAll(folder) => folder,
+        }
+    }
+
+    /// Keeps the rows, unless another has kept some meanwhile.
+    pub fn keep(&self, data: &Data) -> Result<(), String> {
+        let folder = match self {
+            Self::Own(folder) => return keep(folder, data),
+            Self::OfAll(folder) => folder,
+        };
+        let unfinished = folder.with_extension(format!("{}.part", uuid::Uuid::new_v4().simple()));
+        keep(&unfinished, data)?;
+        match std::fs::rename(&unfinished, folder) {
+            Ok(()) => Ok(()),
+            // A folder that has files is not replaced.
+            Err(_) if file(folder, "train").exists() => std::fs::remove_dir_all(&unfinished)
+                .map_err(|error| format!("remove the folder {}: {error}", unfinished.display())),
+            Err(error) => Err(format!("keep the training rows in {}: {error}", folder.display())),
+        }
+    }
+}
+
 /// Keeps the rows: whole or not at all.
-pub fn keep(folder: &Path, data: &Data) -> Result<(), String> {
+fn keep(folder: &Path, data: &Data) -> Result<(), String> {
     std::fs::create_dir_all(folder).map_err(|error| format!("make the folder {}: {error}", folder.display()))?;
     if let Some(test) = &data.test {
         write_file(&file(folder, "test"), test)?;
@@ -94,4 +128,34 @@ fn write_file(path: &Path, batches: &[RecordBatch]) -> Result<(), String> {
     let mut file = writer.into_inner().map_err(|error| failed(&error))?;
     file.flush().and_then(|()| file.sync_all()).map_err(|error| failed(&error))?;
     std::fs::rename(&unfinished, path).map_err(|error| failed(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::Int64Array;
+    use std::sync::Arc;
+
+    fn data(values: &[i64]) -> Data {
+        let batch = |values: &[i64]| {
+            let column: arrow::array::ArrayRef = Arc::new(Int64Array::from(values.to_vec()));
+            RecordBatch::try_from_iter([("a", column)]).expect("a batch")
+        };
+        Data { train: vec![batch(values)], test: Some(vec![batch(&values[..1])]) }
+    }
+
+    #[test]
+    fn of_several_trials_the_rows_of_one_are_kept_for_all() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let rows = Rows::OfAll(folder.path().join("rows/sub"));
+        assert!(kept(rows.folder()).expect("nothing").is_none());
+        for values in [&[1, 2, 3], &[4, 5, 6]] {
+            rows.keep(&data(values)).expect("room");
+            let kept = kept(rows.folder()).expect("rows").expect("rows");
+            assert_eq!(kept.train, data(&[1, 2, 3]).train);
+            assert_eq!(kept.test, data(&[1]).test, "of the same read");
+        }
+        let left: Vec<_> = std::fs::read_dir(folder.path().join("rows")).expect("a folder").collect();
+        assert_eq!(left.len(), 1, "nothing unfinished is left: {left:?}");
+    }
 }

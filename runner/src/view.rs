@@ -13,7 +13,8 @@ pub struct JobView {
     /// "stream", "train", "command" or "service".
     pub kind: String,
     pub role: String,
-    /// "waiting", "placing", "launching", "running", "restarting", "stopping", "finished", "failed" or "stopped".
+    /// "waiting", "placing", "launching", "running", "restarting", "stopping", "paused" (a trial at a rung), "finished",
+    /// "failed" or "stopped".
     pub state: String,
     pub generation: u64,
     pub restarts: u64,
@@ -242,6 +243,78 @@ pub struct WhyView {
     pub events: Vec<EventView>,
 }
 
+/// `GET /api/v1/sweeps`: the newest first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SweepsView {
+    pub sweeps: Vec<SweepView>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SweepView {
+    /// Of the group of its trials.
+    pub name: String,
+    pub file: String,
+    pub model: String,
+    /// "grid", "random" or "asha".
+    pub algorithm: String,
+    /// "searching", "publishing", "finished", "stopped" or "failed".
+    pub state: String,
+    /// What is to be said of that.
+    pub text: String,
+    pub n_trials: u64,
+    pub n_waiting: u64,
+    pub n_running: u64,
+    pub n_paused: u64,
+    /// That have come to their end.
+    pub n_done: u64,
+    pub n_failed: u64,
+    /// Trials at work at once, at most.
+    pub parallel: u64,
+    /// Epochs after which trials pause.
+    pub rungs: Vec<u64>,
+    /// What trials are compared by.
+    pub metric_name: String,
+    pub larger_is_better: bool,
+    /// Of all so far: the one that has come farthest, of several the one with the best metric there.
+    pub best: Option<TrialView>,
+    /// That was published of the best trial.
+    pub version: Option<u64>,
+    pub began_ms: u64,
+    pub ended_ms: Option<u64>,
+}
+
+/// `GET /api/v1/sweeps/{sweep}`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SweepDetail {
+    pub sweep: SweepView,
+    /// In the order in which they begin.
+    pub trials: Vec<TrialView>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TrialView {
+    /// From 1.
+    pub number: u64,
+    /// `group/name` of its job.
+    pub job: String,
+    /// Of its training run; none before it began.
+    pub run: Option<String>,
+    /// What it tries.
+    pub settings: BTreeMap<String, String>,
+    /// "waiting", "paused", "done" or "failed", or the state of its job.
+    pub state: String,
+    /// Epochs after which it paused last.
+    pub rung: Option<u64>,
+    /// There; none where it had no value.
+    pub metric: Option<f64>,
+    /// At each rung so far.
+    pub metrics: Vec<Option<f64>>,
+    /// Generations of its job: one for each time that it went on, and for each restart.
+    pub generation: u64,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
 /// `GET /api/v1/cluster`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClusterView {
@@ -386,6 +459,9 @@ pub struct RunView {
     pub versions: Vec<u64>,
     /// As of its last report.
     pub last: PointView,
+    /// What the last checkpoint that an evaluator judged is worth.
+    #[serde(default)]
+    pub evaluation: Option<EvaluationView>,
     /// Of so many reports one is kept.
     #[serde(default)]
     pub stride: u64,
@@ -413,6 +489,18 @@ pub struct RunDetail {
     pub run: RunView,
     /// By rising step, evenly thinned.
     pub points: Vec<PointView>,
+    /// Where an evaluator judged checkpoints, by rising step.
+    #[serde(default)]
+    pub evaluations: Vec<EvaluationView>,
+}
+
+/// What a checkpoint is worth on the held-out rows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationView {
+    pub at_ms: u64,
+    pub step: u64,
+    pub epoch: u64,
+    pub metrics: BTreeMap<String, f64>,
 }
 
 /// `GET /api/v1/compare/runs?ids=ID,ID`

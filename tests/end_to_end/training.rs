@@ -106,6 +106,46 @@ fn a_killed_server_goes_on_from_the_checkpoint_and_learns_the_same() {
     assert_resumed(&job, total);
 }
 
+/// It judges what the worker learns, which neither waits for it nor learns anything else because of it.
+#[test]
+fn a_killed_evaluator_is_replaced_beside_the_training() {
+    let cluster = Cluster::start();
+    let alone = longer("").replace("workers = 2", "workers = 1");
+    cluster.submit("digits.toml", &alone);
+    let undisturbed = cluster.wait_until(JOB, "finished");
+    cluster.submit("digits.toml", &alone.replace("workers = 1", "workers = 1\nevaluator = true"));
+    let total = undisturbed.metrics.steps_total;
+    let before = cluster.wait_for(JOB, "middle", |job| job.metrics.step > total / 4 && job.metrics.metric.is_some());
+    assert!(before.metrics.step < total * 3 / 4, "too late to disturb it: {:?}", before.metrics);
+    assert_eq!(before.tasks.len(), 2);
+    let tasks = cluster.smack(&["ps", "digits", "--tasks"]).expect(0);
+    assert!(tasks.out.contains("train evaluator") && tasks.out.contains("train worker 0"), "{}", tasks.out);
+    let worker = cluster.task(&before.tasks[0].id);
+    cluster.task(&before.tasks[1].id).kill();
+    let after = cluster.wait_for(JOB, "other evaluator", |job| {
+        job.tasks[1].id != before.tasks[1].id && job.told().contains("task 1 of 2 runs again")
+    });
+    assert_eq!(after.generation, 1, "{}", after.told());
+    assert_eq!(cluster.task(&after.tasks[0].id).pid, worker.pid, "the same process");
+
+    let job = cluster.wait_until(JOB, "finished");
+    assert_eq!((job.generation, job.metrics.model_version), (1, Some(2)), "{}", job.told());
+    assert!(weights(&cluster, 1) == weights(&cluster, 2), "an evaluator changes no bit");
+    let runs = cluster.smack(&["runs", "ls", "digits", "-o", "json"]).expect(0).json();
+    let run = runs["runs"][0]["id"].as_str().expect("a run").to_string();
+    let shown = cluster.smack(&["runs", "show", &run, "-o", "json"]).expect(0).json();
+    let evaluations = shown["evaluations"].as_array().expect("evaluations");
+    let steps: Vec<u64> = evaluations.iter().map(|one| one["step"].as_u64().expect("a step")).collect();
+    assert!(steps.len() > 1 && steps.is_sorted_by(|one, next| one < next), "{steps:?}");
+    let last = evaluations.last().expect("one");
+    assert_eq!(last["step"], total, "the last checkpoint is judged before the job ends");
+    let expect = undisturbed.metrics.metric.expect("an accuracy");
+    let accuracy = last["metrics"]["accuracy"].as_f64().expect("an accuracy");
+    assert!((accuracy - expect).abs() < 1e-9, "{accuracy} is what the worker alone found: {expect}");
+    let text = cluster.smack(&["runs", "show", &run]).expect(0).out;
+    assert!(text.contains("evaluated") && text.contains(&format!("last at step {total}: accuracy")), "{text}");
+}
+
 /// Each role in turn, by both strategies, whose weights are the same here, each time at another moment; SMACK_KILLS says how
 /// often.
 #[test]

@@ -63,6 +63,11 @@ pub fn check(body: &TrainBody) -> Vec<String> {
     let fraction = body.test_fraction;
     if body.test_query.is_none() {
         wrong.unless((0.0..1.0).contains(&fraction), "test_fraction", fraction, BELOW_ONE);
+        if body.evaluator && fraction == 0.0 {
+            let none =
+                "an evaluator judges by rows that are held out, and there are none; give test_fraction or a test query";
+            wrong.0.push(none.to_string());
+        }
     }
     if let Some(stop) = &body.early_stop {
         wrong.unless(stop.patience > 0, "patience", stop.patience, ONE);

@@ -91,11 +91,7 @@ pub fn encode(
     best: Option<&[f32]>,
 ) -> Result<Vec<u8>, Error> {
     let mut arrays = weight_arrays(slots, weights);
-    for (moment, values) in moments {
-        for slot in slots {
-            arrays.push(array(moment_name(moment, slot), slot.dims.clone(), &values[slot.range.clone()]));
-        }
-    }
+    arrays.extend(moment_arrays(slots, moments));
     if let Some(best) = best {
         arrays.extend(
             slots
@@ -115,6 +111,31 @@ pub fn weight_arrays<'a>(slots: &[Slot], weights: &'a [f32]) -> Vec<Array<'a>> {
     slots.iter().map(|slot| array(slot.name.clone(), slot.dims.clone(), &weights[slot.range.clone()])).collect()
 }
 
+/// The arrays of an optimizer's state, a set of them for each moment.
+pub fn moment_arrays<'a>(slots: &[Slot], moments: &[(&str, &'a [f32])]) -> Vec<Array<'a>> {
+    let mut arrays = Vec::with_capacity(moments.len() * slots.len());
+    for (moment, values) in moments {
+        for slot in slots {
+            arrays.push(array(moment_name(moment, slot), slot.dims.clone(), &values[slot.range.clone()]));
+        }
+    }
+    arrays
+}
+
+/// Takes an optimizer's state out of a file.
+pub fn read_moments(tensors: &Tensors<'_>, slots: &[Slot], moments: &[&str]) -> Result<Vec<Vec<f32>>, tensors::Error> {
+    let mut arrays = Vec::with_capacity(moments.len());
+    for moment in moments {
+        let mut values = Vec::new();
+        for slot in slots {
+            let name = moment_name(moment, slot);
+            values.extend(bytes::to_f32(tensors.array(&name, &slot.dims, Dtype::F32)?));
+        }
+        arrays.push(values);
+    }
+    Ok(arrays)
+}
+
 /// Takes a network's parameters out of a file.
 pub fn read_weights(tensors: &Tensors<'_>, slots: &[Slot]) -> Result<Vec<f32>, tensors::Error> {
     let mut weights = Vec::new();
@@ -128,15 +149,7 @@ pub fn read_weights(tensors: &Tensors<'_>, slots: &[Slot]) -> Result<Vec<f32>, t
 pub fn decode(bytes: &[u8], slots: &[Slot], moments: &[&str]) -> Result<Checkpoint, tensors::Error> {
     let tensors = Tensors::read(bytes)?;
     let weights = read_weights(&tensors, slots)?;
-    let mut arrays = Vec::with_capacity(moments.len());
-    for moment in moments {
-        let mut values = Vec::with_capacity(weights.len());
-        for slot in slots {
-            let name = moment_name(moment, slot);
-            values.extend(bytes::to_f32(tensors.array(&name, &slot.dims, Dtype::F32)?));
-        }
-        arrays.push(values);
-    }
+    let arrays = read_moments(&tensors, slots, moments)?;
     let mut best = Vec::new();
     for slot in slots {
         let name = format!("{BEST}{}", slot.name);
@@ -190,6 +203,12 @@ pub fn newest(folder: &Path) -> Result<(Option<Vec<u8>>, Vec<String>), Error> {
         return Ok((None, notices));
     }
     Err(Error::NoneReadable { path: folder.to_path_buf(), reason: notices.join("; ") })
+}
+
+/// The step of the newest file, whether or not it can be read.
+pub fn newest_step(folder: &Path) -> Result<Option<u64>, Error> {
+    let newest = newest_first(folder)?.into_iter().next();
+    Ok(newest.and_then(|path| path.file_stem()?.to_str()?.strip_prefix("step-")?.parse().ok()))
 }
 
 fn newest_first(folder: &Path) -> Result<Vec<PathBuf>, Error> {
@@ -278,10 +297,12 @@ mod tests {
     fn a_damaged_file_falls_back_to_the_one_before() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(newest(folder.path()).unwrap(), (None, vec![]));
+        assert_eq!(newest_step(folder.path()).unwrap(), None);
         for step in [5, 10, 15] {
             save(folder.path(), step, &example(step).1).unwrap();
         }
         assert_eq!(newest_first(folder.path()).unwrap().len(), KEPT);
+        assert_eq!(newest_step(folder.path()).unwrap(), Some(15));
         let whole = example(15).1;
         let path = folder.path().join("step-000000000015.safetensors");
         for cut in [0, 7, 40, whole.len() / 2, whole.len() - 1] {

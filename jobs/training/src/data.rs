@@ -317,7 +317,7 @@ impl Facts {
     }
 }
 
-const TRAIN: &str = "the training query";
+pub(crate) const TRAIN: &str = "the training query";
 const TEST: &str = "the test query";
 
 /// Held-out rows and training rows: a row is held out when the hash of its place falls below the fraction.
@@ -330,15 +330,27 @@ fn split(order: &[u32], seed: u64, fraction: f64) -> (Vec<u32>, Vec<u32>) {
 }
 
 /// What a query gave.
-struct Found {
-    rows: Rows,
-    widths: Vec<Vec<usize>>,
-    classes: Vec<String>,
-    trained_through_us: Option<i64>,
+pub(crate) struct Found {
+    pub(crate) rows: Rows,
+    pub(crate) widths: Vec<Vec<usize>>,
+    pub(crate) classes: Vec<String>,
+    pub(crate) trained_through_us: Option<i64>,
+}
+
+impl Found {
+    /// What other rows are read by.
+    pub(crate) fn of(widths: Vec<Vec<usize>>, classes: Vec<String>, places: usize) -> Self {
+        let rows = Rows { inputs: Vec::new(), targets: Targets::Values(Vec::new()), places };
+        Self { rows, widths, classes, trained_through_us: None }
+    }
+
+    pub(crate) fn without_rows(self) -> Self {
+        Self::of(self.widths, self.classes, self.rows.places)
+    }
 }
 
 /// `training` is what the training query gave, where this is another.
-fn read(
+pub(crate) fn read(
     batches: &[RecordBatch],
     columns: &Columns,
     loss: Loss,

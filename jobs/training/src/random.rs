@@ -15,6 +15,8 @@ pub enum Purpose {
     Init = 2,
     /// Which outputs are dropped; the index is a hash of the layer's name, the stream is the step.
     Dropout = 3,
+    /// What the trials of a sweep try; the index is the trial, the stream is the setting.
+    Sweep = 4,
 }
 
 pub fn stream(seed: u64, purpose: Purpose, index: u64, stream: u64) -> ChaCha8Rng {

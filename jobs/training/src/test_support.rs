@@ -34,6 +34,7 @@ pub fn body(label: &str, loss: Loss) -> TrainBody {
         early_stop: None,
         keep_best: false,
         strategy: Strategy::AllReduce,
+        evaluator: false,
         layers: chain([Layer::dense(8, Activation::Tanh)]),
         loss,
         optimizer: Optimizer::Sgd { learning_rate: 0.05, momentum: 0.9, nesterov: false },

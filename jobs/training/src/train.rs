@@ -33,6 +33,11 @@ pub struct TrainTask {
     pub peers: Vec<Peer>,
     pub checkpoint_dir: PathBuf,
     pub model_dir: PathBuf,
+    /// Of a trial: it ends after so many epochs, or at its end if that comes sooner, with a checkpoint and without a model
+    /// version. A later call goes on from there.
+    pub pause_after: Option<u64>,
+    /// Another task judges the checkpoints, so that nobody waits for the chief after an epoch.
+    pub has_evaluator: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -61,13 +66,19 @@ pub enum Report {
         metric: Option<f64>,
         metric_name: &'static str,
     },
+    /// The checkpoint of this very epoch is there; the metric is that of the weights that would be published.
+    Paused {
+        epoch: u64,
+        metric: Option<f64>,
+        metric_name: &'static str,
+    },
     /// Something that the user should know.
     Notice(String),
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// Version published; `None` on a rank that is not the chief, and when stopped.
+    /// Version published; `None` on a rank that is not the chief, when stopped, and when paused.
     pub version: Option<u64>,
     pub metric: Option<f64>,
     pub metric_name: &'static str,
@@ -105,6 +116,15 @@ pub enum Error {
          extreme values in the features"
     )]
     NotFinite { step: u64, epoch: u64, loss: f32 },
+    #[error("keep what model '{model}' has learned, or go on with it")]
+    Snapshot { model: String, source: tensors::Error },
+    #[error("keep the rows that model '{model}' is to learn from next, or read them again")]
+    Rows { model: String, source: arrow::error::ArrowError },
+    #[error(
+        "learn class {class} by model '{model}': the first rows had only {known} classes; raise min_rows so that all of them \
+         are among these"
+    )]
+    NewClass { model: String, class: u32, known: usize },
     #[error("go on after step {step}: the weights of rank {rank} differ from the chief's")]
     Diverged { step: u64, rank: usize },
     #[error("start the training thread")]

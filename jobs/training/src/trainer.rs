@@ -145,7 +145,14 @@ pub fn run(
     trainer.finish_saving(report)?;
     // Of the last step, before the chief puts the best in their place.
     let weights_digest = xxh3_64(bytes::of_f32(trainer.graph.weights()));
-    let version = if stopped || task.rank != 0 { None } else { Some(trainer.publish(report)?) };
+    let version = match task.pause_after {
+        _ if stopped || task.rank != 0 => None,
+        Some(_) => {
+            trainer.pause(report)?;
+            None
+        }
+        None => Some(trainer.publish(report)?),
+    };
     Ok(Outcome {
         version,
         metric: trainer.metric,
@@ -209,6 +216,12 @@ impl Trainer<'_> {
     fn plan(&self) -> Plan {
         let rows = self.train.len().max(self.dataset.train.len());
         Plan::new(self.body, rows, self.n_workers(), self.rank())
+    }
+
+    /// The step after which this call ends.
+    fn last_step(&self, plan: &Plan) -> u64 {
+        let pause = self.task.pause_after.map(|epochs| plan.steps_per_epoch().saturating_mul(epochs));
+        pause.map_or(plan.steps_total, |pause| pause.min(plan.steps_total))
     }
 
     fn seconds(&self) -> f64 {
@@ -276,8 +289,8 @@ impl Trainer<'_> {
     /// Runs to the end; true when stopped before it.
     fn train(&mut self, report: &mut dyn FnMut(Report)) -> Result<bool, Error> {
         let plan = self.plan();
-        let (per_epoch, total) = (plan.steps_per_epoch(), plan.steps_total);
-        if self.callbacks.has_stopped() {
+        let (per_epoch, total, last) = (plan.steps_per_epoch(), plan.steps_total, self.last_step(&plan));
+        if self.callbacks.has_stopped() || self.step >= last {
             return Ok(false);
         }
         let mut feed =
@@ -309,7 +322,7 @@ impl Trainer<'_> {
             progress.add(loss, global_rows);
             let epoch_ends = place + 1 == per_epoch;
             let ends = epoch_ends && self.end_epoch(epoch + 1, report)?;
-            if self.step.is_multiple_of(self.body.checkpoint_steps) || self.step == total || ends {
+            if self.step.is_multiple_of(self.body.checkpoint_steps) || self.step == last || ends {
                 self.checkpoint(report)?;
             }
             if epoch_ends || progress.is_due() {
@@ -325,7 +338,7 @@ impl Trainer<'_> {
                     learning_rate: self.body.optimizer.learning_rate() * share,
                 });
             }
-            if ends {
+            if ends || self.step == last {
                 break;
             }
         }
@@ -336,7 +349,9 @@ impl Trainer<'_> {
     fn end_epoch(&mut self, epoch: u64, report: &mut dyn FnMut(Report)) -> Result<bool, Error> {
         let mut stop = false;
         if self.is_chief() {
-            self.judge()?;
+            if !self.task.has_evaluator {
+                self.judge()?;
+            }
             let verdict = self.callbacks.epoch_ended(epoch, self.metric);
             if verdict.keep {
                 let best = self.best.get_or_insert_default();
@@ -448,12 +463,27 @@ impl Trainer<'_> {
         }
     }
 
+    /// Says how good the weights are that would be published now.
+    fn pause(&mut self, report: &mut dyn FnMut(Report)) -> Result<(), Error> {
+        let best = self.callbacks.state.best.filter(|_| self.body.keep_best).map(|(metric, _)| metric);
+        // An epoch that ended was judged already, unless it did so before a resumption.
+        if best.is_none() && self.metric.is_none() {
+            self.judge()?;
+        }
+        report(Report::Paused {
+            epoch: self.step / self.plan().steps_per_epoch(),
+            metric: best.or(self.metric),
+            metric_name: metric::name(self.body.loss),
+        });
+        Ok(())
+    }
+
     fn publish(&mut self, report: &mut dyn FnMut(Report)) -> Result<u64, Error> {
         let resumed_at_end = self.last_loss.is_nan();
         if let Some(best) = &self.best {
             self.graph.set_weights(best);
         }
-        if resumed_at_end || self.best.is_some() {
+        if resumed_at_end || self.best.is_some() || self.task.has_evaluator {
             self.judge()?;
         }
         if self.metric.is_none() && !self.held_out.is_empty() {

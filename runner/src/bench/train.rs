@@ -59,6 +59,8 @@ async fn measure_in(folder: &Path, with_peers: bool) -> anyhow::Result<Vec<Figur
             peers: Vec::new(),
             checkpoint_dir: folder.join(format!("seed-{seed}/checkpoints")),
             model_dir: folder.join(format!("seed-{seed}/models")),
+            pause_after: None,
+            has_evaluator: false,
         };
         let started = Instant::now();
         let outcome = tokio::task::spawn_blocking(move || {

@@ -90,17 +90,22 @@ fn address(host: &str, port: Option<u16>) -> String {
 }
 
 impl Job {
-    /// What task `index` is in its gang, or in a training with parameter servers: `worker 1`.
+    /// What task `index` is in its gang, or in a training with servers or an evaluator: `worker 1`.
     pub fn member(&self, index: u32) -> Option<String> {
         let spec = &self.record.spec;
-        if let JobBody::Train(body) = &spec.body
-            && let Strategy::ParameterServer { servers, .. } = body.strategy
-        {
-            let n_workers = spec.parallelism.saturating_sub(servers);
-            return Some(match index.checked_sub(n_workers) {
-                Some(server) => format!("server {server}"),
-                None => format!("worker {index}"),
-            });
+        if let JobBody::Train(body) = &spec.body {
+            let servers = match body.strategy {
+                Strategy::ParameterServer { servers, .. } => servers,
+                Strategy::AllReduce => 0,
+            };
+            let evaluator = self.evaluator();
+            let n_workers = spec.parallelism.saturating_sub(servers + u32::from(evaluator.is_some()));
+            return match index.checked_sub(n_workers) {
+                _ if evaluator == Some(index) => Some("evaluator".to_string()),
+                Some(server) => Some(format!("server {server}")),
+                None if servers > 0 || evaluator.is_some() => Some(format!("worker {index}")),
+                None => None,
+            };
         }
         let (role, place) = spec.body.gang()?.place_of(index)?;
         Some(format!("{} {place}", role.member))
@@ -127,7 +132,7 @@ impl Job {
     pub(super) fn end_what_is_left(&mut self, now_ms: u64, commands: &mut Vec<Command>) -> bool {
         let Phase::Ending { until_ms } = self.record.phase else { return false };
         if self.no_task_left() {
-            if self.record.spec.restart == Restart::Always {
+            if self.record.spec.restart == Restart::Always && self.record.spec.body.gang().is_some() {
                 self.restart(now_ms, "the command ended");
             } else {
                 self.record.phase = Phase::Finished;

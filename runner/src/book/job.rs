@@ -91,6 +91,25 @@ pub struct Record {
     /// What the functions of its tasks that have versions began this generation with.
     #[serde(default)]
     pub versions: Versions,
+    /// Of a trial of a sweep.
+    #[serde(default)]
+    pub trial: Option<Trial>,
+}
+
+/// Where a trial is to come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// It pauses after this epoch; without one it goes to its end and publishes.
+    pub pause_after: Option<u64>,
+    /// It has paused there.
+    pub paused: Option<Paused>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Paused {
+    /// Earlier than it was to come to where its training stopped early.
+    pub epoch: u64,
+    pub metric: Option<f64>,
 }
 
 impl Record {
@@ -111,6 +130,7 @@ impl Record {
             rescale: None,
             resume_from: None,
             versions: Versions::new(),
+            trial: None,
         }
     }
 }
@@ -287,6 +307,14 @@ impl Job {
         self.events.push_back(EventView { at_ms: now_ms, level: level.to_string(), text: text.into() });
     }
 
+    /// As people are told it.
+    pub fn state(&self) -> &'static str {
+        match (&self.record.phase, self.record.trial) {
+            (Phase::Finished, Some(Trial { paused: Some(_), .. })) => "paused",
+            (phase, _) => phase.as_str(),
+        }
+    }
+
     pub fn task_mut(&mut self, task: &TaskId) -> Option<(&mut TaskRecord, &mut TaskLive)> {
         let at = self.record.tasks.iter().position(|candidate| candidate.id == *task)?;
         Some((&mut self.record.tasks[at], &mut self.live[at]))
@@ -317,7 +345,7 @@ impl Job {
     pub fn needs(&self, now_ms: u64) -> Vec<Need<'_>> {
         let mut needs = self.record.spec.needs();
         if self.record.phase != Phase::Placing {
-            // Only streams begin again in part, and their tasks are all alike.
+            // Only streams and evaluators begin again in part, and the tasks of such jobs are all alike.
             let due = self.due_again(now_ms).len() as u32;
             needs.truncate(1);
             needs.iter_mut().for_each(|need| need.count = due);

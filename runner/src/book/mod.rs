@@ -4,6 +4,7 @@
 //! [`Command`]s, to be carried out in order. A `Persist` is durable before any later command of the list is carried out,
 //! so that no task is launched that a restarted runner would not know.
 
+mod evaluator;
 mod exits;
 mod gang;
 pub mod job;
@@ -14,6 +15,7 @@ mod region;
 mod reports;
 mod runs;
 pub mod schedules;
+pub mod sweeps;
 mod tasks;
 pub use tasks::{EXIT_FATAL, run_name};
 mod views;
@@ -33,6 +35,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use streaming::control::{Manifest, Order, Report};
 use streaming::functions::Versions;
+use sweeps::Sweep;
 
 /// How long tasks that would fit wait for offers of more agents.
 const SPREAD_MS: u64 = 100;
@@ -98,13 +101,38 @@ pub struct TrainMetrics {
     pub learning_rate: f64,
 }
 
+/// What a checkpoint of a training is worth.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluated {
+    pub step: u64,
+    pub epoch: u64,
+    pub metrics: BTreeMap<String, f64>,
+    /// The one that epochs are compared by.
+    pub metric_name: String,
+}
+
 /// What a training task tells.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TrainReport {
     Ready,
     Metrics(TrainMetrics),
-    ModelWritten { version: u64, metric: f64, metric_name: String },
-    Notice { level: String, text: String },
+    ModelWritten {
+        version: u64,
+        metric: f64,
+        metric_name: String,
+    },
+    /// A trial has come to the epoch that it was to come to.
+    Paused {
+        epoch: u64,
+        metric: f64,
+        metric_name: String,
+    },
+    /// By the evaluator.
+    Evaluated(Evaluated),
+    Notice {
+        level: String,
+        text: String,
+    },
 }
 
 #[derive(Debug)]
@@ -288,6 +316,9 @@ pub enum Command {
     ForgetSchedule {
         name: String,
     },
+    PersistSweep(Box<Sweep>),
+    /// A sweep that another one, or another job, replaced; what its trials shared can go.
+    ForgetSweep(Box<Sweep>),
     /// Settle the schedule's file and submit it, as the submission that `due` names.
     Fire {
         schedule: Box<Schedule>,
@@ -336,6 +367,8 @@ pub struct Book {
     jobs: BTreeMap<JobId, Job>,
     standings: BTreeMap<Framework, Standing>,
     schedules: BTreeMap<String, Schedule>,
+    /// By group.
+    sweeps: BTreeMap<String, Sweep>,
 }
 
 impl Book {
@@ -356,11 +389,15 @@ impl Book {
                 record.phase = Phase::Restarting { until_ms: 0 };
             }
             // One task was to begin again by itself, from a manifest that only the runner before knew to be the newest.
-            let lost = |task: &job::TaskRecord| task.state.is_terminal() && task.state != TaskState::Finished;
+            let evaluator = evaluator::of(&record.spec);
+            let lost = |task: &job::TaskRecord| {
+                task.state.is_terminal() && task.state != TaskState::Finished && Some(task.index) != evaluator
+            };
             if record.phase == Phase::Running && record.tasks.iter().any(lost) {
                 record.phase = Phase::Restarting { until_ms: 0 };
             }
             let mut job = Job::new(record);
+            job.find_evaluator();
             job.latest = latest;
             if !job.record.tasks.is_empty() && !job.record.phase.is_over() {
                 // Its tasks may well be running; they connect again and are reconciled.
@@ -375,7 +412,7 @@ impl Book {
             }
             jobs.insert(job.record.spec.id.clone(), job);
         }
-        Self { config, jobs, standings, schedules: BTreeMap::new() }
+        Self { config, jobs, standings, schedules: BTreeMap::new(), sweeps: BTreeMap::new() }
     }
 
     pub fn apply(&mut self, now_ms: u64, event: Event) -> Vec<Command> {
@@ -429,32 +466,13 @@ impl Book {
     ) -> Result<(Vec<String>, Vec<Command>), String> {
         let mut commands = Vec::new();
         let group = specs.first().map(|spec| spec.group.clone()).ok_or("the file has no job in it")?;
-        if let Some(job) = self.jobs.values().find(|job| job.record.spec.group == group && !job.record.phase.is_over())
-        {
-            return Err(format!(
-                "group '{group}' is already there: {} is {}; stop it first with `smack stop {group}`",
-                job.record.spec.id,
-                job.record.phase.as_str()
-            ));
-        }
+        self.is_free(&group)?;
         let mut goes_on = match resume {
             Resume::Latest => self.goes_on(&specs, None)?,
             Resume::From(from) => self.goes_on(&specs, Some(from))?,
             Resume::Anew => BTreeMap::new(),
         };
-        let replaced: Vec<JobId> = self
-            .jobs
-            .values()
-            .filter(|job| job.record.spec.group == group)
-            .map(|job| job.record.spec.id.clone())
-            .collect();
-        for id in replaced {
-            if let Some(job) = self.jobs.remove(&id)
-                && !goes_on.contains_key(&id)
-            {
-                commands.push(Command::Forget(Box::new(job.record)));
-            }
-        }
+        self.replace(&group, &goes_on, &mut commands);
         let mut ids = Vec::new();
         for spec in specs {
             ids.push(spec.id.to_string());
@@ -471,6 +489,39 @@ impl Book {
         Ok((ids, commands))
     }
 
+    /// Whether a group of that name may begin.
+    fn is_free(&self, group: &str) -> Result<(), String> {
+        let way_out = format!("stop it first with `smack stop {group}`");
+        if let Some(sweep) = self.sweeps.get(group).filter(|sweep| !sweep.is_over()) {
+            return Err(format!("group '{group}' is already there: its sweep is {}; {way_out}", sweep.state()));
+        }
+        let mut of_group = self.jobs.values().filter(|job| job.record.spec.group == group);
+        match of_group.find(|job| !job.record.phase.is_over()) {
+            Some(job) => Err(format!(
+                "group '{group}' is already there: {} is {}; {way_out}",
+                job.record.spec.id,
+                job.record.phase.as_str()
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes away what a group of that name was before; what `goes_on` is not forgotten.
+    fn replace(&mut self, group: &str, goes_on: &BTreeMap<JobId, Record>, commands: &mut Vec<Command>) {
+        let of_group = self.jobs.values().filter(|job| job.record.spec.group == group);
+        let replaced: Vec<JobId> = of_group.map(|job| job.record.spec.id.clone()).collect();
+        for id in replaced {
+            if let Some(job) = self.jobs.remove(&id)
+                && !goes_on.contains_key(&id)
+            {
+                commands.push(Command::Forget(Box::new(job.record)));
+            }
+        }
+        if let Some(sweep) = self.sweeps.remove(group) {
+            commands.push(Command::ForgetSweep(Box::new(sweep)));
+        }
+    }
+
     /// Stops a job, or all jobs of a group: streams after a final checkpoint.
     pub fn stop(&mut self, now_ms: u64, subject: &str) -> Result<(Vec<String>, Vec<Command>), String> {
         let ids = self.find(subject);
@@ -478,6 +529,7 @@ impl Book {
             return Err(self.unknown(subject));
         }
         let mut commands = Vec::new();
+        self.stop_sweep(now_ms, subject, &mut commands);
         for id in &ids {
             self.stop_job(now_ms, id, &mut commands);
         }
@@ -553,6 +605,7 @@ impl Book {
     /// Moves every job as far as it can go, then brings demand and offers in line.
     fn advance(&mut self, now_ms: u64, commands: &mut Vec<Command>) {
         self.look_at_schedules(now_ms, commands);
+        self.look_at_sweeps(now_ms, commands);
         let ids: Vec<JobId> = self.jobs.keys().cloned().collect();
         for id in &ids {
             self.advance_job(now_ms, id, commands);
@@ -743,6 +796,11 @@ impl Book {
             job.note(now_ms, "info", format!("generation {} launched on {} offers", job.record.generation, used.len()));
             (0..count).zip(&placements).map(|(at, placed)| tasks::launch(&self.config, job, at, from, placed)).collect()
         } else {
+            // Of an evaluator that nobody could hear; nobody wants it any more when it comes back.
+            let replaced = job.due_again(now_ms).into_iter().map(|(at, _)| &job.record.tasks[at]);
+            for task in replaced.filter(|task| !task.state.is_terminal()) {
+                commands.push(Command::Kill { framework, task: task.id.clone(), grace_ms: 0 });
+            }
             job.place_again(now_ms, &self.config, &placements)
         };
         commands.push(Command::Persist(Box::new(job.record.clone())));
@@ -788,6 +846,11 @@ pub fn checkpoint_folder(config: &Config, record: &Record) -> String {
         }
         None => submission_folder(config, record).join("checkpoints").display().to_string(),
     }
+}
+
+/// The folder of the rows that all trials of a sweep are trained on. No job is called so.
+pub fn rows_folder(config: &Config, group: &str, submission: &str) -> PathBuf {
+    config.data_dir.join("jobs").join(group).join(".rows").join(submission)
 }
 
 /// Everything that one submission of a job keeps lies below this.

@@ -119,6 +119,7 @@ impl Job {
     pub(super) fn beginning_again(&self) -> Option<String> {
         let tasks = self.record.tasks.iter().zip(&self.live);
         let said = tasks.filter_map(|(task, live)| match &live.again {
+            Some(_) if self.evaluator() == Some(task.index) => Some("its evaluator starts again".to_string()),
             Some(Again { from: Some((epoch, _)), .. }) => {
                 Some(format!("task {} starts again from checkpoint {epoch}", task.index))
             }

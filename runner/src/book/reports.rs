@@ -1,6 +1,6 @@
 //! What tasks say, and what the checkpoint coordinators make of it.
 
-use super::job::{Job, Phase, Training};
+use super::job::{Job, Paused, Phase, Training};
 use super::{Book, Command, TrainMetrics, TrainReport};
 use crate::runs::Note;
 use jobs::{JobBody, JobId, TaskId, TaskState};
@@ -33,6 +33,11 @@ impl Book {
             return;
         }
         let Some(job) = self.jobs.get_mut(id) else { return };
+        if matches!(job.record.phase, Phase::Ending { .. }) && job.is_evaluator(&task) {
+            // It may not have heard it.
+            commands.push(Command::Order { task, order: Order::Stop });
+            return;
+        }
         if job.coordinator.is_none() {
             job.coordinator = super::tasks::coordinator(job);
         }
@@ -97,11 +102,19 @@ impl Book {
         let Some(id) = self.job_of(task) else { return };
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let Some((record, live)) = job.task_mut(task) else { return };
-        let chief = record.index == 0;
+        let (index, chief) = (record.index, record.index == 0);
         match report {
             TrainReport::Ready => {
-                live.ready = true;
+                let at = record.index as usize;
+                if !std::mem::replace(&mut live.ready, true) {
+                    job.is_back(now_ms, at);
+                }
                 job.all_ready(now_ms);
+            }
+            TrainReport::Evaluated(evaluated) => {
+                if job.evaluator() == Some(index) {
+                    commands.push(job.evaluated(now_ms, evaluated));
+                }
             }
             TrainReport::Metrics(metrics) => {
                 job.warning = None;
@@ -125,6 +138,15 @@ impl Book {
                 job.record.training.metric_name = metric_name;
                 job.record.model_version = Some(version);
                 commands.push(job.run(Note::ModelWritten { version }));
+            }
+            TrainReport::Paused { epoch, metric, metric_name } => {
+                let Some(trial) = job.record.trial.as_mut().filter(|_| chief) else { return };
+                let metric = metric.is_finite().then_some(metric);
+                trial.paused = Some(Paused { epoch, metric });
+                job.record.training.metric = metric;
+                let metric = metric.map_or("-".to_string(), |metric| format!("{metric:.4}"));
+                job.note(now_ms, "info", format!("paused after epoch {epoch}, {metric_name} {metric}"));
+                job.record.training.metric_name = metric_name;
             }
             TrainReport::Notice { level, text } => {
                 job.noticed(now_ms, &level, text);

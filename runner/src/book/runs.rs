@@ -29,7 +29,7 @@ impl Book {
                 commands.push(job.run(Note::Began(Box::new(began))));
             }
             let (outcome, error) = match &job.record.phase {
-                Phase::Finished => ("finished", None),
+                Phase::Finished => (job.state(), None),
                 Phase::Stopped => ("stopped", None),
                 Phase::Failed { error } => ("failed", Some(error.clone())),
                 _ => continue,

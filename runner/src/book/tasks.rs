@@ -3,7 +3,7 @@
 use super::job::{Job, Phase, TaskRecord};
 use super::placement::Placement;
 use super::{Book, Command, Config, Framework, Launch, Payload, Status, exits, gang};
-use jobs::{JobBody, JobId, Peer, Restart, StreamBody, TaskBody, TaskId, TaskPlan, TaskState};
+use jobs::{JobBody, JobId, Peer, Restart, StreamBody, TaskBody, TaskId, TaskPlan, TaskState, TrialPlan};
 use streaming::control::Order;
 use streaming::coordinator;
 
@@ -81,6 +81,10 @@ pub fn launch(config: &Config, job: &Job, at: usize, from: Option<u64>, placed: 
             runner: config.endpoint.clone(),
             checkpoint_dir: super::checkpoint_folder(config, record),
             model_dir: config.data_dir.join("models").display().to_string(),
+            trial: record.trial.map(|trial| TrialPlan {
+                pause_after: trial.pause_after,
+                rows_dir: super::rows_folder(config, &spec.group, &record.submission).display().to_string(),
+            }),
             versions: record.versions.clone(),
             dead_letter_dir: super::submission_folder(config, record).join("dead-letter").display().to_string(),
             restore_epoch: from,
@@ -189,6 +193,11 @@ impl Book {
             | TaskState::Dropped
             | TaskState::Unknown
             | TaskState::Unreachable => {
+                if job.goes_on_without_evaluator(&status.task) {
+                    job.evaluator_lost(now_ms, &describe(status));
+                    commands.push(Command::Persist(Box::new(job.record.clone())));
+                    return;
+                }
                 if job.goes_on_without(status) {
                     self.task_lost_alone(now_ms, id, describe(status), &status.task, commands);
                     let Some(job) = self.jobs.get(id) else { return };
@@ -281,6 +290,9 @@ impl Job {
     fn task_finished(&mut self, now_ms: u64, commands: &mut Vec<Command>) {
         if let Some(gang) = self.record.spec.body.gang().filter(|_| !self.stop_asked).cloned() {
             return self.gang_task_finished(now_ms, &gang, commands);
+        }
+        if self.evaluator().is_some() && !self.stop_asked {
+            return self.trained(now_ms, commands);
         }
         if !self.record.tasks.iter().all(|task| task.state == TaskState::Finished) {
             return;

@@ -1,10 +1,12 @@
 //! The book alone, driven through whole lives of jobs: no master, no agent, no clock.
 
+mod evaluator;
 mod gang;
 mod models;
 mod region;
 mod runs;
 mod schedules;
+mod sweeps;
 
 use super::job::Record;
 use super::placement::HeldOffer;

@@ -31,6 +31,12 @@ impl Book {
         if jobs.len() > 1 {
             sentence = format!("{}: {sentence}", job.record.spec.id);
         }
+        let mut state = job.record.phase.as_str().to_string();
+        if let Some(sweep) = self.sweep_views().into_iter().find(|sweep| sweep.name == subject) {
+            // What is the matter with one of its trials is no matter of the sweep that has ended.
+            sentence = if sweep.ended_ms.is_some() { sweep.text } else { format!("{}; {sentence}", sweep.text) };
+            state = sweep.state;
+        }
         let mut details: Vec<String> = Vec::new();
         if let Some(task) = job.record.tasks.iter().find(|task| task.id.as_str() == subject) {
             sentence = format!(
@@ -66,7 +72,7 @@ impl Book {
         }));
         Ok(WhyView {
             subject: subject.to_string(),
-            state: job.record.phase.as_str().to_string(),
+            state,
             sentence,
             details,
             events: job.events.iter().cloned().collect(),
@@ -81,7 +87,7 @@ impl Book {
             name: record.spec.name.clone(),
             kind: record.spec.body.kind().to_string(),
             role: record.spec.role.clone(),
-            state: record.phase.as_str().to_string(),
+            state: job.state().to_string(),
             generation: record.generation,
             restarts: record.restarts,
             parallelism: record.spec.parallelism,
@@ -149,8 +155,11 @@ impl Book {
                 format!("its work is done; what is left of it has {wait_s:.1} s to end by itself: {left}")
             }
             Phase::Stopping => format!("is stopping; {} of {} tasks still run", job.n_running(), record.tasks.len()),
-            Phase::Finished => match (&spec.body, record.model_version) {
-                (JobBody::Train(_), Some(version)) => format!("finished: wrote model version {version}"),
+            Phase::Finished => match (&spec.body, record.model_version, record.trial.and_then(|trial| trial.paused)) {
+                (JobBody::Train(_), Some(version), _) => format!("finished: wrote model version {version}"),
+                (_, _, Some(paused)) => {
+                    format!("paused after epoch {}; its sweep says whether it goes on", paused.epoch)
+                }
                 _ => "finished: all of its input is processed".to_string(),
             },
             Phase::Stopped => "was stopped".to_string(),

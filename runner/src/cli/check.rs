@@ -8,6 +8,7 @@ use connectors::Connector;
 use jobs::text::nearest;
 use jobs::{JobSpec, Need};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 pub async fn check(output: Output, path: &Path, target: Option<&str>) -> Result<()> {
@@ -17,12 +18,15 @@ pub async fn check(output: Output, path: &Path, target: Option<&str>) -> Result<
         jobs: &'a [JobSpec],
         /// Indices of the SELECTs that only `smack run` answers.
         queries: &'a [usize],
+        /// Of a file that describes a sweep: what each trial tries.
+        trials: Vec<&'a BTreeMap<String, String>>,
     }
     let request = read_file(path, target)?;
     let settled = settle(&request.text, &request.file, Path::new(&request.base_dir))
         .await
         .map_err(|diagnostics| Fail::mistakes(&request.file, &request.text, diagnostics))?;
-    let checked = Checked { group: &settled.group, jobs: &settled.jobs, queries: &settled.queries };
+    let trials = settled.sweep.iter().flat_map(|sweep| &sweep.settings).map(|settings| &settings.shown).collect();
+    let checked = Checked { group: &settled.group, jobs: &settled.jobs, queries: &settled.queries, trials };
     output.either(&checked, |_| show(&settled))?;
     output.progress(&format!("no mistakes in {}", request.file));
     Ok(())
@@ -51,6 +55,12 @@ fn show(settled: &Settled) -> String {
                 ]
             }),
         ));
+    }
+    if let Some(sweep) = &settled.sweep {
+        let rungs: Vec<String> = sweep.course.rungs().iter().map(u64::to_string).collect();
+        let pauses = if rungs.len() > 1 { format!(" by epochs {}", rungs.join(", ")) } else { String::new() };
+        let (n, at_once) = (sweep.settings.len(), sweep.parallel);
+        shown.push_str(&format!("{n} trials for `smack sweep`, {}{pauses}, {at_once} at a time\n", sweep.algorithm));
     }
     if !settled.queries.is_empty() {
         let n = settled.queries.len();

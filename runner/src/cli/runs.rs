@@ -65,7 +65,7 @@ fn list(runs: &[RunView], now_ms: u64) -> String {
 }
 
 fn show(detail: &RunDetail, now_ms: u64) -> String {
-    let RunDetail { run, points } = detail;
+    let RunDetail { run, points, evaluations } = detail;
     let losses = || points.iter().filter_map(|point| point.loss);
     let (low, high) =
         losses().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), one| (low.min(one), high.max(one)));
@@ -86,6 +86,10 @@ fn show(detail: &RunDetail, now_ms: u64) -> String {
     if high.is_finite() {
         lines.push(("", format!("{} {high:.4} to {low:.4}", crate::runs::curve(points, low, high))));
     }
+    lines.extend(evaluations.last().map(|last| {
+        let metrics: Vec<String> = last.metrics.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+        ("evaluated", format!("{} times, last at step {}: {}", evaluations.len(), last.step, metrics.join(", ")))
+    }));
     lines.extend(run.error.iter().map(|error| ("error", error.clone())));
     let mut shown: String = lines.iter().map(|(name, text)| format!("{name:<13}  {text}\n")).collect();
     shown.push('\n');

@@ -4,7 +4,7 @@
 //! that runs four of them. What starts child processes runs on one thread, because they end with the thread that
 //! started them.
 
-use super::exit::{FAILED, Fail, Result};
+use super::exit::{BAD_INPUT, FAILED, Fail, Result};
 use super::output::Output;
 use super::submit::read_file;
 use super::{AgentArgs, Attributes, BrokerArgs, DemoArgs, DevArgs, Globals, Isolation, MasterArgs, RunnerArgs};
@@ -199,6 +199,9 @@ pub fn run(
         let settled = settle(&request.text, &request.file, &base_dir)
             .await
             .map_err(|diagnostics| Fail::mistakes(&request.file, &request.text, diagnostics))?;
+        if settled.sweep.is_some() {
+            return Err(Fail::new(BAD_INPUT, crate::settle::is_a_sweep(&request.file)));
+        }
         let config = crate::run::RunConfig {
             settled,
             text: request.text.clone(),

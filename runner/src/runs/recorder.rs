@@ -5,9 +5,10 @@
 //! on, so that they stay evenly spread. The last figures are kept apart and are always those of the last report.
 
 use super::events::EventFile;
-use super::{Began, POINTS, RUN, RUNS_KEPT, points, prune, read};
+use super::{Began, EVALUATIONS, POINTS, RUN, RUNS_KEPT, lines, prune, read};
 use crate::server::owner::chain;
-use crate::view::{PointView, RunView};
+use crate::view::{EvaluationView, PointView, RunView};
+use serde::Serialize;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ pub struct Recorder {
     folder: PathBuf,
     run: RunView,
     points: Vec<PointView>,
+    evaluations: Vec<EvaluationView>,
     /// Of so many reports one becomes a point.
     stride: u64,
     reports: u64,
@@ -68,7 +70,8 @@ impl Recorder {
         let folder = runs_dir.join(id);
         let run = read(&folder)?;
         let mut recorder = Self::with(folder, run, now_ms)?;
-        recorder.points = points(&recorder.folder)?;
+        recorder.points = lines(&recorder.folder, POINTS)?;
+        recorder.evaluations = lines(&recorder.folder, EVALUATIONS)?;
         // The last line may have been cut off.
         recorder.rewrite()?;
         Ok(recorder)
@@ -78,7 +81,8 @@ impl Recorder {
         let events = EventFile::begin(&folder, now_ms)
             .map_err(|error| format!("begin a file of events in {}: {}", folder.display(), chain(&error)))?;
         let stride = run.stride.max(1);
-        Ok(Self { folder, run, points: Vec::new(), stride, reports: 0, events, written_ms: 0 })
+        let (points, evaluations) = (Vec::new(), Vec::new());
+        Ok(Self { folder, run, points, evaluations, stride, reports: 0, events, written_ms: 0 })
     }
 
     pub fn point(&mut self, point: PointView) -> Result<(), String> {
@@ -94,14 +98,10 @@ impl Recorder {
         if taken {
             self.tell_events(&point)
                 .map_err(|error| format!("write the events of run {}: {}", self.run.id, chain(&error)))?;
-            let line = line(&point)?;
+            let line = line(&point, point.step)?;
             self.points.push(point);
             if self.points.len() >= POINTS_MAX {
-                let mut at = 0;
-                self.points.retain(|_| {
-                    at += 1;
-                    at % 2 == 1
-                });
+                halve(&mut self.points);
                 self.stride *= 2;
                 self.run.stride = self.stride;
                 self.write_run(now_ms)?;
@@ -114,6 +114,27 @@ impl Recorder {
             self.write_run(now_ms)?;
         }
         Ok(())
+    }
+
+    /// Evaluations come behind the points, in the order of their steps; one of an earlier step begins again behind that.
+    pub fn evaluated(&mut self, evaluation: EvaluationView) -> Result<(), String> {
+        let finite = evaluation.metrics.iter().filter(|(_, figure)| figure.is_finite());
+        let figures: Vec<(String, f64)> =
+            finite.map(|(name, figure)| (format!("evaluation/{name}"), *figure)).collect();
+        let tagged: Vec<(&str, f64)> = figures.iter().map(|(tag, figure)| (tag.as_str(), *figure)).collect();
+        let told = self.events.scalars(evaluation.at_ms, evaluation.step, &tagged);
+        told.map_err(|error| format!("write the events of run {}: {}", self.run.id, chain(&error)))?;
+        self.evaluations.retain(|earlier| earlier.step < evaluation.step);
+        if self.evaluations.len() >= POINTS_MAX {
+            halve(&mut self.evaluations);
+        }
+        let now_ms = evaluation.at_ms;
+        self.run.evaluation = Some(evaluation.clone());
+        self.evaluations.push(evaluation);
+        // There are as many as checkpoints at most, so writing them all each time is cheap enough.
+        let text = self.evaluations.iter().map(|one| line(one, one.step)).collect::<Result<String, String>>()?;
+        self.replace(EVALUATIONS, text.as_bytes())?;
+        self.write_run(now_ms)
     }
 
     pub fn model_written(&mut self, now_ms: u64, version: u64) -> Result<(), String> {
@@ -155,7 +176,7 @@ impl Recorder {
     }
 
     fn rewrite(&self) -> Result<(), String> {
-        let text = self.points.iter().map(line).collect::<Result<String, String>>()?;
+        let text = self.points.iter().map(|point| line(point, point.step)).collect::<Result<String, String>>()?;
         self.replace(POINTS, text.as_bytes())
     }
 
@@ -174,8 +195,17 @@ impl Recorder {
     }
 }
 
-fn line(point: &PointView) -> Result<String, String> {
-    let text = serde_json::to_string(point).map_err(|error| format!("write down step {}: {error}", point.step))?;
+/// Lets every second one go.
+fn halve<T>(figures: &mut Vec<T>) {
+    let mut at = 0;
+    figures.retain(|_| {
+        at += 1;
+        at % 2 == 1
+    });
+}
+
+fn line(figures: &impl Serialize, step: u64) -> Result<String, String> {
+    let text = serde_json::to_string(figures).map_err(|error| format!("write down step {step}: {error}"))?;
     Ok(format!("{text}\n"))
 }
 

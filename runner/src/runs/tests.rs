@@ -151,3 +151,42 @@ fn body() -> TrainBody {
     }))
     .unwrap()
 }
+
+#[test]
+fn evaluations_come_behind_and_are_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let evaluation = |step: u64, accuracy: f64| EvaluationView {
+        at_ms: 9_000,
+        step,
+        epoch: step / 10,
+        metrics: BTreeMap::from([("accuracy".to_string(), accuracy)]),
+    };
+    let evaluated = |of: &RunDetail| of.evaluations.iter().map(|one| one.step).collect::<Vec<u64>>();
+    let mut recorder = Recorder::begin(folder, "digits-aa", &began("0.01")).unwrap();
+    recorder.point(point(30, 0.5)).unwrap();
+    for (step, accuracy) in [(10, 0.5), (20, 0.75)] {
+        recorder.evaluated(evaluation(step, accuracy)).unwrap();
+    }
+    drop(recorder);
+    let mut recorder = Recorder::open(folder, "digits-aa", 9_000).unwrap();
+    // The generation before had come farther than its last checkpoint.
+    recorder.evaluated(evaluation(20, 0.875)).unwrap();
+    let found = find(folder, "aa").unwrap();
+    assert_eq!((evaluated(&found), steps(folder, "aa")), (vec![10, 20], vec![30]), "no point is lost for it");
+    assert_eq!(found.evaluations[1].metrics["accuracy"], 0.875);
+    assert_eq!(found.run.evaluation.as_ref().map(|last| last.step), Some(20));
+    let files = fs::read_dir(folder.join("digits-aa")).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|path| path.to_string_lossy().contains("tfevents"));
+    let tags: Vec<(String, i64)> = files
+        .flat_map(|path| testing::read(&fs::read(path).unwrap()))
+        .flat_map(|event| {
+            let step = event.step;
+            event.summary.into_iter().flat_map(|summary| summary.value).map(move |value| (value.tag, step))
+        })
+        .filter(|(tag, _)| tag.starts_with("evaluation/"))
+        .collect();
+    let mut steps: Vec<i64> = tags.iter().map(|(_, step)| *step).collect();
+    steps.sort_unstable();
+    assert_eq!(steps, [10, 20, 20], "{tags:?}");
+}

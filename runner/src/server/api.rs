@@ -6,6 +6,7 @@ mod models;
 mod roles;
 mod runs;
 mod schedules;
+mod sweeps;
 
 use super::convert;
 use super::frameworks::Master;
@@ -66,6 +67,9 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/schedules", get(schedules::all).post(schedules::add))
         .route("/api/v1/schedules/{name}", axum::routing::delete(schedules::remove))
         .route("/api/v1/schedules/{name}/run", post(schedules::run))
+        .route("/api/v1/sweeps", get(sweeps::all).post(sweeps::begin))
+        .route("/api/v1/sweeps/{sweep}", get(sweeps::one))
+        .route("/api/v1/sweeps/{sweep}/resume", post(sweeps::resume))
         .route("/api/v1/runs", get(runs::all))
         .route("/api/v1/runs/{run}", get(runs::one))
         .route("/api/v1/compare/runs", get(runs::compare))
@@ -143,6 +147,9 @@ async fn submit(State(api): State<Api>, request: Requested) -> Response {
         Ok(settled) => settled,
         Err(answer) => return *answer,
     };
+    if settled.sweep.is_some() {
+        return failure(StatusCode::CONFLICT, settle::is_a_sweep(&request.file));
+    }
     if settled.jobs.is_empty() {
         return unsettled(vec![
             Diagnostic::new("there is nothing to submit: the file has no INSERT INTO and no CREATE MODEL")

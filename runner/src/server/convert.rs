@@ -2,7 +2,7 @@
 //! agents also speak of is converted as they do it, in `daemon::convert`.
 
 use crate::book::placement::HeldOffer;
-use crate::book::{Demand, Event, Launch, Payload, Status, TrainMetrics, TrainReport};
+use crate::book::{Demand, Evaluated, Event, Launch, Payload, Status, TrainMetrics, TrainReport};
 use crate::view;
 use daemon::convert::{health_to, reason_from, resources_from, resources_to, task_state_from};
 use jobs::{Reason, Resources, TaskId};
@@ -159,6 +159,15 @@ pub fn report_from_wire(task: &TaskId, report: v1::TaskReport) -> Result<Event, 
             metric: model.metric,
             metric_name: model.metric_name,
         }),
+        Wire::Evaluated(evaluated) => train(TrainReport::Evaluated(Evaluated {
+            step: evaluated.step,
+            epoch: evaluated.epoch,
+            metrics: evaluated.metrics.into_iter().collect(),
+            metric_name: evaluated.metric_name,
+        })),
+        Wire::TrialPaused(paused) => {
+            train(TrainReport::Paused { epoch: paused.epoch, metric: paused.metric, metric_name: paused.metric_name })
+        }
     })
 }
 
@@ -276,6 +285,12 @@ pub fn train_report_to_wire(report: TrainReport) -> v1::TaskReport {
         }),
         TrainReport::ModelWritten { version, metric, metric_name } => {
             Wire::Model(v1::ModelWritten { model: String::new(), version, metric, metric_name })
+        }
+        TrainReport::Paused { epoch, metric, metric_name } => {
+            Wire::TrialPaused(v1::TrialPaused { epoch, metric, metric_name })
+        }
+        TrainReport::Evaluated(Evaluated { step, epoch, metrics, metric_name }) => {
+            Wire::Evaluated(v1::Evaluated { step, epoch, metrics: metrics.into_iter().collect(), metric_name })
         }
         TrainReport::Notice { level, text } => Wire::Notice(v1::Notice { level, text }),
     };

@@ -82,7 +82,9 @@ pub async fn serve(config: RunnerConfig) -> anyhow::Result<()> {
         .collect();
     let token_file = config.token_file.as_ref().map(std::fs::canonicalize).transpose()?;
     let schedules = store.schedules().context("failed to start the runner")?;
+    let sweeps = store.sweeps().context("failed to start the runner")?;
     let book = Book::new(book_config.clone(), ids, records).with_schedules(owner::now_ms(), schedules);
+    let book = book.with_sweeps(sweeps);
     let hands = owner::Hands {
         config: book_config,
         store,

@@ -7,9 +7,10 @@ use super::frameworks::Link;
 use super::runs::Runs;
 use super::store::Store;
 use crate::book::schedules::{Due, Schedule};
+use crate::book::sweeps::Sweep;
 use crate::book::{self, Book, Command, Event, Framework, Prepared, Resume};
 use crate::predict::Models;
-use crate::view::{JobView, ScheduleView, WhyView};
+use crate::view::{JobView, ScheduleView, SweepDetail, SweepView, WhyView};
 pub use daemon::client::chain;
 use jobs::{JobId, JobSpec};
 use std::collections::BTreeMap;
@@ -67,6 +68,21 @@ enum Message {
     },
     Schedules {
         reply: oneshot::Sender<Vec<ScheduleView>>,
+    },
+    BeginSweep {
+        sweep: Box<Sweep>,
+        reply: oneshot::Sender<Result<Vec<String>, String>>,
+    },
+    ResumeSweep {
+        name: String,
+        reply: oneshot::Sender<Result<Vec<String>, String>>,
+    },
+    Sweeps {
+        reply: oneshot::Sender<Vec<SweepView>>,
+    },
+    Sweep {
+        name: String,
+        reply: oneshot::Sender<Result<SweepDetail, String>>,
     },
     Jobs {
         reply: oneshot::Sender<Vec<JobView>>,
@@ -131,6 +147,23 @@ impl Owner {
 
     pub async fn schedules(&self) -> Result<Vec<ScheduleView>, String> {
         self.ask(|reply| Message::Schedules { reply }).await
+    }
+
+    pub async fn begin_sweep(&self, sweep: Sweep) -> Result<Vec<String>, String> {
+        let sweep = Box::new(sweep);
+        self.ask(|reply| Message::BeginSweep { sweep, reply }).await.and_then(|answer| answer)
+    }
+
+    pub async fn resume_sweep(&self, name: String) -> Result<Vec<String>, String> {
+        self.ask(|reply| Message::ResumeSweep { name, reply }).await.and_then(|answer| answer)
+    }
+
+    pub async fn sweeps(&self) -> Result<Vec<SweepView>, String> {
+        self.ask(|reply| Message::Sweeps { reply }).await
+    }
+
+    pub async fn sweep(&self, name: String) -> Result<SweepDetail, String> {
+        self.ask(|reply| Message::Sweep { name, reply }).await.and_then(|answer| answer)
     }
 
     pub async fn jobs(&self) -> Result<Vec<JobView>, String> {
@@ -209,6 +242,16 @@ fn run(owner: &Owner, mut inbox: Inbox, mut book: Book, hands: &Hands) {
                 let _ = reply.send(book.schedule_views());
                 Vec::new()
             }
+            Message::BeginSweep { sweep, reply } => answer(reply, book.begin_sweep(now_ms, *sweep)),
+            Message::ResumeSweep { name, reply } => answer(reply, book.resume_sweep(now_ms, &name)),
+            Message::Sweeps { reply } => {
+                let _ = reply.send(book.sweep_views());
+                Vec::new()
+            }
+            Message::Sweep { name, reply } => {
+                let _ = reply.send(book.sweep(&name));
+                Vec::new()
+            }
             Message::Jobs { reply } => {
                 let _ = reply.send(book.job_views(now_ms));
                 Vec::new()
@@ -243,12 +286,12 @@ impl Hands {
             Command::PersistFramework { framework, id } => durable(self.store.put_framework(framework, &id)),
             Command::Forget(record) => {
                 durable(self.store.remove_job(record.spec.id.as_str()));
-                let folder = book::submission_folder(&self.config, &record);
-                if let Err(error) = std::fs::remove_dir_all(&folder)
-                    && error.kind() != std::io::ErrorKind::NotFound
-                {
-                    tracing::warn!(folder = %folder.display(), %error, "a replaced submission was not removed");
-                }
+                remove_replaced(&book::submission_folder(&self.config, &record));
+            }
+            Command::PersistSweep(sweep) => durable(self.store.put_sweep(&sweep)),
+            Command::ForgetSweep(sweep) => {
+                durable(self.store.remove_sweep(&sweep.name));
+                remove_replaced(&book::rows_folder(&self.config, &sweep.name, &sweep.submission));
             }
             Command::Demand { framework, demands } => self.links[&framework].demand(demands),
             Command::Accept { framework, offers, launch } => {
@@ -315,6 +358,15 @@ impl Hands {
                 });
             }
         }
+    }
+}
+
+/// What a submission that another one replaced has left.
+fn remove_replaced(folder: &std::path::Path) {
+    if let Err(error) = std::fs::remove_dir_all(folder)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(folder = %folder.display(), %error, "a replaced submission was not removed");
     }
 }
 

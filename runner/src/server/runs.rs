@@ -40,6 +40,7 @@ impl Runs {
         match note {
             Note::Began(_) => Ok(()),
             Note::Point(point) => recorder.point(point),
+            Note::Evaluated(evaluation) => recorder.evaluated(evaluation),
             Note::ModelWritten { version } => recorder.model_written(now_ms, version),
             Note::Ended { at_ms, outcome, error } => {
                 let ended = recorder.end(at_ms, outcome, error);

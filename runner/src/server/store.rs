@@ -1,10 +1,11 @@
-//! The runner's own store: jobs, their generations, and the ids of its frameworks, in one redb file.
+//! The runner's own store: jobs, their generations, schedules, sweeps, and the ids of its frameworks, in one redb file.
 //!
 //! Invariant: a write is durable when the call returns. Knows nothing of what a job does.
 
 use crate::book::Framework;
 use crate::book::job::Record;
 use crate::book::schedules::Schedule;
+use crate::book::sweeps::Sweep;
 use jobs::FrameworkId;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 const JOBS: TableDefinition<&str, &[u8]> = TableDefinition::new("jobs");
 const SCHEDULES: TableDefinition<&str, &[u8]> = TableDefinition::new("schedules");
+const SWEEPS: TableDefinition<&str, &[u8]> = TableDefinition::new("sweeps");
 const FRAMEWORKS: TableDefinition<&str, &str> = TableDefinition::new("frameworks");
 
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +55,8 @@ impl Store {
             let _ = (jobs, frameworks);
             Ok(())
         })?;
-        store.write_schedules(|_| Ok(()))?;
+        store.write_table(SCHEDULES, |_| Ok(()))?;
+        store.write_table(SWEEPS, |_| Ok(()))?;
         Ok(store)
     }
 
@@ -96,11 +99,11 @@ impl Store {
     pub fn put_schedule(&self, schedule: &Schedule) -> Result<(), Error> {
         let bytes = serde_json::to_vec(schedule)
             .map_err(|source| Error::Format { job: format!("schedule {}", schedule.name), source })?;
-        self.write_schedules(|schedules| schedules.insert(schedule.name.as_str(), bytes.as_slice()).map(drop))
+        self.write_table(SCHEDULES, |schedules| schedules.insert(schedule.name.as_str(), bytes.as_slice()).map(drop))
     }
 
     pub fn remove_schedule(&self, name: &str) -> Result<(), Error> {
-        self.write_schedules(|schedules| schedules.remove(name).map(drop))
+        self.write_table(SCHEDULES, |schedules| schedules.remove(name).map(drop))
     }
 
     pub fn schedules(&self) -> Result<Vec<Schedule>, Error> {
@@ -109,6 +112,24 @@ impl Store {
             serde_json::from_slice(&bytes).map_err(|source| Error::Format { job: format!("schedule {name}"), source })
         };
         schedules.map(read).collect()
+    }
+
+    pub fn put_sweep(&self, sweep: &Sweep) -> Result<(), Error> {
+        let bytes = serde_json::to_vec(sweep)
+            .map_err(|source| Error::Format { job: format!("sweep {}", sweep.name), source })?;
+        self.write_table(SWEEPS, |sweeps| sweeps.insert(sweep.name.as_str(), bytes.as_slice()).map(drop))
+    }
+
+    pub fn remove_sweep(&self, name: &str) -> Result<(), Error> {
+        self.write_table(SWEEPS, |sweeps| sweeps.remove(name).map(drop))
+    }
+
+    pub fn sweeps(&self) -> Result<Vec<Sweep>, Error> {
+        let sweeps = self.all(SWEEPS)?.into_iter();
+        let read = |(name, bytes): (String, Vec<u8>)| {
+            serde_json::from_slice(&bytes).map_err(|source| Error::Format { job: format!("sweep {name}"), source })
+        };
+        sweeps.map(read).collect()
     }
 
     pub fn frameworks(&self) -> Result<BTreeMap<Framework, FrameworkId>, Error> {
@@ -125,14 +146,15 @@ impl Store {
         read().map_err(Error::Read)
     }
 
-    fn write_schedules(
+    fn write_table(
         &self,
+        table: TableDefinition<'static, &'static str, &'static [u8]>,
         change: impl FnOnce(&mut redb::Table<'_, &'static str, &'static [u8]>) -> Result<(), redb::StorageError>,
     ) -> Result<(), Error> {
         let run = || -> Result<(), redb::Error> {
             let mut transaction = self.database.begin_write()?;
             transaction.set_quick_repair(true);
-            change(&mut transaction.open_table(SCHEDULES)?)?;
+            change(&mut transaction.open_table(table)?)?;
             transaction.commit()?;
             Ok(())
         };

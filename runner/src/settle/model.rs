@@ -70,6 +70,7 @@ fn body(source: Source, rows: Rows, network: Network, moves: Moves, course: Cour
         early_stop: course.early_stop,
         keep_best: course.keep_best,
         strategy: course.strategy,
+        evaluator: course.evaluator,
         batch: course.batch,
         epochs: course.epochs,
         steps: course.steps,
@@ -109,6 +110,10 @@ fn init(reader: &mut Reader<'_>, own: &[&str]) -> Option<String> {
 /// `WITH (…)` of `CREATE MODEL`. Also gives the number of tasks.
 pub fn of_sql(reader: &mut Reader<'_>, source: Source) -> (TrainBody, u32) {
     let rows = rows(reader);
+    let once = reader.choice("mode") == Some("once");
+    if let Some(span) = reader.span("publish_steps").filter(|_| once) {
+        reader.complain(Diagnostic::new("publish_steps is a setting of mode 'continuous'").at(span));
+    }
     let normalize = reader.boolean("normalize").unwrap_or_default();
     let categorical = reader.text_list("categorical");
     let is_number = |column: &String| {

@@ -5,9 +5,11 @@
 
 mod model;
 mod schema;
+mod sweep;
 mod train;
 
 pub use schema::json_schema;
+pub use sweep::{SPACE, SQL_SWEEP, SWEEP};
 pub use train::{OPTIMIZERS, SQL_MODEL, TASKS, TRAIN, optimizer_settings, schedule_settings};
 
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub enum Kind {
     Sizes,
     WholeList,
     Table(&'static Shape),
+    /// What each of some settings may be in a sweep: a list, or a table that says how it is drawn.
+    Tried,
     /// Tables of several kinds, see [`Variant`].
     ListOf(&'static [Variant]),
 }

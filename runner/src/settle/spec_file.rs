@@ -9,6 +9,7 @@ use super::reader::Reader;
 use super::settings::{Around, CheckpointSettings, JobSettings, StateSettings, check_name, stem_name};
 use super::shape::{self, KINDS};
 use super::sql_file::{self, Surroundings};
+use super::sweep;
 use jobs::{CommandBody, Diagnostic, HealthCheck, JobBody, JobId, JobSpec, Probe};
 use std::path::Path;
 
@@ -35,7 +36,7 @@ pub async fn settle(text: &str, document: &Node, file: &str, base_dir: &Path) ->
     let mut diagnostics = Vec::new();
     let settled = match kind.as_str() {
         "stream" => stream(text, entries, file, base_dir, &mut diagnostics).await,
-        "train" => train(text, entries, file, base_dir, &mut diagnostics).await,
+        "train" => train(text, entries, file, base_dir, &mut diagnostics),
         kind => Some(command(kind, entries, file, base_dir, &mut diagnostics)),
     };
     match settled {
@@ -124,13 +125,43 @@ async fn stream(
     }
 }
 
-async fn train(
+fn train(
     text: &str,
     entries: &[Entry],
     file: &str,
     base_dir: &Path,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Settled> {
+    let described = match entries.iter().find(|entry| entry.key == "sweep") {
+        Some(entry) => sweep::of_file(&entry.node, diagnostics),
+        None => None,
+    };
+    let job = train_once(text, entries, file, base_dir, diagnostics)?;
+    let group = job.group.clone();
+    let sweep = match (&described, &job.body) {
+        (Some(described), JobBody::Train(base)) if diagnostics.is_empty() => {
+            let settle = |own: &[Entry]| {
+                let mut wrong = Vec::new();
+                match train_once(text, &sweep::over(entries, own), file, base_dir, &mut wrong).map(|job| job.body) {
+                    Some(JobBody::Train(body)) if wrong.is_empty() => Ok(*body),
+                    _ => Err(wrong),
+                }
+            };
+            Some(Box::new(described.settled(base, settle, diagnostics)?))
+        }
+        _ => None,
+    };
+    Some(Settled { group, jobs: vec![job], queries: Vec::new(), local_only: None, sweep })
+}
+
+/// The job of a training file, whatever it says of a sweep.
+fn train_once(
+    text: &str,
+    entries: &[Entry],
+    file: &str,
+    base_dir: &Path,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<JobSpec> {
     let mut reader = Reader::new(&shape::TRAIN, entries, None, diagnostics);
     let name = name_of(&mut reader, file);
     let settings = JobSettings::read(&mut reader.table("job"));
@@ -183,7 +214,7 @@ async fn train(
     let group = settings.group.unwrap_or_else(|| name.clone());
     let job = JobSpec {
         id: JobId::of(&group, &name),
-        group: group.clone(),
+        group,
         name,
         role: settings.role,
         parallelism: workers,
@@ -196,7 +227,7 @@ async fn train(
         after: Vec::new(),
         body: JobBody::Train(Box::new(body)),
     };
-    sound.then(|| Settled { group, jobs: vec![job], queries: Vec::new(), local_only: None })
+    sound.then_some(job)
 }
 
 fn command(kind: &str, entries: &[Entry], file: &str, base_dir: &Path, diagnostics: &mut Vec<Diagnostic>) -> Settled {
@@ -250,7 +281,7 @@ fn command(kind: &str, entries: &[Entry], file: &str, base_dir: &Path, diagnosti
         after: Vec::new(),
         body: if service { JobBody::Service(body) } else { JobBody::Command(body) },
     };
-    Settled { group, jobs: vec![job], queries: Vec::new(), local_only: None }
+    Settled { group, jobs: vec![job], queries: Vec::new(), local_only: None, sweep: None }
 }
 
 /// `[health]`, which says one thing that is to be asked.

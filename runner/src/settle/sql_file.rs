@@ -1,11 +1,13 @@
 //! A SQL job file: its INSERT sets and models become jobs, and every query in it is planned here, so that a typo fails
 //! at the desk and a task can see whether it planned the same.
 
-use super::document::{Span, Value};
+use super::continuous;
+use super::document::{Entry, Span, Value};
 use super::model::{self, Source};
 use super::order::start_order;
 use super::reader::{Reader, entries_of_options};
 use super::settings::{self, Around, CheckpointSettings, JobSettings, Setting, StateSettings, plain_name, stem_name};
+use super::sweep::{self, Swept};
 use super::{Settled, shape};
 use arrow::datatypes::SchemaRef;
 use jobs::{Diagnostic, JobBody, JobId, JobSpec, StreamBody, TrainBody};
@@ -14,7 +16,7 @@ use std::path::Path;
 use streaming::batch;
 use streaming::dataflow::Dataflow;
 use streaming::functions::Functions;
-use streaming::sql::{self, Script, ScriptJob, StatementBody, TableStatement};
+use streaming::sql::{self, ModelStatement, Script, ScriptJob, StatementBody, TableStatement};
 
 /// What is known of the text from outside of it.
 pub struct Surroundings<'a> {
@@ -45,7 +47,11 @@ struct Shared<'a> {
 
 pub async fn settle(text: &str, surroundings: &Surroundings<'_>) -> Result<Settled, Vec<Diagnostic>> {
     let whole = with_ttl(text, surroundings.around)?;
-    let mut settled = settle_whole(&whole, surroundings).await;
+    let mut settled = match continuous::rewritten(&whole, &crate::functions::parse(&whole)?).await {
+        Ok(Some(streams)) => settle_whole(&streams, surroundings).await,
+        Ok(None) => settle_whole(&whole, surroundings).await,
+        Err(mistakes) => Err(mistakes),
+    };
     if let Err(mistakes) = &mut settled {
         let added = mistakes.iter_mut().filter(|mistake| mistake.span.is_some_and(|(_, end)| end > text.len()));
         added.for_each(|mistake| mistake.span = None);
@@ -102,6 +108,7 @@ async fn settle_whole(text: &str, surroundings: &Surroundings<'_>) -> Result<Set
             _ => diagnostics.extend(sql::describe(&script, *statement, &shared.functions).err().into_iter().flatten()),
         }
     }
+    let mut swept = None;
     let mut specs: Vec<Option<JobSpec>> = Vec::with_capacity(script_jobs.len());
     for script_job in &script_jobs {
         specs.push(match script_job {
@@ -117,7 +124,16 @@ async fn settle_whole(text: &str, surroundings: &Surroundings<'_>) -> Result<Set
             ScriptJob::Inserts { name, statements, models, .. } => {
                 Some(stream(&shared, name, statements, models, &mut diagnostics).await)
             }
-            ScriptJob::Model { name, statement, .. } => Some(train(&shared, name, *statement, &mut diagnostics)),
+            ScriptJob::Model { name, statement, .. } => {
+                let (spec, sweep) = train(&shared, name, *statement, &mut diagnostics);
+                if sweep.is_some() && script_jobs.len() + shown.len() > 1 {
+                    let only = Diagnostic::new("a file with a sweep has nothing to run but its model");
+                    let elsewhere = "put the other statements into a file of their own; tables are found by name";
+                    diagnostics.push(only.at(script.statements[*statement].span).help(elsewhere));
+                }
+                swept = swept.or(sweep);
+                Some(spec)
+            }
         });
     }
     let mut after = script.dependencies(&script_jobs);
@@ -138,7 +154,7 @@ async fn settle_whole(text: &str, surroundings: &Surroundings<'_>) -> Result<Set
             queries.extend(shown);
             queries.sort_unstable();
             let local_only = local_only(&script, &jobs);
-            Ok(Settled { group: shared.group, jobs, queries, local_only })
+            Ok(Settled { group: shared.group, jobs, queries, local_only, sweep: swept.map(Box::new) })
         }
         Ok(_) => Err(diagnostics),
         Err(circle) => {
@@ -262,14 +278,67 @@ async fn stream(
         exchanges: dataflow.as_ref().is_some_and(Dataflow::exchanges),
         batch,
     };
-    spec(shared, name, shared.job.parallelism, JobBody::Stream(body))
+    let learns = dataflow.as_ref().is_some_and(crate::continuous::learns);
+    let mut spec = spec(shared, name, shared.job.parallelism, JobBody::Stream(body));
+    if learns {
+        // One slice learns from all rows, and a task has as many as cores.
+        let cpus = spec.resources.amount("cpus").min(1.0);
+        (spec.parallelism, spec.resources) = (1, spec.resources.cpus(cpus));
+    }
+    spec
 }
 
-fn train(shared: &Shared<'_>, name: &str, statement: usize, diagnostics: &mut Vec<Diagnostic>) -> JobSpec {
+/// A model's job, and its sweep where it has one.
+fn train(
+    shared: &Shared<'_>,
+    name: &str,
+    statement: usize,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> (JobSpec, Option<Swept>) {
     check_job_name(shared, name, statement, diagnostics);
     let StatementBody::Model(declared) = &shared.script.statements[statement].body else {
         panic!("statement {statement} of job '{name}' is no CREATE MODEL");
     };
+    let (mut of_sweep, mut own) = (Vec::new(), Vec::new());
+    for mut entry in entries_of_options(&declared.options) {
+        match entry.key.strip_prefix("sweep.").map(str::to_string) {
+            Some(key) => {
+                entry.key = key;
+                of_sweep.push(entry);
+            }
+            None => own.push(entry),
+        }
+    }
+    let described = match of_sweep.is_empty() {
+        true => None,
+        false => sweep::of_sql(&of_sweep, declared.name.span, diagnostics),
+    };
+    let spec = train_once(shared, name, declared, &own, diagnostics);
+    let swept = match (&described, &spec.body) {
+        (Some(described), JobBody::Train(base)) if diagnostics.is_empty() => {
+            let settle = |tried: &[Entry]| {
+                let mut wrong = Vec::new();
+                let spec = train_once(shared, name, declared, &sweep::over(&own, tried), &mut wrong);
+                match spec.body {
+                    JobBody::Train(body) if wrong.is_empty() => Ok(*body),
+                    _ => Err(wrong),
+                }
+            };
+            described.settled(base, settle, diagnostics)
+        }
+        _ => None,
+    };
+    (spec, swept)
+}
+
+/// A model's job with these options, whatever is said of a sweep.
+fn train_once(
+    shared: &Shared<'_>,
+    name: &str,
+    declared: &ModelStatement,
+    entries: &[Entry],
+    diagnostics: &mut Vec<Diagnostic>,
+) -> JobSpec {
     let text = &declared.query_text;
     let schema = batch::schema(shared.script, text, &shared.functions);
     let schema = schema.map_err(|mistakes| diagnostics.extend(mistakes)).ok();
@@ -282,8 +351,7 @@ fn train(shared: &Shared<'_>, name: &str, statement: usize, diagnostics: &mut Ve
         columns: schema.as_ref().map(column_names),
     };
     let before = diagnostics.len();
-    let entries = entries_of_options(&declared.options);
-    let mut reader = Reader::new(&shape::SQL_MODEL, &entries, Some(declared.name.span), diagnostics);
+    let mut reader = Reader::new(&shape::SQL_MODEL, entries, Some(declared.name.span), diagnostics);
     let (body, workers) = model::of_sql(&mut reader, source);
     let spans = ["label", "time_column", "ignore", "categorical"].map(|option| reader.span(option));
     if let Some(schema) = schema {

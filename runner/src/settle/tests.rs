@@ -80,6 +80,8 @@ async fn all_shipped_files_have_no_mistakes() {
     let images = settled(include_str!("../../../examples/digits_cnn.toml"), "digits_cnn.toml").await;
     let JobBody::Train(body) = &images.jobs[0].body else { panic!("{:?}", images.jobs) };
     assert_eq!((body.inputs[0].dims.as_slice(), body.layers.len()), ([8, 8, 1].as_slice(), 7));
+    let sweep = settled(include_str!("../../../examples/digits_sweep.toml"), "digits_sweep.toml").await;
+    assert_eq!(sweep.sweep.expect("a sweep").settings.len(), 12);
     let visits = settled(include_str!("../../../examples/wide_and_deep.toml"), "wide_and_deep.toml").await;
     let JobBody::Train(body) = &visits.jobs[0].body else { panic!("{:?}", visits.jobs) };
     assert_eq!((body.inputs.len(), body.layers.len(), body.keep_best), (3, 9, true));

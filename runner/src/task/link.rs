@@ -200,7 +200,13 @@ impl Line {
 fn is_sticky(report: &v1::TaskReport) -> bool {
     match &report.report {
         Some(
-            Report::Ready(_) | Report::InputEnded(_) | Report::Snapshotted(_) | Report::Committed(_) | Report::Model(_),
+            Report::Ready(_)
+            | Report::InputEnded(_)
+            | Report::Snapshotted(_)
+            | Report::Committed(_)
+            | Report::Model(_)
+            | Report::TrialPaused(_)
+            | Report::Evaluated(_),
         ) => true,
         // The reason of an end must be known too.
         Some(Report::Notice(notice)) => notice.level == "error",

@@ -34,6 +34,7 @@ pub fn run(
     };
     let mut versions = plan.versions.clone();
     versions.extend(restore.iter().flat_map(|manifest| manifest.versions.clone()));
+    crate::continuous::publish_into(Path::new(&plan.model_dir));
     let dataflow = dataflow(body, Path::new(&plan.model_dir), &versions)?;
     let config = TaskConfig {
         job: crate::book::run_name(&plan.job, &plan.submission),

@@ -2,10 +2,10 @@
 
 use super::Failure;
 use super::link::Link;
-use crate::book::{TrainMetrics, TrainReport};
+use crate::book::{Evaluated, TrainMetrics, TrainReport};
 use crate::server::convert;
 use crate::server::owner::chain;
-use crate::training_data;
+use crate::training_data::{self, Rows};
 use connectors::Context;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use daemon::door::Token;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use streaming::control::Order;
-use training::{Data, Report, TrainTask};
+use training::{Data, Evaluation, Report, TrainTask};
 
 pub fn run(
     plan: &TaskPlan,
@@ -25,6 +25,10 @@ pub fn run(
     link: &Link,
 ) -> Result<(), Failure> {
     let folder = PathBuf::from(&plan.checkpoint_dir);
+    let rows = match &plan.trial {
+        Some(trial) => Rows::OfAll(PathBuf::from(&trial.rows_dir)),
+        None => Rows::Own(folder.clone()),
+    };
     let context = Context {
         job: crate::book::run_name(&plan.job, &plan.submission),
         generation: plan.generation,
@@ -36,7 +40,11 @@ pub fn run(
         tables_endpoint: Some(plan.runner.clone()),
         token: token.map(|token| token.reveal().to_string()),
     };
-    let Some(data) = data(plan, body, &context, &folder, orders, link)? else { return Ok(()) };
+    let Some(data) = data(plan, body, &context, &rows, orders, link)? else { return Ok(()) };
+    let (n_trainers, evaluates) = match body.evaluator {
+        true => (plan.count().saturating_sub(1), plan.index + 1 == plan.count()),
+        false => (plan.count(), false),
+    };
     let stop = Arc::new(AtomicBool::new(false));
     {
         let stop = Arc::clone(&stop);
@@ -53,15 +61,20 @@ pub fn run(
             .spawn(listen)
             .map_err(|error| Failure::Passing(format!("start the thread of orders: {error}")))?;
     }
+    if evaluates {
+        return evaluate(body, data, &folder, link, &stop);
+    }
     let task = TrainTask {
         job: plan.job.to_string(),
         submission: plan.submission.clone(),
         generation: plan.generation,
         rank: plan.index,
-        world: plan.count(),
-        peers: plan.peers.clone(),
+        world: n_trainers,
+        peers: plan.peers.iter().take(n_trainers as usize).cloned().collect(),
         checkpoint_dir: folder,
         model_dir: PathBuf::from(&plan.model_dir),
+        pause_after: plan.trial.as_ref().and_then(|trial| trial.pause_after),
+        has_evaluator: body.evaluator,
     };
     let mut tell = |report: Report| {
         if let Some(report) = told(report) {
@@ -77,12 +90,26 @@ pub fn run(
     }
 }
 
+/// The task that judges what the others learn. Whatever is wrong with it, it may be tried again: they do not wait for it.
+fn evaluate(body: &TrainBody, data: Data, folder: &Path, link: &Link, stop: &AtomicBool) -> Result<(), Failure> {
+    let mut tell = |evaluation: Evaluation| {
+        let Evaluation { step, epoch, metrics, metric_name } = evaluation;
+        let metrics = metrics.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
+        let evaluated = Evaluated { step, epoch, metrics, metric_name: metric_name.to_string() };
+        link.report(convert::train_report_to_wire(TrainReport::Evaluated(evaluated)));
+    };
+    let judged = training::evaluate(body, data, folder, &mut tell, stop);
+    let judged = judged.map_err(|error| Failure::Passing(chain(&error)))?;
+    tracing::info!(judged, "evaluator ended");
+    Ok(())
+}
+
 /// `None` when the task was told to stop while it waited.
 fn data(
     plan: &TaskPlan,
     body: &TrainBody,
     context: &Context,
-    folder: &Path,
+    rows: &Rows,
     orders: &Receiver<Order>,
     link: &Link,
 ) -> Result<Option<Data>, Failure> {
@@ -95,14 +122,14 @@ fn data(
     link.report(convert::train_report_to_wire(TrainReport::Ready));
     let mut told = String::new();
     loop {
-        if let Some(data) = training_data::kept(folder).map_err(Failure::Fatal)? {
+        if let Some(data) = training_data::kept(rows.folder()).map_err(Failure::Fatal)? {
             return Ok(Some(data));
         }
         let began = Instant::now();
         let waits = if plan.index == 0 {
             match runtime.block_on(training_data::read(body, context)) {
                 Ok(data) if training_data::n_rows(&data) >= body.min_rows.max(1) => {
-                    training_data::keep(folder, &data).map_err(Failure::Passing)?;
+                    rows.keep(&data).map_err(Failure::Passing)?;
                     continue;
                 }
                 Ok(data) => format!(
@@ -149,6 +176,9 @@ fn told(report: Report) -> Option<TrainReport> {
             metric: metric.unwrap_or(f64::NAN),
             metric_name: metric_name.to_string(),
         },
+        Report::Paused { epoch, metric, metric_name } => {
+            TrainReport::Paused { epoch, metric: metric.unwrap_or(f64::NAN), metric_name: metric_name.to_string() }
+        }
         Report::Notice(text) => TrainReport::Notice { level: "info".to_string(), text },
     })
 }
@@ -158,6 +188,8 @@ fn judged(error: &training::Error) -> Failure {
     let text = chain(error);
     match error {
         training::Error::Mesh(_)
+        | training::Error::Snapshot { .. }
+        | training::Error::Rows { .. }
         | training::Error::Encode { .. }
         | training::Error::Thread { .. }
         | training::Error::Registry(_)
@@ -167,6 +199,7 @@ fn judged(error: &training::Error) -> Failure {
         | training::Error::Start(_)
         | training::Error::Data(_)
         | training::Error::Network(_)
+        | training::Error::NewClass { .. }
         | training::Error::Checkpoint(_)
         | training::Error::NotFinite { .. } => Failure::Fatal(text),
     }

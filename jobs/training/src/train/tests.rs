@@ -1,5 +1,7 @@
 //! Whole runs: gangs against one rank, interrupted against undisturbed, and the digits.
 
+mod evaluations;
+mod pauses;
 mod servers;
 
 use super::*;
@@ -91,6 +93,8 @@ fn task(folder: &Path, rank: usize, peers: &[Peer]) -> TrainTask {
         peers: peers.to_vec(),
         checkpoint_dir: folder.join("checkpoints"),
         model_dir: folder.join("models"),
+        pause_after: None,
+        has_evaluator: false,
     }
 }
 
@@ -102,11 +106,22 @@ fn run_gang(
     data: impl Fn(usize) -> Data + Sync,
     on_report: impl Fn(usize, &Report, &AtomicBool) + Sync,
 ) -> Vec<Result<Outcome, Error>> {
+    run_gang_with(task(folder, 0, &[]), world, body, data, on_report)
+}
+
+/// As [`run_gang`], of which each is told what `told` says but for its place.
+fn run_gang_with(
+    told: TrainTask,
+    world: usize,
+    body: &TrainBody,
+    data: impl Fn(usize) -> Data + Sync,
+    on_report: impl Fn(usize, &Report, &AtomicBool) + Sync,
+) -> Vec<Result<Outcome, Error>> {
     let listeners: Vec<TcpListener> = (0..world).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
     let peers: Vec<Peer> =
         listeners.iter().map(|listener| Peer { host: "127.0.0.1".to_string(), port: port(listener) }).collect();
-    let (peers, data, on_report) = (&peers, &data, &on_report);
+    let (peers, data, on_report, told) = (&peers, &data, &on_report, &told);
     std::thread::scope(|scope| {
         let ranks: Vec<_> = listeners
             .into_iter()
@@ -115,7 +130,8 @@ fn run_gang(
                 scope.spawn(move || {
                     let stop = AtomicBool::new(false);
                     let listener = (world > 1).then_some(listener);
-                    let task = task(folder, rank, if world > 1 { peers } else { &[] });
+                    let peers = if world > 1 { peers.clone() } else { Vec::new() };
+                    let task = TrainTask { rank: rank as u32, world: world as u32, peers, ..told.clone() };
                     train_on(listener, body, data(rank), &task, &mut |r| on_report(rank, &r, &stop), &stop)
                 })
             })

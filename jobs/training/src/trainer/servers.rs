@@ -83,7 +83,7 @@ impl Trainer<'_> {
             share: &|update| optimizer::share(&schedule, update, plan.steps_total),
         }
         .serve()?;
-        outcome.stopped = outcome.steps < plan.steps_total;
+        outcome.stopped = outcome.steps < self.last_step(&plan);
         Ok(outcome)
     }
 
@@ -103,13 +103,14 @@ impl Trainer<'_> {
         let mut client = Client::new(mesh, servers.collect(), n_moments);
         let plan = self.plan();
         let (per_epoch, total, first) = (plan.steps_per_epoch(), plan.steps_total, self.step);
+        let last = self.last_step(&plan);
         let mut feed =
             Feed::start(Arc::clone(&self.train), plan, self.step).map_err(|source| Error::Thread { source })?;
         let mut course = Course { updates: first, stop: false, progress: Progress::new() };
         let mut next = pieces(&mut feed);
         let mut wants = self.wants(&next);
         let mut judges = false;
-        let mut goes_on = first < total;
+        let mut goes_on = first < last;
         if goes_on {
             client.pull(first, &wants)?;
         }
@@ -138,7 +139,7 @@ impl Trainer<'_> {
                         * optimizer::share(&self.body.schedule, self.step, total),
                 });
             }
-            goes_on = !course.stop && self.step < total;
+            goes_on = !course.stop && self.step < last;
             if !goes_on {
                 break;
             }
@@ -148,7 +149,7 @@ impl Trainer<'_> {
             }
             next = pieces(&mut feed);
             // After an epoch the chief judges, for which it needs all rows of all tables.
-            judges = self.is_chief() && (self.step + 1).is_multiple_of(per_epoch);
+            judges = self.is_chief() && !self.task.has_evaluator && (self.step + 1).is_multiple_of(per_epoch);
             wants = if judges { Wants::Whole } else { self.wants(&next) };
             let said = News { loss: self.sums.own(), stop: self.stop.load(Ordering::Relaxed) };
             client.push(self.step, &self.sums.gradients(), said, &wants)?;
@@ -158,7 +159,7 @@ impl Trainer<'_> {
         if self.is_chief() {
             self.end(&mut client, first, report)?;
         }
-        Ok(course.stop && self.step < total)
+        Ok(course.stop && self.step < last)
     }
 
     /// The chief takes over what servers ended with.
@@ -173,7 +174,7 @@ impl Trainer<'_> {
         self.graph.set_weights(&last.weights);
         if last.step > first {
             self.save_state(&last, report)?;
-            if self.metric.is_none() || self.step == self.plan().steps_total {
+            if self.metric.is_none() || self.step == self.last_step(&self.plan()) {
                 self.judge()?;
             }
         }

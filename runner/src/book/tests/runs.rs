@@ -5,7 +5,7 @@ use super::*;
 use crate::runs::Note;
 use jobs::TrainBody;
 
-fn train() -> JobBody {
+pub(super) fn train() -> JobBody {
     let body: TrainBody = serde_json::from_value(serde_json::json!({
         "model": "m", "sql": "", "base_dir": "/", "train_query": "SELECT 1", "test_query": null, "test_fraction": 0.2,
         "label": "y", "ignore": [], "time_column": null, "min_rows": 1, "layers": [], "loss": "mean_squared_error",

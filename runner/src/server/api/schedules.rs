@@ -33,6 +33,9 @@ pub async fn add(State(api): State<Api>, request: Result<Json<ScheduleRequest>, 
         Ok(settled) => settled,
         Err(mistakes) => return unsettled(mistakes),
     };
+    if settled.sweep.is_some() {
+        return failure(StatusCode::CONFLICT, settle::is_a_sweep(&request.file));
+    }
     if settled.jobs.is_empty() {
         let refusal =
             format!("there is nothing to submit in {}: it has no INSERT INTO and no CREATE MODEL", request.file);

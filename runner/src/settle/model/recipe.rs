@@ -159,7 +159,8 @@ pub struct Course {
     pub seed: u64,
     pub checkpoint_steps: u64,
     pub strategy: Strategy,
-    /// Workers, and servers.
+    pub evaluator: bool,
+    /// Workers, servers and the evaluator.
     pub tasks: u32,
 }
 
@@ -174,6 +175,16 @@ pub fn course(reader: &mut Reader<'_>) -> Course {
     if let Some(span) = reader.span("min_delta").filter(|_| !reader.has("patience")) {
         reader.complain(Diagnostic::new("min_delta is a setting of patience").at(span).help("add patience = 5"));
     }
+    let evaluator = reader.boolean("evaluator").unwrap_or_default();
+    let keep_best = reader.boolean("keep_best").unwrap_or(patience.is_some());
+    for (name, used) in [("patience", patience.is_some()), ("keep_best", keep_best)] {
+        if let Some(span) = reader.span(name).filter(|_| used && evaluator) {
+            let both = Diagnostic::new(format!(
+                "{name} goes by what is found after each epoch, which the evaluator is behind"
+            ));
+            reader.complain(both.at(span).help("leave out one of the two"));
+        }
+    }
     let strategy = strategy(reader);
     let servers = match strategy {
         Strategy::ParameterServer { servers, .. } => servers,
@@ -185,11 +196,12 @@ pub fn course(reader: &mut Reader<'_>) -> Course {
         batch: reader.whole("batch").unwrap_or_default() as usize,
         accumulate: reader.whole("accumulate").unwrap_or(1) as u32,
         early_stop: patience.map(|patience| EarlyStop { patience: patience as u32, least }),
-        keep_best: reader.boolean("keep_best").unwrap_or(patience.is_some()),
+        keep_best,
+        evaluator,
         seed: reader.whole("seed").unwrap_or_default(),
         checkpoint_steps: reader.whole("checkpoint_steps").unwrap_or_default(),
         strategy,
-        tasks: reader.whole("workers").unwrap_or(1) as u32 + servers,
+        tasks: reader.whole("workers").unwrap_or(1) as u32 + servers + u32::from(evaluator),
     }
 }
 

@@ -40,6 +40,14 @@ fn field_schema(field: &Field) -> Value {
         Kind::TextList => json!({ "type": "array", "items": { "type": "string" } }),
         Kind::TextTable => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         Kind::Table(shape) => shape_schema(shape),
+        Kind::Tried => json!({ "type": "object", "additionalProperties": { "anyOf": [
+            { "type": "array", "minItems": 1 },
+            { "type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": false, "properties": {
+                "choice": { "type": "array", "minItems": 1 },
+                "uniform": ends(),
+                "log_uniform": ends(),
+            } },
+        ] } }),
         Kind::Names => json!({ "type": ["string", "array"], "items": { "type": "string" } }),
         Kind::Sizes => {
             json!({ "type": ["integer", "array"], "minimum": 1, "items": whole(), "minItems": 2, "maxItems": 2 })
@@ -61,6 +69,10 @@ fn field_schema(field: &Field) -> Value {
         }
     }
     schema
+}
+
+fn ends() -> Value {
+    json!({ "type": "array", "items": { "type": "number" }, "minItems": 2, "maxItems": 2 })
 }
 
 fn whole() -> Value {

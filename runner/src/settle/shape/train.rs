@@ -1,7 +1,7 @@
 //! Keys of training files and of `WITH (…)` of `CREATE MODEL`.
 
 use super::model::{ACTIVATIONS, INPUTS, LAYERS};
-use super::{Field, KIND, Kind, NAME, Shape, TRAIN_JOB, field, required};
+use super::{Field, KIND, Kind, NAME, SWEEP, Shape, TRAIN_JOB, field, required};
 
 pub const LOSSES: &[&str] =
     &["cross_entropy", "binary_cross_entropy", "mean_squared_error", "mean_absolute_error", "huber", "hinge"];
@@ -59,6 +59,24 @@ const STALENESS: Field = field(
     Kind::Whole(0, 1_000_000),
     Some("0"),
     "of parameter_server: steps by which the weights that a worker sees may be behind; with 0 all wait for all",
+);
+const MODE: Field = field(
+    "mode",
+    Kind::Choice(&["once", "continuous"]),
+    Some("once"),
+    "on the rows that the query gives now, or on rows as they come, without an end",
+);
+const PUBLISH_STEPS: Field = field(
+    "publish_steps",
+    Kind::Whole(1, i64::MAX as u64),
+    Some("100"),
+    "of mode continuous: steps between two versions, each published by a checkpoint",
+);
+const EVALUATOR: Field = field(
+    "evaluator",
+    Kind::Boolean,
+    Some("false"),
+    "one more task judges checkpoints on the held-out rows, so that the others do not stop for that after each epoch",
 );
 const CHECKPOINT_STEPS: Field =
     field("checkpoint_steps", Kind::Whole(1, i64::MAX as u64), Some("100"), "steps between two checkpoints");
@@ -221,6 +239,7 @@ static TRAINING: Shape = Shape {
         STRATEGY,
         SERVERS,
         STALENESS,
+        EVALUATOR,
         CHECKPOINT_STEPS,
         PATIENCE,
         MIN_DELTA,
@@ -239,6 +258,7 @@ pub static TRAIN: Shape = Shape {
         field("schedule", Kind::Table(&SCHEDULE), None, "learning rate over time"),
         field("train", Kind::Table(&TRAINING), None, "how long, and on how many workers"),
         field("job", Kind::Table(&TRAIN_JOB), None, "who runs it and on how much"),
+        field("sweep", Kind::Table(&SWEEP), None, "train it many times with other settings, and keep the best"),
     ],
 };
 
@@ -295,6 +315,9 @@ pub static SQL_MODEL: Shape = Shape {
         STRATEGY,
         SERVERS,
         STALENESS,
+        EVALUATOR,
+        MODE,
+        PUBLISH_STEPS,
         MIN_ROWS,
         TEST_FRACTION,
         TIME_COLUMN,

@@ -1303,7 +1303,7 @@ pub struct TaskReports {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TaskReport {
-    #[prost(oneof = "task_report::Report", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "task_report::Report", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub report: ::core::option::Option<task_report::Report>,
 }
 /// Nested message and enum types in `TaskReport`.
@@ -1328,6 +1328,10 @@ pub mod task_report {
         Model(super::ModelWritten),
         #[prost(message, tag = "9")]
         InputEnded(super::InputEnded),
+        #[prost(message, tag = "10")]
+        TrialPaused(super::TrialPaused),
+        #[prost(message, tag = "11")]
+        Evaluated(super::Evaluated),
     }
 }
 /// A runner that knows a newer generation answers with `stop`.
@@ -1473,6 +1477,34 @@ pub struct ModelWritten {
     pub version: u64,
     #[prost(double, tag = "3")]
     pub metric: f64,
+    #[prost(string, tag = "4")]
+    pub metric_name: ::prost::alloc::string::String,
+}
+/// A trial of a sweep has its checkpoint at the epoch that it was to come to.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TrialPaused {
+    /// Earlier where its training stopped early.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// Of the weights that would be published; NaN where it has no value.
+    #[prost(double, tag = "2")]
+    pub metric: f64,
+    #[prost(string, tag = "3")]
+    pub metric_name: ::prost::alloc::string::String,
+}
+/// An evaluator has judged a checkpoint.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Evaluated {
+    #[prost(uint64, tag = "1")]
+    pub step: u64,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    #[prost(btree_map = "string, double", tag = "3")]
+    pub metrics: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        f64,
+    >,
+    /// The one that epochs are compared by.
     #[prost(string, tag = "4")]
     pub metric_name: ::prost::alloc::string::String,
 }

@@ -1,0 +1,65 @@
+//! Sweeps: begun, looked at, gone on with.
+
+use super::{Api, Requested, failure, settled};
+use crate::book::sweeps::{Standing, Sweep};
+use crate::server::owner::now_ms;
+use crate::settle::Swept;
+use crate::view::{Stopped, Submitted, SweepsView};
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+pub async fn all(State(api): State<Api>) -> Response {
+    match api.owner.sweeps().await {
+        Ok(sweeps) => Json(SweepsView { sweeps }).into_response(),
+        Err(error) => failure(StatusCode::SERVICE_UNAVAILABLE, error),
+    }
+}
+
+pub async fn one(State(api): State<Api>, Path(sweep): Path<String>) -> Response {
+    match api.owner.sweep(sweep).await {
+        Ok(detail) => Json(detail).into_response(),
+        Err(error) => failure(StatusCode::NOT_FOUND, error),
+    }
+}
+
+pub async fn begin(State(api): State<Api>, request: Requested) -> Response {
+    let (request, settled) = match settled(request).await {
+        Ok(settled) => settled,
+        Err(answer) => return *answer,
+    };
+    let group = settled.group;
+    let (Some(swept), Some(spec)) = (settled.sweep, settled.jobs.into_iter().next()) else {
+        let refusal = format!(
+            "{} describes no sweep: add [sweep] to a training file, or sweep.… to the WITH of its CREATE MODEL",
+            request.file
+        );
+        return failure(StatusCode::CONFLICT, refusal);
+    };
+    let Swept { algorithm, parallel, course, settings } = *swept;
+    let sweep = Sweep {
+        name: group.clone(),
+        submission: uuid::Uuid::new_v4().simple().to_string()[..8].to_string(),
+        file: request.file,
+        algorithm: algorithm.to_string(),
+        began_ms: now_ms(),
+        ended_ms: None,
+        parallel,
+        spec,
+        settings,
+        course,
+        phase: Standing::Searching,
+    };
+    match api.owner.begin_sweep(sweep).await {
+        Ok(jobs) => (StatusCode::CREATED, Json(Submitted { group, jobs })).into_response(),
+        Err(error) => failure(StatusCode::CONFLICT, error),
+    }
+}
+
+pub async fn resume(State(api): State<Api>, Path(sweep): Path<String>) -> Response {
+    match api.owner.resume_sweep(sweep).await {
+        Ok(jobs) => Json(Stopped { jobs }).into_response(),
+        Err(error) => failure(StatusCode::CONFLICT, error),
+    }
+}
