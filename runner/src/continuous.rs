@@ -214,3 +214,65 @@ impl Sink for ModelSink {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::Schema;
+    use connectors::OptionEntry;
+    use std::sync::Arc;
+
+    fn table(name: &str, bodies: &str) -> TableDef {
+        let option = |key: &str, value: &str| OptionEntry {
+            key: key.to_string(),
+            value: value.to_string(),
+            key_span: None,
+            value_span: None,
+        };
+        let options = vec![option("connector", NAME), option(BODIES, bodies)];
+        TableDef { name: name.to_string(), schema: Arc::new(Schema::empty()), primary_key: Vec::new(), options }
+    }
+
+    fn opened(table: &TableDef, n_slots: u32) -> Result<Box<dyn Sink>> {
+        let context = Context {
+            job: "g/m@sub".to_string(),
+            generation: 1,
+            claimed_us: 1,
+            begun_us: 1,
+            slot: 0,
+            n_slots,
+            base_dir: PathBuf::new(),
+            tables_endpoint: None,
+            token: None,
+        };
+        CONNECTOR.open_sink(table, &context)
+    }
+
+    #[test]
+    fn what_cannot_learn_is_told() {
+        let told = |opened: Result<Box<dyn Sink>>| opened.err().map(|error| error.to_string()).unwrap_or_default();
+        let by_hand = table("m", "{}");
+        assert!(told(opened(&by_hand, 1)).contains("write CREATE MODEL m WITH (…, mode = 'continuous')"));
+        assert!(CONNECTOR.refuses_writing(&by_hand).is_some());
+        let body = serde_json::json!({
+            "model": "m", "sql": "", "base_dir": "/", "train_query": "SELECT 1", "test_query": null, "test_fraction": 0.0,
+            "label": "y", "ignore": [], "time_column": null, "min_rows": 1, "layers": [], "loss": "mean_squared_error",
+            "optimizer": {"kind": "sgd", "learning_rate": 0.1, "momentum": 0.9}, "batch": 16, "epochs": 3, "seed": 1,
+            "normalize": true, "checkpoint_steps": 100,
+        });
+        let bodies = serde_json::json!({"m": {"body": body, "publish_steps": 5}}).to_string();
+        let model = table("m", &bodies);
+        assert!(CONNECTOR.refuses_writing(&model).is_none());
+        let several = told(opened(&model, 2));
+        assert!(several.contains("train model 'm' in 2 slices") && several.contains("--slices 1"), "{several}");
+        let folder = tempfile::tempdir().expect("a folder");
+        publish_into(folder.path());
+        let mut sink = opened(&model, 1).expect("a learner");
+        let error = sink.restore(3, vec![Vec::new(), Vec::new()]).expect_err("of two").to_string();
+        assert!(error.contains("what 2 slices have learned"), "{error}");
+        sink.restore(3, Vec::new()).expect("it had not begun");
+        let kept = sink.prepare(4).expect("nothing yet");
+        sink.restore(4, vec![kept]).expect("nothing is something to go on from");
+        sink.commit(4).expect("nothing is due");
+    }
+}

@@ -12,7 +12,7 @@ use super::lower::{Lowered, Lowering, Stream};
 use super::refuse::{at, find};
 use super::shared::SharedNode;
 use super::text::Span;
-use super::time::{is_event_time, rewrites_the_past};
+use super::time::{is_event_time, settles_in_time};
 use super::version::{Moment, VersionNode};
 use super::window::WindowNode;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -374,7 +374,7 @@ impl Lowering<'_> {
         let left = self.lower(&node.left, places)?;
         let settles = |(time, _): &(Column, Column)| {
             let at = left.schema.maybe_index_of_column(time);
-            at.is_some_and(|at| !rewrites_the_past(&node.left, at))
+            at.is_some_and(|at| settles_in_time(&node.left, at))
         };
         if self.graph.changes(left.node) && node.times.as_ref().is_some_and(|times| !settles(times)) {
             let text = "a join with versions is answered once, and what stands before it takes back rows of any age: a join, first \

@@ -114,6 +114,11 @@ pub(crate) fn is_event_time(plan: &LogicalPlan, index: usize) -> bool {
     trace(plan, index, Asked { changes: false, known: false }).is_some_and(|time| time.is_right())
 }
 
+/// Whether output column `index` of `plan` is event time, and rows are taken back only before the watermark has passed it.
+pub(crate) fn settles_in_time(plan: &LogicalPlan, index: usize) -> bool {
+    trace(plan, index, Asked { changes: true, known: true }).is_some_and(|time| time.is_right())
+}
+
 /// What is known of a column of a plan as it is written.
 pub(crate) fn written(plan: &LogicalPlan, index: usize) -> Option<EventTime> {
     trace(plan, index, Asked { changes: false, known: false })

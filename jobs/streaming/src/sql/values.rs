@@ -22,7 +22,7 @@ impl Lowering<'_> {
             let column = cast(&column, field.data_type()).map_err(DataFusionError::from);
             columns.push(column.map_err(|error| planner(&error, places))?);
         }
-        self.rows(fields, columns, values.values.len(), Arc::clone(&values.schema), places)
+        self.held(fields, columns, values.values.len(), Arc::clone(&values.schema), places)
     }
 
     /// One row without columns, or none.
@@ -34,10 +34,10 @@ impl Lowering<'_> {
             fields.iter().map(|field| arrow::array::new_null_array(field.data_type(), n_rows)).collect();
         fields.push(Field::new("row", DataType::Boolean, true));
         columns.push(Arc::new(BooleanArray::from(vec![true; n_rows])));
-        self.rows(fields, columns, n_rows, schema, places)
+        self.held(fields, columns, n_rows, schema, places)
     }
 
-    fn rows(
+    fn held(
         &mut self,
         fields: Vec<Field>,
         columns: Vec<ArrayRef>,

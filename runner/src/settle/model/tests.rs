@@ -301,3 +301,17 @@ fn mistakes_of_layers_are_told_at_their_places() {
     }
     assert_eq!(mistakes.len(), expect.len() + 1, "{mistakes:#?}");
 }
+
+#[test]
+fn an_evaluator_is_one_more_task_and_goes_with_nothing_that_waits_for_an_epoch() {
+    let judged = [("label", "y"), ("task", "binary"), ("workers", "2"), ("evaluator", "true")];
+    let (body, tasks, diagnostics) = sql(&judged);
+    assert_eq!((body.evaluator, tasks, diagnostics.len()), (true, 3, 0));
+    for (name, value) in [("patience", "3"), ("keep_best", "true")] {
+        let (_, _, diagnostics) = sql(&[judged.as_slice(), &[(name, value)]].concat());
+        let [wrong] = diagnostics.as_slice() else { panic!("{diagnostics:?}") };
+        assert!(wrong.message.starts_with(&format!("{name} goes by what is found after each epoch")), "{wrong}");
+    }
+    let (_, _, diagnostics) = sql(&[judged.as_slice(), &[("keep_best", "false")]].concat());
+    assert_eq!(diagnostics, []);
+}

@@ -138,6 +138,8 @@ async fn what_cannot_be_tried_is_told_at_its_place() {
     let all = file(&asha("[sweep.space.train]\nbatch = [8]"));
     let none = all.replace("label = \"y\"", "label = \"y\"\ntest_fraction = 0.0");
     assert!(mistakes(&none, "m.toml").await[0].1.starts_with("no rows are held out"));
+    let judged = all.replace("epochs = 27", "epochs = 27\nevaluator = true");
+    assert!(mistakes(&judged, "m.toml").await[0].1.starts_with("trials are judged where they pause"));
     let steps = all.replace("epochs = 27", "steps = 27");
     assert!(mistakes(&steps, "m.toml").await[0].1.starts_with("asha lets trials pause between epochs"));
     let (swept, _) = trials(&steps.replace("asha", "random"), "m.toml").await;

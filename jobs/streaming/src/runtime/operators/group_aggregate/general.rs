@@ -7,7 +7,6 @@
 use super::coding::{Bytes, Coding};
 use super::multiset::Multisets;
 use super::state::{EntryPart, Rows, State, mask};
-use crate::functions::is_sum;
 use crate::runtime::operators::window::BATCH_ROWS;
 use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array, new_empty_array};
 use arrow::compute::{SortOptions, cast, concat, take};
