@@ -331,7 +331,7 @@ fn the_schema_names_every_kind_and_its_keys() {
     assert_eq!(train["additionalProperties"], false);
     assert_eq!(train["properties"]["data"]["required"], serde_json::json!(["tables", "train", "label"]));
     let layers = train["properties"]["model"]["properties"]["layers"]["items"]["anyOf"].as_array().expect("layers");
-    assert_eq!(layers.len(), 23, "22 kinds, and bare words");
+    assert_eq!(layers.len(), 24, "23 kinds, and bare words");
     let conv2d = layers.iter().find(|layer| layer["title"] == "conv2d").expect("conv2d");
     assert_eq!(conv2d["properties"]["kernel"]["default"], 3);
     assert_eq!(conv2d["required"], serde_json::json!(["conv2d"]));
