@@ -263,7 +263,13 @@ impl Database {
         };
         let (mut batches, outcome) = self.live(dataflow, &job, first, &checkpoints, paused, in_the_middle)?;
         if n_rows == 0 {
-            // Nothing has no middle: it is at its end before anybody can say stop.
+            // Nothing has no middle: mostly it is at its end before anybody can say stop. Rows that a query holds itself may
+            // not be.
+            if outcome == Outcome::Drained {
+                let (rest, outcome) = self.live(dataflow, &job, second, &checkpoints, || false, || false)?;
+                expect(outcome, Outcome::Finished)?;
+                batches.extend(rest);
+            }
             return Ok(batches);
         }
         expect(outcome, Outcome::Drained)?;
