@@ -206,12 +206,8 @@ impl Lowering<'_> {
     pub(crate) fn build(&self, (call, name): &(Expr, String), node: usize, in_window: bool) -> PlanResult<Built> {
         let columns = self.graph.columns(node);
         let bound = bind(call.clone(), |index| self.graph.column(node, index))?;
-        let bound = match over_different(bound, columns, in_window)? {
-            // What gathers different values has them in order.
-            (bound, true) => bound,
-            (bound, false) if in_window => sorted_by_itself(bound, columns)?,
-            (bound, false) => bound,
-        };
+        let bound = if in_window { sorted_by_itself(bound, columns)? } else { bound };
+        let bound = over_different(bound, columns, in_window)?;
         let (props, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
         let lowered = LoweredAggregateBuilder::new(&bound, columns, columns.as_arrow(), &props, &context);
         let lowered = lowered.with_name(name.clone()).build()?;
@@ -232,18 +228,17 @@ pub(crate) fn types(args: &[Expr], schema: &DFSchema) -> PlanResult<Vec<DataType
     args.iter().map(|arg| arg.get_type(schema)).collect()
 }
 
-/// The call, if it is over different values, by a function that takes each of them once, and whether it is so now. Groups
-/// without end count the values of one column by themselves.
-fn over_different(call: Expr, schema: &DFSchema, in_window: bool) -> PlanResult<(Expr, bool)> {
-    let Expr::AggregateFunction(mut call) = call else { return Ok((call, false)) };
+/// The call, if it is over different values, by a function that takes each of them once. Groups without end count the
+/// values of one column by themselves.
+fn over_different(call: Expr, schema: &DFSchema, in_window: bool) -> PlanResult<Expr> {
+    let Expr::AggregateFunction(mut call) = call else { return Ok(call) };
     let types = types(&call.params.args, schema)?;
     let counts = call.func.name() == "count" && types.len() == 1 && !in_window;
-    let gathers = call.params.distinct && !counts && !takes_different_rightly(&call.func, &types);
-    if gathers {
+    if call.params.distinct && !counts && !takes_different_rightly(&call.func, &types) {
         call.params.distinct = false;
         call.func = gathered(&call.func, true);
     }
-    Ok((Expr::AggregateFunction(call), gathers))
+    Ok(Expr::AggregateFunction(call))
 }
 
 /// Whether a call with DISTINCT can be left to DataFusion.

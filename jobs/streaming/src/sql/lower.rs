@@ -7,7 +7,7 @@ use super::as_of::AsOfNode;
 use super::catalog::{Catalog, script_table};
 use super::errors::Place;
 use super::graph::Graph;
-use super::late_rows::{Row, check_row};
+use super::late_rows::Row;
 use super::nested::{lowered, same_but_names, spelled_field};
 use super::over::First;
 use super::prune::Parts;

@@ -434,6 +434,8 @@ fn training_goes_on_from_a_version() {
         peers: Vec::new(),
         checkpoint_dir: folder.path().join(name),
         model_dir: folder.path().join("models"),
+        pause_after: None,
+        has_evaluator: false,
     };
     let run = |body: &TrainBody, name: &str| {
         let data = Data { train: vec![batch(&named)], test: None };
