@@ -10,6 +10,7 @@ use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::process::{Child, Command};
 
@@ -71,7 +72,7 @@ pub struct Tree {
     pub data_dir: PathBuf,
     members: Vec<Member>,
     /// Held for as long as the tree lives: a second one in the folder is refused.
-    _lock: nix::fcntl::Flock<File>,
+    _lock: Arc<nix::fcntl::Flock<File>>,
 }
 
 struct Member {
@@ -130,12 +131,27 @@ impl Tree {
             .with_context(|| format!("failed to make the folder {}", config.data_dir.display()))?;
         let data_dir = std::fs::canonicalize(&config.data_dir)
             .with_context(|| format!("failed to find the folder {}", config.data_dir.display()))?;
-        let lock = lock(&data_dir)?;
-        let ports = Ports::choose(config)?;
+        let lock = Arc::new(lock(&data_dir)?);
+        let mut tries = PORT_TRIES;
+        loop {
+            tries -= 1;
+            match Self::start_on(Ports::choose(config)?, config, &data_dir, Arc::clone(&lock)).await {
+                Err(error) if tries > 0 && error.to_string().contains("the port is in use") => {}
+                started => return started,
+            }
+        }
+    }
+
+    async fn start_on(
+        ports: Ports,
+        config: &DevConfig,
+        data_dir: &Path,
+        lock: Arc<nix::fcntl::Flock<File>>,
+    ) -> anyhow::Result<Self> {
         let runner = format!("{}://127.0.0.1:{}", tls::scheme(), ports.runner);
         let kafka = ports.kafka.map(|port| format!("127.0.0.1:{port}"));
-        let members = members(config, &data_dir, &ports, kafka.as_deref());
-        let mut tree = Self { members, runner, kafka, data_dir, _lock: lock };
+        let members = members(config, data_dir, &ports, kafka.as_deref());
+        let mut tree = Self { members, runner, kafka, data_dir: data_dir.to_path_buf(), _lock: lock };
         for member in &mut tree.members {
             member.start()?;
         }
@@ -375,6 +391,8 @@ fn members(config: &DevConfig, data_dir: &Path, ports: &Ports, kafka: Option<&st
 }
 
 const PORTS_PER_AGENT: u16 = 100;
+/// A port that was found free may be taken before its member listens there.
+const PORT_TRIES: u32 = 3;
 
 struct Ports {
     master: u16,

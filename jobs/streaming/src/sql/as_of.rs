@@ -12,7 +12,7 @@ use super::lower::{Lowered, Lowering, Stream};
 use super::refuse::{at, find};
 use super::shared::SharedNode;
 use super::text::Span;
-use super::time::{is_event_time, settles_in_time};
+use super::time::{is_event_time, settles_in_time, written};
 use super::version::{Moment, VersionNode};
 use super::window::WindowNode;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -25,6 +25,13 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+
+/// The refusal of rows whose event time the watermark may have passed long ago, and the way out.
+const ANSWERED_ONCE: (&str, &str) = (
+    "a join with versions is answered once, and what stands before it gives or takes back rows of any age: a join, first rows, or \
+     a table with option 'changelog'",
+    "put it before what takes rows back, or take them back by groups of the event time alone",
+);
 
 #[derive(Clone, Debug)]
 pub(crate) struct AsOfNode {
@@ -225,17 +232,19 @@ fn of_join(join: Join, right: LogicalPlan, version: VersionNode) -> Result<Logic
                 refuse(&message, "the moment is a column of the stream, or PROCTIME()", place)
             })?;
             let column = Column::from(left.schema().qualified_field(index));
-            match (is_proctime(&left, index), is_event_time(&left, index)) {
-                (true, _) => None,
-                (false, true) => Some((column, versions_time(&table, &outputs, &right, place)?)),
-                (false, false) => {
-                    let message = format!("'{}' is neither PROCTIME() nor the event time of its stream", column.name());
-                    let help = format!(
-                        "declare p AS PROCTIME() and write FOR SYSTEM_TIME AS OF p, or declare WATERMARK FOR {} AS …",
-                        column.name()
-                    );
-                    return Err(refuse(&message, &help, place));
-                }
+            if is_proctime(&left, index) {
+                None
+            } else if is_event_time(&left, index) {
+                Some((column, versions_time(&table, &outputs, &right, place)?))
+            } else if written(&left, index).is_some_and(|time| time.is_exact) {
+                return Err(refuse(ANSWERED_ONCE.0, ANSWERED_ONCE.1, place));
+            } else {
+                let message = format!("'{}' is neither PROCTIME() nor the event time of its stream", column.name());
+                let help = format!(
+                    "declare p AS PROCTIME() and write FOR SYSTEM_TIME AS OF p, or declare WATERMARK FOR {} AS …",
+                    column.name()
+                );
+                return Err(refuse(&message, &help, place));
             }
         }
     };
@@ -377,9 +386,7 @@ impl Lowering<'_> {
             at.is_some_and(|at| settles_in_time(&node.left, at))
         };
         if self.graph.changes(left.node) && node.times.as_ref().is_some_and(|times| !settles(times)) {
-            let text = "a join with versions is answered once, and what stands before it takes back rows of any age: a join, first \
-                        rows, or a table with option 'changelog'";
-            let help = "put it before what takes rows back, or take them back by groups of the event time alone";
+            let (text, help) = ANSWERED_ONCE;
             return Err(at(Diagnostic::new(text).help(help), node.place.or_else(|| find(places, &[&["JOIN"]]))));
         }
         if self.graph.changes(left.node) && node.times.is_none() {

@@ -248,8 +248,8 @@ fn versions_that_cannot_be() {
         &format!(
             "{changed} SELECT c.k FROM changed AS c JOIN rates FOR SYSTEM_TIME AS OF c.at AS r ON c.k = r.currency"
         ),
-        "<c.at> a join with versions is answered once, and what stands before it takes back rows of any age: a join, first rows, \
-         or a table with option 'changelog' (put it before what takes rows back, or take them back by groups of the event time \
+        "<c.at> a join with versions is answered once, and what stands before it gives or takes back rows of any age: a join, \
+         first rows, or a table with option 'changelog' (put it before what takes rows back, or take them back by groups of the event time \
          alone)",
     );
     let keyed = "CREATE TABLE keyed (k VARCHAR PRIMARY KEY, at TIMESTAMP, WATERMARK FOR at AS at)
