@@ -271,7 +271,8 @@ fn versions_time(table: &ScriptTable, outputs: &[Expr], right: &LogicalPlan, pla
             place,
         ));
     }
-    let time = (0..outputs.len()).find(|index| is_event_time(right, *index));
+    // Of a table whose rows may be taken back, too, which is refused with the rest of what is known then.
+    let time = (0..outputs.len()).find(|index| written(right, *index).is_some_and(|time| time.is_exact));
     let time = time.map(|index| Column::from(right.schema().qualified_field(index)));
     time.ok_or_else(|| {
         let message = format!("the event time of '{name}' does not come through to this join");

@@ -115,7 +115,7 @@ fn replace(expr: &mut Expr, chooses: bool) -> Result<(), Diagnostic> {
             if let Some(TableFactor::Derived { subquery: rows, .. }) =
                 select.from.first_mut().map(|from| &mut from.relation)
             {
-                *rows = Box::new(subquery.clone());
+                **rows = subquery.clone();
             }
         }
         Ok(Expr::Exists { subquery: Box::new(query), negated })

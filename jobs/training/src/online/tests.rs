@@ -21,7 +21,7 @@ fn rows(from: usize, count: usize) -> RecordBatch {
         Arc::new(points.iter().map(|point| Some(of(point))).collect::<Float64Array>())
     };
     let word = |point: &(f64, f64, u32)| Some(["red", "green", "blue"][point.2 as usize % 3]);
-    let label = |point: &(f64, f64, u32)| (point.2 % 50 > 0).then_some(i64::from(point.0 * point.1 > 0.0));
+    let label = |point: &(f64, f64, u32)| (!point.2.is_multiple_of(50)).then_some(i64::from(point.0 * point.1 > 0.0));
     batch(&[
         ("a", column(&|point| point.0)),
         ("b", column(&|point| point.1)),
@@ -82,7 +82,7 @@ fn weights_depend_on_the_rows_alone_however_they_are_cut_and_wherever_they_are_r
             let count = (random.next_u32() as usize % 90).min(total - at);
             learner.push(&rows(at, count)).unwrap();
             at += count;
-            if random.next_u32() % 3 == 0 {
+            if random.next_u32().is_multiple_of(3) {
                 learner = Learner::restored(job(), &learner.snapshot().unwrap()).unwrap();
             }
         }
