@@ -60,7 +60,9 @@ def records(text):
         if not lines:
             continue
         words = lines[0].split()
-        if words[0] == "query":
+        if words[:2] == ["query", "error"]:
+            yield "error", line, "\n".join(lines[1:]), "", []
+        elif words[0] == "query":
             at = lines.index("----")
             yield "query", line, "\n".join(lines[1:at]), words[1], lines[at + 1:]
         elif words[0] == "statement":
