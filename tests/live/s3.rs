@@ -38,6 +38,7 @@ fn manifest_of(epoch: u64, claimed_us: i64) -> Manifest {
         claimed_us,
         finished: false,
         tasks: Vec::new(),
+        versions: Default::default(),
     }
 }
 
