@@ -125,8 +125,9 @@ impl Connector for NexmarkConnector {
         let shape = shape(table)?;
         let outputs: std::result::Result<Vec<Output>, Diagnostic> =
             schema.fields().iter().map(|field| shape.output(field)).collect();
-        let rows = NexmarkRows { shape, outputs: outputs?, schema, events: events(table)? };
-        Ok(Box::new(PacedReader::new(rows, pace(table)?, &table.name, splits)?))
+        let (events, pace) = (events(table)?, pace(table)?);
+        let rows = NexmarkRows { shape, outputs: outputs?, schema, second: events.rate() / pace.splits, events };
+        Ok(Box::new(PacedReader::new(rows, pace, &table.name, splits)?))
     }
 
     fn open_sink(&self, table: &TableDef, _context: &Context) -> Result<Box<dyn Sink>> {
@@ -140,15 +141,19 @@ struct NexmarkRows {
     outputs: Vec<Output>,
     schema: SchemaRef,
     events: Events,
+    /// How many events of a split are a second of event time.
+    second: u64,
 }
 
 impl Rows for NexmarkRows {
-    /// Persons and auctions are few among the events, and passing over the others costs next to nothing.
+    /// Persons and auctions are few among the events, and passing over the others costs next to nothing. The benchmark wants
+    /// a watermark for each second of event time at least.
     fn at_once(&self) -> u64 {
-        match self.shape {
+        let most = match self.shape {
             Shape::One(Kind::Person | Kind::Auction) => 16_384,
             Shape::One(Kind::Bid) | Shape::All => 4096,
-        }
+        };
+        most.min(self.second).max(1)
     }
 
     fn rows(&self, first: u64, step: u64, count: u64) -> Result<RecordBatch> {

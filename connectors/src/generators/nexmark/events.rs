@@ -52,6 +52,11 @@ pub struct Events {
 }
 
 impl Events {
+    /// Events per second of event time.
+    pub fn rate(&self) -> u64 {
+        self.rate
+    }
+
     /// `rate`: events per second of event time.
     pub fn new(start_us: i64, rate: u64) -> Self {
         Self { start_us, rate, channels: channels::all(), hot_channels: channels::hot() }
