@@ -19,7 +19,10 @@ fn manifests(folder: &Path) -> Vec<PathBuf> {
         let path = entry.path();
         if path.is_dir() {
             found.extend(manifests(&path));
-        } else if path.parent().is_some_and(|parent| parent.ends_with("manifests")) {
+        } else if path.parent().is_some_and(|parent| parent.ends_with("manifests"))
+            // A manifest that is being written has a longer name.
+            && path.extension().is_some_and(|extension| extension == "json")
+        {
             found.push(path);
         }
     }
