@@ -15,6 +15,8 @@ use datafusion::physical_expr::PhysicalExpr;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+mod dealt;
+
 #[derive(Default)]
 pub(crate) struct Graph {
     nodes: Vec<Node>,

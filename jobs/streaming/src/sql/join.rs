@@ -302,13 +302,16 @@ impl Lowering<'_> {
         (0..stream.slots.len()).map(column).collect()
     }
 
-    /// Rows with equal keys on the same slice.
+    /// Rows with equal keys on the same slice: the node where they are.
     pub(crate) fn exchange(&mut self, node: usize, keys: Vec<usize>, places: &[Place<'_>]) -> Lowered<usize> {
         let fields = self.graph.fields(node);
         if let Some(key) = keys.iter().map(|key| &fields[*key]).find(|key| !hash::supported(key.data_type())) {
             let text = format!("'{}' is a {}, which cannot be a key", key.name(), sql_name(key.data_type()));
             let help = "group or partition by numbers, texts, times, or structs and arrays of these";
             return Err(at(Diagnostic::new(text).help(help), group_by_place(places)));
+        }
+        if self.graph.is_dealt_by(node, &keys) {
+            return Ok(node);
         }
         let text = format!("{keys:?}");
         let exchange = self.graph.add("exchange", &text, vec![node], fields, Operator::Exchange { keys });

@@ -1,6 +1,7 @@
 //! Files in, messages and plans out.
 
 mod as_of;
+mod dealt;
 mod derived;
 mod describing;
 mod event_time;

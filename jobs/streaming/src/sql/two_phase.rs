@@ -55,7 +55,9 @@ impl Lowering<'_> {
         let session = matches!(window, Some((Window::Session { .. }, _)));
         // Without a window a first phase keeps rows back beyond watermarks, and its key might be forgotten meanwhile.
         let overtaken = window.is_none() && self.forgets;
-        if !self.two_phase || session || overtaken || self.graph.changes(node) {
+        // What is together already is passed to nobody.
+        let together = self.graph.is_dealt_by(node, keys);
+        if !self.two_phase || session || overtaken || together || self.graph.changes(node) {
             return Ok(None);
         }
         let built =
