@@ -292,7 +292,7 @@ impl Flow {
             }
             let Running::Stateful(operator) = &mut self.operators[node] else { continue };
             let mut out = self.graph.output(node);
-            if operator.n_pending() > 0 {
+            if operator.waits_for_flush() {
                 let outer = self.meter.enter(node);
                 operator.flush(&mut out).map_err(self.shared.operator_error(node))?;
                 self.meter.leave(outer);

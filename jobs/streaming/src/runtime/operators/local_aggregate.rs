@@ -1,8 +1,9 @@
 //! What the rows of one slice amount to, before they go to the slices that own their keys: a key with many rows sends one
 //! row per flush.
 //!
-//! With a window rows are aggregated by pane, and what is there goes on before each watermark, so that nothing comes later
-//! than its rows would have. Without one it goes on when the slice flushes.
+//! With a window rows are aggregated by pane, and what is there goes on before a watermark that ends a window, so that
+//! nothing comes later than its rows would have. Watermarks between two ends change nothing behind and go no further.
+//! Without a window it goes on when the slice flushes.
 //!
 //! Invariant: nothing is kept over a flush, so a checkpoint has nothing of it.
 
@@ -46,6 +47,7 @@ pub struct LocalAggregate {
     /// By start; without a window there is one.
     panes: BTreeMap<i64, Pane>,
     n_pending: usize,
+    /// With a window: when the last one ended.
     watermark_us: i64,
     /// What the watermark was when all had gone on.
     said_us: i64,
@@ -99,8 +101,19 @@ impl Stateful for LocalAggregate {
     }
 
     fn advance(&mut self, watermark_us: i64, out: &mut Output) -> Result<()> {
-        self.watermark_us = self.watermark_us.max(watermark_us);
-        if self.window.is_some() { self.flush(out) } else { Ok(()) }
+        let Some((shape, _)) = self.window else {
+            self.watermark_us = self.watermark_us.max(watermark_us);
+            return Ok(());
+        };
+        let ended_us = match watermark_us {
+            i64::MIN | i64::MAX => watermark_us,
+            watermark_us => shape.last_end_by(watermark_us),
+        };
+        if ended_us <= self.watermark_us {
+            return Ok(());
+        }
+        self.watermark_us = ended_us;
+        self.flush(out)
     }
 
     fn flush(&mut self, out: &mut Output) -> Result<()> {
@@ -126,6 +139,11 @@ impl Stateful for LocalAggregate {
 
     fn n_pending(&self) -> usize {
         self.n_pending
+    }
+
+    /// Behind it nothing is said of a window before its end.
+    fn waits_for_flush(&self) -> bool {
+        self.window.is_none() && self.n_pending > 0
     }
 
     fn output_watermark_us(&self) -> i64 {

@@ -43,6 +43,11 @@ pub trait Stateful: Debug + Send {
         0
     }
 
+    /// Whether anybody waits for what a flush would say now, with no more input at hand.
+    fn waits_for_flush(&self) -> bool {
+        self.n_pending() > 0
+    }
+
     /// What the rows that are still to come out cannot be earlier than, given how far the input has come.
     fn output_watermark_us(&self) -> i64;
 

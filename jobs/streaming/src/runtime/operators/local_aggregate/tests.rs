@@ -160,14 +160,31 @@ fn a_hot_key_costs_one_row() {
         local.process(0, &batch(&rows, false), &mut out).expect("rows");
         local.process(0, &batch(&rows, false), &mut out).expect("rows");
         assert_eq!((local.n_pending(), local.output_watermark_us()), (2000, i64::MIN));
-        local.advance(5, &mut out).expect("advance");
+        local.advance(15, &mut out).expect("advance");
         local.flush(&mut out).expect("flush");
-        assert_eq!((local.n_pending(), local.output_watermark_us()), (0, 5));
+        // No window ends between 10 and 15.
+        let come = if window.is_some() { 10 } else { 15 };
+        assert_eq!((local.n_pending(), local.output_watermark_us()), (0, come));
         let n_rows: usize = out.batches.iter().map(RecordBatch::num_rows).sum();
         assert_eq!(n_rows, 11);
         if window.is_some() {
             let last = out.batches[0].columns().last().expect("a column").as_primitive::<Int64Type>();
             assert_eq!((last.values().iter().sum::<i64>(), last.null_count()), (2000, 0));
         }
+    }
+}
+
+/// A watermark that ends no window says nothing and goes no further; one that does brings everything before it.
+#[test]
+fn what_no_window_waits_for_is_kept() {
+    let rows = [(Row { key: Some(1), time: Some(3), value: Some(2), text: None }, 1)];
+    let mut local = local(Some(Window::Hop { width_us: 10, slide_us: 4, offset_us: 0 }), vec![KEY]);
+    let mut out = Output::default();
+    for (watermark_us, n_batches, come) in [(1, 1, -2), (2, 2, 2), (5, 2, 2), (6, 3, 6), (9, 3, 6)] {
+        local.process(0, &batch(&rows, false), &mut out).expect("rows");
+        local.advance(watermark_us, &mut out).expect("advance");
+        assert!(!local.waits_for_flush());
+        let came = (out.batches.len(), local.output_watermark_us());
+        assert_eq!(came, (n_batches, come), "at {watermark_us}");
     }
 }

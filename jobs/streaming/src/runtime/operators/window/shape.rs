@@ -105,6 +105,17 @@ impl Shape {
         (self.holds(pane) && next <= i128::from(self.last_end(pane))).then_some(next as i64)
     }
 
+    /// The latest time, up to this one, at which a window ends: for windows that answer once, watermarks between two such
+    /// times are all the same.
+    pub fn last_end_by(self, time: i64) -> i64 {
+        match self.form {
+            Form::Sliding { width, slide, .. } => {
+                self.floor(time.saturating_sub(width), slide).saturating_add(width).min(time)
+            }
+            Form::Growing { step, .. } => self.floor(time, step),
+        }
+    }
+
     /// Whether a window is one pane that no other window needs.
     pub fn panes_are_windows(self) -> bool {
         match self.form {
@@ -164,6 +175,10 @@ mod tests {
             prop_assert_eq!(&found, &wanted);
             prop_assert_eq!(shape.holds(pane), !wanted.is_empty());
             for watermark_us in -600..600 {
+                let ended = shape.last_end_by(watermark_us);
+                prop_assert!(ended <= watermark_us);
+                prop_assert!(!wanted.iter().any(|(_, end)| (ended + 1..=watermark_us).contains(end)));
+                prop_assert_eq!(shape.first_start_after(ended), shape.first_start_after(watermark_us));
                 let next = wanted.iter().map(|(_, end)| *end).filter(|end| *end > watermark_us).min();
                 prop_assert_eq!(shape.next_end(pane, watermark_us), next, "after {}", watermark_us);
             }
