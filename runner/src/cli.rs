@@ -378,6 +378,15 @@ struct MasterArgs {
     /// Holds the registry.
     #[arg(long, value_name = "DIR", default_value = ".smack/master")]
     data_dir: PathBuf,
+    /// An agent that was not heard of for this long counts as unreachable.
+    #[arg(
+        long,
+        env = "SMACK_AGENT_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "5s",
+        value_parser = jobs::text::parse_duration
+    )]
+    agent_timeout: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -673,5 +682,8 @@ mod tests {
         assert!(Cli::try_parse_from(["smack", "sweep"]).is_err());
         assert!(Cli::try_parse_from(["smack", "check", "--schema"]).is_ok());
         assert!(Cli::try_parse_from(["smack", "agent", "--ports", "9-1"]).is_err());
+        let cli = Cli::try_parse_from(["smack", "master", "--agent-timeout", "1m"]).unwrap();
+        assert!(matches!(&cli.verb, Verb::Master(args) if args.agent_timeout == Duration::from_secs(60)));
+        assert!(Cli::try_parse_from(["smack", "master", "--agent-timeout", "60"]).is_err());
     }
 }

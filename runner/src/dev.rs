@@ -27,7 +27,7 @@ const GRACE: Duration = Duration::from_secs(5);
 const LOCK: &str = "dev.lock";
 const LOCK_PATIENCE: Duration = Duration::from_millis(200);
 
-const READY_WITHIN: Duration = Duration::from_secs(30);
+const READY_WITHIN: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug)]
 pub struct DevConfig {

@@ -1,15 +1,14 @@
 //! A checkpoint that cannot be read: said with the file's name and the way out, which works.
 
 use crate::cluster::Cluster;
-use crate::wait::wait_for;
 use std::path::{Path, PathBuf};
 
-/// Long enough that no newer checkpoint comes between damage and kill.
+/// Checkpoints only come by hand, so that no newer one lies between damage and kill.
 const JOB_FILE: &str = "
-    SET job.name = 'damaged'; SET checkpoint.interval = '2s'; SET checkpoint.dir = 'kept';
+    SET job.name = 'damaged'; SET checkpoint.interval = '1h'; SET checkpoint.dir = 'kept';
     CREATE TABLE numbers (
         id BIGINT, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '2 seconds'
-    ) WITH (connector = 'cards', rate = '1000', rows = '12000');
+    ) WITH (connector = 'cards', rate = '500', rows = '12000');
     CREATE TABLE out (id BIGINT) WITH (connector = 'files', path = 'out', format = 'json');
     INSERT INTO out SELECT id FROM numbers;";
 
@@ -34,10 +33,13 @@ fn manifests(folder: &Path) -> Vec<PathBuf> {
 fn a_damaged_manifest_is_named_and_can_be_moved_away() {
     let cluster = Cluster::start();
     let jobs = cluster.submit("job.sql", JOB_FILE);
-    let newest = wait_for("second checkpoint", || {
-        let found = manifests(&cluster.path("kept"));
-        if found.len() >= 2 { Ok(found[found.len() - 1].clone()) } else { Err(format!("{found:?}")) }
-    });
+    cluster.wait_until(&jobs[0], "running");
+    for _ in 0..2 {
+        cluster.smack(&["checkpoint", "damaged"]).expect(0);
+    }
+    let mut found = manifests(&cluster.path("kept"));
+    assert!(found.len() >= 2, "{found:?}");
+    let newest = found.pop().expect("two of them");
     std::fs::write(&newest, "{\"form").expect("the manifest");
     let job = cluster.look(&jobs[0]).expect("the job");
     cluster.task(&job.tasks[0].id).kill();

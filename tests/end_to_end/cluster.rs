@@ -6,7 +6,7 @@
 use crate::processes::{self, Process};
 use crate::program::{Ran, command, ended, smack};
 use crate::rows;
-use crate::wait::wait_for;
+use crate::wait::{patience, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Deserialize;
@@ -358,7 +358,7 @@ impl Cluster {
 
     fn end(&mut self) {
         let _ = kill(Pid::from_raw(self.dev.id() as i32), Signal::SIGTERM);
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + patience();
         while matches!(self.dev.try_wait(), Ok(None)) && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -388,7 +388,7 @@ impl Drop for Cluster {
         }
         self.end();
         // Tasks that are left follow `smack dev` within a moment.
-        let until = Instant::now() + Duration::from_secs(10);
+        let until = Instant::now() + patience();
         while !self.processes().is_empty() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -54,23 +54,29 @@ fn a_gang_finds_itself_and_is_started_again_together() {
 #[test]
 fn each_role_runs_its_own_and_ends_when_the_work_is_done() {
     let cluster = Cluster::start();
-    let text = r#"kind = "command"
+    // Whoever has spoken makes a file here, and the chief, whose end is that of the work, waits for the four others.
+    let there = cluster.path("there");
+    std::fs::create_dir(&there).expect("a folder");
+    let there = there.display();
+    let text = format!(
+        r#"kind = "command"
 distributed = "tensorflow"
-argv = ["/bin/sh", "-c", 'echo "$TF_CONFIG"']
+argv = ["/bin/sh", "-c", 'echo "$TF_CONFIG"; while [ $(ls "{there}" | wc -l) -lt 4 ]; do sleep 0.05; done']
 [roles.chief]
 [roles.worker]
-argv = ["/bin/sh", "-c", 'echo "$TF_CONFIG"; exec sleep 600']
+argv = ["/bin/sh", "-c", 'echo "$TF_CONFIG"; : > "{there}/$SMACK_TASK_ID"; exec sleep 600']
 count = 2
 [roles.ps]
-argv = ["/bin/sh", "-c", 'echo "$TF_CONFIG $GRPC_FAIL_FAST $SMACK_PORTS"; exec sleep 600']
+argv = ["/bin/sh", "-c", 'echo "$TF_CONFIG $GRPC_FAIL_FAST $SMACK_PORTS"; : > "{there}/$SMACK_TASK_ID"; exec sleep 600']
 ports = 1
 [roles.evaluator]
-argv = ["/bin/sh", "-c", 'echo "$TF_CONFIG"; sleep 1; echo judged']
+argv = ["/bin/sh", "-c", 'echo "$TF_CONFIG"; : > "{there}/$SMACK_TASK_ID"; sleep 1; echo judged']
 [job]
 cpus = 0.1
 mem = 32
-"#;
-    let jobs = cluster.submit("roles.toml", text);
+"#
+    );
+    let jobs = cluster.submit("roles.toml", &text);
     let job = cluster.wait_until(&jobs[0], "finished");
     assert_eq!((job.restarts, job.tasks.len()), (0, 5), "{}", job.told());
     let logs = |index: usize| cluster.smack(&["logs", &job.tasks[index].id]).expect(0).out;

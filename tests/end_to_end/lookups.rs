@@ -35,7 +35,7 @@ fn every_row_finds_its_key_and_a_killed_task_changes_nothing() {
     let cluster = Cluster::start();
     let jobs = cluster.submit("fill.sql", &fill("fill", "a", ROWS));
     cluster.wait_until(&jobs[0], "finished");
-    let jobs = cluster.submit("look.sql", &look(6000));
+    let jobs = cluster.submit("look.sql", &look(2000));
     let some_rows = |job: &Job| job.metrics.rows_in > 2000;
     let job = cluster.wait_for(&jobs[0], "rows", some_rows);
     cluster.task(&job.tasks[1].id).kill();

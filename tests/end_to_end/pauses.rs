@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use std::cell::Cell;
 use std::time::Duration;
 
-const ROWS: u64 = 600_000;
+const ROWS: u64 = 1_200_000;
 const JOB: &str = "pause/sums";
 /// Longer than between two reports of a task.
 const A_WHILE: Duration = Duration::from_millis(2_500);
@@ -32,15 +32,17 @@ fn rss_bytes(process: &Process) -> u64 {
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number") << 10
 }
 
-/// The job once none of its tasks has read a row for a while.
+/// The job once none of its tasks has read a row for a while, and then for as long again: reports may be late.
 fn stands_still(cluster: &Cluster) -> Job {
-    let before = Cell::new(None);
+    let before = Cell::new((None, 0));
     cluster.wait_for(JOB, "standstill", |job| {
-        let still = before.replace(Some(job.metrics.rows_in)) == Some(job.metrics.rows_in);
-        if !still {
+        let (rows_in, n_equal) = before.get();
+        let n_equal = if rows_in == Some(job.metrics.rows_in) { n_equal + 1 } else { 0 };
+        before.set((Some(job.metrics.rows_in), n_equal));
+        if n_equal < 2 {
             std::thread::sleep(A_WHILE);
         }
-        still
+        n_equal == 2
     })
 }
 

@@ -42,6 +42,9 @@ pub fn command(folder: &Path, args: &[&str]) -> Command {
     for variable in ["SMACK_TLS_CERT", "SMACK_TLS_KEY", "SMACK_TLS_CA"] {
         command.env_remove(variable);
     }
+    // On a machine that does other things too an agent may be silent for a while, and no test is about that: one that is
+    // killed is started again.
+    command.env("SMACK_AGENT_TIMEOUT", "60s");
     command
 }
 

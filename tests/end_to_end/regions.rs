@@ -32,7 +32,7 @@ fn start(interval: &str) -> (Cluster, Job) {
          CREATE TABLE files (id BIGINT, amount BIGINT) WITH (connector = 'files', path = 'out', format = 'json');
          INSERT INTO kept {PICKED};
          INSERT INTO files {PICKED};",
-        numbers(", rate = '6000'")
+        numbers(", rate = '2000'")
     );
     assert_eq!(cluster.submit("alone.sql", &text), [JOB]);
     let job = cluster.wait_for(JOB, "first checkpoint", |job| job.metrics.checkpoint_epoch >= Some(1));
@@ -92,8 +92,8 @@ fn a_task_is_killed_between_prepare_and_manifest() {
         let found = std::iter::repeat_with(|| prepared_after_manifests(&checkpoints))
             .inspect(|_| std::thread::sleep(Duration::from_millis(20)))
             .find(|found| found.is_some() || Instant::now() > until);
+        // Who is told to stand still may go on for a moment, so what was seen counts if it is still so after one.
         std::thread::sleep(Duration::from_millis(200));
-        // Its manifest would be there by now, had the other one prepared it as well.
         if let Some(Some(epoch)) = found.filter(|found| *found == prepared_after_manifests(&checkpoints)) {
             break epoch;
         }
@@ -114,7 +114,8 @@ fn checkpoints_below(folder: &Path) -> Option<PathBuf> {
     here.or_else(|| folders.iter().find_map(|path| checkpoints_below(path)))
 }
 
-/// The epoch that the sinks of slice 1 have prepared, if it is later than all manifests.
+/// The epoch that the sinks of slice 1 have prepared and those of slice 0 have not begun to, if it is later than all
+/// manifests: while slice 0 stands still, no manifest can come of it.
 fn prepared_after_manifests(checkpoints: &Path) -> Option<u64> {
     let names = |folder: &Path| -> Vec<String> {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -126,6 +127,7 @@ fn prepared_after_manifests(checkpoints: &Path) -> Option<u64> {
     names(&epochs).iter().filter_map(number).filter(|epoch| *epoch > newest).find(|epoch| {
         // Both sinks, in the only generation.
         let files = names(&epochs.join(format!("{epoch:010}/1")));
-        files.iter().filter(|name| name.ends_with("-1.sink")).count() == 2
+        let of_slice = |slice: u32| files.iter().filter(|name| name.ends_with(&format!("-{slice}.sink"))).count();
+        (of_slice(0), of_slice(1)) == (0, 2)
     })
 }

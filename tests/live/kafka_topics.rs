@@ -32,11 +32,15 @@ fn create(topic: &str, partitions: i32) {
     for made in futures_now(admin.create_topics([&new], &AdminOptions::new())).expect("an answer") {
         made.expect("created");
     }
-    // Known to the controller is not yet known to the broker that is asked.
-    let until = Instant::now() + PATIENCE;
+    wait_for_partitions(topic, partitions as usize, Instant::now() + PATIENCE);
+}
+
+/// Known to the controller is not yet known to the broker that is asked.
+fn wait_for_partitions(topic: &str, partitions: usize, until: Instant) {
     let consumer: BaseConsumer = client().create().expect("a consumer");
-    while consumer.fetch_metadata(Some(topic), PATIENCE).expect("metadata").topics()[0].partitions().is_empty() {
-        assert!(Instant::now() < until, "{topic} is not seen");
+    let seen = || consumer.fetch_metadata(Some(topic), PATIENCE).expect("metadata").topics()[0].partitions().len();
+    while seen() != partitions {
+        assert!(Instant::now() < until, "{topic} is not seen with {partitions} partitions");
     }
 }
 
@@ -264,7 +268,7 @@ fn partitions_and_topics_that_come_into_being_are_read_once() {
                 grown.expect("grown");
             }
             create(&second, 2);
-            std::thread::sleep(Duration::from_millis(300));
+            wait_for_partitions(&first, 3, until);
             produce(&first, 0, 5..10);
             produce(&first, 1, 10..15);
             produce(&first, 2, 15..20);

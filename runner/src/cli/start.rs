@@ -16,6 +16,7 @@ use daemon::door::Token;
 use jobs::AgentId;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 fn on_threads<T>(n_threads: usize, work: impl Future<Output = T>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -67,8 +68,19 @@ pub fn master(args: MasterArgs, globals: &Globals) -> Result<()> {
     let mut config = daemon::master::MasterConfig::new(args.data_dir);
     config.listen = args.listen;
     config.token = token(globals)?;
+    let machine = &mut config.machine;
+    machine.missed_heartbeats = missed_heartbeats(args.agent_timeout, machine.heartbeat_ms);
+    // A new master gives those of its predecessor no less time to come back.
+    machine.recovery_ms = machine.recovery_ms.max(machine.heartbeat_ms * machine.missed_heartbeats);
     on_threads(2, daemon::master::serve(config))?
         .map_err(|error| anyhow::Error::from(error).context("failed to run the master").into())
+}
+
+/// As many as fill the time. At least two, for one may be late on any machine; at most so many that it is for ever to
+/// people and no sum of times overflows.
+fn missed_heartbeats(agent_timeout: Duration, heartbeat_ms: u64) -> u64 {
+    let n = agent_timeout.as_millis().div_ceil(u128::from(heartbeat_ms));
+    u64::try_from(n).unwrap_or(u64::MAX).clamp(2, 1 << 32)
 }
 
 pub fn agent(args: AgentArgs, globals: &Globals) -> Result<()> {
@@ -221,4 +233,19 @@ pub fn run(
     let code = code??;
     // Codes of a process are bytes; whatever does not fit is a failure.
     Ok(u8::try_from(code).unwrap_or(FAILED))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_is_given_whole_heartbeats() {
+        let missed = |timeout_ms| missed_heartbeats(Duration::from_millis(timeout_ms), 1_000);
+        assert_eq!([0, 1_000, 5_000, 5_001, 60_000].map(missed), [2, 2, 5, 6, 60]);
+        assert_eq!(missed(u64::MAX), 1 << 32);
+        // What `smack master` does when it is not told otherwise.
+        let usual = scheduler::master::Config::default();
+        assert_eq!(missed_heartbeats(Duration::from_secs(5), usual.heartbeat_ms), usual.missed_heartbeats);
+    }
 }

@@ -163,11 +163,17 @@ async fn a_task_that_wants_too_much_memory_is_ended_and_the_numbers_are_said() {
     assert!(!is_there("") && !is_there("cpu") && !is_there("pids"), "{name} is left");
 }
 
+/// One that ends as it likes when it is asked to, however long that takes.
+fn patient(task_id: &str, script: &str) -> v1::TaskInfo {
+    v1::TaskInfo { kill_grace_ms: 60_000, ..framework::shell(task_id, script) }
+}
+
 #[tokio::test]
 async fn an_agent_is_drained_and_used_again() {
     let mut world = World::start().await;
     let mut framework = world.framework().await;
-    framework.launch(vec![framework::shell("t", "trap 'exit 0' TERM; echo here; while :; do sleep 0.02; done")]).await;
+    let script = "trap 'exit 0' TERM; echo here; while :; do sleep 0.02; done";
+    framework.launch(vec![patient("t", script)]).await;
     world.output(world.agent().http_address(), "t").await;
     framework.until("t", TaskState::Running).await;
     let agent_id = world.agent().agent_id().to_string();
@@ -206,7 +212,7 @@ async fn daemons_that_are_asked_to_stop_end_what_they_hold() {
     let mut world = World::start().await;
     let mut framework = world.framework().await;
     let script = "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.02; done";
-    framework.launch(vec![framework::shell("t", script)]).await;
+    framework.launch(vec![patient("t", script)]).await;
     world.output(world.agent().http_address(), "t").await;
     world.stop_agent().await;
     world.stop_master().await;

@@ -82,6 +82,9 @@ impl World {
         config.listen = self.master_address;
         config.token.clone_from(&self.token);
         config.machine.heartbeat_ms = 200;
+        // No test is about silence: whoever goes closes its connection, and whoever is slow is only slow.
+        config.machine.missed_heartbeats = 600;
+        config.machine.recovery_ms = 120_000;
         config
     }
 
