@@ -113,9 +113,8 @@ fn told_bad(rows_bad: u64) -> String {
 
 /// How a stream ended that has.
 pub async fn end_stream(id: &JobId, run: LocalRun) -> anyhow::Result<String> {
-    let metrics = run.status().metrics;
-    let outcome =
-        tokio::task::spawn_blocking(move || run.wait()).await?.with_context(|| format!("failed to run {id}"))?;
+    let ended = tokio::task::spawn_blocking(move || run.wait_measured()).await?;
+    let (outcome, metrics) = ended.with_context(|| format!("failed to run {id}"))?;
     let how = match outcome {
         Outcome::Finished => "finished as a stream",
         Outcome::Drained => "drained",

@@ -152,6 +152,14 @@ impl LocalRun {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Waits for the end, and gives what was done in all, which tasks say last.
+    pub fn wait_measured(self) -> Result<(Outcome, Metrics), Error> {
+        let status = Arc::clone(&self.status);
+        let outcome = self.wait()?;
+        let metrics = status.lock().unwrap_or_else(PoisonError::into_inner).metrics.clone();
+        Ok((outcome, metrics))
+    }
+
     /// Waits for the end. Results that were not taken are thrown away.
     pub fn wait(mut self) -> Result<Outcome, Error> {
         self.results.iter().for_each(drop);
