@@ -107,7 +107,9 @@ impl Stateful for WindowAggregate {
             return Ok(());
         }
         let before = self.watermark_us;
-        let due = self.panes.keys().flat_map(|pane| self.shape.windows(*pane));
+        // No window that has ended holds a pane that begins later.
+        let begun = self.panes.range(..watermark_us).map(|(pane, _)| *pane);
+        let due = begun.flat_map(|pane| self.shape.windows(pane));
         let due = due.filter(|(_, end)| (before + 1..=watermark_us).contains(end)).map(|(start, end)| (end, start));
         let due: BTreeSet<(i64, i64)> = due.collect();
         self.watermark_us = watermark_us;

@@ -5,9 +5,11 @@
 use super::shape::{Shape, TIME_LIMIT_US};
 use crate::runtime::operators::stateful::Output;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::compute::{max, min};
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use datafusion::error::{DataFusionError, Result};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// By the start of a pane its rows, without those that no window takes any more: those whose windows have all ended at or
@@ -23,42 +25,74 @@ pub fn assign(
     let Some(times) = times.as_primitive_opt::<TimestampMicrosecondType>() else {
         return Err(DataFusionError::Execution(format!("event time is of type {}", times.data_type())));
     };
+    if let Some(pane) = only_pane(times, shape, settled_us) {
+        return Ok(BTreeMap::from([(pane, (0..times.len() as u32).collect())]));
+    }
     let mut rows_by_pane: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
-    let mut last: Option<(i64, Vec<u32>)> = None;
+    let mut last: Option<(Pane, Vec<u32>)> = None;
     let mut late: Vec<u32> = Vec::new();
     for row in 0..times.len() {
         let time = times.value(row);
-        if times.is_null(row) || !(-TIME_LIMIT_US..TIME_LIMIT_US).contains(&time) {
+        if times.is_null(row) || !VALID.contains(&time) {
             out.n_timeless += 1;
             continue;
         }
-        let pane = shape.pane_of(time);
-        if !shape.holds(pane) {
-            continue;
-        }
-        if shape.first_end(pane) <= settled_us {
+        // Neighbours mostly fall into one pane: only when it changes is there anything to compute.
+        let (pane, rows) = match &mut last {
+            Some(same) if same.0.times.contains(&time) => same,
+            _ => {
+                if let Some((pane, rows)) = last.take() {
+                    rows_by_pane.insert(pane.times.start, rows);
+                }
+                let pane = Pane::of(time, shape, settled_us);
+                let rows = rows_by_pane.remove(&pane.times.start).unwrap_or_default();
+                last.insert((pane, rows))
+            }
+        };
+        if pane.is_late {
             late.push(row as u32);
         }
-        if shape.last_end(pane) <= settled_us {
-            continue;
-        }
-        // Neighbours mostly fall into one pane: the map is asked only when the pane changes.
-        match &mut last {
-            Some((start, rows)) if *start == pane => rows.push(row as u32),
-            _ => {
-                let rows = rows_by_pane.remove(&pane).unwrap_or_default();
-                if let Some((start, rows)) = last.replace((pane, rows)) {
-                    rows_by_pane.insert(start, rows);
-                }
-                if let Some((_, rows)) = &mut last {
-                    rows.push(row as u32);
-                }
-            }
+        if pane.is_taken {
+            rows.push(row as u32);
         }
     }
-    rows_by_pane.extend(last);
+    rows_by_pane.extend(last.map(|(pane, rows)| (pane.times.start, rows)));
+    rows_by_pane.retain(|_, rows| !rows.is_empty());
     out.come_late(batch, late)?;
     Ok(rows_by_pane)
+}
+
+/// Event times that are not taken for mistakes.
+const VALID: Range<i64> = -TIME_LIMIT_US..TIME_LIMIT_US;
+
+struct Pane {
+    times: Range<i64>,
+    /// A window that holds it takes rows.
+    is_taken: bool,
+    /// A window that holds it takes none any more.
+    is_late: bool,
+}
+
+impl Pane {
+    fn of(time: i64, shape: Shape, settled_us: i64) -> Self {
+        let start = shape.pane_of(time);
+        let holds = shape.holds(start);
+        Self {
+            times: start..start + shape.pane_width(),
+            is_taken: holds && shape.last_end(start) > settled_us,
+            is_late: holds && shape.first_end(start) <= settled_us,
+        }
+    }
+}
+
+/// The pane of all rows, if there is one and none of them is late.
+fn only_pane(times: &TimestampMicrosecondArray, shape: Shape, settled_us: i64) -> Option<i64> {
+    let (first, last) = (min(times)?, max(times)?);
+    if times.null_count() > 0 || !VALID.contains(&first) || !VALID.contains(&last) {
+        return None;
+    }
+    let pane = Pane::of(first, shape, settled_us);
+    (pane.times.contains(&last) && pane.is_taken && !pane.is_late).then_some(pane.times.start)
 }
 
 /// A column of one time.

@@ -48,10 +48,14 @@ impl Shape {
         floor.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
     }
 
+    pub fn pane_width(self) -> i64 {
+        let (Form::Sliding { pane, .. } | Form::Growing { step: pane, .. }) = self.form;
+        pane
+    }
+
     /// The start of the pane in which a time lies.
     pub fn pane_of(self, time: i64) -> i64 {
-        let (Form::Sliding { pane, .. } | Form::Growing { step: pane, .. }) = self.form;
-        time - (time - self.offset).rem_euclid(pane)
+        time - (time - self.offset).rem_euclid(self.pane_width())
     }
 
     /// Start and end of all windows that hold a pane, the last one to end first.
