@@ -7,9 +7,9 @@
 //! a tag of the column's kind: equal numbers of any integer width hash alike, -0.0 as 0.0, every NaN as one, and a null
 //! differs from an empty text. A struct is hashed as its fields one after another, a list as the hashes of its elements.
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, PrimitiveArray, StructArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, TimeUnit};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 const TAG_NULL: u64 = 0x6e75_6c6c;
@@ -98,6 +98,20 @@ fn fold_each<'a, T, B: AsRef<[u8]>>(
     }
 }
 
+fn fold_primitive<T: ArrowPrimitiveType, B: AsRef<[u8]>>(
+    column: &PrimitiveArray<T>,
+    hashes: &mut [u64],
+    tag: u64,
+    bytes: impl Fn(T::Native) -> B,
+) {
+    if column.null_count() > 0 {
+        return fold_each(column.iter(), hashes, tag, bytes);
+    }
+    for (hash, value) in hashes.iter_mut().zip(column.values()) {
+        fold(hash, tag, bytes(*value).as_ref());
+    }
+}
+
 fn canonical(value: f64) -> [u8; 8] {
     let value = match value {
         value if value.is_nan() => f64::NAN,
@@ -110,7 +124,7 @@ fn canonical(value: f64) -> [u8; 8] {
 
 macro_rules! integers {
     ($column:expr, $hashes:expr, $tag:expr, $type:ty) => {
-        fold_each($column.as_primitive::<$type>().iter(), $hashes, $tag, |value| (value as i64).to_le_bytes())
+        fold_primitive($column.as_primitive::<$type>(), $hashes, $tag, |value| (value as i64).to_le_bytes())
     };
 }
 
@@ -123,7 +137,7 @@ fn fold_column(column: &ArrayRef, hashes: &mut [u64]) -> Result<(), Error> {
         DataType::Int16 => integers!(column, hashes, TAG_INTEGER, ty::Int16Type),
         DataType::Int32 => integers!(column, hashes, TAG_INTEGER, ty::Int32Type),
         DataType::Int64 => {
-            fold_each(column.as_primitive::<ty::Int64Type>().iter(), hashes, TAG_INTEGER, i64::to_le_bytes)
+            fold_primitive(column.as_primitive::<ty::Int64Type>(), hashes, TAG_INTEGER, i64::to_le_bytes);
         }
         DataType::UInt8 => integers!(column, hashes, TAG_INTEGER, ty::UInt8Type),
         DataType::UInt16 => integers!(column, hashes, TAG_INTEGER, ty::UInt16Type),
@@ -131,10 +145,10 @@ fn fold_column(column: &ArrayRef, hashes: &mut [u64]) -> Result<(), Error> {
         DataType::UInt64 => integers!(column, hashes, TAG_INTEGER, ty::UInt64Type),
         DataType::Float32 => {
             let values = column.as_primitive::<ty::Float32Type>();
-            fold_each(values.iter(), hashes, TAG_FLOAT, |value| canonical(f64::from(value)));
+            fold_primitive(values, hashes, TAG_FLOAT, |value| canonical(f64::from(value)));
         }
         DataType::Float64 => {
-            fold_each(column.as_primitive::<ty::Float64Type>().iter(), hashes, TAG_FLOAT, canonical);
+            fold_primitive(column.as_primitive::<ty::Float64Type>(), hashes, TAG_FLOAT, canonical);
         }
         DataType::Utf8 => fold_each(column.as_string::<i32>().iter(), hashes, TAG_BYTES, str::as_bytes),
         DataType::LargeUtf8 => fold_each(column.as_string::<i64>().iter(), hashes, TAG_BYTES, str::as_bytes),
@@ -147,7 +161,7 @@ fn fold_column(column: &ArrayRef, hashes: &mut [u64]) -> Result<(), Error> {
             TimeUnit::Millisecond => integers!(column, hashes, TAG_TIME, ty::TimestampMillisecondType),
             TimeUnit::Microsecond => {
                 let values = column.as_primitive::<ty::TimestampMicrosecondType>();
-                fold_each(values.iter(), hashes, TAG_TIME, i64::to_le_bytes);
+                fold_primitive(values, hashes, TAG_TIME, i64::to_le_bytes);
             }
             TimeUnit::Nanosecond => integers!(column, hashes, TAG_TIME, ty::TimestampNanosecondType),
         },
@@ -155,11 +169,11 @@ fn fold_column(column: &ArrayRef, hashes: &mut [u64]) -> Result<(), Error> {
         DataType::Date64 => integers!(column, hashes, TAG_DATE, ty::Date64Type),
         DataType::Time32(_) | DataType::Time64(_) | DataType::Duration(_) => {
             let values = cast(column, &DataType::Int64).map_err(Error::Dictionary)?;
-            fold_each(values.as_primitive::<ty::Int64Type>().iter(), hashes, TAG_TIME, i64::to_le_bytes);
+            fold_primitive(values.as_primitive::<ty::Int64Type>(), hashes, TAG_TIME, i64::to_le_bytes);
         }
         DataType::Decimal128(_, _) => {
             let values = column.as_primitive::<ty::Decimal128Type>();
-            fold_each(values.iter(), hashes, TAG_DECIMAL, i128::to_le_bytes);
+            fold_primitive(values, hashes, TAG_DECIMAL, i128::to_le_bytes);
         }
         DataType::Struct(_) => fold_struct(column.as_struct(), hashes)?,
         DataType::List(_) => fold_list(column.as_list(), hashes)?,

@@ -2,6 +2,7 @@
 
 use crate::state::hash;
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::buffer::ScalarBuffer;
 use arrow::compute::take_record_batch;
 use datafusion::error::{DataFusionError, Result};
 use std::sync::Arc;
@@ -14,17 +15,62 @@ pub fn partition(batch: &RecordBatch, keys: &[usize], n_slots: u32) -> Result<Ve
     let columns: Vec<ArrayRef> = keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
     let hashes =
         hash::hash_rows(&columns, batch.num_rows()).map_err(|error| DataFusionError::External(Box::new(error)))?;
-    let mut rows_by_slot = vec![Vec::new(); n_slots as usize];
-    for (row, hash) in hashes.into_iter().enumerate() {
-        rows_by_slot[hash::slot_of(hash, n_slots) as usize].push(row as u32);
+    let slots: Vec<u32> = hashes.into_iter().map(|hash| hash::slot_of(hash, n_slots)).collect();
+    // By slot where its rows begin among all, ordered by slot; and, once they are placed, where they end.
+    let mut places = vec![0_usize; n_slots as usize + 1];
+    slots.iter().for_each(|slot| places[*slot as usize + 1] += 1);
+    for slot in 1..places.len() {
+        places[slot] += places[slot - 1];
     }
+    let begins = places.clone();
+    let mut ordered = vec![0_u32; slots.len()];
+    for (row, slot) in slots.iter().enumerate() {
+        let place = &mut places[*slot as usize];
+        ordered[*place] = row as u32;
+        *place += 1;
+    }
+    let ordered = ScalarBuffer::from(ordered);
     let mut parts = Vec::with_capacity(n_slots as usize);
-    for (slot, rows) in rows_by_slot.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
-        let part = match rows.len() == batch.num_rows() {
-            true => batch.clone(),
-            false => take_record_batch(batch, &UInt32Array::from(rows))?,
+    for (slot, begin) in begins.into_iter().take(n_slots as usize).enumerate() {
+        let part = match places[slot] - begin {
+            0 => continue,
+            n_rows if n_rows == batch.num_rows() => batch.clone(),
+            n_rows => take_record_batch(batch, &UInt32Array::new(ordered.slice(begin, n_rows), None))?,
         };
         parts.push((slot as u32, part));
     }
     Ok(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{AsArray, Int64Array};
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_row_goes_to_its_owner_in_order(keys in proptest::collection::vec(0_i64..9, 0..50), n_slots in 1_u32..6) {
+            let schema = Arc::new(Schema::new(vec![
+                Field::new("key", DataType::Int64, false),
+                Field::new("row", DataType::Int64, false),
+            ]));
+            let columns: Vec<ArrayRef> = vec![
+                Arc::new(Int64Array::from(keys.clone())),
+                Arc::new(Int64Array::from_iter_values(0..keys.len() as i64)),
+            ];
+            let hashes = hash::hash_rows(&columns[..1], keys.len()).expect("hashes");
+            let batch = RecordBatch::try_new(schema, columns).expect("a batch");
+            let mut n_rows = 0;
+            for (slot, part) in partition(&batch, &[0], n_slots).expect("parts") {
+                let rows: Vec<i64> = part.column(1).as_primitive::<Int64Type>().values().to_vec();
+                let own = |row: &i64| hash::slot_of(hashes[*row as usize], n_slots) == slot;
+                let wanted: Vec<i64> = (0..keys.len() as i64).filter(own).collect();
+                n_rows += rows.len();
+                prop_assert_eq!(rows, wanted);
+            }
+            prop_assert_eq!(n_rows, keys.len());
+        }
+    }
 }
