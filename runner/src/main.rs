@@ -21,6 +21,10 @@ mod task;
 mod training_data;
 mod view;
 
+/// Batches are made by one thread and let go by another, all the time: that is what it is good at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     // What starts an agent's tasks stays small and has one thread, so it begins before anything else does.
     if std::env::args_os().nth(1).is_some_and(|verb| verb == daemon::agent::keep::VERB) {
