@@ -19,6 +19,7 @@ pub mod graph;
 pub mod local;
 mod meter;
 pub mod operators;
+mod pace;
 mod restore;
 mod retry;
 mod shared;

@@ -87,9 +87,9 @@ mod tests {
             readers: vec![vec![(2, 0)], vec![(2, 1)], vec![(3, 0)], vec![(4, 0)], vec![]],
             late: vec![None; 5],
             entries: vec![
-                Entry { node: 3, reaches: vec![4], exchanges: vec![] },
-                Entry { node: 1, reaches: vec![1, 2, 3], exchanges: vec![3] },
-                Entry { node: 0, reaches: vec![0, 2, 3], exchanges: vec![3] },
+                Entry { node: 3, reaches: vec![4], exchanges: vec![], leaves: false },
+                Entry { node: 1, reaches: vec![1, 2, 3], exchanges: vec![3], leaves: true },
+                Entry { node: 0, reaches: vec![0, 2, 3], exchanges: vec![3], leaves: true },
             ],
             reached_from: vec![vec![2], vec![1], vec![1, 2], vec![1, 2], vec![0]],
         }

@@ -43,5 +43,9 @@ impl std::fmt::Display for EdgeId {
 }
 
 /// Messages that an edge holds before its sender waits. With batches of at most `BATCH_ROWS` rows, cut into one part
-/// per slice, eight keep both ends busy over a thread switch; more would only lengthen the way of a barrier.
-pub const EDGE_QUEUE: usize = 8;
+/// per slice, these keep both ends busy over a few thread switches; more would only lengthen the way of a barrier.
+pub const EDGE_QUEUE: usize = 16;
+
+/// Messages for an edge that are gathered before they are handed over, unless the slice has nothing else to do: less than
+/// its queue holds.
+pub const GATHERED: usize = 4;

@@ -18,6 +18,7 @@ use crate::runtime::operators::stateful::{Output, Scope, Stateful};
 use crate::runtime::operators::unnest::unnest;
 use crate::runtime::operators::window::BATCH_ROWS;
 use crate::runtime::operators::{filter, project, relabel, weighted};
+use crate::runtime::pace::Pace;
 use crate::runtime::shared::Shared;
 use crate::runtime::snapshot::Part;
 use crate::runtime::sources::{Source, SourceInput};
@@ -46,7 +47,7 @@ enum Running {
     Project { exprs: Vec<Arc<dyn PhysicalExpr>> },
     Filter { predicate: Arc<dyn PhysicalExpr> },
     Unnest { n_lists: usize, outer: bool },
-    Exchange { keys: Vec<usize>, edges: Edges, sent: Progress },
+    Exchange { keys: Vec<usize>, edges: Edges, sent: Progress, pace: Option<Pace> },
     Stateful(Box<dyn Stateful>),
     HoldBack { by_us: i64 },
     LateRows,
@@ -120,7 +121,8 @@ impl Flow {
                 Operator::Exchange { keys } => {
                     let queues = edges_out.remove(&at).unwrap_or_default();
                     edges_in.insert(at, vec![Progress::START; queues.len()]);
-                    Running::Exchange { keys: keys.clone(), edges: Edges::new(queues), sent: Progress::START }
+                    let pace = graph.is_awaited(&shared.dataflow, at).then(|| Pace::new(Instant::now()));
+                    Running::Exchange { keys: keys.clone(), edges: Edges::new(queues), sent: Progress::START, pace }
                 }
                 Operator::HoldBack { by_us } => Running::HoldBack { by_us: *by_us },
                 Operator::LateRows { .. } => Running::LateRows,
@@ -197,17 +199,27 @@ impl Flow {
         self.operators.iter().all(|operator| !matches!(operator, Running::Source(source) if !source.ended))
     }
 
-    /// The queues that kept messages wait for.
-    pub fn waiting_edges(&self) -> impl Iterator<Item = &Sender<Message>> {
+    /// The queues that have no room for what goes there.
+    pub fn full_edges(&self) -> impl Iterator<Item = &Sender<Message>> {
         self.operators
             .iter()
             .flat_map(|operator| match operator {
-                Running::Exchange { edges, .. } => Some(edges.waiting()),
+                Running::Exchange { edges, .. } => Some(edges.full()),
                 _ => None,
             })
             .flatten()
     }
 
+    /// Tries again to hand over what there was no room for.
+    pub fn retry(&mut self) {
+        for operator in &mut self.operators {
+            if let Running::Exchange { edges, .. } = operator {
+                edges.retry();
+            }
+        }
+    }
+
+    /// Hands over what goes to other slices.
     pub fn flush(&mut self) {
         for operator in &mut self.operators {
             if let Running::Exchange { edges, .. } = operator {
@@ -218,6 +230,14 @@ impl Flow {
 
     pub fn is_full(&self, exchange: usize) -> bool {
         matches!(&self.operators[exchange], Running::Exchange { edges, .. } if edges.is_full())
+    }
+
+    /// Whether what this slice sends there is so far ahead that the other slices are to come on first.
+    pub fn is_ahead(&self, exchange: usize) -> bool {
+        match &self.operators[exchange] {
+            Running::Exchange { pace: Some(pace), .. } => pace.is_ahead(Instant::now),
+            _ => false,
+        }
     }
 
     /// `batch` came out of `node`: gives it to everybody who reads that node.
@@ -424,13 +444,20 @@ impl Flow {
                     let slice = (self.slot % self.shared.config.slices) as usize;
                     self.shared.counters.saw_watermark(slice, self.outputs[node]);
                 }
-                Running::Exchange { edges, sent, .. } => {
+                Running::Exchange { edges, sent, pace, .. } => {
                     if *sent != input {
                         *sent = input;
                         edges.send_all(&Message::Watermark(input));
+                        if let Some(pace) = pace {
+                            pace.said(input.watermark_us);
+                        }
                     }
                     if let Some(edges) = self.edges_in.get(&node) {
-                        self.outputs[node] = self.outputs[node].combined(edges.iter().copied());
+                        let come = self.outputs[node].combined(edges.iter().copied());
+                        if let Some(pace) = pace.as_mut().filter(|_| come != self.outputs[node]) {
+                            pace.slowest(come.watermark_us, Instant::now());
+                        }
+                        self.outputs[node] = come;
                     }
                 }
                 Running::Stateful(operator) if changed || came_in.len() > 1 => {
@@ -506,6 +533,7 @@ impl Flow {
             Running::Exchange { edges, .. } => {
                 let versions = part.versions.clone();
                 edges.send_all(&Message::Barrier { epoch: part.epoch, last: part.last, versions });
+                edges.flush();
             }
             Running::Stateful(_) => {
                 self.settle(node)?;

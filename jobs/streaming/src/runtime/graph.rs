@@ -17,6 +17,8 @@ pub struct Entry {
     pub reaches: Vec<usize>,
     /// The exchanges among `reaches`.
     pub exchanges: Vec<usize>,
+    /// Whether all that it reaches goes on through one of them.
+    pub leaves: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -32,6 +34,17 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// Whether rows that pass this exchange are kept behind it until event time passes them.
+    pub fn is_awaited(&self, dataflow: &Dataflow, exchange: usize) -> bool {
+        self.readers[exchange].iter().any(|(reader, _)| match &dataflow.nodes[*reader].operator {
+            Operator::WindowAggregate { .. } | Operator::Temporal(_) => true,
+            Operator::Join(join) => join.bounds.is_some(),
+            Operator::TopN { time, .. } | Operator::Over { time, .. } => time.is_some(),
+            Operator::HoldBack { .. } => self.is_awaited(dataflow, *reader),
+            _ => false,
+        })
+    }
+
     /// For what an operator gives.
     pub fn output(&self, node: usize) -> Output {
         Output { wants_late: self.late[node].is_some(), ..Output::default() }
@@ -68,7 +81,9 @@ impl Graph {
             reached[at] = is_source;
             let reaches: Vec<usize> = (0..nodes.len()).filter(|next| reached[*next]).collect();
             let exchanges = reaches.iter().copied().filter(|next| is_exchange(*next)).collect();
-            entries.push(Entry { node: at, reaches, exchanges });
+            let ends = |next: &usize| matches!(nodes[*next].operator, Operator::Sink { .. } | Operator::Collect);
+            let leaves = !reaches.iter().any(ends);
+            entries.push(Entry { node: at, reaches, exchanges, leaves });
         }
         let mut reached_from = vec![Vec::new(); nodes.len()];
         for (at, entry) in entries.iter().enumerate() {

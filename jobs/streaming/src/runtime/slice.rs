@@ -1,7 +1,8 @@
 //! The loop of one slice: which input is read next, and when not to read one.
 //!
-//! An input is not read while it waits for the barriers of others ([`Alignment`]), and while an exchange that its rows
-//! reach has kept messages ([`crate::runtime::edges`]). Everything else goes on meanwhile.
+//! An input is not read while it waits for the barriers of others ([`Alignment`]), while an exchange that its rows reach has
+//! kept messages ([`crate::runtime::edges`]), and, if it is a source, while it is far ahead of the other slices
+//! ([`crate::runtime::pace`]). Everything else goes on meanwhile.
 
 use crate::control::Order;
 use crate::dataflow::Operator;
@@ -126,7 +127,7 @@ impl Slice {
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => return Err(Error::Stopped),
             }
-            self.flow.flush();
+            self.flow.retry();
             for channel in 0..self.channels.len() {
                 if self.may_read(channel) {
                     idle &= !self.read(channel)?;
@@ -144,6 +145,7 @@ impl Slice {
             // While an exchange is full, more output would only wait.
             if due || (idle && !self.flow.any_full()) {
                 self.flow.flush_pending()?;
+                self.flow.flush();
             }
             if idle {
                 self.wait(orders);
@@ -157,11 +159,15 @@ impl Slice {
             Kind::Source(reads) => reads.is_none() || self.finishing,
             Kind::Edge { .. } => false,
         };
-        let exchanges = &self.shared.graph.entries[*entry].exchanges;
+        let Entry { exchanges, leaves, .. } = &self.shared.graph.entries[*entry];
+        // Rows that go straight to a sink wait for nobody.
+        let keeps_pace = *leaves && matches!(kind, Kind::Source(_));
         !closed
             && !exhausted
             && !self.alignment.waits(channel)
-            && !exchanges.iter().any(|exchange| self.flow.is_full(*exchange))
+            && !exchanges
+                .iter()
+                .any(|exchange| self.flow.is_full(*exchange) || (keeps_pace && self.flow.is_ahead(*exchange)))
     }
 
     /// Takes one message, if there is one.
@@ -306,7 +312,7 @@ impl Slice {
                 Kind::Edge { queue, .. } => select.recv(queue),
             };
         }
-        for queue in self.flow.waiting_edges() {
+        for queue in self.flow.full_edges() {
             select.send(queue);
         }
         let from = Instant::now();

@@ -23,8 +23,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Batches read ahead of the slice: one at hand and some ready, so that a slow poll does not leave the slice idle.
-const READ_AHEAD: usize = 4;
+/// Batches read ahead of the slice: one at hand and some ready, so that neither a slow poll nor a thread switch leaves the
+/// slice idle.
+const READ_AHEAD: usize = 8;
 /// How long a poll may wait; a stop is seen after it.
 const POLL_WAIT: Duration = Duration::from_millis(100);
 
