@@ -52,6 +52,8 @@ struct Trainer<'a> {
     step: u64,
     /// Of the last whole epoch, known to the chief.
     metric: Option<f64>,
+    /// The step after which these were taken.
+    judged: Option<u64>,
     metrics: BTreeMap<&'static str, f64>,
     callbacks: Callbacks,
     /// Weights of the best epoch, where they are kept; known to the chief.
@@ -126,6 +128,7 @@ pub fn run(
         sums,
         step: 0,
         metric: None,
+        judged: None,
         metrics: BTreeMap::new(),
         callbacks: Callbacks::new(body, callbacks::State::default()),
         best: None,
@@ -402,6 +405,7 @@ impl Trainer<'_> {
         let logits = metric::logits(&self.graph, &self.held_out)?;
         self.metrics = metric::all(self.body.loss, &logits, &self.held_out.targets);
         self.metric = self.metrics.get(metric::name(self.body.loss)).copied();
+        self.judged = Some(self.step);
         Ok(())
     }
 
@@ -483,7 +487,8 @@ impl Trainer<'_> {
         if let Some(best) = &self.best {
             self.graph.set_weights(best);
         }
-        if resumed_at_end || self.best.is_some() || self.task.has_evaluator {
+        // Training may end in the middle of an epoch, and what is told is of the weights that are published.
+        if self.best.is_some() || self.judged != Some(self.step) {
             self.judge()?;
         }
         if self.metric.is_none() && !self.held_out.is_empty() {

@@ -188,6 +188,26 @@ fn learns_reports_publishes_and_scores() {
     assert!(crate::auc(&scores, &labels).unwrap() > 0.95);
 }
 
+/// Also where it ends in the middle of an epoch, or of the first one.
+#[test]
+fn what_is_told_is_of_the_weights_that_are_published() {
+    let fresh = clouds(300);
+    let labels: Vec<f32> =
+        fresh.column(5).as_any().downcast_ref::<Int64Array>().unwrap().values().iter().map(|y| *y as f32).collect();
+    for steps in [1, 3, 7, 9] {
+        let folder = folder();
+        let body = TrainBody { steps: Some(steps), ..job() };
+        let data = |_: usize| Data { train: vec![clouds(130)], test: Some(vec![fresh.clone()]) };
+        let outcome = run_gang(1, folder.path(), &body, data, |_, _, _| {}).remove(0).unwrap();
+        assert_eq!(outcome.steps, steps);
+        let predictor = Predictor::load(&folder.path().join("models"), "m", 1).unwrap();
+        let scores = predictor.predict(&fresh.columns()[..5]).unwrap();
+        let scores: Vec<f32> = scores.values().iter().map(|score| *score as f32).collect();
+        let found = crate::auc(&scores, &labels).unwrap();
+        assert!((outcome.metric.unwrap() - found).abs() < 1e-9, "{steps} steps: told {:?}, {found}", outcome.metric);
+    }
+}
+
 #[test]
 fn any_number_of_ranks_trains_the_same_model() {
     for body in [job(), job_with_a_table()] {
