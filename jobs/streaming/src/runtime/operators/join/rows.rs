@@ -1,7 +1,7 @@
 //! The rows of one side as columns, in chunks.
 //!
-//! Every batch that is kept becomes a chunk. Small chunks are put together while more rows come, each row some few
-//! times, so that there are never many of them. A row that goes leaves a hole; a chunk that is more hole than rows is
+//! Every batch that is kept becomes a chunk. Once there are some small ones they are put together while more rows come, each
+//! row some few times, so that there are never many of them, and rows that soon go again are not moved. A row that goes leaves a hole; a chunk that is more hole than rows is
 //! written anew, one without rows goes at once.
 //!
 //! Invariant: nothing here points into a batch that came in, or into a chunk that went: bytes that are counted are bytes
@@ -18,6 +18,9 @@ pub const NONE: u32 = u32::MAX;
 
 /// A chunk with this many rows is left alone: what is done per chunk no longer matters beside what is done per row.
 const CHUNK_ROWS: usize = 4096;
+
+/// Chunks that are too short and are left alone all the same.
+const FEW: usize = 8;
 
 /// Where a row lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +94,7 @@ impl Rows {
                 self.merge(&[chunk], &mut moved)?;
             }
         }
-        loop {
+        while self.open.len() > FEW {
             // The latest chunks, as long as each is no larger than all after it: so a row is copied a number of times
             // that grows with the logarithm of a chunk's length only.
             let (mut from, mut n_rows) = (self.open.len(), 0);
@@ -109,6 +112,7 @@ impl Rows {
             let chunks = self.open[from..].to_vec();
             self.merge(&chunks, &mut moved)?;
         }
+        Ok(())
     }
 
     /// Some columns of the rows at these places, of which there is at least one.
