@@ -26,6 +26,9 @@ use std::time::{Duration, Instant};
 /// How long the loop sleeps at most when nothing happens: a stop is seen after it.
 const LOOK_UP_EVERY: Duration = Duration::from_millis(100);
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
+/// Messages of every input after which what was gathered for other slices is handed over, however little that is: some
+/// milliseconds of work.
+const GATHER_ROUNDS: u32 = 16;
 
 /// The ends of the queues that concern one slice.
 #[derive(Debug)]
@@ -112,6 +115,7 @@ pub fn run(shared: &Arc<Shared>, ends: Ends) -> Result<(), Error> {
 
 impl Slice {
     fn work(&mut self, orders: &Receiver<Order>) -> Result<(), Error> {
+        let (mut has_yielded, mut n_rounds) = (false, 0);
         loop {
             if self.shared.stopped() {
                 return Err(Error::Stopped);
@@ -133,6 +137,13 @@ impl Slice {
                     idle &= !self.read(channel)?;
                 }
             }
+            if idle && !has_yielded {
+                // Who waits for this core may be about to send something.
+                has_yielded = true;
+                std::thread::yield_now();
+                continue;
+            }
+            has_yielded = false;
             let due = self.measured.elapsed() >= MEASURE_EVERY;
             if due {
                 self.measured = Instant::now();
@@ -145,6 +156,10 @@ impl Slice {
             // While an exchange is full, more output would only wait.
             if due || (idle && !self.flow.any_full()) {
                 self.flow.flush_pending()?;
+            }
+            n_rounds += 1;
+            if idle || due || n_rounds >= GATHER_ROUNDS {
+                n_rounds = 0;
                 self.flow.flush();
             }
             if idle {
