@@ -20,6 +20,7 @@ mod steps;
 mod threads;
 mod topics;
 mod train;
+mod train_start;
 
 use serde::Serialize;
 use std::io::Write;

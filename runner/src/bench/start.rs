@@ -1,7 +1,7 @@
 //! How long a newcomer waits, and how much memory an idle cluster holds.
 
 use super::processes::pss_mb;
-use super::{Figure, median};
+use super::{Figure, median, train_start};
 use crate::client::Client;
 use crate::dev::{DevConfig, Tree};
 use crate::view::SubmitRequest;
@@ -59,12 +59,14 @@ async fn measure_in(folder: &Path) -> anyhow::Result<Vec<Figure>> {
     for _ in 0..RUNS {
         first_row.push(run_to_first_row(&file).await?);
     }
-    Ok(vec![
+    let training = train_start::measure(&folder.join("training")).await?;
+    let own = [
         Figure::lower("start", "dev: start to all members ready", median(ready), "s", Some(1.0)),
         Figure::lower("start", "dev: memory of all members (PSS, 5 s idle)", median(pss), "MB", Some(120.0)),
         Figure::lower("start", "run: start to first row of a SELECT", median(first_row), "ms", Some(500.0)),
         Figure::lower("start", "submit: to first processed record", median(first_record), "s", Some(2.0)),
-    ])
+    ];
+    Ok(own.into_iter().chain(training).collect())
 }
 
 async fn submit_to_first_record(tree: &Tree) -> anyhow::Result<f64> {

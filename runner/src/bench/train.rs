@@ -5,12 +5,12 @@ use anyhow::Context;
 use connectors::Context as ConnectorContext;
 use jobs::train::{Layer, Node, Optimizer};
 use jobs::{JobBody, TrainBody};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 const SEEDS: [u64; 5] = [1, 2, 3, 4, 5];
-const DIGITS: &str = include_str!("../../../examples/digits.toml");
+pub const DIGITS: &str = include_str!("../../../examples/digits.toml");
 const JAX_SCRIPT: &str = include_str!("../../../tests/peers/digits_jax.py");
 const DATA: &str = include_str!("../../../jobs/training/data/digits.csv");
 
@@ -22,11 +22,19 @@ pub async fn measure(with_peers: bool) -> anyhow::Result<Vec<Figure>> {
     result
 }
 
-async fn measure_in(folder: &Path, with_peers: bool) -> anyhow::Result<Vec<Figure>> {
+/// The example and its data, as in the repository; the folder of examples.
+pub fn lay_out(folder: &Path) -> anyhow::Result<PathBuf> {
     let (examples, data) = (folder.join("examples"), folder.join("jobs/training/data"));
-    std::fs::create_dir_all(&examples)?;
-    std::fs::create_dir_all(&data)?;
+    for folder in [&examples, &data] {
+        std::fs::create_dir_all(folder).with_context(|| format!("failed to make {}", folder.display()))?;
+    }
     std::fs::write(data.join("digits.csv"), DATA)?;
+    std::fs::write(examples.join("digits.toml"), DIGITS)?;
+    Ok(examples)
+}
+
+async fn measure_in(folder: &Path, with_peers: bool) -> anyhow::Result<Vec<Figure>> {
+    let examples = lay_out(folder)?;
     let settled = crate::settle::settle(DIGITS, "digits.toml", &examples)
         .await
         .map_err(|wrong| anyhow::anyhow!("failed to settle the example: {wrong:?}"))?;
@@ -79,7 +87,7 @@ async fn measure_in(folder: &Path, with_peers: bool) -> anyhow::Result<Vec<Figur
         Some(0.96),
     );
     if with_peers {
-        let jax = jax(folder, &data.join("digits.csv"), &body)?;
+        let jax = jax(folder, &folder.join("jobs/training/data/digits.csv"), &body)?;
         time = time.beside(peers::JAX.name, jax.seconds);
         accuracy = accuracy.beside(peers::JAX.name, jax.accuracy);
     }
