@@ -472,6 +472,10 @@ impl Flow {
                     let mut out = self.graph.output(node);
                     let outer = self.meter.enter(node);
                     operator.advance(input.watermark_us, &mut out).map_err(self.shared.operator_error(node))?;
+                    if input.idle {
+                        // Who is idle holds nobody back, so what it keeps would come late.
+                        operator.flush(&mut out).map_err(self.shared.operator_error(node))?;
+                    }
                     self.meter.leave(outer);
                     self.emit(node, out)?;
                     if input.ended() {
