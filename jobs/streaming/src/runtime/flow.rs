@@ -453,7 +453,7 @@ impl Flow {
                         }
                     }
                     if let Some(edges) = self.edges_in.get(&node) {
-                        let come = self.outputs[node].combined(edges.iter().copied());
+                        let come = self.outputs[node].over_edges(edges);
                         if let Some(pace) = pace.as_mut().filter(|_| come != self.outputs[node]) {
                             pace.slowest(come.watermark_us, Instant::now());
                         }

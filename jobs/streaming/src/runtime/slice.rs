@@ -224,8 +224,7 @@ impl Slice {
                 self.flow.push(node, &batch)?;
                 let split = &mut self.flow.source(node).splits[split];
                 split.next = Some(next);
-                split.progress =
-                    split.progress.advanced(Progress { watermark_us: watermark_us.unwrap_or(i64::MIN), idle: false });
+                split.progress = split.progress.advanced(Progress::at(watermark_us.unwrap_or(i64::MIN)));
             }
             Read::Found { name } => self.flow.source(node).found(name),
             Read::Idle { split } => self.flow.source(node).splits[split].progress.idle = true,

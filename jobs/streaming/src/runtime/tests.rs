@@ -1,6 +1,7 @@
 //! Whole jobs in this process: several tasks over loopback, several slices, kills, restarts at another parallelism.
 
 mod flaky;
+mod silent;
 mod stalled;
 mod world;
 
@@ -296,24 +297,6 @@ fn an_epoch_that_was_prepared_is_committed_after_a_crash() {
     let job = run(dataflow("commit", None, false), config).expect("start");
     assert_eq!(job.wait().expect("run"), Outcome::Finished);
     assert_eq!(world.visible(), expected(&rows));
-}
-
-#[test]
-fn a_split_that_is_silent_does_not_hold_windows_back() {
-    let dir = tempfile::tempdir().expect("temporary folder");
-    // The second split has rows only behind the gate.
-    let all = vec![(0..400).map(|at| (at * 50, at % 3, 1)).collect(), vec![(900_000, 1, 1); 401]];
-    let mut quiet = world(all);
-    quiet.rows[1].truncate(1);
-    quiet.gate = AtomicU64::new(0);
-    let world = world::create("idle", quiet);
-    let job = run(dataflow("idle", Some(30), false), config(dir.path(), 2, 1)).expect("start");
-    until(&job, "ready", |status| status.ready);
-    // Both are silent at first; then both give rows, but the second only one, far ahead.
-    world.gate.store(399, SeqCst);
-    until(&job, "windows", |_| !world.visible().is_empty());
-    job.stop();
-    assert_eq!(job.wait().expect("run"), Outcome::Stopped);
 }
 
 #[test]

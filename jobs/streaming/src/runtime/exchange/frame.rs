@@ -21,7 +21,7 @@ pub enum Kind {
     Refused = 3,
     /// Part of an Arrow IPC stream; the first one carries the schema.
     Batch = 4,
-    /// i64 watermark in microseconds, u8 idle.
+    /// i64 watermark in microseconds, u8: 1 for idle, 2 for common.
     Watermark = 5,
     /// u64 epoch, u8 last.
     Barrier = 6,

@@ -64,8 +64,9 @@ pub fn send_all(
                 let parts: Vec<&[u8]> = buffers.iter().map(Buffer::as_slice).collect();
                 frame(Kind::Batch, &parts)?;
             }
-            Message::Watermark(Progress { watermark_us, idle }) => {
-                frame(Kind::Watermark, &[&watermark_us.to_le_bytes(), &[u8::from(idle)]])?;
+            Message::Watermark(Progress { watermark_us, idle, common }) => {
+                let flags = u8::from(idle) | u8::from(common) << 1;
+                frame(Kind::Watermark, &[&watermark_us.to_le_bytes(), &[flags]])?;
             }
             Message::Barrier { epoch, last, versions } => {
                 let versions = match versions.is_empty() {
@@ -133,7 +134,7 @@ pub fn receive_all(identity: Identity, queue: &Sender<Message>, stream: impl Rea
                 let mut flag = [0];
                 input.read_exact(&mut number)?;
                 input.read_exact(&mut flag)?;
-                let flag = flag[0] != 0;
+                let (flag, common) = (flag[0] & 1 != 0, flag[0] & 2 != 0);
                 let mut versions = vec![0; rest];
                 input.read_exact(&mut versions)?;
                 let versions = match versions.is_empty() {
@@ -142,7 +143,10 @@ pub fn receive_all(identity: Identity, queue: &Sender<Message>, stream: impl Rea
                 };
                 let message = match header.kind {
                     Kind::Barrier => Message::Barrier { epoch: u64::from_le_bytes(number), last: flag, versions },
-                    _ => Message::Watermark(Progress { watermark_us: i64::from_le_bytes(number), idle: flag }),
+                    _ => {
+                        let watermark_us = i64::from_le_bytes(number);
+                        Message::Watermark(Progress { watermark_us, idle: flag, common })
+                    }
                 };
                 ended |= matches!(message, Message::Barrier { last: true, .. });
                 if queue.send(message).is_err() {

@@ -146,7 +146,7 @@ impl Flow {
     pub(super) fn output_moved(&mut self, node: usize) -> bool {
         let Some(operator) = self.stateful(node) else { return false };
         let (watermark_us, before) = (operator.output_watermark_us(), self.outputs[node]);
-        self.outputs[node] = before.advanced(Progress { watermark_us, idle: self.inputs[node].idle });
+        self.outputs[node] = before.advanced(Progress { watermark_us, ..self.inputs[node] });
         self.outputs[node] != before
     }
 

@@ -25,6 +25,8 @@ pub struct World {
     pub batch_rows: usize,
     /// Rows of each split from here on are held back.
     pub gate: AtomicU64,
+    /// A split that has no more to say from this row on, and does not end.
+    pub silent: Option<(usize, u64)>,
     /// Where splits come into being: how many there are by now, of those that have rows.
     pub grown: Option<AtomicUsize>,
     /// Opening fails for now this often.
@@ -203,7 +205,8 @@ impl SourceReader for ReplayReader {
                 self.splits[self.turn] = None;
                 return Ok(Polled::SplitEnd { split: self.turn });
             }
-            let gate = self.world.gate.load(SeqCst).min(rows.len() as u64);
+            let silent = self.world.silent.filter(|(of, _)| *of == split).map_or(u64::MAX, |(_, from)| from);
+            let gate = self.world.gate.load(SeqCst).min(silent).min(rows.len() as u64);
             let next = gate.min(position + self.world.batch_rows as u64);
             if next <= position {
                 continue;
