@@ -95,6 +95,11 @@ class Smack:
         with self._open("GET", f"/tables/{urllib.parse.quote(table)}/rows") as response:
             return pa.ipc.open_stream(response.read()).read_all()
 
+    def sql(self, query: str) -> pa.Table:
+        """The rows of a query over the cluster's tables, and over what the query declares itself."""
+        with self._open("POST", "/api/v1/sql", {"sql": query}) as response:
+            return pyarrow.ipc.open_stream(response.read()).read_all()
+
     # -----------------------------------------------------------------------------------------------------------------
 
     def _json(self, method: str, path: str, body: dict | None = None) -> dict:

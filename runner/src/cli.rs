@@ -18,9 +18,11 @@ pub mod output;
 mod roles;
 mod runs;
 mod schedule;
+mod sql;
 mod start;
 mod submit;
 mod sweep;
+mod top;
 mod topics;
 
 use crate::bench::BenchConfig;
@@ -239,6 +241,13 @@ enum Verb {
     Completions {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
+    },
+    /// Watch jobs, operators, tasks, agents and logs on one screen, until `q`.
+    Top,
+    /// Ask the cluster: a SELECT over its tables, over what the query itself declares, or over both. Without a query a shell.
+    Sql {
+        /// One SELECT, EXPLAIN, DESCRIBE or SHOW, behind what it declares; what is piped in is one too.
+        query: Option<String>,
     },
     /// Look at and make topics of the broker of `smack dev`, or of any Kafka.
     Topics(topics::TopicsArgs),
@@ -645,6 +654,8 @@ async fn ask(verb: Verb, globals: &Globals, output: Output) -> Result<()> {
         Verb::Schedule { verb } => schedule::schedule(&client, output, verb, target).await,
         Verb::Sweep(args) => sweep::sweep(&client, output, args, target).await,
         Verb::Runs { verb } => runs::runs(&client, output, verb).await,
+        Verb::Sql { query } => sql::sql(client, output, query).await,
+        Verb::Top => top::top(&client).await,
         Verb::Version => lists::version(&client, output).await,
         other => unreachable!("{other:?} asks no runner"),
     }

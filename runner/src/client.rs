@@ -2,6 +2,7 @@
 //!
 //! Does not print and does not retry: a person at a terminal decides that.
 
+mod query;
 mod schedules;
 mod sweeps;
 mod tables;

@@ -6,7 +6,7 @@
 
 pub mod broker;
 mod insert;
-mod print;
+pub mod print;
 mod progress;
 
 use crate::server::owner::{chain, now_ms};

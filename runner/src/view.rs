@@ -215,6 +215,60 @@ pub struct OperatorPlanView {
     pub state: String,
 }
 
+/// `POST /api/v1/sql`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueryRequest {
+    /// One SELECT, EXPLAIN, DESCRIBE or SHOW, behind what it declares itself.
+    pub sql: String,
+    /// Rows of a JSON answer, at most.
+    #[serde(default)]
+    pub limit: Option<u64>,
+}
+
+/// What is answered to it where JSON is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ResultView {
+    pub columns: Vec<String>,
+    /// As SQL writes them.
+    pub types: Vec<String>,
+    /// By column; of two columns of one name the later one.
+    pub rows: Vec<serde_json::Map<String, serde_json::Value>>,
+    /// There are more rows.
+    pub truncated: bool,
+}
+
+/// `GET /api/v1/targets`: a list of these, as Prometheus' HTTP service discovery wants it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TargetView {
+    /// `host:port`, of which `/metrics` is asked.
+    pub targets: Vec<String>,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// `GET /api/v1/jobs/{group}/{name}/dataflow`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DataflowView {
+    /// The SQL that it was made from.
+    pub text: String,
+    /// Inputs before their readers.
+    pub nodes: Vec<NodeView>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeView {
+    /// As in [`OperatorView`].
+    pub id: String,
+    /// "source", "filter", "exchange", "window", "join", "sink" and the like.
+    pub kind: String,
+    /// What it does.
+    pub text: String,
+    /// Ids of those whose rows it reads.
+    pub inputs: Vec<String>,
+    /// Whether it takes rows back that it gave.
+    pub changes: bool,
+}
+
 /// Body of every answer that is not a success.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Failure {

@@ -31,7 +31,10 @@ pub mod view;
 pub use config::Config;
 pub use drains::Drain;
 pub use events::{Command, Event, Record};
-pub use view::{AgentState, AgentView, ClusterView, FrameworkView, OfferState, OfferView, RoleView, TaskView};
+pub use view::{
+    AgentState, AgentView, ClusterView, Counts, FrameworkSummary, FrameworkView, OfferState, OfferView, RoleView,
+    Summary, TaskView,
+};
 
 use crate::alarms::Alarms;
 use crate::model::ConnectionId;
@@ -77,6 +80,8 @@ pub struct Master {
     /// What guarantees lacked after the latest allocation.
     last_need: Scalars,
     dirty: allocator::Dirty,
+    /// Those of offers are with these.
+    counts: Counts,
     out: Vec<Command>,
 }
 
@@ -101,6 +106,7 @@ impl Master {
             n_agents: 0,
             last_need: Scalars::new(),
             dirty: allocator::Dirty::default(),
+            counts: Counts::default(),
             out: Vec::new(),
         };
         for record in registry {

@@ -281,8 +281,13 @@ impl Cluster {
         rows::of_arrow(&body)
     }
 
-    fn get(&self, path: &str) -> Result<Vec<u8>, String> {
-        let mut request = self.http.get(format!("{}{path}", self.runner));
+    pub fn get(&self, path: &str) -> Result<Vec<u8>, String> {
+        self.get_of(&self.runner, path)
+    }
+
+    /// From another member.
+    pub fn get_of(&self, member: &str, path: &str) -> Result<Vec<u8>, String> {
+        let mut request = self.http.get(format!("{member}{path}"));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }

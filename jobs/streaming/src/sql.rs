@@ -71,6 +71,7 @@ pub use statements::{
     StatementBody, TableAsStatement, TableStatement, ViewStatement, WatermarkClause,
 };
 pub use text::{Name, Span};
+pub use types::sql_name;
 
 pub(crate) use as_of::place_of as as_of_place;
 pub(crate) use catalog::Catalog;

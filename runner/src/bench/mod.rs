@@ -4,6 +4,7 @@
 //! the same run.
 
 mod allocator;
+mod api;
 mod broker;
 mod decode;
 pub mod gang;
@@ -89,7 +90,7 @@ impl Figure {
     }
 }
 
-pub const SUITES: [&str; 12] = [
+pub const SUITES: [&str; 13] = [
     "start",
     "train",
     "gang",
@@ -102,6 +103,7 @@ pub const SUITES: [&str; 12] = [
     "broker",
     "kafka",
     "allocator",
+    "api",
 ];
 
 pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
@@ -127,6 +129,7 @@ pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
             "spill" => spill::measure(config.events.unwrap_or(spill::ROWS)).await?,
             "broker" => broker::measure(config.beside.clone()).await?,
             "allocator" => allocator::measure().await?,
+            "api" => api::measure().await?,
             "kafka" => kafka::measure(config.brokers.clone(), config.events.unwrap_or(kafka::ROWS)).await?,
             other => unreachable!("suite {other} is listed and not measured"),
         });

@@ -4,7 +4,7 @@ use super::Demand;
 use crate::view::EventView;
 use jobs::{AgentId, JobSpec, Need, OfferId, Reason, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use streaming::control::{Manifest, OperatorMetrics};
 use streaming::functions::Versions;
 
@@ -196,6 +196,36 @@ impl Lately {
     }
 }
 
+/// What the operators of a job have done since this runner watches it, over all tasks and generations.
+#[derive(Clone, Debug, Default)]
+pub struct Done(BTreeMap<String, OperatorMetrics>);
+
+impl Done {
+    pub fn add(&mut self, lately: &[OperatorMetrics]) {
+        for more in lately {
+            let sum = self.0.entry(more.id.clone()).or_default();
+            sum.busy_us += more.busy_us;
+            sum.blocked_us += more.blocked_us;
+            sum.idle_us += more.idle_us;
+            sum.rows_in += more.rows_in;
+            sum.rows_out += more.rows_out;
+            sum.looked_up += more.looked_up;
+            sum.remembered += more.remembered;
+            for split in &more.splits {
+                match sum.splits.iter_mut().find(|known| known.name == split.name) {
+                    Some(known) => (known.rows, known.behind) = (known.rows + split.rows, split.behind),
+                    None => sum.splits.push(split.clone()),
+                }
+            }
+        }
+    }
+
+    /// By id. Of what an operator holds they say nothing.
+    pub fn operators(&self) -> impl Iterator<Item = (&str, &OperatorMetrics)> {
+        self.0.iter().map(|(id, done)| (id.as_str(), done))
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Training {
     pub step: u64,
@@ -255,6 +285,7 @@ pub struct Job {
     pub live: Vec<TaskLive>,
     pub coordinator: Option<streaming::coordinator::Coordinator>,
     pub rate: Rate,
+    pub done: Done,
     pub events: VecDeque<EventView>,
     /// The last trouble that a task told of, with when; cleared when rows flow again.
     pub warning: Option<(u64, String)>,
@@ -285,6 +316,7 @@ impl Job {
             live,
             coordinator: None,
             rate: Rate::default(),
+            done: Done::default(),
             events: VecDeque::new(),
             warning: None,
             last_error: None,

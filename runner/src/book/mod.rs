@@ -8,6 +8,7 @@ mod evaluator;
 mod exits;
 mod gang;
 pub mod job;
+mod metrics;
 mod models;
 mod operations;
 pub mod placement;

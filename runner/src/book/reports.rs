@@ -75,6 +75,8 @@ impl Book {
                 let flows = metrics.rows_in > live.metrics.rows_in;
                 live.lately.observe(now_ms, &live.metrics.operators, &metrics.operators);
                 live.metrics = metrics;
+                let lately = live.lately.operators.clone();
+                job.done.add(&lately);
                 let rows_in = job.totals().rows_in;
                 job.rate.observe(now_ms, rows_in);
                 if flows {

@@ -2,15 +2,19 @@
 //! and the table store.
 
 mod agents;
+mod dataflow;
+mod metrics;
 mod models;
 mod roles;
 mod runs;
 mod schedules;
+mod sql;
 mod sweeps;
 
 use super::convert;
 use super::frameworks::Master;
 use super::owner::Owner;
+use super::queries::Queries;
 use crate::book::Resume;
 use crate::settle::{self, Settled};
 use crate::view::{
@@ -36,16 +40,20 @@ pub struct Api {
     pub http: reqwest::Client,
     pub model_dir: PathBuf,
     pub runs_dir: PathBuf,
+    pub queries: Queries,
 }
 
 pub fn router(api: Api) -> Router {
     Router::new()
-        .route("/", get(page))
         .route("/health", get(|| async { "ok" }))
+        .route("/metrics", get(metrics::of_runner))
+        .route("/api/v1/targets", get(metrics::targets))
         .route("/api/v1/version", get(version))
         .route("/api/v1/jobs", get(jobs).post(submit))
         .route("/api/v1/jobs/{group}/{name}", get(job))
+        .route("/api/v1/jobs/{group}/{name}/dataflow", get(dataflow::of_job))
         .route("/api/v1/plan", post(plan))
+        .route("/api/v1/sql", post(sql::ask))
         .route("/api/v1/stop/{*subject}", post(stop))
         .route("/api/v1/checkpoint/{*subject}", post(checkpoint))
         .route("/api/v1/savepoints/{*subject}", get(kept).post(keep).delete(drop_kept))
@@ -105,8 +113,9 @@ pub fn failure(status: StatusCode, error: impl Into<String>) -> Response {
     (status, Json(Failure { error: error.into(), diagnostics: Vec::new() })).into_response()
 }
 
-async fn page() -> Html<&'static str> {
-    Html(include_str!("../../ui/index.html"))
+/// The page for people, in one file.
+pub fn page() -> Router {
+    Router::new().route("/", get(|| async { Html(include_str!("../../ui/index.html")) }))
 }
 
 async fn version() -> Json<VersionView> {

@@ -3,8 +3,10 @@
 pub mod api;
 pub mod control;
 pub mod convert;
+pub mod flight;
 pub mod frameworks;
 pub mod owner;
+pub mod queries;
 pub mod runs;
 pub mod savepoints;
 pub mod store;
@@ -24,6 +26,7 @@ use streaming::control::Manifest;
 use streaming::coordinator::manifest;
 use streaming::runtime::Folder;
 use tonic::service::Routes;
+use tonic::service::interceptor::InterceptedService;
 use wire::v1::tasks_server::TasksServer;
 
 /// How often the book looks at its timers (back-off, checkpoint interval, offers held too long).
@@ -70,6 +73,9 @@ pub async fn serve(config: RunnerConfig) -> anyhow::Result<()> {
         Some(advertise) => format!("{}://{advertise}", tls::scheme()),
         None => format!("{}://{}", tls::scheme(), reached_at(address)),
     };
+    let shown = token.as_ref().map(|token| token.reveal().to_string());
+    let queries =
+        queries::Queries::new(Arc::clone(&tables), endpoint.clone(), shown, model_dir.clone(), data_dir.clone());
     let book_config = book::Config { endpoint, data_dir, hold_ms: 3_000 };
     let ids = store.frameworks().context("failed to start the runner")?;
     let records = with_manifests(&book_config, store.jobs().context("failed to start the runner")?).await;
@@ -100,18 +106,22 @@ pub async fn serve(config: RunnerConfig) -> anyhow::Result<()> {
 
     let tasks =
         TasksServer::new(control::Tasks::new(owner.clone(), streams)).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let tasks = tonic::service::interceptor::InterceptedService::new(tasks, Guard::new(token.clone()));
+    let tasks = InterceptedService::new(tasks, Guard::new(token.clone()));
     let tasks = Routes::new(tasks).into_axum_router().layer(axum::middleware::from_fn(encrypted::members_only));
+    let flight = InterceptedService::new(flight::service(queries.clone()), Guard::new(token.clone()));
+    // What is nobody's is answered by the tasks' router.
+    let flight = Routes::new(flight).into_axum_router().reset_fallback();
     let http = match tls::http_client() {
         Some(config) => reqwest::Client::builder().use_preconfigured_tls(config).build(),
         None => reqwest::Client::builder().build(),
     };
     let http = http.context("failed to make a client for the agents' logs")?;
-    let api = api::Api { owner, master, http, model_dir, runs_dir };
+    let api = api::Api { owner, master, http, model_dir, runs_dir, queries };
     let guarded = api::router(api)
         .merge(tables::router(tables))
         .layer(axum::middleware::from_fn_with_state(token.clone(), door::require_token));
-    let mut app = guarded.merge(tasks);
+    // The page is no secret: it asks for the token that it needs to show anything.
+    let mut app = guarded.merge(api::page()).merge(tasks).merge(flight);
     if token.is_none() {
         app = app.layer(axum::middleware::from_fn(api::local_only));
     }

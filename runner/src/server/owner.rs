@@ -12,6 +12,7 @@ use crate::book::{self, Book, Command, Event, Framework, Prepared, Resume};
 use crate::predict::Models;
 use crate::view::{JobView, ScheduleView, SweepDetail, SweepView, WhyView};
 pub use daemon::client::chain;
+use daemon::metrics::Family;
 use jobs::{JobId, JobSpec};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -86,6 +87,13 @@ enum Message {
     },
     Jobs {
         reply: oneshot::Sender<Vec<JobView>>,
+    },
+    Metrics {
+        reply: oneshot::Sender<Vec<Family>>,
+    },
+    Spec {
+        id: String,
+        reply: oneshot::Sender<Option<JobSpec>>,
     },
     Why {
         subject: String,
@@ -168,6 +176,15 @@ impl Owner {
 
     pub async fn jobs(&self) -> Result<Vec<JobView>, String> {
         self.ask(|reply| Message::Jobs { reply }).await
+    }
+
+    pub async fn metrics(&self) -> Result<Vec<Family>, String> {
+        self.ask(|reply| Message::Metrics { reply }).await
+    }
+
+    /// What a job was settled to be, by `group/name`.
+    pub async fn spec(&self, id: String) -> Result<Option<JobSpec>, String> {
+        self.ask(|reply| Message::Spec { id, reply }).await
     }
 
     pub async fn why(&self, subject: String) -> Result<WhyView, String> {
@@ -254,6 +271,14 @@ fn run(owner: &Owner, mut inbox: Inbox, mut book: Book, hands: &Hands) {
             }
             Message::Jobs { reply } => {
                 let _ = reply.send(book.job_views(now_ms));
+                Vec::new()
+            }
+            Message::Metrics { reply } => {
+                let _ = reply.send(book.metrics(now_ms));
+                Vec::new()
+            }
+            Message::Spec { id, reply } => {
+                let _ = reply.send(book.spec(&id).cloned());
                 Vec::new()
             }
             Message::Why { subject, reply } => {

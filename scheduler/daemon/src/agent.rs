@@ -5,6 +5,7 @@
 //! Invariant: tasks outlive the agent that had them started, and the next one of the directory takes them up; when it
 //! begins, no process of the directory's tasks is alive that it does not hold.
 
+mod counts;
 mod garbage;
 mod isolation;
 pub mod keep;
@@ -213,18 +214,32 @@ pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
     let (stop, stopped) = watch::channel(false);
     let (inputs, from_link) = mpsc::channel(LINK_INPUTS);
     let link = tokio::spawn(link::run(config.master, config.token.clone(), inputs));
-    let routes = sandboxes.clone().routes(config.token);
+    let garbage = tokio::spawn(garbage::run(sandboxes.clone(), config.sandboxes_kept_for));
+    let (probes, answers) = probes::Probes::new(sandboxes.clone());
+    let id_path = data_dir.join(AGENT_ID_FILE);
+    let owner = owner::Owner::new(machine, clock, log, nursery, probes, running, id_path);
+    let routes = sandboxes.clone().routes().merge(numbers(owner.counts(), config.total, sandboxes));
+    let routes = routes.layer(axum::middleware::from_fn_with_state(config.token, door::require_token));
     let http = tokio::spawn(async move {
         match tls::door(true) {
             None => axum::serve(listener, routes).await,
             Some(config) => axum::serve(Encrypted::open(listener, config), routes).await,
         }
     });
-    let garbage = tokio::spawn(garbage::run(sandboxes.clone(), config.sandboxes_kept_for));
-    let (probes, answers) = probes::Probes::new(sandboxes);
-    let owner = owner::Owner::new(machine, clock, log, nursery, probes, running, data_dir.join(AGENT_ID_FILE));
     let owner = tokio::spawn(owner.run(commands, from_link, reports, answers, stopped));
     Ok(Running { agent_id, http_address, stop, owner, link, http, garbage, _here: here })
+}
+
+/// `GET /metrics`.
+fn numbers(counts: counts::Counts, total: Resources, sandboxes: sandboxes::Sandboxes) -> axum::Router {
+    let scrape = move || {
+        let (counts, total, sandboxes) = (counts.clone(), total.clone(), sandboxes.clone());
+        async move {
+            let families = tokio::task::spawn_blocking(move || counts.families(&total, &sandboxes)).await;
+            crate::metrics::answer(&families.unwrap_or_default())
+        }
+    };
+    axum::Router::new().route("/metrics", axum::routing::get(scrape))
 }
 
 /// The groups of tasks, where they are permitted; what there is becomes an attribute, which people and jobs can see.

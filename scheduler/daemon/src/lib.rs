@@ -14,5 +14,6 @@ pub mod door;
 pub mod encrypted;
 mod files;
 pub mod master;
+pub mod metrics;
 pub mod registry;
 pub mod stop;

@@ -3,6 +3,7 @@
 //! Invariant: nothing that a peer sends ends the daemon; it may end that peer's connection.
 
 mod doors;
+mod metrics;
 mod owner;
 
 use crate::clock::Clock;

@@ -135,6 +135,7 @@ impl Master {
             let offer_id = first_offer.get(&agent_id).cloned().unwrap_or_default();
             let task = Task::launched(info.name.clone(), agent_id.clone(), offer_id, info.resources.clone());
             self.tasks.insert(key, task);
+            self.counts.tasks_launched += 1;
             launched.push(info.resources.clone());
             if let Some(connection) = agent.connection {
                 let order = AgentOrder::Launch { framework_id: framework_id.clone(), task: info };
@@ -152,6 +153,7 @@ impl Master {
             return self.tell_state(&key, refusal.reason, refusal.message.clone());
         }
         let (state, message) = (TaskState::Dropped, refusal.message.clone());
+        *self.counts.tasks_ended.entry(state).or_default() += 1;
         let status = self.own_status(key.task_id, task.agent_id, state, refusal.reason, message);
         self.tell(framework_id, FrameworkEvent::Update(status));
     }

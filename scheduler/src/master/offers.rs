@@ -41,12 +41,14 @@ pub struct Offers {
     /// Latest last; at most `history`.
     ended: VecDeque<Ended>,
     history: usize,
+    /// All that ever ended.
+    n_ended: BTreeMap<OfferState, u64>,
 }
 
 impl Offers {
     pub fn new(epoch: u64, history: usize) -> Self {
         let (standing, prefix) = (BTreeMap::new(), format!("o-{epoch}-"));
-        Self { made: 0, standing, prefix, ended: VecDeque::new(), history }
+        Self { made: 0, standing, prefix, ended: VecDeque::new(), history, n_ended: BTreeMap::new() }
     }
 
     pub fn make(&mut self, offer: Standing) -> OfferNumber {
@@ -74,11 +76,17 @@ impl Offers {
     /// Ends an offer that stands.
     pub fn end(&mut self, number: OfferNumber, state: OfferState, task_ids: Vec<TaskId>) -> Arc<Standing> {
         let was = self.standing.remove(&number).unwrap_or_else(|| panic!("offer {number:?} does not stand"));
+        *self.n_ended.entry(state).or_default() += 1;
         self.ended.push_back(Ended { number, was: Arc::clone(&was), state, task_ids });
         if self.ended.len() > self.history {
             self.ended.pop_front();
         }
         was
+    }
+
+    /// How many were made, and how many ended how.
+    pub fn counts(&self) -> (u64, &BTreeMap<OfferState, u64>) {
+        (self.made, &self.n_ended)
     }
 
     /// The oldest offer, if it has expired. All live equally long, so the oldest expires first.
@@ -135,6 +143,7 @@ mod tests {
         }
         let kept: Vec<u64> = offers.ended().map(|ended| ended.number.0).collect();
         assert_eq!(kept, [3, 2]);
+        assert_eq!(offers.counts(), (3, &BTreeMap::from([(OfferState::Declined, 3)])));
     }
 
     #[test]

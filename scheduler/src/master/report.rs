@@ -1,10 +1,17 @@
-//! The view of the cluster for people and tools.
+//! The view of the cluster for people and tools, and its numbers for those who watch over it.
 
 use super::Master;
+use super::agents::Agent;
+use super::frameworks::Framework;
 use super::offers::{OfferNumber, Standing};
-use super::view::{AgentState, AgentView, ClusterView, FrameworkView, OfferState, OfferView, RoleView, TaskView};
+use super::tasks::Task;
+use super::view::{
+    AgentState, AgentView, ClusterView, Counts, FrameworkSummary, FrameworkView, OfferState, OfferView, RoleView,
+    Summary, TaskView,
+};
 use crate::model::Offer;
-use jobs::TaskState;
+use jobs::{Scalars, TaskState};
+use std::collections::BTreeMap;
 
 impl Master {
     pub fn view(&self, now_ms: u64) -> ClusterView {
@@ -19,14 +26,50 @@ impl Master {
         }
     }
 
+    pub fn summary(&self) -> Summary {
+        let mut summary = Summary {
+            leader_epoch: self.leader_epoch,
+            agents: BTreeMap::new(),
+            total: Scalars::new(),
+            offered: Scalars::new(),
+            used: Scalars::new(),
+            tasks: BTreeMap::new(),
+            frameworks: self.frameworks.iter().map(|framework| self.framework_summary(framework)).collect(),
+            roles: self.role_views(),
+            offers_outstanding: self.offers.standing().count() as u64,
+            refusals: self.n_refusals() as u64,
+            counts: Counts { offers_made: self.offers.counts().0, ..self.counts.clone() },
+        };
+        summary.counts.offers_ended = self.offers.counts().1.clone();
+        for agent in self.agents.by_id.values() {
+            *summary.agents.entry(shown_state(agent)).or_default() += 1;
+            summary.total.add(agent.ledger.total().amounts());
+            summary.offered.add(agent.ledger.offered().amounts());
+            summary.used.add(agent.ledger.used().amounts());
+        }
+        for (_, task) in self.tasks.iter() {
+            *summary.tasks.entry(self.state_of(task)).or_default() += 1;
+        }
+        summary
+    }
+
+    fn framework_summary(&self, framework: &Framework) -> FrameworkSummary {
+        let demands = framework.demands.iter().flatten();
+        FrameworkSummary {
+            framework_id: framework.id.clone(),
+            name: framework.name.clone(),
+            role: framework.role.clone(),
+            connected: framework.connection.is_some(),
+            dominant_share: self.frameworks.roles.share(&framework.charged, 1.0).0,
+            wanted: demands.map(|demand| u64::from(demand.count)).sum(),
+        }
+    }
+
     fn agent_views(&self, now_ms: u64) -> Vec<AgentView> {
         let agents = self.agents.by_id.values();
-        let view = |agent: &super::agents::Agent| AgentView {
+        let view = |agent: &Agent| AgentView {
             agent: agent.info.clone(),
-            state: match agent.state {
-                AgentState::Draining if agent.ledger.used().is_empty() => AgentState::Drained,
-                state => state,
-            },
+            state: shown_state(agent),
             free: agent.ledger.free().clone(),
             offered: agent.ledger.offered().clone(),
             used: agent.ledger.used().clone(),
@@ -36,7 +79,7 @@ impl Master {
     }
 
     fn framework_views(&self, now_ms: u64) -> Vec<FrameworkView> {
-        let view = |framework: &super::frameworks::Framework| {
+        let view = |framework: &Framework| {
             let demands = framework.demands.clone().unwrap_or_default();
             FrameworkView {
                 framework_id: framework.id.clone(),
@@ -98,19 +141,30 @@ impl Master {
     }
 
     fn task_views(&self) -> Vec<TaskView> {
-        let is_unreachable = |id| self.agents.get(id).is_some_and(|agent| agent.state == AgentState::Unreachable);
         let tasks = self.tasks.iter().map(|(key, task)| TaskView {
             task_id: key.task_id.clone(),
             name: task.name.clone(),
             framework_id: key.framework_id.clone(),
             agent_id: task.agent_id.clone(),
             offer_id: task.offer_id.clone(),
-            state: match task.latest.is_terminal() || !is_unreachable(&task.agent_id) {
-                true => task.latest,
-                false => TaskState::Unreachable,
-            },
+            state: self.state_of(task),
             resources: task.resources.clone(),
         });
         tasks.collect()
+    }
+
+    fn state_of(&self, task: &Task) -> TaskState {
+        let agent = || self.agents.get(&task.agent_id);
+        match task.latest.is_terminal() || agent().is_none_or(|agent| agent.state != AgentState::Unreachable) {
+            true => task.latest,
+            false => TaskState::Unreachable,
+        }
+    }
+}
+
+fn shown_state(agent: &Agent) -> AgentState {
+    match agent.state {
+        AgentState::Draining if agent.ledger.used().is_empty() => AgentState::Drained,
+        state => state,
     }
 }

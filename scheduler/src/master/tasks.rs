@@ -104,6 +104,9 @@ impl Master {
             let task = self.tasks.known(&key);
             if progress(status.state) >= progress(task.latest) && !task.latest.is_terminal() {
                 task.latest = status.state;
+                if status.state.is_terminal() {
+                    *self.counts.tasks_ended.entry(status.state).or_default() += 1;
+                }
             }
             if status.uuid.is_some() {
                 task.in_flight = Some(status.clone());
@@ -192,6 +195,9 @@ impl Master {
         let agent_id = task.agent_id.clone();
         // It had ended, and the framework was told or would have been: what it ended as is still true.
         let state = if task.latest.is_terminal() { task.latest } else { TaskState::Lost };
+        if !task.latest.is_terminal() {
+            *self.counts.tasks_ended.entry(state).or_default() += 1;
+        }
         let is_told = task.told == Some(state);
         self.release(key);
         self.forget(key);

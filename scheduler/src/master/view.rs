@@ -16,6 +16,47 @@ pub struct ClusterView {
     pub roles: Vec<RoleView>,
 }
 
+/// The cluster in numbers, for those who watch over it: no more of them than there are roles and frameworks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    pub leader_epoch: u64,
+    pub agents: BTreeMap<AgentState, u64>,
+    /// Over all agents.
+    pub total: Scalars,
+    pub offered: Scalars,
+    pub used: Scalars,
+    /// Those that are known now.
+    pub tasks: BTreeMap<TaskState, u64>,
+    pub frameworks: Vec<FrameworkSummary>,
+    pub roles: Vec<RoleView>,
+    pub offers_outstanding: u64,
+    /// That are in force, over all frameworks and agents.
+    pub refusals: u64,
+    pub counts: Counts,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct FrameworkSummary {
+    pub framework_id: FrameworkId,
+    pub name: String,
+    pub role: String,
+    pub connected: bool,
+    /// 0 to 1.
+    pub dominant_share: f64,
+    /// Tasks that it asks for and has not got.
+    pub wanted: u64,
+}
+
+/// What this master has done since it began.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub offers_made: u64,
+    pub offers_ended: BTreeMap<OfferState, u64>,
+    pub tasks_launched: u64,
+    /// By how they ended, those among them that were never launched.
+    pub tasks_ended: BTreeMap<TaskState, u64>,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct RoleView {
     pub role: String,

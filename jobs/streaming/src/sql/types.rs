@@ -152,7 +152,7 @@ fn decimal(info: &ExactNumberInfo) -> Result<DataType, Diagnostic> {
 }
 
 /// The type as a person writes it.
-pub(crate) fn sql_name(data_type: &DataType) -> String {
+pub fn sql_name(data_type: &DataType) -> String {
     match data_type {
         DataType::Int64 => "BIGINT".into(),
         DataType::Int32 => "INT".into(),

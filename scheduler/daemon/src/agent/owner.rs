@@ -4,6 +4,7 @@
 //! Invariant: the owner waits for the disk and for the thread that starts tasks, never for the master.
 
 use super::AgentError;
+use super::counts::Counts;
 use super::link::Input;
 use super::nursery::{Nursery, Order, Report, Reports};
 use super::probes::{Answers, Probes};
@@ -49,6 +50,7 @@ pub(super) struct Owner {
     connection: Option<Connection>,
     /// Processes that were ordered, or found, and are not known to have ended.
     running: BTreeSet<TaskKey>,
+    counts: Counts,
     /// Set when the agent was asked to stop.
     stopping_since_ms: Option<u64>,
     /// Of this turn.
@@ -76,11 +78,17 @@ impl Owner {
             agent_id_path,
             connection: None,
             running: running.into_iter().collect(),
+            counts: Counts::default(),
             stopping_since_ms: None,
             records: Vec::new(),
             orders: Vec::new(),
             sent_away: None,
         }
+    }
+
+    /// What it will have done.
+    pub fn counts(&self) -> Counts {
+        self.counts.clone()
     }
 
     pub async fn run(
@@ -123,6 +131,8 @@ impl Owner {
             }
             self.press_to_stop();
             self.finish_turn().await?;
+            let (running, connected) = (self.running.len() as u64, self.connection.is_some());
+            self.counts.change(|numbers| (numbers.running, numbers.connected) = (running, connected));
             if let Some(message) = self.sent_away.take() {
                 // A new start is a new agent. If the file stays, that start is sent away again and says so.
                 if let Err(error) = std::fs::remove_file(&self.agent_id_path) {
@@ -141,6 +151,7 @@ impl Owner {
             Input::Connected { connection, calls, hold } => {
                 let said = Vec::new();
                 self.connection = Some(Connection { id: connection, calls, said, first: true, _hold: hold });
+                self.counts.change(|numbers| numbers.connections += 1);
                 self.tell(Event::Connected { connection });
             }
             Input::Said(connection, orders) => {
@@ -156,15 +167,18 @@ impl Owner {
         let event = match report {
             Report::Started { task, pid } => {
                 info!(%task, pid, "task started");
+                self.counts.change(|numbers| numbers.started += 1);
                 Event::Started { task, pid }
             }
             Report::StartFailed { task, message } => {
                 warn!(%task, message, "task not started");
+                self.counts.change(|numbers| numbers.not_started += 1);
                 self.running.remove(&task);
                 Event::StartFailed { task, message }
             }
             Report::Exited { task, exit } => {
                 info!(%task, ?exit, "task ended");
+                self.counts.change(|numbers| numbers.exited(&exit));
                 self.running.remove(&task);
                 Event::Exited { task, exit }
             }

@@ -3,7 +3,6 @@
 //! Invariant: a name from outside becomes exactly one directory name, so no id leads out of the root.
 //! Invariant: only a sandbox's `stdout` and `stderr` are served, and only if they are plain files.
 
-use crate::door::{self, Token};
 use crate::files::{self, FileError};
 use axum::body::Bytes;
 use axum::extract::{Path as UrlPath, Query, State};
@@ -83,12 +82,11 @@ impl Sandboxes {
     }
 
     /// `GET /sandboxes/{task}/{stdout|stderr}?offset=N&limit=M` and `/health`.
-    pub fn routes(self, token: Option<Token>) -> axum::Router {
+    pub fn routes(self) -> axum::Router {
         axum::Router::new()
             .route("/sandboxes/{task}/{file}", get(serve_output))
             .with_state(self)
             .route("/health", get(|| async { "ok" }))
-            .layer(axum::middleware::from_fn_with_state(token, door::require_token))
     }
 }
 

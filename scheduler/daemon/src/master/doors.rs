@@ -1,13 +1,17 @@
-//! The master's doors: the two streams and the state call over gRPC, and `/health` over HTTP, all on one port.
+//! The master's doors: the two streams and the state call over gRPC, `/health` and `/metrics` over HTTP, all on one port.
 //!
 //! Invariant: a connection's messages reach the owner in order, and its first one carries a protocol version that this
 //! master speaks. A connection that sends what cannot be understood is ended with the field's name; no other is touched.
 
+use super::metrics;
 use super::owner::{Input, Outbox};
 use crate::client::{KEEPALIVE, MESSAGE_BYTES_MAX};
 use crate::convert::{self, Malformed};
 use crate::door::{self, Guard, Token};
 use crate::encrypted;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response as Answer};
 use axum::routing::get;
 use scheduler::model::ConnectionId;
 use std::sync::Arc;
@@ -33,12 +37,15 @@ pub(super) async fn serve(
     inputs: mpsc::Sender<Input>,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
+    let scraped = inputs.clone();
     let master = MasterServer::new(Doors { inputs, next_connection: Arc::new(AtomicU64::new(1)) })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let grpc = Routes::new(InterceptedService::new(master, Guard::new(token.clone())));
     let http = axum::Router::new()
         .route("/health", get(|| async { "ok" }))
+        .route("/metrics", get(in_numbers))
+        .with_state(scraped)
         .layer(axum::middleware::from_fn_with_state(token, door::require_token));
     let routes = Routes::from(grpc.into_axum_router().merge(http));
     let server = Server::builder()
@@ -56,6 +63,19 @@ pub(super) async fn serve(
             server.serve_with_incoming_shutdown(incoming, stopped).await
         }
         Some(config) => server.serve_with_incoming_shutdown(encrypted::incoming(listener, config), stopped).await,
+    }
+}
+
+async fn in_numbers(State(inputs): State<mpsc::Sender<Input>>) -> Answer {
+    let (answer, summary) = oneshot::channel();
+    let asked = inputs.send(Input::Summary(answer)).await;
+    match (asked, summary.await) {
+        (Ok(()), Ok((summary, turns))) => {
+            let mut families = crate::metrics::process("master");
+            families.extend(metrics::families(&summary, turns));
+            crate::metrics::answer(&families)
+        }
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "the master is stopping\n").into_response(),
     }
 }
 

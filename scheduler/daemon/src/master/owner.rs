@@ -6,16 +6,18 @@
 //! that is full the peer is cut off.
 
 use super::MasterError;
+use super::metrics::Turns;
 use crate::client::MESSAGE_BYTES_AIM;
 use crate::clock::Clock;
 use crate::convert;
 use crate::registry::{Put, Registry};
 use prost::Message;
 use scheduler::Master;
-use scheduler::master::{ClusterView, Command, Event, Record};
+use scheduler::master::{ClusterView, Command, Event, Record, Summary};
 use scheduler::model::{AgentCall, ConnectionId, FrameworkCall, OperatorCall, RequestId};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
@@ -38,6 +40,7 @@ pub(super) enum Input {
     Malformed(ConnectionId, Status),
     Closed(ConnectionId),
     View(oneshot::Sender<ClusterView>),
+    Summary(oneshot::Sender<(Summary, Turns)>),
     Operate(OperatorCall, oneshot::Sender<Answer>),
 }
 
@@ -124,6 +127,7 @@ pub(super) struct Owner {
     /// Operators that wait for their answer.
     operators: HashMap<RequestId, oneshot::Sender<Answer>>,
     n_requests: u64,
+    turns: Turns,
     /// Heard in this turn, and not yet told to the machine.
     heard: Vec<Event>,
     /// Of this turn: to be written, to be answered, to be sent to, to be hung up on.
@@ -143,6 +147,7 @@ impl Owner {
             connections: HashMap::new(),
             operators: HashMap::new(),
             n_requests: 0,
+            turns: Turns::default(),
             heard: Vec::new(),
             puts: Vec::new(),
             answers: Vec::new(),
@@ -165,6 +170,7 @@ impl Owner {
                 () = self.clock.reached(self.machine.next_wakeup()) => {}
                 _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
             }
+            let began = Instant::now();
             for input in turn.drain(..) {
                 self.take(input)?;
             }
@@ -173,6 +179,8 @@ impl Owner {
             }
             self.tell()?;
             self.finish_turn().await?;
+            self.turns.n += 1;
+            self.turns.busy += began.elapsed();
         }
     }
 
@@ -211,6 +219,10 @@ impl Owner {
                 self.tell()?;
                 // Nobody waits for the answer any more: nothing to do.
                 let _ = answer.send(self.machine.view(self.clock.now_ms()));
+            }
+            Input::Summary(answer) => {
+                self.tell()?;
+                let _ = answer.send((self.machine.summary(), self.turns));
             }
         }
         Ok(())

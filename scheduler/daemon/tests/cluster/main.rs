@@ -42,6 +42,27 @@ async fn commands_run_and_every_step_is_reported() {
     let (_, _, body) = http::get(endpoint, "/sandboxes/good/stdout?offset=5&limit=9", None).await;
     assert_eq!(body, "127.0.0.1");
     assert_eq!(http::get(endpoint, "/sandboxes/good/stderr", None).await.2, "oops\n");
+    let numbers = http::get(endpoint, "/metrics", None).await.2;
+    for line in [
+        "smack_agent_connected 1",
+        "smack_agent_sandboxes 3",
+        "smack_agent_tasks_started_total 3",
+        r#"smack_agent_tasks_ended_total{how="done"} 1"#,
+        r#"smack_agent_tasks_ended_total{how="failed"} 1"#,
+        r#"smack_agent_tasks_ended_total{how="signal"} 1"#,
+    ] {
+        assert!(numbers.lines().any(|said| said == line), "{line} in {numbers}");
+    }
+    let numbers = http::get(world.master().address(), "/metrics", None).await.2;
+    for line in [
+        r#"smack_agents{state="active"} 1"#,
+        "smack_tasks_launched_total 3",
+        r#"smack_tasks_ended_total{state="finished"} 1"#,
+        r#"smack_tasks_ended_total{state="failed"} 2"#,
+        r#"smack_offers_ended_total{outcome="accepted"} 1"#,
+    ] {
+        assert!(numbers.lines().any(|said| said == line), "{line} in {numbers}");
+    }
     for path in ["/sandboxes/good/plan.json", "/sandboxes/none/stdout", "/sandboxes/..%2F../tasks.redb"] {
         assert_eq!(http::get(endpoint, path, None).await.0, 404, "{path}");
     }

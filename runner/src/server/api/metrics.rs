@@ -1,0 +1,45 @@
+//! `/metrics` of the runner, and where those of all members are, for Prometheus' HTTP service discovery.
+
+use super::{Api, failure};
+use crate::view::TargetView;
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use std::collections::BTreeMap;
+
+pub async fn of_runner(State(api): State<Api>) -> Response {
+    match api.owner.metrics().await {
+        Ok(of_jobs) => {
+            let mut families = daemon::metrics::process("runner");
+            families.extend(of_jobs);
+            daemon::metrics::answer(&families)
+        }
+        Err(error) => failure(StatusCode::SERVICE_UNAVAILABLE, error),
+    }
+}
+
+/// The master, the agents that it knows now, and this runner, as whoever asks reached it.
+pub async fn targets(State(api): State<Api>, headers: HeaderMap) -> Response {
+    let state = match api.master.state().await {
+        Ok(state) => state,
+        Err(error) => return failure(StatusCode::SERVICE_UNAVAILABLE, format!("failed to {error}")),
+    };
+    let mut targets = vec![target(&api.master.address, "master", "")];
+    if let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) {
+        targets.push(target(host, "runner", ""));
+    }
+    let agents = state.agents.into_iter().filter_map(|agent| agent.agent);
+    targets.extend(agents.map(|agent| target(&agent.http_endpoint, "agent", &agent.agent_id)));
+    Json(targets).into_response()
+}
+
+fn target(address: &str, role: &str, agent: &str) -> TargetView {
+    let address = address.split_once("://").map_or(address, |(_, address)| address);
+    let mut labels =
+        BTreeMap::from([("role".to_string(), role.to_string()), ("__scheme__".to_string(), tls::scheme().to_string())]);
+    if !agent.is_empty() {
+        labels.insert("agent".to_string(), agent.to_string());
+    }
+    TargetView { targets: vec![address.trim_end_matches('/').to_string()], labels }
+}

@@ -1,0 +1,115 @@
+//! `POST /api/v1/sql`: one query, its rows as an Arrow IPC stream, or as JSON for who asks for that.
+
+use super::{Api, failure, unsettled};
+use crate::server::queries::{Answer, QueryError};
+use crate::view::{QueryRequest, ResultView};
+use arrow::array::RecordBatch;
+use arrow::ipc::writer::StreamWriter;
+use arrow::json::WriterBuilder;
+use arrow::json::writer::JsonArray;
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
+use std::io;
+use streaming::sql::sql_name;
+
+const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
+/// Rows of a JSON answer, without a `limit` and at most: a page can show no more, and it is made in memory.
+const ROWS: u64 = 1_000;
+const ROWS_MAX: u64 = 100_000;
+
+pub async fn ask(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    request: Result<Json<QueryRequest>, JsonRejection>,
+) -> Response {
+    let Json(request) = match request {
+        Ok(request) => request,
+        Err(rejection) => return failure(StatusCode::BAD_REQUEST, rejection.body_text()),
+    };
+    let answer = match api.queries.ask(&request.sql).await {
+        Ok(answer) => answer,
+        Err(error) => return refusal(error),
+    };
+    let wants_json = headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes() == b"application/json");
+    let result = match wants_json {
+        true => json(answer, request.limit.unwrap_or(ROWS).min(ROWS_MAX)).await.map(|view| Json(view).into_response()),
+        false => arrow(answer).await,
+    };
+    result.unwrap_or_else(refusal)
+}
+
+fn refusal(error: QueryError) -> Response {
+    match error {
+        QueryError::Wrong(wrong) => unsettled(wrong),
+        QueryError::Failed(why) => failure(StatusCode::INTERNAL_SERVER_ERROR, why),
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> QueryError {
+    QueryError::Failed(format!("failed to run the query: {error}"))
+}
+
+/// What goes wrong before the first rows is said so; after them the body ends too early.
+async fn arrow(answer: Answer) -> Result<Response, QueryError> {
+    let Answer { schema, rows } = answer;
+    let mut rows = rows.fuse();
+    let mut writer = StreamWriter::try_new(Vec::new(), &schema).map_err(|error| failed(&error))?;
+    if let Some(first) = rows.next().await {
+        let first = first.map_err(|error| failed(&error.strip_backtrace()))?;
+        writer.write(&first).map_err(|error| failed(&error))?;
+    }
+    let body = futures::stream::unfold(Some((writer, rows)), |left| async move {
+        let (mut writer, mut rows) = left?;
+        if !writer.get_ref().is_empty() {
+            return Some((Ok(taken(&mut writer)), Some((writer, rows))));
+        }
+        let written = match rows.next().await {
+            Some(Ok(batch)) => writer.write(&batch).map(|()| true),
+            Some(Err(error)) => return Some((Err(io::Error::other(error)), None)),
+            None => writer.finish().map(|()| false),
+        };
+        match written {
+            Ok(more) => Some((Ok(taken(&mut writer)), more.then_some((writer, rows)))),
+            Err(error) => Some((Err(io::Error::other(error)), None)),
+        }
+    });
+    Ok(([(header::CONTENT_TYPE, ARROW_STREAM)], Body::from_stream(body)).into_response())
+}
+
+fn taken(writer: &mut StreamWriter<Vec<u8>>) -> Bytes {
+    Bytes::from(std::mem::take(writer.get_mut()))
+}
+
+async fn json(answer: Answer, limit: u64) -> Result<ResultView, QueryError> {
+    let Answer { schema, mut rows } = answer;
+    let (mut kept, mut n_rows, mut is_cut) = (Vec::new(), 0, false);
+    while let Some(batch) = rows.next().await {
+        let batch = batch.map_err(|error| failed(&error.strip_backtrace()))?;
+        let room = usize::try_from(limit - n_rows).unwrap_or(usize::MAX);
+        is_cut = batch.num_rows() > room;
+        let batch = batch.slice(0, batch.num_rows().min(room));
+        n_rows += batch.num_rows() as u64;
+        kept.push(batch);
+        if is_cut {
+            break;
+        }
+    }
+    let mut text = Vec::new();
+    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(&mut text);
+    let batches: Vec<&RecordBatch> = kept.iter().collect();
+    writer.write_batches(&batches).and_then(|()| writer.finish()).map_err(|error| failed(&error))?;
+    Ok(ResultView {
+        columns: schema.fields().iter().map(|field| field.name().clone()).collect(),
+        types: schema.fields().iter().map(|field| sql_name(field.data_type())).collect(),
+        rows: match text.is_empty() {
+            true => Vec::new(),
+            false => serde_json::from_slice(&text).map_err(|error| failed(&error))?,
+        },
+        truncated: is_cut,
+    })
+}
