@@ -115,7 +115,7 @@ pub fn failure(status: StatusCode, error: impl Into<String>) -> Response {
 
 /// The page for people, in one file.
 pub fn page() -> Router {
-    Router::new().route("/", get(|| async { Html(include_str!("../../ui/index.html")) }))
+    Router::new().route("/", get(|| async { Html(include_str!("../../ui/dist/index.html")) }))
 }
 
 async fn version() -> Json<VersionView> {

@@ -1,0 +1,328 @@
+// What the API says: the types of `runner/src/view.rs`, as far as the page shows them.
+
+export interface JobView {
+  /** `group/name`. */
+  id: string;
+  group: string;
+  name: string;
+  kind: string;
+  role: string;
+  state: string;
+  generation: number;
+  restarts: number;
+  parallelism: number;
+  why: string;
+  submitted_ms: number;
+  metrics: JobMetrics;
+  operators: OperatorView[];
+  tasks: TaskView[];
+  models: Record<string, number>;
+  events: EventView[];
+}
+
+export interface JobMetrics {
+  rows_in: number;
+  rows_out: number;
+  rows_late: number;
+  rows_bad: number;
+  rows_per_second: number;
+  watermark_ms: number | null;
+  watermark_lag_ms: number | null;
+  state_bytes: number;
+  checkpoint_epoch: number | null;
+  checkpoint_age_ms: number | null;
+  checkpoint_bytes: number | null;
+  checkpoint_bytes_written: number | null;
+  step: number;
+  steps_total: number;
+  loss: number | null;
+  metric: number | null;
+  metric_name: string;
+  model_version: number | null;
+}
+
+export interface OperatorView {
+  id: string;
+  busy: number;
+  blocked: number;
+  idle: number;
+  rows_in_per_second: number;
+  rows_out_per_second: number;
+  state_bytes: number;
+  spilled_bytes: number;
+  splits: SplitView[];
+  lookups_per_second: number;
+  cache_hits: number;
+}
+
+export interface SplitView {
+  name: string;
+  rows_per_second: number;
+  behind: number | null;
+}
+
+export interface TaskView {
+  id: string;
+  job: string;
+  kind: string;
+  index: number;
+  member: string;
+  generation: number;
+  agent: string;
+  offer: string;
+  state: string;
+  reason: string;
+  message: string;
+  rows_in: number;
+  rows_out: number;
+}
+
+export interface EventView {
+  at_ms: number;
+  level: string;
+  text: string;
+}
+
+export interface JobsView {
+  jobs: JobView[];
+}
+
+export interface DataflowView {
+  file: string;
+  text: string;
+  nodes: NodeView[];
+}
+
+export interface NodeView {
+  id: string;
+  kind: string;
+  text: string;
+  inputs: string[];
+  /** Its rows come and go. */
+  changes: boolean;
+}
+
+export interface CheckpointsView {
+  checkpoints: CheckpointView[];
+}
+
+export interface CheckpointView {
+  job: string;
+  epoch: number;
+  name: string | null;
+  bytes: number;
+  bytes_written: number;
+  age_ms: number;
+}
+
+export interface WhyView {
+  subject: string;
+  state: string;
+  sentence: string;
+  details: string[];
+  events: EventView[];
+}
+
+export interface ClusterView {
+  leader_epoch: number;
+  agents: AgentView[];
+  frameworks: FrameworkView[];
+  offers: OfferView[];
+  roles: RoleView[];
+}
+
+export type Amounts = Record<string, number>;
+
+export interface ResourcesView {
+  scalars: Amounts;
+  n_ports: number;
+}
+
+export interface AgentView {
+  id: string;
+  host: string;
+  state: string;
+  attributes: Record<string, string>;
+  total: ResourcesView;
+  free: ResourcesView;
+  offered: ResourcesView;
+  used: ResourcesView;
+  heard_ms_ago: number;
+  n_tasks: number;
+}
+
+export interface FrameworkView {
+  id: string;
+  name: string;
+  role: string;
+  connected: boolean;
+  dominant_share: number;
+  waiting: string[];
+}
+
+export interface OfferView {
+  id: string;
+  agent: string;
+  framework: string;
+  framework_name: string;
+  state: string;
+  resources: ResourcesView;
+  made_ms_ago: number;
+  tasks: string[];
+}
+
+export interface RoleView {
+  role: string;
+  weight: number;
+  dominant_share: number;
+  held: Amounts;
+  guarantee: Amounts;
+  limit: Amounts;
+  n_frameworks: number;
+}
+
+export interface VersionView {
+  version: string;
+}
+
+export interface RunsView {
+  runs: RunView[];
+}
+
+export interface RunView {
+  id: string;
+  job: string;
+  model: string;
+  submission: string;
+  workers: number;
+  settings: Record<string, string>;
+  started_ms: number;
+  ended_ms: number | null;
+  outcome: string;
+  error: string | null;
+  versions: number[];
+  last: PointView;
+  evaluation: EvaluationView | null;
+}
+
+export interface PointView {
+  at_ms: number;
+  step: number;
+  steps_total: number;
+  epoch: number;
+  loss: number | null;
+  metric: number | null;
+  metric_name: string;
+  learning_rate: number | null;
+  rows_per_second: number;
+}
+
+export interface EvaluationView {
+  at_ms: number;
+  step: number;
+  epoch: number;
+  metrics: Record<string, number>;
+}
+
+export interface RunDetail {
+  run: RunView;
+  points: PointView[];
+  evaluations: EvaluationView[];
+}
+
+export interface ModelsView {
+  models: ModelView[];
+}
+
+export interface ModelView {
+  model: string;
+  version: number;
+  trained_through_us: number | null;
+  rows: number;
+  features: string[];
+  metrics: Record<string, number>;
+  aliases: string[];
+  job: string;
+  created_us: number;
+  used_by: string[];
+}
+
+export interface ModelDetail {
+  model: ModelView;
+  manifest: { lineage?: Record<string, unknown> };
+  changes: AliasChange[];
+}
+
+export interface AliasChange {
+  alias: string;
+  at_ms: number;
+  promoted?: number | null;
+}
+
+export interface SweepsView {
+  sweeps: SweepView[];
+}
+
+export interface SweepView {
+  name: string;
+  file: string;
+  model: string;
+  algorithm: string;
+  state: string;
+  text: string;
+  n_trials: number;
+  n_waiting: number;
+  n_running: number;
+  n_paused: number;
+  n_done: number;
+  n_failed: number;
+  parallel: number;
+  metric_name: string;
+  larger_is_better: boolean;
+  best: TrialView | null;
+  version: number | null;
+  began_ms: number;
+  ended_ms: number | null;
+}
+
+export interface SweepDetail {
+  sweep: SweepView;
+  trials: TrialView[];
+}
+
+export interface TrialView {
+  number: number;
+  job: string;
+  run: string | null;
+  settings: Record<string, string>;
+  state: string;
+  rung: number | null;
+  metric: number | null;
+  generation: number;
+  error: string | null;
+}
+
+export interface SchedulesView {
+  schedules: ScheduleView[];
+}
+
+export interface ScheduleView {
+  name: string;
+  cron: string;
+  zone: string;
+  catch_up: string;
+  overlap: string;
+  file: string;
+  group: string;
+  next_ms: number | null;
+  n_waiting: number;
+  history: FiredView[];
+}
+
+export interface FiredView {
+  planned_ms: number;
+  at_ms: number;
+  why: string;
+  outcome: string;
+  text: string;
+}
