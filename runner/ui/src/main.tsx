@@ -99,6 +99,7 @@ function AskToken() {
           setToken(String(new FormData(event.currentTarget).get("token")).trim());
         }}
       >
+        <p role="alert">{tokenWanted.value === "wrong" && "The token that was shown is not the cluster's."}</p>
         <p>This runner answers only who shows the cluster's token: the text of its token file. It is kept until this tab is closed.</p>
         <p>
           <label>

@@ -7,13 +7,13 @@ const KEY = "smack-token";
 /** The cluster's token, for as long as the tab is open. */
 const token = signal(sessionStorage.getItem(KEY) ?? "");
 
-/** The API refused for want of a token, or of the right one. */
-export const tokenWanted = signal(false);
+/** Why the API refused: it was shown no token, or not the right one. */
+export const tokenWanted = signal<"none" | "wrong" | undefined>(undefined);
 
 export function setToken(text: string) {
   token.value = text;
   sessionStorage.setItem(KEY, text);
-  tokenWanted.value = false;
+  tokenWanted.value = undefined;
 }
 
 /** What the API refused, or that it does not answer (`status` 0). Its message is one sentence. */
@@ -35,7 +35,8 @@ const PATIENCE_MS = 15_000;
 
 async function call(target: string, options: RequestInit, stop?: AbortSignal): Promise<Response> {
   const headers = new Headers(options.headers);
-  if (token.value) headers.set("authorization", `Bearer ${token.value}`);
+  const shown = token.value;
+  if (shown) headers.set("authorization", `Bearer ${shown}`);
   const signal = AbortSignal.any([AbortSignal.timeout(PATIENCE_MS), ...(stop ? [stop] : [])]);
   let answer: Response;
   try {
@@ -45,7 +46,8 @@ async function call(target: string, options: RequestInit, stop?: AbortSignal): P
     throw new Failure(0, "the runner does not answer");
   }
   if (answer.ok) return answer;
-  if (answer.status === 401) tokenWanted.value = true;
+  // One that was shown before the present one says nothing of that.
+  if (answer.status === 401 && shown === token.value) tokenWanted.value = shown ? "wrong" : "none";
   const said = (await answer.json().catch(() => null)) as { error?: string } | null;
   throw new Failure(answer.status, said?.error ?? `the runner answered with status ${answer.status}`);
 }

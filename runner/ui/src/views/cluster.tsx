@@ -190,14 +190,14 @@ const OFFERS: Column<OfferView>[] = [
   { name: "agent", cell: ({ agent }) => agent, by: ({ agent }) => agent },
   { name: "to", cell: ({ framework_name, framework }) => framework_name || framework, by: ({ framework_name }) => framework_name },
   { name: "of", cell: (offer) => resources(offer.resources), wide: true },
-  { name: "tasks", cell: ({ tasks }) => <Launched tasks={tasks} />, text: true },
+  { name: "tasks", cell: ({ tasks }) => <Launched tasks={tasks} /> },
 ];
 
 function Launched({ tasks }: { tasks: string[] }) {
   return (
     <>
       {tasks.slice(0, LAUNCHED_MAX).map((task) => (
-        <a key={task} class="item" href={to("logs", task)}>
+        <a key={task} class="line" href={to("logs", task)}>
           {task}
         </a>
       ))}

@@ -1,7 +1,7 @@
 // One job: why it is in its state, its dataflow, checkpoints, tasks and events, and the text it came from.
 
 import { useState } from "preact/hooks";
-import { bytes, count, duration, eventTime, figure, moment, rate } from "../format";
+import { bytes, count, counted, duration, eventTime, figure, moment, rate } from "../format";
 import { useLive } from "../live";
 import { Events } from "../parts/events";
 import { Checkpoint, hasEnded, Scale, Stop } from "../parts/jobs";
@@ -63,7 +63,7 @@ function Why({ job }: { job: JobView }) {
       <p>{why?.sentence ?? job.why}</p>
       {why && why.details.length > 0 && (
         <details open={job.state !== "running" || why.details.length <= DETAILS_FEW}>
-          <summary>{count(why.details.length)} details</summary>
+          <summary>{counted(why.details.length, "detail")}</summary>
           <ul>
             {why.details.slice(0, DETAILS_MAX).map((detail, at) => (
               <li key={at}>{detail}</li>

@@ -48,7 +48,7 @@ export function Models() {
           id={({ model, version }) => `${model} ${version}`}
           words={({ model, version, aliases, job }) => `${model} ${version} ${aliases.join(" ")} ${job}`}
           group={({ model }) => model}
-          groupHead={(name) => name}
+          groupHead={(name, versions) => versions.length > 1 && name}
           empty="No model has been trained."
         />
       ) : (

@@ -1,0 +1,177 @@
+// Answers of the API that no small machine gives: thousands of tasks, hundreds of agents, and names that are HTML.
+
+export const TAG = `<img src=x onerror="window.hit=1"><b>bold</b>`;
+
+export const metrics = {
+  rows_in: 0, rows_out: 0, rows_late: 0, rows_bad: 0, rows_per_second: 0, watermark_ms: null, watermark_lag_ms: null,
+  state_bytes: 0, checkpoint_epoch: null, checkpoint_age_ms: null, checkpoint_bytes: null, checkpoint_bytes_written: null,
+  step: 0, steps_total: 0, loss: null, metric: null, metric_name: "", model_version: null,
+};
+
+const numbers = (n: number) => Array.from({ length: n }, (_, at) => at);
+
+export function task(job: string, index: number, change: object = {}) {
+  return {
+    id: `${job.replace("/", ".")}.1.${index}.0badcafe`, job, kind: "stream", index, member: "", generation: 1, agent: `agent-${index % 500}`,
+    offer: `o-1-${index}`, state: "running", reason: "", message: "", rows_in: index * 1000, rows_out: index, ...change,
+  };
+}
+
+export function job(id: string, change: object = {}) {
+  const [group, name] = id.split("/");
+  return {
+    id, group, name, kind: "stream", role: "default", state: "running", generation: 1, restarts: 0, parallelism: 1, why: `${id} runs`,
+    submitted_ms: 1_790_000_000_000, metrics, operators: [], tasks: [], models: {}, events: [], ...change,
+  };
+}
+
+/** A dataflow of `n` branches that are joined one by one; every other one takes back what it said. */
+export function dataflow(n: number) {
+  const source = { id: "source-a", kind: "source", text: `kafka ${TAG}`, inputs: [] as string[], changes: false };
+  const nodes = [source];
+  let last = source.id;
+  for (const at of numbers(n)) {
+    nodes.push(
+      { id: `exchange-${at}`, kind: "exchange", text: `by column_${at}`, inputs: [source.id], changes: false },
+      { id: `group-${at}`, kind: "group", text: `count(*) by column_${at}`, inputs: [`exchange-${at}`], changes: at % 2 === 0 },
+      { id: `join-${at}`, kind: "join", text: "inner", inputs: [last, `group-${at}`], changes: true },
+    );
+    last = `join-${at}`;
+  }
+  nodes.push({ id: "sink-b", kind: "sink", text: "blackhole b", inputs: [last], changes: true });
+  return { file: `${TAG}.sql`, text: `SELECT '${TAG}';`, nodes };
+}
+
+export const operators = (flow: ReturnType<typeof dataflow>) =>
+  flow.nodes.map(({ id, kind }, at) => ({
+    id, busy: (at % 10) / 10, blocked: at % 3 === 0 ? 1 - (at % 10) / 10 : 0, idle: 0.05, rows_in_per_second: at * 100, rows_out_per_second: at * 90,
+    state_bytes: kind === "group" ? at * 1e6 : 0, spilled_bytes: kind === "group" ? at * 1e7 : 0,
+    splits: kind === "source" ? numbers(500).map((split) => ({ name: `${TAG}/${split}`, rows_per_second: split, behind: split * 10 })) : [],
+    lookups_per_second: 0, cache_hits: 0,
+  }));
+
+const held = (cpus: number, n_ports = 0) => ({ scalars: { cpus, mem: cpus * 1024, disk: cpus * 10_240 }, n_ports });
+
+export const agents = (n: number) =>
+  numbers(n).map((at) => ({
+    id: `agent-${at}`, host: `10.0.${at >> 8}.${at & 255}`, state: ["active", "active", "active", "draining", "unreachable", "drained"][at % 6],
+    attributes: { zone: `z${at % 3}`, rack: at === 0 ? TAG : `r${at % 40}`, isolation: "cgroup2" },
+    total: held(64, 1000), free: held(40, 990), offered: held(8, 0), used: held(16, 10), heard_ms_ago: at, n_tasks: 4,
+  }));
+
+const STATES = ["accepted", "declined", "expired", "rescinded", "outstanding"];
+
+export const cluster = () => ({
+  leader_epoch: 23,
+  agents: agents(500),
+  frameworks: numbers(40).map((at) => ({ id: `f-1-${at}`, name: at === 0 ? TAG : `framework-${at}`, role: `team-${at % 8}`, connected: at % 7 !== 0, dominant_share: at / 80, waiting: at % 5 === 0 ? numbers(60).map((n) => `needs ${n} tasks`) : [] })),
+  offers: numbers(2000).map((at) => ({ id: `o-23-${at}`, agent: `agent-${at % 500}`, framework: "f-1-1", framework_name: at === 1999 ? TAG : "framework-1", state: STATES[at % 5], resources: held(4, 10), made_ms_ago: at * 50, tasks: at % 5 === 0 ? numbers(at === 0 ? 40 : 1).map((n) => `task.${at}.${n}`) : [] })),
+  roles: numbers(30).map((at) => ({ role: at === 0 ? TAG : `team-${at}/sub`, weight: 1 + at, dominant_share: at / 30, held: { cpus: at * 10, mem: at * 1024 }, guarantee: at % 2 ? { cpus: 100 } : {}, limit: at % 3 ? {} : { cpus: 200, mem: 1024 }, n_frameworks: 2 })),
+});
+
+/** 2,000 tasks in one job, and 2,000 more in 400 others. */
+export function many() {
+  const flow = dataflow(30);
+  const large = job("large/large", {
+    parallelism: 2000,
+    tasks: numbers(2000).map((index) => task("large/large", index, index === 1999 ? { state: "failed", message: TAG } : {})),
+    operators: operators(flow),
+    metrics: { ...metrics, rows_in: 1e12, rows_per_second: 12_345_678, watermark_ms: 1_790_000_000_000, watermark_lag_ms: 4321, checkpoint_epoch: 7, checkpoint_age_ms: 900 },
+    events: numbers(500).map((at) => ({ at_ms: 1_790_000_000_000 + at, level: at % 9 ? "info" : "error", text: at % 9 ? `event ${at} ${TAG}` : `checkpoint ${at} failed: the disk is full ${TAG}` })),
+  });
+  const others = numbers(400).map((at) => {
+    const id = `group${at % 50}/job${at}`;
+    return job(id, { parallelism: 5, state: at % 10 ? "running" : "failed", why: at % 10 ? "" : `failed: ${TAG}`, tasks: numbers(5).map((index) => task(id, index)) });
+  });
+  return { jobs: [large, ...others], large, flow };
+}
+
+/** A job whose every text is HTML. */
+export function hostile() {
+  const flow = dataflow(2);
+  const id = `${TAG.replace("/", "")}/${TAG.replace("/", "")}`;
+  return {
+    flow,
+    job: job("hostile/hostile", {
+      name: TAG, group: TAG, role: TAG, why: TAG, state: "failed", models: { [TAG]: 3 }, operators: operators(flow),
+      tasks: [task("hostile/hostile", 0, { member: TAG, message: TAG, agent: TAG, state: "failed" })],
+      events: [{ at_ms: 1_790_000_000_000, level: "error", text: TAG }],
+    }),
+    listed: job(id, { state: "failed", why: TAG }),
+  };
+}
+
+export function run(id: string, change: object = {}, n = 400) {
+  const points = numbers(n).map((at) => ({
+    at_ms: 1_790_000_000_000 + at * 1000, step: at * 10, steps_total: n * 10, epoch: 1 + Math.floor(at / 100), loss: 2 / (1 + at / 20) + 0.05 * Math.sin(at * 7 + id.length),
+    metric: at % 50 === 0 ? 0.5 + at / 1000 : null, metric_name: "accuracy", learning_rate: 0.01 / (1 + at / 100), rows_per_second: 10_000 + 500 * Math.sin(at / 3),
+  }));
+  return {
+    run: {
+      id, job: "made/made", model: "made", submission: "0badcafe", workers: 2, settings: { seed: id, optimizer: "adam", [TAG]: TAG }, started_ms: 1_790_000_000_000,
+      ended_ms: null, outcome: "running", error: null, versions: [], last: points[points.length - 1], evaluation: null, stride: 1, ...change,
+    },
+    points,
+    evaluations: numbers(4).map((at) => ({ at_ms: 1_790_000_000_000 + at * 100_000, step: at * 1000, epoch: at + 1, metrics: { auc: 0.8 + at / 50 } })),
+  };
+}
+
+const trial = (number: number) => ({
+  number, job: `sweep/trial-${number}`, run: number < 10 ? `made-${number}` : null, settings: { "optimizer.learning_rate": String(number / 1000), note: TAG },
+  state: number < 10 ? "done" : "waiting", rung: 4, metric: number / 100, metrics: [], generation: 1, error: number === 3 ? TAG : null,
+});
+
+export const sweep = {
+  name: "search", file: "search.toml", model: "made", algorithm: "asha", state: "searching", text: `looks for the best ${TAG}`, n_trials: 100, n_waiting: 90,
+  n_running: 0, n_paused: 0, n_done: 10, n_failed: 0, parallel: 4, rungs: [1, 4], metric_name: "accuracy", larger_is_better: true, best: trial(9), version: null,
+  began_ms: 1_790_000_000_000, ended_ms: null,
+};
+
+export const sweepDetail = { sweep, trials: numbers(100).map((at) => trial(at + 1)) };
+
+export const schedules = {
+  schedules: [
+    {
+      name: "nightly", cron: "0 3 * * *", zone: "Europe/Berlin", catch_up: "last", overlap: "skip", file: `${TAG}.toml`, group: "made", next_ms: 1_790_100_000_000, n_waiting: 1,
+      history: numbers(60).map((at) => ({ planned_ms: 1_790_000_000_000 + at * 86_400_000, at_ms: 1_790_000_000_000 + at * 86_400_000, why: "time", outcome: at % 7 ? "finished" : "failed", text: TAG })),
+    },
+  ],
+};
+
+const model = (version: number) => ({
+  model: "made", version, trained_through_us: 1_790_000_000_000_000, rows: 1_000_000, features: numbers(200).map((at) => `feature_${at}`), metrics: { auc: 0.9, loss: 0.1 },
+  aliases: version === 7 ? ["production", TAG] : [], job: "made/made", created_us: 1_790_000_000_000_000, used_by: ["large/large"],
+});
+
+export const models = { models: numbers(8).map(model) };
+
+export const modelDetail = {
+  model: model(7),
+  manifest: { lineage: { submission: "0badcafe", git_commit: "d".repeat(40), sql: `SELECT '${TAG}'` } },
+  changes: [{ alias: "production", at_ms: 1_790_000_000_000, promoted: 7 }],
+};
+
+/** All of it, as the API would say it. */
+export function world(): Record<string, unknown> {
+  const { jobs, large, flow } = many();
+  const cursed = hostile();
+  const runs = numbers(9).map((at) => run(`made-${at + 1}`, at === 0 ? {} : { ended_ms: 1_790_000_400_000, outcome: at % 4 ? "finished" : "failed", error: at % 4 ? null : TAG }));
+  return {
+    version: { version: "0.0.0", api: "v1" },
+    jobs: { jobs: [...jobs, cursed.listed] },
+    "jobs/large/large": large,
+    "jobs/large/large/dataflow": flow,
+    "why/large/large": { subject: "large/large", state: "running", sentence: `runs ${TAG}`, details: numbers(2000).map((at) => `task ${at} runs`), events: [] },
+    "savepoints/large/large": { checkpoints: numbers(3).map((at) => ({ job: "large/large", epoch: at + 5, name: at === 1 ? TAG : null, bytes: 1e9, bytes_written: 1e6, age_ms: 60_000 - at * 1000 })) },
+    "jobs/hostile/hostile": cursed.job,
+    "jobs/hostile/hostile/dataflow": cursed.flow,
+    cluster: cluster(),
+    runs: { runs: runs.map(({ run }) => run) },
+    ...Object.fromEntries(runs.map((detail) => [`runs/${detail.run.id}`, detail])),
+    models,
+    "models/made/7": modelDetail,
+    sweeps: { sweeps: [sweep] },
+    "sweeps/search": sweepDetail,
+    schedules,
+  };
+}
