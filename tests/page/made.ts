@@ -102,9 +102,10 @@ export function hostile() {
 }
 
 export function run(id: string, change: object = {}, n = 400) {
+  const bend = 10 + 7 * Number(id.split("-")[1]);
   const points = numbers(n).map((at) => ({
-    at_ms: 1_790_000_000_000 + at * 1000, step: at * 10, steps_total: n * 10, epoch: 1 + Math.floor(at / 100), loss: 2 / (1 + at / 20) + 0.05 * Math.sin(at * 7 + id.length),
-    metric: at % 50 === 0 ? 0.5 + at / 1000 : null, metric_name: "accuracy", learning_rate: 0.01 / (1 + at / 100), rows_per_second: 10_000 + 500 * Math.sin(at / 3),
+    at_ms: 1_790_000_000_000 + at * 1000, step: at * 10, steps_total: n * 10, epoch: 1 + Math.floor(at / 100), loss: 2 / (1 + at / bend) + 0.05 * Math.sin(at * 7 + bend),
+    metric: at % 50 === 0 ? 0.5 + at / (900 + bend) : null, metric_name: "accuracy", learning_rate: 0.01 / (1 + at / bend), rows_per_second: 10_000 + 500 * Math.sin(at / 3),
   }));
   return {
     run: {

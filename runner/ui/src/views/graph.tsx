@@ -2,8 +2,8 @@
 // it says the same in words.
 
 import dagre from "@dagrejs/dagre";
-import { useMemo } from "preact/hooks";
-import { bytes, count, rate } from "../format";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { bytes, count, counted, rate } from "../format";
 import { Shares, sharesText } from "../parts/bars";
 import type { JobView, NodeView, OperatorView } from "../types";
 
@@ -94,36 +94,54 @@ export function Graph({ nodes, job, chosen, choose }: Props) {
   const shape = nodes.map((node) => `${node.id} ${node.kind} ${node.changes} ${node.inputs.join(" ")}`).join("\n");
   const { width, height, nodes: placed, edges } = useMemo(() => layout(nodes), [shape]);
   const operators = new Map(job.operators.map((operator) => [operator.id, operator]));
+  const box = useRef<HTMLDivElement>(null);
+  const [zoom, setZoom] = useState(1);
+  // One sees a source first, also where the graph is wider than there is room.
+  useEffect(() => {
+    const first = placed[0];
+    if (box.current && first) box.current.scrollLeft = (first.x + first.width / 2) * zoom - box.current.clientWidth / 2;
+  }, [shape, zoom]);
   return (
-    <div class="graph" role="region" aria-label="The dataflow, from its sources to its sinks" tabIndex={0}>
-      <div class="canvas" style={{ width: `${width}px`, height: `${height}px` }}>
-        <svg width={width} height={height} aria-hidden="true">
-          <defs>
-            <marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto-start-reverse">
-              <path d="M0 0L8 4L0 8z" />
-            </marker>
-          </defs>
-          {edges.map((edge) => (
-            <g key={edge.id} class={edge.exchanged ? "exchanged" : undefined}>
-              <path d={edge.line} marker-end="url(#arrow)" />
-              {edge.changes && (
-                <text x={edge.middle.x + 6} y={edge.middle.y + 4}>
-                  ±
-                </text>
-              )}
-            </g>
+    <div>
+      <p class="zoom">
+        <button type="button" disabled={zoom <= ZOOM_MIN} onClick={() => setZoom(zoom / ZOOM_STEP)}>
+          Smaller
+        </button>
+        <button type="button" disabled={zoom >= 1} onClick={() => setZoom(Math.min(1, zoom * ZOOM_STEP))}>
+          Larger
+        </button>
+        <span class="soft">{counted(nodes.length, "operator")}</span>
+      </p>
+      <div class="graph" ref={box} role="region" aria-label="The dataflow, from its sources to its sinks" tabIndex={0}>
+        <div class="canvas" style={{ width: `${width}px`, height: `${height}px`, zoom }}>
+          <svg width={width} height={height} aria-hidden="true">
+            <defs>
+              <marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto-start-reverse">
+                <path d="M0 0L8 4L0 8z" />
+              </marker>
+            </defs>
+            {edges.map((edge) => (
+              <g key={edge.id} class={edge.exchanged ? "exchanged" : undefined}>
+                <path d={edge.line} marker-end="url(#arrow)" />
+                {edge.changes && (
+                  <text x={edge.middle.x + 6} y={edge.middle.y + 4}>
+                    ±
+                  </text>
+                )}
+              </g>
+            ))}
+          </svg>
+          {placed.map((place) => (
+            <Node
+              key={place.node.id}
+              place={place}
+              operator={operators.get(place.node.id)}
+              job={job}
+              chosen={chosen === place.node.id}
+              choose={choose}
+            />
           ))}
-        </svg>
-        {placed.map((place) => (
-          <Node
-            key={place.node.id}
-            place={place}
-            operator={operators.get(place.node.id)}
-            job={job}
-            chosen={chosen === place.node.id}
-            choose={choose}
-          />
-        ))}
+        </div>
       </div>
       <p class="legend">
         <span><i class="swatch busy" aria-hidden="true" /> busy</span>
@@ -135,6 +153,9 @@ export function Graph({ nodes, job, chosen, choose }: Props) {
     </div>
   );
 }
+
+const ZOOM_STEP = 1.5;
+const ZOOM_MIN = 0.2;
 
 interface NodeProps {
   place: Placed;

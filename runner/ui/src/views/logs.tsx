@@ -187,7 +187,7 @@ function Output({ reading, sought, follow, label }: OutputProps) {
   const left_out = found.n - found.shown.length;
   return (
     <>
-      <p class="soft" role="status">
+      <p class="soft">
         {sought ? `${count(found.n)} of ${count(lines.n)} lines` : `${count(lines.n)} lines`}
         {begin > 0 ? ` of the last ${bytes(size - begin)}` : `, ${bytes(size)}`}
         {lines.n_dropped > 0 && `; the ${count(lines.n_dropped)} before them are no longer held`}

@@ -45,7 +45,7 @@ export function Operators({ operators, nodes }: { operators: OperatorView[]; nod
 
 export function OperatorDetails({ node, operator }: { node: NodeView | undefined; operator: OperatorView | undefined }) {
   return (
-    <section class="details" aria-label="The chosen operator" aria-live="polite">
+    <section class="details" aria-label="The chosen operator">
       {node ? (
         <>
           <h3>{node.id}</h3>
