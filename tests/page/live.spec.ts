@@ -40,6 +40,7 @@ test("a job: figures that move, operators, splits, checkpoints, tasks and events
   const rows = page.locator(".figures div", { hasText: /^rows in\d/ }).locator("dd");
   const before = await rows.textContent();
   await expect(rows).not.toHaveText(before ?? "");
+  await expect(page.getByRole("img", { name: /^rows in per second: auctions\/most goes from / })).toBeVisible();
   await expect(page.getByRole("region", { name: "Operators" })).toContainText("source-bid");
   await expect(page.getByRole("region", { name: "Splits of the sources" })).toContainText("source-bid");
   await expect(page.getByRole("region", { name: "Checkpoints that are kept" })).toContainText("KB");
@@ -83,7 +84,7 @@ test("a training run: curves and settings; its model and where it comes from", a
   await expect(page.getByRole("img", { name: /^rows per second: / })).toBeVisible();
   await page.getByRole("link", { name: "digits 1" }).click();
   await expect(heading(page)).toHaveText("digits 1");
-  await expect(page.getByText("data_digest")).toBeVisible();
+  await expect(page.getByText("data_digest", { exact: true })).toBeVisible();
   await expect(page.getByRole("link", { name: /^digits-/ })).toBeVisible();
 });
 

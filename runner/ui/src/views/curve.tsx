@@ -27,6 +27,7 @@ interface Props {
   /** From 0, as it is, to 1. */
   smoothing: number;
   logarithmic: boolean;
+  height?: number;
 }
 
 /** A moving average that forgets by `weight`; of the first points it is the mean, not a pull towards 0. */
@@ -47,7 +48,7 @@ function join(curves: Curve[], smoothing: number): uPlot.AlignedData {
   return uPlot.join(tables);
 }
 
-export function Chart({ title, curves, unit, smoothing, logarithmic }: Props) {
+export function Chart({ title, curves, unit, smoothing, logarithmic, height = HEIGHT }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>(undefined);
   const [at, setAt] = useState("");
@@ -72,7 +73,7 @@ export function Chart({ title, curves, unit, smoothing, logarithmic }: Props) {
     const drawn = new uPlot(
       {
         width: parent.clientWidth || 300,
-        height: HEIGHT,
+        height,
         legend: { show: false },
         cursor: { sync: { key: "runs" }, drag: { x: true, y: false } },
         scales: { x: { time: false }, y: { distr: log ? 3 : 1 } },
@@ -84,7 +85,7 @@ export function Chart({ title, curves, unit, smoothing, logarithmic }: Props) {
       parent,
     );
     plot.current = drawn;
-    const resized = new ResizeObserver(() => drawn.setSize({ width: parent.clientWidth, height: HEIGHT }));
+    const resized = new ResizeObserver(() => drawn.setSize({ width: parent.clientWidth, height }));
     resized.observe(parent);
     return () => {
       resized.disconnect();

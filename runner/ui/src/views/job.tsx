@@ -13,6 +13,7 @@ import { to } from "../route";
 import type { DataflowView, JobView, RunsView, WhyView } from "../types";
 import { Checkpoints } from "./checkpoints";
 import { Graph } from "./graph";
+import { History } from "./history";
 import { OperatorDetails, Operators, Splits } from "./operators";
 
 export function Job({ id }: { id: string }) {
@@ -50,7 +51,7 @@ function Sections({ job }: { job: JobView }) {
       <h2>Tasks</h2>
       <Tasks tasks={job.tasks} />
       <h2>Events</h2>
-      <Events caption="Events" events={job.events} empty="Nothing has happened." />
+      <Events caption="Events" events={job.events} empty="None since the runner started." />
       {job.kind !== "stream" && <Text job={job} />}
     </>
   );
@@ -150,6 +151,7 @@ function Stream({ job }: { job: JobView }) {
           </div>
         </>
       )}
+      <History job={job} />
       <h2>Operators</h2>
       <Operators operators={job.operators} nodes={dataflow?.nodes ?? []} />
       <Splits operators={job.operators} />

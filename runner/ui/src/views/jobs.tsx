@@ -24,7 +24,7 @@ const COLUMNS: Column<JobView>[] = [
   { name: "kind", cell: (job) => job.kind, by: (job) => job.kind, wide: true },
   {
     name: "tasks",
-    cell: (job) => `${count(job.tasks.filter((task) => task.state === "running").length)} of ${count(job.parallelism)}`,
+    cell: (job) => (hasEnded(job) ? "" : `${count(job.tasks.filter((task) => task.state === "running").length)} of ${count(job.parallelism)}`),
     by: (job) => job.parallelism,
     number: true,
     wide: true,

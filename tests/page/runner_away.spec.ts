@@ -1,4 +1,4 @@
-// The runner is killed while one looks, and comes back.
+// The runner is killed while one looks, and comes back. Its name comes last, since it knows no events of before its start.
 
 import { expect, open, test } from "./pages.ts";
 
