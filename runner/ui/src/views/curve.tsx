@@ -27,6 +27,8 @@ interface Props {
   /** From 0, as it is, to 1. */
   smoothing: number;
   logarithmic: boolean;
+  /** For amounts, whose small changes should look small. */
+  fromZero?: boolean;
   height?: number;
 }
 
@@ -48,7 +50,7 @@ function join(curves: Curve[], smoothing: number): uPlot.AlignedData {
   return uPlot.join(tables);
 }
 
-export function Chart({ title, curves, unit, smoothing, logarithmic, height = HEIGHT }: Props) {
+export function Chart({ title, curves, unit, smoothing, logarithmic, fromZero = false, height = HEIGHT }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>(undefined);
   const [at, setAt] = useState("");
@@ -76,7 +78,7 @@ export function Chart({ title, curves, unit, smoothing, logarithmic, height = HE
         height,
         legend: { show: false },
         cursor: { sync: { key: "runs" }, drag: { x: true, y: false } },
-        scales: { x: { time: false }, y: { distr: log ? 3 : 1 } },
+        scales: { x: { time: false }, y: log ? { distr: 3 } : fromZero ? { range: (_, __, most) => [0, most * 1.1 || 1] } : {} },
         series: [{}, ...curves.flatMap((curve) => (smoothing > 0 ? [line(curve, true), line(curve, false)] : [line(curve, false)]))],
         axes: [{ ...axis, size: 34 }, { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : Math.abs(tick) >= 1000 ? count(tick) : figure(tick))) }],
         hooks: { setCursor: [(plot) => setAt(readout(plot, unit))] },

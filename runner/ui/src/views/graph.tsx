@@ -7,9 +7,9 @@ import { bytes, count, counted, rate } from "../format";
 import { Shares, sharesText } from "../parts/bars";
 import type { JobView, NodeView, OperatorView } from "../types";
 
-const NODE = { width: 236, height: 86 };
+const NODE = { width: 236, height: 78 };
 /** An exchange does little but pass rows on. */
-const EXCHANGE = { width: 236, height: 66 };
+const EXCHANGE = { width: 236, height: 60 };
 
 interface Placed {
   node: NodeView;

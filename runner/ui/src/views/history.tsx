@@ -44,7 +44,7 @@ export function History({ job }: { job: JobView }) {
       <h2>Since this view was opened</h2>
       <div class="charts small">
         {charts.map(({ title, curves }) => (
-          <Chart key={title} title={title} curves={curves} unit="s" smoothing={0} logarithmic={false} height={130} />
+          <Chart key={title} title={title} curves={curves} unit="s" smoothing={0} logarithmic={false} fromZero height={130} />
         ))}
       </div>
     </>

@@ -81,13 +81,15 @@ interface Kind {
   of: (point: PointView) => number | null;
 }
 
+const THROUGHPUT = "rows per second";
+
 function kinds(details: RunDetail[]): Kind[] {
   const names = new Set(details.flatMap(({ run }) => run.last.metric_name || []));
   return [
     { title: "loss", of: ({ loss }) => loss },
     ...[...names].map((name): Kind => ({ title: name, of: ({ metric, metric_name }) => (metric_name === name ? metric : null) })),
     { title: "learning rate", of: ({ learning_rate }) => learning_rate },
-    { title: "rows per second", of: ({ rows_per_second }) => rows_per_second },
+    { title: THROUGHPUT, of: ({ rows_per_second }) => rows_per_second },
   ];
 }
 
@@ -146,7 +148,7 @@ function Curves({ details, ids }: { details: RunDetail[]; ids: string[] }) {
       {charts.length === 0 && <p class="soft">It has not reported a step yet.</p>}
       <div class="charts">
         {charts.map(({ title, curves }) => (
-          <Chart key={title} title={title} curves={curves} unit={unit} smoothing={smoothing} logarithmic={logarithmic} />
+          <Chart key={title} title={title} curves={curves} unit={unit} smoothing={smoothing} logarithmic={logarithmic} fromZero={title === THROUGHPUT} />
         ))}
       </div>
     </>
