@@ -104,9 +104,9 @@ test("logs are followed, searched, and text; also those of a task that is over",
   await expect(log).toContainText(`line ${last + 3} of`);
   await page.getByLabel("Search").fill("LINE 12 ");
   await expect(log.locator("mark").first()).toHaveText("line 12 ");
-  await expect(page.getByText(/^1 of \d+ lines/)).toBeVisible();
+  await expect(page.getByText(/^1 of [\d,]+ lines/)).toBeVisible();
   await page.getByLabel("Search").fill("no such text");
-  await expect(page.getByText(/^0 of \d+ lines/)).toBeVisible();
+  await expect(page.getByText(/^0 of [\d,]+ lines/)).toBeVisible();
 
   await open(page, live.url, `#/logs/${await live.taskOf("brief/brief")}`);
   await expect(page.getByRole("region", { name: /^stdout of brief/ })).toContainText("the last words of a task that is over");
