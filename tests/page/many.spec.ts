@@ -2,7 +2,7 @@
 
 import type { Page } from "@playwright/test";
 import { answer, expect, expectToFit, open, test } from "./pages.ts";
-import { TAG, world } from "./made.ts";
+import { dataflow, operators, TAG, world } from "./made.ts";
 
 const n_elements = (page: Page) => page.evaluate(() => document.querySelectorAll("*").length);
 
@@ -56,6 +56,15 @@ test("its dataflow of 92 operators is drawn, and used with the keyboard", async 
   await expect(details).toContainText("20.0 MB");
   await expect(graph.getByRole("button", { name: /^group-0:/ })).toHaveAttribute("aria-pressed", "true");
   await expect(page.getByRole("region", { name: "Failures of checkpoints" })).toContainText("failed: the disk is full");
+});
+
+test("a dataflow of 902 operators is told, not drawn", async ({ empty, page }) => {
+  const flow = dataflow(300);
+  const said = world();
+  await answer(page, { ...said, "jobs/large/large": { ...(said["jobs/large/large"] as object), operators: operators(flow) }, "jobs/large/large/dataflow": flow });
+  await open(page, empty.url, "#/jobs/large/large");
+  await expect(page.getByText("Its 902 operators are too many to be drawn")).toBeVisible();
+  await expect(page.getByRole("navigation", { name: "Pages of: Operators" })).toContainText("1–50 of 902");
 });
 
 test("4,000 tasks of 401 jobs, 500 agents and 2,000 offers", async ({ empty, page }) => {

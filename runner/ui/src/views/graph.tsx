@@ -11,6 +11,9 @@ const NODE = { width: 236, height: 78 };
 /** An exchange does little but pass rows on. */
 const EXCHANGE = { width: 236, height: 60 };
 
+/** More take a second and longer to place, and nobody finds their way among them. */
+export const DRAWN_MAX = 150;
+
 interface Placed {
   node: NodeView;
   x: number;

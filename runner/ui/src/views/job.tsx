@@ -12,7 +12,7 @@ import { path } from "../read";
 import { to } from "../route";
 import type { DataflowView, JobView, RunsView, WhyView } from "../types";
 import { Checkpoints } from "./checkpoints";
-import { Graph } from "./graph";
+import { DRAWN_MAX, Graph } from "./graph";
 import { History } from "./history";
 import { OperatorDetails, Operators, Splits } from "./operators";
 
@@ -143,9 +143,15 @@ function Stream({ job }: { job: JobView }) {
         <>
           <h2>Dataflow</h2>
           <div class="dataflow">
-            <Graph nodes={dataflow.nodes} job={job} chosen={chosen} choose={choose} />
+            {dataflow.nodes.length <= DRAWN_MAX ? (
+              <Graph nodes={dataflow.nodes} job={job} chosen={chosen} choose={choose} />
+            ) : (
+              <p>Its {count(dataflow.nodes.length)} operators are too many to be drawn; the table below has them all.</p>
+            )}
             <div>
-              <OperatorDetails node={node} operator={job.operators.find((operator) => operator.id === chosen)} />
+              {dataflow.nodes.length <= DRAWN_MAX && (
+                <OperatorDetails node={node} operator={job.operators.find((operator) => operator.id === chosen)} />
+              )}
               <JobText dataflow={dataflow} />
             </div>
           </div>
