@@ -215,7 +215,8 @@ pub struct OperatorPlanView {
     pub state: String,
 }
 
-/// `POST /api/v1/sql`
+/// `POST /api/v1/sql`; the answer is an Arrow IPC stream, or, for who accepts only JSON, an object of `columns`, `types` (as
+/// SQL writes them), `rows` (objects by column) and `truncated` (whether there are more).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QueryRequest {
@@ -224,18 +225,6 @@ pub struct QueryRequest {
     /// Rows of a JSON answer, at most.
     #[serde(default)]
     pub limit: Option<u64>,
-}
-
-/// What is answered to it where JSON is asked for.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ResultView {
-    pub columns: Vec<String>,
-    /// As SQL writes them.
-    pub types: Vec<String>,
-    /// By column; of two columns of one name the later one.
-    pub rows: Vec<serde_json::Map<String, serde_json::Value>>,
-    /// There are more rows.
-    pub truncated: bool,
 }
 
 /// `GET /api/v1/targets`: a list of these, as Prometheus' HTTP service discovery wants it.

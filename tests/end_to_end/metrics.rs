@@ -89,6 +89,9 @@ fn every_member_is_counted_and_no_counter_falls_when_a_task_is_killed() {
         assert!(after.get(name) >= Some(value), "{name} fell from {value} to {:?}", after.get(name));
     }
 
+    let nothing = cluster.get("/api/v1/nothing").expect_err("nothing is there");
+    assert!(nothing.contains("404") && nothing.contains("there is nothing at /api/v1/nothing"), "{nothing}");
+
     // The other members, found as Prometheus finds them.
     let targets: serde_json::Value =
         serde_json::from_slice(&cluster.get("/api/v1/targets").expect("targets")).expect("JSON");

@@ -74,6 +74,15 @@ fn one_query_over_tables_of_the_cluster_and_of_its_own() {
     ] {
         cluster.smack(&["sql", text]).expect(2).says(&words);
     }
+    // Others' tables are nothing to a query that names others, and may be called alike but for upper and lower case.
+    let more =
+        "SET job.name = 'more'; CREATE TABLE \"KEPT\" (\"A\" BIGINT); INSERT INTO \"KEPT\" SELECT id FROM rolls;";
+    for job in cluster.submit("more.sql", &format!("{ROLLS} {more}")) {
+        cluster.wait_until(&job, "finished");
+    }
+    assert_eq!(asked("SELECT COUNT(*) AS a FROM \"Mixed Case\"").expect(0).out, "{\"a\":3}\n");
+    assert_eq!(asked("SELECT COUNT(*) AS id FROM kept").expect(0).out, "{\"id\":10}\n");
+    assert_eq!(asked("SELECT COUNT(*) AS n FROM KEPT").expect(0).out, "{\"n\":1000}\n");
     // The runner is none the worse for it.
     assert_eq!(asked("SELECT COUNT(*) AS n FROM kept").expect(0).json()["n"], 10);
 }

@@ -16,10 +16,17 @@ fn every_door_asks_for_the_token() {
     smack(cluster.folder(), &["ps", "--token-file", "wrong"]).expect(1).says(&["token"]);
 
     let http = reqwest::blocking::Client::builder().no_proxy().build().expect("an HTTP client");
-    for path in ["/", "/api/v1/jobs", "/tables", "/tables/t/rows"] {
+    let paths = ["/api/v1/jobs", "/api/v1/targets", "/metrics", "/tables", "/tables/t/rows"];
+    for path in paths {
         let answer = http.get(format!("{}{path}", cluster.runner)).send().expect("an answer");
         assert_eq!(answer.status().as_u16(), 401, "{path}");
     }
+    let query =
+        http.post(format!("{}/api/v1/sql", cluster.runner)).json(&serde_json::json!({ "sql": "SELECT 1 AS a" }));
+    assert_eq!(query.send().expect("an answer").status().as_u16(), 401);
+    // The page holds nothing and asks for the token itself; no other page may hold it.
+    let page = http.get(&cluster.runner).send().expect("an answer");
+    assert_eq!((page.status().as_u16(), &page.headers()["x-frame-options"]), (200, &"DENY".parse().expect("a value")));
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {

@@ -485,6 +485,7 @@ impl Splits {
                     }
                     self.open.rows_in.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
                     match &mut settled {
+                        Some(_) if closed() => return Ok(()),
                         Some(settled) => settled.add(batch)?,
                         None if !give(named(batch)) => return Ok(()),
                         None => {}

@@ -359,6 +359,12 @@ impl Job {
         totals
     }
 
+    /// Whether each task that runs has said what it has done since this runner began.
+    pub fn has_reported(&self) -> bool {
+        let tasks = self.record.tasks.iter().zip(&self.live);
+        tasks.into_iter().all(|(task, live)| task.state != TaskState::Running || live.lately.at_ms > 0)
+    }
+
     /// Tasks that are to begin again now, while the others go on: their places, and from which epoch.
     pub fn due_again(&self, now_ms: u64) -> Vec<(usize, u64)> {
         if self.record.phase != Phase::Running {

@@ -74,7 +74,11 @@ fn of_streams(now_ms: u64, jobs: &[(&JobView, &Job)]) -> Vec<Family> {
     let mut lags = Family::gauge("smack_job_watermark_lag_seconds", "How far event time is behind the newest row.");
     let mut behind = Family::gauge("smack_job_watermark_age_seconds", "How far event time is behind the clock.");
     let mut state = Family::gauge("smack_job_state_bytes", "State in memory.");
-    for (view, _) in streams(jobs) {
+    for (view, job) in streams(jobs) {
+        // After a restart of the runner the tasks' own counts are not known at first, and no counter may fall for that.
+        if !job.has_reported() {
+            continue;
+        }
         let (id, metrics) = ([("job", view.id.as_str())], &view.metrics);
         rows_in.add(&id, metrics.rows_in as f64);
         rows_out.add(&id, metrics.rows_out as f64);
@@ -152,7 +156,14 @@ fn of_splits(jobs: &[(&JobView, &Job)]) -> Vec<Family> {
             for split in &done.splits {
                 let labels = [("job", view.id.as_str()), ("operator", operator), ("split", split.name.as_str())];
                 rows.add(&labels, split.rows as f64);
-                lags.add_some(&labels, split.behind.map(|behind| behind as f64));
+            }
+        }
+        // Of those that are read now.
+        for operator in &view.operators {
+            for split in &operator.splits {
+                let labels =
+                    [("job", view.id.as_str()), ("operator", operator.id.as_str()), ("split", split.name.as_str())];
+                lags.add_some(&labels, split.behind.filter(|_| view.state == "running").map(|behind| behind as f64));
             }
         }
     }

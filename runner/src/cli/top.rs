@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// Between two looks at the cluster.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long one may take; keys wait meanwhile.
+const LOOK_MOST: Duration = Duration::from_secs(2);
 /// How long a key waits to be seen.
 const KEYS_EVERY: Duration = Duration::from_millis(50);
 /// Of a log that is opened, its end.
@@ -50,8 +52,10 @@ async fn run(client: &Client, screen: &mut Screen, terminal: &mut DefaultTermina
         }
         if look_now {
             looked = Instant::now();
-            if let Err(fail) = look(client, screen).await {
-                screen.trouble = Some(fail.render(false, false).trim().to_string());
+            match tokio::time::timeout(LOOK_MOST, look(client, screen)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(fail)) => screen.trouble = Some(fail.render(false, false).trim().to_string()),
+                Err(_) => screen.trouble = Some(format!("the runner did not answer within {} s", LOOK_MOST.as_secs())),
             }
         }
     }

@@ -113,9 +113,20 @@ pub fn failure(status: StatusCode, error: impl Into<String>) -> Response {
     (status, Json(Failure { error: error.into(), diagnostics: Vec::new() })).into_response()
 }
 
-/// The page for people, in one file.
+/// The page for people, in one file. It has buttons that change things, so no other page may hold it.
 pub fn page() -> Router {
-    Router::new().route("/", get(|| async { Html(include_str!("../../ui/dist/index.html")) }))
+    let framed = [(header::X_FRAME_OPTIONS, "DENY")];
+    Router::new().route("/", get(move || async move { (framed, Html(include_str!("../../ui/dist/index.html"))) }))
+}
+
+/// Whoever asks for what is not there hears so in his own protocol.
+pub async fn nothing_there(request: Request) -> Response {
+    let is_grpc =
+        request.headers().get(header::CONTENT_TYPE).is_some_and(|is| is.as_bytes().starts_with(b"application/grpc"));
+    match is_grpc {
+        true => tonic::Status::unimplemented("there is no such service here").into_http(),
+        false => failure(StatusCode::NOT_FOUND, format!("there is nothing at {}", request.uri().path())),
+    }
 }
 
 async fn version() -> Json<VersionView> {

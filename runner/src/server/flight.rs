@@ -81,6 +81,7 @@ fn status(error: QueryError) -> Status {
             });
             Status::invalid_argument(said.collect::<Vec<_>>().join("; "))
         }
+        QueryError::Busy(why) => Status::resource_exhausted(why),
         QueryError::Failed(why) => Status::internal(why),
     }
 }
@@ -89,6 +90,7 @@ impl Flight {
     async fn rows(&self, text: &str) -> Result<Rows, Status> {
         let Answer { schema, rows } = self.queries.ask(text).await.map_err(status)?;
         let failed = |error: datafusion::error::DataFusionError| {
+            tracing::warn!(%error, "a query failed in the middle of its rows");
             FlightError::from(Status::internal(format!("failed to run the query: {}", error.strip_backtrace())))
         };
         Ok(encoded(schema, rows.map_err(failed)))
@@ -104,7 +106,7 @@ impl FlightSqlService for Flight {
         query: CommandStatementQuery,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        let schema = self.queries.schema(&query.query).map_err(status)?;
+        let schema = self.queries.schema(&query.query).await.map_err(status)?;
         info(&TicketStatementQuery { statement_handle: query.query.into() }, &schema, request)
     }
 
@@ -117,7 +119,7 @@ impl FlightSqlService for Flight {
         query: ActionCreatePreparedStatementRequest,
         _: Request<Action>,
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
-        let schema = self.queries.schema(&query.query).map_err(status)?;
+        let schema = self.queries.schema(&query.query).await.map_err(status)?;
         let bytes = |schema: &Schema| -> Result<Bytes, ArrowError> {
             let IpcMessage(bytes) = SchemaAsIpc::new(schema, &IpcWriteOptions::default()).try_into()?;
             Ok(bytes)
@@ -135,7 +137,7 @@ impl FlightSqlService for Flight {
         query: CommandPreparedStatementQuery,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        let schema = self.queries.schema(text(&query.prepared_statement_handle)?).map_err(status)?;
+        let schema = self.queries.schema(text(&query.prepared_statement_handle)?).await.map_err(status)?;
         info(&query, &schema, request)
     }
 
@@ -161,7 +163,7 @@ impl FlightSqlService for Flight {
         _: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
         // What it says of a statement that writes is the way to do it.
-        self.queries.schema(&query.query).map_err(status)?;
+        self.queries.schema(&query.query).await.map_err(status)?;
         Err(Status::invalid_argument("this changes nothing; ask for its rows"))
     }
 

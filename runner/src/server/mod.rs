@@ -20,17 +20,22 @@ use daemon::encrypted::{self, Caller, Encrypted};
 use jobs::JobBody;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use streaming::control::Manifest;
 use streaming::coordinator::manifest;
 use streaming::runtime::Folder;
+use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
 use wire::v1::tasks_server::TasksServer;
 
 /// How often the book looks at its timers (back-off, checkpoint interval, offers held too long).
 const TICK_MS: u64 = 50;
+
+/// Calls that are still answered when the runner is asked to end have this long.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// Snapshots travel in one message; a task with very many splits stays far below this.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
@@ -75,7 +80,8 @@ pub async fn serve(config: RunnerConfig) -> anyhow::Result<()> {
     };
     let shown = token.as_ref().map(|token| token.reveal().to_string());
     let queries =
-        queries::Queries::new(Arc::clone(&tables), endpoint.clone(), shown, model_dir.clone(), data_dir.clone());
+        queries::Queries::new(Arc::clone(&tables), endpoint.clone(), shown, model_dir.clone(), data_dir.clone())
+            .context("failed to make room for queries")?;
     let book_config = book::Config { endpoint, data_dir, hold_ms: 3_000 };
     let ids = store.frameworks().context("failed to start the runner")?;
     let records = with_manifests(&book_config, store.jobs().context("failed to start the runner")?).await;
@@ -107,9 +113,9 @@ pub async fn serve(config: RunnerConfig) -> anyhow::Result<()> {
     let tasks =
         TasksServer::new(control::Tasks::new(owner.clone(), streams)).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let tasks = InterceptedService::new(tasks, Guard::new(token.clone()));
-    let tasks = Routes::new(tasks).into_axum_router().layer(axum::middleware::from_fn(encrypted::members_only));
+    let tasks = Routes::new(tasks).into_axum_router().reset_fallback();
+    let tasks = tasks.layer(axum::middleware::from_fn(encrypted::members_only));
     let flight = InterceptedService::new(flight::service(queries.clone()), Guard::new(token.clone()));
-    // What is nobody's is answered by the tasks' router.
     let flight = Routes::new(flight).into_axum_router().reset_fallback();
     let http = match tls::http_client() {
         Some(config) => reqwest::Client::builder().use_preconfigured_tls(config).build(),
@@ -121,18 +127,33 @@ pub async fn serve(config: RunnerConfig) -> anyhow::Result<()> {
         .merge(tables::router(tables))
         .layer(axum::middleware::from_fn_with_state(token.clone(), door::require_token));
     // The page is no secret: it asks for the token that it needs to show anything.
-    let mut app = guarded.merge(api::page()).merge(tasks).merge(flight);
+    let mut app = guarded.merge(api::page()).merge(tasks).merge(flight).fallback(api::nothing_there);
     if token.is_none() {
         app = app.layer(axum::middleware::from_fn(api::local_only));
     }
     tracing::info!(%address, "runner serves");
-    let ended = crate::signal::ended();
-    let served = match tls::door(false) {
-        None => axum::serve(listener, app).with_graceful_shutdown(ended).await,
+    let (end, ending) = watch::channel(false);
+    let mut asked_to_end = ending.clone();
+    let graceful = async move {
+        // An error means that nobody can ask any more.
+        let _ = asked_to_end.wait_for(|ending| *ending).await;
+    };
+    let serving: Pin<Box<dyn Future<Output = std::io::Result<()>> + Send>> = match tls::door(false) {
+        None => Box::pin(axum::serve(listener, app).with_graceful_shutdown(graceful).into_future()),
         Some(config) => {
             let app = app.into_make_service_with_connect_info::<Caller>();
-            axum::serve(Encrypted::open(listener, config), app).with_graceful_shutdown(ended).await
+            let listener = Encrypted::open(listener, config);
+            Box::pin(axum::serve(listener, app).with_graceful_shutdown(graceful).into_future())
         }
+    };
+    let served = tokio::select! {
+        served = serving => served,
+        // Who still reads after that is cut off.
+        () = async {
+            crate::signal::ended().await;
+            end.send_replace(true);
+            tokio::time::sleep(DRAIN).await;
+        } => Ok(()),
     };
     served.context("failed to serve the runner's API")
 }

@@ -1,27 +1,33 @@
 //! Queries of people and tools: one SELECT over the cluster's own tables, and over what the text itself declares before it.
 //!
 //! Invariant: a query reads and leaves nothing behind. What writes, trains or never ends is a job, and is refused with the
-//! way to submit it. So many run at once and no more, each with its share of memory; what is more goes on in files.
+//! way to submit it.
+//! Invariant: queries take nothing from the runner's other work. They have threads of their own; so many run at once and
+//! no more, each with its share of memory; who waits too long for a turn is told so, and one that nobody reads is ended.
 
 mod declared;
+mod rows;
 
 use crate::predict;
 use arrow::array::{RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use connectors::Context;
 use datafusion::physical_plan::SendableRecordBatchStream;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use declared::Asked;
-use futures::StreamExt;
+use declared::{Asked, Tables};
 use jobs::Diagnostic;
+use rows::Rows;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use streaming::batch::{self, BatchContext, Memory, Shown};
 use streaming::sql::{ScriptJob, StatementBody};
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Each may use every core, so more of them would only be slower together.
 const AT_ONCE: usize = 4;
+/// For a turn.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// What one may keep in memory.
 const MEMORY_BYTES: u64 = 512 << 20;
 
@@ -34,12 +40,14 @@ pub struct Queries {
     model_dir: PathBuf,
     folder: PathBuf,
     turns: Arc<Semaphore>,
+    /// Theirs, for as long as the process lives.
+    threads: Handle,
 }
 
 /// The rows of a query, as they come. Dropped, it ends.
 pub struct Answer {
     pub schema: SchemaRef,
-    pub rows: SendableRecordBatchStream,
+    pub rows: Rows,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -47,20 +55,35 @@ pub enum QueryError {
     /// With places in the text.
     #[error("{}", .0.first().map(ToString::to_string).unwrap_or_default())]
     Wrong(Vec<Diagnostic>),
+    /// Later it may be done.
+    #[error("{0}")]
+    Busy(String),
     #[error("{0}")]
     Failed(String),
 }
 
 impl Queries {
-    /// `folder`: for what memory has no room for.
+    /// `folder`: for what memory has no room for. What an earlier process left there goes.
     pub fn new(
         store: Arc<tables::Store>,
         endpoint: String,
         token: Option<String>,
         model_dir: PathBuf,
         folder: PathBuf,
-    ) -> Self {
-        Self { store, endpoint, token, model_dir, folder, turns: Arc::new(Semaphore::new(AT_ONCE)) }
+    ) -> std::io::Result<Self> {
+        let spilled = folder.join(SPILLED);
+        if spilled.exists() {
+            std::fs::remove_dir_all(&spilled)?;
+        }
+        std::fs::create_dir_all(&spilled)?;
+        let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads =
+            Builder::new_multi_thread().worker_threads(n_threads).thread_name("query").enable_all().build()?;
+        let handle = threads.handle().clone();
+        // It ends with the process, and must not be dropped on a thread of another one.
+        std::mem::forget(threads);
+        let turns = Arc::new(Semaphore::new(AT_ONCE));
+        Ok(Self { store, endpoint, token, model_dir, folder, turns, threads: handle })
     }
 
     pub fn store(&self) -> &tables::Store {
@@ -68,35 +91,77 @@ impl Queries {
     }
 
     /// The columns that [`Queries::ask`] would give.
-    pub fn schema(&self, text: &str) -> Result<SchemaRef, QueryError> {
-        let asked = Asked::new(&self.store, text).map_err(QueryError::Wrong)?;
+    pub async fn schema(&self, text: &str) -> Result<SchemaRef, QueryError> {
+        let (queries, text) = (self.clone(), text.to_string());
+        self.apart(async move { queries.planned(&text, Tables::Named).map_err(|error| queries.told(&text, error)) })
+            .await
+    }
+
+    pub async fn ask(&self, text: &str) -> Result<Answer, QueryError> {
+        let (queries, text) = (self.clone(), text.to_string());
+        self.apart(async move { queries.answer(&text).await.map_err(|error| queries.told(&text, error)) }).await
+    }
+
+    /// On the queries' own threads.
+    async fn apart<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
+    ) -> Result<T, QueryError> {
+        let failed = |error: tokio::task::JoinError| QueryError::Failed(format!("failed to run the query: {error}"));
+        self.threads.spawn(work).await.map_err(failed)?
+    }
+
+    /// What is wrong with the text, in view of all tables and not only of those that it names.
+    fn told(&self, text: &str, error: QueryError) -> QueryError {
+        match error {
+            QueryError::Wrong(_) => self.planned(text, Tables::All).err().unwrap_or(error),
+            other => other,
+        }
+    }
+
+    fn planned(&self, text: &str, tables: Tables) -> Result<SchemaRef, QueryError> {
+        let asked = Asked::new(&self.store, text, tables).map_err(QueryError::Wrong)?;
         match asked.body() {
             StatementBody::Query(_) => {
                 let functions = crate::functions::declared();
                 batch::schema(&asked.script, asked.query(), &functions).map_err(|wrong| asked.wrong(wrong))
             }
             StatementBody::Explain(_) => Ok(plan_schema()),
-            _ => Ok(self.described(&asked)?.schema()),
+            _ => Ok(described(&asked)?.schema()),
         }
     }
 
-    pub async fn ask(&self, text: &str) -> Result<Answer, QueryError> {
-        let asked = Asked::new(&self.store, text).map_err(QueryError::Wrong)?;
+    async fn answer(&self, text: &str) -> Result<Answer, QueryError> {
+        let asked = Asked::new(&self.store, text, Tables::Named).map_err(QueryError::Wrong)?;
         match asked.body() {
-            StatementBody::Query(_) => self.select(asked).await,
+            StatementBody::Query(_) => {
+                let turn = self.turn().await?;
+                let rows = self.select(asked).await?;
+                Ok(Answer { schema: rows.schema(), rows: Rows::of(rows, turn) })
+            }
             StatementBody::Explain(_) => {
                 let functions = crate::functions::declared();
                 let shown = batch::explain(&asked.script, asked.index, &functions, self.context()).await;
                 let shown = shown.map_err(|error| asked.failed(error))?;
                 Ok(once(plan_rows(&shown)?))
             }
-            _ => Ok(once(self.described(&asked)?)),
+            _ => Ok(once(described(&asked)?)),
         }
     }
 
-    async fn select(&self, asked: Asked) -> Result<Answer, QueryError> {
-        let closed = |_| QueryError::Failed("the runner is ending".to_string());
-        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(closed)?;
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, QueryError> {
+        let turn = tokio::time::timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned()).await;
+        match turn {
+            Ok(Ok(turn)) => Ok(turn),
+            Ok(Err(_)) => Err(QueryError::Failed("the runner is ending".to_string())),
+            Err(_) => Err(QueryError::Busy(format!(
+                "{AT_ONCE} queries run, and none of them ended within {} s; try again later",
+                PATIENCE.as_secs()
+            ))),
+        }
+    }
+
+    async fn select(&self, asked: Asked) -> Result<SendableRecordBatchStream, QueryError> {
         let models: Vec<String> = asked
             .script
             .jobs()
@@ -108,14 +173,7 @@ impl Queries {
         let functions = predict::functions(&self.model_dir, &models, &versions)
             .map_err(|error| QueryError::Failed(format!("failed to {error}")))?;
         let rows = batch::query(&asked.script, asked.query(), &functions, self.context()).await;
-        let rows = rows.map_err(|error| asked.failed(error))?;
-        let schema = rows.schema();
-        Ok(Answer { rows: holding(turn, rows), schema })
-    }
-
-    fn described(&self, asked: &Asked) -> Result<RecordBatch, QueryError> {
-        let functions = crate::functions::declared();
-        streaming::sql::describe(&asked.script, asked.index, &functions).map_err(|wrong| asked.wrong(wrong))
+        rows.map_err(|error| asked.failed(error))
     }
 
     fn context(&self) -> BatchContext {
@@ -130,25 +188,21 @@ impl Queries {
             tables_endpoint: Some(self.endpoint.clone()),
             token: self.token.clone(),
         };
-        let memory = Memory { bytes: MEMORY_BYTES, spill_dir: self.folder.join("queries") };
+        let memory = Memory { bytes: MEMORY_BYTES, spill_dir: self.folder.join(SPILLED) };
         BatchContext { memory: Some(memory), ..BatchContext::new(context) }
     }
 }
 
-/// The rows, and the turn with them until the last one is gone.
-fn holding(turn: OwnedSemaphorePermit, rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
-    let schema = rows.schema();
-    let rows = rows.map(move |batch| {
-        let _ = &turn;
-        batch
-    });
-    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+/// The folder of what memory has no room for.
+const SPILLED: &str = "queries";
+
+fn described(asked: &Asked) -> Result<RecordBatch, QueryError> {
+    let functions = crate::functions::declared();
+    streaming::sql::describe(&asked.script, asked.index, &functions).map_err(|wrong| asked.wrong(wrong))
 }
 
 fn once(batch: RecordBatch) -> Answer {
-    let schema = batch.schema();
-    let rows = futures::stream::once(async move { Ok(batch) });
-    Answer { rows: Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows)), schema }
+    Answer { schema: batch.schema(), rows: Rows::one(batch) }
 }
 
 fn plan_schema() -> SchemaRef {

@@ -61,13 +61,22 @@ pub async fn run(client: Client, output: Output) -> Result<()> {
         .map_err(|error| Fail::new(FAILED, format!("failed to read a line: {error}")))?;
         line = back;
         match read {
-            Ok(text) if matches!(text.trim(), "\\q" | "exit" | "quit") => break,
-            Ok(text) => match shell.take(text.trim()).await {
-                Ok(false) => {}
-                Ok(true) => line.set_helper(Some(Words(shell.names().await?))),
-                Err(Fail::OutputClosed) => return Err(Fail::OutputClosed),
-                Err(fail) => eprint!("{}", fail.render(false, crate::caret::stderr_has_colour())),
-            },
+            Ok(text) if matches!(text.trim().trim_end_matches(';'), "\\q" | "exit" | "quit") => break,
+            Ok(text) => {
+                let done = tokio::select! {
+                    done = shell.act(text.trim()) => done,
+                    _ = tokio::signal::ctrl_c() => {
+                        shell.output.progress("ended");
+                        Ok(None)
+                    }
+                };
+                match done {
+                    Ok(None) => {}
+                    Ok(Some(names)) => line.set_helper(Some(Words(names))),
+                    Err(Fail::OutputClosed) => return Err(Fail::OutputClosed),
+                    Err(fail) => eprint!("{}", fail.render(false, crate::caret::stderr_has_colour())),
+                }
+            }
             Err(ReadlineError::Interrupted) => {}
             Err(ReadlineError::Eof) => break,
             Err(error) => return Err(Fail::new(FAILED, format!("failed to read a line: {error}"))),
@@ -90,6 +99,14 @@ fn history() -> Option<PathBuf> {
 }
 
 impl Shell {
+    /// Does what a line says; names, if they may have changed.
+    async fn act(&mut self, text: &str) -> Result<Option<Vec<String>>> {
+        match self.take(text).await? {
+            true => self.names().await.map(Some),
+            false => Ok(None),
+        }
+    }
+
     /// Whether names may have changed.
     async fn take(&mut self, text: &str) -> Result<bool> {
         match text.split_whitespace().collect::<Vec<_>>()[..] {
@@ -121,7 +138,8 @@ impl Shell {
     /// Kept once the runner understands it.
     async fn declare(&mut self, text: &str) -> Result<()> {
         let declared = format!("{}{text}\n", self.declared);
-        let asked = self.client.query(&format!("{declared}SHOW TABLES;")).await;
+        // Which plans the views too.
+        let asked = self.client.query(&format!("{declared}SELECT 1 AS fits;")).await;
         asked.map_err(|error| refused(error, &self.declared, text))?;
         self.declared = declared;
         Ok(())
@@ -129,19 +147,14 @@ impl Shell {
 
     async fn ask(&self, text: &str) -> Result<()> {
         let began = Instant::now();
-        tokio::select! {
-            printed = print(&self.client, self.output, &self.declared, text) => {
-                let rows = match printed? {
-                    1 => "1 row".to_string(),
-                    n => format!("{n} rows"),
-                };
-                self.output.progress(&match self.timing {
-                    true => format!("{rows} in {:.3} s", began.elapsed().as_secs_f64()),
-                    false => rows,
-                });
-            }
-            _ = tokio::signal::ctrl_c() => self.output.progress("ended"),
-        }
+        let rows = match print(&self.client, self.output, &self.declared, text).await? {
+            1 => "1 row".to_string(),
+            n => format!("{n} rows"),
+        };
+        self.output.progress(&match self.timing {
+            true => format!("{rows} in {:.3} s", began.elapsed().as_secs_f64()),
+            false => rows,
+        });
         Ok(())
     }
 

@@ -56,7 +56,8 @@ const KEYWORDS: &[&str] = &[
 /// Whether nothing more is to come: a command of the shell, or a statement up to its semicolon.
 pub fn is_whole(line: &str) -> bool {
     let line = line.trim();
-    line.is_empty() || line.starts_with('\\') || (line.ends_with(';') && outside(line).ends_with(';'))
+    let is_command = line.starts_with('\\') || matches!(line.trim_end_matches(';'), "exit" | "quit" | "help");
+    line.is_empty() || is_command || (line.ends_with(';') && outside(line).ends_with(';'))
 }
 
 /// The text without what stands in quotes and comments.
@@ -65,6 +66,12 @@ fn outside(text: &str) -> String {
     while let Some(letter) = letters.next() {
         match letter {
             '\'' | '"' => while letters.next().is_some_and(|inner| inner != letter) {},
+            '/' if letters.peek() == Some(&'*') => {
+                let mut before = letters.next();
+                while let Some(inner) = letters.next().filter(|inner| (before, *inner) != (Some('*'), '/')) {
+                    before = Some(inner);
+                }
+            }
             '-' if letters.peek() == Some(&'-') => while letters.next().is_some_and(|inner| inner != '\n') {},
             letter => kept.push(letter),
         }
@@ -108,10 +115,23 @@ mod tests {
 
     #[test]
     fn a_statement_ends_with_a_semicolon_of_its_own() {
-        for whole in ["", "  ", "\\d", "\\d words", "SELECT 1;", "SELECT ';' ;  ", "SELECT 1; -- done\n;"] {
+        for whole in [
+            "",
+            "  ",
+            "\\d",
+            "\\d words",
+            "SELECT 1;",
+            "SELECT ';' ;  ",
+            "SELECT 1; -- done\n;",
+            "exit",
+            "quit;",
+            "SELECT /* it's */ 1;",
+        ] {
             assert!(is_whole(whole), "{whole}");
         }
-        for part in ["SELECT 1", "SELECT ';", "SELECT 1 --;", "SELECT '\n;'", "SELECT \";\""] {
+        for part in
+            ["SELECT 1", "SELECT ';", "SELECT 1 --;", "SELECT '\n;'", "SELECT \";\"", "SELECT /* 1; */", "SELECT 1 /*;"]
+        {
             assert!(!is_whole(part), "{part}");
         }
     }

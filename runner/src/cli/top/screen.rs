@@ -178,7 +178,9 @@ impl Screen {
         log.text.extend(letters.chars().filter(|letter| *letter == '\n' || !letter.is_control()));
         if log.text.len() > LOG_KEPT_BYTES {
             let cut = log.text.len() - LOG_KEPT_BYTES;
-            let cut = log.text.bytes().skip(cut).position(|byte| byte == b'\n').map_or(0, |line| cut + line + 1);
+            let line = log.text.bytes().skip(cut).position(|byte| byte == b'\n').map(|line| cut + line + 1);
+            // A progress bar has no lines.
+            let cut = line.unwrap_or_else(|| log.text.ceil_char_boundary(cut));
             log.text.drain(..cut);
         }
     }

@@ -18,7 +18,9 @@ pub async fn of_job(State(api): State<Api>, Path((group, name)): Path<(String, S
     };
     let body = match spec.body {
         JobBody::Stream(body) => body,
-        JobBody::Train(body) => return Json(DataflowView { text: body.sql, nodes: Vec::new() }).into_response(),
+        JobBody::Train(body) => {
+            return Json(DataflowView { text: shown(&body.sql), nodes: Vec::new() }).into_response();
+        }
         JobBody::Command(_) | JobBody::Service(_) => return Json(DataflowView::default()).into_response(),
     };
     let functions = crate::functions::declared();
@@ -27,7 +29,7 @@ pub async fn of_job(State(api): State<Api>, Path((group, name)): Path<(String, S
         Err(mistakes) => Err(mistakes),
     };
     match planned.map(|dataflow| serde_json::from_value(streaming::sql::explain_json(&dataflow)["nodes"].take())) {
-        Ok(Ok(nodes)) => Json(DataflowView { text: body.sql, nodes }).into_response(),
+        Ok(Ok(nodes)) => Json(DataflowView { text: shown(&body.sql), nodes }).into_response(),
         Ok(Err(error)) => {
             failure(StatusCode::INTERNAL_SERVER_ERROR, format!("failed to tell the plan of {id}: {error}"))
         }
@@ -36,4 +38,9 @@ pub async fn of_job(State(api): State<Api>, Path((group, name)): Path<(String, S
             failure(StatusCode::CONFLICT, format!("failed to plan {id} again: {why}"))
         }
     }
+}
+
+/// Without the values of secret options.
+fn shown(sql: &str) -> String {
+    connectors::secrets::hide(sql).into_owned()
 }

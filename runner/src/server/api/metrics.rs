@@ -4,7 +4,7 @@ use super::{Api, failure};
 use crate::view::TargetView;
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use std::collections::BTreeMap;
 
@@ -20,13 +20,15 @@ pub async fn of_runner(State(api): State<Api>) -> Response {
 }
 
 /// The master, the agents that it knows now, and this runner, as whoever asks reached it.
-pub async fn targets(State(api): State<Api>, headers: HeaderMap) -> Response {
+pub async fn targets(State(api): State<Api>, uri: Uri, headers: HeaderMap) -> Response {
     let state = match api.master.state().await {
         Ok(state) => state,
         Err(error) => return failure(StatusCode::SERVICE_UNAVAILABLE, format!("failed to {error}")),
     };
     let mut targets = vec![target(&api.master.address, "master", "")];
-    if let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) {
+    // HTTP/2 says it in the address alone.
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    if let Some(host) = host.or(uri.authority().map(|authority| authority.as_str())) {
         targets.push(target(host, "runner", ""));
     }
     let agents = state.agents.into_iter().filter_map(|agent| agent.agent);

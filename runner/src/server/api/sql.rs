@@ -2,8 +2,7 @@
 
 use super::{Api, failure, unsettled};
 use crate::server::queries::{Answer, QueryError};
-use crate::view::{QueryRequest, ResultView};
-use arrow::array::RecordBatch;
+use crate::view::QueryRequest;
 use arrow::ipc::writer::StreamWriter;
 use arrow::json::WriterBuilder;
 use arrow::json::writer::JsonArray;
@@ -21,6 +20,7 @@ const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
 /// Rows of a JSON answer, without a `limit` and at most: a page can show no more, and it is made in memory.
 const ROWS: u64 = 1_000;
 const ROWS_MAX: u64 = 100_000;
+const BYTES_MAX: usize = 32 << 20;
 
 pub async fn ask(
     State(api): State<Api>,
@@ -37,7 +37,7 @@ pub async fn ask(
     };
     let wants_json = headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes() == b"application/json");
     let result = match wants_json {
-        true => json(answer, request.limit.unwrap_or(ROWS).min(ROWS_MAX)).await.map(|view| Json(view).into_response()),
+        true => json(answer, request.limit.unwrap_or(ROWS).min(ROWS_MAX)).await,
         false => arrow(answer).await,
     };
     result.unwrap_or_else(refusal)
@@ -46,6 +46,7 @@ pub async fn ask(
 fn refusal(error: QueryError) -> Response {
     match error {
         QueryError::Wrong(wrong) => unsettled(wrong),
+        QueryError::Busy(why) => failure(StatusCode::SERVICE_UNAVAILABLE, why),
         QueryError::Failed(why) => failure(StatusCode::INTERNAL_SERVER_ERROR, why),
     }
 }
@@ -70,7 +71,10 @@ async fn arrow(answer: Answer) -> Result<Response, QueryError> {
         }
         let written = match rows.next().await {
             Some(Ok(batch)) => writer.write(&batch).map(|()| true),
-            Some(Err(error)) => return Some((Err(io::Error::other(error)), None)),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "a query failed in the middle of its rows");
+                return Some((Err(io::Error::other(error)), None));
+            }
             None => writer.finish().map(|()| false),
         };
         match written {
@@ -85,31 +89,34 @@ fn taken(writer: &mut StreamWriter<Vec<u8>>) -> Bytes {
     Bytes::from(std::mem::take(writer.get_mut()))
 }
 
-async fn json(answer: Answer, limit: u64) -> Result<ResultView, QueryError> {
+/// The rows as their writer spells them: numbers with all of their digits.
+async fn json(answer: Answer, limit: u64) -> Result<Response, QueryError> {
     let Answer { schema, mut rows } = answer;
-    let (mut kept, mut n_rows, mut is_cut) = (Vec::new(), 0, false);
+    let mut text = Vec::new();
+    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(&mut text);
+    let (mut left, mut truncated) = (limit, false);
     while let Some(batch) = rows.next().await {
         let batch = batch.map_err(|error| failed(&error.strip_backtrace()))?;
-        let room = usize::try_from(limit - n_rows).unwrap_or(usize::MAX);
-        is_cut = batch.num_rows() > room;
-        let batch = batch.slice(0, batch.num_rows().min(room));
-        n_rows += batch.num_rows() as u64;
-        kept.push(batch);
-        if is_cut {
+        let n_rows = batch.num_rows().min(usize::try_from(left).unwrap_or(usize::MAX));
+        truncated = n_rows < batch.num_rows();
+        left -= n_rows as u64;
+        writer.write(&batch.slice(0, n_rows)).map_err(|error| failed(&error))?;
+        if truncated {
+            break;
+        }
+        if writer.get_mut().len() > BYTES_MAX {
+            truncated = true;
             break;
         }
     }
-    let mut text = Vec::new();
-    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(&mut text);
-    let batches: Vec<&RecordBatch> = kept.iter().collect();
-    writer.write_batches(&batches).and_then(|()| writer.finish()).map_err(|error| failed(&error))?;
-    Ok(ResultView {
-        columns: schema.fields().iter().map(|field| field.name().clone()).collect(),
-        types: schema.fields().iter().map(|field| sql_name(field.data_type())).collect(),
-        rows: match text.is_empty() {
-            true => Vec::new(),
-            false => serde_json::from_slice(&text).map_err(|error| failed(&error))?,
-        },
-        truncated: is_cut,
-    })
+    writer.finish().map_err(|error| failed(&error))?;
+    let rows = match text.is_empty() {
+        true => "[]".to_string(),
+        false => String::from_utf8(text).map_err(|error| failed(&error))?,
+    };
+    let fields = schema.fields().iter();
+    let columns = serde_json::json!(fields.clone().map(|field| field.name().as_str()).collect::<Vec<_>>());
+    let types = serde_json::json!(fields.map(|field| sql_name(field.data_type())).collect::<Vec<_>>());
+    let body = format!(r#"{{"columns":{columns},"types":{types},"rows":{rows},"truncated":{truncated}}}"#);
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }

@@ -2,9 +2,20 @@
 
 use super::QueryError;
 use jobs::Diagnostic;
+use std::collections::BTreeSet;
 use streaming::batch;
 use streaming::sql::{Script, Statement, StatementBody, sql_name};
 use tables::{Store, TableInfo};
+
+/// Which of the store's tables a query sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tables {
+    /// Those whose name is in its text, so that what others call their tables and columns is nothing to it; all for a
+    /// query that asks what there is.
+    Named,
+    /// For a mistake, which may be in the name of one.
+    All,
+}
 
 pub(super) struct Asked {
     /// The store's tables, and then the text.
@@ -18,15 +29,20 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub fn new(store: &Store, text: &str) -> Result<Self, Vec<Diagnostic>> {
+    pub fn new(store: &Store, text: &str, tables: Tables) -> Result<Self, Vec<Diagnostic>> {
         // What the text declares itself is meant where it is named. A text that is wrong by itself may be one that makes a
         // table of the store's.
         let own = crate::functions::parse(text).ok();
-        let names: Vec<&str> = own.iter().flat_map(own_names).collect();
-        let tables = store.list();
-        let declared: String = tables
+        let mut names: BTreeSet<String> = own.iter().flat_map(own_names).map(str::to_lowercase).collect();
+        let lists = own.iter().flat_map(|own| &own.statements).any(|of| matches!(of.body, StatementBody::Show(_)));
+        let lower = text.to_lowercase();
+        let is_named = |name: &str| tables == Tables::All || lists || lower.contains(&name.to_lowercase());
+        let mut stored = store.list();
+        // Of those that differ in upper and lower case alone the one that is spelled as in the text.
+        stored.sort_by_key(|table| !text.contains(&table.name));
+        let declared: String = stored
             .iter()
-            .filter(|table| !names.iter().any(|own| own.eq_ignore_ascii_case(&table.name)))
+            .filter(|table| is_named(&table.name) && names.insert(table.name.to_lowercase()))
             .map(|table| declaration(table))
             // One that SQL has no words for is not there for it.
             .filter(|statement| crate::functions::parse(statement).is_ok())

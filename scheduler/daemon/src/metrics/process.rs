@@ -3,6 +3,7 @@
 
 use super::Family;
 use std::fs;
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// `role`: "master", "agent" or "runner".
@@ -38,8 +39,14 @@ fn sysconf(variable: nix::unistd::SysconfVar) -> f64 {
     nix::unistd::sysconf(variable).ok().flatten().unwrap_or(1) as f64
 }
 
-/// When a process began that did so this long after the machine.
+/// When a process began that did so this long after the machine. Worked out once: the clocks that it is worked out by move
+/// in steps of their own.
 fn started(after_boot_seconds: f64) -> Option<f64> {
+    static STARTED: OnceLock<Option<f64>> = OnceLock::new();
+    *STARTED.get_or_init(|| began(after_boot_seconds))
+}
+
+fn began(after_boot_seconds: f64) -> Option<f64> {
     let up = fs::read_to_string("/proc/uptime").ok()?;
     let up: f64 = up.split(' ').next()?.parse().ok()?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
