@@ -159,6 +159,8 @@ pub struct TaskLive {
     pub metrics: streaming::control::Metrics,
     /// What its operators did between the last two reports, and how long that was.
     pub lately: Lately,
+    /// It was launched under a runner before this one, and has not reported to this one yet.
+    pub unheard: bool,
     /// Larger than 0 while the task reports no more than it did.
     pub kill_sent: bool,
     /// Its process has ended, and another is to take its place.
@@ -310,7 +312,8 @@ pub struct Job {
 
 impl Job {
     pub fn new(record: Record) -> Self {
-        let live = vec![TaskLive::default(); record.tasks.len()];
+        let unheard = |task: &TaskRecord| TaskLive { unheard: !task.state.is_terminal(), ..TaskLive::default() };
+        let live = record.tasks.iter().map(unheard).collect();
         Self {
             record,
             live,
@@ -359,10 +362,9 @@ impl Job {
         totals
     }
 
-    /// Whether each task that runs has said what it has done since this runner began.
-    pub fn has_reported(&self) -> bool {
-        let tasks = self.record.tasks.iter().zip(&self.live);
-        tasks.into_iter().all(|(task, live)| task.state != TaskState::Running || live.lately.at_ms > 0)
+    /// Whether it is known what its tasks have done.
+    pub fn is_counted(&self) -> bool {
+        self.live.iter().all(|task| !task.unheard)
     }
 
     /// Tasks that are to begin again now, while the others go on: their places, and from which epoch.

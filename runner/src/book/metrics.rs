@@ -76,7 +76,7 @@ fn of_streams(now_ms: u64, jobs: &[(&JobView, &Job)]) -> Vec<Family> {
     let mut state = Family::gauge("smack_job_state_bytes", "State in memory.");
     for (view, job) in streams(jobs) {
         // After a restart of the runner the tasks' own counts are not known at first, and no counter may fall for that.
-        if !job.has_reported() {
+        if !job.is_counted() {
             continue;
         }
         let (id, metrics) = ([("job", view.id.as_str())], &view.metrics);

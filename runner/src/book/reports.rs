@@ -75,8 +75,11 @@ impl Book {
                 let flows = metrics.rows_in > live.metrics.rows_in;
                 live.lately.observe(now_ms, &live.metrics.operators, &metrics.operators);
                 live.metrics = metrics;
-                let lately = live.lately.operators.clone();
-                job.done.add(&lately);
+                // What it had done before its first report to this runner is not of this runner's time.
+                if !std::mem::take(&mut live.unheard) {
+                    let lately = live.lately.operators.clone();
+                    job.done.add(&lately);
+                }
                 let rows_in = job.totals().rows_in;
                 job.rate.observe(now_ms, rows_in);
                 if flows {
