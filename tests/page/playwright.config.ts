@@ -9,6 +9,8 @@ export default defineConfig({
   workers: 1,
   // Far above what any of it takes; machines differ, and none of this is a measurement.
   timeout: 180_000,
+  // A browser on a machine that is busy may lose a click; one that passes the second time is listed as flaky.
+  retries: 1,
   expect: { timeout: 30_000 },
   reporter: [["list"]],
   use: {
