@@ -2,14 +2,17 @@
 
 use crate::cluster::Cluster;
 use crate::program::command;
+use crate::wait::patience;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::sql::{CommandGetDbSchemas, CommandGetPrimaryKeys, CommandGetTables};
 use arrow_flight::{FlightInfo, error::FlightError};
 use futures::TryStreamExt;
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::process::Stdio;
+use std::sync::mpsc;
 use tonic::transport::{Channel, Endpoint};
 
 const ROLLS: &str = "CREATE TABLE rolls (id BIGINT, a BIGINT) WITH (connector = 'datagen', rows = '1000',
@@ -85,6 +88,84 @@ fn one_query_over_tables_of_the_cluster_and_of_its_own() {
     assert_eq!(asked("SELECT COUNT(*) AS n FROM KEPT").expect(0).out, "{\"n\":1000}\n");
     // The runner is none the worse for it.
     assert_eq!(asked("SELECT COUNT(*) AS n FROM kept").expect(0).json()["n"], 10);
+}
+
+/// A terminal with a program in it.
+struct Terminal {
+    child: std::process::Child,
+    keys: File,
+    seen: mpsc::Receiver<Vec<u8>>,
+    text: String,
+}
+
+impl Terminal {
+    fn open(cluster: &Cluster, args: &[&str]) -> Self {
+        let size = nix::pty::Winsize { ws_row: 30, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+        let pair = nix::pty::openpty(&size, None).expect("a terminal");
+        let mut command = command(cluster.folder(), args);
+        command.env("TERM", "xterm").env("XDG_STATE_HOME", cluster.path("state"));
+        let inside = || Stdio::from(pair.slave.try_clone().expect("its inside"));
+        let child = command.stdin(inside()).stdout(inside()).stderr(inside()).spawn().expect("starts");
+        let mut outside = File::from(pair.master);
+        let keys = outside.try_clone().expect("its keys");
+        let (sender, seen) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            // Reading fails once nobody is inside any more.
+            while let Ok(n) = outside.read(&mut bytes) {
+                if n == 0 || sender.send(bytes[..n].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { child, keys, seen, text: String::new() }
+    }
+
+    /// Types a line, and waits until these words have come since.
+    fn types(&mut self, line: &str, words: &str) -> String {
+        self.text.clear();
+        self.keys.write_all(format!("{line}\r").as_bytes()).expect("types");
+        self.shows(words)
+    }
+
+    fn shows(&mut self, words: &str) -> String {
+        while !self.text.contains(words) {
+            let bytes = self.seen.recv_timeout(patience());
+            let bytes = bytes.unwrap_or_else(|error| panic!("no '{words}' ({error}) in {:?}", self.text));
+            self.text.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        self.text.clone()
+    }
+}
+
+#[test]
+fn the_shell_goes_over_lines_keeps_what_is_declared_and_remembers() {
+    let cluster = filled(None);
+    let mut terminal = Terminal::open(&cluster, &["sql"]);
+    terminal.shows("smack> ");
+    terminal.types("SELECT COUNT(*) AS n", "");
+    assert!(terminal.types("FROM kept;", "1 row").contains("10"));
+    terminal.types("CREATE VIEW v AS SELECT a + 1 AS b FROM kept;", "smack> ");
+    assert!(terminal.types("SELECT MAX(b) AS most FROM v;", "1 row").contains("10"));
+    // One that is wrong is not kept.
+    terminal.types("CREATE VIEW w AS SELECT nn FROM kept;", "unknown column 'nn'");
+    terminal.types("SELECT MIN(b) AS least FROM v;", "1 row");
+    terminal.types("\\d kept", "primary key");
+    terminal.types("\\nothing", "there is no \\nothing");
+    terminal.keys.write_all(b"\\q\r").expect("types");
+    assert!(terminal.child.wait().expect("ends").success());
+    let history = std::fs::read_to_string(cluster.path("state/smack/history")).expect("a history");
+    assert!(history.contains("SELECT MAX(b) AS most FROM v;"), "{history}");
+}
+
+#[test]
+fn the_screen_shows_jobs_and_goes_with_q() {
+    let cluster = filled(None);
+    let mut terminal = Terminal::open(&cluster, &["top"]);
+    terminal.shows("fills/");
+    terminal.keys.write_all(b"q").expect("types");
+    assert!(terminal.child.wait().expect("ends").success());
+    cluster.smack(&["top"]).expect(1).says(&["no terminal", "smack ps"]);
 }
 
 async fn connected(cluster: &Cluster, token: Option<&str>) -> FlightSqlServiceClient<Channel> {
