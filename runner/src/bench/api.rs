@@ -29,16 +29,11 @@ const QUERY: &str =
     SELECT a.id, b.id AS other FROM rolls a CROSS JOIN rolls b";
 
 pub async fn measure() -> anyhow::Result<Vec<Figure>> {
-    let folder = tempfile_folder()?;
+    let folder = std::env::temp_dir().join(format!("smack-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).with_context(|| format!("failed to make {}", folder.display()))?;
     let result = measure_in(&folder).await;
     std::fs::remove_dir_all(&folder).with_context(|| format!("failed to remove {}", folder.display()))?;
     result
-}
-
-fn tempfile_folder() -> anyhow::Result<std::path::PathBuf> {
-    let folder = std::env::temp_dir().join(format!("smack-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).with_context(|| format!("failed to make {}", folder.display()))?;
-    Ok(folder)
 }
 
 async fn measure_in(folder: &Path) -> anyhow::Result<Vec<Figure>> {
