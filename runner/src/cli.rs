@@ -6,6 +6,7 @@
 //! Does not know how anything is done: each verb is a call into the module that does it.
 
 mod agents;
+mod bundle;
 mod cert;
 mod check;
 pub mod exit;
@@ -63,6 +64,16 @@ struct Globals {
     target: Option<String>,
     #[command(flatten)]
     tls: TlsArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum DebugVerb {
+    /// Write what the cluster says of itself (jobs, why, metrics, ends of logs) into one file, with secrets starred.
+    Bundle {
+        /// The file; smack-debug-TIME.tar.gz here by default.
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
 }
 
 /// Connections are encrypted where these are given: all three to members of a cluster, the CA to whoever asks them.
@@ -248,6 +259,11 @@ enum Verb {
     Sql {
         /// One SELECT, EXPLAIN, DESCRIBE or SHOW, behind what it declares; what is piped in is one too.
         query: Option<String>,
+    },
+    /// Help whoever helps.
+    Debug {
+        #[command(subcommand)]
+        verb: DebugVerb,
     },
     /// Look at and make topics of the broker of `smack dev`, or of any Kafka.
     Topics(topics::TopicsArgs),
@@ -656,6 +672,7 @@ async fn ask(verb: Verb, globals: &Globals, output: Output) -> Result<()> {
         Verb::Runs { verb } => runs::runs(&client, output, verb).await,
         Verb::Sql { query } => sql::sql(client, output, query).await,
         Verb::Top => top::top(&client).await,
+        Verb::Debug { verb: DebugVerb::Bundle { to } } => bundle::bundle(&client, output, to).await,
         Verb::Version => lists::version(&client, output).await,
         other => unreachable!("{other:?} asks no runner"),
     }

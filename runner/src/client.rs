@@ -9,7 +9,7 @@ mod tables;
 
 use crate::view::{
     Changed, CheckpointsView, ClusterView, DrainRequest, Failure, JobView, JobsView, PlanView, QuotaRequest,
-    SavepointRequest, ScaleRequest, Stopped, SubmitRequest, Submitted, VersionView, WeightRequest, WhyView,
+    SavepointRequest, ScaleRequest, Stopped, SubmitRequest, Submitted, TargetView, VersionView, WeightRequest, WhyView,
 };
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::de::DeserializeOwned;
@@ -182,6 +182,32 @@ impl Client {
 
     pub async fn undrain(&self, agent: &str) -> Result<Changed> {
         self.json(self.call(Method::DELETE, &["drain"], agent)).await
+    }
+
+    /// What a path of the API answers, as it is.
+    pub async fn text(&self, path: &[&str], subject: &str) -> Result<String> {
+        let response = self.send(self.call(Method::GET, path, subject)).await?;
+        response.text().await.map_err(|error| self.strange(&error))
+    }
+
+    /// Every member of the cluster that has metrics.
+    pub async fn targets(&self) -> Result<Vec<TargetView>> {
+        self.json(self.call(Method::GET, &["targets"], "")).await
+    }
+
+    /// `address`: of a member, `host:port`.
+    pub async fn metrics_of(&self, address: &str) -> Result<String> {
+        let call = self.http.get(format!("{}://{address}/metrics", self.base.scheme()));
+        let call = match &self.token {
+            Some(token) => call.bearer_auth(token),
+            None => call,
+        };
+        let response = self.send(call).await?;
+        response.text().await.map_err(|error| self.strange(&error))
+    }
+
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
     }
 
     pub async fn version(&self) -> Result<VersionView> {

@@ -57,6 +57,7 @@ pub fn show(model_dir: &Path, reference: &str, used: &UsedBy) -> Result<ModelDet
         promoted: change.promoted,
     };
     Ok(ModelDetail {
+        evaluation: manifest.evaluation.as_ref().and_then(|evaluation| serde_json::to_value(evaluation).ok()),
         manifest: serde_json::to_value(&manifest).map_err(|error| chain(&error))?,
         model: view(manifest, version, &meanings, used),
         changes: changes.into_iter().map(change).collect(),

@@ -256,6 +256,47 @@ pub struct NodeView {
     pub inputs: Vec<String>,
     /// Whether it takes rows back that it gave.
     pub changes: bool,
+    /// Lines of the text that it was made from, the first and the last of each stretch, from 1.
+    #[serde(default)]
+    pub lines: Vec<(u32, u32)>,
+}
+
+/// `GET /api/v1/jobs/GROUP/NAME/sample/OPERATOR`, without its rows: those are as `POST /api/v1/sql` gives them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SampleView {
+    pub operator: String,
+    pub columns: Vec<String>,
+    /// As SQL names them.
+    pub types: Vec<String>,
+    /// Whether the first column, `op`, says that a row came (`+`) or was taken back (`-`).
+    pub changes: bool,
+    pub waited_ms: u64,
+}
+
+/// `GET /api/v1/sql/catalog`: what a query may name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CatalogView {
+    pub tables: Vec<CatalogTable>,
+    pub functions: Vec<String>,
+    pub models: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CatalogTable {
+    pub name: String,
+    /// "table" of the cluster's store, or "stream" that a submitted file declares.
+    pub kind: String,
+    pub columns: Vec<ColumnView>,
+    pub key: Vec<String>,
+    /// One of those whose file declares it.
+    pub job: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ColumnView {
+    pub name: String,
+    /// As SQL names it; empty where it follows from an expression.
+    pub r#type: String,
 }
 
 /// Body of every answer that is not a success.
@@ -442,6 +483,9 @@ pub struct AgentView {
     pub free: ResourcesView,
     pub offered: ResourcesView,
     pub used: ResourcesView,
+    /// Of what is used, by the role of the framework whose tasks use it.
+    #[serde(default)]
+    pub used_by_role: BTreeMap<String, ResourcesView>,
     pub heard_ms_ago: u64,
     pub n_tasks: u64,
 }
@@ -467,6 +511,9 @@ pub struct OfferView {
     pub resources: ResourcesView,
     pub made_ms_ago: u64,
     pub tasks: Vec<String>,
+    /// Of one that was declined or has expired: for how long its framework is not offered the same again.
+    #[serde(default)]
+    pub refused_for_s: Option<f64>,
 }
 
 /// `GET /api/v1/version`
@@ -650,6 +697,10 @@ pub struct ModelDetail {
     pub model: ModelView,
     /// The version's `model.json`, with its lineage.
     pub manifest: serde_json::Value,
+    /// Of a classification, on its held-out rows: `classes`, `confusion` (rows are what is true, columns what was said), the
+    /// spread of `scores`, and how many `rows`.
+    #[serde(default)]
+    pub evaluation: Option<serde_json::Value>,
     /// Of the model's aliases, oldest first.
     pub changes: Vec<AliasChange>,
 }

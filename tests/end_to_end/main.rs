@@ -14,6 +14,7 @@ mod encrypted;
 mod framework;
 mod gangs;
 mod kills;
+mod live;
 mod lookups;
 mod metrics;
 mod mistakes;

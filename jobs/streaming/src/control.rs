@@ -1,6 +1,7 @@
 //! What a stream task and its coordinator say to each other. The runner carries it over gRPC, `smack run` over channels.
 
 use crate::functions::Versions;
+use arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -29,6 +30,11 @@ pub enum Report {
     /// The task wants its final checkpoint: its bounded input is at its end. Answered by a barrier once every task of
     /// the job has said so.
     InputEnded,
+    /// The answer to [`Order::Sample`]: rows as people see them, or why there are none to see.
+    Sampled {
+        id: u64,
+        rows: Result<Vec<RecordBatch>, String>,
+    },
 }
 
 /// To the task.
@@ -39,6 +45,9 @@ pub enum Order {
     Barrier { epoch: u64, last: bool, versions: Versions },
     /// The manifest of `epoch` is durable.
     Commit { epoch: u64 },
+    /// Show rows that leave this operator from now on: so many, or those that came until the task has waited long enough.
+    /// Nobody depends on the answer.
+    Sample { id: u64, operator: String, n_rows: u32 },
     /// End now, without a checkpoint.
     Stop,
 }

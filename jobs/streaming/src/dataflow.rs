@@ -34,6 +34,8 @@ pub struct Node {
     /// How long it keeps what is not touched; nothing where its state is bounded by itself, or kept for ever. Not part of
     /// the id: state is found again when the time to live is changed.
     pub lifetime: Option<Lifetime>,
+    /// The parts of the file that it was made from, for people: bytes, in rising order. Empty where nothing says.
+    pub spans: Vec<(usize, usize)>,
 }
 
 /// When state is forgotten that event time does not bound; see `runtime::operators::expiring`.

@@ -22,6 +22,7 @@ pub mod operators;
 mod pace;
 mod restore;
 mod retry;
+pub mod samples;
 mod shared;
 mod slice;
 mod snapshot;

@@ -40,6 +40,7 @@ mod returning;
 mod row_values;
 mod settings;
 mod shared;
+mod spans;
 mod split;
 mod statements;
 mod subqueries;

@@ -16,6 +16,7 @@ mod check;
 mod checkpoint;
 mod columns;
 mod data;
+mod evaluation;
 mod evaluator;
 pub mod exchange;
 mod files;

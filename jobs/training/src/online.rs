@@ -276,6 +276,7 @@ impl Learner {
             steps: self.place.steps,
             seed: body.seed,
             seconds: 0.0,
+            evaluation: None,
             created_us: now.as_micros() as i64,
             weights_digest: registry::weights_digest(&weights),
             lineage: registry::Lineage::of(body, "", 0),

@@ -11,6 +11,7 @@ pub use lineage::Lineage;
 
 use crate::check::valid_name;
 use crate::checkpoint;
+use crate::evaluation::Evaluation;
 use crate::files;
 use crate::graph::{self, Graph, Slot, Source, Wanted};
 use crate::preprocess::Preprocessing;
@@ -88,6 +89,9 @@ pub struct Manifest {
     pub preprocessing: Preprocessing,
     /// On the held-out rows, and the last training loss.
     pub metrics: BTreeMap<String, f64>,
+    /// Of a classification, on the held-out rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<Evaluation>,
     /// Event time up to which rows were known to the training.
     pub trained_through_us: Option<i64>,
     pub rows: u64,

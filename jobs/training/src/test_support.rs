@@ -90,6 +90,7 @@ pub fn published(model: &str, loss: Loss, inputs: usize) -> (Manifest, Vec<u8>) 
         steps: 30,
         seed: 5,
         seconds: 0.5,
+        evaluation: None,
         created_us: 1,
         weights_digest: registry::weights_digest(&weights),
         lineage: registry::Lineage::default(),

@@ -10,6 +10,7 @@ use crate::bytes;
 use crate::callbacks::{self, Callbacks};
 use crate::checkpoint::{self, Checkpoint, Place};
 use crate::data::{self, Data, Dataset};
+use crate::evaluation::{self, Evaluation};
 use crate::frame::tag;
 use crate::graph::operation::{self, Values};
 use crate::graph::{self, Graph, Source, Wanted};
@@ -55,6 +56,7 @@ struct Trainer<'a> {
     /// The step after which these were taken.
     judged: Option<u64>,
     metrics: BTreeMap<&'static str, f64>,
+    evaluation: Option<Evaluation>,
     callbacks: Callbacks,
     /// Weights of the best epoch, where they are kept; known to the chief.
     best: Option<Vec<f32>>,
@@ -130,6 +132,7 @@ pub fn run(
         metric: None,
         judged: None,
         metrics: BTreeMap::new(),
+        evaluation: None,
         callbacks: Callbacks::new(body, callbacks::State::default()),
         best: None,
         last_loss: f64::NAN,
@@ -405,6 +408,7 @@ impl Trainer<'_> {
         let logits = metric::logits(&self.graph, &self.held_out)?;
         self.metrics = metric::all(self.body.loss, &logits, &self.held_out.targets);
         self.metric = self.metrics.get(metric::name(self.body.loss)).copied();
+        self.evaluation = evaluation::of(self.body.loss, &logits, &self.held_out.targets, &self.dataset.classes);
         self.judged = Some(self.step);
         Ok(())
     }
@@ -524,6 +528,7 @@ impl Trainer<'_> {
                     classes: self.dataset.classes.clone(),
                     preprocessing: self.preprocessing.clone(),
                     metrics,
+                    evaluation: self.evaluation.clone(),
                     trained_through_us: self.dataset.trained_through_us,
                     rows: self.train.len() as u64,
                     rows_held_out: self.held_out.len() as u64,

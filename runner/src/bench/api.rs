@@ -51,7 +51,7 @@ async fn measure_in(folder: &Path) -> anyhow::Result<Vec<Figure>> {
 /// Bytes of rows a second, by either server to the same client; in turns, since machines vary.
 async fn over_flight(folder: &Path) -> anyhow::Result<Vec<Figure>> {
     let store = Arc::new(tables::Store::open(&folder.join("tables"))?);
-    let queries = queries::Queries::new(store, String::new(), None, folder.join("models"), folder.to_path_buf())?;
+    let queries = queries::Queries::new(store, None, String::new(), None, folder.join("models"), folder.to_path_buf())?;
     let answer = queries.ask(QUERY).await?;
     let schema = answer.schema;
     let batches: Vec<RecordBatch> = answer.rows.try_collect().await.map_err(|error| anyhow!("{error}"))?;

@@ -6,6 +6,7 @@
 
 mod evaluator;
 mod exits;
+mod files;
 mod gang;
 pub mod job;
 mod metrics;
@@ -20,6 +21,7 @@ pub mod sweeps;
 mod tasks;
 pub use tasks::{EXIT_FATAL, run_name};
 mod views;
+pub use files::SubmittedFile;
 
 #[cfg(test)]
 mod tests;

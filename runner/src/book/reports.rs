@@ -91,6 +91,8 @@ impl Book {
                 job.noticed(now_ms, level_name(level), text);
                 return;
             }
+            // Goes straight to who asked.
+            Report::Sampled { .. } => return,
         };
         let Some(coordinator) = &mut job.coordinator else { return };
         let asked = coordinator.apply(now_ms, event);

@@ -131,7 +131,7 @@ fn or_dash(text: String) -> String {
 
 /// What is known of a version, a line each; lists and tables of numbers are in the JSON.
 fn show(detail: &ModelDetail) -> String {
-    let ModelDetail { model, manifest, changes } = detail;
+    let ModelDetail { model, manifest, changes, .. } = detail;
     let mut lines = vec![
         ("model", format!("{} version {}", model.model, model.version)),
         ("aliases", or_dash(model.aliases.join(", "))),
@@ -215,7 +215,7 @@ mod tests {
             AliasChange { alias: "production".to_string(), at_ms: 0, promoted: Some(2) },
             AliasChange { alias: "production".to_string(), at_ms: 0, promoted: None },
         ];
-        let shown = show(&ModelDetail { model: version(), manifest, changes });
+        let shown = show(&ModelDetail { model: version(), manifest, changes, evaluation: None });
         for line in ["commit       abc", "query        SELECT * FROM rows", "steps        30"] {
             assert!(shown.lines().any(|found| found.trim_end() == line), "{line} in\n{shown}");
         }

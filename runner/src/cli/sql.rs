@@ -1,5 +1,6 @@
 //! `smack sql`: one query, or a shell for many.
 
+mod in_place;
 mod shell;
 mod words;
 
@@ -7,6 +8,7 @@ use super::exit::{FAILED, Fail, Result};
 use super::output::Output;
 use crate::client::{self, Client};
 use crate::run::print::{OutputClosed, Printer};
+use in_place::{InPlace, Taken};
 use std::io::{IsTerminal, Read};
 
 /// What a query is called where its mistakes are shown.
@@ -27,17 +29,37 @@ pub async fn sql(client: Client, output: Output, query: Option<String>) -> Resul
     print(&client, output, "", &text).await.map(|_| ())
 }
 
-/// Runs a query behind these declarations and prints its rows; how many there were.
+/// Runs a query behind these declarations and prints its rows as they come; how many there were. On a terminal a result
+/// that changes is drawn over itself.
 async fn print(client: &Client, output: Output, declared: &str, text: &str) -> Result<u64> {
     let mut rows = client.query(&format!("{declared}{text}")).await.map_err(|error| refused(error, declared, text))?;
+    let failed = |what: &str, error: &dyn std::fmt::Display| Fail::new(FAILED, format!("failed to {what}: {error}"));
     let mut printer = Printer::new(output.json);
-    let mut n_rows = 0;
+    let draws = rows.changes && !output.json && std::io::stdout().is_terminal();
+    let (mut in_place, mut is_first, mut n_rows) = (None, true, 0);
     while let Some(batch) = rows.next().await? {
         n_rows += batch.num_rows() as u64;
+        if draws && is_first {
+            let names = batch.schema().fields().iter().skip(1).map(|field| field.name().clone()).collect();
+            in_place = Some(InPlace::new(names));
+        }
+        is_first = false;
+        if let Some(result) = &mut in_place {
+            let taken = result.take(&batch).map_err(|error| failed("show the rows", &error))?;
+            result.draw(output, taken == Taken::TooMany)?;
+            if taken == Taken::TooMany {
+                output.progress("there are too many rows to show as they change; the changes follow");
+                in_place = None;
+            }
+            continue;
+        }
         printer.print(&batch).map_err(|error| match error.is::<OutputClosed>() {
             true => Fail::OutputClosed,
-            false => Fail::new(FAILED, format!("failed to print the rows: {error}")),
+            false => failed("print the rows", &error),
         })?;
+    }
+    if let Some(result) = &mut in_place {
+        result.draw(output, true)?;
     }
     Ok(n_rows)
 }

@@ -27,15 +27,23 @@ fn on_threads<T>(n_threads: usize, work: impl Future<Output = T>) -> Result<T> {
     Ok(runtime.block_on(work))
 }
 
-/// Daemons and tasks log to standard error; `SMACK_LOG` filters, for example `SMACK_LOG=debug`.
+/// Daemons and tasks log to standard error; `SMACK_LOG` filters, for example `SMACK_LOG=debug`. With
+/// `SMACK_LOG_FORMAT=json`, which tasks get from their agents, each line is an object.
 fn log(default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("SMACK_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     // Colours are for terminals; these lines mostly go to files that people search.
     let colours = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    let format = std::env::var("SMACK_LOG_FORMAT").unwrap_or_default();
     // Whoever started this process may have set up its own log already.
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).try_init();
+    let _ = match format.as_str() {
+        "json" => lines.json().flatten_event(true).with_span_list(false).try_init(),
+        _ => lines.try_init(),
+    };
+    if !matches!(format.as_str(), "" | "text" | "json") {
+        tracing::warn!("SMACK_LOG_FORMAT is '{format}'; it is text or json, and text is written");
+    }
 }
 
 /// A member of a cluster whose connections are encrypted has all three files.

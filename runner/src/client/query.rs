@@ -17,16 +17,20 @@ pub struct Rows {
     decoder: StreamDecoder,
     /// Heard, and not yet understood.
     heard: Buffer,
+    /// Whether rows are taken back; the first column, `op`, says which.
+    pub changes: bool,
     url: String,
 }
 
 impl Client {
+    /// Also one that never ends.
     pub async fn query(&self, sql: &str) -> Result<Rows> {
         let request = QueryRequest { sql: sql.to_string(), limit: None };
-        let call = self.call(Method::POST, &["sql"], "").timeout(OF_A_QUERY).json(&request);
+        let call = self.call(Method::POST, &["sql", "stream"], "").timeout(OF_A_QUERY).json(&request);
         let response = self.send(call).await?;
         let heard = Buffer::from(Vec::<u8>::new());
-        Ok(Rows { response, decoder: StreamDecoder::new(), heard, url: self.url().to_string() })
+        let changes = response.headers().contains_key("x-changes");
+        Ok(Rows { response, decoder: StreamDecoder::new(), heard, changes, url: self.url().to_string() })
     }
 }
 

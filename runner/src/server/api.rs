@@ -7,10 +7,12 @@ mod metrics;
 mod models;
 mod roles;
 mod runs;
+mod sample;
 mod schedules;
 mod sql;
 mod sweeps;
 
+use super::control::Streams;
 use super::convert;
 use super::frameworks::Master;
 use super::owner::Owner;
@@ -41,6 +43,7 @@ pub struct Api {
     pub model_dir: PathBuf,
     pub runs_dir: PathBuf,
     pub queries: Queries,
+    pub streams: Streams,
 }
 
 pub fn router(api: Api) -> Router {
@@ -52,8 +55,11 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/jobs", get(jobs).post(submit))
         .route("/api/v1/jobs/{group}/{name}", get(job))
         .route("/api/v1/jobs/{group}/{name}/dataflow", get(dataflow::of_job))
+        .route("/api/v1/jobs/{group}/{name}/sample/{operator}", get(sample::of_operator))
         .route("/api/v1/plan", post(plan))
         .route("/api/v1/sql", post(sql::ask))
+        .route("/api/v1/sql/catalog", get(sql::catalog::of_cluster))
+        .route("/api/v1/sql/stream", post(sql::live::ask))
         .route("/api/v1/stop/{*subject}", post(stop))
         .route("/api/v1/checkpoint/{*subject}", post(checkpoint))
         .route("/api/v1/savepoints/{*subject}", get(kept).post(keep).delete(drop_kept))

@@ -4,11 +4,18 @@
 use crate::book::placement::HeldOffer;
 use crate::book::{Demand, Evaluated, Event, Launch, Payload, Status, TrainMetrics, TrainReport};
 use crate::view;
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
 use daemon::convert::{health_to, reason_from, resources_from, resources_to, task_state_from};
 use jobs::{Reason, Resources, TaskId};
 use std::collections::BTreeMap;
 use streaming::control::{Level, Metrics, OperatorMetrics, Order, Report, SplitMetrics, TaskSnapshot};
 use wire::v1;
+
+/// Of rows that a person wants to look at.
+const SAMPLE_BYTES_MAX: usize = 4 << 20;
 
 /// What the master says it has. A malformed quantity is a defect of the master; nothing is then seen as there.
 fn resources_seen(resources: Option<v1::Resources>) -> Resources {
@@ -102,6 +109,9 @@ pub fn order_to_wire(order: &Order) -> v1::TaskOrders {
             Wire::Barrier(v1::Barrier { epoch: *epoch, last: *last, versions })
         }
         Order::Commit { epoch } => Wire::Commit(v1::CommitEpoch { epoch: *epoch }),
+        Order::Sample { id, operator, n_rows } => {
+            Wire::Sample(v1::Sample { id: *id, operator: operator.clone(), n_rows: *n_rows })
+        }
         Order::Stop => Wire::Stop(v1::StopTask { reason: "asked by the runner".to_string() }),
     };
     v1::TaskOrders { orders: vec![v1::TaskOrder { order: Some(order) }] }
@@ -168,7 +178,43 @@ pub fn report_from_wire(task: &TaskId, report: v1::TaskReport) -> Result<Event, 
         Wire::TrialPaused(paused) => {
             train(TrainReport::Paused { epoch: paused.epoch, metric: paused.metric, metric_name: paused.metric_name })
         }
+        Wire::Sampled(sampled) => {
+            let v1::Sampled { id, rows, error } = sampled;
+            let rows = match error.is_empty() {
+                true => rows_from_wire(&rows).map_err(|error| format!("sampled.rows are no rows: {error}")),
+                false => Err(error),
+            };
+            stream(Report::Sampled { id, rows })
+        }
     })
+}
+
+fn rows_from_wire(bytes: &[u8]) -> Result<Vec<RecordBatch>, ArrowError> {
+    match bytes {
+        [] => Ok(Vec::new()),
+        bytes => StreamReader::try_new(bytes, None)?.collect(),
+    }
+}
+
+fn rows_to_wire(batches: &[RecordBatch]) -> Result<Vec<u8>, ArrowError> {
+    let Some(first) = batches.first() else { return Ok(Vec::new()) };
+    let mut writer = StreamWriter::try_new(Vec::new(), &first.schema())?;
+    batches.iter().try_for_each(|batch| writer.write(batch))?;
+    writer.into_inner()
+}
+
+fn sampled_to_wire(id: u64, rows: &Result<Vec<RecordBatch>, String>) -> v1::Sampled {
+    let encoded = rows.as_ref().map_err(Clone::clone).and_then(|rows| {
+        let bytes = rows_to_wire(rows).map_err(|error| format!("failed to write the rows down: {error}"))?;
+        match bytes.len() {
+            0..=SAMPLE_BYTES_MAX => Ok(bytes),
+            n => {
+                Err(format!("the rows take {n} bytes, more than the {SAMPLE_BYTES_MAX} that are shown; ask for fewer"))
+            }
+        }
+    });
+    let (rows, error) = encoded.map_or_else(|error| (Vec::new(), error), |rows| (rows, String::new()));
+    v1::Sampled { id, rows, error }
 }
 
 fn operator_from_wire(operator: v1::OperatorMetrics) -> OperatorMetrics {
@@ -265,6 +311,7 @@ pub fn stream_report_to_wire(report: &Report) -> Result<v1::TaskReport, serde_js
             .to_string(),
             text: text.clone(),
         }),
+        Report::Sampled { id, rows } => Wire::Sampled(sampled_to_wire(*id, rows)),
     };
     Ok(v1::TaskReport { report: Some(report) })
 }
@@ -307,6 +354,7 @@ pub fn order_from_wire(order: v1::TaskOrder) -> Option<Order> {
         }
         Wire::Commit(commit) => Order::Commit { epoch: commit.epoch },
         Wire::Stop(_) => Order::Stop,
+        Wire::Sample(v1::Sample { id, operator, n_rows }) => Order::Sample { id, operator, n_rows },
     })
 }
 
@@ -315,10 +363,16 @@ pub fn order_from_wire(order: v1::TaskOrder) -> Option<Order> {
 pub fn cluster_view(state: v1::StateResponse) -> view::ClusterView {
     let names: BTreeMap<String, String> =
         state.frameworks.iter().map(|framework| (framework.framework_id.clone(), framework.name.clone())).collect();
+    let roles: BTreeMap<&str, &str> =
+        state.frameworks.iter().map(|framework| (framework.framework_id.as_str(), framework.role.as_str())).collect();
     let mut n_tasks: BTreeMap<String, u64> = BTreeMap::new();
+    let mut used: BTreeMap<String, BTreeMap<String, Resources>> = BTreeMap::new();
     for task in &state.tasks {
         if task_state_from(task.state).is_ok_and(|state| !state.is_terminal()) {
             *n_tasks.entry(task.agent_id.clone()).or_default() += 1;
+            let role = roles.get(task.framework_id.as_str()).copied().unwrap_or_default().to_string();
+            let of_agent = used.entry(task.agent_id.clone()).or_default();
+            of_agent.entry(role).or_default().add(&resources_seen(task.resources.clone()));
         }
     }
     view::ClusterView {
@@ -328,6 +382,10 @@ pub fn cluster_view(state: v1::StateResponse) -> view::ClusterView {
             .into_iter()
             .map(|agent| {
                 let info = agent.agent.unwrap_or_default();
+                let used_by_role = used.remove(&info.agent_id).unwrap_or_default();
+                let used_by_role = used_by_role.into_iter();
+                let used_by_role =
+                    used_by_role.map(|(role, used)| (role, resources_view(Some(resources_to(&used))))).collect();
                 view::AgentView {
                     n_tasks: n_tasks.get(&info.agent_id).copied().unwrap_or(0),
                     id: info.agent_id,
@@ -338,6 +396,7 @@ pub fn cluster_view(state: v1::StateResponse) -> view::ClusterView {
                     free: resources_view(agent.free),
                     offered: resources_view(agent.offered),
                     used: resources_view(agent.used),
+                    used_by_role,
                     heard_ms_ago: agent.heard_ms_ago,
                 }
             })
@@ -369,6 +428,7 @@ pub fn cluster_view(state: v1::StateResponse) -> view::ClusterView {
                     resources: resources_view(inner.resources),
                     made_ms_ago: offer.made_ms_ago,
                     tasks: offer.task_ids,
+                    refused_for_s: offer.refused_ms.map(|refused_ms| refused_ms as f64 / 1000.0),
                 }
             })
             .collect(),

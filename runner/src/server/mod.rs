@@ -79,9 +79,15 @@ pub async fn serve(config: RunnerConfig) -> anyhow::Result<()> {
         None => format!("{}://{}", tls::scheme(), reached_at(address)),
     };
     let shown = token.as_ref().map(|token| token.reveal().to_string());
-    let queries =
-        queries::Queries::new(Arc::clone(&tables), endpoint.clone(), shown, model_dir.clone(), data_dir.clone())
-            .context("failed to make room for queries")?;
+    let queries = queries::Queries::new(
+        Arc::clone(&tables),
+        Some(owner.clone()),
+        endpoint.clone(),
+        shown,
+        model_dir.clone(),
+        data_dir.clone(),
+    )
+    .context("failed to make room for queries")?;
     let book_config = book::Config { endpoint, data_dir, hold_ms: 3_000 };
     let ids = store.frameworks().context("failed to start the runner")?;
     let records = with_manifests(&book_config, store.jobs().context("failed to start the runner")?).await;
@@ -110,8 +116,8 @@ pub async fn serve(config: RunnerConfig) -> anyhow::Result<()> {
     frameworks::watch_waiting(master.clone(), owner.clone());
     tick(owner.clone());
 
-    let tasks =
-        TasksServer::new(control::Tasks::new(owner.clone(), streams)).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let tasks = TasksServer::new(control::Tasks::new(owner.clone(), streams.clone()))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let tasks = InterceptedService::new(tasks, Guard::new(token.clone()));
     let tasks = Routes::new(tasks).into_axum_router().reset_fallback();
     let tasks = tasks.layer(axum::middleware::from_fn(encrypted::members_only));
@@ -122,7 +128,7 @@ pub async fn serve(config: RunnerConfig) -> anyhow::Result<()> {
         None => reqwest::Client::builder().build(),
     };
     let http = http.context("failed to make a client for the agents' logs")?;
-    let api = api::Api { owner, master, http, model_dir, runs_dir, queries };
+    let api = api::Api { owner, master, http, model_dir, runs_dir, queries, streams };
     let guarded = api::router(api)
         .merge(tables::router(tables))
         .layer(axum::middleware::from_fn_with_state(token.clone(), door::require_token));

@@ -8,7 +8,7 @@ use super::runs::Runs;
 use super::store::Store;
 use crate::book::schedules::{Due, Schedule};
 use crate::book::sweeps::Sweep;
-use crate::book::{self, Book, Command, Event, Framework, Prepared, Resume};
+use crate::book::{self, Book, Command, Event, Framework, Prepared, Resume, SubmittedFile};
 use crate::predict::Models;
 use crate::view::{JobView, ScheduleView, SweepDetail, SweepView, WhyView};
 pub use daemon::client::chain;
@@ -94,6 +94,9 @@ enum Message {
     Spec {
         id: String,
         reply: oneshot::Sender<Option<JobSpec>>,
+    },
+    Files {
+        reply: oneshot::Sender<Vec<SubmittedFile>>,
     },
     Why {
         subject: String,
@@ -185,6 +188,11 @@ impl Owner {
     /// What a job was settled to be, by `group/name`.
     pub async fn spec(&self, id: String) -> Result<Option<JobSpec>, String> {
         self.ask(|reply| Message::Spec { id, reply }).await
+    }
+
+    /// The SQL of what was submitted, what came last at the end.
+    pub async fn files(&self) -> Result<Vec<SubmittedFile>, String> {
+        self.ask(|reply| Message::Files { reply }).await
     }
 
     pub async fn why(&self, subject: String) -> Result<WhyView, String> {
@@ -279,6 +287,10 @@ fn run(owner: &Owner, mut inbox: Inbox, mut book: Book, hands: &Hands) {
             }
             Message::Spec { id, reply } => {
                 let _ = reply.send(book.spec(&id).cloned());
+                Vec::new()
+            }
+            Message::Files { reply } => {
+                let _ = reply.send(book.files());
                 Vec::new()
             }
             Message::Why { subject, reply } => {

@@ -1,25 +1,35 @@
-//! Queries of people and tools: one SELECT over the cluster's own tables, and over what the text itself declares before it.
+//! Queries of people and tools: one SELECT over the cluster's own tables, those of submitted files, and what the text itself
+//! declares before it.
 //!
-//! Invariant: a query reads and leaves nothing behind. What writes, trains or never ends is a job, and is refused with the
-//! way to submit it.
+//! Invariant: a query reads and leaves nothing behind. What writes or trains is a job, and is refused with the way to submit
+//! it; what never ends is answered by [`Queries::live`] alone.
 //! Invariant: queries take nothing from the runner's other work. They have threads of their own; so many run at once and
 //! no more, each with its share of memory; who waits too long for a turn is told so, and one that nobody reads is ended.
 
+mod catalog;
 mod declared;
+mod known;
+mod live;
 mod rows;
 
+pub use live::{Live, Said};
+
 use crate::predict;
+use crate::server::owner::Owner;
 use arrow::array::{RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use connectors::Context;
 use datafusion::physical_plan::SendableRecordBatchStream;
 use declared::{Asked, Tables};
 use jobs::Diagnostic;
+use known::{Files, Known};
 use rows::Rows;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use streaming::batch::{self, BatchContext, Memory, Shown};
+use streaming::functions::{Functions, Versions};
 use streaming::sql::{ScriptJob, StatementBody};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -34,12 +44,16 @@ const MEMORY_BYTES: u64 = 512 << 20;
 #[derive(Clone)]
 pub struct Queries {
     store: Arc<tables::Store>,
+    /// Who knows what was submitted; nothing was without one.
+    owner: Option<Owner>,
+    files: Files,
     /// Of the store, as tasks reach it too.
     endpoint: String,
     token: Option<String>,
     model_dir: PathBuf,
     folder: PathBuf,
     turns: Arc<Semaphore>,
+    lives: Arc<Semaphore>,
     /// Theirs, for as long as the process lives.
     threads: Handle,
 }
@@ -66,6 +80,7 @@ impl Queries {
     /// `folder`: for what memory has no room for. What an earlier process left there goes.
     pub fn new(
         store: Arc<tables::Store>,
+        owner: Option<Owner>,
         endpoint: String,
         token: Option<String>,
         model_dir: PathBuf,
@@ -82,8 +97,9 @@ impl Queries {
         let handle = threads.handle().clone();
         // It ends with the process, and must not be dropped on a thread of another one.
         std::mem::forget(threads);
-        let turns = Arc::new(Semaphore::new(AT_ONCE));
-        Ok(Self { store, endpoint, token, model_dir, folder, turns, threads: handle })
+        let (turns, lives) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(live::AT_ONCE)));
+        let files = Files::default();
+        Ok(Self { store, owner, files, endpoint, token, model_dir, folder, turns, lives, threads: handle })
     }
 
     pub fn store(&self) -> &tables::Store {
@@ -92,14 +108,29 @@ impl Queries {
 
     /// The columns that [`Queries::ask`] would give.
     pub async fn schema(&self, text: &str) -> Result<SchemaRef, QueryError> {
-        let (queries, text) = (self.clone(), text.to_string());
-        self.apart(async move { queries.planned(&text, Tables::Named).map_err(|error| queries.told(&text, error)) })
-            .await
+        let (queries, text, known) = (self.clone(), text.to_string(), self.known().await?);
+        let planned = async move {
+            let planned = queries.planned(&known, &text, Tables::Named);
+            planned.map_err(|error| queries.told(&known, &text, error))
+        };
+        self.apart(planned).await
     }
 
     pub async fn ask(&self, text: &str) -> Result<Answer, QueryError> {
-        let (queries, text) = (self.clone(), text.to_string());
-        self.apart(async move { queries.answer(&text).await.map_err(|error| queries.told(&text, error)) }).await
+        let (queries, text, known) = (self.clone(), text.to_string(), self.known().await?);
+        let answered = async move {
+            let answer = queries.answer(&known, &text).await;
+            answer.map_err(|error| queries.told(&known, &text, error))
+        };
+        self.apart(answered).await
+    }
+
+    /// Tables of submitted files.
+    async fn known(&self) -> Result<BTreeMap<String, Known>, QueryError> {
+        let Some(owner) = &self.owner else { return Ok(BTreeMap::new()) };
+        let (files, submitted) = (self.files.clone(), owner.files().await.map_err(QueryError::Failed)?);
+        let read = self.threads.spawn_blocking(move || files.tables(submitted)).await;
+        read.map_err(|error| QueryError::Failed(format!("failed to read what was submitted: {error}")))
     }
 
     /// On the queries' own threads.
@@ -112,15 +143,15 @@ impl Queries {
     }
 
     /// What is wrong with the text, in view of all tables and not only of those that it names.
-    fn told(&self, text: &str, error: QueryError) -> QueryError {
+    fn told(&self, known: &BTreeMap<String, Known>, text: &str, error: QueryError) -> QueryError {
         match error {
-            QueryError::Wrong(_) => self.planned(text, Tables::All).err().unwrap_or(error),
+            QueryError::Wrong(_) => self.planned(known, text, Tables::All).err().unwrap_or(error),
             other => other,
         }
     }
 
-    fn planned(&self, text: &str, tables: Tables) -> Result<SchemaRef, QueryError> {
-        let asked = Asked::new(&self.store, text, tables).map_err(QueryError::Wrong)?;
+    fn planned(&self, known: &BTreeMap<String, Known>, text: &str, tables: Tables) -> Result<SchemaRef, QueryError> {
+        let asked = Asked::new(&self.store, known, text, tables).map_err(QueryError::Wrong)?;
         match asked.body() {
             StatementBody::Query(_) => {
                 let functions = crate::functions::declared();
@@ -131,8 +162,11 @@ impl Queries {
         }
     }
 
-    async fn answer(&self, text: &str) -> Result<Answer, QueryError> {
-        let asked = Asked::new(&self.store, text, Tables::Named).map_err(QueryError::Wrong)?;
+    async fn answer(&self, known: &BTreeMap<String, Known>, text: &str) -> Result<Answer, QueryError> {
+        self.answer_asked(Asked::new(&self.store, known, text, Tables::Named).map_err(QueryError::Wrong)?).await
+    }
+
+    async fn answer_asked(&self, asked: Asked) -> Result<Answer, QueryError> {
         match asked.body() {
             StatementBody::Query(_) => {
                 let turn = self.turn().await?;
@@ -141,7 +175,7 @@ impl Queries {
             }
             StatementBody::Explain(_) => {
                 let functions = crate::functions::declared();
-                let shown = batch::explain(&asked.script, asked.index, &functions, self.context()).await;
+                let shown = batch::explain(&asked.script, asked.index, &functions, self.context(&asked)).await;
                 let shown = shown.map_err(|error| asked.failed(error))?;
                 Ok(once(plan_rows(&shown)?))
             }
@@ -161,7 +195,8 @@ impl Queries {
         }
     }
 
-    async fn select(&self, asked: Asked) -> Result<SendableRecordBatchStream, QueryError> {
+    /// What the query may call, models among it, and the versions that those begin with.
+    fn functions(&self, asked: &Asked) -> Result<(Functions, Versions), QueryError> {
         let models: Vec<String> = asked
             .script
             .jobs()
@@ -172,11 +207,16 @@ impl Queries {
         let versions = predict::begin_with(&self.model_dir, &models);
         let functions = predict::functions(&self.model_dir, &models, &versions)
             .map_err(|error| QueryError::Failed(format!("failed to {error}")))?;
-        let rows = batch::query(&asked.script, asked.query(), &functions, self.context()).await;
+        Ok((functions, versions))
+    }
+
+    async fn select(&self, asked: Asked) -> Result<SendableRecordBatchStream, QueryError> {
+        let (functions, _) = self.functions(&asked)?;
+        let rows = batch::query(&asked.script, asked.query(), &functions, self.context(&asked)).await;
         rows.map_err(|error| asked.failed(error))
     }
 
-    fn context(&self) -> BatchContext {
+    fn context(&self, asked: &Asked) -> BatchContext {
         let context = Context {
             job: "query".to_string(),
             generation: 1,
@@ -184,7 +224,7 @@ impl Queries {
             begun_us: 0,
             slot: 0,
             n_slots: 1,
-            base_dir: self.folder.clone(),
+            base_dir: asked.base_dir.clone().unwrap_or_else(|| self.folder.clone()),
             tables_endpoint: Some(self.endpoint.clone()),
             token: self.token.clone(),
         };

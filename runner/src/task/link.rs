@@ -210,7 +210,9 @@ fn is_sticky(report: &v1::TaskReport) -> bool {
         ) => true,
         // The reason of an end must be known too.
         Some(Report::Notice(notice)) => notice.level == "error",
-        Some(Report::Hello(_) | Report::StreamMetrics(_) | Report::TrainMetrics(_)) | None => false,
+        Some(Report::Hello(_) | Report::StreamMetrics(_) | Report::TrainMetrics(_) | Report::Sampled(_)) | None => {
+            false
+        }
     }
 }
 

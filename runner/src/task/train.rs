@@ -149,7 +149,8 @@ fn data(
         // At most half of the time goes into looking, however large the table is.
         match orders.recv_timeout(training_data::LOOK_EVERY.max(began.elapsed())) {
             Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(None),
-            Ok(Order::Barrier { .. } | Order::Commit { .. }) | Err(RecvTimeoutError::Timeout) => {}
+            Ok(Order::Barrier { .. } | Order::Commit { .. } | Order::Sample { .. })
+            | Err(RecvTimeoutError::Timeout) => {}
         }
     }
 }

@@ -612,6 +612,7 @@ fn offer_view_to(view: OfferView) -> v1::OfferView {
         state: view.state.as_str().to_string(),
         made_ms_ago: view.made_ms_ago,
         task_ids: view.task_ids.iter().map(ToString::to_string).collect(),
+        refused_ms: view.refused_ms,
     }
 }
 

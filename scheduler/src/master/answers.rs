@@ -162,6 +162,7 @@ impl Master {
         for number in self.standing_offers(framework_id, ids) {
             let was = self.take_back(number, OfferState::Declined);
             let refuse_ms = refuse_ms.unwrap_or(self.config.default_refuse_ms);
+            self.offers.refused(number, refuse_ms);
             self.refuse(framework_id, &was.agent_id, &was.resources, refuse_ms);
         }
     }
@@ -170,6 +171,7 @@ impl Master {
     pub(super) fn expire(&mut self, number: OfferNumber) {
         let was = self.take_back(number, OfferState::Expired);
         self.tell(&was.framework_id, FrameworkEvent::Rescind { offer_id: self.offers.id(number) });
+        self.offers.refused(number, self.config.offer_expiry_ms);
         self.refuse(&was.framework_id, &was.agent_id, &was.resources, self.config.offer_expiry_ms);
     }
 

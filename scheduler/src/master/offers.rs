@@ -29,6 +29,8 @@ pub struct Ended {
     pub was: Arc<Standing>,
     pub state: OfferState,
     pub task_ids: Vec<TaskId>,
+    /// For how long its framework is not offered the same again.
+    pub refused_ms: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -77,11 +79,18 @@ impl Offers {
     pub fn end(&mut self, number: OfferNumber, state: OfferState, task_ids: Vec<TaskId>) -> Arc<Standing> {
         let was = self.standing.remove(&number).unwrap_or_else(|| panic!("offer {number:?} does not stand"));
         *self.n_ended.entry(state).or_default() += 1;
-        self.ended.push_back(Ended { number, was: Arc::clone(&was), state, task_ids });
+        self.ended.push_back(Ended { number, was: Arc::clone(&was), state, task_ids, refused_ms: None });
         if self.ended.len() > self.history {
             self.ended.pop_front();
         }
         was
+    }
+
+    /// One that has just ended came with a filter.
+    pub fn refused(&mut self, number: OfferNumber, for_ms: u64) {
+        if let Some(ended) = self.ended.back_mut().filter(|ended| ended.number == number) {
+            ended.refused_ms = Some(for_ms);
+        }
     }
 
     /// How many were made, and how many ended how.

@@ -116,6 +116,7 @@ impl Master {
             state: OfferState::Outstanding,
             made_ms_ago: now_ms - offer.made_ms,
             task_ids: Vec::new(),
+            refused_ms: None,
         });
         let ended = self.offers.ended().map(|ended| OfferView {
             offer: self.shown(ended.number, &ended.was, 0),
@@ -123,6 +124,7 @@ impl Master {
             state: ended.state,
             made_ms_ago: now_ms - ended.was.made_ms,
             task_ids: ended.task_ids.clone(),
+            refused_ms: ended.refused_ms,
         });
         standing.chain(ended).collect()
     }

@@ -129,6 +129,8 @@ pub struct OfferView {
     pub made_ms_ago: u64,
     /// Tasks launched on it.
     pub task_ids: Vec<TaskId>,
+    /// Of one that was declined or has expired: for how long its framework is not offered the same again.
+    pub refused_ms: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -294,7 +294,7 @@ impl World {
                     task.events.push(Event::TaskEnded { index });
                 }
             }
-            Order::Stop => panic!("nobody asked to stop at once"),
+            Order::Stop | Order::Sample { .. } => panic!("nobody asked for that"),
         }
     }
 

@@ -246,6 +246,8 @@ impl Flow {
             return Ok(());
         }
         self.meter.gave(node, batch.num_rows());
+        let samples = &self.shared.samples;
+        samples.saw(&self.shared.dataflow, node, batch).map_err(self.shared.operator_error(node))?;
         for at in 0..self.graph.readers[node].len() {
             let (reader, input) = self.graph.readers[node][at];
             self.meter.took(reader, batch.num_rows());

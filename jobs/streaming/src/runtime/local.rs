@@ -395,6 +395,8 @@ impl Driver {
                 self.status.lock().unwrap_or_else(PoisonError::into_inner).metrics = all;
                 Ok(())
             }
+            // Nobody asks for one here.
+            Report::Sampled { .. } => Ok(()),
         }
     }
 

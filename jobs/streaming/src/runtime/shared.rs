@@ -5,6 +5,7 @@ use crate::dataflow::{Dataflow, Node, Operator};
 use crate::runtime::dead_letters::DeadLetters;
 use crate::runtime::graph::Graph;
 use crate::runtime::restore::Restored;
+use crate::runtime::samples::Samples;
 use crate::runtime::snapshot::Part;
 use crate::runtime::watermark::Progress;
 use crate::runtime::{Error, TaskConfig};
@@ -27,6 +28,7 @@ pub struct Shared {
     pub restored: Restored,
     pub dead_letters: DeadLetters,
     pub counters: Counters,
+    pub samples: Samples,
     /// Set once; every thread looks at it at least every tenth of a second while it waits.
     pub stop: AtomicBool,
     /// To the thread that speaks with the outside, which never waits for the slices; so waiting here is short.

@@ -272,6 +272,8 @@ impl Slice {
     fn follow(&mut self, order: Order) -> Result<bool, Error> {
         match order {
             Order::Stop => Err(Error::Stopped),
+            // For the task itself, which does not pass it on.
+            Order::Sample { .. } => Ok(false),
             Order::Barrier { epoch, last, versions } => {
                 self.finishing |= last;
                 for channel in 0..self.channels.len() {

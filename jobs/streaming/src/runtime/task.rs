@@ -13,6 +13,7 @@ use crate::runtime::exchange::wire::{self, Identity};
 use crate::runtime::exchange::{EDGE_QUEUE, EdgeId, Message, frame};
 use crate::runtime::graph::Graph;
 use crate::runtime::restore::Restored;
+use crate::runtime::samples::Samples;
 use crate::runtime::shared::{Counters, Event, Shared};
 use crate::runtime::slice::{self, Ends};
 use crate::runtime::snapshot::Gathering;
@@ -62,6 +63,7 @@ pub fn run_task(
         restored,
         dead_letters: DeadLetters::new(config.dead_letter_dir.clone()),
         counters: Counters::new(config.slices),
+        samples: Samples::default(),
         stop: AtomicBool::new(false),
         events,
         io: io.handle().clone(),
@@ -141,7 +143,8 @@ impl<'a> Task<'a> {
         let mut measured = Instant::now();
         loop {
             self.flush_reports()?;
-            let wait = if self.kept_reports.is_empty() { METRICS_EVERY } else { LOOK_UP_EVERY };
+            let is_watched = self.shared.samples.is_wanted();
+            let wait = if self.kept_reports.is_empty() && !is_watched { METRICS_EVERY } else { LOOK_UP_EVERY };
             select! {
                 recv(self.orders) -> order => match order {
                     Ok(order) => self.follow(order)?,
@@ -157,6 +160,9 @@ impl<'a> Task<'a> {
             if self.shared.stopped() {
                 // A slice that nobody takes results from any more has ended the task.
                 return Err(Error::Stopped);
+            }
+            for (id, rows) in self.shared.samples.taken(Instant::now()) {
+                self.report(Report::Sampled { id, rows });
             }
             if measured.elapsed() >= METRICS_EVERY {
                 measured = Instant::now();
@@ -316,6 +322,12 @@ impl<'a> Task<'a> {
                 }
                 self.pass_on(&order);
             }
+            Order::Sample { id, operator, n_rows } => {
+                let wanted = self.shared.samples.want(&self.shared.dataflow, id, &operator, n_rows);
+                if let Err(why) = wanted {
+                    self.report(Report::Sampled { id, rows: Err(why) });
+                }
+            }
         }
         Ok(())
     }
@@ -383,7 +395,7 @@ impl<'a> Task<'a> {
     }
 
     fn report(&mut self, report: Report) {
-        let optional = matches!(report, Report::Metrics(_) | Report::Notice { .. });
+        let optional = matches!(report, Report::Metrics(_) | Report::Notice { .. } | Report::Sampled { .. });
         if !optional || self.kept_reports.len() < MAX_REPORTS_KEPT {
             self.kept_reports.push_back(report);
         }

@@ -115,6 +115,7 @@ fn dataflow(name: &str, idle_ms: Option<u64>, collect: bool) -> Dataflow {
         schema: Arc::clone(schema),
         changes: false,
         lifetime: None,
+        spans: Vec::new(),
     };
     Dataflow { nodes: operators.into_iter().enumerate().map(node).collect() }
 }
@@ -136,8 +137,15 @@ fn looked_up(name: &str) -> Dataflow {
     };
     dataflow.nodes.iter_mut().skip(2).flat_map(|node| &mut node.inputs).for_each(|input| *input += 1);
     let operator = Operator::Lookup(Box::new(lookup));
-    let node =
-        Node { id: "lookup".to_string(), inputs: vec![1], operator, schema: input, changes: false, lifetime: None };
+    let node = Node {
+        id: "lookup".to_string(),
+        inputs: vec![1],
+        operator,
+        schema: input,
+        changes: false,
+        lifetime: None,
+        spans: Vec::new(),
+    };
     dataflow.nodes.insert(2, node);
     dataflow
 }

@@ -5,6 +5,7 @@
 //! Invariant: an id says nothing about column positions of a source, names of inner columns, or other statements; state
 //! is found by it after an edit elsewhere.
 
+use super::text::Span;
 use crate::dataflow::{Dataflow, Node, Operator, Watermark};
 use crate::runtime::operators::changes::weight_field;
 use arrow::datatypes::{Field, Schema};
@@ -25,6 +26,8 @@ pub(crate) struct Graph {
     by_id: BTreeMap<String, usize>,
     /// Of projections, their expressions over the columns of their input.
     projections: BTreeMap<usize, Vec<Expr>>,
+    /// The parts of the file that what is added comes from.
+    pub(crate) at: Vec<Span>,
 }
 
 impl Graph {
@@ -52,8 +55,12 @@ impl Graph {
         fields: Vec<Field>,
         operator: Operator,
     ) -> Result<usize> {
-        if let Some(node) = self.by_id.get(&id) {
-            return Ok(*node);
+        if let Some(node) = self.by_id.get(&id).copied() {
+            let spans = &mut self.nodes[node].spans;
+            spans.extend(&self.at);
+            spans.sort_unstable();
+            spans.dedup();
+            return Ok(node);
         }
         let source = matches!(operator, Operator::Source { .. });
         self.columns.push(unique_columns(&fields, source)?);
@@ -61,7 +68,15 @@ impl Graph {
         let changes = operator.gives_changes(&from);
         let weight = changes.then(weight_field);
         let schema = Arc::new(Schema::new(fields.into_iter().chain(weight).collect::<Vec<_>>()));
-        self.nodes.push(Node { id: id.clone(), inputs, operator, schema, changes, lifetime: None });
+        self.nodes.push(Node {
+            id: id.clone(),
+            inputs,
+            operator,
+            schema,
+            changes,
+            lifetime: None,
+            spans: self.at.clone(),
+        });
         self.by_id.insert(id, self.nodes.len() - 1);
         Ok(self.nodes.len() - 1)
     }

@@ -14,6 +14,7 @@ use super::prune::Parts;
 use super::refuse::{at, find};
 use super::settings::STATE_TTL;
 use super::shared::SharedNode;
+use super::spans;
 use super::statements::{Script, TableStatement};
 use super::two_phase;
 use super::types::canonical;
@@ -111,6 +112,17 @@ impl<'a> Lowering<'a> {
     }
 
     pub(crate) fn lower(&mut self, plan: &LogicalPlan, places: &[Place<'_>]) -> Lowered<Stream> {
+        let here = spans::of(plan, self.script, places);
+        if here.is_empty() {
+            return self.lower_plan(plan, places);
+        }
+        let outside = std::mem::replace(&mut self.graph.at, here);
+        let stream = self.lower_plan(plan, places);
+        self.graph.at = outside;
+        stream
+    }
+
+    fn lower_plan(&mut self, plan: &LogicalPlan, places: &[Place<'_>]) -> Lowered<Stream> {
         let opens = std::mem::take(&mut self.opens);
         match plan {
             LogicalPlan::TableScan(scan) => {
@@ -252,7 +264,9 @@ impl<'a> Lowering<'a> {
         let operator = Operator::Source { table: def, projection: projection.clone(), watermark: None };
         let id = format!("source-{key}");
         let known = self.graph.has(&id);
+        let outside = std::mem::replace(&mut self.graph.at, vec![table.span]);
         let node = self.graph.named(id, Vec::new(), fields, operator).map_err(|error| planner(&error, places))?;
+        self.graph.at = outside;
         if let (Some(time), false) = (time, known) {
             let bound = |expr: &Expr| -> PlanResult<_> { self.graph.physical(node, &unqualified(expr)?) };
             let watermark = bound(&time.time)
@@ -464,6 +478,10 @@ impl<'a> Lowering<'a> {
             input = self.upsert(input, &table.def.primary_key, places)?;
         }
         let id = self.fresh(&format!("sink-{}", table.name.key()));
+        // That of an INSERT begins with its first words.
+        let insert = places.first().map(|place| (place.span().0, place.span().0 + 1));
+        self.graph.at = std::iter::once(table.span).chain(insert).collect();
+        self.graph.at.sort_unstable();
         let operator = Operator::Sink { table: table.def.clone() };
         self.graph.named(id, vec![input], fields, operator).map_err(|error| planner(&error, places))?;
         Ok(())

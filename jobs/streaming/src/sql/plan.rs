@@ -165,6 +165,7 @@ impl<'a> Planned<'a> {
     }
 
     fn lower(&self, script: &Script, lowering: &mut Lowering<'_>) -> Result<(), Diagnostic> {
+        lowering.graph.at = vec![self.places[0].span()];
         let stream = lowering.lower(&self.plan, &self.places)?;
         let Some((insert, table)) = &self.target else {
             return lowering.collect(stream, &self.places);

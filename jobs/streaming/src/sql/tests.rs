@@ -17,6 +17,7 @@ mod planning;
 mod refusals;
 mod running;
 mod skew;
+mod spans;
 mod stored;
 mod table_as;
 mod versions;

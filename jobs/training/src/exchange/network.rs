@@ -151,6 +151,7 @@ impl Network {
             steps: 0,
             seed: 0,
             seconds: 0.0,
+            evaluation: None,
             created_us: now.as_micros() as i64,
             // Of the file that it will lie in.
             weights_digest: String::new(),

@@ -1,8 +1,14 @@
 //! `POST /api/v1/sql`: one query, its rows as an Arrow IPC stream, or as JSON for who asks for that.
 
+pub mod catalog;
+pub mod live;
+
 use super::{Api, failure, unsettled};
 use crate::server::queries::{Answer, QueryError};
 use crate::view::QueryRequest;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
 use arrow::json::WriterBuilder;
 use arrow::json::writer::JsonArray;
@@ -89,6 +95,23 @@ fn taken(writer: &mut StreamWriter<Vec<u8>>) -> Bytes {
     Bytes::from(std::mem::take(writer.get_mut()))
 }
 
+/// Names and types of columns, as SQL has them.
+pub fn columns(schema: &SchemaRef) -> (Vec<String>, Vec<String>) {
+    schema.fields().iter().map(|field| (field.name().clone(), sql_name(field.data_type()))).unzip()
+}
+
+/// A list of objects, with every column in each: numbers have all of their digits.
+pub fn rows_as_json(batches: &[RecordBatch]) -> Result<String, ArrowError> {
+    let mut text = Vec::new();
+    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(&mut text);
+    batches.iter().try_for_each(|batch| writer.write(batch))?;
+    writer.finish()?;
+    match text.is_empty() {
+        true => Ok("[]".to_string()),
+        false => String::from_utf8(text).map_err(|error| ArrowError::JsonError(error.to_string())),
+    }
+}
+
 /// The rows as their writer spells them: numbers with all of their digits.
 async fn json(answer: Answer, limit: u64) -> Result<Response, QueryError> {
     let Answer { schema, mut rows } = answer;
@@ -114,9 +137,8 @@ async fn json(answer: Answer, limit: u64) -> Result<Response, QueryError> {
         true => "[]".to_string(),
         false => String::from_utf8(text).map_err(|error| failed(&error))?,
     };
-    let fields = schema.fields().iter();
-    let columns = serde_json::json!(fields.clone().map(|field| field.name().as_str()).collect::<Vec<_>>());
-    let types = serde_json::json!(fields.map(|field| sql_name(field.data_type())).collect::<Vec<_>>());
+    let (columns, types) = columns(&schema);
+    let (columns, types) = (serde_json::json!(columns), serde_json::json!(types));
     let body = format!(r#"{{"columns":{columns},"types":{types},"rows":{rows},"truncated":{truncated}}}"#);
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }

@@ -1,13 +1,16 @@
-//! A query with the tables of the store declared before it, as a file would declare them.
+//! A query with the cluster's tables declared before it, as a file would declare them: those of the store, and those of
+//! submitted files.
 
 use super::QueryError;
+use super::known::Known;
 use jobs::Diagnostic;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use streaming::batch;
 use streaming::sql::{Script, Statement, StatementBody, sql_name};
 use tables::{Store, TableInfo};
 
-/// Which of the store's tables a query sees.
+/// Which of the cluster's tables a query sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tables {
     /// Those whose name is in its text, so that what others call their tables and columns is nothing to it; all for a
@@ -18,8 +21,10 @@ pub(super) enum Tables {
 }
 
 pub(super) struct Asked {
-    /// The store's tables, and then the text.
+    /// The cluster's tables, and then the text.
     pub script: Script,
+    /// What relative paths are relative to, where a file's tables are read.
+    pub base_dir: Option<PathBuf>,
     /// Of the statement that asks.
     pub index: usize,
     /// Bytes before the text.
@@ -29,7 +34,13 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub fn new(store: &Store, text: &str, tables: Tables) -> Result<Self, Vec<Diagnostic>> {
+    /// `known`: tables of submitted files, by name in lower case.
+    pub fn new(
+        store: &Store,
+        known: &BTreeMap<String, Known>,
+        text: &str,
+        tables: Tables,
+    ) -> Result<Self, Vec<Diagnostic>> {
         // What the text declares itself is meant where it is named. A text that is wrong by itself may be one that makes a
         // table of the store's.
         let own = crate::functions::parse(text).ok();
@@ -40,19 +51,27 @@ impl Asked {
         let mut stored = store.list();
         // Of those that differ in upper and lower case alone the one that is spelled as in the text.
         stored.sort_by_key(|table| !text.contains(&table.name));
-        let declared: String = stored
+        let mut declared: String = stored
             .iter()
             .filter(|table| is_named(&table.name) && names.insert(table.name.to_lowercase()))
             .map(|table| declaration(table))
             // One that SQL has no words for is not there for it.
             .filter(|statement| crate::functions::parse(statement).is_ok())
             .collect();
+        let mut base_dir = None;
+        for (name, known) in known {
+            if is_named(name) && names.insert(name.clone()) {
+                declared.push_str(&known.declaration);
+                // A query has one folder: that of the first.
+                base_dir.get_or_insert_with(|| known.base_dir.clone());
+            }
+        }
         let of_text = |wrong| moved(wrong, declared.len(), text.len());
         let script = crate::functions::parse(&format!("{declared}{text}")).map_err(of_text)?;
         let n_tables = script.statements.iter().filter(|statement| statement.span.0 < declared.len()).count();
         refuse(&script.statements[n_tables..]).map_err(of_text)?;
         let index = script.statements.len() - 1;
-        Ok(Self { script, index, before: declared.len(), length: text.len() })
+        Ok(Self { script, base_dir, index, before: declared.len(), length: text.len() })
     }
 
     pub fn body(&self) -> &StatementBody {

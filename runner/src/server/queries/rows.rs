@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 /// Batches that wait for the reader: one is sent while one is made.
 const AHEAD: usize = 2;
 /// How long a reader may stand still. Long enough for one who works on each batch.
-const STANDS_STILL: Duration = Duration::from_secs(300);
+pub(super) const STANDS_STILL: Duration = Duration::from_secs(300);
 
 enum Item {
     Batch(RecordBatch),

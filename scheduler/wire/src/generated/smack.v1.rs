@@ -668,6 +668,9 @@ pub struct OfferView {
     /// Tasks launched on it.
     #[prost(string, repeated, tag = "5")]
     pub task_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Of one that was declined or has expired: for how long its framework is not offered the same again.
+    #[prost(uint64, optional, tag = "6")]
+    pub refused_ms: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RoleView {
@@ -1303,7 +1306,10 @@ pub struct TaskReports {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TaskReport {
-    #[prost(oneof = "task_report::Report", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(
+        oneof = "task_report::Report",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"
+    )]
     pub report: ::core::option::Option<task_report::Report>,
 }
 /// Nested message and enum types in `TaskReport`.
@@ -1332,6 +1338,8 @@ pub mod task_report {
         TrialPaused(super::TrialPaused),
         #[prost(message, tag = "11")]
         Evaluated(super::Evaluated),
+        #[prost(message, tag = "12")]
+        Sampled(super::Sampled),
     }
 }
 /// A runner that knows a newer generation answers with `stop`.
@@ -1515,7 +1523,7 @@ pub struct TaskOrders {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TaskOrder {
-    #[prost(oneof = "task_order::Order", tags = "1, 2, 3")]
+    #[prost(oneof = "task_order::Order", tags = "1, 2, 3, 4")]
     pub order: ::core::option::Option<task_order::Order>,
 }
 /// Nested message and enum types in `TaskOrder`.
@@ -1528,6 +1536,8 @@ pub mod task_order {
         Commit(super::CommitEpoch),
         #[prost(message, tag = "3")]
         Stop(super::StopTask),
+        #[prost(message, tag = "4")]
+        Sample(super::Sample),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1553,6 +1563,29 @@ pub struct CommitEpoch {
 pub struct StopTask {
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
+}
+/// Show rows that leave an operator from now on, to people; nobody depends on the answer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Sample {
+    /// Comes back with the answer.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(string, tag = "2")]
+    pub operator: ::prost::alloc::string::String,
+    /// At most so many; fewer when no more come within a few seconds.
+    #[prost(uint32, tag = "3")]
+    pub n_rows: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Sampled {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// An Arrow IPC stream; empty when there were none.
+    #[prost(bytes = "vec", tag = "2")]
+    pub rows: ::prost::alloc::vec::Vec<u8>,
+    /// Why they cannot be shown.
+    #[prost(string, tag = "3")]
+    pub error: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

@@ -30,6 +30,7 @@ fn dealt(name: &str) -> Dataflow {
         schema: Arc::clone(&schema),
         changes: false,
         lifetime: None,
+        spans: Vec::new(),
     };
     Dataflow { nodes: operators.into_iter().enumerate().map(node).collect() }
 }
