@@ -53,6 +53,9 @@ struct Globals {
     /// No progress on standard error.
     #[arg(short, long, global = true)]
     quiet: bool,
+    /// No bars that are drawn over themselves; words stay.
+    #[arg(long, global = true)]
+    no_progress: bool,
     /// Address of the runner; without it the cluster that `smack dev` started in this folder, or http://127.0.0.1:5080.
     #[arg(long, env = "SMACK_RUNNER", global = true, value_name = "URL")]
     runner: Option<String>,
@@ -545,6 +548,7 @@ fn attribute(text: &str) -> std::result::Result<(String, String), String> {
 /// The whole program. Never returns an error: it is told on standard error and becomes the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    crate::status::allow(!cli.globals.quiet && !cli.globals.no_progress);
     let output = Output {
         json: cli.globals.output == Format::Json,
         dot: cli.globals.output == Format::Dot,
@@ -562,6 +566,7 @@ pub fn main() -> ExitCode {
 /// Like `eprint!`, but a closed standard error is no reason to panic.
 fn eprint_all(text: &str) {
     use std::io::Write;
+    crate::status::clear();
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 

@@ -16,8 +16,10 @@ mod runs;
 mod server;
 mod settle;
 mod signal;
+mod status;
 mod target;
 mod task;
+mod traces;
 mod training_data;
 mod view;
 

@@ -142,6 +142,7 @@ impl Here {
     }
 
     fn tell(&self, line: &str) {
+        crate::status::clear();
         if !self.quiet {
             eprintln!("{line}");
         }
@@ -162,7 +163,7 @@ async fn run_jobs(config: &RunConfig, here: &Here, mut ended: Ended<'_>) -> anyh
     let mut waiting: Vec<&JobSpec> = config.settled.jobs.iter().collect();
     let mut working: BTreeMap<JobId, Work> = BTreeMap::new();
     let mut done: Vec<JobId> = Vec::new();
-    let mut told = Instant::now();
+    let (began, mut told) = (Instant::now(), Instant::now());
     while !(waiting.is_empty() && working.is_empty()) {
         let (ready, rest) = waiting.into_iter().partition(|job| {
             job.after.iter().all(|before| done.contains(before) || runs_on(&config.settled.jobs, &working, before))
@@ -181,18 +182,19 @@ async fn run_jobs(config: &RunConfig, here: &Here, mut ended: Ended<'_>) -> anyh
                 Look::Becomes(stream) => drop(working.insert(id, Work::Stream(stream))),
             }
         }
-        if told.elapsed() >= TELL_EVERY {
+        let trains = working.values().any(|work| matches!(work, Work::Train(_)));
+        if crate::status::is_drawn() {
+            // A training draws its own bar.
+            if !trains {
+                crate::status::show(began, || {
+                    let of = rows(&working).into_iter();
+                    of.map(|(id, rows_in, out)| counted(id, rows_in, out)).collect::<Vec<_>>().join("; ")
+                });
+            }
+        } else if told.elapsed() >= TELL_EVERY {
             told = Instant::now();
-            for (id, work) in &working {
-                let (rows_in, rows_out) = match work {
-                    Work::Stream(run) => {
-                        let metrics = run.status().metrics;
-                        (metrics.rows_in, metrics.rows_out)
-                    }
-                    Work::Batch(batch) => batch.rows(),
-                    Work::Train(_) => continue,
-                };
-                here.tell(&format!("{id}: {rows_in} rows in, {rows_out} out"));
+            for (id, rows_in, rows_out) in rows(&working) {
+                here.tell(&counted(id, rows_in, rows_out));
             }
         }
         tokio::select! {
@@ -218,6 +220,26 @@ async fn run_jobs(config: &RunConfig, here: &Here, mut ended: Ended<'_>) -> anyh
         }
     }
     Ok(true)
+}
+
+/// What each has taken and given so far; a training says that itself.
+fn rows(working: &BTreeMap<JobId, Work>) -> Vec<(&JobId, u64, u64)> {
+    let of = |(id, work): (_, &Work)| match work {
+        Work::Stream(run) => {
+            let metrics = run.status().metrics;
+            Some((id, metrics.rows_in, metrics.rows_out))
+        }
+        Work::Batch(batch) => {
+            let (rows_in, rows_out) = batch.rows();
+            Some((id, rows_in, rows_out))
+        }
+        Work::Train(_) => None,
+    };
+    working.iter().filter_map(of).collect()
+}
+
+fn counted(id: &JobId, rows_in: u64, rows_out: u64) -> String {
+    format!("{id}: {rows_in} rows in, {rows_out} out")
 }
 
 /// Whether what comes after `id` may start while `id` works: an endless stream is never done.
@@ -401,6 +423,11 @@ fn explained(config: &RunConfig, shown: Shown) -> String {
     }
 }
 
+/// Of a query that has not given rows for a while.
+pub fn waited(began: Instant) -> String {
+    format!("the query has run for {}", crate::cli::human::duration(began.elapsed().as_millis() as u64))
+}
+
 /// Shows the rows of a bare SELECT: by the batch engine when all its input ends, else as they come. False when it was ended
 /// by Ctrl-C.
 async fn select(config: &RunConfig, here: &Here, statement: usize, mut ended: Ended<'_>) -> anyhow::Result<bool> {
@@ -439,15 +466,21 @@ async fn select(config: &RunConfig, here: &Here, statement: usize, mut ended: En
         let context = BatchContext::new(here.context(&config.settled.group, &config.base_dir));
         let bad = Arc::clone(&context.rows_bad);
         let mut rows = batch::query(&script, &script.text()[from..to], &functions, context).await?;
+        let (began, mut look) = (Instant::now(), tokio::time::interval(LOOK_EVERY));
         loop {
             tokio::select! {
                 batch = rows.next() => match batch {
-                    Some(batch) => printer.print(&batch?)?,
+                    Some(batch) => {
+                        crate::status::clear();
+                        printer.print(&batch?)?;
+                    }
                     None => break,
                 },
+                _ = look.tick() => crate::status::show(began, || waited(began)),
                 () = &mut ended => return Ok(false),
             }
         }
+        crate::status::clear();
         match bad.load(Ordering::Relaxed) {
             0 => {}
             n => eprintln!("{n} records did not decode and were left out"),

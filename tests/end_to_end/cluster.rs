@@ -95,6 +95,7 @@ pub struct Cluster {
     dev: Child,
     /// What it was started with.
     arguments: Vec<String>,
+    variables: Vec<(String, String)>,
     token: Option<String>,
     http: reqwest::blocking::Client,
     pub runner: String,
@@ -112,7 +113,13 @@ impl Cluster {
     /// `token`: written into the file `token` of the folder and asked for at every door.
     pub fn start_with(args: &[&str], token: Option<&str>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        Self::start_in(folder, args, token, None)
+        Self::start_in(folder, args, token, None, &[])
+    }
+
+    /// With these variables in its environment.
+    pub fn start_told(variables: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::start_in(folder, &[], None, None, variables)
     }
 
     /// With a CA of its own, and one certificate for all members.
@@ -122,10 +129,16 @@ impl Cluster {
         let args =
             ["--tls-cert", "certs/localhost.pem", "--tls-key", "certs/localhost.key", "--tls-ca", "certs/ca.pem"];
         let ca = std::fs::read(folder.path().join("certs/ca.pem")).expect("a CA");
-        Self::start_in(folder, &args, None, Some(&ca))
+        Self::start_in(folder, &args, None, Some(&ca), &[])
     }
 
-    fn start_in(folder: TempDir, args: &[&str], token: Option<&str>, ca: Option<&[u8]>) -> Self {
+    fn start_in(
+        folder: TempDir,
+        args: &[&str],
+        token: Option<&str>,
+        ca: Option<&[u8]>,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let turn = Turn::take();
         let mut arguments = vec!["dev", "--port", "0", "--kafka-port", "0"];
         arguments.extend(args);
@@ -140,7 +153,8 @@ impl Cluster {
         };
         let http = http.build().expect("an HTTP client");
         let mut cluster = Self {
-            dev: spawn(folder.path(), &arguments),
+            dev: spawn(folder.path(), &arguments, variables),
+            variables: variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
             arguments: arguments.into_iter().map(str::to_string).collect(),
             folder,
             token: token.map(str::to_string),
@@ -194,7 +208,8 @@ impl Cluster {
             left => Err(format!("{left:?}")),
         });
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
-        self.dev = spawn(self.folder.path(), &arguments);
+        let variables: Vec<(&str, &str)> = self.variables.iter().map(|(of, value)| (&**of, &**value)).collect();
+        self.dev = spawn(self.folder.path(), &arguments, &variables);
         self.wait_until_ready();
     }
 
@@ -372,10 +387,11 @@ impl Cluster {
     }
 }
 
-fn spawn(folder: &Path, arguments: &[&str]) -> Child {
+fn spawn(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Child {
     let log = File::create(folder.join("dev.log")).expect("a file");
     let mut command = command(folder, arguments);
     // A group of its own, as a shell gives it.
+    command.envs(variables.iter().copied());
     command.process_group(0).stdout(log.try_clone().expect("a second handle")).stderr(log);
     command.spawn().expect("the program starts")
 }

@@ -35,6 +35,7 @@ mod sql;
 mod stop;
 mod sweeps;
 mod tokens;
+mod traces;
 mod training;
 mod trouble;
 mod wait;

@@ -36,7 +36,12 @@ fn binary() -> &'static Path {
 pub fn command(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.current_dir(folder).args(args).stdin(Stdio::null()).env("NO_COLOR", "1");
-    for variable in ["SMACK_RUNNER", "SMACK_MASTER", "SMACK_TOKEN_FILE", "SMACK_LOG", "SMACK_BROKERS"] {
+    for variable in
+        ["SMACK_RUNNER", "SMACK_MASTER", "SMACK_TOKEN_FILE", "SMACK_LOG", "SMACK_LOG_FORMAT", "SMACK_BROKERS"]
+    {
+        command.env_remove(variable);
+    }
+    for variable in ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] {
         command.env_remove(variable);
     }
     for variable in ["SMACK_TLS_CERT", "SMACK_TLS_KEY", "SMACK_TLS_CA"] {

@@ -94,6 +94,9 @@ pub struct Record {
     /// Of a trial of a sweep.
     #[serde(default)]
     pub trial: Option<Trial>,
+    /// The latest that happened, for people; written down when something else is.
+    #[serde(default)]
+    pub events: VecDeque<EventView>,
 }
 
 /// Where a trial is to come to.
@@ -131,6 +134,7 @@ impl Record {
             resume_from: None,
             versions: Versions::new(),
             trial: None,
+            events: VecDeque::new(),
         }
     }
 }
@@ -288,7 +292,6 @@ pub struct Job {
     pub coordinator: Option<streaming::coordinator::Coordinator>,
     pub rate: Rate,
     pub done: Done,
-    pub events: VecDeque<EventView>,
     /// The last trouble that a task told of, with when; cleared when rows flow again.
     pub warning: Option<(u64, String)>,
     /// The error that a task told before it ended.
@@ -320,7 +323,6 @@ impl Job {
             coordinator: None,
             rate: Rate::default(),
             done: Done::default(),
-            events: VecDeque::new(),
             warning: None,
             last_error: None,
             running_since_ms: 0,
@@ -336,10 +338,11 @@ impl Job {
     }
 
     pub fn note(&mut self, now_ms: u64, level: &str, text: impl Into<String>) {
-        if self.events.len() == EVENTS_MAX {
-            self.events.pop_front();
+        let events = &mut self.record.events;
+        if events.len() == EVENTS_MAX {
+            events.pop_front();
         }
-        self.events.push_back(EventView { at_ms: now_ms, level: level.to_string(), text: text.into() });
+        events.push_back(EventView { at_ms: now_ms, level: level.to_string(), text: text.into() });
     }
 
     /// As people are told it.

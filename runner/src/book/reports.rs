@@ -261,7 +261,7 @@ impl Job {
             _ => {}
         }
         // A task that tries again says the same again; once is enough for people.
-        if self.events.back().is_none_or(|last| last.text != text) {
+        if self.record.events.back().is_none_or(|last| last.text != text) {
             self.note(now_ms, level, text);
         }
     }

@@ -350,7 +350,7 @@ impl Job {
         if fatal || self.record.spec.restart == Restart::Never {
             let error = self.last_error.clone().unwrap_or(what);
             // The task may have told it itself just before.
-            if self.events.back().is_none_or(|last| last.text != error) {
+            if self.record.events.back().is_none_or(|last| last.text != error) {
                 self.note(now_ms, "error", error.clone());
             }
             self.record.phase = Phase::Failed { error };

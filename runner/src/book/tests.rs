@@ -232,6 +232,21 @@ fn kills(commands: &[Command]) -> Vec<&TaskId> {
 }
 
 #[test]
+fn what_happened_to_a_job_is_known_to_the_next_runner() {
+    let mut world = World::new();
+    world.submit(vec![spec("s", stream())]);
+    for launch in world.placed("s", None) {
+        world.update(&launch.task, TaskState::Running);
+        world.report(&launch.task, Report::Ready);
+    }
+    let told = |world: &World| -> Vec<String> { world.job("s").events.into_iter().map(|event| event.text).collect() };
+    let before = told(&world);
+    assert!(before.iter().any(|text| text == "all 2 tasks of generation 1 run"), "{before:?}");
+    let after = told(&world.restarted(None));
+    assert_eq!(after[..before.len()], before);
+}
+
+#[test]
 fn a_stream_is_placed_runs_and_goes_on_from_its_checkpoint() {
     let mut world = World::new();
     world.submit(vec![spec("s", stream())]);

@@ -75,7 +75,7 @@ impl Book {
             state,
             sentence,
             details,
-            events: job.events.iter().cloned().collect(),
+            events: job.record.events.iter().cloned().collect(),
         })
     }
 
@@ -97,7 +97,7 @@ impl Book {
             operators: operators(job),
             tasks: task_views(job),
             models: job.coordinator.as_ref().map_or(&record.versions, |of| of.versions()).clone(),
-            events: job.events.iter().cloned().collect(),
+            events: job.record.events.iter().cloned().collect(),
         }
     }
 
@@ -138,7 +138,8 @@ impl Book {
                 None => running(now_ms, job),
             },
             Phase::Restarting { until_ms } => {
-                let why = job.events.iter().rev().find(|event| event.level != "info").map_or("", |event| &event.text);
+                let why =
+                    job.record.events.iter().rev().find(|event| event.level != "info").map_or("", |event| &event.text);
                 let left = record.tasks.iter().filter(|task| !task.state.is_terminal()).count();
                 if left > 0 && !job.no_task_left() {
                     format!("waits until {left} tasks of generation {} have ended: {why}", record.generation)

@@ -17,6 +17,7 @@ pub struct Output {
 impl Output {
     /// Writes bytes to standard output and pushes them through.
     pub fn raw(&self, bytes: &[u8]) -> Result<()> {
+        crate::status::clear();
         let mut stdout = std::io::stdout().lock();
         stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
             ErrorKind::BrokenPipe => Fail::OutputClosed,
@@ -41,6 +42,7 @@ impl Output {
 
     /// A word to the person; nobody is there to hear it when standard error is closed.
     pub fn progress(&self, text: &str) {
+        crate::status::clear();
         if !self.quiet {
             let _ = writeln!(std::io::stderr().lock(), "{text}");
         }

@@ -8,9 +8,13 @@ use super::exit::{FAILED, Fail, Result};
 use super::output::Output;
 use crate::client::{self, Client};
 use crate::run::print::{OutputClosed, Printer};
+use crate::run::waited;
 use in_place::{InPlace, Taken};
 use std::io::{IsTerminal, Read};
+use std::time::{Duration, Instant};
 
+/// Whether it is time to say that a query still runs.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// What a query is called where its mistakes are shown.
 const HERE: &str = "query";
 
@@ -36,8 +40,30 @@ async fn print(client: &Client, output: Output, declared: &str, text: &str) -> R
     let failed = |what: &str, error: &dyn std::fmt::Display| Fail::new(FAILED, format!("failed to {what}: {error}"));
     let mut printer = Printer::new(output.json);
     let draws = rows.changes && !output.json && std::io::stdout().is_terminal();
-    let (mut in_place, mut is_first, mut n_rows) = (None, true, 0);
-    while let Some(batch) = rows.next().await? {
+    let mut in_place: Option<InPlace> = None;
+    let (mut is_first, mut n_rows) = (true, 0);
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    let mut since = Instant::now();
+    loop {
+        let next = tokio::select! {
+            next = rows.next() => next?,
+            _ = look.tick() => {
+                if in_place.is_none() {
+                    crate::status::show(since, || waited(since));
+                }
+                continue;
+            }
+        };
+        let Some(batch) = next else { break };
+        if batch.num_rows() == 0 && !is_first {
+            // The query still runs; what was not drawn yet is by now.
+            if let Some(result) = &mut in_place {
+                result.draw(output, false)?;
+            }
+            continue;
+        }
+        crate::status::clear();
+        since = Instant::now();
         n_rows += batch.num_rows() as u64;
         if draws && is_first {
             let names = batch.schema().fields().iter().skip(1).map(|field| field.name().clone()).collect();

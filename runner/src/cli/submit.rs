@@ -7,7 +7,7 @@ use crate::client::{self, Client};
 use crate::view::{JobView, SubmitRequest, Submitted};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A job file as a user named it: its text with what the target says, and the folder that relative paths in it are relative
 /// to.
@@ -82,7 +82,7 @@ pub fn is_over(state: &str) -> bool {
 /// on without it, and so does the wait.
 async fn wait_for_end(client: &Client, output: Output, submitted: &Submitted) -> Result<Vec<JobView>> {
     let mut told: BTreeMap<String, String> = BTreeMap::new();
-    let mut away = false;
+    let (mut away, began) = (false, Instant::now());
     loop {
         let jobs = match client.jobs().await {
             Ok(view) => view.jobs,
@@ -112,6 +112,10 @@ async fn wait_for_end(client: &Client, output: Output, submitted: &Submitted) ->
                 output.progress(&word);
             }
         }
+        crate::status::show(began, || {
+            let works = jobs.iter().filter(|job| !is_over(&job.state));
+            works.map(|job| format!("{} {}: {}", job.id, job.state, progress(job))).collect::<Vec<_>>().join("; ")
+        });
         let ended_badly = jobs.iter().any(|job| matches!(job.state.as_str(), "failed" | "stopped"));
         if ended_badly || jobs.iter().all(|job| is_over(&job.state)) {
             return Ok(jobs);

@@ -3,7 +3,7 @@
 //! Invariant: a terminal's last line is left empty behind the last bar, so whatever is said next begins a line of its own.
 
 use crate::cli::human::{duration, rate};
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 const BAR_WIDTH: usize = 24;
@@ -30,7 +30,7 @@ pub struct Progress {
 
 impl Progress {
     pub fn new(job: &str, quiet: bool) -> Self {
-        let terminal = std::io::stderr().is_terminal();
+        let terminal = crate::status::is_drawn();
         Self { job: job.to_string(), terminal, quiet, first: None, told: None }
     }
 
@@ -45,6 +45,7 @@ impl Progress {
             return;
         }
         self.told = Some(now);
+        crate::status::clear();
         let left = left(at, from, now.duration_since(since));
         let shown =
             if self.terminal { format!("\r\x1b[K{}", bar(&self.job, at, left)) } else { line(&self.job, at, left) };

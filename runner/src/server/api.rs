@@ -19,6 +19,7 @@ use super::owner::Owner;
 use super::queries::Queries;
 use crate::book::Resume;
 use crate::settle::{self, Settled};
+use crate::traces::Parent;
 use crate::view::{
     CheckpointsView, Failure, JobsView, PlanView, SavepointRequest, ScaleRequest, Stopped, SubmitRequest, Submitted,
     VersionView,
@@ -168,7 +169,7 @@ async fn settled(request: Requested) -> Result<(SubmitRequest, Settled), Box<Res
     Ok((request, settled.map_err(|mistakes| Box::new(unsettled(mistakes)))?))
 }
 
-async fn submit(State(api): State<Api>, request: Requested) -> Response {
+async fn submit(State(api): State<Api>, headers: HeaderMap, request: Requested) -> Response {
     let (request, settled) = match settled(request).await {
         Ok(settled) => settled,
         Err(answer) => return *answer,
@@ -193,7 +194,8 @@ async fn submit(State(api): State<Api>, request: Requested) -> Response {
             Resume::From(from)
         }
     };
-    match api.owner.submit(settled.jobs, submission, resume).await {
+    let parent = headers.get("traceparent").and_then(|parent| Parent::read(parent.to_str().ok()?));
+    match api.owner.submit(settled.jobs, submission, resume, parent).await {
         Ok(jobs) => (StatusCode::CREATED, Json(Submitted { group: settled.group, jobs })).into_response(),
         Err(error) => failure(StatusCode::CONFLICT, error),
     }

@@ -14,6 +14,7 @@ pub mod upgrade;
 
 use crate::book::job::Record;
 use crate::book::{self, Book, Event, Framework};
+use crate::traces::export::{self, Exporter};
 use anyhow::Context;
 use daemon::door::{self, Guard, Token};
 use daemon::encrypted::{self, Caller, Encrypted};
@@ -103,6 +104,13 @@ pub async fn serve(config: RunnerConfig) -> anyhow::Result<()> {
     let sweeps = store.sweeps().context("failed to start the runner")?;
     let book = Book::new(book_config.clone(), ids, records).with_schedules(owner::now_ms(), schedules);
     let book = book.with_sweeps(sweeps);
+    let traces = export::Config::from(|name| std::env::var(name).ok());
+    let traces = traces.map_err(|error| anyhow::anyhow!(error)).context("failed to start the runner")?;
+    let exporter = traces.map(|config| {
+        tracing::info!(endpoint = config.endpoint, "traces are sent");
+        // Not the client for members of the cluster: a collector has a certificate that the world knows.
+        Exporter::start(config, reqwest::Client::new())
+    });
     let hands = owner::Hands {
         config: book_config,
         store,
@@ -110,6 +118,7 @@ pub async fn serve(config: RunnerConfig) -> anyhow::Result<()> {
         links,
         token_file,
         runs: Mutex::new(runs::Runs::new(runs_dir.clone())),
+        exporter,
         runtime: tokio::runtime::Handle::current(),
     };
     owner::spawn(&owner, inbox, book, hands).context("failed to start the owner's thread")?;

@@ -10,6 +10,8 @@ use crate::book::schedules::{Due, Schedule};
 use crate::book::sweeps::Sweep;
 use crate::book::{self, Book, Command, Event, Framework, Prepared, Resume, SubmittedFile};
 use crate::predict::Models;
+use crate::traces::export::Exporter;
+use crate::traces::{Parent, Watch};
 use crate::view::{JobView, ScheduleView, SweepDetail, SweepView, WhyView};
 pub use daemon::client::chain;
 use daemon::metrics::Family;
@@ -33,6 +35,8 @@ enum Message {
         specs: Vec<JobSpec>,
         submission: String,
         resume: Resume,
+        /// The trace that it is a part of.
+        parent: Option<Parent>,
         reply: oneshot::Sender<Result<Vec<String>, String>>,
     },
     Checkpoint {
@@ -116,8 +120,14 @@ impl Owner {
         let _ = self.sender.send(Message::Event(event)).await;
     }
 
-    pub async fn submit(&self, specs: Vec<JobSpec>, submission: String, resume: Resume) -> Result<Vec<String>, String> {
-        self.ask(|reply| Message::Submit { specs, submission, resume, reply }).await.and_then(|answer| answer)
+    pub async fn submit(
+        &self,
+        specs: Vec<JobSpec>,
+        submission: String,
+        resume: Resume,
+        parent: Option<Parent>,
+    ) -> Result<Vec<String>, String> {
+        self.ask(|reply| Message::Submit { specs, submission, resume, parent, reply }).await.and_then(|answer| answer)
     }
 
     pub async fn checkpoint(&self, subject: String) -> Result<Vec<String>, String> {
@@ -215,6 +225,8 @@ pub struct Hands {
     pub links: BTreeMap<Framework, Link>,
     pub token_file: Option<PathBuf>,
     pub runs: Mutex<Runs>,
+    /// Where spans go, if somebody collects them.
+    pub exporter: Option<Exporter>,
     pub runtime: tokio::runtime::Handle,
 }
 
@@ -235,12 +247,22 @@ pub fn spawn(owner: &Owner, inbox: Inbox, book: Book, hands: Hands) -> std::io::
 }
 
 fn run(owner: &Owner, mut inbox: Inbox, mut book: Book, hands: &Hands) {
+    let mut traces = hands.exporter.as_ref().map(|exporter| (exporter, Watch::new(*uuid::Uuid::new_v4().as_bytes())));
     while let Some(message) = inbox.receiver.blocking_recv() {
         let now_ms = now_ms();
         let commands = match message {
-            Message::Event(event) => book.apply(now_ms, event),
-            Message::Submit { specs, submission, resume, reply } => {
-                answer(reply, book.submit(now_ms, specs, &submission, resume))
+            Message::Event(event) => {
+                if let Some((_, watch)) = &mut traces {
+                    watch.heard(now_ms, &event);
+                }
+                book.apply(now_ms, event)
+            }
+            Message::Submit { specs, submission, resume, parent, reply } => {
+                let submitted = book.submit(now_ms, specs, &submission, resume);
+                if let (Some((_, watch)), Ok((jobs, _)), Some(parent)) = (&mut traces, &submitted, parent) {
+                    watch.submitted(jobs, parent);
+                }
+                answer(reply, submitted)
             }
             Message::Checkpoint { subject, reply } => answer(reply, book.checkpoint(now_ms, &subject)),
             Message::Scale { subject, parallelism, reply } => answer(reply, book.scale(now_ms, &subject, parallelism)),
@@ -298,6 +320,9 @@ fn run(owner: &Owner, mut inbox: Inbox, mut book: Book, hands: &Hands) {
                 Vec::new()
             }
         };
+        if let Some((exporter, watch)) = &mut traces {
+            exporter.send(watch.decided(now_ms, &commands));
+        }
         for command in commands {
             hands.carry_out(owner, command);
         }
@@ -415,7 +440,7 @@ async fn fire(owner: &Owner, schedule: &Schedule, due: Due) -> Result<Vec<String
             let all: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
             format!("{} cannot be submitted any more: {}", schedule.file, all.join("; "))
         })?;
-    owner.submit(settled.jobs, due.submission(), Resume::Anew).await
+    owner.submit(settled.jobs, due.submission(), Resume::Anew, None).await
 }
 
 /// A runner that cannot write its store must not go on: what it would launch, no later runner would know.

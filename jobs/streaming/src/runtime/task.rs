@@ -34,6 +34,7 @@ const EVENT_QUEUE: usize = 1024;
 /// One barrier and one commit are on their way at a time; more wait only while a slice is held up by the outside.
 const ORDER_QUEUE: usize = 16;
 const METRICS_EVERY: Duration = Duration::from_secs(1);
+const FIRST_ROW_EVERY: Duration = Duration::from_millis(50);
 /// How long threads may take to see that the task is over, before it ends without them.
 const END_PATIENCE: Duration = Duration::from_secs(5);
 const LOOK_UP_EVERY: Duration = Duration::from_millis(10);
@@ -140,11 +141,16 @@ impl<'a> Task<'a> {
         let (connections, early) = self.connect(listener)?;
         self.start_slices(connections, results)?;
         early.into_iter().try_for_each(|order| self.follow(order))?;
-        let mut measured = Instant::now();
+        let (mut measured, mut flows) = (Instant::now(), false);
         loop {
             self.flush_reports()?;
             let is_watched = self.shared.samples.is_wanted();
-            let wait = if self.kept_reports.is_empty() && !is_watched { METRICS_EVERY } else { LOOK_UP_EVERY };
+            let wait = match self.kept_reports.is_empty() && !is_watched {
+                true if flows => METRICS_EVERY.saturating_sub(measured.elapsed()).max(LOOK_UP_EVERY),
+                // The first row is told of as soon as it is there.
+                true => FIRST_ROW_EVERY,
+                false => LOOK_UP_EVERY,
+            };
             select! {
                 recv(self.orders) -> order => match order {
                     Ok(order) => self.follow(order)?,
@@ -155,7 +161,7 @@ impl<'a> Task<'a> {
                     Ok(event) => self.hear(event)?,
                     Err(_) => return Err(Error::Stopped),
                 },
-                default(wait.saturating_sub(measured.elapsed().min(wait)).max(LOOK_UP_EVERY)) => {}
+                default(wait) => {}
             }
             if self.shared.stopped() {
                 // A slice that nobody takes results from any more has ended the task.
@@ -164,7 +170,9 @@ impl<'a> Task<'a> {
             for (id, rows) in self.shared.samples.taken(Instant::now()) {
                 self.report(Report::Sampled { id, rows });
             }
-            if measured.elapsed() >= METRICS_EVERY {
+            let begins_to_flow = !flows && self.shared.counters.rows_in.load(Relaxed) > 0;
+            if measured.elapsed() >= METRICS_EVERY || begins_to_flow {
+                flows |= begins_to_flow;
                 measured = Instant::now();
                 self.report(Report::Metrics(self.shared.counters.metrics()));
                 self.report_input_ended();
