@@ -20,12 +20,17 @@ use arrow_flight::sql::{
     CommandGetTables, CommandGetXdbcTypeInfo, CommandPreparedStatementQuery, CommandStatementQuery,
     CommandStatementUpdate, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
-use arrow_flight::{Action, FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, Ticket};
+use arrow_flight::{
+    Action, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, IpcMessage, SchemaAsIpc,
+    Ticket,
+};
 use futures::{Stream, StreamExt, TryStreamExt};
 use prost::Message;
 use prost::bytes::Bytes;
+use std::pin::Pin;
 use std::sync::Arc;
-use tonic::{Request, Response, Status};
+use tonic::metadata::AsciiMetadataValue;
+use tonic::{Request, Response, Status, Streaming};
 
 /// The only ones: names of tables are not divided further.
 const CATALOG: &str = "smack";
@@ -41,6 +46,7 @@ pub fn service(queries: Queries) -> FlightServiceServer<Flight> {
     FlightServiceServer::new(Flight { queries })
 }
 
+type Handshakes = Pin<Box<dyn Stream<Item = Result<HandshakeResponse, Status>> + Send>>;
 type Rows = Response<<Flight as FlightService>::DoGetStream>;
 
 /// Where the rows of a command are: here.
@@ -100,6 +106,23 @@ impl Flight {
 #[tonic::async_trait]
 impl FlightSqlService for Flight {
     type FlightService = Self;
+
+    /// Who gets here has shown the token already. Drivers that came with a user and a password show it as a bearer from here
+    /// on.
+    async fn do_handshake(
+        &self,
+        _request: Request<Streaming<HandshakeRequest>>,
+    ) -> Result<Response<Handshakes>, Status> {
+        let answer = HandshakeResponse::default();
+        let mut response: Response<Handshakes> = Response::new(futures::stream::once(async { Ok(answer) }).boxed());
+        if let Some(bearer) = self.queries.bearer() {
+            let value = bearer.parse::<AsciiMetadataValue>();
+            let mut value = value.map_err(|_| Status::internal("the token cannot stand in a header"))?;
+            value.set_sensitive(true);
+            response.metadata_mut().insert("authorization", value);
+        }
+        Ok(response)
+    }
 
     async fn get_flight_info_statement(
         &self,

@@ -102,6 +102,11 @@ impl Queries {
         Ok(Self { store, owner, files, endpoint, token, model_dir, folder, turns, lives, threads: handle })
     }
 
+    /// What clients show that are let in.
+    pub fn bearer(&self) -> Option<String> {
+        self.token.as_ref().map(|token| format!("Bearer {token}"))
+    }
+
     pub fn store(&self) -> &tables::Store {
         &self.store
     }

@@ -7,6 +7,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -58,7 +60,17 @@ impl Token {
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.split_once(' '))
-            .is_some_and(|(scheme, shown)| scheme.eq_ignore_ascii_case("bearer") && self.is(shown.trim()))
+            .is_some_and(|(scheme, shown)| match scheme.to_ascii_lowercase().as_str() {
+                "bearer" => self.is(shown.trim()),
+                "basic" => self.is_password_in(shown.trim()),
+                _ => false,
+            })
+    }
+
+    /// Of tools that know users and passwords alone: the token is the password of whichever user.
+    fn is_password_in(&self, shown: &str) -> bool {
+        let decoded = BASE64.decode(shown).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        decoded.is_some_and(|pair| pair.split_once(':').is_some_and(|(_, password)| self.is(password)))
     }
 }
 
@@ -209,6 +221,11 @@ mod tests {
             token.is_shown_in(&headers)
         };
         assert!(shown("Bearer s3cret") && shown("bearer s3cret"));
+        // anybody:s3cret, as passwords are written.
+        assert!(shown("Basic YW55Ym9keTpzM2NyZXQ="));
+        for wrong in ["Basic YW55Ym9keTpzM2NyZXQw", "Basic czNjcmV0", "Basic ???", "Digest s3cret"] {
+            assert!(!shown(wrong), "{wrong}");
+        }
         for wrong in ["Bearer s3cre", "Bearer s3cret0", "Bearer ", "s3cret", "Basic s3cret", "Bearer S3cret"] {
             assert!(!shown(wrong), "{wrong}");
         }
