@@ -24,14 +24,14 @@ public class Ask {
             try (ResultSet found = connection.getMetaData().getColumns(null, null, "jdbc_kept", "%")) {
                 while (found.next()) columns.append(found.getString("COLUMN_NAME")).append(' ').append(found.getInt("DATA_TYPE")).append(' ');
             }
-            is(columns, "k " + java.sql.Types.BIGINT + " word " + java.sql.Types.VARCHAR + " at " + java.sql.Types.TIMESTAMP + " ");
+            is(columns, "k " + java.sql.Types.BIGINT + " word " + java.sql.Types.VARCHAR + " at " + java.sql.Types.TIMESTAMP_WITH_TIMEZONE + " ");
             var select = "SELECT k, word, at, CAST(k AS DOUBLE) / 2 AS half, CAST(NULL AS BIGINT) AS none FROM jdbc_kept ORDER BY k";
             try (Statement statement = connection.createStatement(); ResultSet rows = statement.executeQuery(select)) {
                 for (long k = 0; k < 3; k++) {
                     is(rows.next(), true);
                     is(rows.getLong("k"), k);
                     is(rows.getString(2), "word " + k);
-                    is(rows.getTimestamp("at").toString(), "2026-01-01 00:00:00.0");
+                    is(rows.getTimestamp("at").toInstant(), "2026-01-01T00:00:00Z");
                     is(rows.getDouble("half"), k / 2.0);
                     rows.getLong("none");
                     is(rows.wasNull(), true);
