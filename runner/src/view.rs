@@ -3,8 +3,9 @@
 use crate::book::schedules::{CatchUp, Overlap};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobView {
     /// `group/name`.
     pub id: String,
@@ -35,7 +36,7 @@ pub struct JobView {
 }
 
 /// Sums and extremes over the tasks of the present generation, on top of what earlier generations counted.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobMetrics {
     pub rows_in: u64,
     pub rows_out: u64,
@@ -66,7 +67,7 @@ pub struct JobMetrics {
 
 /// One operator over all tasks, lately (about the last second). Shares are of the time of the threads that hold it, from 0
 /// to 1; what the three leave is the time of the other operators on the same threads.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OperatorView {
     pub id: String,
     /// At work in it; of a sink with waiting for the outside.
@@ -94,7 +95,7 @@ pub struct OperatorView {
 }
 
 /// One split of a source, lately.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SplitView {
     pub name: String,
     pub rows_per_second: f64,
@@ -102,7 +103,7 @@ pub struct SplitView {
     pub behind: Option<u64>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TaskView {
     pub id: String,
     pub job: String,
@@ -122,7 +123,7 @@ pub struct TaskView {
     pub rows_out: u64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EventView {
     pub at_ms: u64,
     /// "info", "warning" or "error".
@@ -131,13 +132,13 @@ pub struct EventView {
 }
 
 /// `GET /api/v1/jobs`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobsView {
     pub jobs: Vec<JobView>,
 }
 
 /// `POST /api/v1/jobs`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SubmitRequest {
     /// The file's whole text.
     pub text: String,
@@ -154,12 +155,12 @@ pub struct SubmitRequest {
 }
 
 /// `GET /api/v1/savepoints/{group-or-job}`: the checkpoints that are kept, of each stream the oldest first.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CheckpointsView {
     pub checkpoints: Vec<CheckpointView>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CheckpointView {
     /// `group/name`.
     pub job: String,
@@ -174,12 +175,12 @@ pub struct CheckpointView {
 
 /// `POST` and `DELETE /api/v1/savepoints/{group-or-job}`: keep the last checkpoint of each stream under a name, and keep it
 /// no longer.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SavepointRequest {
     pub name: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Submitted {
     pub group: String,
     /// Ids in the order in which they start.
@@ -187,19 +188,19 @@ pub struct Submitted {
 }
 
 /// `POST /api/v1/scale/{group-or-job}`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ScaleRequest {
     /// Tasks that each of the streams is to have.
     pub parallelism: u32,
 }
 
 /// `POST /api/v1/plan`: what would become of each stream's state if the file were submitted with `resume`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PlanView {
     pub jobs: Vec<JobPlanView>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobPlanView {
     /// `group/name`.
     pub job: String,
@@ -208,16 +209,15 @@ pub struct JobPlanView {
     pub operators: Vec<OperatorPlanView>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OperatorPlanView {
     pub id: String,
     /// "reuse", "rebuild" (it is not in the checkpoint and starts empty) or "drop" (it is no longer in the file).
     pub state: String,
 }
 
-/// `POST /api/v1/sql`; the answer is an Arrow IPC stream, or, for who accepts only JSON, an object of `columns`, `types` (as
-/// SQL writes them), `rows` (objects by column) and `truncated` (whether there are more).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// `POST /api/v1/sql`; the answer is an Arrow IPC stream, or, for who accepts only JSON, a `RowsView`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QueryRequest {
     /// One SELECT, EXPLAIN, DESCRIBE or SHOW, behind what it declares itself.
@@ -227,8 +227,21 @@ pub struct QueryRequest {
     pub limit: Option<u64>,
 }
 
+/// Rows of a query, for who accepts only JSON.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RowsView {
+    pub columns: Vec<String>,
+    /// As SQL names them.
+    pub types: Vec<String>,
+    /// Whether there are more.
+    pub truncated: bool,
+    /// Objects by column, with all digits of their numbers.
+    #[schema(value_type = Vec<Object>)]
+    pub rows: Vec<serde_json::Value>,
+}
+
 /// `GET /api/v1/targets`: a list of these, as Prometheus' HTTP service discovery wants it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TargetView {
     /// `host:port`, of which `/metrics` is asked.
     pub targets: Vec<String>,
@@ -236,7 +249,7 @@ pub struct TargetView {
 }
 
 /// `GET /api/v1/jobs/{group}/{name}/dataflow`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DataflowView {
     /// The SQL that it was made from.
     pub text: String,
@@ -244,7 +257,7 @@ pub struct DataflowView {
     pub nodes: Vec<NodeView>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NodeView {
     /// As in [`OperatorView`].
     pub id: String,
@@ -261,8 +274,8 @@ pub struct NodeView {
     pub lines: Vec<(u32, u32)>,
 }
 
-/// `GET /api/v1/jobs/GROUP/NAME/sample/OPERATOR`, without its rows: those are as `POST /api/v1/sql` gives them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// `GET /api/v1/jobs/GROUP/NAME/sample/OPERATOR`
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct SampleView {
     pub operator: String,
     pub columns: Vec<String>,
@@ -271,17 +284,20 @@ pub struct SampleView {
     /// Whether the first column, `op`, says that a row came (`+`) or was taken back (`-`).
     pub changes: bool,
     pub waited_ms: u64,
+    /// As those of a query.
+    #[schema(value_type = Vec<Object>)]
+    pub rows: Vec<serde_json::Value>,
 }
 
 /// `GET /api/v1/sql/catalog`: what a query may name.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CatalogView {
     pub tables: Vec<CatalogTable>,
     pub functions: Vec<String>,
     pub models: Vec<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CatalogTable {
     pub name: String,
     /// "table" of the cluster's store, or "stream" that a submitted file declares.
@@ -292,31 +308,44 @@ pub struct CatalogTable {
     pub job: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ColumnView {
     pub name: String,
     /// As SQL names it; empty where it follows from an expression.
     pub r#type: String,
 }
 
-/// Body of every answer that is not a success.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// Body of every answer that is not a success, but for one without the token.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Failure {
     /// One sentence.
     pub error: String,
     /// Mistakes in a submitted file, with their places.
     #[serde(default)]
+    #[schema(value_type = Vec<DiagnosticView>)]
     pub diagnostics: Vec<jobs::Diagnostic>,
 }
 
+/// One mistake in a text that was sent.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the schema of `jobs::Diagnostic`, which knows of none")]
+pub struct DiagnosticView {
+    /// A lowercase fragment without a full stop.
+    message: String,
+    /// A range of bytes of the text; none where all of it is meant.
+    span: Option<(usize, usize)>,
+    /// The way out.
+    help: Option<String>,
+}
+
 /// `POST /api/v1/stop/{group-or-job}`, `/api/v1/scale/…` and `/api/v1/checkpoint/…`: the jobs that were told.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Stopped {
     pub jobs: Vec<String>,
 }
 
 /// `GET /api/v1/why/{group-or-job-or-task}`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct WhyView {
     pub subject: String,
     pub state: String,
@@ -328,12 +357,12 @@ pub struct WhyView {
 }
 
 /// `GET /api/v1/sweeps`: the newest first.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SweepsView {
     pub sweeps: Vec<SweepView>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SweepView {
     /// Of the group of its trials.
     pub name: String,
@@ -368,14 +397,14 @@ pub struct SweepView {
 }
 
 /// `GET /api/v1/sweeps/{sweep}`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SweepDetail {
     pub sweep: SweepView,
     /// In the order in which they begin.
     pub trials: Vec<TrialView>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TrialView {
     /// From 1.
     pub number: u64,
@@ -400,7 +429,7 @@ pub struct TrialView {
 }
 
 /// `GET /api/v1/cluster`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ClusterView {
     pub leader_epoch: u64,
     pub agents: Vec<AgentView>,
@@ -412,7 +441,7 @@ pub struct ClusterView {
 }
 
 /// A role of the cluster. Amounts are in units by name; mem and disk are MiB.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RoleView {
     /// A path: `a/b` is a child of `a`.
     pub role: String,
@@ -428,7 +457,7 @@ pub struct RoleView {
 }
 
 /// `POST /api/v1/quota/{role}`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuotaRequest {
     #[serde(default)]
@@ -441,14 +470,14 @@ pub struct QuotaRequest {
 }
 
 /// `POST /api/v1/weight/{role}`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WeightRequest {
     pub weight: f64,
 }
 
 /// `POST /api/v1/drain/{agent}`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DrainRequest {
     /// When tasks that are left are ended; without it they may stay.
@@ -457,20 +486,20 @@ pub struct DrainRequest {
 }
 
 /// What came of a change to the cluster.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Changed {
     /// What was put up with.
     pub warnings: Vec<String>,
 }
 
 /// Scalars in units by name, and the number of ports.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ResourcesView {
     pub scalars: BTreeMap<String, f64>,
     pub n_ports: u64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AgentView {
     pub id: String,
     pub host: String,
@@ -490,7 +519,7 @@ pub struct AgentView {
     pub n_tasks: u64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FrameworkView {
     pub id: String,
     pub name: String,
@@ -500,7 +529,7 @@ pub struct FrameworkView {
     pub waiting: Vec<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OfferView {
     pub id: String,
     pub agent: String,
@@ -517,21 +546,21 @@ pub struct OfferView {
 }
 
 /// `GET /api/v1/version`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct VersionView {
     pub version: String,
     pub api: String,
 }
 
 /// `GET /api/v1/runs`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunsView {
     /// The newest first.
     pub runs: Vec<RunView>,
 }
 
 /// One training run: a submission of a training job.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunView {
     pub id: String,
     pub job: String,
@@ -558,7 +587,7 @@ pub struct RunView {
 }
 
 /// How far a run was at a step.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PointView {
     pub at_ms: u64,
     pub step: u64,
@@ -574,7 +603,7 @@ pub struct PointView {
 }
 
 /// `GET /api/v1/runs/ID`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunDetail {
     pub run: RunView,
     /// By rising step, evenly thinned.
@@ -585,7 +614,7 @@ pub struct RunDetail {
 }
 
 /// What a checkpoint is worth on the held-out rows.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EvaluationView {
     pub at_ms: u64,
     pub step: u64,
@@ -594,7 +623,7 @@ pub struct EvaluationView {
 }
 
 /// `GET /api/v1/compare/runs?ids=ID,ID`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ComparisonView {
     pub runs: Vec<RunView>,
     /// Those in which they differ.
@@ -604,14 +633,14 @@ pub struct ComparisonView {
 }
 
 /// By run: its value; none where it was not told.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ComparedSetting {
     pub name: String,
     pub values: Vec<Option<String>>,
 }
 
 /// `POST /api/v1/schedules`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ScheduleRequest {
     pub name: String,
     /// Minute, hour, day of the month, month, day of the week.
@@ -627,12 +656,12 @@ pub struct ScheduleRequest {
 }
 
 /// `GET /api/v1/schedules`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SchedulesView {
     pub schedules: Vec<ScheduleView>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ScheduleView {
     pub name: String,
     pub cron: String,
@@ -651,7 +680,7 @@ pub struct ScheduleView {
     pub history: Vec<FiredView>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FiredView {
     pub planned_ms: i64,
     pub at_ms: i64,
@@ -663,13 +692,13 @@ pub struct FiredView {
 }
 
 /// `GET /api/v1/models`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ModelsView {
     pub models: Vec<ModelView>,
 }
 
 /// One version of a model.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ModelView {
     pub model: String,
     pub version: u64,
@@ -692,7 +721,7 @@ pub struct ModelView {
 }
 
 /// `GET /api/v1/models/NAME/WHICH`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ModelDetail {
     pub model: ModelView,
     /// The version's `model.json`, with its lineage.
@@ -705,7 +734,7 @@ pub struct ModelDetail {
     pub changes: Vec<AliasChange>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AliasChange {
     pub alias: String,
     pub at_ms: i64,
@@ -714,13 +743,13 @@ pub struct AliasChange {
 }
 
 /// `POST /api/v1/models/NAME/aliases/ALIAS`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PromoteRequest {
     pub version: u64,
 }
 
 /// What an alias means now.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Promoted {
     pub model: String,
     pub alias: String,
@@ -728,7 +757,7 @@ pub struct Promoted {
 }
 
 /// The version that a model which was taken over became.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Published {
     pub model: String,
     pub version: u64,

@@ -18,7 +18,7 @@ mod store;
 
 pub use commit::{Applied, Commit};
 pub use error::Error;
-pub use http::router;
+pub use http::{document, router};
 pub use lookup::Lookup;
 pub use scan::Scan;
 pub use schema::TableInfo;

@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 /// A table of the store. All columns may be null.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,9 +118,11 @@ pub(crate) struct CatalogEntry {
     pub primary_key: Vec<usize>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = TableColumn)]
 pub(crate) struct CatalogColumn {
     pub name: String,
+    /// As the store names it, for example `int64`.
     #[serde(rename = "type")]
     pub kind: String,
 }

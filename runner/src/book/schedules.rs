@@ -12,6 +12,7 @@ use crate::view::{FiredView, ScheduleView};
 use jobs::cron::Cron;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use utoipa::ToSchema;
 
 /// A time that is noticed later than this was missed.
 const LATE_MS: i64 = 60_000;
@@ -21,7 +22,7 @@ const HISTORY_MAX: usize = 100;
 /// Times that are looked at in one go after a long absence; what lies before the newest of them is passed over.
 const DUE_MAX: usize = 20_000;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CatchUp {
     /// Missed times are passed over.
@@ -32,7 +33,7 @@ pub enum CatchUp {
     All,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Overlap {
     /// The time is passed over.
@@ -72,7 +73,7 @@ pub struct Due {
     pub why: Why,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
     Time,

@@ -5,6 +5,7 @@ mod agents;
 mod dataflow;
 mod metrics;
 mod models;
+mod openapi;
 mod roles;
 mod runs;
 mod sample;
@@ -21,20 +22,22 @@ use crate::book::Resume;
 use crate::settle::{self, Settled};
 use crate::traces::Parent;
 use crate::view::{
-    CheckpointsView, Failure, JobsView, PlanView, SavepointRequest, ScaleRequest, Stopped, SubmitRequest, Submitted,
-    VersionView,
+    CheckpointsView, ClusterView, Failure, JobView, JobsView, PlanView, SavepointRequest, ScaleRequest, Stopped,
+    SubmitRequest, Submitted, VersionView, WhyView,
 };
 use axum::body::Body;
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use axum::{Json, Router};
 use jobs::Diagnostic;
 use serde::Deserialize;
 use std::path::PathBuf;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
+use utoipa_axum::routes;
 
 #[derive(Clone)]
 pub struct Api {
@@ -48,47 +51,50 @@ pub struct Api {
 }
 
 pub fn router(api: Api) -> Router {
-    Router::new()
-        .route("/health", get(|| async { "ok" }))
-        .route("/metrics", get(metrics::of_runner))
-        .route("/api/v1/targets", get(metrics::targets))
-        .route("/api/v1/version", get(version))
-        .route("/api/v1/jobs", get(jobs).post(submit))
-        .route("/api/v1/jobs/{group}/{name}", get(job))
-        .route("/api/v1/jobs/{group}/{name}/dataflow", get(dataflow::of_job))
-        .route("/api/v1/jobs/{group}/{name}/sample/{operator}", get(sample::of_operator))
-        .route("/api/v1/plan", post(plan))
-        .route("/api/v1/sql", post(sql::ask))
-        .route("/api/v1/sql/catalog", get(sql::catalog::of_cluster))
-        .route("/api/v1/sql/stream", post(sql::live::ask))
-        .route("/api/v1/stop/{*subject}", post(stop))
-        .route("/api/v1/checkpoint/{*subject}", post(checkpoint))
-        .route("/api/v1/savepoints/{*subject}", get(kept).post(keep).delete(drop_kept))
-        .route("/api/v1/scale/{*subject}", post(scale))
-        .route("/api/v1/why/{*subject}", get(why))
-        .route("/api/v1/cluster", get(cluster))
-        .route("/api/v1/quota/{*role}", post(roles::set_quota).delete(roles::remove_quota))
-        .route("/api/v1/weight/{*role}", post(roles::set_weight))
-        .route("/api/v1/drain/{agent}", post(agents::drain).delete(agents::undrain))
-        .route("/api/v1/logs/{task}", get(logs))
-        .route("/api/v1/models", get(models::all))
-        .route(
-            "/api/v1/models/{model}",
-            get(models::of_model).post(models::publish).layer(DefaultBodyLimit::max(models::MOST_BYTES)),
-        )
-        .route("/api/v1/models/{model}/{which}/package", get(models::package))
-        .route("/api/v1/models/{model}/{which}", get(models::version).delete(models::remove))
-        .route("/api/v1/models/{model}/aliases/{alias}", post(models::promote).delete(models::rollback))
-        .route("/api/v1/schedules", get(schedules::all).post(schedules::add))
-        .route("/api/v1/schedules/{name}", axum::routing::delete(schedules::remove))
-        .route("/api/v1/schedules/{name}/run", post(schedules::run))
-        .route("/api/v1/sweeps", get(sweeps::all).post(sweeps::begin))
-        .route("/api/v1/sweeps/{sweep}", get(sweeps::one))
-        .route("/api/v1/sweeps/{sweep}/resume", post(sweeps::resume))
-        .route("/api/v1/runs", get(runs::all))
-        .route("/api/v1/runs/{run}", get(runs::one))
-        .route("/api/v1/compare/runs", get(runs::compare))
-        .with_state(api)
+    documented().with_state(api).into()
+}
+
+/// What is served, each with its documentation: nothing else registers a route.
+fn documented() -> OpenApiRouter<Api> {
+    let model = routes!(models::of_model, models::publish).layer(DefaultBodyLimit::max(models::MOST_BYTES));
+    OpenApiRouter::default()
+        .routes(routes!(health))
+        .routes(routes!(metrics::of_runner))
+        .routes(routes!(metrics::targets))
+        .routes(routes!(version))
+        .routes(routes!(openapi::of_api))
+        .routes(routes!(jobs, submit))
+        .routes(routes!(job))
+        .routes(routes!(dataflow::of_job))
+        .routes(routes!(sample::of_operator))
+        .routes(routes!(plan))
+        .routes(routes!(sql::ask))
+        .routes(routes!(sql::catalog::of_cluster))
+        .routes(routes!(sql::live::ask))
+        .routes(routes!(stop))
+        .routes(routes!(checkpoint))
+        .routes(routes!(kept, keep, drop_kept))
+        .routes(routes!(scale))
+        .routes(routes!(why))
+        .routes(routes!(cluster))
+        .routes(routes!(roles::set_quota, roles::remove_quota))
+        .routes(routes!(roles::set_weight))
+        .routes(routes!(agents::drain, agents::undrain))
+        .routes(routes!(logs))
+        .routes(routes!(models::all))
+        .routes(model)
+        .routes(routes!(models::package))
+        .routes(routes!(models::version, models::remove))
+        .routes(routes!(models::promote, models::rollback))
+        .routes(routes!(schedules::all, schedules::add))
+        .routes(routes!(schedules::remove))
+        .routes(routes!(schedules::run))
+        .routes(routes!(sweeps::all, sweeps::begin))
+        .routes(routes!(sweeps::one))
+        .routes(routes!(sweeps::resume))
+        .routes(routes!(runs::all))
+        .routes(routes!(runs::one))
+        .routes(routes!(runs::compare))
 }
 
 /// Refuses what a page of another origin could make a browser send: a foreign `Host` (DNS rebinding) and writes with a
@@ -136,10 +142,26 @@ pub async fn nothing_there(request: Request) -> Response {
     }
 }
 
-async fn version() -> Json<VersionView> {
-    Json(VersionView { version: env!("CARGO_PKG_VERSION").to_string(), api: "v1".to_string() })
+/// Says that the runner is there.
+#[utoipa::path(get, path = "/health", tag = "watching", operation_id = "health",
+    responses((status = 200, description = "`ok`", body = String, content_type = "text/plain; charset=utf-8")))]
+async fn health() -> &'static str {
+    "ok"
 }
 
+/// Of the API; the document says it too.
+const VERSION: &str = "v1";
+
+/// Tells the versions of the program and of its API.
+#[utoipa::path(get, path = "/api/v1/version", tag = "watching", operation_id = "version",
+    responses((status = 200, description = "The versions", body = VersionView)))]
+async fn version() -> Json<VersionView> {
+    Json(VersionView { version: env!("CARGO_PKG_VERSION").to_string(), api: VERSION.to_string() })
+}
+
+/// Lists jobs as they are now.
+#[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs", operation_id = "list_jobs",
+    responses((status = 200, description = "The jobs", body = JobsView), (status = 503)))]
 async fn jobs(State(api): State<Api>) -> Response {
     match api.owner.jobs().await {
         Ok(jobs) => Json(JobsView { jobs }).into_response(),
@@ -147,6 +169,13 @@ async fn jobs(State(api): State<Api>) -> Response {
     }
 }
 
+/// Tells of one job how it is now.
+#[utoipa::path(get, path = "/api/v1/jobs/{group}/{name}", tag = "jobs", operation_id = "get_job",
+    params(
+        ("group" = String, Path, description = "The job's group"),
+        ("name" = String, Path, description = "The job's name in it"),
+    ),
+    responses((status = 200, description = "The job", body = JobView), (status = 404), (status = 503)))]
 async fn job(State(api): State<Api>, Path((group, name)): Path<(String, String)>) -> Response {
     let id = format!("{group}/{name}");
     match api.owner.jobs().await {
@@ -169,6 +198,11 @@ async fn settled(request: Requested) -> Result<(SubmitRequest, Settled), Box<Res
     Ok((request, settled.map_err(|mistakes| Box::new(unsettled(mistakes)))?))
 }
 
+/// Submits the jobs of a file.
+#[utoipa::path(post, path = "/api/v1/jobs", tag = "jobs", operation_id = "submit",
+    request_body = SubmitRequest,
+    responses((status = 201, description = "They are written down and start", body = Submitted),
+        (status = 400), (status = 409), (status = 422)))]
 async fn submit(State(api): State<Api>, headers: HeaderMap, request: Requested) -> Response {
     let (request, settled) = match settled(request).await {
         Ok(settled) => settled,
@@ -209,6 +243,10 @@ fn unsettled(diagnostics: Vec<Diagnostic>) -> Response {
     (StatusCode::UNPROCESSABLE_ENTITY, Json(Failure { error, diagnostics })).into_response()
 }
 
+/// Stops jobs, or a sweep.
+#[utoipa::path(post, path = "/api/v1/stop/{*subject}", tag = "jobs", operation_id = "stop",
+    params(("subject" = String, Path, description = "A group, or a job as `group/name`")),
+    responses((status = 200, description = "The jobs that were told", body = Stopped), (status = 404)))]
 async fn stop(State(api): State<Api>, Path(subject): Path<String>) -> Response {
     match api.owner.stop(subject).await {
         Ok(jobs) => Json(Stopped { jobs }).into_response(),
@@ -216,6 +254,10 @@ async fn stop(State(api): State<Api>, Path(subject): Path<String>) -> Response {
     }
 }
 
+/// Has streams take a checkpoint now.
+#[utoipa::path(post, path = "/api/v1/checkpoint/{*subject}", tag = "jobs", operation_id = "checkpoint",
+    params(("subject" = String, Path, description = "A group, or a job as `group/name`")),
+    responses((status = 200, description = "The jobs that were told", body = Stopped), (status = 409)))]
 async fn checkpoint(State(api): State<Api>, Path(subject): Path<String>) -> Response {
     match api.owner.checkpoint(subject).await {
         Ok(jobs) => Json(Stopped { jobs }).into_response(),
@@ -223,7 +265,10 @@ async fn checkpoint(State(api): State<Api>, Path(subject): Path<String>) -> Resp
     }
 }
 
-/// The checkpoints of some streams that are kept.
+/// Lists the checkpoints of streams that are kept, of each the oldest first.
+#[utoipa::path(get, path = "/api/v1/savepoints/{*subject}", tag = "jobs", operation_id = "list_savepoints",
+    params(("subject" = String, Path, description = "A group, or a job as `group/name`")),
+    responses((status = 200, description = "The checkpoints", body = CheckpointsView), (status = 409)))]
 async fn kept(State(api): State<Api>, Path(subject): Path<String>) -> Response {
     match super::savepoints::list(&api.owner, subject).await {
         Ok(checkpoints) => Json(CheckpointsView { checkpoints }).into_response(),
@@ -231,7 +276,12 @@ async fn kept(State(api): State<Api>, Path(subject): Path<String>) -> Response {
     }
 }
 
-/// Keeps the last checkpoint of some streams under a name.
+/// Keeps the last checkpoint of streams under a name.
+#[utoipa::path(post, path = "/api/v1/savepoints/{*subject}", tag = "jobs", operation_id = "make_savepoint",
+    params(("subject" = String, Path, description = "A group, or a job as `group/name`")),
+    request_body = SavepointRequest,
+    responses((status = 200, description = "Those that are kept under it", body = CheckpointsView),
+        (status = 400), (status = 409)))]
 async fn keep(
     State(api): State<Api>,
     Path(subject): Path<String>,
@@ -250,7 +300,11 @@ async fn keep(
     }
 }
 
-/// Keeps it no longer.
+/// Keeps the checkpoints of that name no longer.
+#[utoipa::path(delete, path = "/api/v1/savepoints/{*subject}", tag = "jobs", operation_id = "drop_savepoint",
+    params(("subject" = String, Path, description = "A group, or a job as `group/name`")),
+    request_body = SavepointRequest,
+    responses((status = 200, description = "The jobs that had one", body = Stopped), (status = 400), (status = 404)))]
 async fn drop_kept(
     State(api): State<Api>,
     Path(subject): Path<String>,
@@ -269,6 +323,11 @@ async fn drop_kept(
 /// More tasks than this for one stream are a slip of the finger.
 const PARALLELISM_MAX: u32 = 1024;
 
+/// Has streams go on from their last checkpoint as that many tasks.
+#[utoipa::path(post, path = "/api/v1/scale/{*subject}", tag = "jobs", operation_id = "scale",
+    params(("subject" = String, Path, description = "A group, or a job as `group/name`")),
+    request_body = ScaleRequest,
+    responses((status = 200, description = "The jobs that were told", body = Stopped), (status = 400), (status = 409)))]
 async fn scale(
     State(api): State<Api>,
     Path(subject): Path<String>,
@@ -288,7 +347,11 @@ async fn scale(
     }
 }
 
-/// What would become of the state of each stream of a file, were it submitted with `resume`.
+/// Says what would become of the state of each stream of a file, were it submitted with `resume`.
+#[utoipa::path(post, path = "/api/v1/plan", tag = "jobs", operation_id = "plan",
+    request_body = SubmitRequest,
+    responses((status = 200, description = "Operator by operator", body = PlanView),
+        (status = 400), (status = 409), (status = 422), (status = 503)))]
 async fn plan(State(api): State<Api>, request: Requested) -> Response {
     let (_, settled) = match settled(request).await {
         Ok(settled) => settled,
@@ -308,6 +371,10 @@ async fn plan(State(api): State<Api>, request: Requested) -> Response {
     Json(PlanView { jobs }).into_response()
 }
 
+/// Says in one sentence why something is as it is.
+#[utoipa::path(get, path = "/api/v1/why/{*subject}", tag = "jobs", operation_id = "why",
+    params(("subject" = String, Path, description = "A group, a job as `group/name`, or a task")),
+    responses((status = 200, description = "The sentence, with what it follows from", body = WhyView), (status = 404)))]
 async fn why(State(api): State<Api>, Path(subject): Path<String>) -> Response {
     match api.owner.why(subject).await {
         Ok(why) => Json(why).into_response(),
@@ -315,6 +382,9 @@ async fn why(State(api): State<Api>, Path(subject): Path<String>) -> Response {
     }
 }
 
+/// Tells of agents, frameworks, offers and roles, as the master has them now.
+#[utoipa::path(get, path = "/api/v1/cluster", tag = "cluster", operation_id = "cluster",
+    responses((status = 200, description = "The cluster", body = ClusterView), (status = 503)))]
 async fn cluster(State(api): State<Api>) -> Response {
     match api.master.state().await {
         Ok(state) => Json(convert::cluster_view(state)).into_response(),
@@ -322,16 +392,39 @@ async fn cluster(State(api): State<Api>) -> Response {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 struct LogsQuery {
+    /// `stdout`, which it is if it is not said, or `stderr`.
     #[serde(default)]
     stream: Option<String>,
+    /// The byte to begin with.
     #[serde(default)]
     offset: u64,
 }
 
-/// Finds the task's sandbox on whichever agent has it, also for tasks that ended long ago.
-async fn logs(State(api): State<Api>, Path(task): Path<String>, Query(query): Query<LogsQuery>) -> Response {
+/// Gives what a task wrote, also one that ended long ago: at most 1 MiB in one answer.
+///
+/// It is found on whichever agent has the task's sandbox. Whoever follows it asks again from where the answer ended.
+#[utoipa::path(get, path = "/api/v1/logs/{task}", tag = "jobs", operation_id = "logs",
+    params(("task" = String, Path, description = "The task's id"), LogsQuery),
+    responses(
+        (status = 200, description = "The text", body = String, content_type = "text/plain; charset=utf-8",
+            headers(
+                ("x-size" = u64, description = "Bytes that there are in all, now"),
+                ("x-offset" = u64, description = "Where the answer begins: later than asked for if that part is gone"),
+            )),
+        (status = 400), (status = 404), (status = 503),
+    ))]
+async fn logs(
+    State(api): State<Api>,
+    Path(task): Path<String>,
+    query: Result<Query<LogsQuery>, QueryRejection>,
+) -> Response {
+    let Query(query) = match query {
+        Ok(query) => query,
+        Err(rejection) => return failure(StatusCode::BAD_REQUEST, rejection.body_text()),
+    };
     let stream = match query.stream.as_deref() {
         None | Some("stdout") => "stdout",
         Some("stderr") => "stderr",

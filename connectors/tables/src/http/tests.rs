@@ -4,6 +4,7 @@ use super::*;
 use arrow::array::{ArrayRef, AsArray, Int8Array, Int64Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use axum::http::{Method, Request};
+use serde_json::Value;
 use tower::ServiceExt;
 
 fn batch(ids: std::ops::Range<i64>) -> RecordBatch {
@@ -126,5 +127,27 @@ async fn mistakes_have_a_status_and_a_text() {
         let (got, text) = call(&router, method, &path, body).await;
         let text = String::from_utf8_lossy(&text).into_owned();
         assert!(got.as_u16() == status && text.contains(word), "{path}: {got} {text}");
+    }
+}
+
+#[test]
+fn nothing_is_served_but_with_its_documentation() {
+    assert!(!include_str!("../http.rs").contains(".route("));
+    assert_eq!(document().paths.paths.len(), 5);
+}
+
+#[tokio::test]
+async fn a_query_that_cannot_be_read_is_refused_in_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let router = router(Arc::new(Store::open(dir.path()).unwrap()));
+    for (method, path, said) in [
+        (Method::POST, "/tables/t/commits?job=j", "writer"),
+        (Method::GET, "/tables/t/rows?offset=x", "offset"),
+        (Method::PUT, "/tables/t?key=a", "'a'"),
+    ] {
+        let (status, body) = call(&router, method, path, Vec::new()).await;
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{path}");
+        assert!(body["error"].as_str().is_some_and(|error| error.contains(said)), "{path}: {body}");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::roles::operate;
 use super::{Api, failure};
-use crate::view::DrainRequest;
+use crate::view::{Changed, DrainRequest};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -11,6 +11,12 @@ use axum::response::Response;
 use wire::v1;
 use wire::v1::operate_request::Call;
 
+/// Empties an agent: nothing is offered of it any more.
+#[utoipa::path(post, path = "/api/v1/drain/{agent}", tag = "cluster", operation_id = "drain_agent",
+    params(("agent" = String, Path, description = "The agent's id")),
+    request_body = DrainRequest,
+    responses((status = 200, description = "It is drained", body = Changed),
+        (status = 400), (status = 409), (status = 503)))]
 pub async fn drain(
     State(api): State<Api>,
     Path(agent_id): Path<String>,
@@ -24,6 +30,10 @@ pub async fn drain(
     }
 }
 
+/// Takes an agent back into use.
+#[utoipa::path(delete, path = "/api/v1/drain/{agent}", tag = "cluster", operation_id = "undrain_agent",
+    params(("agent" = String, Path, description = "The agent's id")),
+    responses((status = 200, description = "It is offered again", body = Changed), (status = 409), (status = 503)))]
 pub async fn undrain(State(api): State<Api>, Path(agent_id): Path<String>) -> Response {
     operate(&api, Call::Undrain(v1::UndrainAgent { agent_id })).await
 }

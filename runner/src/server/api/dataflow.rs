@@ -9,7 +9,16 @@ use axum::response::{IntoResponse, Response};
 use jobs::JobBody;
 use streaming::dataflow::Dataflow;
 
-/// Planned anew, as each task of it does; nothing but the text is there of a job that is no stream.
+/// Tells what a stream is made of, operator by operator.
+///
+/// It is planned anew, as each task of it does; nothing but the text is there of a job that is no stream.
+#[utoipa::path(get, path = "/api/v1/jobs/{group}/{name}/dataflow", tag = "jobs", operation_id = "job_dataflow",
+    params(
+        ("group" = String, Path, description = "The job's group"),
+        ("name" = String, Path, description = "The job's name in it"),
+    ),
+    responses((status = 200, description = "Its operators and its text", body = DataflowView),
+        (status = 404), (status = 409), (status = 500), (status = 503)))]
 pub async fn of_job(State(api): State<Api>, Path((group, name)): Path<(String, String)>) -> Response {
     let id = format!("{group}/{name}");
     let spec = match api.owner.spec(id.clone()).await {

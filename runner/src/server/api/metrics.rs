@@ -8,6 +8,13 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use std::collections::BTreeMap;
 
+/// Numbers of the runner and of all jobs, for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "watching", operation_id = "metrics",
+    responses(
+        (status = 200, description = "Families in Prometheus' text format", body = String,
+            content_type = "text/plain; version=0.0.4; charset=utf-8"),
+        (status = 503),
+    ))]
 pub async fn of_runner(State(api): State<Api>) -> Response {
     match api.owner.metrics().await {
         Ok(of_jobs) => {
@@ -19,7 +26,11 @@ pub async fn of_runner(State(api): State<Api>) -> Response {
     }
 }
 
+/// Says where the `/metrics` of all members are, as Prometheus' HTTP service discovery asks.
+///
 /// The master, the agents that it knows now, and this runner, as whoever asks reached it.
+#[utoipa::path(get, path = "/api/v1/targets", tag = "watching", operation_id = "targets",
+    responses((status = 200, description = "One of each member", body = Vec<TargetView>), (status = 503)))]
 pub async fn targets(State(api): State<Api>, uri: Uri, headers: HeaderMap) -> Response {
     let state = match api.master.state().await {
         Ok(state) => state,

@@ -14,6 +14,12 @@ use std::collections::BTreeMap;
 use wire::v1;
 use wire::v1::operate_request::Call;
 
+/// Sets what a role is guaranteed and what it may have at most.
+#[utoipa::path(post, path = "/api/v1/quota/{*role}", tag = "cluster", operation_id = "set_quota",
+    params(("role" = String, Path, description = "The role, a path such as `a/b`")),
+    request_body = QuotaRequest,
+    responses((status = 200, description = "It is set", body = Changed),
+        (status = 400), (status = 409), (status = 503)))]
 pub async fn set_quota(
     State(api): State<Api>,
     Path(role): Path<String>,
@@ -27,10 +33,20 @@ pub async fn set_quota(
     operate(&api, Call::SetQuota(quota)).await
 }
 
+/// Removes a role's quota.
+#[utoipa::path(delete, path = "/api/v1/quota/{*role}", tag = "cluster", operation_id = "remove_quota",
+    params(("role" = String, Path, description = "The role, a path such as `a/b`")),
+    responses((status = 200, description = "It is removed", body = Changed), (status = 409), (status = 503)))]
 pub async fn remove_quota(State(api): State<Api>, Path(role): Path<String>) -> Response {
     operate(&api, Call::RemoveQuota(v1::RemoveQuota { role })).await
 }
 
+/// Sets a role's weight beside the others.
+#[utoipa::path(post, path = "/api/v1/weight/{*role}", tag = "cluster", operation_id = "set_weight",
+    params(("role" = String, Path, description = "The role, a path such as `a/b`")),
+    request_body = WeightRequest,
+    responses((status = 200, description = "It is set", body = Changed),
+        (status = 400), (status = 409), (status = 503)))]
 pub async fn set_weight(
     State(api): State<Api>,
     Path(role): Path<String>,

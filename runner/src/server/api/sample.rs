@@ -1,11 +1,13 @@
 //! `GET /api/v1/jobs/GROUP/NAME/sample/OPERATOR`: rows that leave an operator just now.
 
-use super::sql::{columns, rows_as_json};
+use super::sql::{columns, rows_as_json, with_rows};
 use super::{Api, failure};
+use crate::view::SampleView;
 use arrow::array::RecordBatch;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use jobs::TaskId;
 use serde::Deserialize;
 use std::time::{Duration, Instant};
@@ -16,17 +18,35 @@ const ROWS: u32 = 20;
 /// Beyond what the tasks wait themselves: for the way there and back.
 const ON_THE_WAY: Duration = Duration::from_secs(2);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct SampleQuery {
+    /// At most; 20 if it is not said.
     #[serde(default)]
     rows: Option<u32>,
 }
 
+/// Shows rows that leave an operator of a stream just now.
+///
+/// It waits for some seconds until there are any.
+#[utoipa::path(get, path = "/api/v1/jobs/{group}/{name}/sample/{operator}", tag = "jobs", operation_id = "sample_operator",
+    params(
+        ("group" = String, Path, description = "The job's group"),
+        ("name" = String, Path, description = "The job's name in it"),
+        ("operator" = String, Path, description = "As the job's `operators` name it"),
+        SampleQuery,
+    ),
+    responses((status = 200, description = "The rows; none if none came", body = SampleView),
+        (status = 400), (status = 404), (status = 409), (status = 500), (status = 503)))]
 pub async fn of_operator(
     State(api): State<Api>,
     Path((group, name, operator)): Path<(String, String, String)>,
-    Query(query): Query<SampleQuery>,
+    query: Result<Query<SampleQuery>, QueryRejection>,
 ) -> Response {
+    let Query(query) = match query {
+        Ok(query) => query,
+        Err(rejection) => return failure(StatusCode::BAD_REQUEST, rejection.body_text()),
+    };
     let id = format!("{group}/{name}");
     let jobs = match api.owner.jobs().await {
         Ok(jobs) => jobs,
@@ -90,22 +110,18 @@ async fn gather(api: &Api, tasks: &[TaskId], operator: &str, n_rows: u32) -> Res
 }
 
 fn shown(operator: &str, batches: &[RecordBatch], waited: Duration) -> Response {
-    let rows = match rows_as_json(batches) {
-        Ok(rows) => rows,
-        Err(error) => return failure(StatusCode::INTERNAL_SERVER_ERROR, format!("failed to show the rows: {error}")),
-    };
     let schema = batches.first().map(RecordBatch::schema);
     let (names, types) = schema.as_ref().map(columns).unwrap_or_default();
-    let view = crate::view::SampleView {
+    let view = SampleView {
         operator: operator.to_string(),
         changes: names.first().is_some_and(|name| name == streaming::runtime::operators::changes::OP),
         columns: names,
         types,
         waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
+        rows: Vec::new(),
     };
-    let mut body = serde_json::to_string(&view).unwrap_or_default();
-    // The rows are text already, with all digits of their numbers.
-    body.pop();
-    body.push_str(&format!(",\"rows\":{rows}}}"));
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+    let rows = rows_as_json(batches).map_err(|error| error.to_string());
+    let shown = rows.and_then(|rows| with_rows(&view, &rows).map_err(|error| error.to_string()));
+    shown
+        .unwrap_or_else(|error| failure(StatusCode::INTERNAL_SERVER_ERROR, format!("failed to show the rows: {error}")))
 }

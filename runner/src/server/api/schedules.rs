@@ -12,6 +12,9 @@ use axum::response::{IntoResponse, Response};
 use jobs::{JobBody, JobSpec};
 use std::collections::VecDeque;
 
+/// Lists schedules and what became of each time.
+#[utoipa::path(get, path = "/api/v1/schedules", tag = "schedules", operation_id = "list_schedules",
+    responses((status = 200, description = "The schedules", body = SchedulesView), (status = 503)))]
 pub async fn all(State(api): State<Api>) -> Response {
     match api.owner.schedules().await {
         Ok(schedules) => Json(SchedulesView { schedules }).into_response(),
@@ -19,6 +22,11 @@ pub async fn all(State(api): State<Api>) -> Response {
     }
 }
 
+/// Has a file submitted by the clock.
+#[utoipa::path(post, path = "/api/v1/schedules", tag = "schedules", operation_id = "add_schedule",
+    request_body = ScheduleRequest,
+    responses((status = 200, description = "The schedule's name", body = Stopped),
+        (status = 400), (status = 409), (status = 422)))]
 pub async fn add(State(api): State<Api>, request: Result<Json<ScheduleRequest>, JsonRejection>) -> Response {
     let request = match request {
         Ok(Json(request)) => request,
@@ -77,10 +85,18 @@ fn is_endless(job: &JobSpec) -> bool {
     }
 }
 
+/// Removes a schedule; what it submitted goes on.
+#[utoipa::path(delete, path = "/api/v1/schedules/{name}", tag = "schedules", operation_id = "remove_schedule",
+    params(("name" = String, Path, description = "The schedule's name")),
+    responses((status = 200, description = "The schedule's name", body = Stopped), (status = 409)))]
 pub async fn remove(State(api): State<Api>, Path(name): Path<String>) -> Response {
     answered(api.owner.unschedule(name).await)
 }
 
+/// Submits now what a schedule submits when it is due.
+#[utoipa::path(post, path = "/api/v1/schedules/{name}/run", tag = "schedules", operation_id = "run_schedule",
+    params(("name" = String, Path, description = "The schedule's name")),
+    responses((status = 200, description = "The schedule's name", body = Stopped), (status = 409)))]
 pub async fn run(State(api): State<Api>, Path(name): Path<String>) -> Response {
     answered(api.owner.run_now(name).await)
 }

@@ -3,9 +3,10 @@
 pub mod catalog;
 pub mod live;
 
+use super::openapi::ArrowStream;
 use super::{Api, failure, unsettled};
 use crate::server::queries::{Answer, QueryError};
-use crate::view::QueryRequest;
+use crate::view::{QueryRequest, RowsView};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -19,6 +20,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
+use serde::Serialize;
 use std::io;
 use streaming::sql::sql_name;
 
@@ -28,6 +30,17 @@ const ROWS: u64 = 1_000;
 const ROWS_MAX: u64 = 100_000;
 const BYTES_MAX: usize = 32 << 20;
 
+/// Answers one query over the tables of the cluster.
+///
+/// Whoever sends `Accept: application/json` gets JSON, and at most `limit` rows; others get an Arrow IPC stream, and where that
+/// ends too early, the query has failed.
+#[utoipa::path(post, path = "/api/v1/sql", tag = "sql", operation_id = "query",
+    request_body = QueryRequest,
+    responses(
+        (status = 200, description = "The rows",
+            content((ArrowStream = "application/vnd.apache.arrow.stream"), (RowsView = "application/json"))),
+        (status = 400), (status = 422), (status = 500), (status = 503),
+    ))]
 pub async fn ask(
     State(api): State<Api>,
     headers: HeaderMap,
@@ -138,7 +151,13 @@ async fn json(answer: Answer, limit: u64) -> Result<Response, QueryError> {
         false => String::from_utf8(text).map_err(|error| failed(&error))?,
     };
     let (columns, types) = columns(&schema);
-    let (columns, types) = (serde_json::json!(columns), serde_json::json!(types));
-    let body = format!(r#"{{"columns":{columns},"types":{types},"rows":{rows},"truncated":{truncated}}}"#);
+    with_rows(&RowsView { columns, types, truncated, rows: Vec::new() }, &rows).map_err(|error| failed(&error))
+}
+
+/// An answer whose last field, `rows`, which is empty, becomes this list: as text numbers keep all of their digits.
+pub fn with_rows(view: &impl Serialize, rows: &str) -> Result<Response, serde_json::Error> {
+    let mut body = serde_json::to_string(view)?;
+    body.truncate(body.len() - "[]}".len());
+    body.extend([rows, "}"]);
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }

@@ -2,6 +2,7 @@
 //! connection. As an Arrow IPC stream, or as a line of JSON for each message.
 
 use super::{ARROW_STREAM, columns, failed, refusal, rows_as_json, taken};
+use crate::server::api::openapi::ArrowStream;
 use crate::server::api::{Api, failure};
 use crate::server::queries::{Live, QueryError, Said};
 use crate::view::QueryRequest;
@@ -23,6 +24,19 @@ const JSON_LINES: &str = "application/x-ndjson";
 /// Rows in one line: what a page can draw at once.
 const LINE_ROWS: usize = 1_000;
 
+/// Answers one query whose rows are sent as they come, also one that never ends.
+///
+/// It is ended by closing the connection. Whoever sends `Accept: application/x-ndjson` gets lines of JSON: first `columns`,
+/// `types` and `changes` (whether the first column, `op`, says that a row came or was taken back), then `rows` and `notice` as
+/// they come, at last `end` or `error`. Others get an Arrow IPC stream; where that ends too early, the query has failed.
+#[utoipa::path(post, path = "/api/v1/sql/stream", tag = "sql", operation_id = "stream",
+    request_body = QueryRequest,
+    responses(
+        (status = 200, description = "The rows, for as long as somebody reads",
+            content((ArrowStream = "application/vnd.apache.arrow.stream"), (String = "application/x-ndjson")),
+            headers(("x-changes" = String, description = "`true`, of an Arrow stream, where rows are taken back"))),
+        (status = 400), (status = 422), (status = 500), (status = 503),
+    ))]
 pub async fn ask(
     State(api): State<Api>,
     headers: HeaderMap,
