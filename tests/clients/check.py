@@ -13,7 +13,8 @@ import adbc_driver_flightsql
 import adbc_driver_flightsql.dbapi as dbapi
 import polars
 from prometheus_client.parser import text_string_to_metric_families
-from smack_client import Smack, SmackError
+
+import smack
 
 FILE = """
 SET job.name = 'fills';
@@ -34,11 +35,12 @@ def main():
     folder = pathlib.Path(sys.argv[1])
     os.chdir(folder)
     (folder / "fills.sql").write_text(FILE)
-    smack = Smack(token_file="token")
-    smack.wait(smack.submit("fills.sql"))
-    flight_sql(smack.runner, (folder / "token").read_text().strip())
-    own_client(smack)
-    metrics(smack)
+    cluster = smack.connect(token_file="token")
+    cluster.wait(cluster.submit("fills.sql"))
+    token = (folder / "token").read_text().strip()
+    flight_sql(cluster.runner, token)
+    own_client(cluster)
+    metrics(cluster.runner, token)
 
 
 def flight_sql(runner, token):
@@ -92,25 +94,31 @@ def flight_sql(runner, token):
         checked("mistakes come back as errors")
 
 
-def own_client(smack):
-    table = smack.sql("SELECT name, n > 0 AS some FROM kept WHERE a < 3 ORDER BY a")
-    assert table.to_pydict() == {"name": ["key 0", "key 1", "key 2"], "some": [True] * 3}, table
-    assert smack.sql("SELECT a FROM kept WHERE a < 0").num_rows == 0
+def own_client(cluster):
+    rows = cluster.sql("SELECT name, n > 0 AS some FROM kept WHERE a < 3 ORDER BY a")
+    assert rows.arrow().to_pydict() == {"name": ["key 0", "key 1", "key 2"], "some": [True] * 3}, rows
+    assert len(cluster.sql("SELECT a FROM kept WHERE a < 0")) == 0
+    assert polars.DataFrame(rows).equals(rows.polars())
     try:
-        smack.sql("SELECT a FROM kepd")
+        cluster.sql("SELECT a FROM kepd")
         raise AssertionError("no table of that name")
-    except SmackError as error:
-        assert "kept" in str(error), error
-    checked("smack.sql of our own client")
+    except smack.Refused as error:
+        assert "kept" in str(error) and "^^^^" in str(error), error
+    try:
+        smack.connect(cluster.runner)
+        raise AssertionError("a stranger was let in")
+    except smack.Refused as error:
+        assert "token" in str(error), error
+    checked("our own package")
 
 
-def metrics(smack):
+def metrics(runner, token):
     def asked(url):
-        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {smack._token}"})
+        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
         return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30).read().decode()
 
     roles = set()
-    for target in json.loads(asked(f"{smack.runner}/api/v1/targets")):
+    for target in json.loads(asked(f"{runner}/api/v1/targets")):
         families = list(text_string_to_metric_families(asked(f"http://{target['targets'][0]}/metrics")))
         assert len(families) > 15 and all(family.documentation for family in families), families
         roles.add(target["labels"]["role"])
