@@ -1,8 +1,12 @@
 // Whether everyone can use it: axe finds nothing serious in any view, light and dark, wide and narrow. Each is kept as a
 // picture.
 
-import { answer, expect, expectAccessible, expectToFit, heading, open, shoot, test } from "./pages.ts";
-import { world } from "./made.ts";
+import { answer, editor, expect, expectAccessible, expectToFit, heading, open, shoot, test, write } from "./pages.ts";
+import { columns, FEW, rows, world } from "./made.ts";
+import { Refusal } from "./stand_in.ts";
+
+/** What is drawn behind the first answer is there by then, on most machines; what is checked is whatever is there. */
+const SETTLES_MS = 300;
 
 const SIZES = [
   { width: 1280, height: 800 },
@@ -30,10 +34,11 @@ for (const colorScheme of ["light", "dark"] as const) {
           ["run", `#/runs/${runs[0].id}`],
           ["models", "#/models"],
           ["model", "#/models/digits/1"],
+          ["query", "#/query"],
         ] as const) {
           await open(page, live.url, hash);
           await expect(page.getByText("Reading …")).toBeHidden();
-          await page.waitForTimeout(1200);
+          await page.waitForTimeout(SETTLES_MS);
           await expectAccessible(page);
           await expectToFit(page);
           await shoot(page, named(name));
@@ -47,25 +52,27 @@ for (const colorScheme of ["light", "dark"] as const) {
           ["no-such-job", "#/jobs/no/such"],
         ] as const) {
           await open(page, empty.url, hash);
-          await page.waitForTimeout(1000);
+          await page.waitForTimeout(SETTLES_MS);
           await expectAccessible(page);
           await shoot(page, named(name));
         }
       });
 
-      test("with thousands, sweeps and schedules, and a dialog", async ({ empty, page }) => {
-        await answer(page, world());
+      test("with much of everything, and a dialog", async ({ empty, page }) => {
+        await answer(page, world(FEW));
         for (const [name, hash] of [
           ["many-jobs", "#/"],
           ["many-tasks", "#/jobs/large/large"],
           ["many-agents", "#/cluster"],
           ["many-runs", "#/runs/made-1,made-2,made-3"],
+          ["judged-run", "#/runs/made-2"],
+          ["judged-model", "#/models/made/7"],
           ["sweeps", "#/sweeps"],
           ["sweep", "#/sweeps/search"],
           ["schedules", "#/schedules"],
         ] as const) {
           await open(page, empty.url, hash);
-          await page.waitForTimeout(1000);
+          await page.waitForTimeout(SETTLES_MS);
           await expectAccessible(page);
           await expectToFit(page);
           await shoot(page, named(name));
@@ -74,6 +81,66 @@ for (const colorScheme of ["light", "dark"] as const) {
         await page.getByRole("button", { name: "Scale" }).click();
         await expectAccessible(page);
         await shoot(page, named("dialog"));
+      });
+
+      test("questions: rows, charts, mistakes, completion, and what becomes a job", async ({ standIn, page }) => {
+        standIn.answers = world(FEW);
+        const seen = async (name: string) => {
+          await expectAccessible(page);
+          await expectToFit(page);
+          await shoot(page, named(name));
+        };
+        await open(page, standIn.url, "#/query");
+        await page.getByText("payments table").click();
+        await seen("no-query");
+        const run = async (text: string) => {
+          const n = standIn.asked.length;
+          await write(page, text);
+          await page.getByRole("button", { name: "Run" }).click();
+          await expect.poll(() => standIn.asked.length).toBe(n + 1);
+        };
+        await run("SELECT * FROM clicks -- all of them\nWHERE amount > 10 AND note <> 'none';");
+        standIn.last.say({ ...columns, changes: false }, { rows: rows(120) }, { notice: "the broker at 127.0.0.1:9092 does not answer" });
+        await expect(page.getByRole("region", { name: "Rows of the answer" })).toContainText("note 119");
+        await seen("query-rows");
+        await page.getByRole("radio", { name: "Chart" }).check();
+        await expect(page.getByRole("img", { name: /over at/ })).toBeVisible();
+        await seen("query-chart");
+        await page.getByRole("combobox", { name: "As" }).selectOption("bar");
+        await page.getByRole("combobox", { name: "Over" }).selectOption("country");
+        await page.getByRole("checkbox", { name: "amount" }).check();
+        await seen("query-bars");
+        await page.getByRole("button", { name: "Stop" }).click();
+        await seen("query-stopped");
+        standIn.answers["sql/stream"] = new Refusal(422, "2 mistakes", [
+          { message: "unknown column 'amuont'", span: [7, 13], help: "did you mean 'amount'?" },
+          { message: "unknown table 'paymnts'", span: [19, 26], help: null },
+        ]);
+        await write(page, "SELECT amuont FROM paymnts");
+        await page.getByRole("button", { name: "Run" }).click();
+        await expect(page.locator(".cm-mistake-below")).toHaveCount(2);
+        await seen("query-mistakes");
+        await write(page, "SELECT url FROM clicks");
+        await page.getByRole("button", { name: "Submit as job" }).click();
+        await expect(page.getByRole("dialog")).toContainText("goes nowhere");
+        await seen("query-submit");
+        await page.keyboard.press("Escape");
+        await write(page, "");
+        await editor(page).focus();
+        await page.keyboard.type("SELECT pay");
+        await expect(page.getByRole("listbox", { name: "Completions" })).toBeVisible();
+        await seen("query-completion");
+      });
+
+      test("an operator with its rows and the lines it was made from", async ({ standIn, page }) => {
+        standIn.answers = world(FEW);
+        await open(page, standIn.url, "#/jobs/large/large/group-0");
+        await page.getByRole("button", { name: "Look at its rows" }).click();
+        await expect(page.getByRole("region", { name: "Rows of group-0" })).toBeVisible();
+        await page.getByRole("button", { name: /^line 4:/ }).click();
+        await expectAccessible(page);
+        await expectToFit(page);
+        await shoot(page, named("operator"));
       });
 
       test("while the runner is away", async ({ empty, page }) => {

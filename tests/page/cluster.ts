@@ -58,6 +58,11 @@ export class Cluster {
     return (await fetch(`${this.url}/api/v1/${path}`)).json();
   }
 
+  async sql(text: string): Promise<any> {
+    const headers = { "content-type": "application/json", accept: "application/json" };
+    return (await fetch(`${this.url}/api/v1/sql`, { method: "POST", headers, body: JSON.stringify({ sql: text }) })).json();
+  }
+
   async until(job: string, state: string) {
     await within(`${job} to be ${state}`, 120_000, async () => ((await this.read(`jobs/${job}`)).state === state ? true : undefined));
   }

@@ -4,6 +4,7 @@ import { expect, heading, open, test } from "./pages.ts";
 
 const VIEWS: [hash: string, title: string, said: RegExp][] = [
   ["#/", "Jobs", /There is no job\. `smack submit FILE`/],
+  ["#/query", "Query", /There is none yet\. A job that writes one makes it/],
   ["#/logs", "Tasks", /There is no task\./],
   ["#/cluster", "Cluster", /2 agents/],
   ["#/runs", "Training runs", /No model has been trained yet\./],

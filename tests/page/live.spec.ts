@@ -19,6 +19,8 @@ test("it is small, asks nobody else, and is painted soon", async ({ live, page }
   await expect(page.getByRole("link", { name: live.stream })).toBeVisible();
   expect([...hosts]).toEqual([live.url]);
   const paint = await page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? 0);
+  // The editor of queries is as large as all else; who does not ask does not wait for it.
+  expect(await page.evaluate("typeof smackEditor")).toBe("undefined");
   console.log(`compressed: ${(gzipSync(DIST, { level: 9 }).length / 1000).toFixed(1)} KB; first contentful paint: ${paint.toFixed(0)} ms`);
   expect(paint).toBeLessThan(5000);
 });
@@ -187,7 +189,7 @@ test("what is asked for another view is given up with it", async ({ live, page }
 
 test("each view fits a phone", async ({ live, page }) => {
   await page.setViewportSize({ width: 390, height: 844 });
-  for (const hash of ["#/", `#/jobs/${live.stream}`, "#/cluster", "#/logs", "#/runs", "#/models", "#/sweeps", "#/schedules"]) {
+  for (const hash of ["#/", `#/jobs/${live.stream}`, "#/cluster", "#/logs", "#/runs", "#/models", "#/sweeps", "#/schedules", "#/query"]) {
     await open(page, live.url, hash);
     await page.waitForTimeout(1000);
     await expectToFit(page);

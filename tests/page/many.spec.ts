@@ -2,7 +2,7 @@
 
 import type { Page } from "@playwright/test";
 import { answer, expect, expectToFit, open, test } from "./pages.ts";
-import { dataflow, operators, TAG, world } from "./made.ts";
+import { dataflow, FEW, judged, operators, TAG, world } from "./made.ts";
 
 const n_elements = (page: Page) => page.evaluate(() => document.querySelectorAll("*").length);
 
@@ -91,6 +91,43 @@ test("what is HTML is shown as text, and runs nothing", async ({ empty, page }) 
     if (hash !== "#/logs" && hash !== "#/runs") await expect(page.getByRole("main")).toContainText("<b>bold</b>");
     expect(await page.evaluate(() => [document.querySelectorAll("main img, main b b, main td > b").length, "hit" in window])).toEqual([0, false]);
   }
+});
+
+test("what each role uses of an agent, and for how long a declined offer is refused", async ({ empty, page }) => {
+  await answer(page, world(FEW));
+  await open(page, empty.url, "#/cluster");
+  const agent = page.getByRole("region", { name: "Agents" }).getByRole("row", { name: /^agent-2 / });
+  await expect(agent).toContainText("16 used, 8 offered of 64");
+  await expect(agent).toContainText("team-2 10, team-3 6");
+  await expect(agent.locator(".bar").first().locator(".role")).toHaveCount(2);
+  await expect(page.getByRole("region", { name: "The whole cluster" })).toContainText("used by team-");
+  const offers = page.getByRole("region", { name: "Offers, the latest first" });
+  await expect(offers.getByRole("row", { name: /^o-23-1 / })).toContainText("declined, refused for 5.0 s");
+  await expect(offers.getByRole("row", { name: /^o-23-5 / })).toContainText("accepted, 1 task");
+  await expect(page.getByRole("region", { name: "Topology" })).toContainText("zone z1, rack r1");
+});
+
+test("a classification: what was taken for what, recall, precision and scores; and the layers of its network", async ({ empty, page }) => {
+  const said = world(FEW);
+  await answer(page, said);
+  await open(page, empty.url, "#/models/made/7");
+  await expect(page.getByText("1,799 are right, 99.7 %.")).toBeVisible();
+  const matrix = page.getByRole("region", { name: "Confusion matrix" });
+  await expect(matrix.getByRole("row", { name: /^1 / })).toHaveText(/^1\s*2\s*899\s*99\.8 %$/);
+  await expect(page.getByRole("region", { name: "Scores" }).getByRole("row")).toHaveCount(11);
+  const network = page.getByRole("region", { name: "The network, from its inputs to its output" });
+  await expect(network.getByRole("listitem")).toHaveCount(9);
+  await expect(network).toContainText("vocabulary 4096, units 1, combine sum");
+
+  // Where the shapes are told, they are shown.
+  const graph = { parameters: 1234, nodes: [{ id: "in", kind: "input", text: "2 columns", inputs: [], shape: [2], parameters: 0 }, { id: "out", kind: "dense", text: "units 1", inputs: ["in"], shape: [1], parameters: 1234 }] };
+  await answer(page, { ...said, "models/made/7": { ...(said["models/made/7"] as object), graph, evaluation: judged(40) } });
+  await open(page, empty.url, "#/models");
+  await open(page, empty.url, "#/models/made/7");
+  await expect(page.getByText("1,234 parameters in all.")).toBeVisible();
+  await expect(network.getByRole("listitem").last()).toContainText("[1], 1,234 parameters");
+  // Of many classes there is no matrix that one could read.
+  await expect(page.getByRole("region", { name: "Recall and precision by class" }).getByRole("row")).toHaveCount(21);
 });
 
 test("several runs over each other, told apart by more than colour", async ({ empty, page }) => {

@@ -5,6 +5,7 @@ import { test as base, expect, type Page } from "@playwright/test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Cluster } from "./cluster.ts";
+import { StandIn } from "./stand_in.ts";
 
 export { expect };
 
@@ -23,6 +24,8 @@ interface Shared {
 interface Each {
   /** What the browser's console and scripts complained of; nothing, unless a test takes it out. */
   complaints: string[];
+  /** What answers in the place of a runner, for what no runner does when it is told to. */
+  standIn: StandIn;
 }
 
 export const test = base.extend<Each, Shared>({
@@ -51,6 +54,12 @@ export const test = base.extend<Each, Shared>({
     },
     { scope: "worker", timeout: 150_000 },
   ],
+  standIn: async ({}, use) => {
+    const standIn = new StandIn(DIST);
+    await standIn.start();
+    await use(standIn);
+    await standIn.end();
+  },
   complaints: [
     async ({ page }, use) => {
       const complaints: string[] = [];
@@ -80,9 +89,21 @@ export async function expectToFit(page: Page) {
 }
 
 export async function expectAccessible(page: Page) {
-  const { violations } = await new AxeBuilder({ page }).analyze();
+  // The page has no frames, whose findings it would otherwise put together in a page of its own, each time anew.
+  const { violations } = await new AxeBuilder({ page }).setLegacyMode(true).analyze();
   const grave = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
   expect(grave.map(({ id, help, nodes }) => ({ id, help, at: nodes.slice(0, 3).map(({ target, failureSummary }) => `${target}: ${failureSummary}`) }))).toEqual([]);
+}
+
+/** The editor of queries. */
+export const editor = (page: Page) => page.getByRole("textbox", { name: "Query, in SQL" });
+
+/** Puts a text in the place of the query's. */
+export async function write(page: Page, text: string) {
+  await editor(page).click();
+  await page.keyboard.press("ControlOrMeta+a");
+  // As if it were pasted: what is typed would be completed and closed.
+  await page.keyboard.insertText(text);
 }
 
 export const shoot = (page: Page, name: string) => page.screenshot({ path: join(SHOTS, `${name}.png`), fullPage: true });

@@ -16,6 +16,7 @@ import { Job } from "./views/job";
 import { Jobs } from "./views/jobs";
 import { Log, Logs } from "./views/logs";
 import { Model, Models } from "./views/models";
+import { Query } from "./views/query";
 import { Run } from "./views/run";
 import { Runs } from "./views/runs";
 import { Schedules } from "./views/schedules";
@@ -23,6 +24,7 @@ import { Sweep, Sweeps } from "./views/sweeps";
 
 const PLACES: [part: string, name: string][] = [
   ["jobs", "Jobs"],
+  ["query", "Query"],
   ["logs", "Tasks"],
   ["cluster", "Cluster"],
   ["runs", "Runs"],
@@ -31,12 +33,19 @@ const PLACES: [part: string, name: string][] = [
   ["schedules", "Schedules"],
 ];
 
+/** Of an address, without how the view there is turned. */
+function placeOf(parts: string[]): string[] {
+  return parts[0] === "query" ? parts.slice(0, 1) : parts[0] === "jobs" ? parts.slice(0, 3) : parts;
+}
+
 function Place() {
   const [place = "jobs", first, ...rest] = route.value;
   switch (place) {
     case "jobs":
       // Another job is another view: what was chosen in one means nothing in the next.
-      return first === undefined ? <Jobs /> : <Job key={rest.join("/")} id={[first, ...rest].join("/")} />;
+      return first === undefined ? <Jobs /> : <Job key={`${first}/${rest[0]}`} id={`${first}/${rest[0] ?? ""}`} operator={rest[1]} />;
+    case "query":
+      return <Query />;
     case "logs":
       return first === undefined ? <Logs /> : <Log key={first} task={first} />;
     case "cluster":
@@ -117,7 +126,7 @@ function AskToken() {
 function Page() {
   const version = useLive<VersionView>("version", 60_000).value?.version;
   const place = route.value[0] ?? "jobs";
-  const address = route.value.join("/");
+  const address = placeOf(route.value).join("/");
   const before = useRef(address);
   useEffect(() => {
     if (before.current === address) return;

@@ -26,3 +26,11 @@ export const to = (...parts: string[]) => `#/${parts.map(encodeURIComponent).joi
 
 /** Of a job by its id, `group/name`. */
 export const toJob = (id: string) => to("jobs", ...id.split("/"));
+
+/** What a view is turned to, which is no place of its own: one that is come back to, or sent to others, is as it was. */
+export function remember(...wanted: string[]) {
+  const address = to(...wanted);
+  if (address === location.hash) return;
+  history.replaceState(null, "", address);
+  route.value = parts();
+}

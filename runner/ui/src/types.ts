@@ -1,5 +1,7 @@
 // What the API says: the types of `runner/src/view.rs`, as far as the page shows them.
 
+import type { Value } from "./query/result";
+
 export interface JobView {
   /** `group/name`. */
   id: string;
@@ -100,6 +102,40 @@ export interface NodeView {
   inputs: string[];
   /** Its rows come and go. */
   changes: boolean;
+  /** Of the text, from 1: those that it was made from. */
+  lines?: [from: number, to: number][];
+}
+
+/** Rows that have just left an operator. */
+export interface SampleView {
+  operator: string;
+  columns: string[];
+  types: string[];
+  rows: Record<string, Value>[];
+  changes: boolean;
+  waited_ms: number;
+}
+
+/** What a query can name. */
+export interface CatalogView {
+  tables: TableInfo[];
+  functions: string[];
+  models: string[];
+}
+
+export interface TableInfo {
+  name: string;
+  /** "table", "view" or "stream". */
+  kind: string;
+  columns: { name: string; type: string }[];
+  key: string[];
+  /** That fills it. */
+  job: string | null;
+}
+
+export interface Submitted {
+  group: string;
+  jobs: string[];
 }
 
 export interface CheckpointsView {
@@ -147,6 +183,8 @@ export interface AgentView {
   free: ResourcesView;
   offered: ResourcesView;
   used: ResourcesView;
+  /** By role; together they are what is used. */
+  used_by_role?: Record<string, ResourcesView>;
   heard_ms_ago: number;
   n_tasks: number;
 }
@@ -169,6 +207,8 @@ export interface OfferView {
   resources: ResourcesView;
   made_ms_ago: number;
   tasks: string[];
+  /** Of one that was declined: for how long nothing like it is to be offered again. */
+  refused_for_s?: number | null;
 }
 
 export interface RoleView {
@@ -228,6 +268,23 @@ export interface RunDetail {
   run: RunView;
   points: PointView[];
   evaluations: EvaluationView[];
+  evaluation?: JudgedView | null;
+}
+
+/** How a classification did on the rows that were held out. */
+export interface JudgedView {
+  classes: string[];
+  /** By truth, and in it by what was predicted. */
+  confusion: number[][];
+  scores: ScoresView | null;
+  rows: number;
+}
+
+/** How many rows of each truth have a score between two edges. */
+export interface ScoresView {
+  edges: number[];
+  negative: number[];
+  positive: number[];
 }
 
 export interface ModelsView {
@@ -249,8 +306,26 @@ export interface ModelView {
 
 export interface ModelDetail {
   model: ModelView;
-  manifest: { lineage?: Record<string, unknown> };
+  manifest: ManifestView;
   changes: AliasChange[];
+  evaluation?: JudgedView | null;
+  graph?: ModelGraphView | null;
+}
+
+/** Of `model.json`, what is shown by itself. */
+export interface ManifestView {
+  lineage?: Record<string, unknown>;
+  layers?: { name: string; inputs?: string[]; layer: string | Record<string, unknown> }[];
+  preprocessing?: { inputs?: { input: { name: string; columns?: string[]; step?: Record<string, unknown> } }[] };
+  output?: string | null;
+  outputs?: number;
+  loss?: unknown;
+}
+
+/** The network of a version, in the order in which it is computed. */
+export interface ModelGraphView {
+  nodes: { id: string; kind: string; text: string; inputs: string[]; shape: number[]; parameters: number }[];
+  parameters: number;
 }
 
 export interface AliasChange {

@@ -14,8 +14,8 @@ const width = (share: number) => ({ width: `${Math.min(Math.max(share, 0), 1) * 
 export function Bar({ parts, label }: { parts: Part[]; label?: string }) {
   return (
     <span class="bar" {...(label ? { role: "img", "aria-label": label } : { "aria-hidden": true })}>
-      {parts.map(({ name, share }) => (
-        <span key={name} class={name} style={width(share)} />
+      {parts.map(({ name, share }, at) => (
+        <span key={at} class={name} style={width(share)} />
       ))}
     </span>
   );
@@ -35,18 +35,33 @@ interface Resource {
   total: number;
   used: number;
   offered: number;
+  /** What is used, by role: its name, and how it is drawn. */
+  roles?: { role: string; look: string; used: number }[] | undefined;
 }
 
-/** Of one resource: used, offered, free. */
-export function Resource({ name, total, used, offered }: Resource) {
+/** Others hold little, and all are in the table of roles. */
+const ROLES_MAX = 4;
+
+const rolesText = (name: string, holding: { role: string; used: number }[]) => {
+  const most = holding.slice().sort((a, b) => b.used - a.used);
+  const named = most.slice(0, ROLES_MAX).map(({ role, used }) => `${role} ${amount(name, used)}`);
+  const others = most.slice(ROLES_MAX).reduce((sum, { used }) => sum + used, 0);
+  return [...named, ...(others ? [`others ${amount(name, others)}`] : [])].join(", ");
+};
+
+/** Of one resource: used, by whom, offered, free. */
+export function Resource({ name, total, used, offered, roles = [] }: Resource) {
   const of = (value: number) => (total > 0 ? value / total : 0);
   const held = `${amount(name, used)} used${offered ? `, ${amount(name, offered)} offered` : ""}`;
+  const holding = roles.filter((role) => role.used > 0);
+  const parts = holding.length ? holding.map(({ look, used }) => ({ name: look, share: of(used) })) : [{ name: "used", share: of(used) }];
   return (
     <div class="resource">
       <span class="name">{name}</span>
-      <Bar parts={[{ name: "used", share: of(used) }, { name: "offered", share: of(offered) }]} />
+      <Bar parts={[...parts, { name: "offered", share: of(offered) }]} />
       <span class="said">
         {held} <span class="soft">of {amount(name, total)}</span>
+        {roles.length > 1 && holding.length > 0 && <span class="roles">{rolesText(name, holding)}</span>}
       </span>
     </div>
   );

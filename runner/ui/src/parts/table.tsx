@@ -6,6 +6,8 @@ import { count, counted } from "../format";
 
 export interface Column<T> {
   name: string;
+  /** Said beside the name. */
+  note?: string;
   cell: (row: T) => ComponentChildren;
   /** What it is sorted by; without it, it is not. */
   by?: (row: T) => number | string;
@@ -29,13 +31,15 @@ interface Props<T> {
   groupHead?: (group: string, rows: T[]) => ComponentChildren;
   empty: string;
   perPage?: number;
+  /** Many columns of short values. */
+  dense?: boolean;
 }
 
 /** Below so many rows one sees all at once, and needs no filter. */
 const FILTER_FROM = 12;
 
 export function Table<T>(props: Props<T>) {
-  const { caption, columns, id, words, group, groupHead, empty, perPage = 50 } = props;
+  const { caption, columns, id, words, group, groupHead, empty, perPage = 50, dense } = props;
   const [order, setOrder] = useState<{ column: string; falling: boolean }>();
   const [sought, setSought] = useState("");
   const [page, setPage] = useState(0);
@@ -67,7 +71,7 @@ export function Table<T>(props: Props<T>) {
 
   let before: string | undefined;
   return (
-    <div class="table">
+    <div class={dense ? "table dense" : "table"}>
       {words && (props.rows.length >= FILTER_FROM || sought) && (
         <p class="filter">
           <label>
@@ -98,6 +102,7 @@ export function Table<T>(props: Props<T>) {
                   ) : (
                     column.name
                   )}
+                  {column.note && <span class="note soft"> {column.note}</span>}
                 </th>
               ))}
             </tr>

@@ -11,6 +11,7 @@ import { Nothing, View } from "../parts/view";
 import { path, write } from "../read";
 import { to } from "../route";
 import type { AgentView, Amounts, ClusterView, FrameworkView, OfferView, RoleView } from "../types";
+import { Topology } from "./topology";
 
 export function Cluster() {
   const live = useLive<ClusterView>("cluster");
@@ -19,15 +20,20 @@ export function Cluster() {
 }
 
 function Sections({ cluster }: { cluster: ClusterView }) {
+  const roles = rolesOf(cluster.agents);
+  const names = roles.join("\n");
+  const columns = useMemo(() => agentColumns(roles), [names]);
   const offers = useMemo(() => cluster.offers.slice().sort((a, b) => a.made_ms_ago - b.made_ms_ago), [cluster]);
   return (
     <>
-      <Whole cluster={cluster} />
+      <Whole cluster={cluster} roles={roles} />
+      <h2>Topology</h2>
+      <Topology cluster={cluster} />
       <h2>Agents</h2>
       <Table
         caption="Agents"
         rows={cluster.agents}
-        columns={AGENTS}
+        columns={columns}
         id={(agent) => agent.id}
         words={(agent) => `${agent.id} ${agent.host} ${agent.state} ${attributes(agent)}`}
         empty="No agent has registered. `smack agent` starts one."
@@ -52,7 +58,7 @@ function Sections({ cluster }: { cluster: ClusterView }) {
 }
 
 /** All agents that can be heard together, and which roles hold how much of them. */
-function Whole({ cluster }: { cluster: ClusterView }) {
+function Whole({ cluster, roles }: { cluster: ClusterView; roles: string[] }) {
   const total: Amounts = {};
   const used: Amounts = {};
   const offered: Amounts = {};
@@ -74,10 +80,14 @@ function Whole({ cluster }: { cluster: ClusterView }) {
         <span class="soft">the master is the {ordinal(cluster.leader_epoch)} leader</span>
       </p>
       {Object.entries(total).map(([name, all]) => (
-        <Resource key={name} name={name} total={all} used={used[name] ?? 0} offered={offered[name] ?? 0} />
+        <Resource key={name} name={name} total={all} used={used[name] ?? 0} offered={offered[name] ?? 0} roles={shares(cluster.agents, roles, name)} />
       ))}
       <p class="legend">
-        <span><i class="swatch used" aria-hidden="true" /> used</span>
+        {roles.length === 0 && <span><i class="swatch used" aria-hidden="true" /> used</span>}
+        {roles.slice(0, LOOKS).map((role, at) => (
+          <span key={role}><i class={`swatch ${look(at)}`} aria-hidden="true" /> used by {role}</span>
+        ))}
+        {roles.length > LOOKS && <span><i class={`swatch ${look(LOOKS)}`} aria-hidden="true" /> used by {count(roles.length - LOOKS)} others</span>}
         <span><i class="swatch offered" aria-hidden="true" /> offered</span>
         <span><i class="swatch free" aria-hidden="true" /> free</span>
       </p>
@@ -95,19 +105,48 @@ const attributes = (agent: AgentView) =>
     .map(([name, value]) => `${name}: ${value}`)
     .join(", ");
 
-const AGENTS: Column<AgentView>[] = [
+/** So many roles are told apart by colour; what each has stands beside the bars in words. */
+const LOOKS = 7;
+
+const look = (at: number) => `role role-${Math.min(at, LOOKS)}`;
+
+/** That use something, those with most tasks' worth of it first. */
+function rolesOf(agents: AgentView[]): string[] {
+  const cpus = new Map<string, number>();
+  for (const { used_by_role = {} } of agents) {
+    for (const [role, { scalars }] of Object.entries(used_by_role)) cpus.set(role, (cpus.get(role) ?? 0) + (scalars.cpus ?? 0));
+  }
+  return [...cpus].sort(([a, less], [b, more]) => more - less || (a < b ? -1 : 1)).map(([role]) => role);
+}
+
+/** What each role uses of one resource. */
+const shares = (agents: AgentView[], roles: string[], name: string) =>
+  roles.map((role, at) => {
+    const of = ({ used_by_role }: AgentView) => {
+      const own = used_by_role?.[role];
+      return (name === PORTS ? own?.n_ports : own?.scalars[name]) ?? 0;
+    };
+    return { role, look: look(at), used: agents.reduce((sum, agent) => sum + of(agent), 0) };
+  });
+
+const PORTS = "ports";
+
+const agentColumns = (roles: string[]): Column<AgentView>[] => [
   { name: "agent", cell: (agent) => <>{agent.id}<br /><span class="soft">{agent.host}</span></>, by: (agent) => agent.id },
   { name: "state", cell: (agent) => <State state={agent.state} />, by: (agent) => agent.state },
   {
     name: "resources",
-    cell: ({ total, used, offered }) => (
-      <>
-        {Object.entries(total.scalars).map(([name, all]) => (
-          <Resource key={name} name={name} total={all} used={used.scalars[name] ?? 0} offered={offered.scalars[name] ?? 0} />
-        ))}
-        {total.n_ports > 0 && <Resource name="ports" total={total.n_ports} used={used.n_ports} offered={offered.n_ports} />}
-      </>
-    ),
+    cell: (agent) => {
+      const { total, used, offered } = agent;
+      return (
+        <>
+          {Object.entries(total.scalars).map(([name, all]) => (
+            <Resource key={name} name={name} total={all} used={used.scalars[name] ?? 0} offered={offered.scalars[name] ?? 0} roles={shares([agent], roles, name)} />
+          ))}
+          {total.n_ports > 0 && <Resource name={PORTS} total={total.n_ports} used={used.n_ports} offered={offered.n_ports} roles={shares([agent], roles, PORTS)} />}
+        </>
+      );
+    },
   },
   { name: "tasks", cell: (agent) => count(agent.n_tasks), by: (agent) => agent.n_tasks, number: true },
   { name: "attributes", cell: attributes, text: true },
@@ -186,12 +225,27 @@ const WAITING_MAX = 10;
 const OFFERS: Column<OfferView>[] = [
   { name: "offer", cell: ({ id }) => id, by: ({ id }) => id },
   { name: "made", cell: ({ made_ms_ago }) => `${duration(made_ms_ago)} ago`, by: ({ made_ms_ago }) => made_ms_ago, number: true },
-  { name: "what became of it", cell: ({ state }) => <State state={state} />, by: ({ state }) => state },
+  { name: "what became of it", cell: (offer) => <Outcome offer={offer} />, by: ({ state }) => state },
   { name: "agent", cell: ({ agent }) => agent, by: ({ agent }) => agent },
   { name: "to", cell: ({ framework_name, framework }) => framework_name || framework, by: ({ framework_name }) => framework_name },
   { name: "of", cell: (offer) => resources(offer.resources), wide: true },
   { name: "tasks", cell: ({ tasks }) => <Launched tasks={tasks} /> },
 ];
+
+function Outcome({ offer: { state, tasks, refused_for_s } }: { offer: OfferView }) {
+  const more =
+    state === "declined" && refused_for_s
+      ? `, refused for ${duration(refused_for_s * 1000)}`
+      : state === "accepted"
+        ? `, ${tasks.length ? counted(tasks.length, "task") : "nothing launched"}`
+        : "";
+  return (
+    <>
+      <State state={state} />
+      {more && <span class="soft">{more}</span>}
+    </>
+  );
+}
 
 function Launched({ tasks }: { tasks: string[] }) {
   return (

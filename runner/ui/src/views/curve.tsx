@@ -62,8 +62,8 @@ export function Chart({ title, curves, unit, smoothing, logarithmic, fromZero = 
   useEffect(() => {
     const parent = box.current;
     if (!parent) return;
-    const colour = (name: string) => getComputedStyle(parent).getPropertyValue(name).trim();
-    const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 }, font: "11px system-ui" };
+    const colour = colours(parent);
+    const axis = axisOf(colour);
     const line = (curve: Curve, faint: boolean): uPlot.Series => ({
       label: curve.name,
       stroke: colour(`--run-${curve.look}`) + (faint ? "55" : ""),
@@ -80,7 +80,7 @@ export function Chart({ title, curves, unit, smoothing, logarithmic, fromZero = 
         cursor: { sync: { key: "runs" }, drag: { x: true, y: false } },
         scales: { x: { time: false }, y: log ? { distr: 3 } : fromZero ? { range: (_, __, most) => [0, most * 1.1 || 1] } : {} },
         series: [{}, ...curves.flatMap((curve) => (smoothing > 0 ? [line(curve, true), line(curve, false)] : [line(curve, false)]))],
-        axes: [{ ...axis, size: 34 }, { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : Math.abs(tick) >= 1000 ? count(tick) : figure(tick))) }],
+        axes: [{ ...axis, size: 34 }, { ...axis, size: 62, values: (_, ticks) => ticks.map(tickText) }],
         hooks: { setCursor: [(plot) => setAt(readout(plot, unit))] },
       },
       join(curves, smoothing),
@@ -134,7 +134,26 @@ function readout(plot: uPlot, unit: string): string {
   return `${unit === "step" ? `step ${count(x)}` : `${figure(x)} s`}: ${values.join(", ")}`;
 }
 
-function useDark(): boolean {
+/** What the page's styles say at this place, in its light or its dark. */
+export const colours = (place: HTMLElement) => (name: string) => getComputedStyle(place).getPropertyValue(name).trim();
+
+export const axisOf = (colour: (name: string) => string): uPlot.Axis => ({
+  stroke: colour("--soft"),
+  grid: { stroke: colour("--line"), width: 1 },
+  ticks: { stroke: colour("--line"), width: 1 },
+  font: "11px system-ui",
+});
+
+export function tickText(tick: number | null): string {
+  if (tick === null) return "";
+  const size = Math.abs(tick);
+  return size >= 1e6 ? short.format(tick) : size >= 1000 ? count(tick) : figure(tick);
+}
+
+/** `12.3M`: an axis has little room. */
+const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
+
+export function useDark(): boolean {
   const [query] = useState(() => matchMedia("(prefers-color-scheme: dark)"));
   const [dark, setDark] = useState(query.matches);
   useEffect(() => {

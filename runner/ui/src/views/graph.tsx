@@ -1,11 +1,12 @@
 // The dataflow as a graph, from the sources above to the sinks below. Its nodes are buttons; the table of operators below
 // it says the same in words.
 
-import dagre from "@dagrejs/dagre";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { bytes, count, counted, rate } from "../format";
 import { Shares, sharesText } from "../parts/bars";
 import type { JobView, NodeView, OperatorView } from "../types";
+import { layout, type Placed } from "./layout";
+import type { How } from "./source";
 
 const NODE = { width: 236, height: 78 };
 /** An exchange does little but pass rows on. */
@@ -14,96 +15,36 @@ const EXCHANGE = { width: 236, height: 60 };
 /** More take a second and longer to place, and nobody finds their way among them. */
 export const DRAWN_MAX = 150;
 
-interface Placed {
-  node: NodeView;
-  x: number;
-  y: number;
-  width: number;
-  height: number;
-}
-
-interface Edge {
-  id: string;
-  line: string;
-  /** Rows go to other tasks. */
-  exchanged: boolean;
-  /** Rows come and go. */
-  changes: boolean;
-  middle: { x: number; y: number };
-}
-
-interface Layout {
-  width: number;
-  height: number;
-  nodes: Placed[];
-  edges: Edge[];
-}
-
-function layout(nodes: NodeView[]): Layout {
-  const graph = new dagre.graphlib.Graph({ multigraph: true });
-  graph.setGraph({ rankdir: "TB", nodesep: 24, ranksep: 30, marginx: 8, marginy: 8 });
-  graph.setDefaultEdgeLabel(() => ({}));
-  const known = new Map(nodes.map((node) => [node.id, node]));
-  for (const node of nodes) graph.setNode(node.id, { ...(node.kind === "exchange" ? EXCHANGE : NODE) });
-  for (const node of nodes) {
-    node.inputs.forEach((input, at) => {
-      if (known.has(input)) graph.setEdge(input, node.id, {}, String(at));
-    });
-  }
-  dagre.layout(graph);
-
-  const placed = nodes.map((node) => {
-    const { x, y, width, height } = graph.node(node.id) as Omit<Placed, "node">;
-    return { node, x: x - width / 2, y: y - height / 2, width, height };
-  });
-  const edges = graph.edges().map((edge): Edge => {
-    const { points } = graph.edge(edge) as { points: { x: number; y: number }[] };
-    const from = known.get(edge.v);
-    return {
-      id: `${edge.v} ${edge.w} ${edge.name ?? ""}`,
-      line: smooth(points),
-      exchanged: from?.kind === "exchange",
-      changes: from?.changes ?? false,
-      middle: points[Math.floor(points.length / 2)] ?? { x: 0, y: 0 },
-    };
-  });
-  const { width = 0, height = 0 } = graph.graph() as { width?: number; height?: number };
-  return { width, height, nodes: placed, edges };
-}
-
-/** A line through all points, bent in the middle of each two. */
-function smooth(points: { x: number; y: number }[]): string {
-  const [first, ...rest] = points;
-  if (!first) return "";
-  let before = first;
-  let line = `M${first.x} ${first.y}`;
-  for (const point of rest) {
-    const y = (before.y + point.y) / 2;
-    line += ` C${before.x} ${y} ${point.x} ${y} ${point.x} ${point.y}`;
-    before = point;
-  }
-  return line;
-}
+const sizeOf = ({ kind }: NodeView) => (kind === "exchange" ? EXCHANGE : NODE);
 
 interface Props {
   nodes: NodeView[];
   job: JobView;
   chosen: string | undefined;
   choose: (id: string | undefined) => void;
+  /** That were made from the line which is pointed at. */
+  lit: ReadonlySet<string>;
+  /** At one of them, with whatever one points with, or at none. */
+  point: (how: How, id: string | undefined) => void;
 }
 
-export function Graph({ nodes, job, chosen, choose }: Props) {
+export function Graph({ nodes, job, chosen, choose, lit, point }: Props) {
   // The shape is the same in every answer; placing hundreds of nodes each second would be felt.
   const shape = nodes.map((node) => `${node.id} ${node.kind} ${node.changes} ${node.inputs.join(" ")}`).join("\n");
-  const { width, height, nodes: placed, edges } = useMemo(() => layout(nodes), [shape]);
+  const { width, height, nodes: placed, edges } = useMemo(() => layout(nodes, sizeOf), [shape]);
+  const known = new Map(nodes.map((node) => [node.id, node]));
   const operators = new Map(job.operators.map((operator) => [operator.id, operator]));
   const box = useRef<HTMLDivElement>(null);
   const [zoom, setZoom] = useState(1);
-  // One sees a source first, also where the graph is wider than there is room.
+  // One sees what is chosen, or else a source first, also where the graph is larger than there is room.
   useEffect(() => {
-    const first = placed[0];
-    if (box.current && first) box.current.scrollLeft = (first.x + first.width / 2) * zoom - box.current.clientWidth / 2;
-  }, [shape, zoom]);
+    const seen = box.current;
+    const place = placed.find(({ node }) => node.id === chosen) ?? placed[0];
+    if (!seen || !place) return;
+    const [left, top] = [place.x * zoom, place.y * zoom];
+    if (left < seen.scrollLeft || left + place.width * zoom > seen.scrollLeft + seen.clientWidth) seen.scrollLeft = left + (place.width * zoom) / 2 - seen.clientWidth / 2;
+    if (top < seen.scrollTop || top + place.height * zoom > seen.scrollTop + seen.clientHeight) seen.scrollTop = top - seen.clientHeight / 3;
+  }, [shape, zoom, chosen]);
   return (
     <div>
       <p class="zoom">
@@ -124,9 +65,9 @@ export function Graph({ nodes, job, chosen, choose }: Props) {
               </marker>
             </defs>
             {edges.map((edge) => (
-              <g key={edge.id} class={edge.exchanged ? "exchanged" : undefined}>
+              <g key={edge.id} class={known.get(edge.from)?.kind === "exchange" ? "exchanged" : undefined}>
                 <path d={edge.line} marker-end="url(#arrow)" />
-                {edge.changes && (
+                {known.get(edge.from)?.changes && (
                   <text x={edge.middle.x + 6} y={edge.middle.y + 4}>
                     ±
                   </text>
@@ -142,6 +83,8 @@ export function Graph({ nodes, job, chosen, choose }: Props) {
               job={job}
               chosen={chosen === place.node.id}
               choose={choose}
+              lit={lit.has(place.node.id)}
+              point={point}
             />
           ))}
         </div>
@@ -161,25 +104,31 @@ const ZOOM_STEP = 1.5;
 const ZOOM_MIN = 0.2;
 
 interface NodeProps {
-  place: Placed;
+  place: Placed<NodeView>;
   operator: OperatorView | undefined;
   job: JobView;
   chosen: boolean;
   choose: (id: string | undefined) => void;
+  lit: boolean;
+  point: (how: How, id: string | undefined) => void;
 }
 
-function Node({ place, operator, job, chosen, choose }: NodeProps) {
+function Node({ place, operator, job, chosen, choose, lit, point }: NodeProps) {
   const { node, x, y, width, height } = place;
   const heat = operator ? temper(operator) : "";
   return (
     <button
       type="button"
-      class={`node ${node.kind === "exchange" ? "exchange" : ""} ${heat}`}
+      class={`node ${node.kind === "exchange" ? "exchange" : ""} ${heat} ${lit ? "lit" : ""}`}
       style={{ left: `${x}px`, top: `${y}px`, width: `${width}px`, height: `${height}px` }}
       aria-pressed={chosen}
       aria-label={`${node.id}: ${node.text}. ${operator ? `${sharesText(operator)}, ${flow(operator)}` : "nothing is told of it"}`}
       title={node.text}
       onClick={() => choose(chosen ? undefined : node.id)}
+      onMouseEnter={() => point("mouse", node.id)}
+      onMouseLeave={() => point("mouse", undefined)}
+      onFocus={() => point("focus", node.id)}
+      onBlur={() => point("focus", undefined)}
     >
       <span class="kind">
         <b>{node.kind}</b> {label(node)}

@@ -1,6 +1,5 @@
 // One job: why it is in its state, its dataflow, checkpoints, tasks and events, and the text it came from.
 
-import { useState } from "preact/hooks";
 import { bytes, count, counted, duration, eventTime, figure, moment, rate } from "../format";
 import { useLive } from "../live";
 import { Events } from "../parts/events";
@@ -9,19 +8,21 @@ import { State } from "../parts/state";
 import { Tasks } from "../parts/tasks";
 import { Figures, Nothing, View } from "../parts/view";
 import { path } from "../read";
-import { to } from "../route";
-import type { DataflowView, JobView, RunsView, WhyView } from "../types";
+import { remember, to } from "../route";
+import type { DataflowView, JobView, NodeView, RunsView, WhyView } from "../types";
 import { Checkpoints } from "./checkpoints";
 import { DRAWN_MAX, Graph } from "./graph";
 import { History } from "./history";
 import { OperatorDetails, Operators, Splits } from "./operators";
+import { type Links, Source, useLinks } from "./source";
 
-export function Job({ id }: { id: string }) {
+/** `operator`: which one is chosen. */
+export function Job({ id, operator }: { id: string; operator: string | undefined }) {
   const live = useLive<JobView>(path("jobs", id));
   const job = live.value;
   return (
     <View title={id} above={<a href={to()}>Jobs</a>} aside={job && <Buttons job={job} />}>
-      {job ? <Sections job={job} /> : <Nothing live={live} />}
+      {job ? <Sections job={job} operator={operator} /> : <Nothing live={live} />}
     </View>
   );
 }
@@ -41,12 +42,12 @@ function Buttons({ job }: { job: JobView }) {
   );
 }
 
-function Sections({ job }: { job: JobView }) {
+function Sections({ job, operator }: { job: JobView; operator: string | undefined }) {
   return (
     <>
       <Why job={job} />
       <Summary job={job} />
-      {job.kind === "stream" && <Stream job={job} />}
+      {job.kind === "stream" && <Stream job={job} chosen={operator} />}
       {job.kind === "train" && <Runs job={job} />}
       <h2>Tasks</h2>
       <Tasks tasks={job.tasks} />
@@ -132,53 +133,53 @@ function Models({ models }: { models: Record<string, number> }) {
 /** The dataflow does not change while a job runs; what was submitted since may have changed it. */
 const DATAFLOW_MS = 30_000;
 
-function Stream({ job }: { job: JobView }) {
+function Stream({ job, chosen }: { job: JobView; chosen: string | undefined }) {
   const dataflow = useLive<DataflowView>(path("jobs", job.id, "dataflow"), DATAFLOW_MS).value;
-  const [chosen, choose] = useState<string>();
-  const node = dataflow?.nodes.find((node) => node.id === chosen);
+  const nodes = dataflow?.nodes ?? NO_NODES;
+  const choose = (operator: string | undefined) => remember("jobs", job.group, job.name, ...(operator === undefined ? [] : [operator]));
+  const links = useLinks(nodes, chosen, choose);
+  const node = nodes.find((node) => node.id === chosen);
   return (
     <>
-      {dataflow && dataflow.nodes.length === 0 && <JobText dataflow={dataflow} />}
-      {dataflow && dataflow.nodes.length > 0 && (
+      {dataflow && nodes.length === 0 && <JobText dataflow={dataflow} />}
+      {dataflow && nodes.length > 0 && (
         <>
           <h2>Dataflow</h2>
           <div class="dataflow">
-            {dataflow.nodes.length <= DRAWN_MAX ? (
-              <Graph nodes={dataflow.nodes} job={job} chosen={chosen} choose={choose} />
+            {nodes.length <= DRAWN_MAX ? (
+              <Graph nodes={nodes} job={job} chosen={chosen} choose={choose} lit={links.operators} point={links.pointAt} />
             ) : (
-              <p>Its {count(dataflow.nodes.length)} operators are too many to be drawn; the table below has them all.</p>
+              <p>Its {count(nodes.length)} operators are too many to be drawn; the table below has them all.</p>
             )}
             <div>
-              {dataflow.nodes.length <= DRAWN_MAX && (
-                <OperatorDetails node={node} operator={job.operators.find((operator) => operator.id === chosen)} />
-              )}
-              <JobText dataflow={dataflow} />
+              <OperatorDetails key={chosen} job={job} nodes={nodes} node={node} choose={choose} />
+              <JobText dataflow={dataflow} links={links} />
             </div>
           </div>
         </>
       )}
       <History job={job} />
       <h2>Operators</h2>
-      <Operators operators={job.operators} nodes={dataflow?.nodes ?? []} />
+      <Operators job={job} nodes={nodes} />
       <Splits operators={job.operators} />
       <Checkpoints job={job} />
     </>
   );
 }
 
+const NO_NODES: NodeView[] = [];
+
 function Text({ job }: { job: JobView }) {
   const dataflow = useLive<DataflowView>(path("jobs", job.id, "dataflow"), DATAFLOW_MS).value;
   return dataflow ? <JobText dataflow={dataflow} /> : null;
 }
 
-function JobText({ dataflow }: { dataflow: DataflowView }) {
+function JobText({ dataflow, links }: { dataflow: DataflowView; links?: Links | undefined }) {
   if (!dataflow.text) return null;
   return (
     <>
       <h2>Job file{dataflow.file && `: ${dataflow.file}`}</h2>
-      <pre class="code" tabIndex={0} role="region" aria-label="Text of the job file">
-        {dataflow.text}
-      </pre>
+      <Source text={dataflow.text} links={links} />
     </>
   );
 }

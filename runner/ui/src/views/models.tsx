@@ -5,11 +5,13 @@ import { count, eventTime, figure, moment } from "../format";
 import { useLive } from "../live";
 import { Action } from "../parts/action";
 import { JobLink } from "../parts/jobs";
+import { Judged } from "../parts/judged";
 import { type Column, Table } from "../parts/table";
 import { Figures, Nothing, View } from "../parts/view";
 import { path, write } from "../read";
 import { to } from "../route";
 import type { AliasChange, ModelDetail, ModelsView, ModelView, RunsView } from "../types";
+import { Network } from "./network";
 
 const metricsText = (metrics: Record<string, number>) =>
   Object.entries(metrics)
@@ -90,7 +92,8 @@ function Promote({ of }: { of: ModelView }) {
   );
 }
 
-function Detail({ detail: { model, manifest, changes } }: { detail: ModelDetail }) {
+function Detail({ detail }: { detail: ModelDetail }) {
+  const { model, manifest, changes } = detail;
   const runs = useLive<RunsView>("runs", 10_000).value?.runs;
   const run = runs?.find((run) => run.model === model.model && run.versions.includes(model.version));
   const lineage = Object.entries(manifest.lineage ?? {}).filter(([, value]) => typeof value === "string" && value !== "") as [string, string][];
@@ -109,6 +112,8 @@ function Detail({ detail: { model, manifest, changes } }: { detail: ModelDetail 
           ["used by", model.used_by.length ? model.used_by.map((id) => <span key={id} class="item"><JobLink id={id} /></span>) : null],
         ]}
       />
+      <Judged judged={detail.evaluation} />
+      <Network detail={detail} />
       <h2>Lineage</h2>
       {lineage.length === 0 && <p class="soft">Its file tells of none.</p>}
       <Figures figures={lineage.filter(([, value]) => !value.includes(" "))} />

@@ -5,9 +5,12 @@ import { bytes, count, percent, rate } from "../format";
 import { Shares, sharesText } from "../parts/bars";
 import { type Column, Table } from "../parts/table";
 import { Figures } from "../parts/view";
-import type { NodeView, OperatorView, SplitView } from "../types";
+import { to } from "../route";
+import type { JobView, NodeView, OperatorView, SplitView } from "../types";
+import { Sample } from "./sample";
 
 interface Row {
+  job: JobView;
   operator: OperatorView;
   text: string;
 }
@@ -16,7 +19,7 @@ const stateText = ({ state_bytes, spilled_bytes }: OperatorView) =>
   [state_bytes ? bytes(state_bytes) : "", spilled_bytes ? `${bytes(spilled_bytes)} on disk` : ""].filter(Boolean).join(", ");
 
 const COLUMNS: Column<Row>[] = [
-  { name: "operator", cell: ({ operator }) => operator.id },
+  { name: "operator", cell: ({ job, operator }) => <a href={to("jobs", job.group, job.name, operator.id)}>{operator.id}</a> },
   { name: "shares", cell: ({ operator }) => <Shares operator={operator} /> },
   { name: "busy", cell: ({ operator }) => percent(operator.busy), by: ({ operator }) => operator.busy, number: true },
   { name: "blocked", cell: ({ operator }) => percent(operator.blocked), by: ({ operator }) => operator.blocked, number: true },
@@ -27,11 +30,11 @@ const COLUMNS: Column<Row>[] = [
   { name: "what it does", cell: ({ text }) => text, text: true, wide: true },
 ];
 
-export function Operators({ operators, nodes }: { operators: OperatorView[]; nodes: NodeView[] }) {
+export function Operators({ job, nodes }: { job: JobView; nodes: NodeView[] }) {
   const rows = useMemo(() => {
     const texts = new Map(nodes.map((node) => [node.id, node.text]));
-    return operators.map((operator) => ({ operator, text: texts.get(operator.id) ?? "" }));
-  }, [operators, nodes]);
+    return job.operators.map((operator) => ({ job, operator, text: texts.get(operator.id) ?? "" }));
+  }, [job, nodes]);
   return (
     <Table
       caption="Operators"
@@ -43,7 +46,15 @@ export function Operators({ operators, nodes }: { operators: OperatorView[]; nod
   );
 }
 
-export function OperatorDetails({ node, operator }: { node: NodeView | undefined; operator: OperatorView | undefined }) {
+interface Details {
+  job: JobView;
+  nodes: NodeView[];
+  node: NodeView | undefined;
+  choose: (id: string) => void;
+}
+
+export function OperatorDetails({ job, nodes, node, choose }: Details) {
+  const operator = job.operators.find(({ id }) => id === node?.id);
   return (
     <section class="details" aria-label="The chosen operator">
       {node ? (
@@ -52,11 +63,29 @@ export function OperatorDetails({ node, operator }: { node: NodeView | undefined
           <p>{node.text}</p>
           {node.changes && <p>Its rows come and go: a later row can take back an earlier one (±).</p>}
           {operator ? <OperatorFigures operator={operator} /> : <p class="soft">No task tells how it is doing.</p>}
+          <Beside name="reads" ids={node.inputs} choose={choose} />
+          <Beside name="is read by" ids={nodes.filter(({ inputs }) => inputs.includes(node.id)).map(({ id }) => id)} choose={choose} />
+          <Sample job={job.id} operator={node.id} runs={job.state === "running"} />
         </>
       ) : (
-        <p class="soft">Choose an operator to see it in full.</p>
+        <p class="soft">Choose an operator to see it in full, the rows that leave it, and the lines it was made from.</p>
       )}
     </section>
+  );
+}
+
+/** Those at the other ends of its edges: the rows of an edge are those that leave the operator where it begins. */
+function Beside({ name, ids, choose }: { name: string; ids: string[]; choose: (id: string) => void }) {
+  if (ids.length === 0) return null;
+  return (
+    <p class="beside">
+      <span class="soft">{name}</span>
+      {[...new Set(ids)].map((id) => (
+        <button key={id} type="button" onClick={() => choose(id)}>
+          {id}
+        </button>
+      ))}
+    </p>
   );
 }
 

@@ -4,6 +4,7 @@ import { useMemo, useState } from "preact/hooks";
 import { count, duration, figure, moment, rate } from "../format";
 import { useLive, useLives } from "../live";
 import { JobLink } from "../parts/jobs";
+import { Judged } from "../parts/judged";
 import { State } from "../parts/state";
 import { type Column, Table } from "../parts/table";
 import { Figures, Nothing, View } from "../parts/view";
@@ -11,6 +12,7 @@ import { path } from "../read";
 import { to } from "../route";
 import type { PointView, RunDetail, RunsView, RunView } from "../types";
 import { Chart, type Curve, DASHES, LOOKS_MAX } from "./curve";
+import { Gang } from "./gang";
 
 const ENDED_MS = 30_000;
 
@@ -33,7 +35,9 @@ export function Run({ ids }: { ids: string[] }) {
         <>
           {ids.length === 1 && <Summary run={first.run} />}
           <Curves details={details} ids={ids} />
+          {ids.length === 1 && <Judged judged={first.evaluation} />}
           <Evaluations details={details} />
+          {ids.length === 1 && <Gang run={first.run} />}
           <Settings runs={details.map(({ run }) => run)} />
         </>
       ) : (
