@@ -73,7 +73,7 @@ test("the cluster: resources, roles, frameworks and offers", async ({ live, page
   await expect(page.getByRole("region", { name: "Roles" })).toContainText("default");
   await expect(page.getByRole("region", { name: "Frameworks" })).toContainText("smack-streams");
   const offers = page.getByRole("region", { name: "Offers, the latest first" });
-  await expect(offers.getByRole("row", { name: /accepted .*auctions\.most/ }).first()).toBeVisible();
+  await expect(offers.getByRole("row", { name: /accepted, 1 task .*auctions\.most/ }).first()).toBeVisible();
 });
 
 test("a training run: curves and settings; its model and where it comes from", async ({ live, page }) => {
