@@ -1,3 +1,5 @@
+//! The spans of a job, told from records made here.
+
 use super::*;
 use crate::book::job::TaskRecord;
 use jobs::{CommandBody, JobBody, JobSpec, Resources, Restart, TaskState};
