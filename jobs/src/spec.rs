@@ -12,6 +12,9 @@ pub struct JobSpec {
     pub group: String,
     pub name: String,
     pub role: String,
+    /// Among the jobs of its role those with a higher one come first, and may take the place of those with a lower one.
+    #[serde(default)]
+    pub priority: i32,
     /// Number of tasks, placed all or none.
     pub parallelism: u32,
     /// What each task needs; of a gang with several roles see [`JobSpec::needs`].

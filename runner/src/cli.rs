@@ -415,6 +415,24 @@ struct MasterArgs {
         value_parser = jobs::text::parse_duration
     )]
     agent_timeout: Duration,
+    /// How long a task that has to leave for others is given to take a checkpoint and end by itself.
+    #[arg(
+        long,
+        env = "SMACK_PREEMPT_NOTICE",
+        value_name = "DURATION",
+        default_value = "30s",
+        value_parser = jobs::text::parse_duration
+    )]
+    preempt_notice: Duration,
+    /// A task that has run for less does not have to leave for others.
+    #[arg(
+        long,
+        env = "SMACK_PREEMPT_MIN_RUN",
+        value_name = "DURATION",
+        default_value = "30s",
+        value_parser = jobs::text::parse_duration
+    )]
+    preempt_min_run: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

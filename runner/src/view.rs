@@ -14,6 +14,9 @@ pub struct JobView {
     /// "stream", "train", "command" or "service".
     pub kind: String,
     pub role: String,
+    /// Among the jobs of its role.
+    #[serde(default)]
+    pub priority: i32,
     /// "waiting", "placing", "launching", "running", "restarting", "stopping", "paused" (a trial at a rung), "finished",
     /// "failed" or "stopped".
     pub state: String,

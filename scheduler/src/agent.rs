@@ -256,7 +256,7 @@ impl Agent {
                 self.unlink();
             }
             AgentOrder::Launch { framework_id, task } => {
-                self.launch(TaskKey::new(framework_id, task.task_id.clone()), task);
+                self.launch(TaskKey::new(framework_id, task.task_id.clone()), *task);
             }
             AgentOrder::Kill { framework_id, task_id, grace_ms } => {
                 self.kill(&TaskKey::new(framework_id, task_id), grace_ms);

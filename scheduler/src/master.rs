@@ -14,8 +14,10 @@ pub mod events;
 mod explain;
 mod filters;
 mod frameworks;
+mod holds;
 mod ledger;
 mod offers;
+mod preemption;
 mod quota;
 mod reconcile;
 mod report;
@@ -26,6 +28,7 @@ mod subscriptions;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod victims;
 pub mod view;
 
 pub use config::Config;
@@ -56,6 +59,10 @@ enum Alarm {
     FrameworkAway(FrameworkId),
     FrameworkSettled(FrameworkId),
     Heartbeats,
+    /// Tasks that have to leave should have, or what is kept for others was kept for long enough.
+    HoldDue(holds::HoldNumber),
+    /// Whether somebody has to leave for what is wanted.
+    WeighDemands,
 }
 
 /// The machine.
@@ -72,6 +79,7 @@ pub struct Master {
     offers: offers::Offers,
     filters: filters::Filters,
     drains: drains::Drains,
+    holds: holds::Holds,
     alarms: Alarms<Alarm>,
     /// Sum of the ledgers' totals.
     cluster_total: Scalars,
@@ -101,6 +109,7 @@ impl Master {
             tasks: tasks::Tasks::default(),
             filters: filters::Filters::default(),
             drains: drains::Drains::default(),
+            holds: holds::Holds::default(),
             alarms: Alarms::default(),
             cluster_total: Scalars::new(),
             n_agents: 0,

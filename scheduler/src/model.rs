@@ -68,6 +68,13 @@ pub struct TaskInfo {
     /// It is starting until this was healthy, and ended when it is no longer.
     #[serde(default)]
     pub health: Option<Box<HealthCheck>>,
+    /// Tasks of its role with a higher one may take its place.
+    #[serde(default)]
+    pub priority: i32,
+    /// Tasks of its framework with the same one are of no use without it, so that all of them leave if one has to.
+    /// Empty: it is alone.
+    #[serde(default)]
+    pub group: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,13 +113,17 @@ pub struct Offer {
 }
 
 /// `count` tasks of one shape that a framework wants now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Demand {
     pub name: String,
     pub shape: Resources,
     /// Ports that one task needs, any, besides those that the shape names.
     pub n_ports: u32,
     pub count: u32,
+    /// Among the demands of a role those with a higher one come first, and tasks with a lower one may have to leave.
+    pub priority: i32,
+    /// Demands of one group are wanted all together or not at all. Empty: each task is wanted for itself.
+    pub group: String,
 }
 
 /// A framework's word that an update was received.
@@ -146,9 +157,10 @@ pub enum AgentOrder {
         heartbeat_ms: u64,
         leader_epoch: u64,
     },
+    /// Boxed, because it is much larger than the others.
     Launch {
         framework_id: FrameworkId,
-        task: TaskInfo,
+        task: Box<TaskInfo>,
     },
     Kill {
         framework_id: FrameworkId,
@@ -222,6 +234,13 @@ pub enum FrameworkEvent {
         agent_id: AgentId,
         ends_in_ms: u64,
     },
+    /// These have to leave by then, for others to take their place; what is left of them is killed.
+    Preempted {
+        task_ids: Vec<TaskId>,
+        ends_in_ms: u64,
+        /// For whom.
+        message: String,
+    },
     /// The stream ends after this.
     Error {
         message: String,
@@ -282,6 +301,12 @@ pub fn is_sane(resources: &Resources) -> bool {
 pub fn is_sane_amount(milli: i64) -> bool {
     (0..=MAX_MILLI).contains(&milli)
 }
+
+/// What a task or a demand may have as its priority.
+pub const PRIORITIES: std::ops::RangeInclusive<i32> = -1000..=1000;
+
+/// Bytes of a group's name.
+pub const MAX_GROUP: usize = 512;
 
 /// Whether a text can be a role: parts between slashes, each of which could be an id, and could be no path or flag.
 pub fn is_good_role(text: &str) -> bool {

@@ -206,7 +206,7 @@ impl Cluster {
     /// The gang's demand: as many tasks as there are agents, each of which has room for one. It is met by offers.
     pub fn want_gang(&mut self, count: u32) {
         let shape = Resources::new().cpus(16.0).mem_mib(2048.0);
-        let demands = vec![Demand { name: "gang".into(), shape, n_ports: 1, count }];
+        let demands = vec![Demand { name: "gang".into(), shape, n_ports: 1, count, ..Demand::default() }];
         self.hear([from_framework(0, FrameworkCall::Demand { demands })]);
     }
 

@@ -118,8 +118,12 @@ impl Cluster {
 
     /// With these variables in its environment.
     pub fn start_told(variables: &[(&str, &str)]) -> Self {
+        Self::start_as(&[], variables)
+    }
+
+    pub fn start_as(args: &[&str], variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        Self::start_in(folder, &[], None, None, variables)
+        Self::start_in(folder, args, None, None, variables)
     }
 
     /// With a CA of its own, and one certificate for all members.

@@ -153,7 +153,7 @@ impl Job {
             self.live[*at].kill_sent = true;
             let task = self.record.tasks[*at].id.clone();
             commands.push(Command::Order { task: task.clone(), order: Order::Stop });
-            commands.push(Command::Kill { framework, task, grace_ms });
+            commands.push(Command::Kill { framework: framework.clone(), task, grace_ms });
         }
         !ends.is_empty()
     }

@@ -304,6 +304,8 @@ pub struct Job {
     pub latest: Option<Manifest>,
     /// Stop was asked for; what remains is to end the tasks.
     pub stop_asked: bool,
+    /// It has to leave for others, until when at most.
+    pub leaves_by_ms: Option<u64>,
     /// When newer versions of its models are looked for again.
     pub models_due_ms: u64,
     /// What the history of runs was told of it: that it began, and that it is over.
@@ -330,6 +332,7 @@ impl Job {
             checkpoint: None,
             latest: None,
             stop_asked: false,
+            leaves_by_ms: None,
             models_due_ms: 0,
             run_began: false,
             run_over: false,
@@ -406,6 +409,8 @@ impl Job {
             shape: need.resources.clone(),
             n_ports: need.n_ports,
             count: need.count,
+            priority: self.record.spec.priority,
+            group: self.record.spec.id.to_string(),
         };
         self.needs(now_ms).into_iter().filter(|need| need.count > 0).map(demand).collect()
     }

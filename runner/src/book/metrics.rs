@@ -1,7 +1,7 @@
 //! The jobs in numbers, for Prometheus: `job` is `group/name`, `operator` an id as `smack ps --operators` shows it.
 
+use super::Book;
 use super::job::Job;
-use super::{Book, Framework};
 use crate::view::{JobView, OperatorView};
 use daemon::metrics::Family;
 use jobs::{JobBody, JobId, JobSpec, TaskState};
@@ -31,9 +31,8 @@ impl Book {
     fn of_frameworks(&self) -> Vec<Family> {
         let mut connected = Family::gauge("smack_runner_connected", "Whether the master is there, for each framework.");
         let mut offers = Family::gauge("smack_runner_offers_held", "Offers that are in hand.");
-        for framework in Framework::ALL {
-            let Some(standing) = self.standings.get(&framework) else { continue };
-            let name = [("framework", framework.name())];
+        for (framework, standing) in &self.standings {
+            let name = [("framework", framework.name()), ("role", &*framework.role)];
             connected.add(&name, f64::from(u8::from(standing.connected)));
             offers.add(&name, standing.offers.len() as f64);
         }

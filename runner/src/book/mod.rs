@@ -7,12 +7,14 @@
 mod evaluator;
 mod exits;
 mod files;
+pub mod frameworks;
 mod gang;
 pub mod job;
 mod metrics;
 mod models;
 mod operations;
 pub mod placement;
+mod preemption;
 mod region;
 mod reports;
 mod runs;
@@ -22,12 +24,14 @@ mod tasks;
 pub use tasks::{EXIT_FATAL, run_name};
 mod views;
 pub use files::SubmittedFile;
+pub use frameworks::Framework;
 
 #[cfg(test)]
 mod tests;
 
 use crate::runs::Note;
 use connectors::s3::S3;
+use frameworks::{Kind, Standing};
 use job::{Job, Phase, Record, TaskLive};
 use jobs::{
     FrameworkId, HealthCheck, JobBody, JobId, JobSpec, OfferId, Reason, Resources, Restart, TaskId, TaskPlan, TaskState,
@@ -43,31 +47,6 @@ use sweeps::Sweep;
 /// How long tasks that would fit wait for offers of more agents.
 const SPREAD_MS: u64 = 100;
 
-/// The two frameworks of the runner: separate clients of the master, each with its own id, demand and offers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Framework {
-    Streams,
-    Training,
-}
-
-impl Framework {
-    pub const ALL: [Framework; 2] = [Self::Streams, Self::Training];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Streams => "smack-streams",
-            Self::Training => "smack-training",
-        }
-    }
-
-    pub fn of(spec: &JobSpec) -> Self {
-        match spec.body {
-            JobBody::Stream(_) | JobBody::Service(_) => Self::Streams,
-            JobBody::Train(_) | JobBody::Command(_) => Self::Training,
-        }
-    }
-}
-
 /// What one task of a demand needs, and how many are wanted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Demand {
@@ -75,6 +54,9 @@ pub struct Demand {
     pub shape: Resources,
     pub n_ports: u32,
     pub count: u32,
+    pub priority: i32,
+    /// Demands of one group are met all together.
+    pub group: String,
 }
 
 /// A status update as the master forwards it.
@@ -198,10 +180,17 @@ pub enum Event {
         agent: jobs::AgentId,
         ends_in_ms: u64,
     },
-    /// What the master says about unsatisfied demand, by job.
-    Waiting {
+    /// These have to leave by then, for others to take their place.
+    Preempted {
         framework: Framework,
-        sentences: BTreeMap<String, String>,
+        tasks: Vec<TaskId>,
+        ends_in_ms: u64,
+        /// For whom.
+        message: String,
+    },
+    /// What the master says about unsatisfied demand: by framework, by demand.
+    Waiting {
+        sentences: BTreeMap<FrameworkId, BTreeMap<String, String>>,
     },
     /// Answer to [`Command::Fire`]: the jobs that were submitted.
     Fired {
@@ -236,6 +225,9 @@ pub struct Launch {
     /// 0 is for ever.
     pub unreachable_kill_ms: u64,
     pub health: Option<HealthCheck>,
+    pub priority: i32,
+    /// All tasks of it leave if one has to.
+    pub group: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -253,6 +245,10 @@ pub enum Command {
     Persist(Box<Record>),
     /// A submission that a newer one replaced; its folder can go.
     Forget(Box<Record>),
+    /// A framework of the runner that was not there before.
+    Subscribe {
+        framework: Framework,
+    },
     PersistFramework {
         framework: Framework,
         id: FrameworkId,
@@ -354,17 +350,6 @@ pub struct Config {
     pub hold_ms: u64,
 }
 
-/// A framework's standing with the master.
-#[derive(Debug, Default)]
-struct Standing {
-    id: Option<FrameworkId>,
-    connected: bool,
-    offers: BTreeMap<OfferId, HeldOffer>,
-    /// What was last posted, so that demand is only sent when it changes.
-    posted: Option<Vec<Demand>>,
-    waiting: BTreeMap<String, String>,
-}
-
 pub struct Book {
     config: Config,
     jobs: BTreeMap<JobId, Job>,
@@ -381,10 +366,10 @@ impl Book {
         frameworks: BTreeMap<Framework, FrameworkId>,
         records: Vec<(Record, Option<Manifest>)>,
     ) -> Self {
-        let standings = Framework::ALL
-            .into_iter()
-            .map(|framework| (framework, Standing { id: frameworks.get(&framework).cloned(), ..Standing::default() }))
-            .collect();
+        let usual = Framework::usual().into_iter().map(|framework| (framework, Standing::default()));
+        let mut standings: BTreeMap<Framework, Standing> = usual.collect();
+        let known = frameworks.into_iter();
+        standings.extend(known.map(|(framework, id)| (framework, Standing { id: Some(id), ..Standing::default() })));
         let mut jobs = BTreeMap::new();
         for (mut record, latest) in records {
             // Placing is not kept: offers did not survive, so what was being placed is prepared again.
@@ -423,16 +408,16 @@ impl Book {
         match event {
             Event::Subscribed { framework, id } => self.subscribed(framework, id, &mut commands),
             Event::Disconnected { framework } => {
-                let standing = self.standing(framework);
+                let standing = self.standing(&framework);
                 standing.connected = false;
                 standing.offers.clear();
                 standing.posted = None;
             }
             Event::Offer { framework, offer } => {
-                self.standing(framework).offers.insert(offer.id.clone(), offer);
+                self.standing(&framework).offers.insert(offer.id.clone(), offer);
             }
             Event::Rescinded { framework, offer } => {
-                self.standing(framework).offers.remove(&offer);
+                self.standing(&framework).offers.remove(&offer);
             }
             Event::Update { framework, status } => self.updated(now_ms, framework, status, &mut commands),
             Event::Prepared { job, generation, result } => {
@@ -448,9 +433,17 @@ impl Book {
             Event::StreamReport { task, report } => self.stream_report(now_ms, &task, report, &mut commands),
             Event::TrainReport { task, report } => self.train_report(now_ms, &task, report, &mut commands),
             Event::Draining { framework, agent, ends_in_ms } => {
-                self.leave(now_ms, framework, &agent, ends_in_ms, &mut commands);
+                self.leave(now_ms, &framework, &agent, ends_in_ms, &mut commands);
             }
-            Event::Waiting { framework, sentences } => self.standing(framework).waiting = sentences,
+            Event::Preempted { framework, tasks, ends_in_ms, message } => {
+                self.make_room(now_ms, &framework, &tasks, ends_in_ms, &message, &mut commands);
+            }
+            Event::Waiting { mut sentences } => {
+                for standing in self.standings.values_mut() {
+                    let said = standing.id.as_ref().and_then(|id| sentences.remove(id));
+                    standing.waiting = said.unwrap_or_default();
+                }
+            }
             Event::Fired { schedule, due, result } => self.fired(now_ms, &schedule, due, result, &mut commands),
             Event::Tick => self.tick(now_ms, &mut commands),
         }
@@ -563,31 +556,27 @@ impl Book {
         }
     }
 
-    fn standing(&mut self, framework: Framework) -> &mut Standing {
-        self.standings.entry(framework).or_default()
-    }
-
     fn subscribed(&mut self, framework: Framework, id: FrameworkId, commands: &mut Vec<Command>) {
-        let standing = self.standing(framework);
+        let standing = self.standing(&framework);
         standing.connected = true;
         standing.offers.clear();
         standing.posted = None;
         if standing.id.as_ref() != Some(&id) {
             standing.id = Some(id.clone());
-            commands.push(Command::PersistFramework { framework, id });
+            commands.push(Command::PersistFramework { framework: framework.clone(), id });
         }
         // Whatever happened while nobody listened: ask for the state of every task we believe in.
         let tasks = self
             .jobs
             .values()
-            .filter(|job| Framework::of(&job.record.spec) == framework)
+            .filter(|job| framework.has(job))
             .flat_map(|job| &job.record.tasks)
             .filter(|task| !task.state.is_terminal())
             .map(|task| task.id.clone())
             .collect();
-        commands.push(Command::Reconcile { framework, tasks });
+        commands.push(Command::Reconcile { framework: framework.clone(), tasks });
         // A kill that was under way when the line broke may never have arrived.
-        for job in self.jobs.values_mut().filter(|job| Framework::of(&job.record.spec) == framework) {
+        for job in self.jobs.values_mut().filter(|job| framework.has(job)) {
             let wanted = match job.record.phase {
                 Phase::Launching | Phase::Running => true,
                 // The tasks of a stream end by themselves after its last checkpoint.
@@ -613,10 +602,14 @@ impl Book {
         for id in &ids {
             self.advance_job(now_ms, id, commands);
         }
-        for framework in Framework::ALL {
-            self.place(now_ms, framework, commands);
-            self.post_demand(now_ms, framework, commands);
+        let mut waiting = self.waiting_jobs(now_ms, commands);
+        let holding = self.standings.iter().filter(|(_, standing)| !standing.offers.is_empty());
+        let holding: Vec<Framework> = holding.map(|(framework, _)| framework.clone()).collect();
+        for framework in holding {
+            let waiting = waiting.remove(&framework).unwrap_or_default();
+            self.place(now_ms, &framework, &waiting, commands);
         }
+        self.post_demands(now_ms, commands);
         self.tell_runs(now_ms, commands);
     }
 
@@ -732,19 +725,12 @@ impl Book {
         commands.push(Command::Persist(Box::new(job.record.clone())));
     }
 
-    /// Tries to place every job that waits for offers, oldest submission first, then gives back what nobody needs.
-    fn place(&mut self, now_ms: u64, framework: Framework, commands: &mut Vec<Command>) {
-        let mut waiting: Vec<(u64, JobId)> = self
-            .jobs
-            .values()
-            .filter(|job| job.n_wanted(now_ms) > 0 && Framework::of(&job.record.spec) == framework)
-            .map(|job| (job.record.submitted_ms, job.record.spec.id.clone()))
-            .collect();
-        waiting.sort();
-        for (_, id) in &waiting {
+    /// Tries to place every job that waits for offers, in their order, then gives back what nobody needs.
+    fn place(&mut self, now_ms: u64, framework: &Framework, waiting: &[JobId], commands: &mut Vec<Command>) {
+        for id in waiting {
             self.place_job(now_ms, framework, id, commands);
         }
-        let still_waiting = waiting.iter().any(|(_, id)| self.jobs[id].n_wanted(now_ms) > 0);
+        let still_waiting = waiting.iter().any(|id| self.jobs[id].n_wanted(now_ms) > 0);
         let hold_ms = self.config.hold_ms;
         let standing = self.standing(framework);
         let given_back: Vec<OfferId> = standing
@@ -759,17 +745,17 @@ impl Book {
             }
             // A gang that holds part of what it needs steps back for a while, so that two gangs that each hold half do
             // not wait for one another; the time differs by framework so that they do not step back in step.
-            let refuse_ms = match (still_waiting, framework) {
+            let refuse_ms = match (still_waiting, framework.kind) {
                 (false, _) => 0,
-                (true, Framework::Streams) => 700,
-                (true, Framework::Training) => 1100,
+                (true, Kind::Streams) => 700,
+                (true, Kind::Training) => 1100,
             };
-            commands.push(Command::Decline { framework, offers: given_back, refuse_ms });
+            commands.push(Command::Decline { framework: framework.clone(), offers: given_back, refuse_ms });
         }
     }
 
-    fn place_job(&mut self, now_ms: u64, framework: Framework, id: &JobId, commands: &mut Vec<Command>) {
-        let standing = &self.standings[&framework];
+    fn place_job(&mut self, now_ms: u64, framework: &Framework, id: &JobId, commands: &mut Vec<Command>) {
+        let standing = &self.standings[framework];
         if !standing.connected || standing.offers.is_empty() {
             return;
         }
@@ -802,7 +788,7 @@ impl Book {
             // Of an evaluator that nobody could hear; nobody wants it any more when it comes back.
             let replaced = job.due_again(now_ms).into_iter().map(|(at, _)| &job.record.tasks[at]);
             for task in replaced.filter(|task| !task.state.is_terminal()) {
-                commands.push(Command::Kill { framework, task: task.id.clone(), grace_ms: 0 });
+                commands.push(Command::Kill { framework: framework.clone(), task: task.id.clone(), grace_ms: 0 });
             }
             job.place_again(now_ms, &self.config, &placements)
         };
@@ -811,24 +797,7 @@ impl Book {
         for offer in &used {
             standing.offers.remove(offer);
         }
-        commands.push(Command::Accept { framework, offers: used.into_iter().collect(), launch });
-    }
-
-    fn post_demand(&mut self, now_ms: u64, framework: Framework, commands: &mut Vec<Command>) {
-        if !self.standings[&framework].connected {
-            return;
-        }
-        let demands: Vec<Demand> = self
-            .jobs
-            .values()
-            .filter(|job| Framework::of(&job.record.spec) == framework)
-            .flat_map(|job| job.demands(now_ms))
-            .collect();
-        let standing = self.standing(framework);
-        if standing.posted.as_ref() != Some(&demands) {
-            standing.posted = Some(demands.clone());
-            commands.push(Command::Demand { framework, demands });
-        }
+        commands.push(Command::Accept { framework: framework.clone(), offers: used.into_iter().collect(), launch });
     }
 }
 

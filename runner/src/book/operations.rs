@@ -76,13 +76,13 @@ impl Book {
     pub(super) fn leave(
         &mut self,
         now_ms: u64,
-        framework: Framework,
+        framework: &Framework,
         agent: &AgentId,
         ends_in_ms: u64,
         commands: &mut Vec<Command>,
     ) {
         let is_there = |job: &Job| {
-            Framework::of(&job.record.spec) == framework
+            framework.has(job)
                 && !job.stop_asked
                 && matches!(job.record.phase, Phase::Launching | Phase::Running)
                 && job.record.tasks.iter().any(|task| task.agent == *agent && !task.state.is_terminal())

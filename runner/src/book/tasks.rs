@@ -108,6 +108,8 @@ pub fn launch(config: &Config, job: &Job, at: usize, from: Option<u64>, placed: 
             JobBody::Service(service) => service.health.clone(),
             JobBody::Stream(_) | JobBody::Train(_) | JobBody::Command(_) => None,
         },
+        priority: spec.priority,
+        group: spec.id.to_string(),
     }
 }
 
@@ -139,7 +141,7 @@ impl Book {
             self.task_updated(now_ms, &id, &status, commands);
         } else if !status.state.is_terminal() {
             // A task of an earlier generation or submission that still runs: nobody wants it.
-            commands.push(Command::Kill { framework, task, grace_ms: 0 });
+            commands.push(Command::Kill { framework: framework.clone(), task, grace_ms: 0 });
         }
         if !status.uuid.is_empty() {
             commands.push(Command::Acknowledge { framework, status });
@@ -316,8 +318,11 @@ impl Job {
         self.record.spec.parallelism = parallelism;
         self.record.rescale = None;
         self.stop_asked = false;
-        self.record.phase = Phase::Restarting { until_ms: now_ms };
-        self.note(now_ms, "info", format!("starts again with {parallelism} tasks"));
+        match self.leaves_by_ms.take() {
+            Some(_) => self.note(now_ms, "info", "made room for others, and waits for room"),
+            None => self.note(now_ms, "info", format!("starts again with {parallelism} tasks")),
+        }
+        self.wait_for_room(now_ms);
         true
     }
 
@@ -343,8 +348,14 @@ impl Job {
         if matches!(self.record.phase, Phase::Restarting { .. }) {
             return;
         }
+        let makes_room = self.leaves_by_ms.take().is_some_and(|by_ms| now_ms < by_ms);
+        if makes_room && self.record.spec.restart != Restart::Never {
+            self.note(now_ms, "info", format!("{what}; it made room for others, and waits for room"));
+            return self.wait_for_room(now_ms);
+        }
         let what = match &self.last_error {
             Some(error) => format!("{what} ({error})"),
+            None if makes_room => format!("{what}; it had to make room for others, and is not to be started again"),
             None => what.to_string(),
         };
         if fatal || self.record.spec.restart == Restart::Never {
@@ -389,7 +400,7 @@ impl Job {
                 live.kill_sent = true;
                 // The order is quicker where the control stream is open; the kill also reaches a task that hangs.
                 commands.push(Command::Order { task: task.id.clone(), order: Order::Stop });
-                commands.push(Command::Kill { framework, task: task.id.clone(), grace_ms });
+                commands.push(Command::Kill { framework: framework.clone(), task: task.id.clone(), grace_ms });
             }
         }
     }

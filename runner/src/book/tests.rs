@@ -3,6 +3,7 @@
 mod evaluator;
 mod gang;
 mod models;
+mod preemption;
 mod region;
 mod runs;
 mod schedules;
@@ -16,6 +17,16 @@ use jobs::{CommandBody, JobBody, JobId, JobSpec, Reason, Resources, Restart, Str
 use std::collections::BTreeMap;
 use streaming::control::{Manifest, Order, Report};
 use streaming::functions::Versions;
+
+fn streams() -> Framework {
+    let [streams, _] = Framework::usual();
+    streams
+}
+
+fn training() -> Framework {
+    let [_, training] = Framework::usual();
+    training
+}
 
 struct World {
     book: Book,
@@ -59,6 +70,7 @@ fn spec(name: &str, body: JobBody) -> JobSpec {
         group: "g".into(),
         name: name.into(),
         role: "default".into(),
+        priority: 0,
         parallelism: 2,
         resources: Resources::new().cpus(1.0),
         n_ports: 0,
@@ -93,8 +105,9 @@ impl World {
         let kept = records.values().map(|record| (record.clone(), latest.cloned())).collect();
         let book = Book::new(config(), BTreeMap::new(), kept);
         let mut world = Self { book, now_ms: 1_000_000, commands: Vec::new(), records };
-        for framework in Framework::ALL {
-            world.apply(Event::Subscribed { framework, id: framework.name().into() });
+        for framework in Framework::usual() {
+            let id = framework.name().into();
+            world.apply(Event::Subscribed { framework, id });
         }
         world.seen();
         world
@@ -157,7 +170,7 @@ impl World {
             uuid: "u".into(),
             exit_code,
         };
-        self.apply(Event::Update { framework: Framework::Streams, status });
+        self.apply(Event::Update { framework: streams(), status });
     }
 
     fn update(&mut self, task: &TaskId, state: TaskState) {
@@ -191,8 +204,8 @@ impl World {
         let generation = self.job(name).generation;
         let result = Ok(Prepared { claimed_us: generation as i64, latest, versions: Versions::new() });
         self.apply(Event::Prepared { job: JobId::of("g", name), generation, result });
-        self.offer(Framework::Streams, &format!("o1-{generation}"), "a1");
-        self.offer(Framework::Streams, &format!("o2-{generation}"), "a2");
+        self.offer(streams(), &format!("o1-{generation}"), "a1");
+        self.offer(streams(), &format!("o2-{generation}"), "a2");
         self.launched()
     }
 
@@ -267,7 +280,7 @@ fn a_stream_is_placed_runs_and_goes_on_from_its_checkpoint() {
         world.report(&launch.task, Report::Ready);
     }
     assert_eq!(world.job("s").state, "running");
-    assert_eq!(demands(&world.seen(), Framework::Streams), [] as [u32; 0], "what is placed is asked for no more");
+    assert_eq!(demands(&world.seen(), streams()), [] as [u32; 0], "what is placed is asked for no more");
 
     world.update(&first[0].task, TaskState::Failed);
     assert_eq!(kills(&world.seen()), [&first[1].task], "a generation ends as a whole");
@@ -288,18 +301,18 @@ fn a_stream_is_placed_runs_and_goes_on_from_its_checkpoint() {
 fn demand_is_posted_once_and_cleared_when_it_is_met() {
     let mut world = World::new();
     world.submit(vec![spec("c", command())]);
-    assert_eq!(demands(&world.seen(), Framework::Training), [2]);
+    assert_eq!(demands(&world.seen(), training()), [2]);
     world.pass(50);
-    assert_eq!(demands(&world.seen(), Framework::Training), [] as [u32; 0], "it has not changed");
-    world.offer(Framework::Training, "o1", "a1");
-    world.offer(Framework::Training, "o2", "a2");
-    assert_eq!(demands(&world.seen(), Framework::Training), [0]);
+    assert_eq!(demands(&world.seen(), training()), [] as [u32; 0], "it has not changed");
+    world.offer(training(), "o1", "a1");
+    world.offer(training(), "o2", "a2");
+    assert_eq!(demands(&world.seen(), training()), [0]);
     // A master that was away knows nothing of it.
     world.submit(vec![JobSpec { group: "h".into(), id: JobId::of("h", "c"), ..spec("c", command()) }]);
-    assert_eq!(demands(&world.seen(), Framework::Training), [2]);
-    world.apply(Event::Disconnected { framework: Framework::Training });
-    world.apply(Event::Subscribed { framework: Framework::Training, id: "smack-training".into() });
-    assert_eq!(demands(&world.seen(), Framework::Training), [2]);
+    assert_eq!(demands(&world.seen(), training()), [2]);
+    world.apply(Event::Disconnected { framework: training() });
+    world.apply(Event::Subscribed { framework: training(), id: "smack-training".into() });
+    assert_eq!(demands(&world.seen(), training()), [2]);
 }
 
 #[test]
@@ -307,7 +320,7 @@ fn a_gang_is_placed_whole_or_not_at_all() {
     let mut world = World::new();
     world.submit(vec![spec("c", command())]);
     world.seen();
-    world.offer(Framework::Training, "o1", "a1");
+    world.offer(training(), "o1", "a1");
     world.pass(1_000);
     assert!(world.launched().is_empty(), "one core is not two");
     world.pass(3_000);
@@ -316,20 +329,20 @@ fn a_gang_is_placed_whole_or_not_at_all() {
         declined.iter().any(|command| matches!(command, Command::Decline { refuse_ms, .. } if *refuse_ms > 0)),
         "what does not suffice is given back for others to use: {declined:?}"
     );
-    world.offer(Framework::Training, "o2", "a1");
-    world.apply(Event::Rescinded { framework: Framework::Training, offer: "o2".into() });
-    world.offer(Framework::Training, "o3", "a2");
+    world.offer(training(), "o2", "a1");
+    world.apply(Event::Rescinded { framework: training(), offer: "o2".into() });
+    world.offer(training(), "o3", "a2");
     assert!(world.launched().is_empty(), "an offer that was taken back is not used");
-    world.offer(Framework::Training, "o4", "a1");
+    world.offer(training(), "o4", "a1");
     assert_eq!(world.launched().len(), 2);
 }
 
 #[test]
 fn offers_that_nobody_needs_are_given_back_at_once() {
     let mut world = World::new();
-    world.offer(Framework::Streams, "o1", "a1");
+    world.offer(streams(), "o1", "a1");
     let commands = world.seen();
-    let given_back = Command::Decline { framework: Framework::Streams, offers: vec!["o1".into()], refuse_ms: 0 };
+    let given_back = Command::Decline { framework: streams(), offers: vec!["o1".into()], refuse_ms: 0 };
     assert!(commands.contains(&given_back), "{commands:?}");
 }
 
@@ -341,13 +354,13 @@ fn what_comes_after_waits_and_says_for_whom() {
     let tasks = world.running("s");
     let waiting = world.job("c");
     assert_eq!((waiting.state.as_str(), waiting.why.as_str()), ("waiting", "waits for g/s (running)"));
-    assert_eq!(demands(&world.seen(), Framework::Training), [] as [u32; 0]);
+    assert_eq!(demands(&world.seen(), training()), [] as [u32; 0]);
     for task in &tasks {
         world.update(task, TaskState::Finished);
     }
     assert_eq!(world.job("s").state, "finished");
     assert_eq!(world.job("c").state, "placing");
-    assert_eq!(demands(&world.seen(), Framework::Training), [2]);
+    assert_eq!(demands(&world.seen(), training()), [2]);
 }
 
 #[test]
@@ -371,7 +384,7 @@ fn a_command_may_end_with_any_code_and_is_started_again_as_it_asks() {
     for (restart, end, state) in ends {
         let mut world = World::new();
         world.submit(vec![JobSpec { restart, parallelism: 1, ..spec("c", command()) }]);
-        world.offer(Framework::Training, "o1", "a1");
+        world.offer(training(), "o1", "a1");
         let launched = world.launched();
         world.update(&launched[0].task, TaskState::Running);
         assert_eq!(world.job("c").state, "running");
@@ -423,8 +436,8 @@ fn a_kill_that_was_lost_is_said_again() {
     let tasks = world.running("s");
     world.update(&tasks[0], TaskState::Failed);
     world.seen();
-    world.apply(Event::Disconnected { framework: Framework::Streams });
-    world.apply(Event::Subscribed { framework: Framework::Streams, id: "smack-streams".into() });
+    world.apply(Event::Disconnected { framework: streams() });
+    world.apply(Event::Subscribed { framework: streams(), id: "smack-streams".into() });
     assert_eq!(kills(&world.seen()), [&tasks[1]]);
 }
 
@@ -535,12 +548,12 @@ fn what_runs_on_a_drained_agent_moves_and_nothing_else() {
     let tasks = world.running("s");
     world.seen();
     let drains = |agent: &str, framework| Event::Draining { framework, agent: agent.into(), ends_in_ms: 60_000 };
-    world.apply(drains("a9", Framework::Streams));
-    world.apply(drains("a1", Framework::Training));
+    world.apply(drains("a9", streams()));
+    world.apply(drains("a1", training()));
     assert_eq!(world.job("s").state, "running", "it has nothing there");
-    world.apply(drains("a1", Framework::Streams));
+    world.apply(drains("a1", streams()));
     assert_eq!(world.job("s").state, "stopping", "a last checkpoint comes first");
-    world.apply(drains("a1", Framework::Streams));
+    world.apply(drains("a1", streams()));
     for task in &tasks {
         world.update(task, TaskState::Finished);
     }

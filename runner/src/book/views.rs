@@ -1,7 +1,8 @@
 //! What people are shown: jobs, and for each one sentence that says why it is where it is.
 
+use super::frameworks::Standing;
 use super::job::{Job, Phase};
-use super::{Book, Demand, Framework, Standing};
+use super::{Book, Demand, Framework};
 use crate::view::{JobMetrics, JobView, OperatorView, SplitView, TaskView, WhyView, text_of_bytes};
 use jobs::{JobBody, TaskState};
 use streaming::control::{OperatorMetrics, SplitMetrics};
@@ -87,6 +88,7 @@ impl Book {
             name: record.spec.name.clone(),
             kind: record.spec.body.kind().to_string(),
             role: record.spec.role.clone(),
+            priority: record.spec.priority,
             state: job.state().to_string(),
             generation: record.generation,
             restarts: record.restarts,
@@ -170,7 +172,7 @@ impl Book {
     }
 
     fn placing(&self, now_ms: u64, job: &Job) -> String {
-        let standing = &self.standings[&Framework::of(&job.record.spec)];
+        let Some(standing) = self.standings.get(&Framework::of(&job.record.spec)) else { return String::new() };
         let demands = job.demands(now_ms);
         let several = demands.len() > 1;
         let said = demands.iter().zip(job.needs(now_ms)).map(|(demand, need)| {
@@ -186,7 +188,7 @@ impl Book {
 
 /// What a demand needs, and why it has not got it.
 fn sentence_of(demand: &Demand, standing: &Standing) -> String {
-    let Demand { name, shape, n_ports, count } = demand;
+    let Demand { name, shape, n_ports, count, .. } = demand;
     let tasks = if *count == 1 { "task" } else { "tasks" };
     let ports = if *n_ports > 0 { format!(" and {n_ports} port") } else { String::new() };
     let needs = format!("needs {count} {tasks} of {shape}{ports}");

@@ -78,10 +78,16 @@ pub fn master(args: MasterArgs, globals: &Globals) -> Result<()> {
     config.token = token(globals)?;
     let machine = &mut config.machine;
     machine.missed_heartbeats = missed_heartbeats(args.agent_timeout, machine.heartbeat_ms);
+    machine.preempt_notice_ms = millis(args.preempt_notice);
+    machine.preempt_min_run_ms = millis(args.preempt_min_run);
     // A new master gives those of its predecessor no less time to come back.
     machine.recovery_ms = machine.recovery_ms.max(machine.heartbeat_ms * machine.missed_heartbeats);
     on_threads(2, daemon::master::serve(config))?
         .map_err(|error| anyhow::Error::from(error).context("failed to run the master").into())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// As many as fill the time. At least two, for one may be late on any machine; at most so many that it is for ever to
@@ -102,7 +108,7 @@ pub fn agent(args: AgentArgs, globals: &Globals) -> Result<()> {
     config.token = token(globals)?;
     let listed = args.attribute_list.into_iter().flat_map(|Attributes(list)| list);
     config.attributes = args.attributes.into_iter().chain(listed).collect();
-    config.recovery_timeout_ms = u64::try_from(args.recovery_timeout.as_millis()).unwrap_or(u64::MAX);
+    config.recovery_timeout_ms = millis(args.recovery_timeout);
     config.leash = args.leash;
     config.isolation.cgroups = args.isolation == Isolation::Auto;
     config.isolation.cpu_quota = args.cpu_quota;

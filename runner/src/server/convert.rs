@@ -38,6 +38,8 @@ pub fn demand_to_wire(demand: Demand) -> v1::Demand {
         shape: Some(resources_to(&demand.shape)),
         n_ports: demand.n_ports,
         count: demand.count,
+        priority: demand.priority,
+        group: demand.group,
     }
 }
 
@@ -68,6 +70,8 @@ pub fn launch_to_wire(launch: Launch, token_file: Option<&str>) -> Result<v1::Ta
         max_completion_ms: launch.max_completion_ms,
         unreachable_kill_ms: launch.unreachable_kill_ms,
         health: launch.health.map(health_to),
+        priority: launch.priority,
+        group: launch.group,
     })
 }
 

@@ -142,15 +142,20 @@ pub fn start(framework: Framework, id: Option<FrameworkId>, master: Master, owne
         let mut told = false;
         loop {
             let before = id.clone();
-            let error = subscribed(framework, &mut id, &master, &owner, &mut calls).await;
+            let error = subscribed(&framework, &mut id, &master, &owner, &mut calls).await;
             if id != before {
                 backoff.reset();
                 told = false;
             }
             if !std::mem::replace(&mut told, true) {
-                tracing::warn!(framework = framework.name(), error = chain(&error), "not subscribed; trying again");
+                let (name, role) = (framework.name(), &*framework.role);
+                tracing::warn!(framework = name, role, error = chain(&error), "not subscribed; trying again");
             }
-            owner.tell(Event::Disconnected { framework }).await;
+            if has_ended(&error) {
+                // The master kept its tasks for as long as it was told to. The book finds them gone and begins again.
+                id = None;
+            }
+            owner.tell(Event::Disconnected { framework: framework.clone() }).await;
             while calls.try_recv().is_ok() {}
             backoff.wait().await;
         }
@@ -158,9 +163,15 @@ pub fn start(framework: Framework, id: Option<FrameworkId>, master: Master, owne
     Link { sender }
 }
 
+/// Whether the master says that there is no such framework any more.
+fn has_ended(error: &ClientError) -> bool {
+    matches!(error, ClientError::Refused { status, .. }
+        if status.code() == Code::FailedPrecondition && status.message().contains("has ended"))
+}
+
 /// One subscription, until it ends; what ended it.
 async fn subscribed(
-    framework: Framework,
+    framework: &Framework,
     id: &mut Option<FrameworkId>,
     master: &Master,
     owner: &Owner,
@@ -169,7 +180,7 @@ async fn subscribed(
     let subscribe = v1::Subscribe {
         framework_id: id.as_ref().map(FrameworkId::to_string).unwrap_or_default(),
         name: framework.name().to_string(),
-        role: "default".to_string(),
+        role: framework.role.to_string(),
         failover_timeout_ms: FAILOVER_TIMEOUT_MS,
     };
     let Subscription { client, mut events, subscribed } =
@@ -179,8 +190,8 @@ async fn subscribed(
         };
     let given = FrameworkId::new(subscribed.framework_id);
     *id = Some(given.clone());
-    tracing::info!(framework = framework.name(), id = %given, "subscribed");
-    owner.tell(Event::Subscribed { framework, id: given.clone() }).await;
+    tracing::info!(framework = framework.name(), role = &*framework.role, id = %given, "subscribed");
+    owner.tell(Event::Subscribed { framework: framework.clone(), id: given.clone() }).await;
     loop {
         tokio::select! {
             call = calls.recv() => {
@@ -219,7 +230,8 @@ fn addressed(mut call: Call, id: &FrameworkId) -> Call {
 }
 
 /// Hands one event on.
-async fn heard(framework: Framework, owner: &Owner, event: Wire) {
+async fn heard(framework: &Framework, owner: &Owner, event: Wire) {
+    let framework = framework.clone();
     match event {
         Wire::Offer(offer) => {
             owner.tell(Event::Offer { framework, offer: convert::offer_from_wire(offer, now_ms()) }).await;
@@ -234,6 +246,10 @@ async fn heard(framework: Framework, owner: &Owner, event: Wire) {
         Wire::Drains(drains) => {
             let (agent, ends_in_ms) = (drains.agent_id.into(), drains.ends_in_ms);
             owner.tell(Event::Draining { framework, agent, ends_in_ms }).await;
+        }
+        Wire::Preempted(v1::TasksPreempted { task_ids, ends_in_ms, message }) => {
+            let tasks = task_ids.into_iter().map(TaskId::from).collect();
+            owner.tell(Event::Preempted { framework, tasks, ends_in_ms, message }).await;
         }
         Wire::Error(error) => {
             tracing::warn!(framework = framework.name(), reason = error.message, "the master ended the subscription");
@@ -251,21 +267,18 @@ pub fn watch_waiting(master: Master, owner: Owner) {
         loop {
             ticks.tick().await;
             let Ok(state) = master.state().await else { continue };
-            let mut any = false;
-            for framework in Framework::ALL {
-                let Some(seen) = state.frameworks.iter().find(|seen| seen.name == framework.name()) else { continue };
-                let sentences: BTreeMap<String, String> = seen
-                    .demands
-                    .iter()
-                    .zip(&seen.waiting)
-                    .map(|(demand, sentence)| (demand.name.clone(), sentence.clone()))
-                    .collect();
-                any |= !sentences.is_empty();
-                if !(sentences.is_empty() && empty_before) {
-                    owner.tell(Event::Waiting { framework, sentences }).await;
-                }
+            let waiting = state.frameworks.into_iter().filter(|framework| !framework.demands.is_empty());
+            let sentences = waiting.map(|framework| {
+                let names = framework.demands.into_iter().map(|demand| demand.name);
+                (framework.framework_id.into(), names.zip(framework.waiting).collect())
+            });
+            // Also of other runners' frameworks; the book knows its own.
+            let sentences: BTreeMap<FrameworkId, BTreeMap<String, String>> = sentences.collect();
+            let is_empty = sentences.is_empty();
+            if !(is_empty && empty_before) {
+                owner.tell(Event::Waiting { sentences }).await;
             }
-            empty_before = !any;
+            empty_before = is_empty;
         }
     });
 }

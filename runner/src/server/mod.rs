@@ -1,4 +1,4 @@
-//! `smack runner`: job store, the two frameworks, the control streams of tasks, the table store and the API.
+//! `smack runner`: job store, the frameworks, the control streams of tasks, the table store and the API.
 
 pub mod api;
 pub mod control;
@@ -18,7 +18,7 @@ use crate::traces::export::{self, Exporter};
 use anyhow::Context;
 use daemon::door::{self, Guard, Token};
 use daemon::encrypted::{self, Caller, Encrypted};
-use jobs::JobBody;
+use jobs::{FrameworkId, JobBody};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -92,18 +92,15 @@ pub async fn serve(config: RunnerConfig) -> anyhow::Result<()> {
     let book_config = book::Config { endpoint, data_dir, hold_ms: 3_000 };
     let ids = store.frameworks().context("failed to start the runner")?;
     let records = with_manifests(&book_config, store.jobs().context("failed to start the runner")?).await;
-    let links = Framework::ALL
-        .into_iter()
-        .map(|framework| {
-            let id = ids.get(&framework).cloned();
-            (framework, frameworks::start(framework, id, master.clone(), owner.clone()))
-        })
-        .collect();
     let token_file = config.token_file.as_ref().map(std::fs::canonicalize).transpose()?;
     let schedules = store.schedules().context("failed to start the runner")?;
     let sweeps = store.sweeps().context("failed to start the runner")?;
     let book = Book::new(book_config.clone(), ids, records).with_schedules(owner::now_ms(), schedules);
     let book = book.with_sweeps(sweeps);
+    let link = |(framework, id): (Framework, Option<FrameworkId>)| {
+        (framework.clone(), frameworks::start(framework, id, master.clone(), owner.clone()))
+    };
+    let links = book.frameworks().into_iter().map(link).collect();
     let traces = export::Config::from(|name| std::env::var(name).ok());
     let traces = traces.map_err(|error| anyhow::anyhow!(error)).context("failed to start the runner")?;
     let exporter = traces.map(|config| {
@@ -116,6 +113,7 @@ pub async fn serve(config: RunnerConfig) -> anyhow::Result<()> {
         store,
         streams: streams.clone(),
         links,
+        master: master.clone(),
         token_file,
         runs: Mutex::new(runs::Runs::new(runs_dir.clone())),
         exporter,

@@ -3,7 +3,7 @@
 //! Invariant: every command is carried out in order, and a `Persist` is on disk before the next one.
 
 use super::control::Streams;
-use super::frameworks::Link;
+use super::frameworks::{self, Link};
 use super::runs::Runs;
 use super::store::Store;
 use crate::book::schedules::{Due, Schedule};
@@ -223,6 +223,7 @@ pub struct Hands {
     pub store: Store,
     pub streams: Streams,
     pub links: BTreeMap<Framework, Link>,
+    pub master: frameworks::Master,
     pub token_file: Option<PathBuf>,
     pub runs: Mutex<Runs>,
     /// Where spans go, if somebody collects them.
@@ -243,11 +244,11 @@ pub fn channel() -> (Owner, Inbox) {
 /// Runs until the process ends.
 pub fn spawn(owner: &Owner, inbox: Inbox, book: Book, hands: Hands) -> std::io::Result<std::thread::JoinHandle<()>> {
     let owner = owner.clone();
-    std::thread::Builder::new().name("owner".to_string()).spawn(move || run(&owner, inbox, book, &hands))
+    std::thread::Builder::new().name("owner".to_string()).spawn(move || run(&owner, inbox, book, hands))
 }
 
-fn run(owner: &Owner, mut inbox: Inbox, mut book: Book, hands: &Hands) {
-    let mut traces = hands.exporter.as_ref().map(|exporter| (exporter, Watch::new(*uuid::Uuid::new_v4().as_bytes())));
+fn run(owner: &Owner, mut inbox: Inbox, mut book: Book, mut hands: Hands) {
+    let mut traces = hands.exporter.take().map(|exporter| (exporter, Watch::new(*uuid::Uuid::new_v4().as_bytes())));
     while let Some(message) = inbox.receiver.blocking_recv() {
         let now_ms = now_ms();
         let commands = match message {
@@ -342,10 +343,15 @@ fn answer(
 }
 
 impl Hands {
-    fn carry_out(&self, owner: &Owner, command: Command) {
+    fn carry_out(&mut self, owner: &Owner, command: Command) {
         match command {
             Command::Persist(record) => durable(self.store.put_job(&record)),
-            Command::PersistFramework { framework, id } => durable(self.store.put_framework(framework, &id)),
+            Command::PersistFramework { framework, id } => durable(self.store.put_framework(&framework, &id)),
+            Command::Subscribe { framework } => {
+                let _entered = self.runtime.enter();
+                let link = frameworks::start(framework.clone(), None, self.master.clone(), owner.clone());
+                self.links.insert(framework, link);
+            }
             Command::Forget(record) => {
                 durable(self.store.remove_job(record.spec.id.as_str()));
                 remove_replaced(&book::submission_folder(&self.config, &record));

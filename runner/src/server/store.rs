@@ -70,8 +70,8 @@ impl Store {
         self.write(|jobs, _| jobs.remove(id).map(drop))
     }
 
-    pub fn put_framework(&self, framework: Framework, id: &FrameworkId) -> Result<(), Error> {
-        self.write(|_, frameworks| frameworks.insert(framework.name(), id.as_str()).map(drop))
+    pub fn put_framework(&self, framework: &Framework, id: &FrameworkId) -> Result<(), Error> {
+        self.write(|_, frameworks| frameworks.insert(framework.key().as_str(), id.as_str()).map(drop))
     }
 
     pub fn jobs(&self) -> Result<Vec<Record>, Error> {
@@ -136,8 +136,9 @@ impl Store {
         let read = || -> Result<BTreeMap<Framework, FrameworkId>, redb::Error> {
             let table = self.database.begin_read()?.open_table(FRAMEWORKS)?;
             let mut ids = BTreeMap::new();
-            for framework in Framework::ALL {
-                if let Some(id) = table.get(framework.name())? {
+            for entry in table.iter()? {
+                let (key, id) = entry?;
+                if let Some(framework) = Framework::of_key(key.value()) {
                     ids.insert(framework, FrameworkId::new(id.value()));
                 }
             }

@@ -60,6 +60,15 @@ impl<'a> Reader<'a> {
         self.diagnostics.push(diagnostic);
     }
 
+    /// At the value of a key, if the file has it.
+    pub fn complain_at(&mut self, name: &str, diagnostic: Diagnostic) {
+        let diagnostic = match self.span(name) {
+            Some(span) => diagnostic.at(span),
+            None => diagnostic,
+        };
+        self.complain(diagnostic);
+    }
+
     /// Whether the shape has this key at all.
     pub fn describes(&self, name: &str) -> bool {
         self.shape.field(name).is_some()

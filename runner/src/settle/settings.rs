@@ -12,6 +12,7 @@ use streaming::runtime::store::refuse_location;
 pub struct JobSettings {
     pub group: Option<String>,
     pub role: String,
+    pub priority: i32,
     pub parallelism: u32,
     pub resources: Resources,
     pub n_ports: u32,
@@ -42,6 +43,18 @@ impl JobSettings {
             check_name(reader, "name", group);
         }
         let role = reader.text("role").unwrap_or_default();
+        // A file without a good one is refused for that already.
+        if !role.is_empty() && (role == "*" || !scheduler::model::is_good_role(&role)) {
+            let diagnostic = Diagnostic::new(format!("'{role}' is no role"));
+            let help = "roles are names, or paths of them like ml/vision, without blanks";
+            reader.complain_at("role", diagnostic.help(help));
+        }
+        // The shape says that it is a number within bounds.
+        let priority = reader.number("priority").unwrap_or(0.0);
+        if priority.fract() != 0.0 {
+            let diagnostic = Diagnostic::new(format!("priority is {priority}, not a whole number"));
+            reader.complain_at("priority", diagnostic);
+        }
         let parallelism = if reader.describes("parallelism") { reader.whole("parallelism").unwrap_or(1) } else { 1 };
         let cpus = reader.number("cpus").unwrap_or(1.0);
         let mem_mib = reader.mem_mib("mem").unwrap_or(1.0);
@@ -63,6 +76,7 @@ impl JobSettings {
         Self {
             group,
             role,
+            priority: priority as i32,
             parallelism: parallelism as u32,
             resources,
             n_ports,
@@ -79,14 +93,7 @@ pub fn with_gpus(reader: &mut Reader<'_>, resources: Resources) -> Resources {
     let gpus = reader.whole("gpus").unwrap_or(0) as f64;
     let resources = resources.with(things::GPUS, gpus);
     let Some(model) = reader.text("gpu_model") else { return resources };
-    let mut complain = |problem: &str| {
-        let diagnostic = Diagnostic::new(problem.to_string());
-        let span = reader.span("gpu_model");
-        reader.complain(match span {
-            Some(span) => diagnostic.at(span),
-            None => diagnostic,
-        });
-    };
+    let mut complain = |problem: &str| reader.complain_at("gpu_model", Diagnostic::new(problem.to_string()));
     if gpus == 0.0 {
         complain("gpu_model is said, and no gpus are asked for");
     }
@@ -101,12 +108,7 @@ impl CheckpointSettings {
     pub fn read(reader: &mut Reader<'_>) -> Self {
         let dir = reader.text("dir");
         if let Some(refusal) = dir.as_deref().and_then(refuse_location) {
-            let diagnostic = Diagnostic::new(refusal);
-            let span = reader.span("dir");
-            reader.complain(match span {
-                Some(span) => diagnostic.at(span),
-                None => diagnostic,
-            });
+            reader.complain_at("dir", Diagnostic::new(refusal));
         }
         let retain = reader.whole("retain").and_then(|retain| u32::try_from(retain).ok()).unwrap_or(3);
         Self { interval_ms: reader.duration_ms("interval").unwrap_or(10_000), dir, retain }
@@ -193,12 +195,7 @@ pub fn of_sql(
 /// Names become parts of paths, task ids and addresses, so they are plain.
 pub fn check_name(reader: &mut Reader<'_>, key: &str, name: &str) {
     if let Err(message) = plain_name(name) {
-        let diagnostic = Diagnostic::new(message);
-        let span = reader.span(key);
-        reader.complain(match span {
-            Some(span) => diagnostic.at(span),
-            None => diagnostic,
-        });
+        reader.complain_at(key, Diagnostic::new(message));
     }
 }
 

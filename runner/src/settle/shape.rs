@@ -86,6 +86,12 @@ pub const COMMAND_RESTARTS: &[&str] = &["on_failure", "always", "never", "exit_c
 pub const DISTRIBUTED: &[&str] = &["tensorflow", "torch"];
 
 const ROLE: Field = field("role", Kind::Text, Some("default"), "whose share of the cluster is used");
+const PRIORITY: Field = field(
+    "priority",
+    Kind::Number(-1000.0, 1000.0),
+    Some("0"),
+    "whole; jobs of the role with a lower one make room for this one",
+);
 const PARALLELISM: Field =
     field("parallelism", Kind::Whole(1, 4096), Some("1"), "number of tasks, placed all together or not at all");
 const CPUS: Field = field("cpus", Kind::Number(0.01, 1024.0), Some("1"), "cores that each task needs");
@@ -135,14 +141,18 @@ const GROUP: Field = field("name", Kind::Text, None, "name of the group of all j
 /// `[job]` of a stream or a command, and `SET job.…` in SQL.
 pub static JOB: Shape = Shape { place: "[job]", fields: JOB_FIELDS };
 pub static SQL_JOB: Shape = Shape { place: "SET job.…", fields: JOB_FIELDS };
-const JOB_FIELDS: &[Field] = &[GROUP, ROLE, PARALLELISM, CPUS, MEM, RESTART, KILL_GRACE, MAX_COMPLETION, UNREACHABLE];
-static TRAIN_JOB: Shape =
-    Shape { place: "[job]", fields: &[GROUP, ROLE, CPUS, MEM, RESTART, KILL_GRACE, MAX_COMPLETION, UNREACHABLE] };
+const JOB_FIELDS: &[Field] =
+    &[GROUP, ROLE, PRIORITY, PARALLELISM, CPUS, MEM, RESTART, KILL_GRACE, MAX_COMPLETION, UNREACHABLE];
+static TRAIN_JOB: Shape = Shape {
+    place: "[job]",
+    fields: &[GROUP, ROLE, PRIORITY, CPUS, MEM, RESTART, KILL_GRACE, MAX_COMPLETION, UNREACHABLE],
+};
 static COMMAND_JOB: Shape = Shape {
     place: "[job]",
     fields: &[
         GROUP,
         ROLE,
+        PRIORITY,
         PARALLELISM,
         CPUS,
         MEM,
@@ -161,6 +171,7 @@ static SERVICE_JOB: Shape = Shape {
     fields: &[
         GROUP,
         ROLE,
+        PRIORITY,
         PARALLELISM,
         CPUS,
         MEM,

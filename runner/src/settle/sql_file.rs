@@ -221,6 +221,7 @@ fn spec(shared: &Shared<'_>, name: &str, parallelism: u32, body: JobBody) -> Job
         group: shared.group.clone(),
         name: name.to_string(),
         role: shared.job.role.clone(),
+        priority: shared.job.priority,
         parallelism,
         resources: shared.job.resources.clone(),
         n_ports: 1,

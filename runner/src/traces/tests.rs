@@ -12,6 +12,7 @@ fn record(phase: Phase, generation: u64, tasks: &[&str]) -> Record {
         group: "g".to_string(),
         name: "j".to_string(),
         role: "default".to_string(),
+        priority: 0,
         parallelism: 2,
         resources: Resources::new(),
         n_ports: 0,

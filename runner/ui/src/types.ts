@@ -9,6 +9,8 @@ export interface JobView {
   name: string;
   kind: string;
   role: string;
+  /** Among the jobs of its role. */
+  priority?: number;
   state: string;
   generation: number;
   restarts: number;

@@ -205,7 +205,12 @@ impl FrameworkClient {
                 Event::Error(v1::FrameworkError { message }) => {
                     return Err(ClientError::refused(address, Status::failed_precondition(message)));
                 }
-                Event::Heartbeat(_) | Event::Offer(_) | Event::Rescind(_) | Event::Update(_) | Event::Drains(_) => {}
+                Event::Heartbeat(_)
+                | Event::Offer(_)
+                | Event::Rescind(_)
+                | Event::Update(_)
+                | Event::Drains(_)
+                | Event::Preempted(_) => {}
             }
         }
     }

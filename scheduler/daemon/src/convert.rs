@@ -239,6 +239,8 @@ pub fn task_info_from(wire: v1::TaskInfo) -> Converted<TaskInfo> {
             .health
             .map(|health| health_from(health).map(Box::new).map_err(|malformed| malformed.inside("health")))
             .transpose()?,
+        priority: wire.priority,
+        group: wire.group,
     })
 }
 
@@ -255,6 +257,8 @@ pub fn task_info_to(info: TaskInfo) -> v1::TaskInfo {
         max_completion_ms: info.max_completion_ms,
         unreachable_kill_ms: info.unreachable_kill_ms,
         health: info.health.map(|health| health_to(*health)),
+        priority: info.priority,
+        group: info.group,
     }
 }
 
@@ -380,6 +384,8 @@ fn demand_from(wire: v1::Demand) -> Converted<Demand> {
         shape: resources_from(wire.shape).map_err(|malformed| malformed.inside("shape"))?,
         n_ports: wire.n_ports,
         count: wire.count,
+        priority: wire.priority,
+        group: wire.group,
     })
 }
 
@@ -389,6 +395,8 @@ fn demand_to(demand: Demand) -> v1::Demand {
         shape: Some(resources_to(&demand.shape)),
         n_ports: demand.n_ports,
         count: demand.count,
+        priority: demand.priority,
+        group: demand.group,
     }
 }
 
@@ -466,7 +474,7 @@ fn agent_order_from(wire: v1::AgentOrder) -> Converted<AgentOrder> {
             let task = required(task, "task")
                 .and_then(|task| task_info_from(task).map_err(|malformed| malformed.inside("task")))
                 .map_err(|malformed| malformed.inside("launch"))?;
-            AgentOrder::Launch { framework_id: framework_id.into(), task }
+            AgentOrder::Launch { framework_id: framework_id.into(), task: Box::new(task) }
         }
         agent_order::Order::Kill(v1::KillTask { framework_id, task_id, grace_ms }) => {
             AgentOrder::Kill { framework_id: framework_id.into(), task_id: task_id.into(), grace_ms }
@@ -490,7 +498,7 @@ pub fn agent_order_to(order: AgentOrder) -> v1::AgentOrder {
         }
         AgentOrder::Launch { framework_id, task } => agent_order::Order::Launch(v1::LaunchTask {
             framework_id: framework_id.to_string(),
-            task: Some(task_info_to(task)),
+            task: Some(task_info_to(*task)),
         }),
         AgentOrder::Kill { framework_id, task_id, grace_ms } => agent_order::Order::Kill(v1::KillTask {
             framework_id: framework_id.to_string(),
@@ -562,6 +570,10 @@ pub fn framework_event_to(event: FrameworkEvent) -> v1::FrameworkEvent {
         FrameworkEvent::AgentDrains { agent_id, ends_in_ms } => {
             framework_event::Event::Drains(v1::AgentDrains { agent_id: agent_id.to_string(), ends_in_ms })
         }
+        FrameworkEvent::Preempted { task_ids, ends_in_ms, message } => {
+            let task_ids = task_ids.iter().map(ToString::to_string).collect();
+            framework_event::Event::Preempted(v1::TasksPreempted { task_ids, ends_in_ms, message })
+        }
         FrameworkEvent::Error { message } => framework_event::Event::Error(v1::FrameworkError { message }),
         FrameworkEvent::Heartbeat => framework_event::Event::Heartbeat(v1::Heartbeat {}),
     };
@@ -625,6 +637,8 @@ fn task_view_to(view: TaskView) -> v1::TaskView {
         offer_id: view.offer_id.map(|offer_id| offer_id.to_string()).unwrap_or_default(),
         state: task_state_to(view.state).into(),
         resources: Some(resources_to(&view.resources)),
+        priority: view.priority,
+        leaves_in_ms: view.leaves_in_ms,
     }
 }
 
@@ -662,6 +676,8 @@ mod tests {
                 grace_ms: 12,
                 failures: 13,
             })),
+            priority: -14,
+            group: "fraud/features".into(),
         };
         let call = AgentCall::Register {
             agent: AgentInfo {

@@ -74,7 +74,7 @@ impl Desk {
 
     fn launch(&mut self, id: &str) -> Vec<Command> {
         let task = TaskInfo { task_id: id.into(), kill_grace_ms: 3_000, ..Default::default() };
-        self.order(1, AgentOrder::Launch { framework_id: "f".into(), task })
+        self.order(1, AgentOrder::Launch { framework_id: "f".into(), task: Box::new(task) })
     }
 
     fn running(&mut self, id: &str) {
@@ -272,7 +272,7 @@ impl Desk {
         let probe = jobs::Probe::Tcp { port: 80 };
         let health = jobs::HealthCheck { probe, interval_ms: 10_000, timeout_ms: 900, grace_ms: 5_000, failures: 2 };
         let task = TaskInfo { task_id: id.into(), health: Some(Box::new(health)), ..Default::default() };
-        self.order(1, AgentOrder::Launch { framework_id: "f".into(), task });
+        self.order(1, AgentOrder::Launch { framework_id: "f".into(), task: Box::new(task) });
     }
 
     fn probed(&mut self, id: &str, healthy: bool) -> Vec<Command> {
@@ -331,7 +331,7 @@ fn a_restarted_agent_goes_on_asking_and_counting_time() {
     desk.launch_watched("t");
     desk.apply(Event::Started { task: key("t"), pid: 7 });
     let task = TaskInfo { task_id: "long".into(), max_completion_ms: 60_000, ..Default::default() };
-    desk.order(1, AgentOrder::Launch { framework_id: "f".into(), task });
+    desk.order(1, AgentOrder::Launch { framework_id: "f".into(), task: Box::new(task) });
     desk.at(10_000);
     desk.apply(Event::Started { task: key("long"), pid: 8 });
 
@@ -369,7 +369,7 @@ fn a_task_may_say_how_long_it_goes_on_without_a_master() {
     let mut desk = Desk::new();
     for (id, unreachable_kill_ms) in [("patient", 0), ("impatient", 30_000)] {
         let task = TaskInfo { task_id: id.into(), unreachable_kill_ms, ..Default::default() };
-        desk.order(1, AgentOrder::Launch { framework_id: "f".into(), task });
+        desk.order(1, AgentOrder::Launch { framework_id: "f".into(), task: Box::new(task) });
         desk.apply(Event::Started { task: key(id), pid: 7 });
         desk.acknowledge(1, id, &format!("{id}-1"));
     }

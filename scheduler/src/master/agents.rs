@@ -212,7 +212,7 @@ impl Master {
         was_unreachable: bool,
     ) {
         for AgentTask { framework_id, info, state } in reported {
-            let key = TaskKey::new(framework_id, info.task_id);
+            let key = TaskKey::new(framework_id, info.task_id.clone());
             let is_ended = self.frameworks.has_ended(&key.framework_id);
             if !is_ended {
                 self.adopt_framework(&key.framework_id);
@@ -224,8 +224,7 @@ impl Master {
                 continue;
             }
             if !was_known {
-                let task = Task::reported(info.name, id.clone(), info.resources, state);
-                self.tasks.insert(key.clone(), task);
+                self.tasks.insert(key.clone(), Task::reported(&info, id.clone(), state, self.now_ms));
             }
             self.agents.known(id).tasks.insert(key.clone());
             let task = self.tasks.known(&key);
@@ -234,6 +233,7 @@ impl Master {
                 let claimed = self.agents.books(id, |ledger| ledger.claim(&task.resources));
                 self.frameworks.charge(&key.framework_id, &claimed);
                 task.charged = Some(claimed);
+                self.frameworks.count_running(&key.framework_id, task.priority, 1);
             }
             if let Some(grace_ms) = self.frameworks.take_early_kill(&key) {
                 task.kill = Some(grace_ms);
@@ -300,17 +300,25 @@ impl Master {
     fn withdraw(&mut self, id: &AgentId) {
         self.rescind_offers_on(id);
         let agent = self.agents.known(id);
-        for key in &agent.tasks {
-            if let Some(charged) = self.tasks.known(key).charged.take() {
+        let tasks: Vec<TaskKey> = agent.tasks.iter().cloned().collect();
+        for key in &tasks {
+            let task = self.tasks.known(key);
+            if let Some(charged) = task.charged.take() {
                 self.frameworks.discharge(&key.framework_id, &charged);
+                self.frameworks.count_running(&key.framework_id, task.priority, -1);
             }
+            // It may run on, and be asked again when its agent is back.
+            task.leave_by_ms = None;
+            self.has_left(key);
         }
-        self.cluster_total.subtract(agent.ledger.total().amounts());
+        self.cluster_total.subtract(self.agents.known(id).ledger.total().amounts());
         self.dirty.total = true;
         self.agents.books(id, |ledger| *ledger = Ledger::default());
     }
 
+    /// Nothing of it is offered, or kept for anybody, any more.
     pub(super) fn rescind_offers_on(&mut self, id: &AgentId) {
+        self.drop_holds_on(id);
         let offers: Vec<OfferNumber> = self.agents.known(id).offers.iter().copied().collect();
         for number in offers {
             self.rescind(number, OfferState::Rescinded);

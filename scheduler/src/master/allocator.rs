@@ -17,6 +17,7 @@ use super::roles::{RoleNumber, Turn};
 use super::shapes::Wish;
 use crate::model::{FrameworkEvent, Offer};
 use jobs::{AgentId, FrameworkId, Resources};
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
@@ -132,7 +133,9 @@ impl Master {
         let Some(framework) = self.frameworks.get(id) else { return };
         let is_there = framework.connection.is_some() && !framework.suppressed && !framework.settling;
         let is_met = framework.demands.is_some() && framework.wish.is_met();
+        let demands = framework.demands.as_deref().unwrap_or_default();
         let turn = (is_there && !is_met).then(|| Turn {
+            priority: Reverse(framework.wish.priority(demands)),
             share: self.frameworks.roles.share(&framework.charged, 1.0),
             n_offered: framework.n_offered,
             number: framework.number,
@@ -169,8 +172,11 @@ impl Master {
                 }
                 let wanting = std::mem::take(&mut round.wanting);
                 let mut among = (!is_changed).then_some(wanting.as_slice());
-                while let Some((number, resources)) = contest.winner(self, id, among) {
-                    self.offer(id, number, resources);
+                while let Some(won) = contest.winner(self, id, among) {
+                    self.offer(id, won.framework, won.resources);
+                    if let Some(hold) = won.hold {
+                        self.holds.took(hold, id);
+                    }
                     // What is left may be for somebody to whom all of it was not, now or in the next round.
                     among = None;
                     round.changed.insert(id.clone());

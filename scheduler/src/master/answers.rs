@@ -7,7 +7,7 @@ use super::offers::{OfferNumber, Standing};
 use super::tasks::Task;
 use super::view::OfferState;
 use super::{Command, Master};
-use crate::model::{AgentOrder, FrameworkEvent, TaskInfo, TaskKey, is_good_id, is_sane};
+use crate::model::{AgentOrder, FrameworkEvent, MAX_GROUP, PRIORITIES, TaskInfo, TaskKey, is_good_id, is_sane};
 use jobs::{AgentId, FrameworkId, OfferId, Reason, Resources, TaskId, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -84,6 +84,16 @@ impl Master {
             let Some(pool) = pools.get_mut(&task.agent_id) else {
                 return invalid(format!("task {id} names agent '{}', which none of the offers is of", task.agent_id));
             };
+            if !PRIORITIES.contains(&task.priority) || task.group.len() > MAX_GROUP {
+                return invalid(format!(
+                    "task {id} has priority {}, and a group of {} bytes: priorities go from {} to {}, and a group's name \
+                     has {MAX_GROUP} bytes at most",
+                    task.priority,
+                    task.group.len(),
+                    PRIORITIES.start(),
+                    PRIORITIES.end()
+                ));
+            }
             if !is_sane(needs) || !pool.contains(needs) {
                 return invalid(format!(
                     "task {id} needs {needs}, and {pool} of agent {} is left to it",
@@ -133,12 +143,12 @@ impl Master {
             let agent = self.agents.known(&agent_id);
             agent.tasks.insert(key.clone());
             let offer_id = first_offer.get(&agent_id).cloned().unwrap_or_default();
-            let task = Task::launched(info.name.clone(), agent_id.clone(), offer_id, info.resources.clone());
-            self.tasks.insert(key, task);
+            self.tasks.insert(key, Task::launched(&info, offer_id, self.now_ms));
+            self.frameworks.count_running(framework_id, info.priority, 1);
             self.counts.tasks_launched += 1;
             launched.push(info.resources.clone());
             if let Some(connection) = agent.connection {
-                let order = AgentOrder::Launch { framework_id: framework_id.clone(), task: info };
+                let order = AgentOrder::Launch { framework_id: framework_id.clone(), task: Box::new(info) };
                 self.out.push(Command::ToAgent { connection, order });
             }
         }

@@ -23,6 +23,12 @@ pub struct Config {
     pub scarce: Vec<String>,
     /// Ended offers that are kept for people.
     pub offer_history: usize,
+    /// How long a demand waits before others have to leave for it.
+    pub preempt_after_ms: u64,
+    /// No task that has run for less has to leave.
+    pub preempt_min_run_ms: u64,
+    /// How long a task that has to leave is given to do so by itself.
+    pub preempt_notice_ms: u64,
 }
 
 impl Default for Config {
@@ -37,6 +43,9 @@ impl Default for Config {
             min_allocatable: vec![Resources::new().cpus(0.01), Resources::new().mem_mib(32.0)],
             scarce: vec!["gpus".to_string()],
             offer_history: 1_000,
+            preempt_after_ms: 1_000,
+            preempt_min_run_ms: 30_000,
+            preempt_notice_ms: 30_000,
         }
     }
 }

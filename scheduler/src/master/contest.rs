@@ -4,7 +4,9 @@
 //! agent are marked once, when the first few in order all refused.
 
 use super::Master;
+use super::filters::OnAgent;
 use super::frameworks::Framework;
+use super::holds::HoldNumber;
 use jobs::{AgentId, Resources, Scalars};
 use std::borrow::Cow;
 
@@ -14,6 +16,15 @@ pub struct Contest {
     /// By framework: the agent, counted, on which it was last found to refuse.
     refused: Vec<u32>,
     n_agents: u32,
+}
+
+/// Who is offered something next.
+#[derive(Debug)]
+pub struct Won {
+    pub framework: u32,
+    pub resources: Resources,
+    /// It was kept for it.
+    pub hold: Option<HoldNumber>,
 }
 
 /// What is the same for all who are asked about an agent.
@@ -34,11 +45,15 @@ impl Contest {
     }
 
     /// Who is next, and what for. `among`: only these.
-    pub fn winner(&mut self, master: &Master, agent: &AgentId, among: Option<&[u32]>) -> Option<(u32, Resources)> {
+    pub fn winner(&mut self, master: &Master, agent: &AgentId, among: Option<&[u32]>) -> Option<Won> {
         let free = master.agents.get(agent)?.ledger.free();
         if free.is_empty() {
             return None;
         }
+        if let Some(won) = master.kept_part(agent, free) {
+            return Some(won);
+        }
+        let free = &*master.holds.left(agent, free);
         let roles = &master.frameworks.roles;
         if roles.n_demanding() == 0 && !master.is_allocatable(free) {
             return None;
@@ -65,7 +80,7 @@ impl Contest {
                 }
                 return false;
             }
-            won = Some((number, resources.into_owned()));
+            won = Some(Won { framework: number, resources: resources.into_owned(), hold: None });
             true
         };
         match among.filter(|among| among.len() <= Self::FEW) {
@@ -93,6 +108,20 @@ impl Contest {
 }
 
 impl Master {
+    /// What is kept here for a framework, once it is all there.
+    fn kept_part(&self, agent: &AgentId, free: &Resources) -> Option<Won> {
+        self.holds.open_on(agent).find_map(|(number, hold)| {
+            let framework = self.frameworks.get(&hold.framework_id).filter(|framework| framework.turn.is_some())?;
+            let resources = hold.part(agent, free)?;
+            let is_refused = |refusals: &OnAgent| refusals.refused_until(framework.number, &resources).is_some();
+            let amounts = resources.amounts();
+            let is_let_in = self.frameworks.roles.within_limits(framework.role_number, amounts) == *amounts;
+            let is_wanted = framework.wish.wants(framework.demands.as_deref()?, &resources);
+            let is_good = is_let_in && is_wanted && !self.filters.of_agent(agent).is_some_and(is_refused);
+            is_good.then_some(Won { framework: framework.number, resources, hold: Some(number) })
+        })
+    }
+
     pub(super) fn is_allocatable(&self, resources: &Resources) -> bool {
         self.config.min_allocatable.iter().any(|least| resources.contains(least))
     }

@@ -7,10 +7,12 @@
 use super::Master;
 use super::agents::Agent;
 use super::frameworks::Framework;
+use super::holds::Hold;
 use super::shapes::fits;
 use super::view::AgentState;
 use crate::model::{Demand, amount_text};
 use jobs::{AgentId, Resources};
+use std::collections::BTreeSet;
 
 impl Master {
     pub(super) fn explain(&self, framework: &Framework, demand: &Demand, now_ms: u64) -> String {
@@ -37,6 +39,9 @@ impl Master {
                 _ => format!("{needs}; no agent is connected ({disconnected} disconnected, {unreachable} unreachable)"),
             };
         }
+        if let Some(kept) = self.kept_for(framework, demand, now_ms) {
+            return format!("{needs}; {kept}");
+        }
         let large: Vec<&Agent> = active.iter().copied().filter(|agent| fits(&agent.info.total, demand)).collect();
         if large.is_empty() {
             return format!("{needs}; {}; none fits", largest(&active, demand));
@@ -53,7 +58,8 @@ impl Master {
             let held = some_of(&held);
             return format!("{needs}; offered {held}, and waits for the framework to accept enough of it");
         }
-        let free: Vec<&Agent> = large.iter().copied().filter(|agent| fits(agent.ledger.free(), demand)).collect();
+        let left = |agent: &&Agent| fits(&self.holds.left(&agent.info.agent_id, agent.ledger.free()), demand);
+        let free: Vec<&Agent> = large.iter().copied().filter(left).collect();
         let (n, of) = (large.len(), active.len());
         if free.is_empty() {
             let roomy = |agent: &&Agent| {
@@ -61,6 +67,13 @@ impl Master {
                 room.add(agent.ledger.offered());
                 fits(&room, demand)
             };
+            if let Some(agent) = large.iter().find(|agent| fits(agent.ledger.free(), demand)) {
+                let id = &agent.info.agent_id;
+                let for_whom = self.holds.on(id).filter_map(|number| Some(self.holds.get(number)?.key.as_str()));
+                let for_whom: BTreeSet<&str> = for_whom.collect();
+                let for_whom = for_whom.into_iter().collect::<Vec<_>>().join(" and ");
+                return format!("{needs}; what is free on {id} is kept for {for_whom}, for which others had to leave");
+            }
             let elsewhere: Vec<String> =
                 large.iter().copied().filter(roomy).map(|agent| agent.info.agent_id.to_string()).collect();
             return match elsewhere.is_empty() {
@@ -74,7 +87,8 @@ impl Master {
             return format!("{needs}; {kept}");
         }
         let refused = |agent: &&Agent| {
-            let offered = self.would_be_offered(framework, agent.ledger.free());
+            let free = self.holds.left(&agent.info.agent_id, agent.ledger.free());
+            let offered = self.would_be_offered(framework, &free);
             let until = self.filters.refused_until(framework.number, &agent.info.agent_id, &offered)?;
             Some(format!("{} for {:.1} s", agent.info.agent_id, until.saturating_sub(now_ms) as f64 / 1000.0))
         };
@@ -107,6 +121,21 @@ impl Master {
             }
         }
         None
+    }
+
+    /// Whether others have to leave for it.
+    fn kept_for(&self, framework: &Framework, demand: &Demand, now_ms: u64) -> Option<String> {
+        let is_for_it = |hold: &&Hold| hold.wanted.iter().any(|wanted| wanted.name == demand.name);
+        let hold = self.holds.of_framework(&framework.id).map(|(_, hold)| hold).find(is_for_it)?;
+        let agents: Vec<String> = hold.places.keys().map(AgentId::to_string).collect();
+        Some(match hold.leaving.len() {
+            0 => format!("room is kept for it on {}, and offered when all of it is free", some_of(&agents)),
+            n => {
+                let (tasks, leave) = if n == 1 { ("task", "leaves") } else { ("tasks", "leave") };
+                let left_s = hold.leave_by_ms.saturating_sub(now_ms) as f64 / 1000.0;
+                format!("{n} {tasks} {leave} for it, within {left_s:.0} s; room is kept on {}", some_of(&agents))
+            }
+        })
     }
 
     /// What guarantees of other roles keep free, if without that it would fit.

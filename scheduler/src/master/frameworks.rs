@@ -37,6 +37,10 @@ pub struct Framework {
     pub demands: Option<Vec<Demand>>,
     /// Of each demand, what its offers cannot meet; empty without demand.
     pub wish: Wish,
+    /// Since when each group of demands, or demand that is alone, is wanted.
+    pub wanted_since_ms: BTreeMap<String, u64>,
+    /// Tasks that hold something, by their priority.
+    pub running: BTreeMap<i32, u32>,
     pub offers: BTreeSet<OfferNumber>,
     pub charged: Scalars,
     /// Times that it was offered something: breaks ties between equal shares.
@@ -140,6 +144,8 @@ impl Frameworks {
             settling: false,
             demands: None,
             wish: Wish::default(),
+            wanted_since_ms: BTreeMap::new(),
+            running: BTreeMap::new(),
             offers: BTreeSet::new(),
             charged: Scalars::new(),
             n_offered: 0,
@@ -280,6 +286,16 @@ impl Frameworks {
             held.subtract(resources.amounts());
             self.roles.discharge(role, resources.amounts());
             self.touch_numbered(number);
+        }
+    }
+
+    /// A task of this priority holds something from now on, or no more.
+    pub fn count_running(&mut self, id: &FrameworkId, priority: i32, more: i32) {
+        let Some(framework) = self.get_mut(id) else { return };
+        let n = framework.running.entry(priority).or_default();
+        *n = n.checked_add_signed(more).unwrap_or_else(|| panic!("{id} runs fewer than no tasks of {priority}"));
+        if *n == 0 {
+            framework.running.remove(&priority);
         }
     }
 

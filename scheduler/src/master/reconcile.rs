@@ -91,6 +91,8 @@ impl Master {
             Alarm::FrameworkAway(id) => self.framework_away(&id),
             Alarm::FrameworkSettled(id) => self.framework_settled(&id),
             Alarm::Heartbeats => self.send_heartbeats(),
+            Alarm::HoldDue(number) => self.hold_due(number),
+            Alarm::WeighDemands => self.weigh_demands(),
         }
     }
 }

@@ -21,7 +21,7 @@ impl Master {
             agents: self.agent_views(now_ms),
             frameworks: self.framework_views(now_ms),
             offers: self.offer_views(now_ms),
-            tasks: self.task_views(),
+            tasks: self.task_views(now_ms),
             roles: self.role_views(),
         }
     }
@@ -142,7 +142,7 @@ impl Master {
         }
     }
 
-    fn task_views(&self) -> Vec<TaskView> {
+    fn task_views(&self, now_ms: u64) -> Vec<TaskView> {
         let tasks = self.tasks.iter().map(|(key, task)| TaskView {
             task_id: key.task_id.clone(),
             name: task.name.clone(),
@@ -151,6 +151,8 @@ impl Master {
             offer_id: task.offer_id.clone(),
             state: self.state_of(task),
             resources: task.resources.clone(),
+            priority: task.priority,
+            leaves_in_ms: task.leave_by_ms.map(|by_ms| by_ms.saturating_sub(now_ms)),
         });
         tasks.collect()
     }

@@ -28,7 +28,7 @@ pub fn how_many(room: &Resources, demand: &Demand, most: u32) -> u32 {
 }
 
 /// Takes `n` tasks out of the room, as far as counting goes: which ports and GPUs they get is theirs to choose.
-fn take(room: &mut Resources, demand: &Demand, n: u32) {
+pub fn take(room: &mut Resources, demand: &Demand, n: u32) {
     for _ in 0..n {
         let Some(placed) = room.place(&demand.shape, demand.n_ports as usize) else { return };
         room.subtract(&placed);
@@ -52,6 +52,12 @@ impl Wish {
 
     pub fn is_met(&self) -> bool {
         self.left.iter().all(|left| *left == 0)
+    }
+
+    /// The highest that something is still wanted for; 0 if nothing is.
+    pub fn priority(&self, demands: &[Demand]) -> i32 {
+        let wanted = demands.iter().zip(&self.left).filter(|(_, left)| **left > 0);
+        wanted.map(|(demand, _)| demand.priority).max().unwrap_or(0)
     }
 
     /// Whether an offer of this would bring it nearer.
@@ -85,7 +91,7 @@ mod tests {
     use super::*;
 
     fn demand(cpus: f64, n_ports: u32, count: u32) -> Demand {
-        Demand { name: "d".into(), shape: Resources::new().cpus(cpus), n_ports, count }
+        Demand { shape: Resources::new().cpus(cpus), n_ports, count, ..Demand::default() }
     }
 
     #[test]

@@ -6,7 +6,9 @@
 use super::offers::OfferNumber;
 use super::view::OfferState;
 use super::{Alarm, Command, Master, Peer, Record};
-use crate::model::{ConnectionId, Demand, FrameworkCall, FrameworkEvent, is_good_id, is_good_role, is_sane};
+use crate::model::{
+    ConnectionId, Demand, FrameworkCall, FrameworkEvent, MAX_GROUP, PRIORITIES, is_good_id, is_good_role, is_sane,
+};
 use jobs::{FrameworkId, Resources};
 
 /// Demands in one post: more than any job file has, few enough to look at for every offer.
@@ -133,6 +135,7 @@ impl Master {
         self.tell(&id, FrameworkEvent::Subscribed { framework_id: id.clone(), heartbeat_ms });
         self.tell_in_flight(&id);
         self.tell_drains(&id);
+        self.tell_preempted(&id);
     }
 
     /// A framework of which only tasks are known. It has time to come back, and is then ended with its tasks.
@@ -177,6 +180,7 @@ impl Master {
         }
         framework.connection = None;
         let timeout_ms = framework.failover_timeout_ms;
+        self.drop_holds_for(id);
         self.frameworks.touch(id);
         self.alarms.cancel(&Alarm::FrameworkSettled(id.clone()));
         self.rescind_offers_to(id);
@@ -194,6 +198,7 @@ impl Master {
     }
 
     fn end_framework(&mut self, id: &FrameworkId, why: &str) {
+        self.drop_holds_for(id);
         self.rescind_offers_to(id);
         self.forget_refusals(id);
         self.alarms.cancel(&Alarm::FrameworkSettled(id.clone()));
@@ -227,6 +232,15 @@ impl Master {
             let problem = format!("demand '{name}' cannot be met: one task would need {shape} and {n_ports} ports");
             return self.refuse_framework(connection, &problem);
         }
+        let is_odd = |demand: &&Demand| !PRIORITIES.contains(&demand.priority) || demand.group.len() > MAX_GROUP;
+        if let Some(Demand { name, priority, .. }) = demands.iter().find(is_odd) {
+            let (lowest, highest) = (PRIORITIES.start(), PRIORITIES.end());
+            let problem = format!(
+                "demand '{name}' has priority {priority}: priorities go from {lowest} to {highest}, and a group's name has \
+                 {MAX_GROUP} bytes at most"
+            );
+            return self.refuse_framework(connection, &problem);
+        }
         let framework = self.frameworks.known(id);
         // What it refused while it wanted less says nothing about what it wants now.
         let wants_more = match &framework.demands {
@@ -243,6 +257,7 @@ impl Master {
         framework.settling = false;
         self.frameworks.touch_wish(id);
         self.alarms.cancel(&Alarm::FrameworkSettled(id.clone()));
+        self.note_wants(id);
         if wants_more {
             self.forget_refusals(id);
         }
@@ -280,6 +295,7 @@ impl Master {
                 demand.count -= 1;
             }
         }
+        self.note_wants(id);
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::view::AgentState;
 use super::{Command, Master};
-use crate::model::{Acknowledgement, AgentOrder, FrameworkEvent, TaskKey, TaskStatus};
+use crate::model::{Acknowledgement, AgentOrder, FrameworkEvent, TaskInfo, TaskKey, TaskStatus};
 use jobs::{AgentId, FrameworkId, OfferId, Reason, Resources, TaskId, TaskState};
 use std::collections::BTreeMap;
 
@@ -27,25 +27,37 @@ pub struct Task {
     pub in_flight: Option<TaskStatus>,
     /// A kill was asked for, with this grace; it is ordered again whenever the agent comes back.
     pub kill: Option<Option<u64>>,
+    pub priority: i32,
+    /// Leaves with the others of the group.
+    pub group: String,
+    /// When this master first knew of it.
+    pub since_ms: u64,
+    /// It has to leave by then.
+    pub leave_by_ms: Option<u64>,
 }
 
 impl Task {
-    pub fn launched(name: String, agent_id: AgentId, offer_id: OfferId, resources: Resources) -> Self {
-        let charged = Some(resources.clone());
-        Self { offer_id: Some(offer_id), charged, ..Self::reported(name, agent_id, resources, TaskState::Staging) }
+    pub fn launched(info: &TaskInfo, offer_id: OfferId, now_ms: u64) -> Self {
+        let charged = Some(info.resources.clone());
+        let agent_id = info.agent_id.clone();
+        Self { offer_id: Some(offer_id), charged, ..Self::reported(info, agent_id, TaskState::Staging, now_ms) }
     }
 
-    pub fn reported(name: String, agent_id: AgentId, resources: Resources, latest: TaskState) -> Self {
+    pub fn reported(info: &TaskInfo, agent_id: AgentId, latest: TaskState, now_ms: u64) -> Self {
         Self {
-            name,
+            name: info.name.clone(),
             agent_id,
             offer_id: None,
-            resources,
+            resources: info.resources.clone(),
             charged: None,
             latest,
             told: None,
             in_flight: None,
             kill: None,
+            priority: info.priority,
+            group: info.group.clone(),
+            since_ms: now_ms,
+            leave_by_ms: None,
         }
     }
 }
@@ -211,11 +223,13 @@ impl Master {
     fn release(&mut self, key: &TaskKey) {
         let task = self.tasks.known(key);
         if let Some(charged) = task.charged.take() {
-            let agent_id = task.agent_id.clone();
+            let (agent_id, priority) = (task.agent_id.clone(), task.priority);
             self.agents.books(&agent_id, |ledger| ledger.release(&charged));
             self.frameworks.discharge(&key.framework_id, &charged);
+            self.frameworks.count_running(&key.framework_id, priority, -1);
             self.dirty.agents.insert(agent_id);
         }
+        self.has_left(key);
     }
 
     pub(super) fn forget(&mut self, key: &TaskKey) {

@@ -1,5 +1,6 @@
 //! What the master promises to a few agents and frameworks, step by step.
 
+mod preemption;
 mod roles;
 
 use super::*;
@@ -42,7 +43,7 @@ fn task(id: &str, agent: &str, cpus: f64) -> TaskInfo {
 }
 
 fn demand(cpus: f64, count: u32) -> Demand {
-    Demand { name: "d".into(), shape: Resources::new().cpus(cpus), n_ports: 0, count }
+    Demand { name: "d".into(), shape: Resources::new().cpus(cpus), count, ..Demand::default() }
 }
 
 impl Desk {

@@ -55,6 +55,8 @@ pub struct Counts {
     pub tasks_launched: u64,
     /// By how they ended, those among them that were never launched.
     pub tasks_ended: BTreeMap<TaskState, u64>,
+    /// That were told to leave for others.
+    pub tasks_preempted: u64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -164,4 +166,7 @@ pub struct TaskView {
     pub offer_id: Option<OfferId>,
     pub state: TaskState,
     pub resources: Resources,
+    pub priority: i32,
+    /// It has to leave for others within this.
+    pub leaves_in_ms: Option<u64>,
 }

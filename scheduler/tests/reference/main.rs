@@ -264,7 +264,7 @@ impl Both {
             }
             Step::Demand { framework, cpus, count } => {
                 let shape = Resources::new().with_amounts([("cpus", cpus), ("mem", 256_000)].into_iter().collect());
-                let demand = Demand { name: "d".into(), shape, n_ports: 0, count };
+                let demand = Demand { name: "d".into(), shape, count, ..Demand::default() };
                 let wants_more = match &self.naive.frameworks[framework].demands {
                     None => false,
                     Some(before) => before.iter().all(|old| old.shape != demand.shape || old.count < count),

@@ -24,10 +24,18 @@ pub enum Character {
     Gang,
     /// Posts demand, and is killed often.
     Crashing,
+    /// Posts demand for more than there is, of tasks that end by themselves, and takes what is left over. In peace it goes.
+    Filler,
 }
 
-pub const CHARACTERS: [Character; 5] =
-    [Character::Greedy, Character::Slow, Character::NeverDeclining, Character::Gang, Character::Crashing];
+pub const CHARACTERS: [Character; 6] = [
+    Character::Greedy,
+    Character::Slow,
+    Character::NeverDeclining,
+    Character::Gang,
+    Character::Crashing,
+    Character::Filler,
+];
 
 /// Two levels, and one role that has frameworks and a role below it.
 pub const ROLES: [&str; 4] = ["ml", "ml/train", "web/front", "web/back"];
@@ -46,6 +54,9 @@ pub struct Client {
     pub character: Character,
     pub role: String,
     pub shape: Resources,
+    pub priority: i32,
+    /// Ends its tasks itself when they have to leave.
+    pub is_obedient: bool,
     /// Its tasks end by themselves, and are then not wanted any more.
     pub is_batch: bool,
     /// Its tasks may run for so long only, and are started again then.
@@ -78,7 +89,8 @@ struct Held {
 
 impl Client {
     pub fn new(rng: &mut ChaCha8Rng, index: usize, character: Character) -> Self {
-        let n_slots = rng.random_range(2..5);
+        let is_filler = character == Character::Filler;
+        let n_slots = if is_filler { 30 } else { rng.random_range(2..5) };
         let mut shape = Resources::new();
         shape.set_milli("cpus", rng.random_range(1..=2) * 500);
         shape.set_milli("mem", rng.random_range(1..=4) * 64_000);
@@ -87,7 +99,9 @@ impl Client {
             character,
             role: ROLES[rng.random_range(0..ROLES.len())].to_string(),
             shape,
-            is_batch: character != Character::Gang && rng.random_bool(0.3),
+            priority: if is_filler { -1 } else { rng.random_range(0..3) },
+            is_obedient: rng.random_bool(0.5),
+            is_batch: character != Character::Gang && !is_filler && rng.random_bool(0.3),
             is_timed: rng.random_bool(0.2),
             is_watched: rng.random_bool(0.3),
             is_impatient: rng.random_bool(0.5),
@@ -156,9 +170,11 @@ impl Client {
             FrameworkEvent::Offer(offer) => {
                 let think_ms = match self.character {
                     Character::Slow => rng.random_range(500..20_000),
-                    Character::Greedy | Character::NeverDeclining | Character::Gang | Character::Crashing => {
-                        rng.random_range(0..200)
-                    }
+                    Character::Greedy
+                    | Character::NeverDeclining
+                    | Character::Gang
+                    | Character::Crashing
+                    | Character::Filler => rng.random_range(0..200),
                 };
                 if self.offers.is_empty() {
                     self.answer_gang_at_ms = now_ms + rng.random_range(1_000..8_000);
@@ -176,6 +192,15 @@ impl Client {
             FrameworkEvent::AgentDrains { .. } => {
                 hits.fault(Fault::DrainTold);
                 Vec::new()
+            }
+            FrameworkEvent::Preempted { task_ids, .. } => {
+                hits.fault(Fault::PreemptTold);
+                if !self.is_obedient {
+                    return Vec::new();
+                }
+                hits.fault(Fault::PreemptObeyed);
+                let kill = |task_id| FrameworkCall::Kill { task_id, grace_ms: Some(500) };
+                task_ids.into_iter().map(kill).collect()
             }
             FrameworkEvent::Error { message } => {
                 if message.contains("has ended") {
@@ -233,9 +258,11 @@ impl Client {
         }
         let mut calls = match self.character {
             Character::Gang => self.answer_as_gang(rng, now_ms),
-            Character::Greedy | Character::Slow | Character::NeverDeclining | Character::Crashing => {
-                self.answer_each(hits, now_ms)
-            }
+            Character::Greedy
+            | Character::Slow
+            | Character::NeverDeclining
+            | Character::Crashing
+            | Character::Filler => self.answer_each(hits, now_ms),
         };
         if !is_calm && rng.random_bool(0.02) {
             calls.extend(self.misbehave(rng, hits));
@@ -295,7 +322,7 @@ impl Client {
     /// Fills slots from an offer, which shrinks.
     fn place(&mut self, room: &mut Offer) -> Vec<TaskInfo> {
         let mut launch = Vec::new();
-        let id = self.id.clone().unwrap_or_default();
+        let (id, group) = (self.id.clone().unwrap_or_default(), self.group());
         for slot in self.slots.iter_mut().filter(|slot| **slot == Slot::Wanting) {
             if !room.resources.contains(&self.shape) {
                 break;
@@ -306,7 +333,11 @@ impl Client {
             *slot = Slot::Filled(task_id.clone());
             launch.push(TaskInfo {
                 task_id,
-                name: if self.is_batch { "batch".into() } else { "service".into() },
+                name: match self.character {
+                    Character::Filler => "filler".into(),
+                    _ if self.is_batch => "batch".into(),
+                    _ => "service".into(),
+                },
                 agent_id: room.agent_id.clone(),
                 resources: self.shape.clone(),
                 kill_grace_ms: 1_500,
@@ -322,10 +353,17 @@ impl Client {
                         failures: 2,
                     })
                 }),
+                priority: self.priority,
+                group: group.clone(),
                 ..Default::default()
             });
         }
         launch
+    }
+
+    /// Of its demand and its tasks.
+    fn group(&self) -> String {
+        if self.character == Character::Gang { format!("gang-{}", self.index) } else { String::new() }
     }
 
     /// What a framework with a defect, or with a message on its way, may ask.
@@ -367,7 +405,7 @@ impl Client {
     /// Says what it wants, if it does that and it changed.
     fn demand(&mut self) -> Vec<FrameworkCall> {
         let posts = match self.character {
-            Character::Slow | Character::Gang | Character::Crashing => true,
+            Character::Slow | Character::Gang | Character::Crashing | Character::Filler => true,
             Character::Greedy | Character::NeverDeclining => false,
         };
         let count = self.slots.iter().filter(|slot| **slot == Slot::Wanting).count() as u32;
@@ -375,7 +413,14 @@ impl Client {
             return Vec::new();
         }
         self.last_demand = Some(count);
-        let demand = Demand { name: "slots".into(), shape: self.shape.clone(), n_ports: 0, count };
+        let demand = Demand {
+            name: format!("slots-{}", self.index),
+            shape: self.shape.clone(),
+            n_ports: 0,
+            count,
+            priority: self.priority,
+            group: self.group(),
+        };
         vec![FrameworkCall::Demand { demands: if count == 0 { vec![] } else { vec![demand] } }]
     }
 

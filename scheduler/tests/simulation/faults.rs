@@ -1,11 +1,11 @@
 //! What goes wrong, at random, until the cluster is left in peace.
 
-use crate::client::ROLES;
+use crate::client::{Character, Client, ROLES, Slot};
 use crate::hits::Fault;
 use crate::network::{Peer, Side};
 use crate::world::{Happening, World};
 use rand::Rng;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedRandom, IteratorRandom};
 use scheduler::agent::Exit;
 use scheduler::master;
 use scheduler::model::{ConnectionId, FrameworkCall, OperatorCall, Quota, RequestId};
@@ -77,7 +77,8 @@ impl World {
     fn change_role(&mut self) {
         let known = [&ROLES[..], &["web"][..]].concat();
         let role = known[self.rng.random_range(0..known.len())].to_string();
-        let call = match self.rng.random_range(0..10) {
+        let call = match self.rng.random_range(0..18) {
+            10.. => return self.promise(),
             0..3 => OperatorCall::SetWeight { role, weight_milli: self.rng.random_range(200..5_000) },
             3..5 => OperatorCall::RemoveQuota { role },
             _ => {
@@ -95,6 +96,15 @@ impl World {
             }
         };
         self.operator_says(call);
+    }
+
+    /// A role that wants something is guaranteed more than it has.
+    fn promise(&mut self) {
+        let is_wanting = |client: &&Client| client.is_up && client.slots.contains(&Slot::Wanting);
+        let Some(wanting) = self.clients.iter().filter(is_wanting).choose(&mut self.rng) else { return };
+        let mut quota = Quota::default();
+        quota.guarantee.set("cpus", 12_000);
+        self.operator_says(OperatorCall::SetQuota { role: wanting.role.clone(), quota, force: true });
     }
 
     /// Peace knows no limits: all that is wanted is to run.
@@ -200,6 +210,19 @@ impl World {
         };
         for agent_id in self.registry.values().filter_map(is_drained).collect::<Vec<_>>() {
             self.ask_master(OperatorCall::Undrain { agent_id });
+        }
+    }
+
+    /// Those that want more than there is go, so that it can be seen whether all others get what they want.
+    pub fn end_fillers(&mut self) {
+        for client in 0..self.clients.len() {
+            let filler = &mut self.clients[client];
+            if filler.character == Character::Filler && !filler.has_torn_down {
+                filler.has_torn_down = true;
+                if let Some(connection) = filler.connection.filter(|_| filler.is_subscribed) {
+                    self.client_calls(connection, vec![FrameworkCall::Teardown]);
+                }
+            }
         }
     }
 

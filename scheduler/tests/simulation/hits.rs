@@ -44,18 +44,24 @@ pub enum Fault {
     DrainCancelled,
     DrainTold,
     DrainKilled,
+    PreemptTold,
+    PreemptedForGuarantee,
+    PreemptObeyed,
+    PreemptKilled,
 }
 
 /// What a demand was seen to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wait {
-    ForLimit,
-    ForGuarantees,
+    Limit,
+    Guarantees,
+    OthersToLeave,
+    WhatIsKept,
 }
 
-const WAITS: [Wait; 2] = [Wait::ForLimit, Wait::ForGuarantees];
+const WAITS: [Wait; 4] = [Wait::Limit, Wait::Guarantees, Wait::OthersToLeave, Wait::WhatIsKept];
 
-const FAULTS: [Fault; 35] = [
+const FAULTS: [Fault; 39] = [
     Fault::ConnectionCut,
     Fault::CutNoticedLate,
     Fault::MasterKilled,
@@ -91,6 +97,10 @@ const FAULTS: [Fault; 35] = [
     Fault::DrainCancelled,
     Fault::DrainTold,
     Fault::DrainKilled,
+    Fault::PreemptTold,
+    Fault::PreemptedForGuarantee,
+    Fault::PreemptObeyed,
+    Fault::PreemptKilled,
 ];
 
 const OFFER_STATES: [OfferState; 5] =

@@ -94,7 +94,7 @@ impl World {
 
     pub fn spawn(&mut self, host: usize, task: TaskKey, info: TaskInfo) {
         self.started_once.started(&task, host);
-        let is_batch = info.name == "batch";
+        let (is_batch, is_filler) = (info.name == "batch", info.name == "filler");
         let process = Process { info, pid: self.rng.random_range(2..30_000), is_begun: false, is_ill: false };
         self.hosts[host].processes.insert(task.clone(), process);
         room::check(&self.hosts[host]);
@@ -102,7 +102,7 @@ impl World {
         self.after(delay_ms, Happening::Spawned { host, life, task: task.clone() });
         // Its fate is its own, whatever becomes of the agent.
         let crashes = !self.is_calm && self.rng.random_bool(0.2);
-        if is_batch || crashes {
+        if is_batch || is_filler || crashes {
             let exit = match crashes {
                 true if self.rng.random_bool(0.2) => Exit::OutOfMemory { used_mib: 64, limit_mib: 64 },
                 true if self.rng.random_bool(0.5) => Exit::Signal(11),
@@ -112,7 +112,8 @@ impl World {
             if crashes {
                 self.hits.fault(Fault::TaskCrashed);
             }
-            let life_ms = self.rng.random_range(10..30_000);
+            let most_ms = if is_filler && !crashes { 150_000 } else { 30_000 };
+            let life_ms = self.rng.random_range(10..most_ms);
             self.after(delay_ms + life_ms, Happening::ProcessEnds { host, task, exit });
         }
     }

@@ -7,10 +7,11 @@ use crate::client::{CHARACTERS, Client};
 use crate::hits::{Fault, Hits};
 use crate::host::Host;
 use crate::invariants::{
-    all_or_none, books, no_starvation, nothing_forgotten, placed, quota, started_once::StartedOnce, updates::Updates,
+    all_or_none, books, no_starvation, nothing_forgotten, placed, preemption, quota, started_once::StartedOnce,
+    updates::Updates,
 };
 use crate::network::{Message, Network, Peer, Side};
-use jobs::Resources;
+use jobs::{Resources, TaskId};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use scheduler::agent::{self, Exit};
@@ -20,6 +21,9 @@ use std::collections::BTreeMap;
 
 /// In peace a cluster must be as wanted within this.
 const PEACE_MS: u64 = 400_000;
+/// How long a task has to have run before it has to leave for others, and how long it is given.
+const MIN_RUN_MS: u64 = 2_000;
+const NOTICE_MS: u64 = 4_000;
 /// What operators ask about roles; what they ask about agents has numbers of its own, from 1.
 const OF_ROLES: RequestId = RequestId(0);
 
@@ -103,6 +107,8 @@ pub struct World {
     pub clients: Vec<Client>,
     pub started_once: StartedOnce,
     pub updates: Updates,
+    pub begun: preemption::Begun,
+    pub told_to_leave: preemption::Told,
     pub hits: Hits,
     pub n_events: u64,
     /// Of operators.
@@ -145,6 +151,8 @@ impl World {
             clients,
             started_once: StartedOnce::default(),
             updates: Updates::default(),
+            begun: preemption::Begun::default(),
+            told_to_leave: preemption::Told::default(),
             hits: Hits::default(),
             n_events: 0,
             n_requests: 0,
@@ -184,6 +192,7 @@ impl World {
         for host in &mut self.hosts {
             host.fuse = None;
         }
+        self.end_fillers();
         let deadline_ms = self.now_ms + PEACE_MS;
         let mut look_ms = self.now_ms;
         loop {
@@ -381,7 +390,13 @@ impl World {
         self.leader_epoch += 1;
         let records = self.registry.values().cloned();
         // Every look at the books copies the history.
-        let config = Config { offer_history: 32, ..Config::default() };
+        let config = Config {
+            offer_history: 32,
+            preempt_after_ms: 200,
+            preempt_min_run_ms: MIN_RUN_MS,
+            preempt_notice_ms: NOTICE_MS,
+            ..Config::default()
+        };
         self.master = Some(Master::new(config, self.leader_epoch, self.now_ms, records));
         self.schedule_master_tick();
     }
@@ -396,8 +411,8 @@ impl World {
             | master::Event::Closed { .. }
             | master::Event::Tick => None,
         };
-        // Time alone kills nothing but what is left on an agent that should be empty.
-        let is_tick_of_drain = matches!(event, master::Event::Tick);
+        // Time alone kills nothing but what is left on an agent that should be empty, or where others come.
+        let is_tick = matches!(event, master::Event::Tick);
         let commands = master.apply(self.now_ms, event);
         if let Some(call) = call {
             all_or_none::check(&call, &commands);
@@ -416,9 +431,10 @@ impl World {
         if let Some(view) = view.filter(|_| self.n_events.is_multiple_of(8)) {
             books::check(&view);
         }
-        if is_tick_of_drain {
-            let n = commands.iter().filter(|command| is_kill(command)).count();
-            self.hits.count("fault DrainKilled".into(), n as u64);
+        self.begun.look(&commands, self.now_ms);
+        for key in commands.iter().filter_map(killed).filter(|_| is_tick) {
+            let had_its_time = self.told_to_leave.is_due(&key, self.now_ms);
+            self.hits.fault(if had_its_time { Fault::PreemptKilled } else { Fault::DrainKilled });
         }
         let fuse = self.master_fuse.take();
         if fuse.is_some() && commands.is_empty() {
@@ -444,6 +460,9 @@ impl World {
                     self.send(connection, Side::Peer, Message::Order(order));
                 }
                 master::Command::ToFramework { connection, event } => {
+                    if let FrameworkEvent::Preempted { task_ids, ends_in_ms, message } = &event {
+                        self.has_to_leave(connection, task_ids, *ends_in_ms, message);
+                    }
                     self.send(connection, Side::Peer, Message::Event(event));
                 }
                 master::Command::Answer { request, answer } => {
@@ -458,6 +477,20 @@ impl World {
             }
         }
         self.schedule_master_tick();
+    }
+
+    fn has_to_leave(&mut self, connection: ConnectionId, task_ids: &[TaskId], ends_in_ms: u64, message: &str) {
+        let Peer::Framework(client) = self.network.peer(connection) else { panic!("an agent is told: {message}") };
+        let to = &self.clients[client];
+        let notice = preemption::Notice { to, task_ids, message, now_ms: self.now_ms, min_run_ms: MIN_RUN_MS };
+        preemption::check(&notice, &self.clients, &self.registry, &self.begun);
+        if message.contains("is guaranteed") {
+            self.hits.fault(Fault::PreemptedForGuarantee);
+        }
+        for id in task_ids {
+            let key = TaskKey::new(to.id.clone().unwrap_or_default(), id.clone());
+            self.told_to_leave.told(key, self.now_ms + ends_in_ms);
+        }
     }
 
     /// The master hears it at once, if there is one; an operator waits for the answer.
@@ -511,8 +544,14 @@ impl World {
     }
 }
 
-fn is_kill(command: &master::Command) -> bool {
-    matches!(command, master::Command::ToAgent { order: AgentOrder::Kill { .. }, .. })
+/// The task that a command ends.
+fn killed(command: &master::Command) -> Option<TaskKey> {
+    match command {
+        master::Command::ToAgent { order: AgentOrder::Kill { framework_id, task_id, .. }, .. } => {
+            Some(TaskKey::new(framework_id.clone(), task_id.clone()))
+        }
+        _ => None,
+    }
 }
 
 /// A sentence about any agent.

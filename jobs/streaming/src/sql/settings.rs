@@ -24,9 +24,10 @@ const SINK_NOT_NULL_WAYS: [&str; 2] = ["error", "drop"];
 const TTL_MAX: Duration = Duration::from_secs(1000 * 366 * 86_400);
 
 /// Every key, with what its value is.
-pub const SETTINGS: [(&str, &str); 18] = [
+pub const SETTINGS: [(&str, &str); 19] = [
     ("job.name", "name of the group of jobs in this file"),
     ("job.role", "role whose share the jobs use"),
+    ("job.priority", "from -1000 to 1000: jobs of the role with a lower one make room for it"),
     ("job.parallelism", "number of tasks of each stream job"),
     ("job.cpus", "processors of each task, also its number of slices"),
     ("job.mem", "memory of each task, for example 512MiB"),
@@ -86,13 +87,30 @@ pub(crate) fn option_key(cursor: &mut Cursor<'_>) -> Parsed<String> {
     Ok(key)
 }
 
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.'))
+}
+
 fn check(setting: &Setting) -> Parsed<()> {
     let at_value = |message: String| Err(Diagnostic::new(message).at(setting.value_span));
     let value = setting.value.as_str();
     match setting.key.as_str() {
-        "job.name" | "job.role" => {
-            if value.is_empty() || !value.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.')) {
+        "job.name" => {
+            if !is_name(value) {
                 return at_value(format!("'{value}' is no name; use letters, digits, '-', '_' and '.'"));
+            }
+        }
+        "job.role" => {
+            if !value.split('/').all(|part| is_name(part) && !part.starts_with('-') && !matches!(part, "." | "..")) {
+                return at_value(format!(
+                    "'{value}' is no role; roles are names, or paths of them like ml/vision, of letters, digits, '-', '_' and \
+                     '.'"
+                ));
+            }
+        }
+        "job.priority" => {
+            if !value.parse::<i32>().is_ok_and(|priority| (-1000..=1000).contains(&priority)) {
+                return at_value(format!("'{value}' is not a priority: a whole number from -1000 to 1000"));
             }
         }
         "job.parallelism" => {

@@ -30,7 +30,7 @@ fn placed(world: &mut World, offers: usize) -> Vec<TaskId> {
     world.seen();
     let now_ms = world.now_ms;
     for at in 0..offers {
-        world.offer(Framework::Training, &format!("o{now_ms}-{at}"), &format!("a{at}"));
+        world.offer(training(), &format!("o{now_ms}-{at}"), &format!("a{at}"));
     }
     world.pass(200);
     world.launched().into_iter().map(|launch| launch.task).collect()
@@ -52,7 +52,7 @@ fn update(world: &mut World, task: &TaskId, state: TaskState, exit_code: i32) {
         uuid: "u".to_string(),
         exit_code,
     };
-    world.apply(Event::Update { framework: Framework::Training, status });
+    world.apply(Event::Update { framework: training(), status });
 }
 
 fn stops(commands: &[Command]) -> Vec<&TaskId> {
@@ -70,11 +70,7 @@ fn a_killed_evaluator_is_replaced_and_nobody_else_is_touched() {
     assert_eq!(members, ["worker 0", "worker 1", "evaluator"]);
     update(&mut world, &tasks[2], TaskState::Failed, -9);
     let seen = world.seen();
-    assert_eq!(
-        (kills(&seen), demands(&seen, Framework::Training)),
-        (vec![], vec![1]),
-        "one is asked for, nobody is ended"
-    );
+    assert_eq!((kills(&seen), demands(&seen, training())), (vec![], vec![1]), "one is asked for, nobody is ended");
     let job = world.job("t");
     assert_eq!((job.state.as_str(), job.generation), ("running", 1));
     assert!(job.why.starts_with("runs: 2 of 3 tasks; its evaluator starts again; needs 1 task"), "{}", job.why);
@@ -91,7 +87,7 @@ fn a_killed_evaluator_is_replaced_and_nobody_else_is_touched() {
     assert_eq!((world.job("t").state.as_str(), world.job("t").generation), ("running", 1));
     world.pass(1_000);
     world.seen();
-    world.offer(Framework::Training, "last", "a1");
+    world.offer(training(), "last", "a1");
     world.pass(200);
     assert_eq!(kills(&world.seen()), [&again[0]], "should it come back, nobody wants it");
 
@@ -168,7 +164,7 @@ fn an_evaluator_that_is_too_slow_or_ends_badly_delays_no_end_for_long() {
         update(&mut world, task, TaskState::Finished, 0);
     }
     assert_eq!(world.job("t").state, "finished");
-    assert_eq!(demands(&world.seen(), Framework::Training).last(), Some(&0), "and nobody is asked for");
+    assert_eq!(demands(&world.seen(), training()).last(), Some(&0), "and nobody is asked for");
 
     // A person stops it all.
     let (mut world, tasks) = running();

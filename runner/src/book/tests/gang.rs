@@ -31,7 +31,7 @@ impl World {
         let resources = Resources::new().cpus(cpus).with_ports([(31_000, 31_009)]);
         let (id, agent, host) = (id.into(), agent.into(), host.into());
         let offer = HeldOffer { id, agent, host, resources, held_since_ms: self.now_ms };
-        self.apply(Event::Offer { framework: Framework::Training, offer });
+        self.apply(Event::Offer { framework: training(), offer });
     }
 
     /// All tasks of a gang, which run.
@@ -65,7 +65,7 @@ impl World {
             uuid: "u".into(),
             exit_code,
         };
-        self.apply(Event::Update { framework: Framework::Training, status });
+        self.apply(Event::Update { framework: training(), status });
     }
 }
 
@@ -219,7 +219,7 @@ fn an_evaluator_has_some_time_and_then_none() {
         assert_eq!(kills(&world.seen()), [evaluator], "restarted: {restarted}");
         world.pass(200);
         assert_eq!(kills(&world.seen()), [] as [&TaskId; 0], "once is enough");
-        world.apply(Event::Subscribed { framework: Framework::Training, id: "smack-training".into() });
+        world.apply(Event::Subscribed { framework: training(), id: "smack-training".into() });
         assert_eq!(kills(&world.seen()), [evaluator], "the kill may have been lost with the line");
         world.update(evaluator, TaskState::Killed);
         assert_eq!(world.job("c").state, "finished");

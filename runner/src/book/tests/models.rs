@@ -16,8 +16,8 @@ fn placed(world: &mut World, version: u64, latest: Option<Manifest>) -> Vec<Laun
     let generation = world.job("s").generation;
     let result = Ok(Prepared { claimed_us: generation as i64, latest, versions: m(version) });
     world.apply(Event::Prepared { job: JobId::of("g", "s"), generation, result });
-    world.offer(Framework::Streams, &format!("o1-{generation}"), "a1");
-    world.offer(Framework::Streams, &format!("o2-{generation}"), "a2");
+    world.offer(streams(), &format!("o1-{generation}"), "a1");
+    world.offer(streams(), &format!("o2-{generation}"), "a2");
     world.launched()
 }
 

@@ -55,7 +55,7 @@ impl World {
             uuid: "u".into(),
             exit_code: 0,
         };
-        self.apply(Event::Update { framework: Framework::Streams, status });
+        self.apply(Event::Update { framework: streams(), status });
     }
 
     fn told(&self) -> Vec<String> {
@@ -79,7 +79,7 @@ fn a_lost_task_starts_again_from_the_checkpoint_and_the_other_goes_on() {
     world.exits(&tasks[1]);
     let commands = world.seen();
     assert!(kills(&commands).is_empty(), "{commands:?}");
-    assert_eq!(demands(&commands, Framework::Streams), [1]);
+    assert_eq!(demands(&commands, streams()), [1]);
     let job = world.job("s");
     assert_eq!((job.state.as_str(), job.generation, job.restarts, job.metrics.rows_in), ("running", 1, 1, 70));
     assert!(job.why.contains("task 1 starts again from checkpoint 2; needs 1 task of"), "{}", job.why);
@@ -93,7 +93,7 @@ fn a_lost_task_starts_again_from_the_checkpoint_and_the_other_goes_on() {
     let commands = world.seen();
     assert_eq!(commands, [Command::Order { task: tasks[1].clone(), order: Order::Stop }]);
 
-    world.offer(Framework::Streams, "o9", "a3");
+    world.offer(streams(), "o9", "a3");
     let launched = world.launched();
     assert_eq!(launched.len(), 1);
     let Payload::Plan(plan) = &launched[0].payload else { panic!("{launched:?}") };
@@ -126,10 +126,10 @@ fn a_lost_task_starts_again_from_the_checkpoint_and_the_other_goes_on() {
     // A third life begins later than the second, and not at once.
     world.exits(&second);
     assert!(world.told().iter().any(|text| text.contains("from checkpoint 2 in 200 ms")), "{:?}", world.told());
-    world.offer(Framework::Streams, "o10", "a3");
+    world.offer(streams(), "o10", "a3");
     assert!(world.launched().is_empty());
     world.pass(200);
-    world.offer(Framework::Streams, "o11", "a3");
+    world.offer(streams(), "o11", "a3");
     let third = world.launched();
     let Payload::Plan(later) = &third[0].payload else { panic!("{third:?}") };
     assert!((later.life, later.restore_epoch) == (2, Some(2)) && later.begun_us > plan.begun_us, "{later:?}");
@@ -140,11 +140,11 @@ fn where_it_starts_again_is_decided_by_the_manifest_that_is_being_written() {
     let (mut world, tasks) = World::with_checkpoints(alone(), 1);
     world.prepare(&tasks, 2);
     world.exits(&tasks[1]);
-    assert_eq!(demands(&world.seen(), Framework::Streams), [] as [u32; 0], "nobody knows yet what it would begin from");
+    assert_eq!(demands(&world.seen(), streams()), [] as [u32; 0], "nobody knows yet what it would begin from");
     let why = world.job("s").why;
     assert!(why.contains("once the checkpoint that is being written is durable"), "{why}");
     world.written(2);
-    world.offer(Framework::Streams, "o9", "a3");
+    world.offer(streams(), "o9", "a3");
     let launched = world.launched();
     let Payload::Plan(plan) = &launched[0].payload else { panic!("{launched:?}") };
     assert_eq!((plan.life, plan.restore_epoch), (1, Some(2)));
@@ -189,7 +189,7 @@ fn a_runner_that_is_new_starts_all_again() {
     // One that was given its new place already is found again.
     let (mut world, tasks) = World::with_checkpoints(alone(), 2);
     world.exits(&tasks[1]);
-    world.offer(Framework::Streams, "o9", "a3");
+    world.offer(streams(), "o9", "a3");
     let launched = world.launched();
     let mut world = world.restarted(Some(&manifest(2)));
     for task in [&tasks[0], &launched[0].task] {
@@ -207,7 +207,7 @@ fn a_stop_does_not_wait_for_a_task_that_is_missing() {
     let (_, commands) = world.book.stop(world.now_ms, "g").expect("it runs");
     assert_eq!(kills(&commands), [&tasks[0]]);
     world.carry(commands);
-    world.offer(Framework::Streams, "o9", "a3");
+    world.offer(streams(), "o9", "a3");
     assert!(world.launched().is_empty());
     world.update(&tasks[0], TaskState::Killed);
     assert_eq!(world.job("s").state, "stopped");

@@ -31,8 +31,8 @@ fn a_run_is_told_from_its_first_launch_to_its_end() {
     let [(run, Note::Began(began))] = &notes(&mut world)[..] else { panic!("it has begun") };
     assert_eq!((run.as_str(), began.job.as_str(), began.workers), ("t-sub", "g/t", 2));
     assert_eq!(began.settings["optimizer.learning_rate"], "0.1");
-    world.offer(Framework::Training, "o1", "a1");
-    world.offer(Framework::Training, "o2", "a2");
+    world.offer(training(), "o1", "a1");
+    world.offer(training(), "o2", "a2");
     let tasks: Vec<TaskId> = world.launched().into_iter().map(|launch| launch.task).collect();
     assert_eq!(tasks.len(), 2);
     let metrics = |step| {
@@ -70,7 +70,7 @@ fn a_run_is_told_from_its_first_launch_to_its_end() {
             uuid: "u".to_string(),
             exit_code: 0,
         };
-        world.apply(Event::Update { framework: Framework::Training, status });
+        world.apply(Event::Update { framework: training(), status });
     }
     let ended = notes(&mut world);
     assert!(matches!(&ended[..], [.., (_, Note::Ended { outcome: "finished", error: None, .. })]), "{ended:?}");

@@ -58,7 +58,7 @@ impl Swept {
         loop {
             self.offers += 1;
             let mut seen = self.world.seen();
-            self.world.offer(Framework::Training, &format!("o{}", self.offers), "a1");
+            self.world.offer(training(), &format!("o{}", self.offers), "a1");
             self.world.apply(Event::Tick);
             seen.extend(self.world.seen());
             let mut any = false;
@@ -99,7 +99,7 @@ impl Swept {
             uuid: "u".to_string(),
             exit_code,
         };
-        self.world.apply(Event::Update { framework: Framework::Training, status });
+        self.world.apply(Event::Update { framework: training(), status });
         self.look();
     }
 

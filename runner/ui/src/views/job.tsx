@@ -109,6 +109,7 @@ function Summary({ job }: { job: JobView }) {
         ["generation", count(job.generation)],
         ["restarts", count(job.restarts)],
         ["role", job.role],
+        ["priority", job.priority ? String(job.priority) : null],
         ["submitted", moment(job.submitted_ms)],
       ]}
     />

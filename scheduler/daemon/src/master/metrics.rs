@@ -74,9 +74,11 @@ fn of_tasks(summary: &Summary) -> Vec<Family> {
         ended.add(&[("state", state.as_str())], n as f64);
     }
     let launched = summary.counts.tasks_launched as f64;
+    let preempted = summary.counts.tasks_preempted as f64;
     vec![
         tasks,
         Family::counter("smack_tasks_launched_total", "Tasks that were launched on offers.").of(launched),
+        Family::counter("smack_tasks_preempted_total", "Tasks that were told to leave for others.").of(preempted),
         ended,
     ]
 }

@@ -127,7 +127,7 @@ impl Framework {
             }
             Event::Error(error) => panic!("the master says: {}", error.message),
             Event::Drains(drains) => self.drains.push(drains),
-            Event::Subscribed(_) | Event::Heartbeat(_) => {}
+            Event::Subscribed(_) | Event::Heartbeat(_) | Event::Preempted(_) => {}
         }
     }
 

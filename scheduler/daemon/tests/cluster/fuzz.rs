@@ -84,6 +84,8 @@ impl Dice {
             kill_grace_ms: self.number(),
             max_completion_ms: self.number(),
             unreachable_kill_ms: self.number(),
+            priority: self.number() as i32,
+            group: self.text(),
             health: self.one_in(3).then(|| v1::HealthCheck { interval_ms: self.number(), ..Default::default() }),
             ..Default::default()
         }
@@ -144,6 +146,8 @@ impl Dice {
                     shape: dice.perhaps(Self::resources),
                     n_ports: dice.number() as u32,
                     count: dice.number() as u32,
+                    priority: dice.number() as i32,
+                    group: dice.text(),
                 }),
             }),
             3 => Call::Accept(v1::AcceptOffers {

@@ -9,13 +9,17 @@
 use super::super::share::Share;
 use super::{ROOT, Role, RoleNumber, Roles};
 use jobs::Scalars;
+use std::cmp::Reverse;
 
 /// In the order of a role's children: its own frameworks.
 const OWN: RoleNumber = ROOT;
 
-/// A place in an order: the least share first, then who was offered less often, then the lower number.
+/// A place in an order: within a role the highest priority first, then the least share, then who was offered less often,
+/// then the lower number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Turn {
+    /// The highest priority that is wanted for; that of roles is the same.
+    pub priority: Reverse<i32>,
     pub share: Share,
     pub n_offered: u64,
     pub number: u32,
@@ -81,6 +85,7 @@ impl Roles {
     fn reorder_one(&mut self, number: RoleNumber) {
         let role = self.get(number);
         let own = (!role.members.is_empty()).then(|| Turn {
+            priority: Reverse(0),
             share: self.share(&role.own_charged, 1.0),
             n_offered: role.own_n_offered,
             number: OWN,
@@ -96,6 +101,7 @@ impl Roles {
         let role = self.get(number);
         let is_open = !role.groups.is_empty() && (role.n_demanding > 0 || self.has_room(role));
         let turn = is_open.then(|| Turn {
+            priority: Reverse(0),
             share: self.share(&role.charged, role.terms.weight),
             n_offered: role.n_offered,
             number,
@@ -140,7 +146,7 @@ impl Roles {
     pub fn reorder_all(&mut self) {
         // Each before the one above it.
         let mut numbers: Vec<RoleNumber> = self.by_name.values().copied().collect();
-        numbers.sort_by_key(|number| std::cmp::Reverse(self.get(*number).name.matches('/').count()));
+        numbers.sort_by_key(|number| Reverse(self.get(*number).name.matches('/').count()));
         for number in numbers {
             self.reorder_one(number);
         }

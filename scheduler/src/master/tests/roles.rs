@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn quota(guarantee: &[(&str, f64)], limit: &[(&str, f64)]) -> Quota {
+pub fn quota(guarantee: &[(&str, f64)], limit: &[(&str, f64)]) -> Quota {
     let milli = |(name, amount): &(&str, f64)| (name.to_string(), (amount * 1000.0) as i64);
     let guarantee: Vec<(String, i64)> = guarantee.iter().map(milli).collect();
     Quota {
@@ -23,7 +23,7 @@ impl Desk {
     }
 
     /// What a framework was offered, in cpus.
-    fn cpus_offered(&mut self, connection: u64) -> f64 {
+    pub fn cpus_offered(&mut self, connection: u64) -> f64 {
         self.offers_to(connection).iter().map(|offer| offer.resources.amount("cpus")).sum()
     }
 
@@ -228,10 +228,13 @@ fn gpus_are_limited_by_model_and_given_away_whole() {
     let used = desk.master.view(desk.now_ms).agents[0].used.clone();
     assert_eq!(used.to_string(), "cpus 1, gpus 1, gpu 1:a100");
     let shape = Resources::new().cpus(1.0).with("gpus", 2.0).with("gpus:a100", 2.0);
-    desk.want(10, &[Demand { name: "d".into(), shape, n_ports: 0, count: 1 }]);
+    desk.want(10, &[Demand { name: "d".into(), shape, count: 1, ..Demand::default() }]);
     let expected =
         "needs 1 task of cpus 1, gpus 2, gpus:a100 2; role ml has 1 gpus:a100 left to its limit of 2 gpus:a100";
     assert_eq!(desk.waiting(), [expected]);
-    desk.want(10, &[Demand { name: "d".into(), shape: Resources::new().with("gpus", 0.5), n_ports: 0, count: 1 }]);
+    desk.want(
+        10,
+        &[Demand { name: "d".into(), shape: Resources::new().with("gpus", 0.5), count: 1, ..Demand::default() }],
+    );
     assert!(matches!(&desk.said_to(10)[..], [.., FrameworkEvent::Error { .. }]));
 }

@@ -7,6 +7,7 @@ pub mod fairness;
 pub mod no_starvation;
 pub mod nothing_forgotten;
 pub mod placed;
+pub mod preemption;
 pub mod quota;
 pub mod room;
 pub mod started_once;

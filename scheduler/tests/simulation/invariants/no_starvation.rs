@@ -9,10 +9,16 @@ pub fn check(view: &ClusterView, hits: &mut Hits) {
         for sentence in &framework.waiting {
             assert!(!sentence.contains("are offered next"), "{} starves: {sentence}", framework.name);
             if sentence.contains("its limit of") {
-                hits.waits(Wait::ForLimit);
+                hits.waits(Wait::Limit);
             }
             if sentence.contains("guarantees of other roles") {
-                hits.waits(Wait::ForGuarantees);
+                hits.waits(Wait::Guarantees);
+            }
+            if sentence.contains("for it, within") {
+                hits.waits(Wait::OthersToLeave);
+            }
+            if sentence.contains("is kept for") {
+                hits.waits(Wait::WhatIsKept);
             }
         }
     }

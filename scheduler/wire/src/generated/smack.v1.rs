@@ -79,6 +79,12 @@ pub struct TaskInfo {
     /// How long it goes on when its agent hears no master; 0: for ever.
     #[prost(uint64, tag = "22")]
     pub unreachable_kill_ms: u64,
+    /// From -1000 to 1000: tasks of its role with a higher one may take its place.
+    #[prost(sint32, tag = "23")]
+    pub priority: i32,
+    /// Tasks of its framework with the same one are of no use without it: all of them leave if one has to. Empty: it is alone.
+    #[prost(string, tag = "24")]
+    pub group: ::prost::alloc::string::String,
 }
 /// Asked by the agent, on the machine where the task runs.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -505,6 +511,13 @@ pub struct Demand {
     pub n_ports: u32,
     #[prost(uint32, tag = "4")]
     pub count: u32,
+    /// From -1000 to 1000. Among the demands of a role the highest come first, and tasks of the role with a lower priority
+    /// may have to leave for it.
+    #[prost(sint32, tag = "20")]
+    pub priority: i32,
+    /// Demands of one group are wanted all together or not at all. Empty: each task is wanted for itself.
+    #[prost(string, tag = "21")]
+    pub group: ::prost::alloc::string::String,
 }
 /// Launches tasks on what was offered, all or none: if any offer no longer stands, or any task does not fit, none is
 /// launched and each is answered DROPPED. What is not used returns to the pool, refused for `refuse_ms`.
@@ -548,7 +561,7 @@ pub struct FrameworkEvents {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FrameworkEvent {
-    #[prost(oneof = "framework_event::Event", tags = "1, 2, 3, 4, 5, 6, 20")]
+    #[prost(oneof = "framework_event::Event", tags = "1, 2, 3, 4, 5, 6, 20, 21")]
     pub event: ::core::option::Option<framework_event::Event>,
 }
 /// Nested message and enum types in `FrameworkEvent`.
@@ -570,6 +583,8 @@ pub mod framework_event {
         Heartbeat(super::Heartbeat),
         #[prost(message, tag = "20")]
         Drains(super::AgentDrains),
+        #[prost(message, tag = "21")]
+        Preempted(super::TasksPreempted),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -591,6 +606,17 @@ pub struct AgentDrains {
     pub agent_id: ::prost::alloc::string::String,
     #[prost(uint64, tag = "2")]
     pub ends_in_ms: u64,
+}
+/// These tasks have to leave by then, for others to take their place; what is left of them is killed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TasksPreempted {
+    #[prost(string, repeated, tag = "1")]
+    pub task_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(uint64, tag = "2")]
+    pub ends_in_ms: u64,
+    /// For whom.
+    #[prost(string, tag = "3")]
+    pub message: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FrameworkError {
@@ -709,6 +735,11 @@ pub struct TaskView {
     pub state: i32,
     #[prost(message, optional, tag = "7")]
     pub resources: ::core::option::Option<Resources>,
+    #[prost(sint32, tag = "20")]
+    pub priority: i32,
+    /// It has to leave for others within this.
+    #[prost(uint64, optional, tag = "21")]
+    pub leaves_in_ms: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct OperateRequest {
