@@ -25,4 +25,7 @@ pub enum Probe {
     Tcp { port: u16 },
     /// Healthy if it answers a GET there with a status from 200 to 399.
     Http { port: u16, path: String },
+    /// Healthy if it says `SERVING` there by the protocol of gRPC (`grpc.health.v1.Health/Check`), of this service or, where
+    /// that is empty, of all of it.
+    Grpc { port: u16, service: String },
 }

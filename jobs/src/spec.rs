@@ -1,6 +1,6 @@
 //! A settled job: everything that a file said, checked and with its defaults filled in.
 
-use crate::{Gang, GangRole, HealthCheck, JobId, Member, Resources, TrainBody};
+use crate::{Gang, GangRole, HealthCheck, JobId, Member, Resources, Rules, TrainBody};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -15,6 +15,9 @@ pub struct JobSpec {
     /// Among the jobs of its role those with a higher one come first, and may take the place of those with a lower one.
     #[serde(default)]
     pub priority: i32,
+    /// Where its tasks may run.
+    #[serde(default, skip_serializing_if = "Rules::is_empty")]
+    pub rules: Rules,
     /// Number of tasks, placed all or none.
     pub parallelism: u32,
     /// What each task needs; of a gang with several roles see [`JobSpec::needs`].

@@ -3,7 +3,7 @@
 //! Invariant: these types hold whatever a peer sent and promise nothing about it; who receives them checks them
 //! ([`is_sane`], [`is_good_id`]). The wire format is not known here.
 
-use jobs::{AgentId, FrameworkId, HealthCheck, OfferId, Reason, Resources, Scalars, TaskId, TaskState};
+use jobs::{AgentId, FrameworkId, HealthCheck, OfferId, Reason, Resources, Rules, Scalars, Site, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -45,6 +45,12 @@ pub struct AgentInfo {
     pub total: Resources,
     pub attributes: BTreeMap<String, String>,
     pub http_endpoint: String,
+}
+
+impl AgentInfo {
+    pub fn site(&self) -> Site<'_> {
+        Site { agent: self.agent_id.as_str(), host: &self.host, attributes: &self.attributes }
+    }
 }
 
 /// What an agent is to start: `argv`, or without it the agent's own binary with `plan`.
@@ -124,6 +130,8 @@ pub struct Demand {
     pub priority: i32,
     /// Demands of one group are wanted all together or not at all. Empty: each task is wanted for itself.
     pub group: String,
+    /// Where its tasks may run.
+    pub rules: Rules,
 }
 
 /// A framework's word that an update was received.

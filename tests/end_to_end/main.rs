@@ -23,6 +23,7 @@ mod nexmark;
 mod notebook;
 mod operate;
 mod pauses;
+mod places;
 mod preemption;
 mod processes;
 mod program;

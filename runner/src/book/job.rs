@@ -411,6 +411,7 @@ impl Job {
             count: need.count,
             priority: self.record.spec.priority,
             group: self.record.spec.id.to_string(),
+            rules: self.record.spec.rules.clone(),
         };
         self.needs(now_ms).into_iter().filter(|need| need.count > 0).map(demand).collect()
     }

@@ -34,7 +34,8 @@ use connectors::s3::S3;
 use frameworks::{Kind, Standing};
 use job::{Job, Phase, Record, TaskLive};
 use jobs::{
-    FrameworkId, HealthCheck, JobBody, JobId, JobSpec, OfferId, Reason, Resources, Restart, TaskId, TaskPlan, TaskState,
+    FrameworkId, HealthCheck, JobBody, JobId, JobSpec, OfferId, Reason, Resources, Restart, Rules, TaskId, TaskPlan,
+    TaskState,
 };
 use placement::HeldOffer;
 use schedules::{Due, Schedule};
@@ -57,6 +58,7 @@ pub struct Demand {
     pub priority: i32,
     /// Demands of one group are met all together.
     pub group: String,
+    pub rules: Rules,
 }
 
 /// A status update as the master forwards it.
@@ -769,7 +771,7 @@ impl Book {
         if n_agents < count && oldest_ms < SPREAD_MS {
             return;
         }
-        let Some(placements) = placement::place(&offers, &needs) else { return };
+        let Some(placements) = placement::place(&offers, &needs, &job.record.spec.rules) else { return };
         let used: BTreeSet<OfferId> = placements.iter().map(|placed| placed.offer.clone()).collect();
         job.last_error = None;
         let launch = if job.record.phase == Phase::Placing {

@@ -2,8 +2,9 @@
 //!
 //! Invariant: pure; takes nothing from an offer that it does not return in a placement.
 
-use jobs::{AgentId, Need, OfferId, Resources, things};
+use jobs::{AgentId, Need, OfferId, Resources, Rules, Site, things};
 use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// An offer that a framework holds and has not answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,7 +13,15 @@ pub struct HeldOffer {
     pub agent: AgentId,
     pub host: String,
     pub resources: Resources,
+    /// Of its agent.
+    pub attributes: BTreeMap<String, String>,
     pub held_since_ms: u64,
+}
+
+impl HeldOffer {
+    fn site(&self) -> Site<'_> {
+        Site { agent: self.agent.as_str(), host: &self.host, attributes: &self.attributes }
+    }
 }
 
 /// Where one task goes.
@@ -26,16 +35,73 @@ pub struct Placement {
     pub ports: Vec<u16>,
 }
 
-/// Places all tasks that are needed, spread over as many agents as can be, or gives `None`. In the order of the tasks.
-pub fn place(offers: &[HeldOffer], needs: &[Need<'_>]) -> Option<Vec<Placement>> {
+/// Places all tasks that are needed where they may be, spread over as many agents as can be, or gives `None`. In the order of
+/// the tasks.
+pub fn place(offers: &[HeldOffer], needs: &[Need<'_>], rules: &Rules) -> Option<Vec<Placement>> {
+    let offers: Vec<&HeldOffer> = offers.iter().filter(|offer| rules.allow(offer.site())).collect();
+    let Some(key) = &rules.together else { return place_on(&offers, needs, rules) };
+    let values: BTreeSet<&str> = offers.iter().filter_map(|offer| offer.site().get(key)).collect();
+    values.into_iter().find_map(|value| {
+        let there: Vec<&HeldOffer> =
+            offers.iter().copied().filter(|offer| offer.site().get(key) == Some(value)).collect();
+        place_on(&there, needs, rules)
+    })
+}
+
+/// Where tasks are that were placed, by the value that they are spread over.
+struct Spreading {
+    /// Of each offer's agent, as a number.
+    value_of: Vec<usize>,
+    /// How many tasks are where it has a value, and how many of them are of the role at hand.
+    all: Vec<usize>,
+    of_role: Vec<usize>,
+    most: usize,
+}
+
+impl Spreading {
+    fn new(offers: &[&HeldOffer], rules: &Rules) -> Self {
+        let mut numbers: BTreeMap<Option<&str>, usize> = BTreeMap::new();
+        let value_of = offers.iter().map(|offer| {
+            let value = rules.spread.as_ref().and_then(|spread| offer.site().get(&spread.key));
+            let next = numbers.len();
+            *numbers.entry(value).or_insert(next)
+        });
+        let value_of: Vec<usize> = value_of.collect();
+        let (all, of_role) = (vec![0; numbers.len()], vec![0; numbers.len()]);
+        let most = rules.spread.as_ref().and_then(|spread| spread.most).map_or(usize::MAX, |most| most as usize);
+        Self { value_of, all, of_role, most }
+    }
+
+    fn begin_role(&mut self) {
+        self.of_role.fill(0);
+    }
+
+    fn place(&mut self, at: usize) {
+        self.all[self.value_of[at]] += 1;
+        self.of_role[self.value_of[at]] += 1;
+    }
+
+    fn is_full(&self, at: usize) -> bool {
+        self.of_role[self.value_of[at]] >= self.most
+    }
+
+    /// Without a word of spreading all offers are alike.
+    fn load(&self, at: usize) -> usize {
+        self.all[self.value_of[at]]
+    }
+}
+
+fn place_on(offers: &[&HeldOffer], needs: &[Need<'_>], rules: &Rules) -> Option<Vec<Placement>> {
     let mut left: Vec<(usize, Resources)> = offers.iter().map(|offer| (0, offer.resources.clone())).collect();
+    let mut spreading = Spreading::new(offers, rules);
     // What is large is placed first: what is small finds room beside it, and not the other way round.
     let mut order: Vec<usize> = (0..needs.len()).collect();
     order.sort_by_key(|role| Reverse(size(needs[*role].resources)));
     let mut placements: Vec<Vec<Placement>> = vec![Vec::new(); needs.len()];
     for role in order {
+        spreading.begin_role();
         for _ in 0..needs[role].count {
-            let placed = place_one(offers, &mut left, &placements, &needs[role])?;
+            let placed = place_one(offers, &mut left, &placements, &needs[role], &mut spreading)?;
             placements[role].push(placed);
         }
     }
@@ -48,17 +114,20 @@ fn size(shape: &Resources) -> [i64; 3] {
 }
 
 fn place_one(
-    offers: &[HeldOffer],
+    offers: &[&HeldOffer],
     left: &mut [(usize, Resources)],
     before: &[Vec<Placement>],
     need: &Need<'_>,
+    spreading: &mut Spreading,
 ) -> Option<Placement> {
     let (at, resources) = left
         .iter()
         .enumerate()
+        .filter(|(at, _)| !spreading.is_full(*at))
         .filter_map(|(at, (used, free))| Some((*used, at, free.place(need.resources, need.n_ports as usize)?)))
-        .min_by_key(|(used, at, _)| (agent_load(before, &offers[*at].agent), *used, *at))
+        .min_by_key(|(used, at, _)| (spreading.load(*at), agent_load(before, &offers[*at].agent), *used, *at))
         .map(|(_, at, resources)| (at, resources))?;
+    spreading.place(at);
     let ports = resources.ports().iter().flat_map(|(low, high)| *low..=*high).collect();
     left[at].1.subtract(&resources);
     left[at].0 += 1;
@@ -85,6 +154,7 @@ mod tests {
             agent: agent.into(),
             host: "127.0.0.1".into(),
             resources: Resources::new().cpus(cpus).mem_mib(1000.0).with_ports([(31000, 31001)]),
+            attributes: BTreeMap::new(),
             held_since_ms: 0,
         }
     }
@@ -96,7 +166,7 @@ mod tests {
     #[test]
     fn spreads_over_agents() {
         let offers = [offer("o1", "a1", 2.0), offer("o2", "a2", 2.0)];
-        let placed = place(&offers, &[need(&Resources::new().cpus(0.5), 1, 2)]).unwrap();
+        let placed = place(&offers, &[need(&Resources::new().cpus(0.5), 1, 2)], &Rules::default()).unwrap();
         assert_ne!(placed[0].agent, placed[1].agent);
     }
 
@@ -104,24 +174,61 @@ mod tests {
     fn large_roles_are_placed_first_and_stand_in_their_order() {
         let offers = [offer("o1", "a1", 2.0), offer("o2", "a2", 3.0)];
         let (small, large) = (Resources::new().cpus(0.5), Resources::new().cpus(3.0));
-        let placed = place(&offers, &[need(&small, 1, 2), need(&large, 1, 1)]).unwrap();
+        let placed = place(&offers, &[need(&small, 1, 2), need(&large, 1, 1)], &Rules::default()).unwrap();
         let places: Vec<(&str, f64)> =
             placed.iter().map(|placed| (placed.agent.as_str(), placed.resources.amount("cpus"))).collect();
         assert_eq!(places, [("a1", 0.5), ("a1", 0.5), ("a2", 3.0)]);
-        assert!(place(&offers, &[need(&small, 1, 1), need(&large, 1, 2)]).is_none(), "all of them or none");
+        assert!(
+            place(&offers, &[need(&small, 1, 1), need(&large, 1, 2)], &Rules::default()).is_none(),
+            "all of them or none"
+        );
     }
 
     #[test]
     fn all_or_none() {
         let offers = [offer("o1", "a1", 1.0), offer("o2", "a2", 1.0)];
         let (whole, tenth) = (Resources::new().cpus(1.0), Resources::new().cpus(0.1));
-        assert!(place(&offers, &[need(&whole, 1, 3)]).is_none());
+        assert!(place(&offers, &[need(&whole, 1, 3)], &Rules::default()).is_none());
         // Ports bound a placement as much as cpus do.
-        assert!(place(&offers, &[need(&tenth, 1, 5)]).is_none());
-        let four = place(&offers, &[need(&tenth, 1, 4)]).unwrap();
+        assert!(place(&offers, &[need(&tenth, 1, 5)], &Rules::default()).is_none());
+        let four = place(&offers, &[need(&tenth, 1, 4)], &Rules::default()).unwrap();
         let mut ports: Vec<_> = four.iter().map(|placed| (placed.agent.clone(), placed.ports[0])).collect();
         ports.sort();
         ports.dedup();
         assert_eq!(ports.len(), 4, "no port is given twice on one agent");
+    }
+
+    fn in_rack(id: &str, agent: &str, cpus: f64, rack: &str) -> HeldOffer {
+        HeldOffer { attributes: BTreeMap::from([("rack".to_string(), rack.to_string())]), ..offer(id, agent, cpus) }
+    }
+
+    fn agents(placed: Option<Vec<Placement>>) -> Option<Vec<String>> {
+        placed.map(|placed| placed.into_iter().map(|placed| placed.agent.to_string()).collect())
+    }
+
+    #[test]
+    fn tasks_are_where_they_may_be() {
+        let offers = [
+            in_rack("o1", "a1", 1.0, "r1"),
+            in_rack("o2", "a2", 1.0, "r2"),
+            in_rack("o3", "a3", 1.0, "r2"),
+            offer("o4", "a4", 4.0),
+        ];
+        let one = Resources::new().cpus(1.0);
+        let on = |text: &str, together: Option<&str>, spread: Option<&str>, count| {
+            let constraints = if text.is_empty() { vec![] } else { jobs::site::parse_constraints(text).unwrap() };
+            let spread = spread.map(|spread| spread.parse().unwrap());
+            let rules = Rules { constraints, together: together.map(str::to_string), spread };
+            agents(place(&offers, &[need(&one, 0, count)], &rules))
+        };
+        assert_eq!(on("rack = r1", None, None, 1), Some(vec!["a1".into()]));
+        assert_eq!(on("rack = r1", None, None, 2), None);
+        assert_eq!(on("rack != r2; agent != a4", None, None, 1), Some(vec!["a1".into()]));
+        assert_eq!(on("", Some("rack"), None, 2), Some(vec!["a2".into(), "a3".into()]), "all in one rack");
+        assert_eq!(on("", Some("rack"), None, 3), None);
+        assert_eq!(on("rack exists", None, Some("rack"), 2), Some(vec!["a1".into(), "a2".into()]));
+        assert_eq!(on("agent = a4", None, Some("agent:2"), 2), Some(vec!["a4".into(), "a4".into()]));
+        assert_eq!(on("agent = a4", None, Some("agent:2"), 3), None);
+        assert_eq!(on("rack exists", None, Some("rack:1"), 3), None, "there are two racks");
     }
 }

@@ -53,6 +53,8 @@ impl Job {
         let mut others = self.record.tasks.iter().zip(&self.live).filter(|(task, _)| task.id != status.task);
         ended
             && !body.exchanges
+            // Where it would have to be depends on where the others are.
+            && !self.record.spec.rules.bind_tasks()
             && self.record.tasks.len() > 1
             && self.record.phase == Phase::Running
             && self.record.spec.restart != Restart::Never

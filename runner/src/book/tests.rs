@@ -13,7 +13,7 @@ use super::job::Record;
 use super::placement::HeldOffer;
 use super::{Book, Command, Config, Event, Framework, Launch, Payload, Prepared, Resume, Status};
 use crate::view::JobView;
-use jobs::{CommandBody, JobBody, JobId, JobSpec, Reason, Resources, Restart, StreamBody, TaskId, TaskState};
+use jobs::{CommandBody, JobBody, JobId, JobSpec, Reason, Resources, Restart, Rules, StreamBody, TaskId, TaskState};
 use std::collections::BTreeMap;
 use streaming::control::{Manifest, Order, Report};
 use streaming::functions::Versions;
@@ -71,6 +71,7 @@ fn spec(name: &str, body: JobBody) -> JobSpec {
         name: name.into(),
         role: "default".into(),
         priority: 0,
+        rules: Rules::default(),
         parallelism: 2,
         resources: Resources::new().cpus(1.0),
         n_ports: 0,
@@ -155,6 +156,7 @@ impl World {
             agent: agent.into(),
             host: "127.0.0.1".into(),
             resources: Resources::new().cpus(1.0),
+            attributes: BTreeMap::new(),
             held_since_ms: self.now_ms,
         };
         self.apply(Event::Offer { framework, offer });

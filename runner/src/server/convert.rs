@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
-use daemon::convert::{health_to, reason_from, resources_from, resources_to, task_state_from};
+use daemon::convert::{health_to, reason_from, resources_from, resources_to, rules_to, task_state_from};
 use jobs::{Reason, Resources, TaskId};
 use std::collections::BTreeMap;
 use streaming::control::{Level, Metrics, OperatorMetrics, Order, Report, SplitMetrics, TaskSnapshot};
@@ -28,11 +28,13 @@ pub fn offer_from_wire(offer: v1::Offer, now_ms: u64) -> HeldOffer {
         agent: offer.agent_id.into(),
         host: offer.host,
         resources: resources_seen(offer.resources),
+        attributes: offer.attributes,
         held_since_ms: now_ms,
     }
 }
 
 pub fn demand_to_wire(demand: Demand) -> v1::Demand {
+    let (constraints, together, spread) = rules_to(demand.rules);
     v1::Demand {
         name: demand.name,
         shape: Some(resources_to(&demand.shape)),
@@ -40,6 +42,9 @@ pub fn demand_to_wire(demand: Demand) -> v1::Demand {
         count: demand.count,
         priority: demand.priority,
         group: demand.group,
+        constraints,
+        together,
+        spread,
     }
 }
 

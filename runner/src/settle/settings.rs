@@ -4,7 +4,7 @@
 use super::document::{Entry, Node, Span, Value};
 use super::reader::Reader;
 use super::shape;
-use jobs::{Diagnostic, Resources, Restart, things};
+use jobs::{Diagnostic, Resources, Restart, Rules, site, things};
 use streaming::runtime::store::refuse_location;
 
 /// What `[job]` says. Keys that a shape lacks have their usual default.
@@ -13,6 +13,7 @@ pub struct JobSettings {
     pub group: Option<String>,
     pub role: String,
     pub priority: i32,
+    pub rules: Rules,
     pub parallelism: u32,
     pub resources: Resources,
     pub n_ports: u32,
@@ -55,6 +56,7 @@ impl JobSettings {
             let diagnostic = Diagnostic::new(format!("priority is {priority}, not a whole number"));
             reader.complain_at("priority", diagnostic);
         }
+        let rules = rules(reader);
         let parallelism = if reader.describes("parallelism") { reader.whole("parallelism").unwrap_or(1) } else { 1 };
         let cpus = reader.number("cpus").unwrap_or(1.0);
         let mem_mib = reader.mem_mib("mem").unwrap_or(1.0);
@@ -77,6 +79,7 @@ impl JobSettings {
             group,
             role,
             priority: priority as i32,
+            rules,
             parallelism: parallelism as u32,
             resources,
             n_ports,
@@ -86,6 +89,32 @@ impl JobSettings {
             unreachable_kill_ms,
         }
     }
+}
+
+/// Where tasks may run.
+fn rules(reader: &mut Reader<'_>) -> Rules {
+    let mut rules = Rules::default();
+    if let Some(text) = reader.text("constraints") {
+        match site::parse_constraints(&text) {
+            Ok(constraints) => rules.constraints = constraints,
+            Err(error) => reader.complain_at("constraints", Diagnostic::new(error)),
+        }
+    }
+    if let Some(key) = reader.text("together") {
+        match site::is_key(&key) {
+            true => rules.together = Some(key),
+            false => {
+                reader.complain_at("together", Diagnostic::new(format!("'{key}' is no attribute of agents")));
+            }
+        }
+    }
+    if let Some(text) = reader.text("spread") {
+        match text.parse() {
+            Ok(spread) => rules.spread = Some(spread),
+            Err(error) => reader.complain_at("spread", Diagnostic::new(error)),
+        }
+    }
+    rules
 }
 
 /// The GPUs that a task asks for, counted: which ones it gets is known when it is placed.

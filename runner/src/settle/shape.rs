@@ -92,6 +92,20 @@ const PRIORITY: Field = field(
     Some("0"),
     "whole; jobs of the role with a lower one make room for this one",
 );
+const CONSTRAINTS: Field = field(
+    "constraints",
+    Kind::Text,
+    None,
+    "what attributes of agents must be, with ; between them: 'zone = z1; disk != hdd; rack in (r1, r2); gpu exists'",
+);
+const TOGETHER: Field =
+    field("together", Kind::Text, None, "attribute of which the agents of all its tasks have the same value: rack");
+const SPREAD: Field = field(
+    "spread",
+    Kind::Text,
+    None,
+    "attribute over whose values its tasks are spread: zone, or host:1 for at most one on each",
+);
 const PARALLELISM: Field =
     field("parallelism", Kind::Whole(1, 4096), Some("1"), "number of tasks, placed all together or not at all");
 const CPUS: Field = field("cpus", Kind::Number(0.01, 1024.0), Some("1"), "cores that each task needs");
@@ -141,11 +155,37 @@ const GROUP: Field = field("name", Kind::Text, None, "name of the group of all j
 /// `[job]` of a stream or a command, and `SET job.…` in SQL.
 pub static JOB: Shape = Shape { place: "[job]", fields: JOB_FIELDS };
 pub static SQL_JOB: Shape = Shape { place: "SET job.…", fields: JOB_FIELDS };
-const JOB_FIELDS: &[Field] =
-    &[GROUP, ROLE, PRIORITY, PARALLELISM, CPUS, MEM, RESTART, KILL_GRACE, MAX_COMPLETION, UNREACHABLE];
+const JOB_FIELDS: &[Field] = &[
+    GROUP,
+    ROLE,
+    PRIORITY,
+    CONSTRAINTS,
+    TOGETHER,
+    SPREAD,
+    PARALLELISM,
+    CPUS,
+    MEM,
+    RESTART,
+    KILL_GRACE,
+    MAX_COMPLETION,
+    UNREACHABLE,
+];
 static TRAIN_JOB: Shape = Shape {
     place: "[job]",
-    fields: &[GROUP, ROLE, PRIORITY, CPUS, MEM, RESTART, KILL_GRACE, MAX_COMPLETION, UNREACHABLE],
+    fields: &[
+        GROUP,
+        ROLE,
+        PRIORITY,
+        CONSTRAINTS,
+        TOGETHER,
+        SPREAD,
+        CPUS,
+        MEM,
+        RESTART,
+        KILL_GRACE,
+        MAX_COMPLETION,
+        UNREACHABLE,
+    ],
 };
 static COMMAND_JOB: Shape = Shape {
     place: "[job]",
@@ -153,6 +193,9 @@ static COMMAND_JOB: Shape = Shape {
         GROUP,
         ROLE,
         PRIORITY,
+        CONSTRAINTS,
+        TOGETHER,
+        SPREAD,
         PARALLELISM,
         CPUS,
         MEM,
@@ -172,6 +215,9 @@ static SERVICE_JOB: Shape = Shape {
         GROUP,
         ROLE,
         PRIORITY,
+        CONSTRAINTS,
+        TOGETHER,
+        SPREAD,
         PARALLELISM,
         CPUS,
         MEM,
@@ -185,13 +231,14 @@ static SERVICE_JOB: Shape = Shape {
     ],
 };
 
-/// `[health]` of a service: one of the first three keys.
+/// `[health]` of a service: one of the first four keys.
 static HEALTH: Shape = Shape {
     place: "[health]",
     fields: &[
         field("command", Kind::TextList, None, "healthy if it ends with exit code 0; runs in the task's folder"),
         field("tcp", Kind::Whole(1, 65_535), None, "healthy if it takes a connection on this port of 127.0.0.1"),
         field("http", Kind::Text, None, "PORT/PATH; healthy if it answers a GET with a status from 200 to 399"),
+        field("grpc", Kind::Text, None, "PORT or PORT/SERVICE; healthy if it is SERVING by gRPC's health protocol"),
         field("interval", Kind::Duration(10), Some("10s"), "time between two checks"),
         field("timeout", Kind::Duration(1), Some("5s"), "no answer within this is a failure"),
         field("grace", Kind::Duration(0), Some("10s"), "failures do not count for this long after the start"),

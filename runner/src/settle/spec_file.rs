@@ -218,6 +218,7 @@ fn train_once(
         name,
         role: settings.role,
         priority: settings.priority,
+        rules: settings.rules,
         parallelism: workers,
         resources: settings.resources,
         n_ports: 1,
@@ -273,6 +274,7 @@ fn command(kind: &str, entries: &[Entry], file: &str, base_dir: &Path, diagnosti
         name,
         role: settings.role,
         priority: settings.priority,
+        rules: settings.rules,
         parallelism,
         resources,
         n_ports,
@@ -288,37 +290,47 @@ fn command(kind: &str, entries: &[Entry], file: &str, base_dir: &Path, diagnosti
 
 /// `[health]`, which says one thing that is to be asked.
 fn health(reader: &mut Reader<'_>) -> Option<HealthCheck> {
-    let (command, tcp, http) = (reader.text_list("command"), reader.whole("tcp"), reader.text("http"));
+    let (command, tcp) = (reader.text_list("command"), reader.whole("tcp"));
+    let (http, grpc) = (reader.text("http"), reader.text("grpc"));
     let (interval_ms, timeout_ms) = (reader.duration_ms("interval")?, reader.duration_ms("timeout")?);
     let (grace_ms, failures) = (reader.duration_ms("grace")?, reader.whole("failures")?);
-    let probe = match (command.is_empty(), tcp, http) {
-        (false, None, None) => Probe::Command { argv: command },
-        (true, Some(port), None) => Probe::Tcp { port: u16::try_from(port).ok()? },
-        (true, None, Some(text)) => match port_and_path(&text) {
+    let probe = match (command.is_empty(), tcp, http, grpc) {
+        (false, None, None, None) => Probe::Command { argv: command },
+        (true, Some(port), None, None) => Probe::Tcp { port: u16::try_from(port).ok()? },
+        (true, None, Some(text), None) => match port_and_path(&text) {
             Some((port, path)) => Probe::Http { port, path },
             None => {
                 let wrong = Diagnostic::new(format!("http is '{text}', not a port and a path"));
-                let wrong = wrong.help("for example '8080/health'");
-                let span = reader.span("http");
-                reader.complain(match span {
-                    Some(span) => wrong.at(span),
-                    None => wrong,
-                });
+                reader.complain_at("http", wrong.help("for example '8080/health'"));
+                return None;
+            }
+        },
+        (true, None, None, Some(text)) => match port_and_service(&text) {
+            Some((port, service)) => Probe::Grpc { port, service },
+            None => {
+                let wrong = Diagnostic::new(format!("grpc is '{text}', not a port, or a port and a service"));
+                reader.complain_at("grpc", wrong.help("for example '8080' or '8080/my.package.Service'"));
                 return None;
             }
         },
         _ => {
-            let keys = ["command", "tcp", "http"];
-            let said = keys.into_iter().filter_map(|key| reader.span(key)).next_back();
-            let wrong = Diagnostic::new("[health] says one of 'command', 'tcp' and 'http'");
-            reader.complain(match said {
-                Some(span) => wrong.at(span),
-                None => wrong,
-            });
+            let keys = ["command", "tcp", "http", "grpc"];
+            let said = keys.into_iter().rfind(|key| reader.has(key));
+            let wrong = Diagnostic::new("[health] says one of 'command', 'tcp', 'http' and 'grpc'");
+            match said {
+                Some(key) => reader.complain_at(key, wrong),
+                None => reader.complain(wrong),
+            }
             return None;
         }
     };
     Some(HealthCheck { probe, interval_ms, timeout_ms, grace_ms, failures: u32::try_from(failures).ok()? })
+}
+
+fn port_and_service(text: &str) -> Option<(u16, String)> {
+    let (port, service) = text.split_once('/').unwrap_or((text, ""));
+    let port = port.trim().parse().ok().filter(|port| *port > 0)?;
+    service.bytes().all(|byte| byte.is_ascii_graphic()).then(|| (port, service.to_string()))
 }
 
 fn port_and_path(text: &str) -> Option<(u16, String)> {

@@ -222,6 +222,7 @@ fn spec(shared: &Shared<'_>, name: &str, parallelism: u32, body: JobBody) -> Job
         name: name.to_string(),
         role: shared.job.role.clone(),
         priority: shared.job.priority,
+        rules: shared.job.rules.clone(),
         parallelism,
         resources: shared.job.resources.clone(),
         n_ports: 1,

@@ -289,11 +289,12 @@ async fn commands_and_services() {
     let expected = jobs::HealthCheck { probe, interval_ms: 2_000, timeout_ms: 5_000, grace_ms: 10_000, failures: 5 };
     assert_eq!(body.health, Some(expected));
     for (health, message) in [
-        ("{}", "[health] says one of 'command', 'tcp' and 'http'"),
-        ("{tcp: 80, command: [\"true\"]}", "[health] says one of 'command', 'tcp' and 'http'"),
+        ("{}", "[health] says one of 'command', 'tcp', 'http' and 'grpc'"),
+        ("{tcp: 80, command: [\"true\"]}", "[health] says one of 'command', 'tcp', 'http' and 'grpc'"),
         ("{http: localhost}", "http is 'localhost', not a port and a path"),
         ("{tcp: 0}", "tcp is 0, not a whole number from 1 to 65535"),
-        ("{grpc: 80}", "[health] has no 'grpc'"),
+        ("{grpc: \"x/y\"}", "grpc is 'x/y', not a port, or a port and a service"),
+        ("{exec: 80}", "[health] has no 'exec'"),
     ] {
         let found = mistakes(&format!("kind: service\nargv: [serve]\nhealth: {health}\n"), "a.yml").await;
         assert!(found.iter().any(|mistake| mistake.1 == message), "{health}: {found:?}");

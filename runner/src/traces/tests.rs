@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::book::job::TaskRecord;
-use jobs::{CommandBody, JobBody, JobSpec, Resources, Restart, TaskState};
+use jobs::{CommandBody, JobBody, JobSpec, Resources, Restart, Rules, TaskState};
 use streaming::control::{Manifest, Metrics, TaskSnapshot};
 use streaming::functions::Versions;
 
@@ -13,6 +13,7 @@ fn record(phase: Phase, generation: u64, tasks: &[&str]) -> Record {
         name: "j".to_string(),
         role: "default".to_string(),
         priority: 0,
+        rules: Rules::default(),
         parallelism: 2,
         resources: Resources::new(),
         n_ports: 0,

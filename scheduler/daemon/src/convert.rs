@@ -5,8 +5,10 @@
 //! judged by the machines.
 
 mod roles;
+mod rules;
 
 pub use roles::operator_call_from;
+pub use rules::rules_to;
 
 use jobs::{Gpu, HealthCheck, Probe, Reason, Resources, TaskState};
 use scheduler::master::{AgentView, ClusterView, FrameworkView, OfferView, TaskView};
@@ -281,6 +283,7 @@ pub fn health_from(wire: v1::HealthCheck) -> Converted<HealthCheck> {
             return Err(Malformed::new("probe.path", format!("is {:?}, which is not the path of a URL", http.path)));
         }
         Wire::Http(http) => Probe::Http { port: port(http.port)?, path: http.path },
+        Wire::Grpc(grpc) => Probe::Grpc { port: port(grpc.port)?, service: grpc.service },
     };
     if wire.interval_ms < HEALTH_INTERVAL_MS_MIN {
         let what = format!("is {}, at least {HEALTH_INTERVAL_MS_MIN} is taken", wire.interval_ms);
@@ -301,6 +304,7 @@ pub fn health_to(health: HealthCheck) -> v1::HealthCheck {
         Probe::Command { argv } => Wire::Command(v1::CommandProbe { argv }),
         Probe::Tcp { port } => Wire::Tcp(v1::TcpProbe { port: port.into() }),
         Probe::Http { port, path } => Wire::Http(v1::HttpProbe { port: port.into(), path }),
+        Probe::Grpc { port, service } => Wire::Grpc(v1::GrpcProbe { port: port.into(), service }),
     };
     v1::HealthCheck {
         probe: Some(probe),
@@ -386,10 +390,12 @@ fn demand_from(wire: v1::Demand) -> Converted<Demand> {
         count: wire.count,
         priority: wire.priority,
         group: wire.group,
+        rules: rules::rules_from(wire.constraints, wire.together, wire.spread)?,
     })
 }
 
 fn demand_to(demand: Demand) -> v1::Demand {
+    let (constraints, together, spread) = rules_to(demand.rules);
     v1::Demand {
         name: demand.name,
         shape: Some(resources_to(&demand.shape)),
@@ -397,6 +403,9 @@ fn demand_to(demand: Demand) -> v1::Demand {
         count: demand.count,
         priority: demand.priority,
         group: demand.group,
+        constraints,
+        together,
+        spread,
     }
 }
 

@@ -148,7 +148,9 @@ impl Master {
         let demands = framework.demands.as_deref().unwrap_or_default();
         let mut wish = Wish::new(demands);
         for offer in framework.offers.iter().filter_map(|number| self.offers.get(*number)) {
-            wish.count(demands, self.n_agents, &offer.resources);
+            if let Some(agent) = self.agents.get(&offer.agent_id) {
+                wish.count(demands, self.n_agents, agent.info.site(), &offer.resources);
+            }
         }
         wish
     }
@@ -212,8 +214,8 @@ impl Master {
         let framework = self.frameworks.known(&framework_id);
         framework.n_offered += 1;
         framework.offers.insert(offer_number);
-        if let Some(demands) = &framework.demands {
-            framework.wish.count(demands, n_agents, &resources);
+        if let (Some(demands), Some(agent)) = (&framework.demands, self.agents.get(agent_id)) {
+            framework.wish.count(demands, n_agents, agent.info.site(), &resources);
         }
         self.find_turn(&framework_id);
         self.frameworks.roles.reorder(role_number);

@@ -7,7 +7,7 @@ use super::Master;
 use super::filters::OnAgent;
 use super::frameworks::Framework;
 use super::holds::HoldNumber;
-use jobs::{AgentId, Resources, Scalars};
+use jobs::{AgentId, Resources, Scalars, Site};
 use std::borrow::Cow;
 
 #[derive(Debug)]
@@ -29,6 +29,7 @@ pub struct Won {
 
 /// What is the same for all who are asked about an agent.
 struct Terms<'a> {
+    site: Site<'a>,
     free: &'a Resources,
     /// What of it nobody's guarantee needs; `None` where no guarantee lacks anything.
     surplus: Option<Scalars>,
@@ -46,11 +47,12 @@ impl Contest {
 
     /// Who is next, and what for. `among`: only these.
     pub fn winner(&mut self, master: &Master, agent: &AgentId, among: Option<&[u32]>) -> Option<Won> {
-        let free = master.agents.get(agent)?.ledger.free();
+        let there = master.agents.get(agent)?;
+        let (site, free) = (there.info.site(), there.ledger.free());
         if free.is_empty() {
             return None;
         }
-        if let Some(won) = master.kept_part(agent, free) {
+        if let Some(won) = master.kept_part(agent, site, free) {
             return Some(won);
         }
         let free = &*master.holds.left(agent, free);
@@ -58,7 +60,7 @@ impl Contest {
         if roles.n_demanding() == 0 && !master.is_allocatable(free) {
             return None;
         }
-        let terms = master.terms(free);
+        let terms = master.terms(site, free);
         let mut won = None;
         self.n_agents += 1;
         let mut n_refused = 0;
@@ -109,14 +111,14 @@ impl Contest {
 
 impl Master {
     /// What is kept here for a framework, once it is all there.
-    fn kept_part(&self, agent: &AgentId, free: &Resources) -> Option<Won> {
+    fn kept_part(&self, agent: &AgentId, site: Site<'_>, free: &Resources) -> Option<Won> {
         self.holds.open_on(agent).find_map(|(number, hold)| {
             let framework = self.frameworks.get(&hold.framework_id).filter(|framework| framework.turn.is_some())?;
             let resources = hold.part(agent, free)?;
             let is_refused = |refusals: &OnAgent| refusals.refused_until(framework.number, &resources).is_some();
             let amounts = resources.amounts();
             let is_let_in = self.frameworks.roles.within_limits(framework.role_number, amounts) == *amounts;
-            let is_wanted = framework.wish.wants(framework.demands.as_deref()?, &resources);
+            let is_wanted = framework.wish.wants(framework.demands.as_deref()?, site, &resources);
             let is_good = is_let_in && is_wanted && !self.filters.of_agent(agent).is_some_and(is_refused);
             is_good.then_some(Won { framework: framework.number, resources, hold: Some(number) })
         })
@@ -126,15 +128,15 @@ impl Master {
         self.config.min_allocatable.iter().any(|least| resources.contains(least))
     }
 
-    fn terms<'a>(&self, free: &'a Resources) -> Terms<'a> {
+    fn terms<'a>(&self, site: Site<'a>, free: &'a Resources) -> Terms<'a> {
         let need = self.frameworks.roles.need();
         let surplus = (!need.is_empty()).then(|| self.agents.available.beyond(need));
-        Terms { free, surplus, is_allocatable: self.is_allocatable(free) }
+        Terms { site, free, surplus, is_allocatable: self.is_allocatable(free) }
     }
 
     /// What of this a framework would be offered; all of it, if it wants nothing of it.
-    pub(super) fn would_be_offered(&self, framework: &Framework, free: &Resources) -> Resources {
-        self.share_for(framework, &self.terms(free)).map_or_else(|| free.clone(), Cow::into_owned)
+    pub(super) fn would_be_offered(&self, framework: &Framework, site: Site<'_>, free: &Resources) -> Resources {
+        self.share_for(framework, &self.terms(site, free)).map_or_else(|| free.clone(), Cow::into_owned)
     }
 
     /// What a framework would be offered of what is free: what limits let in, and of what guarantees still need only
@@ -165,7 +167,7 @@ impl Master {
             false => Cow::Owned(part_of(terms.free, most, framework.demands.is_some())),
         };
         let is_wanted = match &framework.demands {
-            Some(demands) => framework.wish.wants(demands, &resources),
+            Some(demands) => framework.wish.wants(demands, terms.site, &resources),
             None => self.is_allocatable(&resources),
         };
         is_wanted.then_some(resources)

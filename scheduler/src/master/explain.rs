@@ -8,7 +8,7 @@ use super::Master;
 use super::agents::Agent;
 use super::frameworks::Framework;
 use super::holds::Hold;
-use super::shapes::fits;
+use super::shapes::{Bound, fits, how_many};
 use super::view::AgentState;
 use crate::model::{Demand, amount_text};
 use jobs::{AgentId, Resources};
@@ -42,12 +42,23 @@ impl Master {
         if let Some(kept) = self.kept_for(framework, demand, now_ms) {
             return format!("{needs}; {kept}");
         }
+        let n_active = active.len();
+        let active: Vec<&Agent> = active.into_iter().filter(|agent| demand.rules.allow(agent.info.site())).collect();
+        if active.is_empty() {
+            return match n_active {
+                1 => format!("{needs}; the only agent is not one of these"),
+                n => format!("{needs}; none of the {n} agents is one of these"),
+            };
+        }
         let large: Vec<&Agent> = active.iter().copied().filter(|agent| fits(&agent.info.total, demand)).collect();
         if large.is_empty() {
             return format!("{needs}; {}; none fits", largest(&active, demand));
         }
         if let Some(limit) = self.limit_in_the_way(framework, demand) {
             return format!("{needs}; {limit}");
+        }
+        if let Some(scattered) = self.scattered(framework, demand, &large) {
+            return format!("{needs}; {scattered}");
         }
         let held = framework.offers.iter().filter_map(|number| Some((*number, self.offers.get(*number)?)));
         let held: Vec<String> = held
@@ -88,7 +99,7 @@ impl Master {
         }
         let refused = |agent: &&Agent| {
             let free = self.holds.left(&agent.info.agent_id, agent.ledger.free());
-            let offered = self.would_be_offered(framework, &free);
+            let offered = self.would_be_offered(framework, agent.info.site(), &free);
             let until = self.filters.refused_until(framework.number, &agent.info.agent_id, &offered)?;
             Some(format!("{} for {:.1} s", agent.info.agent_id, until.saturating_sub(now_ms) as f64 / 1000.0))
         };
@@ -123,6 +134,34 @@ impl Master {
         None
     }
 
+    /// Whether its tasks are bound to each other, and there is room for them, but not where all of them could be.
+    fn scattered(&self, framework: &Framework, demand: &Demand, agents: &[&Agent]) -> Option<String> {
+        if !demand.rules.bind_tasks() {
+            return None;
+        }
+        let mut bound = Bound::default();
+        for agent in agents {
+            let id = &agent.info.agent_id;
+            let mut room = self.holds.left(id, agent.ledger.free()).into_owned();
+            let offers = agent.offers.iter().filter_map(|number| self.offers.get(*number));
+            for offer in offers.filter(|offer| offer.framework_id == framework.id) {
+                room.add(&offer.resources);
+            }
+            bound.add(demand, agent.info.site(), how_many(&room, demand, demand.count));
+        }
+        let rooms = bound.rooms(demand);
+        let (value, most) = rooms.into_iter().max_by_key(|(_, n)| *n)?;
+        if most >= u64::from(demand.count) {
+            return None;
+        }
+        let tasks = if most == 1 { "1 of them".to_string() } else { format!("{most} of them") };
+        Some(match &demand.rules.together {
+            Some(key) if most > 0 => format!("no {key} has room for all now, {value} has room for {tasks}"),
+            Some(key) => format!("no {key} has room for any now"),
+            None => format!("there is room for {tasks} now"),
+        })
+    }
+
     /// Whether others have to leave for it.
     fn kept_for(&self, framework: &Framework, demand: &Demand, now_ms: u64) -> Option<String> {
         let is_for_it = |hold: &&Hold| hold.wanted.iter().any(|wanted| wanted.name == demand.name);
@@ -150,13 +189,18 @@ impl Master {
 }
 
 fn needs(demand: &Demand) -> String {
-    let Demand { shape, n_ports, count, .. } = demand;
+    let Demand { shape, n_ports, count, rules, .. } = demand;
     let tasks = if *count == 1 { "task" } else { "tasks" };
-    match n_ports {
-        0 => format!("needs {count} {tasks} of {shape}"),
-        1 => format!("needs {count} {tasks} of {shape} and 1 port"),
-        n => format!("needs {count} {tasks} of {shape} and {n} ports"),
-    }
+    let ports = match n_ports {
+        0 => String::new(),
+        1 => " and 1 port".to_string(),
+        n => format!(" and {n} ports"),
+    };
+    let places = match rules.to_string() {
+        nothing if nothing.is_empty() => nothing,
+        said => format!(", on agents with {said}"),
+    };
+    format!("needs {count} {tasks} of {shape}{ports}{places}")
 }
 
 /// The first resource of which no agent has enough, or that no agent has all of them together.

@@ -62,8 +62,8 @@ impl Hold {
     /// Whether what was wanted is wanted still.
     pub fn is_wanted(&self, demands: &[Demand]) -> bool {
         let same = |wanted: &Demand, now: &Demand| {
-            (&wanted.name, &wanted.shape, wanted.n_ports, wanted.priority)
-                == (&now.name, &now.shape, now.n_ports, now.priority)
+            (&wanted.name, &wanted.shape, wanted.n_ports, wanted.priority, &wanted.rules)
+                == (&now.name, &now.shape, now.n_ports, now.priority, &now.rules)
         };
         let is_there = |wanted: &Demand| demands.iter().any(|now| same(wanted, now) && now.count > 0);
         // Of tasks that are wanted each for itself some may have been launched meanwhile.

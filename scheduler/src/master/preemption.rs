@@ -12,7 +12,7 @@ use super::frameworks::Framework;
 use super::holds::{Hold, HoldNumber};
 use super::roles::{ROOT, RoleNumber};
 use super::tasks::Task;
-use super::victims::{Candidate, Choice, choose, fits, most};
+use super::victims::{Candidate, Choice, Rooms, choose, fits, most};
 use super::view::AgentState;
 use super::{Alarm, Master};
 use crate::model::{Demand, FrameworkEvent, TaskKey};
@@ -167,16 +167,17 @@ impl Master {
     }
 
     fn make_room(&mut self, mut batch: Batch, right: &Right) {
-        let rooms = self.rooms_for(&batch, right, false);
-        let with_offers = self.rooms_for(&batch, right, true);
         let own = self.frameworks.get(&batch.framework_id).map(|framework| self.offered_to(framework));
         let own = own.unwrap_or_default();
         let limits_allow = |freed: &Scalars, amounts: &Scalars| {
             let more = amounts.beyond(&own).beyond(freed);
             self.frameworks.roles.within_limits(right.role, &more) == more
         };
+        let places = self.places_for(&batch);
         // What others are offered comes back, or is taken, within moments.
-        if fits(with_offers.clone(), &batch.wanted) && limits_allow(&Scalars::new(), &batch.amounts) {
+        let is_met =
+            |place: &Option<String>| fits(self.rooms_for(&batch, right, place.as_deref(), true), &batch.wanted);
+        if limits_allow(&Scalars::new(), &batch.amounts) && places.iter().any(is_met) {
             return;
         }
         let candidates = self.candidates(&batch, right);
@@ -185,11 +186,13 @@ impl Master {
         }
         let groups: Vec<Candidate> = candidates.iter().map(|(_, candidate)| candidate.clone()).collect();
         if batch.is_loose {
-            let n = most(with_offers.clone(), &batch.wanted[0], &groups);
-            if n == 0 {
-                return;
+            let n_at = |place: &Option<String>| {
+                most(self.rooms_for(&batch, right, place.as_deref(), true), &batch.wanted[0], &groups)
+            };
+            match places.iter().map(n_at).max().unwrap_or(0) {
+                0 => return,
+                n => batch.cut(n),
             }
-            batch.cut(n);
         }
         let freed_in_role = |leaving: &[usize]| {
             let mut freed = Scalars::new();
@@ -208,29 +211,50 @@ impl Master {
             }
         };
         let is_enough = |leaving: &[usize]| limits_allow(&freed_in_role(leaving), &batch.amounts);
-        let chosen = choose(rooms.clone(), &batch.wanted, &groups, may, is_enough)
-            .or_else(|| choose(with_offers, &batch.wanted, &groups, may, is_enough));
-        let Some(Choice { leaving, places }) = chosen else { return };
-        if leaving.is_empty() {
-            return;
-        }
+        let choose_at = |place: &Option<String>, with_offers| {
+            let rooms = self.rooms_for(&batch, right, place.as_deref(), with_offers);
+            choose(rooms, &batch.wanted, &groups, may, is_enough).filter(|choice| !choice.leaving.is_empty())
+        };
+        // Where the least important leave, and of these the fewest.
+        let cost = |choice: &Choice| {
+            let leaving = choice.leaving.iter().map(|at| &groups[*at]);
+            let most_important = leaving.clone().map(|group| group.priority).max();
+            (most_important, leaving.map(|group| group.tasks.len()).sum::<usize>())
+        };
+        let best = |with_offers| places.iter().filter_map(|place| choose_at(place, with_offers)).min_by_key(cost);
+        let Some(Choice { leaving, places }) = best(false).or_else(|| best(true)) else { return };
         let of_others = leaving.iter().any(|at| candidates[*at].0 != right.role);
         let leaving =
             leaving.into_iter().flat_map(|at| groups[at].tasks.iter().map(|(key, _, _)| key.clone())).collect();
         self.keep_room(batch, places, leaving, of_others);
     }
 
-    /// What is free for it or offered to it, and with others' offers too.
-    fn rooms_for(&self, batch: &Batch, right: &Right, with_offers: bool) -> BTreeMap<AgentId, Resources> {
+    /// Where all of a batch has to be together: the values of the attribute that its agents have in common. One `None` where
+    /// it may be anywhere.
+    fn places_for(&self, batch: &Batch) -> Vec<Option<String>> {
+        let Some(key) = batch.together() else { return vec![None] };
+        let agents = self.agents.active.iter().filter_map(|id| self.agents.get(id));
+        let values: BTreeSet<&str> = agents.filter_map(|agent| agent.info.site().get(key)).collect();
+        values.into_iter().map(|value| Some(value.to_string())).collect()
+    }
+
+    /// What is free for it or offered to it, and with others' offers too, on agents where it may be.
+    fn rooms_for(&self, batch: &Batch, right: &Right, place: Option<&str>, with_offers: bool) -> Rooms {
         // What is free and kept for guarantees of others is of no use to it.
         let roles = &self.frameworks.roles;
         let (need, needed) = (roles.need(), roles.needed_by(right.role));
         let surplus = self.agents.available.beyond(need);
         let is_short = |(name, milli): (&str, i64)| need.get(name) > 0 && needed.get(name) + surplus.get(name) < milli;
         let free_counts = !batch.amounts.iter().any(is_short);
-        let mut rooms = BTreeMap::new();
+        let mut rooms = Rooms::default();
+        let spread = batch.wanted.iter().find_map(|demand| demand.rules.spread.as_ref());
+        let mut values = BTreeMap::new();
         for agent in self.agents.active.iter().filter_map(|id| self.agents.get(id)) {
-            let id = &agent.info.agent_id;
+            let (id, site) = (&agent.info.agent_id, agent.info.site());
+            let is_there = place.is_none_or(|place| batch.together().and_then(|key| site.get(key)) == Some(place));
+            if !is_there || !batch.wanted.iter().all(|demand| demand.rules.allow(site)) {
+                continue;
+            }
             let mut room = match free_counts {
                 true => self.holds.left(id, agent.ledger.free()).into_owned(),
                 false => Resources::new(),
@@ -240,8 +264,12 @@ impl Master {
                     room.add(&offer.resources);
                 }
             }
-            rooms.insert(id.clone(), room);
+            if let Some(spread) = spread {
+                values.insert(id.clone(), site.get(&spread.key).unwrap_or_default().to_string());
+            }
+            rooms.by_agent.insert(id.clone(), room);
         }
+        rooms.most = spread.and_then(|spread| spread.most).map(|most| (most, values));
         rooms
     }
 
@@ -420,6 +448,10 @@ impl Master {
 }
 
 impl Batch {
+    fn together(&self) -> Option<&String> {
+        self.wanted.iter().find_map(|demand| demand.rules.together.as_ref())
+    }
+
     fn add(&mut self, demand: Demand) {
         for (name, milli) in demand.shape.scalars() {
             // A framework may ask for as many as it likes.

@@ -246,7 +246,9 @@ impl Master {
         let wants_more = match &framework.demands {
             None => false,
             Some(before) => demands.iter().any(|demand| {
-                let same = |old: &&Demand| (&old.shape, old.n_ports) == (&demand.shape, demand.n_ports);
+                let same = |old: &&Demand| {
+                    (&old.shape, old.n_ports, &old.rules) == (&demand.shape, demand.n_ports, &demand.rules)
+                };
                 before.iter().find(same).is_none_or(|old| old.count < demand.count)
             }),
         };

@@ -40,19 +40,28 @@ pub struct Choice {
     pub places: BTreeMap<AgentId, Places>,
 }
 
+/// What room there is, by agent.
+#[derive(Clone, Debug, Default)]
+pub struct Rooms {
+    pub by_agent: BTreeMap<AgentId, Resources>,
+    /// Of tasks of one demand, no more on all agents of a value together; with the value of each agent.
+    pub most: Option<(u32, BTreeMap<AgentId, String>)>,
+}
+
 /// Room on agents, and how many tasks of each demand it takes.
 struct Tally<'a> {
     wanted: &'a [Demand],
     rooms: BTreeMap<AgentId, Resources>,
+    most: Option<(u32, BTreeMap<AgentId, String>)>,
     /// Over all agents, of each demand as if there were no other.
     fitting: Vec<u64>,
 }
 
 impl<'a> Tally<'a> {
-    fn new(wanted: &'a [Demand], rooms: BTreeMap<AgentId, Resources>) -> Self {
+    fn new(wanted: &'a [Demand], Rooms { by_agent: rooms, most }: Rooms) -> Self {
         let fit = |demand: &Demand| rooms.values().map(|room| u64::from(how_many(room, demand, demand.count))).sum();
         let fitting = wanted.iter().map(fit).collect();
-        Self { wanted, rooms, fitting }
+        Self { wanted, rooms, most, fitting }
     }
 
     fn change(&mut self, candidate: &Candidate, change: impl Fn(&mut Resources, &Resources)) {
@@ -92,11 +101,17 @@ impl<'a> Tally<'a> {
         for at in order {
             let demand = &self.wanted[at];
             let mut left = demand.count;
+            let mut placed: BTreeMap<&str, u32> = BTreeMap::new();
             for (agent, room) in &self.rooms {
                 if left == 0 {
                     break;
                 }
-                let n = how_many(rest.get(agent).unwrap_or(room), demand, left);
+                let mut n = how_many(rest.get(agent).unwrap_or(room), demand, left);
+                if let Some((most, values)) = &self.most {
+                    let placed = placed.entry(values.get(agent).map_or("", String::as_str)).or_default();
+                    n = n.min(most.saturating_sub(*placed));
+                    *placed += n;
+                }
                 if n > 0 {
                     take(rest.entry(agent).or_insert_with(|| room.clone()), demand, n);
                     places.entry(agent.clone()).or_default().push((at, n));
@@ -113,21 +128,21 @@ impl<'a> Tally<'a> {
     /// Without saying where, if that is quick.
     fn fits(&self) -> bool {
         match self.wanted {
-            [one] => self.fitting[0] >= u64::from(one.count),
+            [one] if self.most.is_none() => self.fitting[0] >= u64::from(one.count),
             _ => self.pack().is_some(),
         }
     }
 }
 
 /// Whether all that is wanted fits as it is.
-pub fn fits(rooms: BTreeMap<AgentId, Resources>, wanted: &[Demand]) -> bool {
+pub fn fits(rooms: Rooms, wanted: &[Demand]) -> bool {
     Tally::new(wanted, rooms).fits()
 }
 
 /// Chooses among candidates, which are in the order in which they are to leave. `may` is asked before each is added, with
 /// those that are to leave already; `is_enough` says of those whether anything but room stands in the way.
 pub fn choose(
-    rooms: BTreeMap<AgentId, Resources>,
+    rooms: Rooms,
     wanted: &[Demand],
     candidates: &[Candidate],
     may: impl Fn(&[usize], usize) -> bool,
@@ -159,7 +174,7 @@ pub fn choose(
 }
 
 /// Of tasks that are wanted each for itself: for how many of them there is room at most, everybody gone.
-pub fn most(rooms: BTreeMap<AgentId, Resources>, demand: &Demand, candidates: &[Candidate]) -> u32 {
+pub fn most(rooms: Rooms, demand: &Demand, candidates: &[Candidate]) -> u32 {
     let wanted = [demand.clone()];
     let mut tally = Tally::new(&wanted, rooms);
     for candidate in candidates {
@@ -188,11 +203,12 @@ mod tests {
         Candidate { priority, since_ms: 0, tasks: places.iter().enumerate().map(task).collect() }
     }
 
-    fn rooms(of: &[(&str, u32)]) -> BTreeMap<AgentId, Resources> {
-        of.iter().map(|(agent, n)| (AgentId::from(*agent), cpus(*n))).collect()
+    fn rooms(of: &[(&str, u32)]) -> Rooms {
+        let by_agent = of.iter().map(|(agent, n)| (AgentId::from(*agent), cpus(*n))).collect();
+        Rooms { by_agent, most: None }
     }
 
-    fn chosen(rooms: BTreeMap<AgentId, Resources>, wanted: &[Demand], all: &[Candidate]) -> Option<Vec<usize>> {
+    fn chosen(rooms: Rooms, wanted: &[Demand], all: &[Candidate]) -> Option<Vec<usize>> {
         choose(rooms, wanted, all, |_, _| true, |_| true).map(|choice| choice.leaving)
     }
 
@@ -213,6 +229,16 @@ mod tests {
         assert_eq!(chosen(rooms(&[("a", 0)]), &wanted, &all), Some(vec![0, 1]));
         let places = choose(rooms(&[("a", 0)]), &wanted, &all, |_, _| true, |_| true).unwrap().places;
         assert_eq!(places, BTreeMap::from([("a".into(), vec![(0, 1), (1, 1)])]));
+    }
+
+    #[test]
+    fn no_more_than_may_share_a_value_are_counted_there() {
+        let all = [candidate(0, 0, &[("a", 4)]), candidate(1, 1, &[("b", 1)]), candidate(2, 2, &[("c", 1)])];
+        let mut rooms = rooms(&[("a", 0), ("b", 0), ("c", 0)]);
+        assert_eq!(chosen(rooms.clone(), &[demand(1, 2)], &all), Some(vec![0]));
+        let values = [("a", "r1"), ("b", "r1"), ("c", "r2")];
+        rooms.most = Some((1, values.map(|(agent, value)| (agent.into(), value.to_string())).into()));
+        assert_eq!(chosen(rooms, &[demand(1, 2)], &all), Some(vec![0, 2]));
     }
 
     #[test]
@@ -244,7 +270,7 @@ mod tests {
             let room_with = |leaving: &[usize]| {
                 let mut rooms = rooms(&free);
                 for (_, agent, resources) in leaving.iter().flat_map(|at| &all[*at].tasks) {
-                    rooms.get_mut(agent).unwrap().add(resources);
+                    rooms.by_agent.get_mut(agent).unwrap().add(resources);
                 }
                 rooms
             };

@@ -4,7 +4,8 @@
 //! gave up are killed when they turn up.
 
 use crate::hits::{Fault, Hits};
-use jobs::{FrameworkId, HealthCheck, OfferId, Probe, Resources, TaskId, TaskState};
+use crate::world::ZONES;
+use jobs::{FrameworkId, HealthCheck, OfferId, Probe, Resources, Rules, Site, TaskId, TaskState};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use scheduler::model::{
@@ -55,6 +56,8 @@ pub struct Client {
     pub role: String,
     pub shape: Resources,
     pub priority: i32,
+    /// Where its tasks may run, if it posts demand.
+    pub rules: Rules,
     /// Ends its tasks itself when they have to leave.
     pub is_obedient: bool,
     /// Its tasks end by themselves, and are then not wanted any more.
@@ -100,6 +103,7 @@ impl Client {
             role: ROLES[rng.random_range(0..ROLES.len())].to_string(),
             shape,
             priority: if is_filler { -1 } else { rng.random_range(0..3) },
+            rules: rules(rng, character),
             is_obedient: rng.random_bool(0.5),
             is_batch: character != Character::Gang && !is_filler && rng.random_bool(0.3),
             is_timed: rng.random_bool(0.2),
@@ -300,17 +304,24 @@ impl Client {
         }
         let before = self.slots.clone();
         let n_wanting = before.iter().filter(|slot| **slot == Slot::Wanting).count();
-        let mut launch = Vec::new();
-        let mut rooms: Vec<Offer> = self.offers.values().map(|held| held.offer.clone()).collect();
-        for room in &mut rooms {
-            launch.extend(self.place(room));
+        let place_of = |held: &Held| {
+            let place = self.rules.together.as_ref().and_then(|key| held.offer.attributes.get(key));
+            place.cloned().unwrap_or_default()
+        };
+        let mut places: BTreeMap<String, Vec<Offer>> = BTreeMap::new();
+        for held in self.offers.values() {
+            places.entry(place_of(held)).or_default().push(held.offer.clone());
+        }
+        for mut rooms in places.into_values() {
+            let launch: Vec<TaskInfo> = rooms.iter_mut().flat_map(|room| self.place(room)).collect();
+            if n_wanting > 0 && launch.len() == n_wanting {
+                let offer_ids: Vec<OfferId> = rooms.into_iter().map(|offer| offer.offer_id).collect();
+                self.offers.retain(|id, _| !offer_ids.contains(id));
+                return vec![FrameworkCall::Accept { offer_ids, launch, refuse_ms: Some(1_000) }];
+            }
+            self.slots.clone_from(&before);
         }
         let offer_ids: Vec<OfferId> = self.offers.keys().cloned().collect();
-        if n_wanting > 0 && launch.len() == n_wanting {
-            self.offers.clear();
-            return vec![FrameworkCall::Accept { offer_ids, launch, refuse_ms: Some(1_000) }];
-        }
-        self.slots = before;
         if now_ms < self.answer_gang_at_ms && n_wanting > 0 {
             return Vec::new();
         }
@@ -322,6 +333,11 @@ impl Client {
     /// Fills slots from an offer, which shrinks.
     fn place(&mut self, room: &mut Offer) -> Vec<TaskInfo> {
         let mut launch = Vec::new();
+        let site = Site { agent: room.agent_id.as_str(), host: &room.host, attributes: &room.attributes };
+        // It may have been offered before it had said where its tasks may run.
+        if !self.rules.allow(site) {
+            return launch;
+        }
         let (id, group) = (self.id.clone().unwrap_or_default(), self.group());
         for slot in self.slots.iter_mut().filter(|slot| **slot == Slot::Wanting) {
             if !room.resources.contains(&self.shape) {
@@ -420,6 +436,7 @@ impl Client {
             count,
             priority: self.priority,
             group: self.group(),
+            rules: self.rules.clone(),
         };
         vec![FrameworkCall::Demand { demands: if count == 0 { vec![] } else { vec![demand] } }]
     }
@@ -430,6 +447,25 @@ impl Client {
             Slot::Wanting | Slot::Done => None,
         })
     }
+}
+
+/// A zone, or two, or one that all tasks share.
+fn rules(rng: &mut ChaCha8Rng, character: Character) -> Rules {
+    let zone = format!("z{}", rng.random_range(0..ZONES));
+    let text = match character {
+        Character::Gang if rng.random_bool(0.5) => {
+            return Rules { together: Some("zone".into()), ..Rules::default() };
+        }
+        Character::Slow | Character::Crashing if rng.random_bool(0.6) => {
+            if rng.random_bool(0.5) {
+                format!("zone = {zone}")
+            } else {
+                format!("zone != {zone}")
+            }
+        }
+        _ => return Rules::default(),
+    };
+    Rules { constraints: vec![text.parse().expect("a constraint")], ..Rules::default() }
 }
 
 fn no_offer(offer_id: OfferId) -> Offer {

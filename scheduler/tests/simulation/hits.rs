@@ -57,9 +57,10 @@ pub enum Wait {
     Guarantees,
     OthersToLeave,
     WhatIsKept,
+    Together,
 }
 
-const WAITS: [Wait; 4] = [Wait::Limit, Wait::Guarantees, Wait::OthersToLeave, Wait::WhatIsKept];
+const WAITS: [Wait; 5] = [Wait::Limit, Wait::Guarantees, Wait::OthersToLeave, Wait::WhatIsKept, Wait::Together];
 
 const FAULTS: [Fault; 39] = [
     Fault::ConnectionCut,

@@ -8,7 +8,7 @@ use crate::hits::{Fault, Hits};
 use crate::host::Host;
 use crate::invariants::{
     all_or_none, books, no_starvation, nothing_forgotten, placed, preemption, quota, started_once::StartedOnce,
-    updates::Updates,
+    updates::Updates, where_it_may,
 };
 use crate::network::{Message, Network, Peer, Side};
 use jobs::{Resources, TaskId};
@@ -24,6 +24,8 @@ const PEACE_MS: u64 = 400_000;
 /// How long a task has to have run before it has to leave for others, and how long it is given.
 const MIN_RUN_MS: u64 = 2_000;
 const NOTICE_MS: u64 = 4_000;
+/// Agents are in so many zones.
+pub const ZONES: usize = 3;
 /// What operators ask about roles; what they ask about agents has numbers of its own, from 1.
 const OF_ROLES: RequestId = RequestId(0);
 
@@ -128,7 +130,7 @@ impl World {
                 agent_id: format!("agent-{at}").into(),
                 host: "127.0.0.1".into(),
                 total: total.with_ports([(31_000, 31_009)]),
-                attributes: BTreeMap::new(),
+                attributes: BTreeMap::from([("zone".to_string(), format!("z{}", at % ZONES))]),
                 http_endpoint: String::new(),
             })
         };
@@ -423,6 +425,7 @@ impl World {
         let view = (self.n_events.is_multiple_of(8) || has_offers).then(|| master.view(self.now_ms));
         if let Some(view) = &view {
             quota::check(&commands, view);
+            where_it_may::check(&commands, view);
             no_starvation::check(view, &mut self.hits);
         }
         if self.n_events.is_multiple_of(32) {

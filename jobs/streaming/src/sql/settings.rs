@@ -24,10 +24,13 @@ const SINK_NOT_NULL_WAYS: [&str; 2] = ["error", "drop"];
 const TTL_MAX: Duration = Duration::from_secs(1000 * 366 * 86_400);
 
 /// Every key, with what its value is.
-pub const SETTINGS: [(&str, &str); 19] = [
+pub const SETTINGS: [(&str, &str); 22] = [
     ("job.name", "name of the group of jobs in this file"),
     ("job.role", "role whose share the jobs use"),
     ("job.priority", "from -1000 to 1000: jobs of the role with a lower one make room for it"),
+    ("job.constraints", "what attributes of agents must be, for example zone = z1; disk != hdd"),
+    ("job.together", "attribute of which all agents of a job's tasks have the same value, for example rack"),
+    ("job.spread", "attribute over whose values tasks are spread, for example zone, or host:1 for at most one on each"),
     ("job.parallelism", "number of tasks of each stream job"),
     ("job.cpus", "processors of each task, also its number of slices"),
     ("job.mem", "memory of each task, for example 512MiB"),
@@ -111,6 +114,21 @@ fn check(setting: &Setting) -> Parsed<()> {
         "job.priority" => {
             if !value.parse::<i32>().is_ok_and(|priority| (-1000..=1000).contains(&priority)) {
                 return at_value(format!("'{value}' is not a priority: a whole number from -1000 to 1000"));
+            }
+        }
+        "job.constraints" => {
+            if let Err(error) = jobs::site::parse_constraints(value) {
+                return at_value(error);
+            }
+        }
+        "job.together" => {
+            if !jobs::site::is_key(value) {
+                return at_value(format!("'{value}' is no attribute of agents"));
+            }
+        }
+        "job.spread" => {
+            if let Err(error) = value.parse::<jobs::site::Spread>() {
+                return at_value(error);
             }
         }
         "job.parallelism" => {

@@ -4,6 +4,7 @@
 //! Invariant: what a task answers is read only as far as it matters.
 
 use super::sandboxes::{SANDBOX_VARIABLE, Sandboxes};
+use crate::client::chain;
 use jobs::Probe;
 use scheduler::model::TaskKey;
 use std::net::Ipv4Addr;
@@ -15,6 +16,13 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tonic::transport::Endpoint;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+/// An answer by gRPC is one number.
+const ANSWER_BYTES_MAX: usize = 1024;
 
 /// "HTTP/1.1 200", and whatever else stands in a short first line.
 const STATUS_BYTES: usize = 128;
@@ -51,6 +59,7 @@ async fn ask(probe: &Probe, sandbox: &Path) -> Result<(), String> {
         Probe::Command { argv } => run(argv, sandbox).await,
         Probe::Tcp { port } => connect(*port).await.map(drop),
         Probe::Http { port, path } => get(*port, path).await,
+        Probe::Grpc { port, service } => check(*port, service).await,
     }
 }
 
@@ -89,6 +98,22 @@ async fn get(port: u16, path: &str) -> Result<(), String> {
         Some(status) if (200..400).contains(&status) => Ok(()),
         Some(status) => Err(format!("port {port} answers {path} with status {status}")),
         None => Err(format!("what port {port} answers is not HTTP")),
+    }
+}
+
+/// By <https://grpc.io/docs/guides/health-checking/>.
+async fn check(port: u16, service: &str) -> Result<(), String> {
+    let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).map_err(|error| error.to_string())?;
+    let channel = endpoint.connect().await;
+    let channel = channel.map_err(|error| format!("no connection to port {port}: {}", chain(&error)))?;
+    let request = HealthCheckRequest { service: service.to_string() };
+    let of = if service.is_empty() { String::new() } else { format!(" of {service}") };
+    match HealthClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX).check(request).await {
+        Ok(answer) => match answer.into_inner().status() {
+            ServingStatus::Serving => Ok(()),
+            status => Err(format!("port {port} says{of} that it is {}", status.as_str_name())),
+        },
+        Err(status) => Err(format!("port {port} does not say{of} whether it serves: {}", status.message())),
     }
 }
 
@@ -142,6 +167,26 @@ mod tests {
                 None => assert_eq!(found, Ok(()), "{probe:?}"),
                 Some(words) => assert!(found.clone().is_err_and(|error| error.contains(words)), "{probe:?}: {found:?}"),
             }
+        }
+        let grpc = |port, service: &str| Probe::Grpc { port, service: service.into() };
+        let (reporter, health) = tonic_health::server::health_reporter();
+        reporter.set_service_status("ill", tonic_health::ServingStatus::NotServing).await;
+        let serving = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let served = serving.local_addr().expect("an address").port();
+        let incoming = tonic::transport::server::TcpIncoming::from(serving);
+        tokio::spawn(tonic::transport::Server::builder().add_service(health).serve_with_incoming(incoming));
+        for (probe, expected) in [
+            (grpc(served, ""), None),
+            (grpc(served, "ill"), Some("says of ill that it is NOT_SERVING")),
+            (grpc(served, "other"), Some("does not say of other whether it serves")),
+            (grpc(1, ""), Some("no connection to port 1")),
+        ] {
+            let found = ask(&probe, dir.path()).await;
+            let is_as_expected = match expected {
+                None => found == Ok(()),
+                Some(words) => found.clone().is_err_and(|error| error.contains(words)),
+            };
+            assert!(is_as_expected, "{probe:?}: {found:?}");
         }
         let (probes, mut answers) = Probes::new(Sandboxes::open(dir.path().join("s")).expect("opens"));
         let task = TaskKey::new("f".into(), "t".into());

@@ -148,6 +148,13 @@ impl Dice {
                     count: dice.number() as u32,
                     priority: dice.number() as i32,
                     group: dice.text(),
+                    constraints: dice.some(2, |dice| v1::Constraint {
+                        key: dice.text(),
+                        kind: dice.number() as i32,
+                        values: vec![dice.text()],
+                    }),
+                    together: dice.text(),
+                    spread: dice.perhaps(|dice| v1::Spread { key: dice.text(), most: dice.number() as u32 }),
                 }),
             }),
             3 => Call::Accept(v1::AcceptOffers {

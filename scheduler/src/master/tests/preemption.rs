@@ -241,3 +241,37 @@ fn priorities_have_bounds() {
         matches!(said.last(), Some(FrameworkEvent::Error { message }) if message.contains("from -1000 to 1000"));
     assert!(refused, "{said:?}");
 }
+
+#[test]
+fn room_is_made_where_all_of_it_is_of_use() {
+    let mut desk = Desk::new();
+    for connection in [10, 11] {
+        desk.subscribe(connection, None, "r", 60_000);
+        desk.want(connection, &[]);
+    }
+    for (connection, rack, priority) in [(1, "r1", 1), (2, "r2", 0), (3, "r2", 2)] {
+        let id = format!("a{connection}");
+        let attributes = BTreeMap::from([("rack".to_string(), rack.to_string())]);
+        let agent = AgentInfo { attributes, ..agent_info(&id, 4.0) };
+        desk.agent(connection, AgentCall::Register { agent, tasks: vec![] });
+        let tasks = [format!("{id}-1"), format!("{id}-2")];
+        desk.fill(10, connection, &[(&tasks[0], 2.0, priority, ""), (&tasks[1], 2.0, priority, "")]);
+    }
+    let gang = |key: &str| {
+        let rules = jobs::Rules { together: Some(key.into()), ..jobs::Rules::default() };
+        Demand { rules, ..wanted("a gang", 2.0, 2, 5) }
+    };
+    desk.want(11, &[gang("room")]);
+    desk.pass(MIN_RUN_MS + 2_000, &[1, 2, 3]);
+    assert_eq!(desk.told(10), [], "no agent is in a room");
+    assert!(
+        desk.sentence(11).contains("all in one room; none of the 3 agents is one of these"),
+        "{}",
+        desk.sentence(11)
+    );
+    desk.want(11, &[gang("rack")]);
+    assert!(desk.sentence(11).contains("all in one rack; no rack has room for any now"), "{}", desk.sentence(11));
+    desk.pass(2_000, &[1, 2, 3]);
+    let [(leaving, _)] = &desk.told(10)[..] else { panic!("one word") };
+    assert_eq!(leaving[..], ["a2-1", "a2-2"], "the least important, and both in one rack");
+}

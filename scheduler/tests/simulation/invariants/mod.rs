@@ -12,3 +12,4 @@ pub mod quota;
 pub mod room;
 pub mod started_once;
 pub mod updates;
+pub mod where_it_may;

@@ -17,6 +17,9 @@ pub fn check(view: &ClusterView, hits: &mut Hits) {
             if sentence.contains("for it, within") {
                 hits.waits(Wait::OthersToLeave);
             }
+            if sentence.contains("no zone has room for") {
+                hits.waits(Wait::Together);
+            }
             if sentence.contains("is kept for") {
                 hits.waits(Wait::WhatIsKept);
             }

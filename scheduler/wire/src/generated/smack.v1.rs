@@ -100,7 +100,7 @@ pub struct HealthCheck {
     /// So many in a row end the task.
     #[prost(uint32, tag = "7")]
     pub failures: u32,
-    #[prost(oneof = "health_check::Probe", tags = "1, 2, 3")]
+    #[prost(oneof = "health_check::Probe", tags = "1, 2, 3, 20")]
     pub probe: ::core::option::Option<health_check::Probe>,
 }
 /// Nested message and enum types in `HealthCheck`.
@@ -113,6 +113,8 @@ pub mod health_check {
         Tcp(super::TcpProbe),
         #[prost(message, tag = "3")]
         Http(super::HttpProbe),
+        #[prost(message, tag = "20")]
+        Grpc(super::GrpcProbe),
     }
 }
 /// Run in the task's sandbox; healthy if its exit code is 0.
@@ -134,6 +136,15 @@ pub struct HttpProbe {
     pub port: u32,
     #[prost(string, tag = "2")]
     pub path: ::prost::alloc::string::String,
+}
+/// Healthy if it says SERVING on 127.0.0.1 when it is asked by grpc.health.v1.Health/Check.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GrpcProbe {
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+    /// Empty: all of it.
+    #[prost(string, tag = "2")]
+    pub service: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TaskStatus {
@@ -518,6 +529,32 @@ pub struct Demand {
     /// Demands of one group are wanted all together or not at all. Empty: each task is wanted for itself.
     #[prost(string, tag = "21")]
     pub group: ::prost::alloc::string::String,
+    /// What has to be so of the agents of all its tasks. Their host and id count as attributes `host` and `agent`.
+    #[prost(message, repeated, tag = "22")]
+    pub constraints: ::prost::alloc::vec::Vec<Constraint>,
+    /// Attribute of which the agents of all its tasks have the same value; empty: they need not.
+    #[prost(string, tag = "23")]
+    pub together: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "24")]
+    pub spread: ::core::option::Option<Spread>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Constraint {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(enumeration = "ConstraintKind", tag = "2")]
+    pub kind: i32,
+    #[prost(string, repeated, tag = "3")]
+    pub values: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Tasks are spread over the values of an attribute.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Spread {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// So many of one demand may be where it has the same value; 0: any number.
+    #[prost(uint32, tag = "2")]
+    pub most: u32,
 }
 /// Launches tasks on what was offered, all or none: if any offer no longer stands, or any task does not fit, none is
 /// launched and each is answered DROPPED. What is not used returns to the pool, refused for `refuse_ms`.
@@ -811,6 +848,42 @@ pub struct OperateResponse {
     /// What was put up with.
     #[prost(string, repeated, tag = "1")]
     pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ConstraintKind {
+    Unspecified = 0,
+    OneOf = 1,
+    /// Also where the agent has no such attribute.
+    NoneOf = 2,
+    There = 3,
+    Absent = 4,
+}
+impl ConstraintKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CONSTRAINT_KIND_UNSPECIFIED",
+            Self::OneOf => "CONSTRAINT_KIND_ONE_OF",
+            Self::NoneOf => "CONSTRAINT_KIND_NONE_OF",
+            Self::There => "CONSTRAINT_KIND_THERE",
+            Self::Absent => "CONSTRAINT_KIND_ABSENT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CONSTRAINT_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "CONSTRAINT_KIND_ONE_OF" => Some(Self::OneOf),
+            "CONSTRAINT_KIND_NONE_OF" => Some(Self::NoneOf),
+            "CONSTRAINT_KIND_THERE" => Some(Self::There),
+            "CONSTRAINT_KIND_ABSENT" => Some(Self::Absent),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod master_client {

@@ -1,0 +1,90 @@
+//! Jobs that say where their tasks may run, on agents that are at different places.
+
+use crate::cluster::Cluster;
+use crate::program::command;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::process::{Child, Stdio};
+
+/// One more agent of a cluster, in its folder.
+struct Agent(Child);
+
+impl Agent {
+    fn start(cluster: &Cluster, name: &str, attributes: &str) -> Self {
+        let folder = format!("more/{name}");
+        let args = [
+            "agent",
+            "--master",
+            &cluster.master,
+            "--name",
+            name,
+            "--data-dir",
+            &folder,
+            "--resources",
+            "cpus=4;mem=1GiB;ports=[31800-31899]",
+            "--attributes",
+            attributes,
+            "--isolation",
+            "off",
+        ];
+        let mut command = command(cluster.folder(), &args);
+        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts"))
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(self.0.id() as i32), Signal::SIGTERM);
+        let _ = self.0.wait();
+    }
+}
+
+/// A command that runs until it is stopped.
+fn job(parallelism: u32, rules: &str) -> String {
+    format!(
+        "kind = \"command\"\nargv = [\"sleep\", \"600\"]\n[job]\nparallelism = {parallelism}\ncpus = 0.1\nmem = 16\n{rules}\n"
+    )
+}
+
+#[test]
+fn tasks_run_where_their_job_says() {
+    let cluster = Cluster::start();
+    let agents_of = |job: &str| -> Vec<String> {
+        let job = cluster.wait_until(job, "running");
+        let mut agents: Vec<String> = job.tasks.into_iter().map(|task| task.agent).collect();
+        agents.sort();
+        agents
+    };
+    let on_one = cluster.submit("one.toml", &job(2, "constraints = \"agent = agent-2\"")).remove(0);
+    assert_eq!(agents_of(&on_one), ["agent-2", "agent-2"]);
+    let apart = cluster.submit("apart.toml", &job(3, "spread = \"agent:1\"")).remove(0);
+    cluster.wait_until_why(&apart, &["at most 1 in one agent", "there is room for 2 of them now"]);
+    let in_rack = cluster.submit("rack.toml", &job(2, "together = \"rack\"")).remove(0);
+    cluster.wait_until_why(&in_rack, &["all in one rack", "none of the 2 agents is one of these"]);
+    let in_zone = cluster.submit("zone.toml", &job(2, "constraints = \"zone in (z1, z2); rack != r3\"")).remove(0);
+    cluster.wait_until_why(&in_zone, &["zone in (z1, z2) and rack != r3", "none of the 2 agents is one of these"]);
+
+    let _third = Agent::start(&cluster, "agent-3", "zone:z1;rack:r1");
+    assert_eq!(agents_of(&apart), ["agent-1", "agent-2", "agent-3"]);
+    assert_eq!(agents_of(&in_rack), ["agent-3", "agent-3"]);
+    assert_eq!(agents_of(&in_zone), ["agent-3", "agent-3"]);
+    // Tasks outlive an agent that goes.
+    for job in [&apart, &in_rack, &in_zone] {
+        cluster.smack(&["stop", job]).expect(0);
+        cluster.wait_until(job, "stopped");
+    }
+}
+
+#[test]
+fn places_that_are_none_are_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let check = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).expect("a file");
+        crate::program::smack(folder.path(), &["check", name]).expect(2).err
+    };
+    let said = check("a.sql", "SET job.constraints = 'zone z1';");
+    assert!(said.contains("'zone z1' is no constraint; they are of the forms key = value"), "{said}");
+    let said = check("b.toml", &job(1, "spread = \"host:0\"\ntogether = \"a b\""));
+    assert!(said.contains("'host:0' is no attribute to spread over"), "{said}");
+    assert!(said.contains("'a b' is no attribute of agents"), "{said}");
+}
