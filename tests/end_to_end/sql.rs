@@ -131,11 +131,29 @@ impl Terminal {
         self.shows(words)
     }
 
+    /// Types a whole statement, and waits until these words have come and the next one can be typed: what is typed sooner
+    /// would be lost.
+    pub fn asks(&mut self, line: &str, words: &str) -> String {
+        const TYPING_BEGINS: &str = "\u{1b}[?2004h";
+        const TYPING_ENDS: &str = "\u{1b}[?2004l";
+        let mut said = self.types(line, TYPING_ENDS);
+        let answer = said.find(TYPING_ENDS).unwrap_or(0);
+        while !said[answer..].split_once(words).is_some_and(|(_, rest)| rest.contains(TYPING_BEGINS)) {
+            said = self.more(words);
+        }
+        said
+    }
+
+    fn more(&mut self, words: &str) -> String {
+        let bytes = self.seen.recv_timeout(patience());
+        let bytes = bytes.unwrap_or_else(|error| panic!("no '{words}' ({error}) in {:?}", self.text));
+        self.text.push_str(&String::from_utf8_lossy(&bytes));
+        self.text.clone()
+    }
+
     pub fn shows(&mut self, words: &str) -> String {
         while !self.text.contains(words) {
-            let bytes = self.seen.recv_timeout(patience());
-            let bytes = bytes.unwrap_or_else(|error| panic!("no '{words}' ({error}) in {:?}", self.text));
-            self.text.push_str(&String::from_utf8_lossy(&bytes));
+            self.more(words);
         }
         self.text.clone()
     }
@@ -147,14 +165,14 @@ fn the_shell_goes_over_lines_keeps_what_is_declared_and_remembers() {
     let mut terminal = Terminal::open(&cluster, &["sql"]);
     terminal.shows("smack> ");
     terminal.types("SELECT COUNT(*) AS n", "");
-    assert!(terminal.types("FROM kept;", "1 row").contains("10"));
-    terminal.types("CREATE VIEW v AS SELECT a + 1 AS b FROM kept;", "smack> ");
-    assert!(terminal.types("SELECT MAX(b) AS most FROM v;", "1 row").contains("10"));
+    assert!(terminal.asks("FROM kept;", "1 row").contains("10"));
+    terminal.asks("CREATE VIEW v AS SELECT a + 1 AS b FROM kept;", "");
+    assert!(terminal.asks("SELECT MAX(b) AS most FROM v;", "1 row").contains("10"));
     // One that is wrong is not kept.
-    terminal.types("CREATE VIEW w AS SELECT nn FROM kept;", "unknown column 'nn'");
-    terminal.types("SELECT MIN(b) AS least FROM v;", "1 row");
-    terminal.types("\\d kept", "primary key");
-    terminal.types("\\nothing", "there is no \\nothing");
+    terminal.asks("CREATE VIEW w AS SELECT nn FROM kept;", "unknown column 'nn'");
+    terminal.asks("SELECT MIN(b) AS least FROM v;", "1 row");
+    terminal.asks("\\d kept", "primary key");
+    terminal.asks("\\nothing", "there is no \\nothing");
     terminal.keys.write_all(b"\\q\r").expect("types");
     assert!(terminal.child.wait().expect("ends").success());
     let history = std::fs::read_to_string(cluster.path("state/smack/history")).expect("a history");
