@@ -34,6 +34,8 @@ pub struct Agents {
     pub available: Scalars,
     /// Known from the registry and not yet heard by this master.
     pub awaited: BTreeSet<AgentId>,
+    /// What frameworks ask about tasks that nobody knows was kept while agents were awaited, and is not answered yet.
+    pub keeps_questions: bool,
 }
 
 impl Agents {
@@ -97,6 +99,7 @@ impl Master {
     pub(super) fn expect_agent(&mut self, info: AgentInfo) {
         let id = info.agent_id.clone();
         self.agents.awaited.insert(id.clone());
+        self.agents.keeps_questions = true;
         self.alarms.set(Alarm::AgentSilent(id.clone()), self.now_ms + self.config.recovery_ms);
         let agent = Agent {
             info,

@@ -116,18 +116,16 @@ impl Master {
         left: Pools,
         refuse_ms: Option<u64>,
     ) {
+        let mut of_agent: BTreeMap<&AgentId, Vec<TaskId>> = BTreeMap::new();
+        for task in &launch {
+            of_agent.entry(&task.agent_id).or_default().push(task.task_id.clone());
+        }
         let mut first_offer: BTreeMap<AgentId, OfferId> = BTreeMap::new();
         for number in numbers {
-            if let Some(offer) = self.offers.get(*number) {
-                first_offer.entry(offer.agent_id.clone()).or_insert_with(|| self.offers.id(*number));
-            }
-        }
-        for number in numbers {
-            let agent_id = self.offers.get(*number).map(|offer| &offer.agent_id);
+            let Some(agent_id) = self.offers.get(*number).map(|offer| offer.agent_id.clone()) else { continue };
             // Several offers of one agent are one pool; its tasks are shown with the first.
-            let is_first = agent_id.and_then(|id| first_offer.get(id)) == Some(&self.offers.id(*number));
-            let tasks = launch.iter().filter(|task| is_first && Some(&task.agent_id) == agent_id);
-            let task_ids: Vec<TaskId> = tasks.map(|task| task.task_id.clone()).collect();
+            let task_ids = of_agent.remove(&agent_id).unwrap_or_default();
+            first_offer.entry(agent_id).or_insert_with(|| self.offers.id(*number));
             self.end_offer(*number, OfferState::Accepted, task_ids);
         }
         for (agent_id, left) in left {

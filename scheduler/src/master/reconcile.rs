@@ -69,7 +69,8 @@ impl Master {
 
     /// All agents of the registry are back, or were given up.
     pub(super) fn end_recovery_if_complete(&mut self) {
-        if self.is_recovering() {
+        // Nothing is kept until recovery ends once it has.
+        if self.is_recovering() || !std::mem::take(&mut self.agents.keeps_questions) {
             return;
         }
         let mut unknown = Vec::new();
