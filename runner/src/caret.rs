@@ -3,7 +3,8 @@
 
 use jobs::Diagnostic;
 use miette::{
-    GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode, ThemeCharacters, ThemeStyles,
+    GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, NamedSource, SourceCode,
+    SourceSpan, SpanContents, ThemeCharacters, ThemeStyles,
 };
 use std::fmt;
 use std::io::IsTerminal;
@@ -21,7 +22,8 @@ pub fn render(text: &str, file: &str, diagnostics: &[Diagnostic], colour: bool) 
         .with_links(false);
     let mut sorted: Vec<&Diagnostic> = diagnostics.iter().collect();
     sorted.sort_by_key(|diagnostic| diagnostic.span);
-    let source = NamedSource::new(file, connectors::secrets::hide(text).into_owned());
+    let text_shown = connectors::secrets::hide(text).into_owned();
+    let source = Source { file: file.to_string(), inner: NamedSource::new(file, text_shown.clone()), text: text_shown };
     let mut shown = String::new();
     for diagnostic in sorted {
         let mistake = Mistake { diagnostic, source: &source, text };
@@ -48,8 +50,34 @@ pub fn headline(file: &str, diagnostics: &[Diagnostic]) -> String {
 
 struct Mistake<'a> {
     diagnostic: &'a Diagnostic,
-    source: &'a NamedSource<String>,
+    source: &'a Source,
     text: &'a str,
+}
+
+/// The text, whose columns are counted in characters, as editors do; the library counts bytes.
+#[derive(Debug)]
+struct Source {
+    file: String,
+    inner: NamedSource<String>,
+    text: String,
+}
+
+impl SourceCode for Source {
+    fn read_span<'a>(
+        &'a self,
+        span: &SourceSpan,
+        before: usize,
+        after: usize,
+    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+        let read = self.inner.read_span(span, before, after)?;
+        let from = read.span().offset().min(self.text.len());
+        let line = self.text.get(..from).map_or("", |text| text.rsplit('\n').next().unwrap_or_default());
+        let column = line.chars().count();
+        let (data, of, line_number) = (read.data(), *read.span(), read.line());
+        let contents =
+            MietteSpanContents::new_named(self.file.clone(), data, of, line_number, column, read.line_count());
+        Ok(Box::new(contents))
+    }
 }
 
 impl Mistake<'_> {
@@ -121,6 +149,14 @@ mod tests {
         assert!(shown.find("no such type").unwrap() < shown.find("unknown connector").unwrap(), "{shown}");
         assert!(shown.contains("the file is empty"), "{shown}");
         assert!(!shown.contains('\u{1b}'), "{shown}");
+    }
+
+    #[test]
+    fn columns_are_counted_in_characters() {
+        let text = "SELECT 'größe' AS g, x\n";
+        let at = text.find(" x").unwrap() + 1;
+        let shown = render(text, "q.sql", &[Diagnostic::new("unknown column 'x'").at((at, at + 1))], false);
+        assert!(shown.contains("q.sql:1:22"), "{shown}");
     }
 
     #[test]
