@@ -33,6 +33,7 @@ use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use daemon::door;
 use jobs::Diagnostic;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -101,7 +102,7 @@ fn documented() -> OpenApiRouter<Api> {
 /// foreign `Origin`. A token guards against both, so this is asked of tokenless, local listeners only.
 pub async fn local_only(headers: HeaderMap, request: Request, next: Next) -> Response {
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if !is_local(host) && request.uri().authority().is_none_or(|authority| !is_local(authority.as_str())) {
+    if !door::names_this_machine(&request) {
         return failure(StatusCode::FORBIDDEN, format!("host '{host}' is not this machine; use 127.0.0.1"));
     }
     if let Some(origin) = headers.get(header::ORIGIN).and_then(|value| value.to_str().ok())
@@ -110,16 +111,6 @@ pub async fn local_only(headers: HeaderMap, request: Request, next: Next) -> Res
         return failure(StatusCode::FORBIDDEN, format!("requests from the page of '{origin}' are refused"));
     }
     next.run(request).await
-}
-
-fn is_local(authority: &str) -> bool {
-    let name = match authority.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => authority,
-    };
-    let name = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost")
-        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 pub fn failure(status: StatusCode, error: impl Into<String>) -> Response {

@@ -185,8 +185,28 @@ pub async fn require_token(State(token): State<Option<Token>>, request: Request,
         Some(token) if !token.is_shown_in(request.headers()) => {
             (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], REFUSED).into_response()
         }
+        None if !names_this_machine(&request) => {
+            (StatusCode::FORBIDDEN, "this is not the host that was asked for; use 127.0.0.1").into_response()
+        }
         _ => next.run(request).await,
     }
+}
+
+/// Whether a request is to this machine by its own name. A page of another origin can have a browser ask here under that
+/// origin's name (DNS rebinding); a token guards against it, so this is asked where there is none.
+pub fn names_this_machine(request: &Request) -> bool {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    is_local(host) || request.uri().authority().is_some_and(|authority| is_local(authority.as_str()))
+}
+
+fn is_local(authority: &str) -> bool {
+    let name = match authority.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => authority,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 const REFUSED: &str = "no token, or not the cluster's; start with the --token-file that the master was started with";

@@ -63,6 +63,11 @@ async fn commands_run_and_every_step_is_reported() {
     ] {
         assert!(numbers.lines().any(|said| said == line), "{line} in {numbers}");
     }
+    // A page of another origin can have a browser ask here under that origin's name.
+    for (address, path) in [(endpoint, "/sandboxes/good/stdout"), (world.master().address(), "/metrics")] {
+        assert_eq!(http::get_as(address, "example.org:80", path, None).await.0, 403, "{path}");
+        assert_eq!(http::get_as(address, "localhost", path, None).await.0, 200, "{path}");
+    }
     for path in ["/sandboxes/good/plan.json", "/sandboxes/none/stdout", "/sandboxes/..%2F../tasks.redb"] {
         assert_eq!(http::get(endpoint, path, None).await.0, 404, "{path}");
     }
