@@ -36,12 +36,15 @@ fn learns_the_same(deed: impl FnOnce(&mut Cluster, &Job)) -> (Job, u64) {
 }
 
 fn learns_the_same_by(strategy: &str, deed: impl FnOnce(&mut Cluster, &Job)) -> (Job, u64) {
-    let mut cluster = Cluster::start();
-    cluster.submit("digits.toml", &longer(strategy));
+    learns_the_same_on(Cluster::start(), &longer(strategy), deed)
+}
+
+fn learns_the_same_on(mut cluster: Cluster, text: &str, deed: impl FnOnce(&mut Cluster, &Job)) -> (Job, u64) {
+    cluster.submit("digits.toml", text);
     let undisturbed = cluster.wait_until(JOB, "finished");
     assert_eq!((undisturbed.restarts, undisturbed.metrics.model_version), (0, Some(1)));
 
-    cluster.submit("digits.toml", &longer(strategy));
+    cluster.submit("digits.toml", text);
     let total = undisturbed.metrics.steps_total;
     let before = cluster.wait_for(JOB, "middle", |job| job.metrics.step > total / 4);
     assert!(before.metrics.step < total * 3 / 4, "too late to disturb it: {:?}", before.metrics);
@@ -60,7 +63,13 @@ fn weights(cluster: &Cluster, version: u64) -> Vec<u8> {
 /// It does not begin anew: some task said from which step it went on.
 #[track_caller]
 fn assert_resumed(job: &Job, total: u64) {
-    assert!(job.restarts >= 1 && job.generation >= 2, "{job:?}");
+    assert!(job.restarts >= 1, "{job:?}");
+    assert_goes_on(job, total);
+}
+
+#[track_caller]
+fn assert_goes_on(job: &Job, total: u64) {
+    assert!(job.generation >= 2, "{job:?}");
     let resumed =
         job.events.iter().find_map(|event| event.text.strip_prefix("resumed at step ")).expect("a resumption");
     let step: u64 = resumed.split(' ').next().and_then(|step| step.parse().ok()).expect("a step");
@@ -81,6 +90,22 @@ fn an_agent_is_killed_and_the_gang_goes_on() {
         assert_eq!(cluster.tasks_of(job), tasks, "the same processes");
     });
     assert_eq!((job.restarts, job.generation), (0, 1), "{job:?}");
+}
+
+/// It has to leave for a command that needs the whole cluster, and goes on when that one has ended.
+#[test]
+fn a_training_makes_room_and_learns_the_same() {
+    let cluster = Cluster::start_as(&["--cpus", "1"], &[("SMACK_PREEMPT_MIN_RUN", "0s")]);
+    let text = longer("").replace("epochs = 200", "epochs = 300");
+    let (job, total) = learns_the_same_on(cluster, &text, |cluster, _| {
+        let urgent = "kind = \"command\"\nargv = [\"sleep\", \"0.5\"]\n\
+                      [job]\npriority = 5\nparallelism = 2\ncpus = 1\nmem = 16\n";
+        let urgent = cluster.submit("urgent.toml", urgent).remove(0);
+        cluster.wait_until(&urgent, "finished");
+    });
+    assert!(job.told().contains("has to leave for urgent/urgent of role default"), "{}", job.told());
+    assert_eq!(job.restarts, 0, "nothing failed");
+    assert_goes_on(&job, total);
 }
 
 /// The gang does not need it while it trains.

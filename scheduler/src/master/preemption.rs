@@ -29,6 +29,9 @@ const KEPT_FOR_MS: u64 = 60_000;
 /// One for whom room was kept in vain waits so long before others have to leave for it again.
 const AGAIN_MS: u64 = 60_000;
 
+/// Where more wait than are looked at at once, one that was looked at waits so long.
+const CROWDED_MS: u64 = 2_000;
+
 /// Demands that are looked at at once; each may look at every task of a role.
 const AT_ONCE: usize = 8;
 
@@ -95,8 +98,21 @@ impl Master {
             }
         }
         batches.sort_by_key(|(batch, _)| (Reverse(batch.priority), batch.since_ms));
+        // What cannot be met now must not keep what could from being looked at.
+        let is_crowded = batches.len() > AT_ONCE;
         for (batch, right) in batches.into_iter().take(AT_ONCE) {
+            let (id, key) = (batch.framework_id.clone(), batch.key.clone());
             self.make_room(batch, &right);
+            if is_crowded {
+                self.look_later(&id, &key, CROWDED_MS);
+            }
+        }
+    }
+
+    fn look_later(&mut self, id: &FrameworkId, key: &str, in_ms: u64) {
+        let since_ms = self.now_ms + in_ms;
+        if let Some(since) = self.frameworks.known(id).wanted_since_ms.get_mut(key) {
+            *since = since_ms;
         }
     }
 
@@ -409,10 +425,7 @@ impl Master {
         let ends_ms = hold.leave_by_ms.saturating_add(KEPT_FOR_MS);
         let (framework_id, key) = (hold.framework_id.clone(), hold.key.clone());
         if ends_ms <= self.now_ms {
-            let framework = self.frameworks.known(&framework_id);
-            if let Some(since_ms) = framework.wanted_since_ms.get_mut(&key) {
-                *since_ms = self.now_ms + AGAIN_MS;
-            }
+            self.look_later(&framework_id, &key, AGAIN_MS);
             return self.end_hold(number);
         }
         for key in hold.leaving.clone() {

@@ -275,3 +275,13 @@ fn room_is_made_where_all_of_it_is_of_use() {
     let [(leaving, _)] = &desk.told(10)[..] else { panic!("one word") };
     assert_eq!(leaving[..], ["a2-1", "a2-2"], "the least important, and both in one rack");
 }
+
+#[test]
+fn what_cannot_be_met_does_not_stand_in_the_way_of_what_can() {
+    let mut desk = full();
+    let too_large: Vec<Demand> = (0..20).map(|at| wanted(&format!("gang {at}"), 4.0, 2, 9)).collect();
+    desk.want(11, &[too_large, vec![wanted("modest", 1.0, 1, 2)]].concat());
+    desk.pass(MIN_RUN_MS + 12_000, &[1]);
+    let [(leaving, message)] = &desk.told(10)[..] else { panic!("one word") };
+    assert!(leaving[..] == ["large"] && message.contains("modest"), "{leaving:?} {message}");
+}
