@@ -291,13 +291,18 @@ impl Master {
     pub(super) fn count_as_met(&mut self, id: &FrameworkId, launched: &[Resources]) {
         self.frameworks.touch_wish(id);
         let Some(demands) = &mut self.frameworks.known(id).demands else { return };
+        let mut is_less_wanted = false;
         for resources in launched {
             let met = demands.iter_mut().find(|demand| demand.count > 0 && is_shaped(resources, demand));
             if let Some(demand) = met {
                 demand.count -= 1;
+                is_less_wanted |= demand.count == 0;
             }
         }
-        self.note_wants(id);
+        // Until then nothing of it has changed but numbers.
+        if is_less_wanted {
+            self.note_wants(id);
+        }
     }
 }
 
