@@ -6,7 +6,7 @@ mod recipe;
 
 pub use graph::{Activation, Combine, Layer, Node, Padding, chain};
 pub use input::{Input, Preprocess};
-pub use recipe::{Clip, EarlyStop, Loss, Optimizer, Schedule, Strategy};
+pub use recipe::{Clip, EarlyStop, Elastic, Loss, Optimizer, Schedule, Strategy};
 
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +58,9 @@ pub struct TrainBody {
     pub keep_best: bool,
     #[serde(default)]
     pub strategy: Strategy,
+    /// Without it all of its workers are there, or it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elastic: Option<Elastic>,
     /// One more task judges checkpoints beside the training, which is then not held up by that after each epoch.
     #[serde(default)]
     pub evaluator: bool,

@@ -70,10 +70,12 @@ fn assert_resumed(job: &Job, total: u64) {
 #[track_caller]
 fn assert_goes_on(job: &Job, total: u64) {
     assert!(job.generation >= 2, "{job:?}");
-    let resumed =
-        job.events.iter().find_map(|event| event.text.strip_prefix("resumed at step ")).expect("a resumption");
-    let step: u64 = resumed.split(' ').next().and_then(|step| step.parse().ok()).expect("a step");
-    assert!((1..=total).contains(&step), "resumed at step {resumed}");
+    let step = job.events.iter().find_map(|event| resumed_at(&event.text)).expect("a resumption");
+    assert!((1..=total).contains(&step), "resumed at step {step}");
+}
+
+fn resumed_at(text: &str) -> Option<u64> {
+    text.split_once("resumed at step ")?.1.split(' ').next()?.parse().ok()
 }
 
 #[test]
@@ -106,6 +108,37 @@ fn a_training_makes_room_and_learns_the_same() {
     assert!(job.told().contains("has to leave for urgent/urgent of role default"), "{}", job.told());
     assert_eq!(job.restarts, 0, "nothing failed");
     assert_goes_on(&job, total);
+}
+
+/// Its place for one of two workers is taken for a while.
+#[test]
+fn a_training_goes_on_with_fewer_workers_and_becomes_more_again() {
+    let cluster = Cluster::start_as(&["--cpus", "1"], &[("SMACK_PREEMPT_MIN_RUN", "0s")]);
+    let text = longer("min_workers = 1\ngrow_after = \"500ms\"").replace("cpus = 0.5", "cpus = 1");
+    // It is ended once all is seen.
+    let text = text.replace("epochs = 200", "epochs = 1000000");
+    cluster.submit("digits.toml", &text);
+    let before =
+        cluster.wait_for(JOB, "both", |job| job.state == "running" && job.tasks.len() == 2 && job.metrics.step > 0);
+    let urgent = "kind = \"service\"\nargv = [\"sleep\", \"600\"]\n[job]\npriority = 5\ncpus = 1\nmem = 16\n";
+    let urgent = cluster.submit("urgent.toml", urgent).remove(0);
+    cluster.wait_until(&urgent, "running");
+    let one = cluster.wait_for(JOB, "one alone", |job| job.state == "running" && job.tasks.len() == 1);
+    assert_eq!((one.restarts, one.generation), (0, 2), "{}", one.told());
+    assert!(one.told().contains("with 1 of 2 workers"), "{}", one.told());
+    let alone = cluster.wait_for(JOB, "its steps", |job| job.metrics.step > one.metrics.step);
+    cluster.smack(&["why", JOB]).expect(0).says(&["1 of 2 workers"]);
+
+    cluster.smack(&["stop", "urgent"]).expect(0);
+    let two = cluster.wait_for(JOB, "both again", |job| job.state == "running" && job.tasks.len() == 2);
+    assert_eq!((two.restarts, two.generation), (0, 3), "{}", two.told());
+    assert!(two.told().contains("there is room for one more worker"), "{}", two.told());
+    cluster.smack(&["stop", "digits"]).expect(0);
+    cluster.wait_until(JOB, "stopped");
+    // Whatever a generation had told, the next one went on from there or later: no step was taken twice.
+    let resumed: Vec<u64> = two.told().lines().filter_map(resumed_at).collect();
+    let [second, third] = resumed[..] else { panic!("{}", two.told()) };
+    assert!(before.metrics.step <= second && alone.metrics.step <= third, "{before:?} {alone:?} {}", two.told());
 }
 
 /// The gang does not need it while it trains.

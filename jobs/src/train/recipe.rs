@@ -77,6 +77,16 @@ pub enum Strategy {
     ParameterServer { servers: u32, staleness: u64 },
 }
 
+/// How a training goes on while there is no room for all of its workers. The batches stay the same, each worker takes more
+/// of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elastic {
+    /// With fewer it waits.
+    pub min_workers: u32,
+    /// Fewer than all run at least for so long before they stop for a moment to become more.
+    pub grow_after_ms: u64,
+}
+
 impl Optimizer {
     /// Before any schedule.
     pub fn learning_rate(&self) -> f64 {

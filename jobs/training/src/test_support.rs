@@ -34,6 +34,7 @@ pub fn body(label: &str, loss: Loss) -> TrainBody {
         early_stop: None,
         keep_best: false,
         strategy: Strategy::AllReduce,
+        elastic: None,
         evaluator: false,
         layers: chain([Layer::dense(8, Activation::Tanh)]),
         loss,

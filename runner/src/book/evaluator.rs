@@ -7,27 +7,27 @@
 //! Invariant: pure, as all of the book. Nothing that becomes of the evaluator ends or delays a training, but that a gang is placed
 //! with it.
 
-use super::job::{Again, Job, Phase, TaskLive};
+use super::job::{Again, Job, Phase, Record, TaskLive};
 use super::{Command, Evaluated};
 use crate::runs::Note;
 use crate::view::EvaluationView;
-use jobs::{JobBody, JobSpec, Restart, TaskId, TaskState};
+use jobs::{JobBody, Restart, TaskId, TaskState};
 use streaming::control::Order;
 
 /// How long it may take to judge the last checkpoint.
 const LAST_MS: u64 = 60_000;
 
 /// The number of the task that judges; it is the last one.
-pub fn of(spec: &JobSpec) -> Option<u32> {
-    match &spec.body {
-        JobBody::Train(body) if body.evaluator => spec.parallelism.checked_sub(1),
+pub fn of(record: &Record) -> Option<u32> {
+    match &record.spec.body {
+        JobBody::Train(body) if body.evaluator => record.n_tasks().checked_sub(1),
         JobBody::Train(_) | JobBody::Stream(_) | JobBody::Command(_) | JobBody::Service(_) => None,
     }
 }
 
 impl Job {
     pub(super) fn evaluator(&self) -> Option<u32> {
-        of(&self.record.spec)
+        of(&self.record)
     }
 
     pub(super) fn is_evaluator(&self, task: &TaskId) -> bool {

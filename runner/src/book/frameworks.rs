@@ -91,8 +91,9 @@ pub struct Standing {
     pub waiting: BTreeMap<String, String>,
 }
 
-/// A job that has something to place; what is first in order is placed first: by priority, then by age.
-type Waiting = (Reverse<i32>, u64, JobId);
+/// A job that has something to place; what is first in order is placed first: by priority, then what does not run without
+/// it, then by age.
+type Waiting = (Reverse<i32>, bool, u64, JobId);
 
 impl Book {
     /// Whom the runner is to be subscribed as, with the ids that were given to them before.
@@ -110,7 +111,8 @@ impl Book {
         let mut waiting: BTreeMap<Framework, Vec<Waiting>> = BTreeMap::new();
         for job in self.jobs.values().filter(|job| job.n_wanted(now_ms) > 0) {
             let record = &job.record;
-            let place = (Reverse(record.spec.priority), record.submitted_ms, record.spec.id.clone());
+            let runs = job.missing(now_ms) > 0;
+            let place = (Reverse(record.spec.priority), runs, record.submitted_ms, record.spec.id.clone());
             waiting.entry(Framework::of(&record.spec)).or_default().push(place);
         }
         for framework in waiting.keys() {
@@ -121,7 +123,7 @@ impl Book {
         }
         let in_order = |(framework, mut jobs): (Framework, Vec<Waiting>)| {
             jobs.sort();
-            (framework, jobs.into_iter().map(|(_, _, id)| id).collect())
+            (framework, jobs.into_iter().map(|(_, _, _, id)| id).collect())
         };
         waiting.into_iter().map(in_order).collect()
     }

@@ -93,14 +93,9 @@ impl Job {
     /// What task `index` is in its gang, or in a training with servers or an evaluator: `worker 1`.
     pub fn member(&self, index: u32) -> Option<String> {
         let spec = &self.record.spec;
-        if let JobBody::Train(body) = &spec.body {
-            let servers = match body.strategy {
-                Strategy::ParameterServer { servers, .. } => servers,
-                Strategy::AllReduce => 0,
-            };
-            let evaluator = self.evaluator();
-            let n_workers = spec.parallelism.saturating_sub(servers + u32::from(evaluator.is_some()));
-            return match index.checked_sub(n_workers) {
+        if let JobBody::Train(_) = &spec.body {
+            let (servers, evaluator) = (self.n_servers(), self.evaluator());
+            return match index.checked_sub(self.n_workers().saturating_sub(self.n_fewer())) {
                 _ if evaluator == Some(index) => Some("evaluator".to_string()),
                 Some(server) => Some(format!("server {server}")),
                 None if servers > 0 || evaluator.is_some() => Some(format!("worker {index}")),
@@ -109,6 +104,22 @@ impl Job {
         }
         let (role, place) = spec.body.gang()?.place_of(index)?;
         Some(format!("{} {place}", role.member))
+    }
+
+    fn n_servers(&self) -> u32 {
+        match &self.record.spec.body {
+            JobBody::Train(body) => match body.strategy {
+                Strategy::ParameterServer { servers, .. } => servers,
+                Strategy::AllReduce => 0,
+            },
+            JobBody::Stream(_) | JobBody::Command(_) | JobBody::Service(_) => 0,
+        }
+    }
+
+    /// That a training is to have.
+    pub(super) fn n_workers(&self) -> u32 {
+        let others = self.n_servers() + u32::from(self.evaluator().is_some());
+        self.record.spec.parallelism.saturating_sub(others)
     }
 
     fn is(&self, index: u32, member: Member) -> bool {

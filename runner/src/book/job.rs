@@ -116,6 +116,14 @@ pub struct Paused {
 }
 
 impl Record {
+    /// Of its present generation; before there is one, those that it is to have.
+    pub fn n_tasks(&self) -> u32 {
+        match self.tasks.len() {
+            0 => self.spec.parallelism,
+            n_tasks => n_tasks as u32,
+        }
+    }
+
     pub fn new(spec: JobSpec, submission: &str, submitted_ms: u64) -> Self {
         Self {
             spec,
@@ -306,6 +314,10 @@ pub struct Job {
     pub stop_asked: bool,
     /// It has to leave for others, until when at most.
     pub leaves_by_ms: Option<u64>,
+    /// It ends its generation to have more workers in the next one.
+    pub grows: bool,
+    /// Since when its next generation waits for room.
+    pub placing_since_ms: u64,
     /// When newer versions of its models are looked for again.
     pub models_due_ms: u64,
     /// What the history of runs was told of it: that it began, and that it is over.
@@ -333,6 +345,8 @@ impl Job {
             latest: None,
             stop_asked: false,
             leaves_by_ms: None,
+            grows: false,
+            placing_since_ms: 0,
             models_due_ms: 0,
             run_began: false,
             run_over: false,
@@ -391,8 +405,8 @@ impl Job {
     pub fn needs(&self, now_ms: u64) -> Vec<Need<'_>> {
         let mut needs = self.record.spec.needs();
         if self.record.phase != Phase::Placing {
-            // Only streams and evaluators begin again in part, and the tasks of such jobs are all alike.
-            let due = self.due_again(now_ms).len() as u32;
+            // Only streams, evaluators and workers begin in part, and the tasks of such jobs are all alike.
+            let due = self.due_again(now_ms).len() as u32 + self.missing(now_ms);
             needs.truncate(1);
             needs.iter_mut().for_each(|need| need.count = due);
         }

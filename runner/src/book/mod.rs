@@ -4,6 +4,7 @@
 //! [`Command`]s, to be carried out in order. A `Persist` is durable before any later command of the list is carried out,
 //! so that no task is launched that a restarted runner would not know.
 
+mod elastic;
 mod evaluator;
 mod exits;
 mod files;
@@ -379,7 +380,7 @@ impl Book {
                 record.phase = Phase::Restarting { until_ms: 0 };
             }
             // One task was to begin again by itself, from a manifest that only the runner before knew to be the newest.
-            let evaluator = evaluator::of(&record.spec);
+            let evaluator = evaluator::of(&record);
             let lost = |task: &job::TaskRecord| {
                 task.state.is_terminal() && task.state != TaskState::Finished && Some(task.index) != evaluator
             };
@@ -659,6 +660,8 @@ impl Book {
         job.record.claimed_us = (now_ms as i64 * 1000).max(job.record.claimed_us.max(job.record.begun_us) + 1);
         job.record.tasks.clear();
         job.live.clear();
+        job.grows = false;
+        job.placing_since_ms = now_ms;
         job.coordinator = None;
         job.record.phase = Phase::Preparing;
         commands.push(Command::Persist(Box::new(job.record.clone())));
@@ -763,15 +766,15 @@ impl Book {
         }
         let offers: Vec<HeldOffer> = standing.offers.values().cloned().collect();
         let Some(job) = self.jobs.get_mut(id) else { return };
-        let needs = job.needs(now_ms);
-        let count: usize = needs.iter().map(|need| need.count as usize).sum();
         // Offers of one round arrive one after another; a moment's patience spreads the tasks over all agents.
-        let n_agents = offers.iter().map(|offer| &offer.agent).collect::<BTreeSet<_>>().len();
-        let oldest_ms = offers.iter().map(|offer| now_ms.saturating_sub(offer.held_since_ms)).max().unwrap_or(0);
-        if n_agents < count && oldest_ms < SPREAD_MS {
+        if is_early(now_ms, &offers, job.n_wanted(now_ms)) {
             return;
         }
-        let Some(placements) = placement::place(&offers, &needs, &job.record.spec.rules) else { return };
+        let Some(placements) = job.places(now_ms, &offers) else { return };
+        if job.missing(now_ms) > 0 {
+            return job.grow(now_ms, placements.len(), commands);
+        }
+        let count = placements.len();
         let used: BTreeSet<OfferId> = placements.iter().map(|placed| placed.offer.clone()).collect();
         job.last_error = None;
         let launch = if job.record.phase == Phase::Placing {
@@ -784,7 +787,9 @@ impl Book {
             job.live = vec![TaskLive::default(); count];
             job.coordinator = tasks::coordinator(job);
             job.record.phase = Phase::Launching;
-            job.note(now_ms, "info", format!("generation {} launched on {} offers", job.record.generation, used.len()));
+            let fewer = job.told_fewer().map_or(String::new(), |fewer| format!(", with {fewer}"));
+            let text = format!("generation {} launched on {} offers{fewer}", job.record.generation, used.len());
+            job.note(now_ms, if fewer.is_empty() { "info" } else { "warning" }, text);
             (0..count).zip(&placements).map(|(at, placed)| tasks::launch(&self.config, job, at, from, placed)).collect()
         } else {
             // Of an evaluator that nobody could hear; nobody wants it any more when it comes back.
@@ -801,6 +806,13 @@ impl Book {
         }
         commands.push(Command::Accept { framework: framework.clone(), offers: used.into_iter().collect(), launch });
     }
+}
+
+/// Whether offers of one round may still be on their way, so that tasks would not be spread over all agents yet.
+fn is_early(now_ms: u64, offers: &[HeldOffer], n_tasks: u32) -> bool {
+    let n_agents = offers.iter().map(|offer| &offer.agent).collect::<BTreeSet<_>>().len();
+    let oldest_ms = offers.iter().map(|offer| now_ms.saturating_sub(offer.held_since_ms)).max().unwrap_or(0);
+    n_agents < n_tasks as usize && oldest_ms < SPREAD_MS
 }
 
 /// The folder of a job's checkpoints: where its file says, else below the runner's own. As `Folder::open` takes it.

@@ -290,6 +290,10 @@ impl Job {
     }
 
     fn task_finished(&mut self, now_ms: u64, commands: &mut Vec<Command>) {
+        if matches!(self.record.phase, Phase::Restarting { .. }) {
+            // It was told to end, so that another generation goes on with its work.
+            return;
+        }
         if let Some(gang) = self.record.spec.body.gang().filter(|_| !self.stop_asked).cloned() {
             return self.gang_task_finished(now_ms, &gang, commands);
         }

@@ -1,5 +1,6 @@
 //! The book alone, driven through whole lives of jobs: no master, no agent, no clock.
 
+mod elastic;
 mod evaluator;
 mod gang;
 mod models;

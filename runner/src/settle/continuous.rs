@@ -16,7 +16,7 @@ use streaming::dataflow::Operator;
 use streaming::sql::{self, ModelStatement, Script, StatementBody};
 
 /// Options of models that have an end, or are judged by rows that are held out.
-const FOREIGN: [&str; 12] = [
+const FOREIGN: [&str; 14] = [
     "epochs",
     "steps",
     "patience",
@@ -24,6 +24,8 @@ const FOREIGN: [&str; 12] = [
     "keep_best",
     "evaluator",
     "workers",
+    "min_workers",
+    "grow_after",
     "strategy",
     "servers",
     "staleness",

@@ -70,6 +70,7 @@ fn body(source: Source, rows: Rows, network: Network, moves: Moves, course: Cour
         early_stop: course.early_stop,
         keep_best: course.keep_best,
         strategy: course.strategy,
+        elastic: course.elastic,
         evaluator: course.evaluator,
         batch: course.batch,
         epochs: course.epochs,

@@ -72,7 +72,9 @@ fn common(key: &str) -> Option<&'static str> {
             "trials are trained and judged on the same rows"
         }
         "epochs" | "steps" | "mode" | "publish_steps" => "how long a trial trains is the search's matter",
-        "workers" | "strategy" | "servers" | "evaluator" => "all trials have equally many tasks",
+        "workers" | "min_workers" | "grow_after" | "strategy" | "servers" | "evaluator" => {
+            "all trials have equally many tasks"
+        }
         _ => return None,
     })
 }

@@ -230,6 +230,38 @@ fn any_number_of_ranks_trains_the_same_model() {
     }
 }
 
+/// With three ranks, then with one, then with two: each goes on where the ones before it were told to stop.
+#[test]
+fn the_number_of_ranks_may_change_on_the_way() {
+    for body in [job(), job_with_a_table()] {
+        let alone = folder();
+        let expect = run(alone.path(), &body);
+        let changed = folder();
+        let mut begun = Vec::new();
+        for (world, last_epoch) in [(3, 1), (1, 2), (2, u64::MAX)] {
+            let heard = std::sync::Mutex::new(None);
+            let stop_there = |rank: usize, report: &Report, stop: &AtomicBool| match report {
+                Report::Metrics { step, epoch, .. } if rank == 0 => {
+                    heard.lock().unwrap().get_or_insert(*step);
+                    stop.store(*epoch >= last_epoch, Ordering::Relaxed);
+                }
+                _ => {}
+            };
+            let outcomes = run_gang(world, changed.path(), &body, rows(130), stop_there);
+            let outcome = outcomes.into_iter().map(Result::unwrap).next().unwrap();
+            let is_last = last_epoch == u64::MAX;
+            assert_eq!((outcome.stopped, outcome.version.is_some()), (!is_last, is_last));
+            let per_epoch = expect.steps / u64::from(body.epochs);
+            assert_eq!(outcome.steps, if is_last { expect.steps } else { last_epoch * per_epoch });
+            begun.extend(heard.into_inner().unwrap());
+        }
+        assert!(begun.is_sorted_by(|before, after| before < after), "a step was taken twice: {begun:?}");
+        for (got, expect) in final_weights(changed.path()).iter().zip(final_weights(alone.path())) {
+            assert!((got - expect).abs() < 2e-4, "{got}, alone {expect}");
+        }
+    }
+}
+
 #[test]
 fn ranks_with_other_rows_take_the_chiefs() {
     let (apart, same) = (folder(), folder());

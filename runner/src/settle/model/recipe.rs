@@ -3,7 +3,7 @@
 use super::super::reader::Reader;
 use super::super::shape;
 use jobs::Diagnostic;
-use jobs::train::{Clip, EarlyStop, Loss, Optimizer, Schedule, Strategy};
+use jobs::train::{Clip, EarlyStop, Elastic, Loss, Optimizer, Schedule, Strategy};
 
 /// `loss` names it; `task` says it in words of the label. One of them must stand there: a loss that does not fit the
 /// label trains without an error and predicts nonsense, so there is no default.
@@ -159,6 +159,7 @@ pub struct Course {
     pub seed: u64,
     pub checkpoint_steps: u64,
     pub strategy: Strategy,
+    pub elastic: Option<Elastic>,
     pub evaluator: bool,
     /// Workers, servers and the evaluator.
     pub tasks: u32,
@@ -190,6 +191,7 @@ pub fn course(reader: &mut Reader<'_>) -> Course {
         Strategy::ParameterServer { servers, .. } => servers,
         Strategy::AllReduce => 0,
     };
+    let workers = reader.whole("workers").unwrap_or(1) as u32;
     Course {
         epochs: reader.whole("epochs").unwrap_or_default() as u32,
         steps,
@@ -201,8 +203,25 @@ pub fn course(reader: &mut Reader<'_>) -> Course {
         seed: reader.whole("seed").unwrap_or_default(),
         checkpoint_steps: reader.whole("checkpoint_steps").unwrap_or_default(),
         strategy,
-        tasks: reader.whole("workers").unwrap_or(1) as u32 + servers + u32::from(evaluator),
+        elastic: elastic(reader, workers),
+        tasks: workers + servers + u32::from(evaluator),
     }
+}
+
+fn elastic(reader: &mut Reader<'_>, workers: u32) -> Option<Elastic> {
+    let Some(min_workers) = reader.whole("min_workers") else {
+        if let Some(span) = reader.span("grow_after").filter(|_| !reader.has("min_workers")) {
+            let foreign = Diagnostic::new("grow_after is a setting of min_workers").at(span);
+            reader.complain(foreign.help("add min_workers = 1"));
+        }
+        return None;
+    };
+    let grow_after_ms = reader.duration_ms("grow_after").unwrap_or_default();
+    if let Some(span) = reader.span("min_workers").filter(|_| min_workers >= u64::from(workers)) {
+        let most = Diagnostic::new(format!("min_workers is {min_workers}, and there are {workers} workers in all"));
+        reader.complain(most.at(span).help("it says with how few it goes on; workers with how many it is to run"));
+    }
+    Some(Elastic { min_workers: min_workers as u32, grow_after_ms })
 }
 
 fn strategy(reader: &mut Reader<'_>) -> Strategy {

@@ -5,7 +5,7 @@ use super::super::reader::entries_of_options;
 use super::super::shape;
 use super::*;
 use connectors::OptionEntry;
-use jobs::train::{Activation, Combine, EarlyStop, Layer, Padding, Preprocess, Strategy, chain};
+use jobs::train::{Activation, Combine, EarlyStop, Elastic, Layer, Padding, Preprocess, Strategy, chain};
 
 fn sql(options: &[(&str, &str)]) -> (TrainBody, u32, Vec<Diagnostic>) {
     let options: Vec<OptionEntry> = options
@@ -314,4 +314,23 @@ fn an_evaluator_is_one_more_task_and_goes_with_nothing_that_waits_for_an_epoch()
     }
     let (_, _, diagnostics) = sql(&[judged.as_slice(), &[("keep_best", "false")]].concat());
     assert_eq!(diagnostics, []);
+}
+
+#[test]
+fn a_training_may_go_on_with_fewer_workers() {
+    let given = [("label", "y"), ("task", "binary"), ("workers", "4")];
+    let (body, tasks, diagnostics) = sql(&[given.as_slice(), &[("min_workers", "2")]].concat());
+    assert_eq!((body.elastic, tasks), (Some(Elastic { min_workers: 2, grow_after_ms: 60_000 }), 4));
+    assert_eq!(diagnostics, []);
+    assert_eq!(sql(&given).0.elastic, None);
+    for (settings, said) in [
+        (&[("min_workers", "4")][..], "min_workers is 4, and there are 4 workers in all"),
+        (&[("min_workers", "0")], "min_workers is 0, not a whole number from 1 to 4096"),
+        (&[("grow_after", "5s")], "grow_after is a setting of min_workers"),
+        (&[("min_workers", "1"), ("grow_after", "soon")], "grow_after"),
+    ] {
+        let (_, _, diagnostics) = sql(&[given.as_slice(), settings].concat());
+        let [wrong] = diagnostics.as_slice() else { panic!("{said}: {diagnostics:?}") };
+        assert!(wrong.message.contains(said), "{wrong}");
+    }
 }

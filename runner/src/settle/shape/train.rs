@@ -42,6 +42,18 @@ const ACCUMULATE: Field =
 const SEED: Field = field("seed", Kind::Whole(0, i64::MAX as u64), Some("1"), "same seed, same result");
 const WORKERS: Field =
     field("workers", Kind::Whole(1, 4096), Some("1"), "number of tasks, placed all together or not at all");
+const MIN_WORKERS: Field = field(
+    "min_workers",
+    Kind::Whole(1, 4096),
+    None,
+    "with how few workers it goes on while there is no room for all; it waits for all by default",
+);
+const GROW_AFTER: Field = field(
+    "grow_after",
+    Kind::Duration(0),
+    Some("60s"),
+    "of min_workers: how long fewer run before they stop for a moment to become more",
+);
 const STRATEGY: Field = field(
     "strategy",
     Kind::Choice(STRATEGIES),
@@ -236,6 +248,8 @@ static TRAINING: Shape = Shape {
         ACCUMULATE,
         SEED,
         WORKERS,
+        MIN_WORKERS,
+        GROW_AFTER,
         STRATEGY,
         SERVERS,
         STALENESS,
@@ -312,6 +326,8 @@ pub static SQL_MODEL: Shape = Shape {
         KEEP_BEST,
         SEED,
         WORKERS,
+        MIN_WORKERS,
+        GROW_AFTER,
         STRATEGY,
         SERVERS,
         STALENESS,
