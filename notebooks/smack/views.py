@@ -43,6 +43,8 @@ class JobMetrics(TypedDict):
     watermark_ms: int | None
     watermark_lag_ms: int | None
     state_bytes: int
+    restore_bytes: int | None
+    restored_bytes: int | None
     checkpoint_epoch: int | None
     checkpoint_age_ms: int | None
     checkpoint_bytes: int | None

@@ -51,6 +51,12 @@ pub struct JobMetrics {
     /// How far the watermark is behind the newest row.
     pub watermark_lag_ms: Option<i64>,
     pub state_bytes: u64,
+    /// While tasks read the state of a checkpoint before they begin: its size, each task's and slice's part, and how much
+    /// of it is read by now.
+    #[serde(default)]
+    pub restore_bytes: Option<u64>,
+    #[serde(default)]
+    pub restored_bytes: Option<u64>,
     /// Last completed checkpoint.
     pub checkpoint_epoch: Option<u64>,
     pub checkpoint_age_ms: Option<u64>,
@@ -228,6 +234,19 @@ pub struct QueryRequest {
     /// Rows of a JSON answer, at most.
     #[serde(default)]
     pub limit: Option<u64>,
+    /// Of a SELECT with `?`, or `$1`, `$2` and so on: their values in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<Option<Parameter>>,
+}
+
+/// A value in the place of `?`. Text is taken as what its place wants: `"2026-01-31"` may be a date.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum Parameter {
+    Boolean(bool),
+    Integer(i64),
+    Number(f64),
+    Text(String),
 }
 
 /// Rows of a query, for who accepts only JSON.

@@ -4,7 +4,7 @@ export const TAG = `<img src=x onerror="window.hit=1"><b>bold</b>`;
 
 export const metrics = {
   rows_in: 0, rows_out: 0, rows_late: 0, rows_bad: 0, rows_per_second: 0, watermark_ms: null, watermark_lag_ms: null,
-  state_bytes: 0, checkpoint_epoch: null, checkpoint_age_ms: null, checkpoint_bytes: null, checkpoint_bytes_written: null,
+  state_bytes: 0, restore_bytes: null, restored_bytes: null, checkpoint_epoch: null, checkpoint_age_ms: null, checkpoint_bytes: null, checkpoint_bytes_written: null,
   step: 0, steps_total: 0, loss: null, metric: null, metric_name: "", model_version: null,
 };
 

@@ -70,6 +70,9 @@ pub struct Metrics {
     pub watermark_ms: Option<i64>,
     pub event_time_ms: Option<i64>,
     pub state_bytes: u64,
+    /// Of the checkpoint that the task began from: what its slices read of it, and how much of that they have by now.
+    pub restore_bytes: u64,
+    pub restored_bytes: u64,
     /// In the order of the dataflow.
     pub operators: Vec<OperatorMetrics>,
 }

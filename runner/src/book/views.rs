@@ -123,21 +123,26 @@ impl Book {
             Phase::Placing => self.placing(now_ms, job),
             Phase::Launching => {
                 let ready = job.live.iter().filter(|task| task.ready).count();
-                let told = match &job.warning {
-                    Some((_, text)) => format!(": {text}"),
-                    None => String::new(),
-                };
+                let warned = job.warning.as_ref().map(|(_, text)| text.clone());
+                let told = warned.or_else(|| told_restoring(job)).map_or(String::new(), |text| format!(": {text}"));
                 format!("{ready} of {} tasks are ready{told}", job.live.len())
             }
             Phase::Running => match job.beginning_again() {
                 Some(said) => {
-                    let tasks = format!("runs: {} of {} tasks; {said}", job.n_running(), record.tasks.len());
+                    let told = told_restoring(job).map_or(String::new(), |text| format!(": {text}"));
+                    let tasks = format!("runs: {} of {} tasks; {said}{told}", job.n_running(), record.tasks.len());
                     match job.due_again(now_ms).is_empty() {
                         true => tasks,
                         false => format!("{tasks}; {}", self.placing(now_ms, job)),
                     }
                 }
-                None => running(now_ms, job),
+                None => match job.told_fewer() {
+                    Some(fewer) if job.missing(now_ms) > 0 => {
+                        format!("{}; with {fewer}; for more it {}", running(now_ms, job), self.placing(now_ms, job))
+                    }
+                    Some(fewer) => format!("{}; with {fewer}", running(now_ms, job)),
+                    None => running(now_ms, job),
+                },
             },
             Phase::Restarting { until_ms } => {
                 let why =
@@ -252,6 +257,7 @@ fn metrics(now_ms: u64, job: &Job) -> JobMetrics {
     let running = job.record.phase == Phase::Running;
     let watermark_ms = job.live.iter().filter_map(|task| task.metrics.watermark_ms).min();
     let event_time_ms = job.live.iter().filter_map(|task| task.metrics.event_time_ms).max();
+    let restoring = restoring(job);
     JobMetrics {
         rows_in: totals.rows_in,
         rows_out: totals.rows_out,
@@ -267,6 +273,8 @@ fn metrics(now_ms: u64, job: &Job) -> JobMetrics {
             .zip(event_time_ms)
             .map(|(watermark, event_time)| (event_time - watermark).max(0)),
         state_bytes: job.live.iter().map(|task| task.metrics.state_bytes).sum(),
+        restore_bytes: restoring.map(|(_, all)| all),
+        restored_bytes: restoring.map(|(read, _)| read),
         checkpoint_epoch: job.checkpoint.map(|(epoch, _)| epoch),
         checkpoint_age_ms: job.checkpoint.map(|(_, at_ms)| now_ms.saturating_sub(at_ms)),
         checkpoint_bytes: checkpoint_bytes(now_ms, job).0,
@@ -278,6 +286,18 @@ fn metrics(now_ms: u64, job: &Job) -> JobMetrics {
         metric_name: job.record.training.metric_name.clone(),
         model_version: job.record.model_version,
     }
+}
+
+/// How much of the state that its tasks begin with they have read, and how much it is, while that goes on.
+fn restoring(job: &Job) -> Option<(u64, u64)> {
+    let reading = job.live.iter().filter(|task| !task.ready).map(|task| &task.metrics);
+    let (read, all) =
+        reading.fold((0, 0), |(read, all), metrics| (read + metrics.restored_bytes, all + metrics.restore_bytes));
+    (read < all).then_some((read, all))
+}
+
+fn told_restoring(job: &Job) -> Option<String> {
+    restoring(job).map(|(read, all)| format!("{} of {} of state are read", text_of_bytes(read), text_of_bytes(all)))
 }
 
 /// Sums over the tasks: shares of their time and rates between their last two reports, and state.

@@ -91,6 +91,10 @@ pub fn progress(job: &JobView) -> String {
     let metrics = &job.metrics;
     match job.kind.as_str() {
         "stream" => {
+            if let (Some(read), Some(all)) = (metrics.restored_bytes, metrics.restore_bytes) {
+                let share = 100.0 * read as f64 / all.max(1) as f64;
+                return format!("restoring its state: {share:.0} %, {} of {}", bytes(read), bytes(all));
+            }
             let mut parts = vec![
                 format!("{} in, {} out", count(metrics.rows_in), count(metrics.rows_out)),
                 rate(metrics.rows_per_second),

@@ -153,6 +153,8 @@ pub fn report_from_wire(task: &TaskId, report: v1::TaskReport) -> Result<Event, 
             watermark_ms: metrics.watermark_ms,
             event_time_ms: metrics.event_time_ms,
             state_bytes: metrics.state_bytes,
+            restore_bytes: metrics.restore_bytes,
+            restored_bytes: metrics.restored_bytes,
             operators: metrics.operators.into_iter().map(operator_from_wire).collect(),
         })),
         Wire::TrainMetrics(metrics) => train(TrainReport::Metrics(TrainMetrics {
@@ -309,6 +311,8 @@ pub fn stream_report_to_wire(report: &Report) -> Result<v1::TaskReport, serde_js
             watermark_ms: metrics.watermark_ms,
             event_time_ms: metrics.event_time_ms,
             state_bytes: metrics.state_bytes,
+            restore_bytes: metrics.restore_bytes,
+            restored_bytes: metrics.restored_bytes,
             operators: metrics.operators.iter().map(operator_to_wire).collect(),
         }),
         Report::Notice { level, text } => Wire::Notice(v1::Notice {

@@ -33,6 +33,8 @@ export interface JobMetrics {
   watermark_ms: number | null;
   watermark_lag_ms: number | null;
   state_bytes: number;
+  restore_bytes: number | null;
+  restored_bytes: number | null;
   checkpoint_epoch: number | null;
   checkpoint_age_ms: number | null;
   checkpoint_bytes: number | null;

@@ -454,6 +454,8 @@ pub fn sum(all: &[&Metrics]) -> Metrics {
         watermark_ms: [sum.watermark_ms, next.watermark_ms].into_iter().flatten().min(),
         event_time_ms: sum.event_time_ms.max(next.event_time_ms),
         state_bytes: sum.state_bytes + next.state_bytes,
+        restore_bytes: sum.restore_bytes + next.restore_bytes,
+        restored_bytes: sum.restored_bytes + next.restored_bytes,
         operators: Vec::new(),
     });
     Metrics { operators, ..sum }

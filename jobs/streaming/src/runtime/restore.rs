@@ -6,6 +6,7 @@
 use crate::control::{Chain, Manifest};
 use crate::dataflow::{Dataflow, Operator};
 use crate::runtime::{Error, TaskConfig};
+use crate::state::hash;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// By operator id.
@@ -88,12 +89,33 @@ impl Restored {
         Ok((restored, notices))
     }
 
+    /// The chains of an operator's state that may hold anything of this slice's.
+    pub fn chains_for(&self, operator: &str, slot: u32, n_slots: u32) -> impl Iterator<Item = &Chain> {
+        let chains = self.state.get(operator).into_iter().flatten();
+        chains.filter(move |chain| overlap(chain, slot, n_slots))
+    }
+
+    /// The size of what this slice reads.
+    pub fn bytes_for(&self, slot: u32, n_slots: u32) -> u64 {
+        self.state.keys().flat_map(|operator| self.chains_for(operator, slot, n_slots)).map(Chain::bytes).sum()
+    }
+
     /// The chain that this slice goes on with: its own, if there are as many slices as there were. Others begin with a
     /// base.
     pub fn goes_on(&self, operator: &str, slot: u32, n_slots: u32) -> Option<&Chain> {
         let chains = self.state.get(operator).filter(|_| self.same_query)?;
         chains.iter().find(|chain| (chain.slot, chain.n_slots) == (slot, n_slots))
     }
+}
+
+/// Whether the writer of a chain may have left anything for this slice.
+fn overlap(chain: &Chain, slot: u32, n_slots: u32) -> bool {
+    if chain.slot >= chain.n_slots {
+        // A checkpoint of an earlier version does not say.
+        return true;
+    }
+    let (written, wanted) = (hash::range_of(chain.slot, chain.n_slots), hash::range_of(slot, n_slots));
+    written.1 >= wanted.0 && written.0 <= wanted.1
 }
 
 /// The splits that a task reads in its generation.
@@ -149,5 +171,27 @@ fn holds_state(operator: &Operator) -> bool {
         | Operator::Union
         | Operator::Sink { .. }
         | Operator::Collect => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::StateFile;
+
+    #[test]
+    fn a_slice_reads_the_chains_whose_keys_may_be_its_own() {
+        let chain = |slot, n_slots, bytes| {
+            let file = |name: &str, bytes| StateFile { name: name.to_string(), bytes };
+            Chain { slot, n_slots, files: vec![file("base", bytes), file("change", 1)], ..Chain::default() }
+        };
+        let state = BTreeMap::from([("group-1".to_string(), vec![chain(0, 2, 10), chain(1, 2, 20)])]);
+        let restored = Restored { state, ..Restored::default() };
+        let read = |n_slots: u32| (0..n_slots).map(|slot| restored.bytes_for(slot, n_slots)).collect::<Vec<u64>>();
+        assert_eq!((read(1), read(2), read(3)), (vec![32], vec![11, 21], vec![11, 32, 21]));
+        let unsaid = BTreeMap::from([("group-1".to_string(), vec![chain(0, 0, 10)])]);
+        let restored = Restored { state: unsaid, ..Restored::default() };
+        assert_eq!(restored.bytes_for(3, 4), 11, "an earlier version's may hold any key");
+        assert_eq!(restored.chains_for("group-2", 0, 1).count(), 0);
     }
 }

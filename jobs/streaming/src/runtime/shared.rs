@@ -176,6 +176,9 @@ pub struct Counters {
     pub rows_out: AtomicU64,
     pub rows_late: AtomicU64,
     pub rows_bad: AtomicU64,
+    /// Of state files, as the slices come to have them.
+    pub restored_bytes: AtomicU64,
+    restore_bytes: u64,
     event_time_us: AtomicI64,
     /// By slice.
     watermarks_us: Vec<AtomicI64>,
@@ -184,8 +187,11 @@ pub struct Counters {
 }
 
 impl Counters {
-    pub fn new(slices: u32) -> Self {
+    /// `restore_bytes`: what the slices are going to read of a checkpoint.
+    pub fn new(slices: u32, restore_bytes: u64) -> Self {
         Self {
+            restore_bytes,
+            restored_bytes: AtomicU64::new(0),
             rows_in: AtomicU64::new(0),
             rows_out: AtomicU64::new(0),
             rows_late: AtomicU64::new(0),
@@ -231,6 +237,8 @@ impl Counters {
             watermark_ms: watermarks.filter_map(known).min(),
             event_time_ms: known(self.event_time_us.load(Relaxed)),
             state_bytes: operators.iter().map(|operator| operator.state_bytes).sum(),
+            restore_bytes: self.restore_bytes,
+            restored_bytes: self.restored_bytes.load(Relaxed),
             operators,
         }
     }

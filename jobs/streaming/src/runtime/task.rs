@@ -54,6 +54,9 @@ pub fn run_task(
 ) -> Result<Outcome, Error> {
     let job = config.job.clone();
     let (restored, notices) = Restored::new(&dataflow, &config)?;
+    let n_slots = config.slices * config.peers.len() as u32;
+    let own = config.index * config.slices..(config.index + 1) * config.slices;
+    let restore_bytes = own.map(|slot| restored.bytes_for(slot, n_slots)).sum();
     let io =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("checkpoint").enable_all().build();
     let io = io.map_err(|source| Error::Threads { job: job.clone(), source })?;
@@ -63,7 +66,7 @@ pub fn run_task(
         graph: Graph::of(&dataflow),
         restored,
         dead_letters: DeadLetters::new(config.dead_letter_dir.clone()),
-        counters: Counters::new(config.slices),
+        counters: Counters::new(config.slices, restore_bytes),
         samples: Samples::default(),
         stop: AtomicBool::new(false),
         events,

@@ -220,8 +220,10 @@ fn goes_on_after_a_kill_at_another_parallelism() {
 
     world.gate.store(u64::MAX, SeqCst);
     let job = start(3, 1);
-    assert_eq!(job.wait().expect("run"), Outcome::Finished);
+    let (outcome, metrics) = job.wait_measured().expect("run");
+    assert_eq!(outcome, Outcome::Finished);
     assert_eq!(world.visible(), expected(&rows));
+    assert!(metrics.restore_bytes > 0 && metrics.restored_bytes == metrics.restore_bytes, "{metrics:?}");
 
     // All is done: another run finds nothing more to do.
     let job = start(1, 1);

@@ -106,7 +106,14 @@ fn a_lost_task_starts_again_from_the_checkpoint_and_the_other_goes_on() {
     world.hello("s", &second);
     let barriers = world.barriers();
     assert!(barriers.is_empty(), "none is due: {barriers:?}");
+    let restoring =
+        streaming::control::Metrics { restore_bytes: 4_000_000, restored_bytes: 1_000_000, ..Default::default() };
+    world.report(&second, Report::Metrics(restoring));
+    let job = world.job("s");
+    assert_eq!((job.metrics.restored_bytes, job.metrics.restore_bytes), (Some(1_000_000), Some(4_000_000)));
+    assert!(job.why.contains(": 1.0 MB of 4.0 MB of state are read"), "{}", job.why);
     world.report(&second, Report::Ready);
+    assert_eq!(world.job("s").metrics.restore_bytes, None, "it has all of it");
     assert_eq!(world.told().last().map(String::as_str), Some("task 1 of 2 runs again"));
     world.pass(2_000);
     let barriers = world.barriers();

@@ -99,6 +99,10 @@ function Summary({ job }: { job: JobView }) {
         ["watermark lag", lag === null ? null : duration(lag)],
         ["watermark", metrics.watermark_ms === null ? null : eventTime(metrics.watermark_ms)],
         ["state", metrics.state_bytes ? bytes(metrics.state_bytes) : null],
+        [
+          "restored",
+          metrics.restore_bytes ? `${bytes(metrics.restored_bytes ?? 0)} of ${bytes(metrics.restore_bytes)}` : null,
+        ],
         ["last checkpoint", metrics.checkpoint_age_ms === null ? null : `${duration(metrics.checkpoint_age_ms)} ago`],
         ["step", metrics.steps_total ? `${count(metrics.step)} of ${count(metrics.steps_total)}` : null],
         ["loss", figure(metrics.loss)],

@@ -56,6 +56,9 @@ function progress({ kind, state, metrics }: JobView): string {
   if (kind === "train" && metrics.steps_total > 0) {
     return `${percent(metrics.step / metrics.steps_total)} of steps`;
   }
+  if (metrics.restore_bytes) {
+    return `${percent((metrics.restored_bytes ?? 0) / metrics.restore_bytes)} of state restored`;
+  }
   return kind === "stream" && state === "running" ? `${rate(metrics.rows_per_second)} rows/s` : "";
 }
 

@@ -1504,6 +1504,11 @@ pub struct StreamMetrics {
     /// In the order of the dataflow.
     #[prost(message, repeated, tag = "8")]
     pub operators: ::prost::alloc::vec::Vec<OperatorMetrics>,
+    /// Of the checkpoint that the task began from: what its slices read of it, and how much of that they have by now.
+    #[prost(uint64, tag = "9")]
+    pub restore_bytes: u64,
+    #[prost(uint64, tag = "10")]
+    pub restored_bytes: u64,
 }
 /// Totals of one operator since the task started, over its threads.
 #[derive(Clone, PartialEq, ::prost::Message)]

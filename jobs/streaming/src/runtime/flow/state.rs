@@ -12,6 +12,7 @@ use crate::runtime::watermark::Progress;
 use crate::state::file;
 use datafusion::error::DataFusionError;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Bytes that one slice's state may take in memory.
 pub fn memory_of_slice(shared: &Shared) -> usize {
@@ -49,11 +50,16 @@ fn restored(
     mut operator: Box<dyn Stateful>,
 ) -> Result<Box<dyn Stateful>, Error> {
     let id = &shared.node(node).id;
-    let Some(chains) = shared.restored.state.get(id) else { return Ok(operator) };
+    if !shared.restored.state.contains_key(id) {
+        return Ok(operator);
+    }
     let mut gathered = Gathered::new(id, (slot, shared.n_slots()));
-    for chain in chains.iter().filter(|chain| gathered.overlaps(chain.slot, chain.n_slots)).collect::<Vec<_>>() {
+    for chain in shared.restored.chains_for(id, slot, shared.n_slots()) {
         let mut files = Vec::with_capacity(chain.files.len());
-        for StateFile { name, .. } in &chain.files {
+        for StateFile { name, bytes: size } in &chain.files {
+            if shared.stopped() {
+                return Err(Error::Stopped);
+            }
             let bytes = shared.config.checkpoints.get_blocking(&shared.io, name).map_err(|source| Error::Restore {
                 job: shared.config.job.clone(),
                 operator: id.clone(),
@@ -64,6 +70,7 @@ fn restored(
                 let source = external(source).context(format!("state file {name}"));
                 shared.operator_error(node)(source)
             })?);
+            shared.counters.restored_bytes.fetch_add(*size, Relaxed);
         }
         // A checkpoint of an earlier version says in its files how far event time had come.
         let watermark_us = match chain.n_slots {

@@ -216,16 +216,6 @@ impl Gathered {
         Self { operator: operator.to_string(), range: low..=high, watermark_us: None, rows: BTreeMap::new() }
     }
 
-    /// Whether a writer with this slot may have left anything for this slice.
-    pub fn overlaps(&self, slot: u32, n_slots: u32) -> bool {
-        if slot >= n_slots {
-            // A checkpoint of an earlier version does not say.
-            return true;
-        }
-        let (low, high) = hash::range_of(slot, n_slots);
-        high >= *self.range.start() && low <= *self.range.end()
-    }
-
     /// Takes a chain in. All slices of one barrier saw the same watermarks before it, so those of all chains are equal; of
     /// two that differ the lower one loses no rows.
     pub fn add(&mut self, files: Vec<Contents>, watermark_us: i64) -> Result<()> {
