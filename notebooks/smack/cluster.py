@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import address, jobs, scoring, statements
@@ -16,6 +16,7 @@ from .batches import Batches
 from .errors import JobFailed, Refused, SmackError, WrongVersion
 from .jobs import Source
 from .listing import Listing
+from .literals import parameter
 from .rows import Rows, table_of
 from .runs import Run
 from .views import AgentView, CheckpointView, ClusterView, EventView, JobView, ModelView, OfferView, RoleView, RunView
@@ -87,21 +88,25 @@ class Cluster:
 
     # Rows ------------------------------------------------------------------------------------------------------------
 
-    def sql(self, query: str) -> Rows:
+    def sql(self, query: str, parameters: Sequence[Any] = ()) -> Rows:
         """All rows of a query over the cluster's tables, and over what the query declares itself.
 
         It is one SELECT, DESCRIBE, SHOW or EXPLAIN, behind its own `CREATE TABLE` and `CREATE VIEW`, over input that ends.
+        `parameters` are the values of each `?` in it, or of `$1`, `$2` and so on: None, numbers, texts, times and dates.
         """
         import pyarrow as pa
 
-        with self.sql_batches(query) as batches:
+        with self.sql_batches(query, parameters) as batches:
             return Rows(pa.Table.from_batches(list(batches), schema=batches.schema))
 
-    def sql_batches(self, query: str) -> Batches:
+    def sql_batches(self, query: str, parameters: Sequence[Any] = ()) -> Batches:
         """The same, batch by batch as the rows come; of any number of rows one batch is in memory."""
         about = Text(query, "query")
         path = api_path("sql")
-        return Batches(lambda patience: self._http.open("POST", path, {"sql": query}, about, patience=patience))
+        asked: dict[str, Any] = {"sql": query}
+        if parameters:
+            asked["parameters"] = [parameter(value) for value in parameters]
+        return Batches(lambda patience: self._http.open("POST", path, asked, about, patience=patience))
 
     def stream(self, query: str, limit: int | None = None, seconds: float | None = None) -> Batches:
         """Batches of a SELECT that never ends, as it gives them, up to so many rows or seconds, or until it is closed.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import math
+import uuid
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -96,3 +98,26 @@ def _moment(value: datetime.datetime) -> str:
     if value.tzinfo is not None:
         value = value.astimezone(datetime.timezone.utc).replace(tzinfo=None)
     return value.isoformat(timespec="microseconds")
+
+
+def parameter(value: Any) -> None | bool | int | float | str:
+    """A value as it travels to the place of a `?`, where text is taken as what the place wants."""
+    if type(value).__name__ == "datetime64":
+        return str(value)
+    if hasattr(value, "item") and callable(value.item):
+        # One of numpy's.
+        value = value.item()
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**63 else str(value)
+    if isinstance(value, float):
+        # JSON has no words for the others.
+        return value if math.isfinite(value) else _special(value)
+    if isinstance(value, datetime.datetime):
+        return _moment(value)
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, (decimal.Decimal, uuid.UUID)):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__} cannot be a query's parameter; give None, a bool, a number, a text, a time or a date")

@@ -122,6 +122,8 @@ def test_a_query_gives_its_rows(fake: Fake, cluster: smack.Cluster) -> None:
     rows = cluster.sql("SELECT a FROM t")
     assert list(rows) == [{"a": 1}, {"a": 2}, {"a": 3}]
     assert fake.asked[-1] == ("POST", "/api/v1/sql", {"sql": "SELECT a FROM t"})
+    cluster.sql("SELECT a FROM t WHERE a > ?", [0.5])
+    assert fake.asked[-1] == ("POST", "/api/v1/sql", {"sql": "SELECT a FROM t WHERE a > ?", "parameters": [0.5]})
     fake.on("GET", "/tables/my%20table/rows", b"".join(arrow_stream(batch(a=[7]))))
     assert cluster.rows("my table").column("a") == [7]
 

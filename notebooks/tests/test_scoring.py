@@ -11,7 +11,7 @@ import pytest
 
 import smack
 from smack import scoring
-from smack.literals import literal, type_name
+from smack.literals import literal, parameter, type_name
 
 from .conftest import Fake, arrow_stream, batch
 
@@ -107,3 +107,34 @@ def test_scores_stand_beside_the_rows(fake: Fake, cluster: smack.Cluster) -> Non
     with pytest.raises(ValueError, match="have a column 'score' already"):
         cluster.predict("m", [{"score": 1}])
     assert cluster.predict("m", pa.table({"a": pa.array([], pa.int64()), "b": pa.array([], pa.float64())})).column("score") == []
+
+
+@pytest.mark.parametrize(
+    ("value", "sent"),
+    [
+        (None, None),
+        (True, True),
+        (7, 7),
+        (2**63, "9223372036854775808"),
+        (0.5, 0.5),
+        (float("inf"), "Infinity"),
+        ("it's", "it's"),
+        (decimal.Decimal("1.50"), "1.50"),
+        (datetime.date(2026, 3, 1), "2026-03-01"),
+        (datetime.datetime(2026, 3, 1, 10), "2026-03-01T10:00:00.000000"),
+        (datetime.datetime(2026, 3, 1, 10, tzinfo=datetime.timezone(datetime.timedelta(hours=2))), "2026-03-01T08:00:00.000000"),
+    ],
+)
+def test_parameters(value: Any, sent: Any) -> None:
+    assert parameter(value) == sent and type(parameter(value)) is type(sent)
+
+
+def test_numpys_values_are_parameters() -> None:
+    numpy = pytest.importorskip("numpy")
+    assert parameter(numpy.int32(7)) == 7 and parameter(numpy.bool_(True)) is True
+    assert parameter(numpy.datetime64("2026-03-01T10:00:00.5", "ns")) == "2026-03-01T10:00:00.500000000"
+
+
+def test_what_cannot_be_a_parameter_is_told() -> None:
+    with pytest.raises(TypeError, match="a list cannot be"):
+        parameter([1])

@@ -3,6 +3,8 @@
     python check.py DIR      where `smack dev --token-file token` was started
 """
 
+import datetime
+import decimal
 import json
 import os
 import pathlib
@@ -79,7 +81,16 @@ def flight_sql(runner, token):
             batches = cursor.fetch_record_batch()
             assert sum(batch.num_rows for batch in batches) == 300000
         checked("many rows, batch by batch, of a table of the query's own")
+        with connection.cursor() as cursor:
+            asked = "SELECT a, name FROM kept WHERE a >= ? AND a < ? AND on_day = ? AND ok = ? ORDER BY a LIMIT ?"
+            for low, n in [(60, 2), (70, 3)]:
+                cursor.execute(asked, (low, 90.5, datetime.date(2026, 3, 1), True, n))
+                assert cursor.fetchall() == [(a, f"key {a}") for a in range(low, low + n)], low
+            cursor.execute("SELECT $2 AS b, $1 AS a, COUNT(*) AS n FROM kept WHERE name = $1", ("key 7", None))
+            assert cursor.fetchall() == [(None, "key 7", 1)]
+        checked("parameters")
         for wrong, said in [
+            ("SELECT a FROM kept WHERE a = ?", "$1 has no value"),
             ("INSERT INTO kept SELECT 1, 2, 'c', true, 0.5, 1, NULL, NULL", "smack submit"),
             ("SELECT nn FROM kept", "'n'"),
             ("SELECT 1 / a FROM kept", None),
@@ -98,6 +109,16 @@ def own_client(cluster):
     rows = cluster.sql("SELECT name, n > 0 AS some FROM kept WHERE a < 3 ORDER BY a")
     assert rows.arrow().to_pydict() == {"name": ["key 0", "key 1", "key 2"], "some": [True] * 3}, rows
     assert len(cluster.sql("SELECT a FROM kept WHERE a < 0")) == 0
+    asked = cluster.sql(
+        "SELECT a FROM kept WHERE at = ? AND price <= ? AND mean >= ? AND name LIKE ? AND ok = ? ORDER BY a",
+        [datetime.datetime(2026, 3, 1, 10), decimal.Decimal("60.5"), -1.5, "key %", True],
+    )
+    assert asked.arrow()["a"].to_pylist() == list(range(51, 61)), asked
+    try:
+        cluster.sql("SELECT a FROM kept WHERE a = ?", ["seven"])
+        raise AssertionError("a text was taken for a number")
+    except smack.Refused as error:
+        assert "'seven', given for the parameter $1, is no BIGINT" in str(error), error
     assert polars.DataFrame(rows).equals(rows.polars())
     try:
         cluster.sql("SELECT a FROM kepd")

@@ -3,8 +3,8 @@
 use crate::cluster::Cluster;
 use crate::program::command;
 use crate::wait::patience;
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::Int64Type;
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Int64Type};
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::sql::{CommandGetDbSchemas, CommandGetPrimaryKeys, CommandGetTables};
 use arrow_flight::{FlightInfo, error::FlightError};
@@ -12,6 +12,7 @@ use futures::TryStreamExt;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::mpsc;
 use tonic::transport::{Channel, Endpoint};
 
@@ -159,6 +160,15 @@ impl Terminal {
     }
 }
 
+impl Drop for Terminal {
+    /// It is not the terminal that controls the program, which would not end with it.
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 #[test]
 fn the_shell_goes_over_lines_keeps_what_is_declared_and_remembers() {
     let cluster = filled(None);
@@ -242,6 +252,26 @@ fn drivers_ask_over_flight_sql() {
         let info = prepared.execute().await.expect("a plan");
         assert_eq!(rows(client, info).await[0].column(0).as_primitive::<Int64Type>().value(0), 1000);
         prepared.close().await.expect("is closed");
+
+        let asked = "SELECT a, last FROM kept WHERE a >= ? AND n > ? ORDER BY a LIMIT 2";
+        let mut prepared = client.prepare(asked.to_string(), None).await.expect("is prepared");
+        let kinds: Vec<_> =
+            prepared.parameter_schema().expect("columns").fields().iter().map(|of| of.data_type().clone()).collect();
+        assert_eq!(kinds, [DataType::Int64, DataType::Int64]);
+        let refused = prepared.execute().await.expect_err("no values yet");
+        assert!(refused.to_string().contains("the parameter $1 has no value"), "{refused}");
+        for least in [3_i64, 5] {
+            let values = [least, 0].map(|value| Arc::new(Int64Array::from(vec![value])) as ArrayRef);
+            let values = RecordBatch::try_from_iter(["0", "1"].into_iter().zip(values)).expect("one row");
+            prepared.set_parameters(values).expect("values");
+            let info = prepared.execute().await.expect("a plan");
+            let found = rows(client, info).await;
+            assert_eq!(found[0].column(0).as_primitive::<Int64Type>().values(), &[least, least + 1]);
+        }
+        let several = RecordBatch::try_from_iter([("0", Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef)]);
+        prepared.set_parameters(several.expect("two rows")).expect("values");
+        let refused = prepared.execute().await.expect_err("two rows");
+        assert!(refused.to_string().contains("one at a time"), "{refused}");
 
         let tables =
             CommandGetTables { table_name_filter_pattern: Some("ke%".to_string()), ..CommandGetTables::default() };

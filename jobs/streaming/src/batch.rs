@@ -8,6 +8,7 @@ mod choice;
 mod explain;
 mod insert;
 mod settled;
+mod sorted;
 #[cfg(test)]
 mod tests;
 
@@ -20,8 +21,8 @@ use crate::functions::{Functions, cumulate_ends, hop_starts, tumble_start};
 use crate::runtime::dead_letters::DeadLetters;
 use crate::runtime::operators::relabel;
 use crate::sql::{
-    Catalog, Place, Script, SelectQuery, Statement, StatementBody, WindowNode, as_of_place, by_exists, for_each_scan,
-    interval_us, late_rows_mistakes, parse_with, settle, spelled_field, with_room,
+    Catalog, Place, Script, SelectQuery, Statement, StatementBody, WindowNode, as_of_place, bind, by_exists,
+    for_each_scan, interval_us, late_rows_mistakes, parse_with, settle, spelled_field, wanted_parameters, with_room,
 };
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -40,7 +41,7 @@ use datafusion::logical_expr::{
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchStreamAdapter};
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
-use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::{StreamExt, TryStreamExt};
 use jobs::Diagnostic;
 use settled::Settled;
@@ -63,6 +64,8 @@ pub struct BatchContext {
     pub dead_letters: Option<Arc<DeadLetters>>,
     /// Memory that operators may take before they go on in files; without it as much as there is.
     pub memory: Option<Memory>,
+    /// Values of the query's parameters, in order.
+    pub parameters: Vec<ScalarValue>,
 }
 
 /// What operators that keep rows may take.
@@ -83,6 +86,7 @@ impl BatchContext {
             rows_bad: Arc::default(),
             dead_letters: None,
             memory: None,
+            parameters: Vec::new(),
         }
     }
 }
@@ -122,10 +126,9 @@ pub async fn query(
     functions: &Functions,
     open: BatchContext,
 ) -> Result<SendableRecordBatchStream, Error> {
-    let planned = Planned::new(script, query, functions, Some(open)).map_err(Error::Query)?;
-    let state = &planned.catalog.state;
-    let plan = state.create_physical_plan(&planned.plan).await?;
-    let rows = execute_stream(plan, state.task_ctx())?;
+    let parameters = Parameters::Values(open.parameters.clone());
+    let planned = Planned::new(script, query, functions, parameters, Some(open)).map_err(Error::Query)?;
+    let rows = sorted::execute(planned.catalog.state.clone(), planned.plan).await?;
     let schema = spelled(&rows.schema(), &planned.script);
     let named = Arc::clone(&schema);
     let rows = rows.map(move |batch| relabel(&named, batch?));
@@ -144,13 +147,41 @@ pub async fn collect(
 
 /// The columns that [`query`] would give, without opening anything.
 pub fn schema(script: &Script, query: &str, functions: &Functions) -> Result<SchemaRef, Vec<Diagnostic>> {
-    let planned = Planned::new(script, query, functions, None)?;
+    schema_with(script, query, functions, Vec::new())
+}
+
+/// The same with values of the query's parameters.
+pub fn schema_with(
+    script: &Script,
+    query: &str,
+    functions: &Functions,
+    parameters: Vec<ScalarValue>,
+) -> Result<SchemaRef, Vec<Diagnostic>> {
+    let planned = Planned::new(script, query, functions, Parameters::Values(parameters), None)?;
     Ok(spelled(planned.plan.schema().as_arrow(), &planned.script))
+}
+
+/// What a client learns of a query before it gives its parameters.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The columns, as far as they do not depend on what the parameters turn out to be.
+    pub schema: SchemaRef,
+    /// `$1`, `$2` and so on, each with the type that its place wants.
+    pub parameters: SchemaRef,
+}
+
+/// Plans a query whose parameters have no values yet, without opening anything.
+pub fn prepare(script: &Script, query: &str, functions: &Functions) -> Result<Prepared, Vec<Diagnostic>> {
+    let planned = Planned::new(script, query, functions, Parameters::Later, None)?;
+    let schema = spelled(planned.plan.schema().as_arrow(), &planned.script);
+    let place = Place { script: &planned.script, tokens: &planned.script.statements[planned.index()].tokens };
+    let parameters = Arc::new(Schema::new(wanted_parameters(&planned.plan, place)?));
+    Ok(Prepared { schema, parameters })
 }
 
 /// Whether [`query`] would begin, without opening anything.
 pub fn check(script: &Script, query: &str, functions: &Functions) -> Result<(), Vec<Diagnostic>> {
-    Planned::new(script, query, functions, None).map(|_| ())
+    Planned::new(script, query, functions, Parameters::NONE, None).map(|_| ())
 }
 
 /// Whether the query of statement `index` would begin, without opening anything.
@@ -170,7 +201,7 @@ fn statement_plan(
         return Err(vec![Diagnostic::new(format!("statement {index} has no query"))]);
     };
     let catalog = Catalog::new(script, functions, None, open.map(Arc::new))?;
-    let plan = planned(&catalog, select, Place { script, tokens: &statement.tokens })?;
+    let plan = planned(&catalog, select, &Parameters::NONE, Place { script, tokens: &statement.tokens })?;
     Ok((catalog, plan))
 }
 
@@ -191,6 +222,23 @@ fn table_ends(def: &TableDef) -> bool {
     connectors::find(def.connector()).is_some_and(|connector| connector.bounded(def))
 }
 
+/// What stands for a query's parameters.
+#[derive(Clone, Debug)]
+enum Parameters {
+    /// It is not run yet.
+    Later,
+    Values(Vec<ScalarValue>),
+}
+
+impl Parameters {
+    const NONE: Self = Self::Values(Vec::new());
+}
+
+/// Whether memory has no room for more.
+fn exhausted(error: &DataFusionError) -> bool {
+    matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
+}
+
 struct Planned {
     /// The file and the query behind it.
     script: Script,
@@ -203,15 +251,22 @@ impl Planned {
         script: &Script,
         query: &str,
         functions: &Functions,
+        parameters: Parameters,
         open: Option<BatchContext>,
     ) -> Result<Self, Vec<Diagnostic>> {
-        with_room(|| Self::new_here(script, query, functions, open))
+        with_room(|| Self::new_here(script, query, functions, &parameters, open))
+    }
+
+    /// Of the query's statement.
+    fn index(&self) -> usize {
+        self.script.statements.len() - 1
     }
 
     fn new_here(
         script: &Script,
         query: &str,
         functions: &Functions,
+        parameters: &Parameters,
         open: Option<BatchContext>,
     ) -> Result<Self, Vec<Diagnostic>> {
         // The query becomes the last statement of the file, so that it sees what the file declares.
@@ -231,18 +286,27 @@ impl Planned {
         }
         let place = Place { script: &whole, tokens };
         let catalog = Catalog::new(&whole, functions, None, open.map(Arc::new)).map_err(shift)?;
-        let plan = planned(&catalog, select, place).map_err(shift)?;
+        let plan = planned(&catalog, select, parameters, place).map_err(shift)?;
         Ok(Self { catalog, plan, script: whole })
     }
 }
 
 /// The plan of a query whose input ends.
-fn planned(catalog: &Catalog, select: &SelectQuery, place: Place<'_>) -> Result<LogicalPlan, Vec<Diagnostic>> {
+fn planned(
+    catalog: &Catalog,
+    select: &SelectQuery,
+    parameters: &Parameters,
+    place: Place<'_>,
+) -> Result<LogicalPlan, Vec<Diagnostic>> {
     let wrong = late_rows_mistakes(place.script);
     if !wrong.is_empty() {
         return Err(wrong);
     }
-    let written = catalog.query(select).and_then(by_exists).map_err(|error| place.diagnose(&error))?;
+    let mut written = catalog.query(select).map_err(|error| place.diagnose(&error))?;
+    if let Parameters::Values(values) = parameters {
+        written = bind(written, values, place)?;
+    }
+    let written = by_exists(written).map_err(|error| place.diagnose(&error))?;
     if let Some(moment) = as_of_place(&written) {
         let error = Diagnostic::new("FOR SYSTEM_TIME AS OF is answered by streams only, and this query needs all rows");
         return Err(vec![error.help("INSERT INTO a table, and read that").at(moment.unwrap_or(place.span()))]);

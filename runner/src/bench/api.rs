@@ -52,7 +52,7 @@ async fn measure_in(folder: &Path) -> anyhow::Result<Vec<Figure>> {
 async fn over_flight(folder: &Path) -> anyhow::Result<Vec<Figure>> {
     let store = Arc::new(tables::Store::open(&folder.join("tables"))?);
     let queries = queries::Queries::new(store, None, String::new(), None, folder.join("models"), folder.to_path_buf())?;
-    let answer = queries.ask(QUERY).await?;
+    let answer = queries.ask(QUERY.into()).await?;
     let schema = answer.schema;
     let batches: Vec<RecordBatch> = answer.rows.try_collect().await.map_err(|error| anyhow!("{error}"))?;
     let bytes: usize = batches.iter().map(|batch| batch.num_rows() * 16).sum();

@@ -25,7 +25,7 @@ pub struct Rows {
 impl Client {
     /// Also one that never ends.
     pub async fn query(&self, sql: &str) -> Result<Rows> {
-        let request = QueryRequest { sql: sql.to_string(), limit: None };
+        let request = QueryRequest { sql: sql.to_string(), ..QueryRequest::default() };
         let call = self.call(Method::POST, &["sql", "stream"], "").timeout(OF_A_QUERY).json(&request);
         let response = self.send(call).await?;
         let heard = Buffer::from(Vec::<u8>::new());

@@ -1,15 +1,18 @@
 //! Arrow Flight SQL: what ADBC and JDBC drivers, and tools on them, ask of a database.
 //!
-//! Invariant: no state between calls. A ticket, and the handle of a prepared statement, is the text of its query, so that
-//! nothing is left of a client that went away, and another runner can answer what this one was asked.
+//! Invariant: no state between calls. A ticket, and the handle of a prepared statement, is the text of its query and what its
+//! parameters are, so that nothing is left of a client that went away, and another runner can answer what this one was
+//! asked.
 
 mod about;
+mod handle;
 
-use super::queries::{Answer, Queries, QueryError};
+use super::queries::{Answer, Queries, QueryError, Question};
 use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::IpcWriteOptions;
+use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
@@ -18,13 +21,14 @@ use arrow_flight::sql::{
     ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
     CommandGetCatalogs, CommandGetDbSchemas, CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes,
     CommandGetTables, CommandGetXdbcTypeInfo, CommandPreparedStatementQuery, CommandStatementQuery,
-    CommandStatementUpdate, ProstMessageExt, SqlInfo, TicketStatementQuery,
+    CommandStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{
     Action, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, IpcMessage, SchemaAsIpc,
     Ticket,
 };
 use futures::{Stream, StreamExt, TryStreamExt};
+use handle::Handle;
 use prost::Message;
 use prost::bytes::Bytes;
 use std::pin::Pin;
@@ -74,10 +78,6 @@ fn one(batch: Result<RecordBatch, impl Into<FlightError>>) -> Result<Rows, Statu
     Ok(encoded(batch.schema(), futures::stream::once(async move { Ok(batch) })))
 }
 
-fn text(handle: &Bytes) -> Result<&str, Status> {
-    std::str::from_utf8(handle).map_err(|_| Status::invalid_argument("the handle is none of this server's"))
-}
-
 fn status(error: QueryError) -> Status {
     match error {
         QueryError::Wrong(wrong) => {
@@ -93,8 +93,8 @@ fn status(error: QueryError) -> Status {
 }
 
 impl Flight {
-    async fn rows(&self, text: &str) -> Result<Rows, Status> {
-        let Answer { schema, rows } = self.queries.ask(text).await.map_err(status)?;
+    async fn rows(&self, question: Question) -> Result<Rows, Status> {
+        let Answer { schema, rows } = self.queries.ask(question).await.map_err(status)?;
         let failed = |error: datafusion::error::DataFusionError| {
             tracing::warn!(%error, "a query failed in the middle of its rows");
             FlightError::from(Status::internal(format!("failed to run the query: {}", error.strip_backtrace())))
@@ -129,12 +129,13 @@ impl FlightSqlService for Flight {
         query: CommandStatementQuery,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        let schema = self.queries.schema(&query.query).await.map_err(status)?;
-        info(&TicketStatementQuery { statement_handle: query.query.into() }, &schema, request)
+        let schema = self.queries.schema(query.query.as_str().into()).await.map_err(status)?;
+        let statement_handle = Handle::of(query.query).encoded();
+        info(&TicketStatementQuery { statement_handle }, &schema, request)
     }
 
     async fn do_get_statement(&self, ticket: TicketStatementQuery, _: Request<Ticket>) -> Result<Rows, Status> {
-        self.rows(text(&ticket.statement_handle)?).await
+        self.rows(Handle::decoded(&ticket.statement_handle)?.question()?).await
     }
 
     async fn do_action_create_prepared_statement(
@@ -142,16 +143,16 @@ impl FlightSqlService for Flight {
         query: ActionCreatePreparedStatementRequest,
         _: Request<Action>,
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
-        let schema = self.queries.schema(&query.query).await.map_err(status)?;
+        let prepared = self.queries.prepare(&query.query).await.map_err(status)?;
         let bytes = |schema: &Schema| -> Result<Bytes, ArrowError> {
             let IpcMessage(bytes) = SchemaAsIpc::new(schema, &IpcWriteOptions::default()).try_into()?;
             Ok(bytes)
         };
         let failed = |error: ArrowError| Status::internal(format!("failed to tell the columns: {error}"));
         Ok(ActionCreatePreparedStatementResult {
-            dataset_schema: bytes(&schema).map_err(failed)?,
-            parameter_schema: bytes(&Schema::empty()).map_err(failed)?,
-            prepared_statement_handle: query.query.into(),
+            dataset_schema: bytes(&prepared.schema).map_err(failed)?,
+            parameter_schema: bytes(&prepared.parameters).map_err(failed)?,
+            prepared_statement_handle: Handle::of(query.query).encoded(),
         })
     }
 
@@ -160,7 +161,8 @@ impl FlightSqlService for Flight {
         query: CommandPreparedStatementQuery,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        let schema = self.queries.schema(text(&query.prepared_statement_handle)?).await.map_err(status)?;
+        let question = Handle::decoded(&query.prepared_statement_handle)?.question()?;
+        let schema = self.queries.schema(question).await.map_err(status)?;
         info(&query, &schema, request)
     }
 
@@ -169,7 +171,34 @@ impl FlightSqlService for Flight {
         query: CommandPreparedStatementQuery,
         _: Request<Ticket>,
     ) -> Result<Rows, Status> {
-        self.rows(text(&query.prepared_statement_handle)?).await
+        self.rows(Handle::decoded(&query.prepared_statement_handle)?.question()?).await
+    }
+
+    /// Values of a prepared statement's parameters. They come back in another handle, which drivers go on with.
+    async fn do_put_prepared_statement_query(
+        &self,
+        query: CommandPreparedStatementQuery,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<DoPutPreparedStatementResult, Status> {
+        let handle = Handle::decoded(&query.prepared_statement_handle)?;
+        let data = request.into_inner().map_err(FlightError::from);
+        let mut batches = FlightRecordBatchStream::new_from_flight_data(data);
+        let mut values = None;
+        while let Some(batch) = batches.next().await {
+            let batch = batch.map_err(|error| {
+                Status::invalid_argument(format!("the parameters' values are no Arrow stream: {error}"))
+            })?;
+            match batch.num_rows() {
+                0 => {}
+                1 if values.is_none() => values = Some(batch),
+                _ => {
+                    let several = "several rows of parameters were given; a query is asked with one at a time";
+                    return Err(Status::invalid_argument(several));
+                }
+            }
+        }
+        let bound = handle.with(values.as_ref())?;
+        Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(bound.encoded()) })
     }
 
     async fn do_action_close_prepared_statement(
@@ -186,7 +215,7 @@ impl FlightSqlService for Flight {
         _: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
         // What it says of a statement that writes is the way to do it.
-        self.queries.schema(&query.query).await.map_err(status)?;
+        self.queries.schema(query.query.as_str().into()).await.map_err(status)?;
         Err(Status::invalid_argument("this changes nothing; ask for its rows"))
     }
 

@@ -19,6 +19,7 @@ use crate::server::owner::Owner;
 use arrow::array::{RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use connectors::Context;
+use datafusion::common::ScalarValue;
 use datafusion::physical_plan::SendableRecordBatchStream;
 use declared::{Asked, Tables};
 use jobs::Diagnostic;
@@ -28,7 +29,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use streaming::batch::{self, BatchContext, Memory, Shown};
+use streaming::batch::{self, BatchContext, Memory, Prepared, Shown};
 use streaming::functions::{Functions, Versions};
 use streaming::sql::{ScriptJob, StatementBody};
 use tokio::runtime::{Builder, Handle};
@@ -56,6 +57,19 @@ pub struct Queries {
     lives: Arc<Semaphore>,
     /// Theirs, for as long as the process lives.
     threads: Handle,
+}
+
+/// A text, and values of the parameters in it.
+#[derive(Clone, Debug)]
+pub struct Question {
+    pub text: String,
+    pub parameters: Vec<ScalarValue>,
+}
+
+impl From<&str> for Question {
+    fn from(text: &str) -> Self {
+        Self { text: text.to_string(), parameters: Vec::new() }
+    }
 }
 
 /// The rows of a query, as they come. Dropped, it ends.
@@ -112,20 +126,40 @@ impl Queries {
     }
 
     /// The columns that [`Queries::ask`] would give.
-    pub async fn schema(&self, text: &str) -> Result<SchemaRef, QueryError> {
-        let (queries, text, known) = (self.clone(), text.to_string(), self.known().await?);
+    pub async fn schema(&self, question: Question) -> Result<SchemaRef, QueryError> {
+        let (queries, known) = (self.clone(), self.known().await?);
         let planned = async move {
-            let planned = queries.planned(&known, &text, Tables::Named);
-            planned.map_err(|error| queries.told(&known, &text, error))
+            let planned = queries.planned(&known, &question, Tables::Named);
+            planned.map_err(|error| queries.told(&known, &question, error))
         };
         self.apart(planned).await
     }
 
-    pub async fn ask(&self, text: &str) -> Result<Answer, QueryError> {
-        let (queries, text, known) = (self.clone(), text.to_string(), self.known().await?);
+    /// What is to be known of a text before its parameters have values.
+    pub async fn prepare(&self, text: &str) -> Result<Prepared, QueryError> {
+        let (queries, question, known) = (self.clone(), Question::from(text), self.known().await?);
+        let prepared = async move {
+            let asked = Asked::new(&queries.store, &known, &question.text, Tables::Named).map_err(QueryError::Wrong);
+            let prepared = asked.and_then(|asked| match asked.body() {
+                StatementBody::Query(_) => {
+                    let functions = crate::functions::declared();
+                    batch::prepare(&asked.script, asked.query(), &functions).map_err(|wrong| asked.wrong(wrong))
+                }
+                _ => {
+                    let schema = queries.planned(&known, &question, Tables::Named)?;
+                    Ok(Prepared { schema, parameters: Arc::new(Schema::empty()) })
+                }
+            });
+            prepared.map_err(|error| queries.told(&known, &question, error))
+        };
+        self.apart(prepared).await
+    }
+
+    pub async fn ask(&self, question: Question) -> Result<Answer, QueryError> {
+        let (queries, known) = (self.clone(), self.known().await?);
         let answered = async move {
-            let answer = queries.answer(&known, &text).await;
-            answer.map_err(|error| queries.told(&known, &text, error))
+            let answer = queries.answer(&known, &question).await;
+            answer.map_err(|error| queries.told(&known, &question, error))
         };
         self.apart(answered).await
     }
@@ -148,34 +182,41 @@ impl Queries {
     }
 
     /// What is wrong with the text, in view of all tables and not only of those that it names.
-    fn told(&self, known: &BTreeMap<String, Known>, text: &str, error: QueryError) -> QueryError {
+    fn told(&self, known: &BTreeMap<String, Known>, question: &Question, error: QueryError) -> QueryError {
         match error {
-            QueryError::Wrong(_) => self.planned(known, text, Tables::All).err().unwrap_or(error),
+            QueryError::Wrong(_) => self.planned(known, question, Tables::All).err().unwrap_or(error),
             other => other,
         }
     }
 
-    fn planned(&self, known: &BTreeMap<String, Known>, text: &str, tables: Tables) -> Result<SchemaRef, QueryError> {
-        let asked = Asked::new(&self.store, known, text, tables).map_err(QueryError::Wrong)?;
+    fn planned(
+        &self,
+        known: &BTreeMap<String, Known>,
+        question: &Question,
+        tables: Tables,
+    ) -> Result<SchemaRef, QueryError> {
+        let asked = Asked::new(&self.store, known, &question.text, tables).map_err(QueryError::Wrong)?;
         match asked.body() {
             StatementBody::Query(_) => {
-                let functions = crate::functions::declared();
-                batch::schema(&asked.script, asked.query(), &functions).map_err(|wrong| asked.wrong(wrong))
+                let (functions, values) = (crate::functions::declared(), question.parameters.clone());
+                let schema = batch::schema_with(&asked.script, asked.query(), &functions, values);
+                schema.map_err(|wrong| asked.wrong(wrong))
             }
             StatementBody::Explain(_) => Ok(plan_schema()),
             _ => Ok(described(&asked)?.schema()),
         }
     }
 
-    async fn answer(&self, known: &BTreeMap<String, Known>, text: &str) -> Result<Answer, QueryError> {
-        self.answer_asked(Asked::new(&self.store, known, text, Tables::Named).map_err(QueryError::Wrong)?).await
+    async fn answer(&self, known: &BTreeMap<String, Known>, question: &Question) -> Result<Answer, QueryError> {
+        let asked = Asked::new(&self.store, known, &question.text, Tables::Named).map_err(QueryError::Wrong)?;
+        self.answer_asked(asked, question.parameters.clone()).await
     }
 
-    async fn answer_asked(&self, asked: Asked) -> Result<Answer, QueryError> {
+    async fn answer_asked(&self, asked: Asked, parameters: Vec<ScalarValue>) -> Result<Answer, QueryError> {
         match asked.body() {
             StatementBody::Query(_) => {
                 let turn = self.turn().await?;
-                let rows = self.select(asked).await?;
+                let rows = self.select(asked, parameters).await?;
                 Ok(Answer { schema: rows.schema(), rows: Rows::of(rows, turn) })
             }
             StatementBody::Explain(_) => {
@@ -215,9 +256,14 @@ impl Queries {
         Ok((functions, versions))
     }
 
-    async fn select(&self, asked: Asked) -> Result<SendableRecordBatchStream, QueryError> {
+    async fn select(
+        &self,
+        asked: Asked,
+        parameters: Vec<ScalarValue>,
+    ) -> Result<SendableRecordBatchStream, QueryError> {
         let (functions, _) = self.functions(&asked)?;
-        let rows = batch::query(&asked.script, asked.query(), &functions, self.context(&asked)).await;
+        let open = BatchContext { parameters, ..self.context(&asked) };
+        let rows = batch::query(&asked.script, asked.query(), &functions, open).await;
         rows.map_err(|error| asked.failed(error))
     }
 

@@ -43,6 +43,20 @@ public class Ask {
                 is(rows.next(), true);
                 is(rows.getLong(1), 3L);
             }
+            var asked = "SELECT k, word FROM jdbc_kept WHERE k >= ? AND word <> ? AND at < ? ORDER BY k";
+            try (PreparedStatement prepared = connection.prepareStatement(asked)) {
+                is(prepared.getParameterMetaData().getParameterCount(), 3);
+                for (long least = 0; least < 3; least++) {
+                    prepared.setLong(1, least);
+                    prepared.setString(2, "word 1");
+                    prepared.setTimestamp(3, java.sql.Timestamp.from(java.time.Instant.parse("2026-01-02T00:00:00Z")));
+                    var found = new StringBuilder();
+                    try (ResultSet rows = prepared.executeQuery()) {
+                        while (rows.next()) found.append(rows.getLong(1)).append(rows.getString(2)).append(' ');
+                    }
+                    is(found, least == 0 ? "0word 0 2word 2 " : "2word 2 ");
+                }
+            }
             try (Statement statement = connection.createStatement()) {
                 statement.executeQuery("SELECT nothing FROM jdbc_kept");
                 throw new AssertionError("a column that is not there was found");

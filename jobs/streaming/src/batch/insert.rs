@@ -3,7 +3,7 @@
 //! Invariant: all rows of all statements are one epoch of their sinks. None is committed before all are written, so of a run
 //! that fails nothing is seen in a table that is written exactly once; others show what they had been given.
 
-use super::{BatchContext, Error, find, planned};
+use super::{BatchContext, Error, Parameters, exhausted, find, planned};
 use crate::functions::Functions;
 use crate::runtime::operators::relabel;
 use crate::sql::{
@@ -98,10 +98,6 @@ pub async fn insert(job: Insert<'_>) -> Result<Written, Error> {
     Ok(Written { rows_in: count(&rows_in), rows_out: count(&rows_out), rows_bad: count(&rows_bad) })
 }
 
-fn exhausted(error: &DataFusionError) -> bool {
-    matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
-}
-
 /// An INSERT whose query is planned.
 pub(super) struct Prepare {
     catalog: Catalog,
@@ -145,7 +141,7 @@ impl Prepare {
         let table = target(script, insert).map_err(|error| vec![error])?;
         let plan = |open: Option<BatchContext>| -> Result<(Catalog, LogicalPlan), Vec<Diagnostic>> {
             let catalog = Catalog::new(script, functions, None, open.map(Arc::new))?;
-            let plan = planned(&catalog, &insert.query, place)?;
+            let plan = planned(&catalog, &insert.query, &Parameters::NONE, place)?;
             Ok((catalog, plan))
         };
         let (catalog, query) = plan(open.cloned())?;

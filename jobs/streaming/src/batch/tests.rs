@@ -1,5 +1,7 @@
 //! INSERTs as batches: what is written, what a failed run leaves, and when a batch is taken at all.
 
+mod parameters;
+
 use super::{BatchContext, Engine, Error, Insert, Written, choose, collect, explain, insert};
 use crate::batch::Shown;
 use crate::functions::Functions;
@@ -23,7 +25,7 @@ CREATE TABLE printed (card BIGINT, n BIGINT) WITH (connector = 'stdout');
 
 static RUNS: AtomicI64 = AtomicI64::new(1);
 
-fn context(folder: &Path) -> BatchContext {
+pub(super) fn context(folder: &Path) -> BatchContext {
     BatchContext::new(Context {
         job: "test/insert".into(),
         generation: 1,

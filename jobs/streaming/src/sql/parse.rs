@@ -5,6 +5,7 @@ use super::cursor::{Cursor, Parsed};
 use super::depth;
 use super::dialect::StreamDialect;
 use super::nested::for_each_name;
+use super::parameters;
 use super::row_values;
 use super::settings::setting;
 use super::statements::{InsertStatement, Script, SelectQuery, Setting, ShowWhat, Statement, StatementBody};
@@ -38,15 +39,23 @@ fn parse_here(text: &str, functions: &Functions) -> Result<Script, Vec<Diagnosti
     let mut errors = Vec::new();
     for toks in toks.split(|tok| tok.is_token(&Token::SemiColon)).filter(|toks| !toks.is_empty()) {
         let span = (toks[0].span.0, toks[toks.len() - 1].span.1);
-        let mut cursor = Cursor::new(&positions, &defaults, toks, span.1);
-        if let Some(error) = depth::mistake(toks) {
-            errors.push(error);
-            continue;
-        }
+        let toks = match depth::mistake(toks).map_or_else(|| parameters::numbered(toks), Err) {
+            Ok(toks) => toks,
+            Err(error) => {
+                errors.push(error);
+                continue;
+            }
+        };
+        let mut cursor = Cursor::new(&positions, &defaults, &toks, span.1);
         let mut found = Vec::new();
         let body = statement(&mut cursor, &mut found).and_then(|body| cursor.finish().map(|()| body));
         match body {
-            Ok(body) => statements.push(Statement { span, body, tokens: toks.into() }),
+            Ok(body) => {
+                if !matches!(body, StatementBody::Query(_)) {
+                    found.extend(parameters::refused(&toks));
+                }
+                statements.push(Statement { span, body, tokens: toks.as_ref().into() });
+            }
             Err(error) => found.push(error),
         }
         errors.append(&mut found);

@@ -4,6 +4,7 @@
 
 use super::errors::Place;
 use super::group_window::grouping_call;
+use super::parameters::no_value;
 use super::text::Span;
 use super::time::is_event_time;
 use super::unique::unique_keys;
@@ -156,6 +157,10 @@ fn of_expr(expr: &Expr, places: &[Place<'_>]) -> Option<Diagnostic> {
         Expr::BinaryExpr(BinaryExpr { op, .. }) if is_never_computed(*op) => {
             let text = op.to_string();
             Some(refuse(&format!("the operator {text}"), symbol(places, &text).or_else(|| find(places, &[]))))
+        }
+        Expr::Placeholder(parameter) => {
+            let span = places.iter().find_map(|place| place.find_parameter(&parameter.id));
+            Some(no_value(&parameter.id, span))
         }
         Expr::Unnest(_) => Some(refuse("UNNEST", find(places, &[&["UNNEST"]]))),
         Expr::ScalarFunction(call) if CLOCKS.contains(&call.func.name()) && call.args.is_empty() => {

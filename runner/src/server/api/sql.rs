@@ -5,8 +5,8 @@ pub mod live;
 
 use super::openapi::ArrowStream;
 use super::{Api, failure, unsettled};
-use crate::server::queries::{Answer, QueryError};
-use crate::view::{QueryRequest, RowsView};
+use crate::server::queries::{Answer, QueryError, Question};
+use crate::view::{Parameter, QueryRequest, RowsView};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -19,6 +19,7 @@ use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use datafusion::common::ScalarValue;
 use futures::StreamExt;
 use serde::Serialize;
 use std::io;
@@ -50,16 +51,31 @@ pub async fn ask(
         Ok(request) => request,
         Err(rejection) => return failure(StatusCode::BAD_REQUEST, rejection.body_text()),
     };
-    let answer = match api.queries.ask(&request.sql).await {
+    let limit = request.limit.unwrap_or(ROWS).min(ROWS_MAX);
+    let answer = match api.queries.ask(question(request)).await {
         Ok(answer) => answer,
         Err(error) => return refusal(error),
     };
     let wants_json = headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes() == b"application/json");
     let result = match wants_json {
-        true => json(answer, request.limit.unwrap_or(ROWS).min(ROWS_MAX)).await,
+        true => json(answer, limit).await,
         false => arrow(answer).await,
     };
     result.unwrap_or_else(refusal)
+}
+
+fn question(request: QueryRequest) -> Question {
+    Question { text: request.sql, parameters: request.parameters.into_iter().map(value).collect() }
+}
+
+fn value(parameter: Option<Parameter>) -> ScalarValue {
+    match parameter {
+        None => ScalarValue::Null,
+        Some(Parameter::Boolean(value)) => value.into(),
+        Some(Parameter::Integer(value)) => value.into(),
+        Some(Parameter::Number(value)) => value.into(),
+        Some(Parameter::Text(value)) => value.as_str().into(),
+    }
 }
 
 fn refusal(error: QueryError) -> Response {

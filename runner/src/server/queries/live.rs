@@ -5,12 +5,13 @@
 
 use super::declared::{Asked, Tables};
 use super::rows::{Rows, STANDS_STILL};
-use super::{Queries, QueryError, SPILLED, known::Known};
+use super::{Queries, QueryError, Question, SPILLED, known::Known};
 use crate::server::owner::chain;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use crossbeam_channel::RecvTimeoutError;
 use futures::StreamExt;
+use jobs::Diagnostic;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -78,23 +79,27 @@ pub enum Said {
 
 impl Queries {
     /// Also one whose input ends.
-    pub async fn live(&self, text: &str) -> Result<Live, QueryError> {
-        let (queries, text, known) = (self.clone(), text.to_string(), self.known().await?);
+    pub async fn live(&self, question: Question) -> Result<Live, QueryError> {
+        let (queries, known) = (self.clone(), self.known().await?);
         let begun = async move {
-            let live = queries.begin(&known, &text).await;
-            live.map_err(|error| queries.told(&known, &text, error))
+            let live = queries.begin(&known, &question).await;
+            live.map_err(|error| queries.told(&known, &question, error))
         };
         self.apart(begun).await
     }
 
-    async fn begin(&self, known: &BTreeMap<String, Known>, text: &str) -> Result<Live, QueryError> {
-        let asked = Asked::new(&self.store, known, text, Tables::Named).map_err(QueryError::Wrong)?;
+    async fn begin(&self, known: &BTreeMap<String, Known>, question: &Question) -> Result<Live, QueryError> {
+        let asked = Asked::new(&self.store, known, &question.text, Tables::Named).map_err(QueryError::Wrong)?;
         let is_endless = matches!(asked.body(), StatementBody::Query(_)) && !batch::bounded(&asked.script, asked.index);
         if !is_endless {
-            let answer = self.answer_asked(asked).await?;
+            let answer = self.answer_asked(asked, question.parameters.clone()).await?;
             let (sender, said) = mpsc::channel(AHEAD);
             tokio::spawn(pass_on(answer.rows, sender));
             return Ok(Live { schema: answer.schema, changes: false, said, heard: None });
+        }
+        if !question.parameters.is_empty() {
+            let error = Diagnostic::new("a query that never ends takes no parameters");
+            return Err(QueryError::Wrong(vec![error.help("write the values into it")]));
         }
         let turn = Arc::clone(&self.lives).try_acquire_owned().map_err(|_| {
             QueryError::Busy(format!(

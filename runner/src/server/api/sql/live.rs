@@ -1,7 +1,7 @@
 //! `POST /api/v1/sql/stream`: the rows of one query as they come, also of one that never ends. It is ended by closing the
 //! connection. As an Arrow IPC stream, or as a line of JSON for each message.
 
-use super::{ARROW_STREAM, columns, failed, refusal, rows_as_json, taken};
+use super::{ARROW_STREAM, columns, failed, question, refusal, rows_as_json, taken};
 use crate::server::api::openapi::ArrowStream;
 use crate::server::api::{Api, failure};
 use crate::server::queries::{Live, QueryError, Said};
@@ -46,7 +46,7 @@ pub async fn ask(
         Ok(request) => request,
         Err(rejection) => return failure(StatusCode::BAD_REQUEST, rejection.body_text()),
     };
-    let mut live = match api.queries.live(&request.sql).await {
+    let mut live = match api.queries.live(question(request)).await {
         Ok(live) => live,
         Err(error) => return refusal(error),
     };

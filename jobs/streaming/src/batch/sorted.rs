@@ -1,0 +1,87 @@
+//! Joins whose smaller side memory has no room for: both sides are sorted instead, which files have room for.
+//!
+//! Invariant: no row is given twice. A query begins anew only as long as nothing of it was given.
+
+use super::exhausted;
+use datafusion::common::Result;
+use datafusion::common::tree_node::TreeNode;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::joins::HashJoinExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
+use futures::{StreamExt, TryStreamExt, stream};
+
+/// Runs a plan, whose joins are done by sorting where memory turns out too small for them.
+pub(super) async fn execute(state: SessionState, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
+    let physical = state.create_physical_plan(&plan).await?;
+    let has_hash_table = physical.exists(|node| Ok(node.downcast_ref::<HashJoinExec>().is_some()))?;
+    let rows = execute_stream(physical, state.task_ctx())?;
+    Ok(if has_hash_table { or_sorted(rows, state, plan) } else { rows })
+}
+
+fn or_sorted(mut rows: SendableRecordBatchStream, state: SessionState, plan: LogicalPlan) -> SendableRecordBatchStream {
+    let schema = rows.schema();
+    let begun = async move {
+        let first = rows.next().await;
+        match first {
+            Some(Err(error)) if exhausted(&error) => {
+                // With what it holds.
+                drop(rows);
+                tracing::info!(%error, "a query begins anew, and joins by sorting");
+                let state = preferring_sorts(state);
+                execute_stream(state.create_physical_plan(&plan).await?, state.task_ctx())
+            }
+            first => {
+                let schema = rows.schema();
+                let rows = stream::iter(first).chain(rows);
+                Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)) as SendableRecordBatchStream)
+            }
+        }
+    };
+    Box::pin(RecordBatchStreamAdapter::new(schema, stream::once(begun).try_flatten()))
+}
+
+fn preferring_sorts(state: SessionState) -> SessionState {
+    let mut config = state.config().clone();
+    config.options_mut().optimizer.prefer_hash_join = false;
+    SessionStateBuilder::new_from_existing(state).with_config(config).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::context;
+    use crate::batch::{BatchContext, Error, Memory, collect};
+    use crate::functions::Functions;
+    use crate::sql::parse;
+    use arrow::util::pretty::pretty_format_batches;
+    use tokio::runtime::Runtime;
+
+    const TABLES: &str = "
+    CREATE TABLE bids (id BIGINT, price BIGINT) WITH (connector = 'datagen', rows = 300000, splits = 2,
+      fields.id.kind = sequence, fields.price.min = 0, fields.price.max = 999);
+    ";
+    const JOIN: &str = "SELECT COUNT(*) AS n, SUM(a.id + b.price) AS s, MAX(LENGTH(b.text)) AS most FROM bids a JOIN \
+        (SELECT id + 1 AS id, price, REPEAT('x', CAST(price % 200 AS BIGINT)) AS text FROM bids) b ON a.id = b.id";
+
+    fn asked(query: &str, memory_bytes: Option<u64>) -> Result<String, Error> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let memory = memory_bytes.map(|bytes| Memory { bytes, spill_dir: folder.path().into() });
+        let open = BatchContext { memory, target_partitions: 1, ..context(folder.path()) };
+        let (script, functions) = (parse(TABLES).expect("the file is right"), Functions::new());
+        let rows = Runtime::new().expect("a runtime").block_on(collect(&script, query, &functions, open))?;
+        Ok(pretty_format_batches(&rows).expect("text").to_string())
+    }
+
+    #[test]
+    fn a_join_that_memory_has_no_room_for_is_done_by_sorting() {
+        let expected = asked(JOIN, None).expect("there is memory enough");
+        assert!(expected.contains("| 299999 |"), "{expected}");
+        assert_eq!(asked(JOIN, Some(26 << 20)).expect("it goes on in files"), expected);
+        // What sorting does not help is told as before.
+        let crossed = "SELECT COUNT(*) AS n FROM bids a JOIN bids b ON a.id < b.id AND a.id < 2";
+        let error = asked(crossed, Some(1 << 20)).expect_err("no equal keys").to_string();
+        assert!(error.contains("memory") || error.contains("Resources exhausted"), "{error}");
+    }
+}
