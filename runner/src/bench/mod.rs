@@ -10,6 +10,7 @@ mod decode;
 pub mod gang;
 mod kafka;
 mod latency;
+mod launches;
 pub mod nexmark;
 mod peers;
 mod processes;
@@ -90,7 +91,7 @@ impl Figure {
     }
 }
 
-pub const SUITES: [&str; 13] = [
+pub const SUITES: [&str; 14] = [
     "start",
     "train",
     "gang",
@@ -103,6 +104,7 @@ pub const SUITES: [&str; 13] = [
     "broker",
     "kafka",
     "allocator",
+    "launches",
     "api",
 ];
 
@@ -129,6 +131,7 @@ pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
             "spill" => spill::measure(config.events.unwrap_or(spill::ROWS)).await?,
             "broker" => broker::measure(config.beside.clone()).await?,
             "allocator" => allocator::measure().await?,
+            "launches" => launches::measure().await?,
             "api" => api::measure().await?,
             "kafka" => kafka::measure(config.brokers.clone(), config.events.unwrap_or(kafka::ROWS)).await?,
             other => unreachable!("suite {other} is listed and not measured"),

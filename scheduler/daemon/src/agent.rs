@@ -5,7 +5,9 @@
 //! Invariant: tasks outlive the agent that had them started, and the next one of the directory takes them up; when it
 //! begins, no process of the directory's tasks is alive that it does not hold.
 
+mod connection;
 mod counts;
+pub mod fleet;
 mod garbage;
 mod isolation;
 pub mod keep;

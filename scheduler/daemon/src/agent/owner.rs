@@ -4,23 +4,19 @@
 //! Invariant: the owner waits for the disk and for the thread that starts tasks, never for the master.
 
 use super::AgentError;
+use super::connection::Connection;
 use super::counts::Counts;
 use super::link::Input;
 use super::nursery::{Nursery, Order, Report, Reports};
 use super::probes::{Answers, Probes};
 use super::tasklog::TaskLog;
-use crate::client::MESSAGE_BYTES_AIM;
 use crate::clock::Clock;
-use crate::convert;
-use prost::Message;
 use scheduler::agent::{Agent, Command, Event, Record, Signal};
 use scheduler::model::{ConnectionId, TaskKey};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
-use wire::v1;
 
 /// Of an agent that is asked to stop: until its tasks get SIGKILL, and until it stops waiting for them.
 const STOP_GRACE_MS: u64 = 5_000;
@@ -29,16 +25,6 @@ const STOP_MOST_MS: u64 = 6_000;
 /// Inputs taken in one turn, so that a burst shares one write to the log and one message.
 const INPUTS_PER_TURN: usize = 32;
 const REPORTS_PER_TURN: usize = 256;
-
-/// The open stream to the master.
-struct Connection {
-    id: ConnectionId,
-    calls: mpsc::Sender<v1::AgentCalls>,
-    /// Said in this turn.
-    said: Vec<v1::AgentCall>,
-    first: bool,
-    _hold: oneshot::Sender<()>,
-}
 
 pub(super) struct Owner {
     machine: Agent,
@@ -149,8 +135,7 @@ impl Owner {
     fn take(&mut self, input: Input) {
         match input {
             Input::Connected { connection, calls, hold } => {
-                let said = Vec::new();
-                self.connection = Some(Connection { id: connection, calls, said, first: true, _hold: hold });
+                self.connection = Some(Connection::new(connection, calls, hold));
                 self.counts.change(|numbers| numbers.connections += 1);
                 self.tell(Event::Connected { connection });
             }
@@ -197,7 +182,7 @@ impl Owner {
                 Command::Persist(record) => self.records.push(record),
                 Command::Send { connection, call } => {
                     if let Some(open) = self.connection.as_mut().filter(|open| open.id == connection) {
-                        open.said.push(convert::agent_call_to(call));
+                        open.say(call);
                     }
                 }
                 Command::Close { connection } => self.hang_up(connection),
@@ -232,39 +217,11 @@ impl Owner {
                     return Err(AgentError::Defect { part: "nursery" });
                 }
             }
-            match self.flush() {
+            match self.connection.as_mut().and_then(Connection::flush) {
                 Some(stuck) => self.hang_up(stuck),
                 None => return Ok(()),
             }
         }
-    }
-
-    /// Queues what was said; the connection, if it takes no more.
-    fn flush(&mut self) -> Option<ConnectionId> {
-        let open = self.connection.as_mut()?;
-        let mut waiting = std::mem::take(&mut open.said).into_iter().peekable();
-        while waiting.peek().is_some() {
-            let mut message = v1::AgentCalls::default();
-            if std::mem::take(&mut open.first) {
-                message.protocol_version = wire::PROTOCOL_VERSION;
-            }
-            let mut bytes = 0;
-            while let Some(call) = waiting.next_if(|call| bytes == 0 || bytes + call.encoded_len() <= MESSAGE_BYTES_AIM)
-            {
-                bytes += call.encoded_len();
-                message.calls.push(call);
-            }
-            match open.calls.try_send(message) {
-                Ok(()) => {}
-                Err(TrySendError::Full(_)) => {
-                    warn!(connection = %open.id, "the master does not take this agent's messages away; hanging up");
-                    return Some(open.id);
-                }
-                // The stream ended, and the link is about to say so.
-                Err(TrySendError::Closed(_)) => return Some(open.id),
-            }
-        }
-        None
     }
 
     // ---- stopping: the tasks are asked to end, then made to ----
