@@ -52,10 +52,13 @@ fn preferring_sorts(state: SessionState) -> SessionState {
 #[cfg(test)]
 mod tests {
     use super::super::tests::context;
+    use super::super::{Parameters, Planned};
+    use super::*;
     use crate::batch::{BatchContext, Error, Memory, collect};
     use crate::functions::Functions;
     use crate::sql::parse;
     use arrow::util::pretty::pretty_format_batches;
+    use std::path::Path;
     use tokio::runtime::Runtime;
 
     const TABLES: &str = "
@@ -65,23 +68,37 @@ mod tests {
     const JOIN: &str = "SELECT COUNT(*) AS n, SUM(a.id + b.price) AS s, MAX(LENGTH(b.text)) AS most FROM bids a JOIN \
         (SELECT id + 1 AS id, price, REPEAT('x', CAST(price % 200 AS BIGINT)) AS text FROM bids) b ON a.id = b.id";
 
-    fn asked(query: &str, memory_bytes: Option<u64>) -> Result<String, Error> {
+    fn open(folder: &Path, memory_bytes: Option<u64>) -> BatchContext {
+        let memory = memory_bytes.map(|bytes| Memory { bytes, spill_dir: folder.into() });
+        BatchContext { memory, target_partitions: 1, ..context(folder) }
+    }
+
+    fn asked(memory_bytes: Option<u64>) -> Result<String, Error> {
         let folder = tempfile::tempdir().expect("a folder");
-        let memory = memory_bytes.map(|bytes| Memory { bytes, spill_dir: folder.path().into() });
-        let open = BatchContext { memory, target_partitions: 1, ..context(folder.path()) };
         let (script, functions) = (parse(TABLES).expect("the file is right"), Functions::new());
-        let rows = Runtime::new().expect("a runtime").block_on(collect(&script, query, &functions, open))?;
+        let rows = collect(&script, JOIN, &functions, open(folder.path(), memory_bytes));
+        let rows = Runtime::new().expect("a runtime").block_on(rows)?;
         Ok(pretty_format_batches(&rows).expect("text").to_string())
     }
 
     #[test]
     fn a_join_that_memory_has_no_room_for_is_done_by_sorting() {
-        let expected = asked(JOIN, None).expect("there is memory enough");
+        let little = Some(26 << 20);
+        let expected = asked(None).expect("there is memory enough");
         assert!(expected.contains("| 299999 |"), "{expected}");
-        assert_eq!(asked(JOIN, Some(26 << 20)).expect("it goes on in files"), expected);
-        // What sorting does not help is told as before.
-        let crossed = "SELECT COUNT(*) AS n FROM bids a JOIN bids b ON a.id < b.id AND a.id < 2";
-        let error = asked(crossed, Some(1 << 20)).expect_err("no equal keys").to_string();
-        assert!(error.contains("memory") || error.contains("Resources exhausted"), "{error}");
+        assert_eq!(asked(little).expect("it goes on in files"), expected);
+
+        // By hashing alone it fails.
+        let folder = tempfile::tempdir().expect("a folder");
+        let (script, functions) = (parse(TABLES).expect("the file is right"), Functions::new());
+        let open = open(folder.path(), little);
+        let planned = Planned::new(&script, JOIN, &functions, Parameters::NONE, Some(open)).expect("it plans");
+        let state = &planned.catalog.state;
+        let by_hashing = async {
+            let physical = state.create_physical_plan(&planned.plan).await?;
+            execute_stream(physical, state.task_ctx())?.try_collect::<Vec<_>>().await
+        };
+        let error = Runtime::new().expect("a runtime").block_on(by_hashing).expect_err("there is too little memory");
+        assert!(exhausted(&error), "{error}");
     }
 }

@@ -325,7 +325,7 @@ fn a_training_may_go_on_with_fewer_workers() {
     assert_eq!(sql(&given).0.elastic, None);
     for (settings, said) in [
         (&[("min_workers", "4")][..], "min_workers is 4, and there are 4 workers in all"),
-        (&[("min_workers", "0")], "min_workers is 0, not a whole number from 1 to 4096"),
+        (&[("min_workers", "0")], "min_workers is '0', not a whole number from 1 to 4096"),
         (&[("grow_after", "5s")], "grow_after is a setting of min_workers"),
         (&[("min_workers", "1"), ("grow_after", "soon")], "grow_after"),
     ] {
