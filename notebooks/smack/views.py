@@ -103,6 +103,9 @@ class AgentView(TypedDict):
     used: ResourcesView
     heard_ms_ago: int
     n_tasks: int
+    drains_from_ms: int | None
+    drained_by_ms: int | None
+    drain_over_ms: int | None
 
 
 class RoleView(TypedDict):

@@ -28,6 +28,7 @@ mod topics;
 
 use crate::bench::BenchConfig;
 use crate::client::Client;
+use crate::view::DrainRequest;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use exit::{FAILED, Fail, Result};
 use output::Output;
@@ -217,7 +218,7 @@ enum Verb {
         #[command(subcommand)]
         verb: roles::WeightVerb,
     },
-    /// Empty an agent: it is offered to nobody, and its tasks are moved, streams after a last checkpoint.
+    /// Empty an agent, now or in time: it is offered to nobody, and its tasks are moved, streams after a last checkpoint.
     Drain {
         /// As `smack agents` lists it.
         agent: String,
@@ -227,6 +228,12 @@ enum Verb {
         /// Offer nothing of it any more, and leave its tasks.
         #[arg(long, conflicts_with = "deadline")]
         keep_tasks: bool,
+        /// When it is to be empty: '2026-12-01T02:00:00Z', or a time from now as in '3h'; draining begins the deadline before.
+        #[arg(long, value_name = "TIME", value_parser = agents::moment_ms)]
+        at: Option<u64>,
+        /// How long after that it is offered again by itself.
+        #[arg(long = "for", value_name = "DURATION", value_parser = jobs::text::parse_duration)]
+        lasts: Option<Duration>,
     },
     /// Offer an agent again that was drained, or is being drained.
     Undrain { agent: String },
@@ -686,8 +693,12 @@ async fn ask(verb: Verb, globals: &Globals, output: Output) -> Result<()> {
         Verb::Roles => roles::roles(&client, output).await,
         Verb::Quota { verb } => roles::quota(&client, output, verb).await,
         Verb::Weight { verb } => roles::weight(&client, output, verb).await,
-        Verb::Drain { agent, keep_tasks: true, .. } => agents::drain(&client, output, &agent, None).await,
-        Verb::Drain { agent, deadline, .. } => agents::drain(&client, output, &agent, Some(deadline)).await,
+        Verb::Drain { agent, deadline, keep_tasks, at, lasts } => {
+            let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+            let deadline_ms = (!keep_tasks).then(|| millis(deadline));
+            let request = DrainRequest { deadline_ms, at_ms: at, for_ms: lasts.map(millis) };
+            agents::drain(&client, output, &agent, &request).await
+        }
         Verb::Undrain { agent } => agents::undrain(&client, output, &agent).await,
         Verb::Model { verb } => model::model(&client, output, verb).await,
         Verb::Schedule { verb } => schedule::schedule(&client, output, verb, target).await,

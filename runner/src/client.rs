@@ -176,8 +176,8 @@ impl Client {
         self.json(self.call(Method::POST, &["weight"], role).json(&WeightRequest { weight })).await
     }
 
-    pub async fn drain(&self, agent: &str, deadline_ms: Option<u64>) -> Result<Changed> {
-        self.json(self.call(Method::POST, &["drain"], agent).json(&DrainRequest { deadline_ms })).await
+    pub async fn drain(&self, agent: &str, request: &DrainRequest) -> Result<Changed> {
+        self.json(self.call(Method::POST, &["drain"], agent).json(request)).await
     }
 
     pub async fn undrain(&self, agent: &str) -> Result<Changed> {

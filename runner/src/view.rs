@@ -502,9 +502,15 @@ pub struct WeightRequest {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DrainRequest {
-    /// When tasks that are left are ended; without it they may stay.
+    /// When tasks that are left are ended, from when it begins; without it they may stay.
     #[serde(default)]
     pub deadline_ms: Option<u64>,
+    /// When it is to be empty, milliseconds since 1970: it begins the deadline before. Without it it begins now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_ms: Option<u64>,
+    /// How long after that it is offered again; without it when that is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_ms: Option<u64>,
 }
 
 /// What came of a change to the cluster.
@@ -539,6 +545,14 @@ pub struct AgentView {
     pub used_by_role: BTreeMap<String, ResourcesView>,
     pub heard_ms_ago: u64,
     pub n_tasks: u64,
+    /// Of one that is to be empty: when that begins, if it is planned, by when its tasks have to have left, and when it is
+    /// offered again. Milliseconds since 1970.
+    #[serde(default)]
+    pub drains_from_ms: Option<u64>,
+    #[serde(default)]
+    pub drained_by_ms: Option<u64>,
+    #[serde(default)]
+    pub drain_over_ms: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -55,7 +55,9 @@ enum Peer {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Alarm {
     AgentSilent(AgentId),
+    DrainBegins(AgentId),
     DrainEnds(AgentId),
+    DrainOver(AgentId),
     FrameworkAway(FrameworkId),
     FrameworkSettled(FrameworkId),
     Heartbeats,

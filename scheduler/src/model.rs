@@ -116,6 +116,8 @@ pub struct Offer {
     pub attributes: BTreeMap<String, String>,
     /// As of the moment that the offer was sent.
     pub expires_in_ms: u64,
+    /// When its agent is to be empty, or offered to nobody, where that is planned.
+    pub drains_in_ms: Option<u64>,
 }
 
 /// `count` tasks of one shape that a framework wants now.
@@ -269,6 +271,15 @@ pub struct Quota {
     pub limit: BTreeMap<String, i64>,
 }
 
+/// When an agent is maintained, by the master's clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// It is to be empty then; `None`: as soon as can be.
+    pub at_ms: Option<u64>,
+    /// How long after that it is offered again; `None`: when an operator says so.
+    pub for_ms: Option<u64>,
+}
+
 /// From an operator to the master.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OperatorCall {
@@ -290,8 +301,9 @@ pub enum OperatorCall {
     Drain {
         agent_id: AgentId,
         deadline_ms: Option<u64>,
+        window: Window,
     },
-    /// Offer it again.
+    /// Offer it again, and have no window for it.
     Undrain {
         agent_id: AgentId,
     },

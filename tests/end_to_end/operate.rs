@@ -3,6 +3,7 @@
 
 use crate::cluster::{Cluster, Job};
 use crate::rows;
+use crate::wait::wait_for;
 
 /// Rows one by one into files, and counts of them, which only add up if the state is found again.
 fn job(parallelism: u32, rate: u32, more: &str) -> String {
@@ -123,6 +124,33 @@ fn a_savepoint_stays_and_is_gone_back_to() {
     cluster.smack(&["checkpoint", "cards", "--drop", "before-upgrade"]).expect(0);
     let text = cluster.smack(&["checkpoint", "cards", "--drop", "before-upgrade"]).expect(1).err;
     assert!(text.contains("no savepoint"), "{text}");
+}
+
+#[test]
+fn an_agent_is_empty_for_a_window_and_comes_back_by_itself() {
+    let cluster = Cluster::start();
+    let service =
+        "kind = \"service\"\nargv = [\"sleep\", \"600\"]\n[job]\nmem = 16\nconstraints = \"agent != agent-2\"\n";
+    let job = cluster.submit("stays.toml", service).remove(0);
+    cluster.wait_until(&job, "running");
+    let said = cluster.smack(&["drain", "agent-1", "--at", "yesterday"]).expect(2).err;
+    assert!(said.contains("'yesterday' is neither a time"), "{said}");
+    let said = cluster.smack(&["drain", "agent-1", "--at", "2020-01-01T00:00:00Z"]).expect(1).err;
+    assert!(said.contains("in the past"), "{said}");
+
+    let state = || {
+        let agents = cluster.smack(&["agents"]).expect(0).out;
+        agents.lines().find(|line| line.starts_with("agent-1")).expect("the agent").to_string()
+    };
+    let until = |words: &str| {
+        wait_for(words, || Some(state()).filter(|state| state.contains(words)).ok_or_else(state));
+    };
+    cluster.smack(&["drain", "agent-1", "--at", "4s", "--deadline", "1s", "--for", "3s"]).expect(0);
+    until("active, drains in");
+    until("drained, back in");
+    cluster.wait_until(&job, "placing");
+    until(" active ");
+    cluster.wait_until(&job, "running");
 }
 
 #[test]

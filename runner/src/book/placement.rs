@@ -15,6 +15,8 @@ pub struct HeldOffer {
     pub resources: Resources,
     /// Of its agent.
     pub attributes: BTreeMap<String, String>,
+    /// It is planned that its agent is to be empty.
+    pub drains: bool,
     pub held_since_ms: u64,
 }
 
@@ -125,7 +127,11 @@ fn place_one(
         .enumerate()
         .filter(|(at, _)| !spreading.is_full(*at))
         .filter_map(|(at, (used, free))| Some((*used, at, free.place(need.resources, need.n_ports as usize)?)))
-        .min_by_key(|(used, at, _)| (spreading.load(*at), agent_load(before, &offers[*at].agent), *used, *at))
+        .min_by_key(|(used, at, _)| {
+            let offer = offers[*at];
+            // Where there is a choice nothing begins that would soon have to move.
+            (offer.drains, spreading.load(*at), agent_load(before, &offer.agent), *used, *at)
+        })
         .map(|(_, at, resources)| (at, resources))?;
     spreading.place(at);
     let ports = resources.ports().iter().flat_map(|(low, high)| *low..=*high).collect();
@@ -155,6 +161,7 @@ mod tests {
             host: "127.0.0.1".into(),
             resources: Resources::new().cpus(cpus).mem_mib(1000.0).with_ports([(31000, 31001)]),
             attributes: BTreeMap::new(),
+            drains: false,
             held_since_ms: 0,
         }
     }
@@ -168,6 +175,18 @@ mod tests {
         let offers = [offer("o1", "a1", 2.0), offer("o2", "a2", 2.0)];
         let placed = place(&offers, &[need(&Resources::new().cpus(0.5), 1, 2)], &Rules::default()).unwrap();
         assert_ne!(placed[0].agent, placed[1].agent);
+    }
+
+    #[test]
+    fn an_agent_that_is_to_be_empty_soon_comes_last() {
+        let one = Resources::new().cpus(1.0);
+        let offers = [HeldOffer { drains: true, ..offer("o1", "a1", 4.0) }, offer("o2", "a2", 2.0)];
+        let agents = |count| -> Vec<String> {
+            let placed = place(&offers, &[need(&one, 0, count)], &Rules::default()).expect("there is room");
+            placed.into_iter().map(|placed| placed.agent.to_string()).collect()
+        };
+        assert_eq!(agents(2), ["a2", "a2"]);
+        assert_eq!(agents(3), ["a2", "a2", "a1"], "rather there than nowhere");
     }
 
     #[test]

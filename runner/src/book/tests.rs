@@ -158,6 +158,7 @@ impl World {
             host: "127.0.0.1".into(),
             resources: Resources::new().cpus(1.0),
             attributes: BTreeMap::new(),
+            drains: false,
             held_since_ms: self.now_ms,
         };
         self.apply(Event::Offer { framework, offer });

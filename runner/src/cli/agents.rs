@@ -1,24 +1,54 @@
 //! `drain` and `undrain`: an agent that is to be empty, and one that is in use again.
 
 use super::exit::Result;
+use super::human::{day_and_clock, duration, now_ms};
 use super::output::Output;
 use crate::client::Client;
-use crate::view::Changed;
-use std::time::Duration;
+use crate::view::{AgentView, Changed, DrainRequest};
+use jobs::text::parse_duration;
 
-pub async fn drain(client: &Client, output: Output, agent: &str, deadline: Option<Duration>) -> Result<()> {
-    let deadline_ms = deadline.map(|deadline| u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
-    let changed = client.drain(agent, deadline_ms).await?;
-    output.either(&changed, show)?;
-    output.progress(&match deadline {
-        Some(deadline) => format!(
-            "{agent} is offered to nobody; its tasks move, and what is left in {} s is ended; `smack undrain {agent}` \
-             takes it back",
-            deadline.as_secs()
-        ),
-        None => format!("{agent} is offered to nobody; its tasks stay; `smack undrain {agent}` takes it back"),
-    });
+pub async fn drain(client: &Client, output: Output, agent: &str, request: &DrainRequest) -> Result<()> {
+    output.either(&client.drain(agent, request).await?, show)?;
+    output.progress(&told(agent, request));
     Ok(())
+}
+
+fn told(agent: &str, request: &DrainRequest) -> String {
+    let tasks = match request.deadline_ms {
+        Some(deadline_ms) => format!("its tasks move, and what is left after {} is ended", duration(deadline_ms)),
+        None => "its tasks stay".to_string(),
+    };
+    let begins = match request.at_ms {
+        Some(at_ms) => {
+            format!("from {} on", day_and_clock(at_ms.saturating_sub(request.deadline_ms.unwrap_or(0)) as i64))
+        }
+        None => "from now on".to_string(),
+    };
+    let back = match request.for_ms {
+        Some(for_ms) => format!("it is back {} later, or with `smack undrain {agent}`", duration(for_ms)),
+        None => format!("`smack undrain {agent}` takes it back"),
+    };
+    format!("{agent} is offered to nobody {begins}; {tasks}; {back}")
+}
+
+/// A time of day with its date, or a while from now; milliseconds since 1970.
+pub fn moment_ms(text: &str) -> std::result::Result<u64, String> {
+    if let Ok(moment) = chrono::DateTime::parse_from_rfc3339(text.trim()) {
+        return u64::try_from(moment.timestamp_millis()).map_err(|_| format!("'{text}' is before 1970"));
+    }
+    let from_now = parse_duration(text)
+        .map_err(|_| format!("'{text}' is neither a time as '2026-12-01T02:00:00Z' nor a time from now as '3h'"))?;
+    Ok(now_ms().saturating_add(u64::try_from(from_now.as_millis()).unwrap_or(u64::MAX)))
+}
+
+/// An agent's state, and what is planned for it.
+pub fn state(agent: &AgentView, now_ms: u64) -> String {
+    let comes = |at_ms: Option<u64>| at_ms.and_then(|at_ms| at_ms.checked_sub(now_ms)).filter(|in_ms| *in_ms > 0);
+    match (comes(agent.drains_from_ms), comes(agent.drain_over_ms)) {
+        (Some(begins_ms), _) => format!("{}, drains in {}", agent.state, duration(begins_ms)),
+        (None, Some(over_ms)) => format!("{}, back in {}", agent.state, duration(over_ms)),
+        (None, None) => agent.state.clone(),
+    }
 }
 
 pub async fn undrain(client: &Client, output: Output, agent: &str) -> Result<()> {
@@ -29,4 +59,26 @@ pub async fn undrain(client: &Client, output: Output, agent: &str) -> Result<()>
 
 fn show(changed: &Changed) -> String {
     changed.warnings.iter().map(|warning| format!("{warning}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_times_of_day_or_a_while_from_now() {
+        assert_eq!(moment_ms("1970-01-02T01:00:00+01:00"), Ok(86_400_000));
+        let soon = moment_ms("2h").expect("a while");
+        assert!(soon.abs_diff(now_ms() + 7_200_000) < 60_000);
+        assert!(moment_ms("tomorrow").is_err_and(|said| said.contains("'tomorrow' is neither")));
+        assert!(moment_ms("1969-01-01T00:00:00Z").is_err_and(|said| said.contains("before 1970")));
+    }
+
+    #[test]
+    fn what_is_planned_stands_beside_the_state() {
+        let agent = AgentView { state: "active".into(), drains_from_ms: Some(7_200_000), ..AgentView::default() };
+        assert_eq!(state(&agent, 0), "active, drains in 2h 0m");
+        let agent = AgentView { state: "drained".into(), drain_over_ms: Some(60_000), ..agent };
+        assert_eq!((state(&agent, 7_200_000), state(&agent, 0)), ("drained".into(), "drained, drains in 2h 0m".into()));
+    }
 }

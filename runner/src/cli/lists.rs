@@ -1,5 +1,6 @@
 //! Reading verbs: `ps`, `why`, `agents`, `offers`, `version`.
 
+use super::agents;
 use super::exit::{FAILED, Fail, Result};
 use super::human::{amount, bytes, clock, count, duration, now_ms, rate, since};
 use super::output::{Output, table};
@@ -212,10 +213,10 @@ pub async fn agents(client: &Client, output: Output) -> Result<()> {
     }
     let cluster = client.cluster().await?;
     let view = Agents { leader_epoch: cluster.leader_epoch, agents: &cluster.agents, frameworks: &cluster.frameworks };
-    output.either(&view, |_| show_agents(&cluster))
+    output.either(&view, |_| show_agents(&cluster, now_ms()))
 }
 
-fn show_agents(cluster: &ClusterView) -> String {
+fn show_agents(cluster: &ClusterView, now_ms: u64) -> String {
     let mut shown = table(
         ["AGENT", "HOST", "STATE", "CPUS", "MEM", "GPUS", "PORTS", "TASKS", "ISOLATION", "HEARD"],
         cluster.agents.iter().map(|agent| {
@@ -225,7 +226,7 @@ fn show_agents(cluster: &ClusterView) -> String {
             [
                 agent.id.clone(),
                 agent.host.clone(),
-                agent.state.clone(),
+                agents::state(agent, now_ms),
                 of("cpus"),
                 format!("{} MiB", of("mem")),
                 of("gpus"),

@@ -29,6 +29,7 @@ pub fn offer_from_wire(offer: v1::Offer, now_ms: u64) -> HeldOffer {
         host: offer.host,
         resources: resources_seen(offer.resources),
         attributes: offer.attributes,
+        drains: offer.drains_in_ms.is_some(),
         held_since_ms: now_ms,
     }
 }
@@ -411,6 +412,9 @@ pub fn cluster_view(state: v1::StateResponse) -> view::ClusterView {
                     used: resources_view(agent.used),
                     used_by_role,
                     heard_ms_ago: agent.heard_ms_ago,
+                    drains_from_ms: agent.drains_from_ms,
+                    drained_by_ms: agent.drained_by_ms,
+                    drain_over_ms: agent.drain_over_ms,
                 }
             })
             .collect(),

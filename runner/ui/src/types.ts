@@ -191,6 +191,9 @@ export interface AgentView {
   used_by_role?: Record<string, ResourcesView>;
   heard_ms_ago: number;
   n_tasks: number;
+  drains_from_ms?: number | null;
+  drained_by_ms?: number | null;
+  drain_over_ms?: number | null;
 }
 
 export interface FrameworkView {

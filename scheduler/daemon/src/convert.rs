@@ -418,6 +418,7 @@ fn offer_to(offer: Offer) -> v1::Offer {
         resources: Some(resources_to(&offer.resources)),
         attributes: offer.attributes,
         expires_in_ms: offer.expires_in_ms,
+        drains_in_ms: offer.drains_in_ms,
     }
 }
 
@@ -610,6 +611,9 @@ fn agent_view_to(view: AgentView) -> v1::AgentView {
         offered: Some(resources_to(&view.offered)),
         used: Some(resources_to(&view.used)),
         heard_ms_ago: view.heard_ms_ago,
+        drains_from_ms: view.drain.and_then(|drain| drain.from_ms),
+        drained_by_ms: view.drain.and_then(|drain| drain.until_ms),
+        drain_over_ms: view.drain.and_then(|drain| drain.over_ms),
     }
 }
 

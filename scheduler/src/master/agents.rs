@@ -322,6 +322,10 @@ impl Master {
     /// Nothing of it is offered, or kept for anybody, any more.
     pub(super) fn rescind_offers_on(&mut self, id: &AgentId) {
         self.drop_holds_on(id);
+        self.take_back_offers_on(id);
+    }
+
+    pub(super) fn take_back_offers_on(&mut self, id: &AgentId) {
         let offers: Vec<OfferNumber> = self.agents.known(id).offers.iter().copied().collect();
         for number in offers {
             self.rescind(number, OfferState::Rescinded);

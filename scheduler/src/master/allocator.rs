@@ -229,6 +229,7 @@ impl Master {
             resources,
             attributes: agent.info.attributes.clone(),
             expires_in_ms: self.config.offer_expiry_ms,
+            drains_in_ms: self.drains_in_ms(agent_id),
         };
         self.tell(&framework_id, FrameworkEvent::Offer(offer));
     }

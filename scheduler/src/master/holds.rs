@@ -29,6 +29,8 @@ pub struct Hold {
     pub leave_by_ms: u64,
     /// For whom they leave, as their frameworks are told.
     pub message: String,
+    /// They leave because a role is guaranteed what they hold, and not for what is more urgent in their own.
+    pub for_guarantee: bool,
 }
 
 impl Hold {
@@ -184,6 +186,7 @@ mod tests {
             leaving: leaving.iter().map(|id| key(id)).collect(),
             leave_by_ms: 0,
             message: String::new(),
+            for_guarantee: false,
         }
     }
 

@@ -384,7 +384,8 @@ impl Master {
         // What is left beside it may be for somebody to whom more was not.
         self.dirty.agents.extend(places.keys().cloned());
         let Batch { framework_id, key, wanted, .. } = batch;
-        let hold = Hold { framework_id, key, wanted, places, leaving, leave_by_ms, message };
+        let for_guarantee = of_others;
+        let hold = Hold { framework_id, key, wanted, places, leaving, leave_by_ms, message, for_guarantee };
         let number = self.holds.make(hold);
         self.alarms.set(Alarm::HoldDue(number), leave_by_ms.max(self.now_ms + 1));
         for framework in frameworks {
@@ -449,6 +450,14 @@ impl Master {
 
     pub(super) fn drop_holds_on(&mut self, agent: &AgentId) {
         for number in self.holds.on(agent).collect::<Vec<_>>() {
+            self.end_hold(number);
+        }
+    }
+
+    /// What roles are guaranteed is another: whether anybody has to leave for it is weighed anew.
+    pub(super) fn drop_holds_for_guarantees(&mut self) {
+        let holds = self.holds.iter().filter(|(_, hold)| hold.for_guarantee);
+        for number in holds.map(|(number, _)| number).collect::<Vec<_>>() {
             self.end_hold(number);
         }
     }

@@ -20,7 +20,7 @@ impl Master {
     pub(super) fn operator_says(&mut self, request: RequestId, call: OperatorCall) {
         let answer = match call {
             OperatorCall::SetQuota { role, quota, force } => self.set_quota(&role, quota, force),
-            OperatorCall::Drain { agent_id, deadline_ms } => self.drain(agent_id, deadline_ms),
+            OperatorCall::Drain { agent_id, deadline_ms, window } => self.drain(agent_id, deadline_ms, window),
             OperatorCall::Undrain { agent_id } => self.undrain(&agent_id),
             OperatorCall::RemoveQuota { role } => self.remove_quota(&role),
             OperatorCall::SetWeight { role, weight_milli } => self.set_weight(&role, weight_milli),
@@ -90,6 +90,9 @@ impl Master {
             weight_milli: (terms.weight * 1000.0).round() as u64,
             quota: Quota { guarantee: terms.guarantee.clone(), limit: terms.limit.clone() },
         }));
+        if terms.guarantee != self.frameworks.roles.terms(role).guarantee {
+            self.drop_holds_for_guarantees();
+        }
         self.frameworks.roles.set_terms(role, terms);
         if let Some(number) = self.frameworks.roles.number(role) {
             self.rescind_beyond_limit(number);

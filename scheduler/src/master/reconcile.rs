@@ -88,7 +88,9 @@ impl Master {
     pub(super) fn set_off(&mut self, alarm: Alarm) {
         match alarm {
             Alarm::AgentSilent(id) => self.agent_silent(&id),
+            Alarm::DrainBegins(id) => self.hold_back(&id),
             Alarm::DrainEnds(id) => self.drain_ends(&id),
+            Alarm::DrainOver(id) => self.drain_over(&id),
             Alarm::FrameworkAway(id) => self.framework_away(&id),
             Alarm::FrameworkSettled(id) => self.framework_settled(&id),
             Alarm::Heartbeats => self.send_heartbeats(),

@@ -74,6 +74,7 @@ impl Master {
             offered: agent.ledger.offered().clone(),
             used: agent.ledger.used().clone(),
             heard_ms_ago: now_ms - agent.heard_ms,
+            drain: self.drain_of(&agent.info.agent_id),
         };
         agents.map(view).collect()
     }
@@ -139,6 +140,7 @@ impl Master {
             resources: offer.resources.clone(),
             attributes: info.map(|info| info.attributes.clone()).unwrap_or_default(),
             expires_in_ms,
+            drains_in_ms: self.drains_in_ms(&offer.agent_id),
         }
     }
 

@@ -542,7 +542,7 @@ impl Desk {
     }
 
     fn drain(&mut self, id: &str, deadline_ms: Option<u64>) -> Result<Vec<String>, String> {
-        self.operate(OperatorCall::Drain { agent_id: id.into(), deadline_ms })
+        self.operate(OperatorCall::Drain { agent_id: id.into(), deadline_ms, window: Window::default() })
     }
 
     fn state_of(&self, id: &str) -> AgentState {
@@ -618,4 +618,96 @@ fn an_agent_that_was_away_when_it_should_have_been_empty_is_emptied_when_it_come
     let orders = desk.orders_to(2);
     assert!(orders.iter().any(|order| matches!(order, AgentOrder::Kill { .. })), "{orders:?}");
     assert_eq!(desk.state_of("a"), AgentState::Draining);
+}
+
+#[test]
+fn a_window_empties_an_agent_in_time_and_gives_it_back_also_under_the_next_master() {
+    let mut desk = Desk::new();
+    desk.register(1, "a", 4.0, vec![]);
+    let id = desk.subscribe(10, None, "r", 60_000);
+    desk.pass(1_000, &[1]);
+    let offers = desk.offers_to(10);
+    assert_eq!(offers[0].drains_in_ms, None);
+    desk.accept(10, &[&offers[0]], vec![task("t", "a", 1.0)]);
+    desk.report(1, &id, "t", TaskState::Running);
+    desk.pass(6_000, &[1]);
+    assert_eq!(desk.offers_to(10).len(), 1, "what is left");
+
+    let at_ms = desk.now_ms + 60_000;
+    let planned = |at_ms, for_ms| OperatorCall::Drain {
+        agent_id: "a".into(),
+        deadline_ms: Some(10_000),
+        window: Window { at_ms: Some(at_ms), for_ms },
+    };
+    let past = desk.operate(planned(desk.now_ms - 1_500, None));
+    assert_eq!(past, Err("the window begins 1.5 s in the past".to_string()));
+    assert_eq!(desk.operate(planned(at_ms, Some(30_000))), Ok(vec![]));
+    let said = desk.said_to(10);
+    let [FrameworkEvent::Rescind { .. }, FrameworkEvent::Offer(offer)] = said.as_slice() else { panic!("{said:?}") };
+    assert_eq!((offer.drains_in_ms, desk.state_of("a")), (Some(60_000), AgentState::Active));
+    desk.pass(49_999, &[1]);
+    assert_eq!(desk.state_of("a"), AgentState::Active);
+    desk.said_to(10);
+    desk.pass(1, &[1]);
+    assert_eq!(desk.state_of("a"), AgentState::Draining);
+    let told = FrameworkEvent::AgentDrains { agent_id: "a".into(), ends_in_ms: 10_000 };
+    assert!(desk.said_to(10).contains(&told));
+
+    // The next master comes in the middle, and knows all of it.
+    let records: Vec<Record> = desk.registry.values().cloned().collect();
+    let mut desk = Desk::with_registry(2, at_ms - 5_000, records);
+    desk.subscribe(10, Some(id.as_str()), "r", 60_000);
+    let info = TaskInfo { task_id: "t".into(), resources: Resources::new().cpus(1.0), ..Default::default() };
+    let running = AgentTask { framework_id: id.clone(), info, state: TaskState::Running };
+    desk.register(1, "a", 4.0, vec![running]);
+    desk.orders_to(1);
+    desk.pass(5_000, &[1]);
+    let orders = desk.orders_to(1);
+    assert!(orders.iter().any(|order| matches!(order, AgentOrder::Kill { grace_ms: None, .. })), "{orders:?}");
+    desk.report(1, &id, "t", TaskState::Killed);
+    assert_eq!(desk.state_of("a"), AgentState::Drained);
+    desk.offers_to(10);
+    desk.pass(29_999, &[1]);
+    assert_eq!((desk.state_of("a"), desk.offers_to(10).len()), (AgentState::Drained, 0));
+    desk.pass(1, &[1]);
+    assert_eq!((desk.state_of("a"), desk.offers_to(10).len()), (AgentState::Active, 1));
+    assert_eq!(desk.registry["drain/a"], Record::Drain { agent_id: "a".into(), drain: None });
+    desk.pass(600_000, &[1]);
+    assert_eq!(desk.state_of("a"), AgentState::Active);
+}
+
+#[test]
+fn a_window_can_be_moved_or_cancelled_and_need_not_begin_later() {
+    let mut desk = Desk::new();
+    desk.register(1, "a", 4.0, vec![]);
+    desk.subscribe(10, None, "r", 60_000);
+    desk.pass(1_000, &[1]);
+    let drain = |at_ms, for_ms| OperatorCall::Drain {
+        agent_id: "a".into(),
+        deadline_ms: None,
+        window: Window { at_ms, for_ms },
+    };
+    let now_ms = desk.now_ms;
+    desk.operate(drain(Some(now_ms + 4_000), None)).expect("is planned");
+    desk.operate(drain(Some(now_ms + 20_000), None)).expect("is moved");
+    desk.pass(8_000, &[1]);
+    assert_eq!(desk.state_of("a"), AgentState::Active);
+    desk.operate(OperatorCall::Undrain { agent_id: "a".into() }).expect("is cancelled");
+    assert_eq!(desk.offers_to(10).last().map(|offer| offer.drains_in_ms), Some(None), "it is as good as any again");
+    desk.pass(8_000, &[1]);
+    assert_eq!(desk.state_of("a"), AgentState::Active);
+    // From now on for a while; then what was begun is put off.
+    desk.operate(drain(None, Some(5_000))).expect("is drained");
+    assert_eq!(desk.state_of("a"), AgentState::Drained);
+    desk.pass(5_000, &[1]);
+    assert_eq!(desk.state_of("a"), AgentState::Active);
+    desk.operate(drain(None, None)).expect("is drained");
+    let now_ms = desk.now_ms;
+    desk.operate(drain(Some(now_ms + 1_000), None)).expect("is put off");
+    assert_eq!(
+        (desk.state_of("a"), desk.offers_to(10).last().map(|offer| offer.drains_in_ms)),
+        (AgentState::Active, Some(Some(1_000)))
+    );
+    desk.pass(1_000, &[1]);
+    assert_eq!(desk.state_of("a"), AgentState::Drained);
 }

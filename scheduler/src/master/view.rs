@@ -1,5 +1,6 @@
 //! What the master knows now, for people and tools.
 
+use super::drains::Drain;
 use crate::model::{AgentInfo, Demand, Offer};
 use jobs::{AgentId, FrameworkId, OfferId, Resources, Scalars, TaskId, TaskState};
 use std::collections::BTreeMap;
@@ -81,6 +82,8 @@ pub struct AgentView {
     pub offered: Resources,
     pub used: Resources,
     pub heard_ms_ago: u64,
+    /// What an operator said, with when it begins, as far as it is planned, and when it is over.
+    pub drain: Option<Drain>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

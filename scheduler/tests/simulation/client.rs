@@ -477,5 +477,6 @@ fn no_offer(offer_id: OfferId) -> Offer {
         resources: Resources::new(),
         attributes: BTreeMap::new(),
         expires_in_ms: 0,
+        drains_in_ms: None,
     }
 }

@@ -8,7 +8,7 @@ use rand::Rng;
 use rand::seq::{IndexedRandom, IteratorRandom};
 use scheduler::agent::Exit;
 use scheduler::master;
-use scheduler::model::{ConnectionId, FrameworkCall, OperatorCall, Quota, RequestId};
+use scheduler::model::{ConnectionId, FrameworkCall, OperatorCall, Quota, RequestId, Window};
 
 /// How long tasks go on without their agent.
 const RECOVERY_TIMEOUT_MS: u64 = 20_000;
@@ -184,10 +184,16 @@ impl World {
         let agent_id = self.hosts[host].info.agent_id.clone();
         let (fault, call) = match self.rng.random_range(0..4) {
             0 => (Fault::DrainCancelled, OperatorCall::Undrain { agent_id }),
-            1 => (Fault::AgentCordoned, OperatorCall::Drain { agent_id, deadline_ms: None }),
-            _ => {
+            1 => (Fault::AgentCordoned, OperatorCall::Drain { agent_id, deadline_ms: None, window: Window::default() }),
+            2 => {
                 let deadline_ms = Some(self.rng.random_range(0..8_000));
-                (Fault::AgentDrained, OperatorCall::Drain { agent_id, deadline_ms })
+                (Fault::AgentDrained, OperatorCall::Drain { agent_id, deadline_ms, window: Window::default() })
+            }
+            _ => {
+                let deadline_ms = Some(self.rng.random_range(0..4_000));
+                let at_ms = Some(self.now_ms + self.rng.random_range(0..6_000));
+                let window = Window { at_ms, for_ms: Some(self.rng.random_range(0..6_000)) };
+                (Fault::WindowPlanned, OperatorCall::Drain { agent_id, deadline_ms, window })
             }
         };
         if self.master.is_some() {

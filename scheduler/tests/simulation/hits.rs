@@ -42,6 +42,9 @@ pub enum Fault {
     AgentDrained,
     AgentCordoned,
     DrainCancelled,
+    WindowPlanned,
+    WindowOpened,
+    WindowOver,
     DrainTold,
     DrainKilled,
     PreemptTold,
@@ -62,7 +65,7 @@ pub enum Wait {
 
 const WAITS: [Wait; 5] = [Wait::Limit, Wait::Guarantees, Wait::OthersToLeave, Wait::WhatIsKept, Wait::Together];
 
-const FAULTS: [Fault; 39] = [
+const FAULTS: [Fault; 42] = [
     Fault::ConnectionCut,
     Fault::CutNoticedLate,
     Fault::MasterKilled,
@@ -96,6 +99,9 @@ const FAULTS: [Fault; 39] = [
     Fault::AgentDrained,
     Fault::AgentCordoned,
     Fault::DrainCancelled,
+    Fault::WindowPlanned,
+    Fault::WindowOpened,
+    Fault::WindowOver,
     Fault::DrainTold,
     Fault::DrainKilled,
     Fault::PreemptTold,

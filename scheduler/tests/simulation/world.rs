@@ -8,7 +8,7 @@ use crate::hits::{Fault, Hits};
 use crate::host::Host;
 use crate::invariants::{
     all_or_none, books, no_starvation, nothing_forgotten, placed, preemption, quota, started_once::StartedOnce,
-    updates::Updates, where_it_may,
+    updates::Updates, where_it_may, windows,
 };
 use crate::network::{Message, Network, Peer, Side};
 use jobs::{Resources, TaskId};
@@ -206,10 +206,10 @@ impl World {
             self.undrain_all();
             let has_quota = |role: &master::RoleView| !role.limit.is_empty() || !role.guarantee.is_empty();
             let view = self.master.as_ref().map(|master| master.view(self.now_ms));
-            if view.is_some_and(|view| view.roles.iter().any(has_quota)) {
+            if view.as_ref().is_some_and(|view| view.roles.iter().any(has_quota)) {
                 self.remove_quotas();
             }
-            let mut missing = placed::missing(&self.clients, &self.hosts);
+            let mut missing = placed::missing(&self.clients, &self.hosts, view.as_ref());
             if missing.is_empty() && self.hosts.iter().all(Host::is_quiet) {
                 break;
             }
@@ -433,8 +433,13 @@ impl World {
         }
         if let Some(view) = view.filter(|_| self.n_events.is_multiple_of(8)) {
             books::check(&view);
+            windows::check(&view, self.now_ms, &mut self.hits);
         }
         self.begun.look(&commands, self.now_ms);
+        let is_over = |command: &master::Command| {
+            matches!(command, master::Command::Persist(master::Record::Drain { drain: None, .. }))
+        };
+        commands.iter().filter(|command| is_tick && is_over(command)).for_each(|_| self.hits.fault(Fault::WindowOver));
         for key in commands.iter().filter_map(killed).filter(|_| is_tick) {
             let had_its_time = self.told_to_leave.is_due(&key, self.now_ms);
             self.hits.fault(if had_its_time { Fault::PreemptKilled } else { Fault::DrainKilled });

@@ -30,7 +30,15 @@ impl World {
     fn room(&mut self, id: &str, agent: &str, host: &str, cpus: f64) {
         let resources = Resources::new().cpus(cpus).with_ports([(31_000, 31_009)]);
         let (id, agent, host) = (id.into(), agent.into(), host.into());
-        let offer = HeldOffer { id, agent, host, resources, attributes: BTreeMap::new(), held_since_ms: self.now_ms };
+        let offer = HeldOffer {
+            id,
+            agent,
+            host,
+            resources,
+            attributes: BTreeMap::new(),
+            drains: false,
+            held_since_ms: self.now_ms,
+        };
         self.apply(Event::Offer { framework: training(), offer });
     }
 

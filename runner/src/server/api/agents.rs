@@ -11,7 +11,7 @@ use axum::response::Response;
 use wire::v1;
 use wire::v1::operate_request::Call;
 
-/// Empties an agent: nothing is offered of it any more.
+/// Empties an agent, now or in time for a window of maintenance: nothing is offered of it any more.
 #[utoipa::path(post, path = "/api/v1/drain/{agent}", tag = "cluster", operation_id = "drain_agent",
     params(("agent" = String, Path, description = "The agent's id")),
     request_body = DrainRequest,
@@ -23,8 +23,8 @@ pub async fn drain(
     request: Result<Json<DrainRequest>, JsonRejection>,
 ) -> Response {
     match request {
-        Ok(Json(DrainRequest { deadline_ms })) => {
-            operate(&api, Call::Drain(v1::DrainAgent { agent_id, deadline_ms })).await
+        Ok(Json(DrainRequest { deadline_ms, at_ms, for_ms })) => {
+            operate(&api, Call::Drain(v1::DrainAgent { agent_id, deadline_ms, at_ms, for_ms })).await
         }
         Err(rejection) => failure(StatusCode::BAD_REQUEST, rejection.body_text()),
     }

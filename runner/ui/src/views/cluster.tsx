@@ -133,7 +133,7 @@ const PORTS = "ports";
 
 const agentColumns = (roles: string[]): Column<AgentView>[] => [
   { name: "agent", cell: (agent) => <>{agent.id}<br /><span class="soft">{agent.host}</span></>, by: (agent) => agent.id },
-  { name: "state", cell: (agent) => <State state={agent.state} />, by: (agent) => agent.state },
+  { name: "state", cell: (agent) => <><State state={agent.state} /><Plan agent={agent} /></>, by: (agent) => agent.state },
   {
     name: "resources",
     cell: (agent) => {
@@ -153,6 +153,13 @@ const agentColumns = (roles: string[]): Column<AgentView>[] => [
   { name: "heard", cell: (agent) => `${duration(agent.heard_ms_ago)} ago`, by: (agent) => agent.heard_ms_ago, number: true, wide: true },
   { name: "drain", cell: (agent) => <Drain agent={agent} /> },
 ];
+
+/** When an operator wants it empty, and when it comes back. */
+function Plan({ agent: { drains_from_ms, drain_over_ms } }: { agent: AgentView }) {
+  const now = Date.now();
+  const [what, at] = drains_from_ms && drains_from_ms > now ? ["drains", drains_from_ms] : ["back", drain_over_ms ?? 0];
+  return at > now ? <div class="soft">{what} in {duration(at - now)}</div> : null;
+}
 
 function Drain({ agent }: { agent: AgentView }) {
   const target = path("drain", agent.id);

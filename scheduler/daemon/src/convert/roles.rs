@@ -3,7 +3,7 @@
 use super::{Converted, Malformed, check_version, required};
 use jobs::Scalars;
 use scheduler::master::RoleView;
-use scheduler::model::{OperatorCall, Quota};
+use scheduler::model::{OperatorCall, Quota, Window};
 use std::collections::BTreeMap;
 use wire::v1;
 use wire::v1::operate_request::Call;
@@ -23,8 +23,8 @@ pub fn operator_call_from(wire: v1::OperateRequest) -> Converted<OperatorCall> {
         }
         Call::RemoveQuota(v1::RemoveQuota { role }) => OperatorCall::RemoveQuota { role },
         Call::SetWeight(v1::SetWeight { role, weight_milli }) => OperatorCall::SetWeight { role, weight_milli },
-        Call::Drain(v1::DrainAgent { agent_id, deadline_ms }) => {
-            OperatorCall::Drain { agent_id: agent_id.into(), deadline_ms }
+        Call::Drain(v1::DrainAgent { agent_id, deadline_ms, at_ms, for_ms }) => {
+            OperatorCall::Drain { agent_id: agent_id.into(), deadline_ms, window: Window { at_ms, for_ms } }
         }
         Call::Undrain(v1::UndrainAgent { agent_id }) => OperatorCall::Undrain { agent_id: agent_id.into() },
     })

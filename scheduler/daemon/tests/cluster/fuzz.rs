@@ -225,7 +225,12 @@ async fn say(master: SocketAddr, dice: &mut Dice) {
         let (agent_id, deadline_ms) = (dice.text(), dice.perhaps(Dice::number));
         let call = match dice.below(3) {
             0 => Some(v1::operate_request::Call::Undrain(v1::UndrainAgent { agent_id })),
-            1 => Some(v1::operate_request::Call::Drain(v1::DrainAgent { agent_id, deadline_ms })),
+            1 => Some(v1::operate_request::Call::Drain(v1::DrainAgent {
+                agent_id,
+                deadline_ms,
+                at_ms: dice.perhaps(Dice::number),
+                for_ms: dice.perhaps(Dice::number),
+            })),
             _ => None,
         };
         let protocol_version = dice.version(true);

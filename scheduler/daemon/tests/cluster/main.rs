@@ -205,7 +205,7 @@ async fn an_agent_is_drained_and_used_again() {
     let agent_id = world.agent().agent_id().to_string();
     let drain = |deadline_ms| {
         let agent_id = agent_id.clone();
-        v1::operate_request::Call::Drain(v1::DrainAgent { agent_id, deadline_ms })
+        v1::operate_request::Call::Drain(v1::DrainAgent { agent_id, deadline_ms, ..v1::DrainAgent::default() })
     };
     let undrain = v1::operate_request::Call::Undrain(v1::UndrainAgent { agent_id: agent_id.clone() });
     let refused = world.operate(undrain.clone()).await.expect_err("refused");

@@ -13,3 +13,4 @@ pub mod room;
 pub mod started_once;
 pub mod updates;
 pub mod where_it_may;
+pub mod windows;

@@ -1,12 +1,14 @@
-//! Liveness: once faults stop, whatever a framework wants runs, and nothing that nobody wants.
+//! Liveness: once faults stop, whatever a framework wants runs, and nothing that nobody wants. Only who is bound to a place
+//! where others' tasks leave no room waits.
 
 use crate::client::{Client, Slot};
 use crate::host::Host;
+use scheduler::master::ClusterView;
 use scheduler::model::TaskKey;
 use std::collections::BTreeSet;
 
 /// What is not yet as it should be.
-pub fn missing(clients: &[Client], hosts: &[Host]) -> Vec<String> {
+pub fn missing(clients: &[Client], hosts: &[Host], view: Option<&ClusterView>) -> Vec<String> {
     let running: BTreeSet<&TaskKey> = hosts.iter().flat_map(|host| host.processes.keys()).collect();
     let mut wanted: BTreeSet<TaskKey> = BTreeSet::new();
     let mut missing = Vec::new();
@@ -22,10 +24,22 @@ pub fn missing(clients: &[Client], hosts: &[Host]) -> Vec<String> {
                     }
                     wanted.insert(key);
                 }
+                (Slot::Wanting, Some(_)) if view.is_some_and(|view| has_no_room(client, view)) => {}
                 (Slot::Wanting, _) | (Slot::Filled(_), None) => missing.push(format!("slot {at} of {name} is empty")),
             }
         }
     }
     missing.extend(running.into_iter().filter(|key| !wanted.contains(*key)).map(|key| format!("{key} still runs")));
     missing
+}
+
+/// Whether what runs where this one's tasks may be leaves no room for another of them.
+fn has_no_room(client: &Client, view: &ClusterView) -> bool {
+    let allowed = view.agents.iter().filter(|agent| client.rules.allow(agent.agent.site()));
+    let has_room = |agent: &scheduler::master::AgentView| {
+        let mut left = agent.agent.total.clone();
+        left.subtract(&agent.used);
+        left.place(&client.shape, 0).is_some()
+    };
+    !client.rules.constraints.is_empty() && !allowed.into_iter().any(has_room)
 }

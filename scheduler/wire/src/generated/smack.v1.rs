@@ -187,6 +187,9 @@ pub struct Offer {
     >,
     #[prost(uint64, tag = "7")]
     pub expires_in_ms: u64,
+    /// When its agent is to be empty, or offered to nobody; absent: that is not planned.
+    #[prost(uint64, optional, tag = "20")]
+    pub drains_in_ms: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentInfo {
@@ -694,6 +697,14 @@ pub struct AgentView {
     pub used: ::core::option::Option<Resources>,
     #[prost(uint64, tag = "6")]
     pub heard_ms_ago: u64,
+    /// Of one that an operator wants empty: when that begins, if it is planned, by when it is empty, if its tasks may not stay,
+    /// and when it is offered again, if that is known. Milliseconds since 1970.
+    #[prost(uint64, optional, tag = "7")]
+    pub drains_from_ms: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "8")]
+    pub drained_by_ms: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "9")]
+    pub drain_over_ms: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FrameworkView {
@@ -833,9 +844,15 @@ pub struct SetWeight {
 pub struct DrainAgent {
     #[prost(string, tag = "1")]
     pub agent_id: ::prost::alloc::string::String,
-    /// When what is left on it is killed; absent: its tasks may stay.
+    /// When what is left on it is killed, after the drain begins; absent: its tasks may stay.
     #[prost(uint64, optional, tag = "2")]
     pub deadline_ms: ::core::option::Option<u64>,
+    /// When it is to be empty, milliseconds since 1970: the drain begins the deadline before. Absent: it begins now.
+    #[prost(uint64, optional, tag = "3")]
+    pub at_ms: ::core::option::Option<u64>,
+    /// How long after that it is offered again. Absent: when it is said.
+    #[prost(uint64, optional, tag = "4")]
+    pub for_ms: ::core::option::Option<u64>,
 }
 /// Offer it again.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
