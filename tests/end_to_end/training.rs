@@ -131,7 +131,9 @@ fn a_training_goes_on_with_fewer_workers_and_becomes_more_again() {
     assert!(why.contains("with 1 of 2 workers"), "{why}");
 
     cluster.smack(&["stop", "urgent"]).expect(0);
-    let two = cluster.wait_for(JOB, "both again", |job| job.state == "running" && job.tasks.len() == 2);
+    let two = cluster.wait_for(JOB, "both again", |job| {
+        job.state == "running" && job.tasks.len() == 2 && job.told().lines().filter_map(resumed_at).count() == 2
+    });
     assert_eq!((two.restarts, two.generation), (0, 3), "{}", two.told());
     assert!(two.told().contains("there is room for one more worker"), "{}", two.told());
     cluster.smack(&["stop", "digits"]).expect(0);

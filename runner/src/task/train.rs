@@ -61,6 +61,7 @@ pub fn run(
             .spawn(listen)
             .map_err(|error| Failure::Passing(format!("start the thread of orders: {error}")))?;
     }
+    on_terminate(&stop)?;
     if evaluates {
         return evaluate(body, data, &folder, link, &stop);
     }
@@ -88,6 +89,19 @@ pub fn run(
         }
         Err(error) => Err(judged(&error)),
     }
+}
+
+/// Who is asked to end, however that comes, takes a checkpoint first. From here on there is something to keep; a process that
+/// still waits for its rows ends at once.
+fn on_terminate(stop: &Arc<AtomicBool>) -> Result<(), Failure> {
+    let failed = |error| Failure::Passing(format!("listen for signals: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
+    let stop = Arc::clone(stop);
+    let listen = move || {
+        runtime.block_on(async { crate::signal::ended().await });
+        stop.store(true, Ordering::Relaxed);
+    };
+    std::thread::Builder::new().name("signals".to_string()).spawn(listen).map(drop).map_err(failed)
 }
 
 /// The task that judges what the others learn. Whatever is wrong with it, it may be tried again: they do not wait for it.

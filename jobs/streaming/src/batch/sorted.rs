@@ -65,8 +65,9 @@ mod tests {
     CREATE TABLE bids (id BIGINT, price BIGINT) WITH (connector = 'datagen', rows = 300000, splits = 2,
       fields.id.kind = sequence, fields.price.min = 0, fields.price.max = 999);
     ";
-    const JOIN: &str = "SELECT COUNT(*) AS n, SUM(a.id + b.price) AS s, MAX(LENGTH(b.text)) AS most FROM bids a JOIN \
-        (SELECT id + 1 AS id, price, REPEAT('x', CAST(price % 200 AS BIGINT)) AS text FROM bids) b ON a.id = b.id";
+    const JOIN: &str = "SELECT COUNT(*) AS n, SUM(a.id + b.price) AS s, MAX(LENGTH(b.text)) AS most FROM \
+        (SELECT id + 1 AS id, price, REPEAT('x', CAST(price % 200 AS BIGINT)) AS text FROM bids) b \
+        JOIN bids a ON a.id = b.id";
 
     fn open(folder: &Path, memory_bytes: Option<u64>) -> BatchContext {
         let memory = memory_bytes.map(|bytes| Memory { bytes, spill_dir: folder.into() });
