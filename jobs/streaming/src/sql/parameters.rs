@@ -6,7 +6,7 @@
 use super::errors::Place;
 use super::text::{Span, Tok};
 use super::types::sql_name;
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::tokenizer::Token;
@@ -118,7 +118,11 @@ pub(crate) fn wanted(plan: &LogicalPlan, place: Place<'_>) -> Result<Vec<Field>,
     let mut types = types(plan, place)?;
     let mut field = |at: usize| {
         let name = format!("${at}");
-        let wanted = types.remove(&name).unwrap_or(DataType::Utf8);
+        let wanted = match types.remove(&name).unwrap_or(DataType::Utf8) {
+            // The driver for JDBC puts milliseconds into whatever unit is wanted.
+            DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Millisecond, zone),
+            wanted => wanted,
+        };
         Field::new(name, wanted, true)
     };
     Ok((1..=count(place.tokens)).map(&mut field).collect())

@@ -83,7 +83,7 @@ fn a_value_is_as_good_as_a_literal() {
 fn what_is_prepared_tells_its_parameters_and_columns() {
     let Prepared { schema, parameters } =
         prepared("SELECT id, amount + ? AS more FROM payments WHERE ts > ? AND card = ?").expect("it plans");
-    let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    let time = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
     let wanted = [("$1", &DataType::Int64), ("$2", &time), ("$3", &DataType::Int64)];
     assert_eq!(kinds(&parameters), wanted);
     assert_eq!(kinds(&schema), [("id", &DataType::Int64), ("more", &DataType::Int64)]);
