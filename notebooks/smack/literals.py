@@ -100,7 +100,7 @@ def _moment(value: datetime.datetime) -> str:
     return value.isoformat(timespec="microseconds")
 
 
-def parameter(value: Any) -> None | bool | int | float | str:
+def parameter(value: Any) -> bool | int | float | str | None:
     """A value as it travels to the place of a `?`, where text is taken as what the place wants."""
     if type(value).__name__ == "datetime64":
         return str(value)
@@ -120,4 +120,4 @@ def parameter(value: Any) -> None | bool | int | float | str:
         return value.isoformat()
     if isinstance(value, (decimal.Decimal, uuid.UUID)):
         return str(value)
-    raise TypeError(f"a {type(value).__name__} cannot be a query's parameter; give None, a bool, a number, a text, a time or a date")
+    raise TypeError(f"a {type(value).__name__} cannot be a parameter; give None, a bool, a number, a text, a time or a date")

@@ -127,7 +127,7 @@ export function run(id: string, change: object = {}, n = 400) {
   return {
     evaluation: judged(10),
     run: {
-      id, job: "made/made", model: "made", submission: "0badcafe", workers: 2, settings: { seed: id, optimizer: "adam", [TAG]: TAG }, started_ms: 1_790_000_000_000,
+      id, job: "made/made", model: "made", submission: "0badcafe", workers: 2, settings: { seed: id, optimizer: "adam", [TAG]: `${TAG} ${id}` }, started_ms: 1_790_000_000_000,
       ended_ms: null, outcome: "running", error: null, versions: [], last: points[points.length - 1], evaluation: null, stride: 1, ...change,
     },
     points,
