@@ -25,24 +25,11 @@ impl World {
     fn begins(&mut self) -> Vec<TaskId> {
         let tasks: Vec<TaskId> = self.launched().into_iter().map(|launch| launch.task).collect();
         for task in &tasks {
-            self.of_training(task, TaskState::Running);
+            self.update(task, TaskState::Running);
             self.hello("t", task);
             self.apply(Event::TrainReport { task: task.clone(), report: TrainReport::Ready });
         }
         tasks
-    }
-
-    fn of_training(&mut self, task: &TaskId, state: TaskState) {
-        let status = Status {
-            task: task.clone(),
-            agent: "a1".into(),
-            state,
-            reason: Reason::None,
-            message: String::new(),
-            uuid: "u".into(),
-            exit_code: 0,
-        };
-        self.apply(Event::Update { framework: training(), status });
     }
 
     fn told_of_it(&self) -> Vec<String> {
@@ -90,7 +77,7 @@ fn fewer_workers_begin_after_a_while_and_become_all_once_there_is_room() {
     assert_eq!(world.told_of_it().last().map(String::as_str), Some(said));
     // They end well, and that is not the end of the training.
     for task in &three {
-        world.of_training(task, TaskState::Finished);
+        world.update(task, TaskState::Finished);
     }
     let job = world.job("t");
     assert_eq!((job.state.as_str(), job.generation, job.restarts), ("placing", 2, 0), "nothing failed");
@@ -113,7 +100,7 @@ fn a_lost_worker_is_done_without_and_too_few_are_waited_for() {
     let tasks = world.begins();
     assert_eq!(tasks.len(), 4);
     // Its agent is gone, and another one with it.
-    tasks.iter().for_each(|task| world.of_training(task, TaskState::Failed));
+    tasks.iter().for_each(|task| world.update(task, TaskState::Failed));
     assert_eq!(world.job("t").state, "placing");
     world.seen();
     world.offers(1);
@@ -152,7 +139,7 @@ fn all_that_there_is_room_for_is_taken_at_once() {
     // The room is taken by others meanwhile: it goes on as before.
     world.apply(Event::Disconnected { framework: training() });
     world.apply(Event::Subscribed { framework: training(), id: "smack-training".into() });
-    two.iter().for_each(|task| world.of_training(task, TaskState::Killed));
+    two.iter().for_each(|task| world.update(task, TaskState::Killed));
     world.offers(2);
     world.pass(2_000);
     assert_eq!(world.begins().len(), 2);
