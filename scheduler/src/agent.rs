@@ -14,6 +14,7 @@ pub use recovered::{Found, Recovered, RecoveredTask};
 
 use crate::alarms::Alarms;
 use crate::model::{AgentCall, AgentInfo, AgentOrder, AgentTask, ConnectionId, TaskInfo, TaskKey, TaskStatus};
+use crate::mutants::{self, Mutant};
 use jobs::{Reason, TaskState};
 use std::collections::BTreeMap;
 use updates::{Acknowledged, Updates};
@@ -305,7 +306,7 @@ impl Agent {
     // ---- the life of a task ----
 
     fn launch(&mut self, key: TaskKey, info: TaskInfo) {
-        if self.tasks.contains_key(&key) || self.shutdown.is_some() {
+        if (self.tasks.contains_key(&key) && !mutants::is_on(Mutant::LaunchedAgain)) || self.shutdown.is_some() {
             return;
         }
         self.out.push(Command::Persist(Record::Launched { task: key.clone(), info: Box::new(info.clone()) }));
@@ -433,8 +434,14 @@ impl Agent {
             at_ms: self.now_ms,
             exit_code,
         });
-        self.out.push(Command::Persist(Record::Update { task: key.clone(), status: status.clone() }));
-        if task.updates.is_single() {
+        let persist = Command::Persist(Record::Update { task: key.clone(), status: status.clone() });
+        let is_single = task.updates.is_single();
+        if mutants::is_on(Mutant::SentBeforePersisted) && is_single {
+            self.send_update(key);
+            return self.out.push(persist);
+        }
+        self.out.push(persist);
+        if is_single {
             self.send_update(key);
         }
     }

@@ -10,6 +10,7 @@ pub mod agent;
 mod alarms;
 pub mod master;
 pub mod model;
+pub mod mutants;
 pub mod workloads;
 
 pub use agent::Agent;

@@ -9,7 +9,8 @@ use super::tasks::Task;
 use super::view::{AgentState, OfferState};
 use super::{Alarm, Command, Master, Peer, Record};
 use crate::model::{AgentCall, AgentInfo, AgentOrder, AgentTask, ConnectionId, TaskKey, is_good_id, is_sane};
-use jobs::{AgentId, Reason, Scalars};
+use crate::mutants::{self, Mutant};
+use jobs::{AgentId, Reason, Scalars, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug)]
@@ -229,7 +230,15 @@ impl Master {
             if !was_known {
                 self.tasks.insert(key.clone(), Task::reported(&info, id.clone(), state, self.now_ms));
             }
-            self.agents.known(id).tasks.insert(key.clone());
+            let agent = self.agents.known(id);
+            agent.tasks.insert(key.clone());
+            if mutants::is_on(Mutant::LaunchedAgain)
+                && state == TaskState::Staging
+                && let Some(connection) = agent.connection
+            {
+                let order = AgentOrder::Launch { framework_id: key.framework_id.clone(), task: Box::new(info) };
+                self.out.push(Command::ToAgent { connection, order });
+            }
             let task = self.tasks.known(&key);
             task.latest = state;
             if !state.is_terminal() {

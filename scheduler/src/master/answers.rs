@@ -8,6 +8,7 @@ use super::tasks::Task;
 use super::view::OfferState;
 use super::{Command, Master};
 use crate::model::{AgentOrder, FrameworkEvent, MAX_GROUP, PRIORITIES, TaskInfo, TaskKey, is_good_id, is_sane};
+use crate::mutants::{self, Mutant};
 use jobs::{AgentId, FrameworkId, OfferId, Reason, Resources, TaskId, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,6 +34,9 @@ impl Master {
         match self.check_accept(framework_id, offer_ids, &numbers, &launch) {
             Ok(left) => self.launch(framework_id, &numbers, launch, left, refuse_ms),
             Err(refusal) => {
+                if mutants::is_on(Mutant::HalfAGang) && self.launch_half(framework_id, &numbers, &launch) {
+                    return;
+                }
                 for number in numbers {
                     self.rescind(number, OfferState::Declined);
                 }
@@ -41,6 +45,22 @@ impl Master {
                 }
             }
         }
+    }
+
+    /// Launches what fits into the offers that stand: a bug, on purpose.
+    fn launch_half(&mut self, id: &FrameworkId, numbers: &BTreeSet<OfferNumber>, launch: &[TaskInfo]) -> bool {
+        let ids: Vec<OfferId> = numbers.iter().map(|number| self.offers.id(*number)).collect();
+        let (mut half, mut left) = (Vec::new(), None);
+        for task in launch {
+            half.push(task.clone());
+            match self.check_accept(id, &ids, numbers, &half) {
+                Ok(rest) => left = Some(rest),
+                Err(_) => drop(half.pop()),
+            }
+        }
+        let Some(left) = left else { return false };
+        self.launch(id, numbers, half, left, None);
+        true
     }
 
     /// Those that stand and are this framework's, each once.

@@ -407,7 +407,8 @@ impl Client {
                 Some((id, held)) => {
                     hits.fault(Fault::AcceptOfTooMuch);
                     let mut launch = self.place(&mut held.offer.clone());
-                    for task in &mut launch {
+                    // One of them alone is too much, and all of them must fall with it.
+                    if let Some(task) = launch.last_mut() {
                         task.resources.add(&held.offer.resources);
                     }
                     vec![FrameworkCall::Accept { offer_ids: vec![id], launch, refuse_ms: Some(0) }]

@@ -2,7 +2,9 @@
 //! network and machines that fail in every way that is promised to be survived.
 //!
 //! `SMACK_SEEDS=n` runs n seeds (200 without it), `SMACK_SEED=n` repeats one. A seed that fails prints the command
-//! that repeats it, and `SMACK_TRACE=word` then prints all that happens in whose text the word occurs. A run prints how often each fault and each state was hit, and fails if one never was.
+//! that repeats it, and `SMACK_TRACE=word` then prints all that happens in whose text the word occurs. A run prints how
+//! often each fault and each state was hit, and fails if one never was. With the feature `mutants` it also shows that bugs
+//! which are there on purpose are caught.
 
 mod client;
 mod faults;
@@ -11,6 +13,8 @@ mod host;
 mod hungry;
 mod invariants;
 mod machines;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod network;
 mod tenants;
 mod world;
@@ -30,13 +34,16 @@ fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 
+/// The whole life of one cluster. Panics when a promise is broken.
+fn live(seed: u64) -> Hits {
+    let mut world = World::new(seed);
+    world.live_with_faults(MIN_EVENTS);
+    world.live_in_peace();
+    world.finish()
+}
+
 fn run(seed: u64) -> Hits {
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::new(seed);
-        world.live_with_faults(MIN_EVENTS);
-        world.live_in_peace();
-        world.finish()
-    }));
+    let outcome = catch_unwind(AssertUnwindSafe(|| live(seed)));
     outcome.unwrap_or_else(|panic| {
         eprintln!("seed {seed} failed; to repeat it: SMACK_SEED={seed} cargo test -p scheduler --test simulation");
         resume_unwind(panic)
