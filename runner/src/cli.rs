@@ -292,7 +292,7 @@ enum Verb {
         days: u32,
     },
     /// Measure this build on this machine; suites: start, train, gang, decode, nexmark, scale, latency, state, spill, broker,
-    /// kafka, allocator.
+    /// kafka, allocator, launches, api.
     Bench {
         /// One suite; all by default.
         suite: Option<String>,
