@@ -89,6 +89,16 @@ class ResourcesView(TypedDict):
     n_ports: int
 
 
+class ReservationView(TypedDict):
+    """So much of an agent, for a role and those below it."""
+
+    role: str
+    amounts: dict[str, float]
+    labels: dict[str, str]
+    # The agent itself keeps it; else an operator said so.
+    by_agent: bool
+
+
 class AgentView(TypedDict):
     """A machine that runs tasks."""
 
@@ -106,6 +116,9 @@ class AgentView(TypedDict):
     drains_from_ms: int | None
     drained_by_ms: int | None
     drain_over_ms: int | None
+    # What is for roles alone, and what of it nobody holds for whom it is, by role.
+    reserved: list[ReservationView]
+    unfilled: dict[str, dict[str, float]]
 
 
 class RoleView(TypedDict):

@@ -237,6 +237,10 @@ enum Verb {
     },
     /// Offer an agent again that was drained, or is being drained.
     Undrain { agent: String },
+    /// Keep some of an agent for a role and those below it: nobody else is offered it, whether they use it or not.
+    Reserve(agents::ReserveArgs),
+    /// Let everybody have again what was reserved.
+    Unreserve(agents::UnreserveArgs),
     /// Look at trained models, and say which version is in production.
     Model {
         #[command(subcommand)]
@@ -493,6 +497,9 @@ struct AgentArgs {
     /// The same in one line, for example 'region:eu;zone:z1;rack:r1'.
     #[arg(long = "attributes", value_name = "KEY:VALUE;…", value_parser = attributes)]
     attribute_list: Option<Attributes>,
+    /// What it keeps for a role and those below it, for example --reserve 'ml/train:cpus=4;mem=8GiB'.
+    #[arg(long = "reserve", value_name = "ROLE:AMOUNTS", value_parser = reservation)]
+    reserved: Vec<scheduler::model::Reservation>,
     /// How long its tasks go on when it is gone and not started again in its folder.
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = jobs::text::parse_duration)]
     recovery_timeout: Duration,
@@ -561,6 +568,22 @@ fn attributes(text: &str) -> std::result::Result<Attributes, String> {
         _ => Err(format!("'{part}' is not of the form key:value")),
     };
     Ok(Attributes(parts.map(pair).collect::<std::result::Result<_, _>>()?))
+}
+
+fn reservation(text: &str) -> std::result::Result<scheduler::model::Reservation, String> {
+    let (role, amounts) = text
+        .split_once(':')
+        .ok_or_else(|| format!("'{text}' is not ROLE:AMOUNTS, for example 'ml:cpus=4;mem=8GiB'"))?;
+    let amounts = jobs::amounts::parse_amounts(amounts)?;
+    let milli = |(name, amount): (&String, &f64)| (name.clone(), (amount * 1000.0).round() as i64);
+    let amounts: Vec<(String, i64)> = amounts.iter().map(milli).collect();
+    let reservation = scheduler::model::Reservation {
+        role: role.to_string(),
+        amounts: amounts.iter().map(|(name, milli)| (name.as_str(), *milli)).collect(),
+        labels: std::collections::BTreeMap::new(),
+    };
+    scheduler::master::check_reservation(&reservation)?;
+    Ok(reservation)
 }
 
 fn attribute(text: &str) -> std::result::Result<(String, String), String> {
@@ -700,6 +723,8 @@ async fn ask(verb: Verb, globals: &Globals, output: Output) -> Result<()> {
             agents::drain(&client, output, &agent, &request).await
         }
         Verb::Undrain { agent } => agents::undrain(&client, output, &agent).await,
+        Verb::Reserve(args) => agents::reserve(&client, output, args).await,
+        Verb::Unreserve(args) => agents::unreserve(&client, output, args).await,
         Verb::Model { verb } => model::model(&client, output, verb).await,
         Verb::Schedule { verb } => schedule::schedule(&client, output, verb, target).await,
         Verb::Sweep(args) => sweep::sweep(&client, output, args, target).await,

@@ -180,6 +180,14 @@ impl Client {
         self.json(self.call(Method::POST, &["drain"], agent).json(request)).await
     }
 
+    pub async fn reserve(&self, agent: &str, request: &ReserveRequest) -> Result<Changed> {
+        self.json(self.call(Method::POST, &["reserve"], agent).json(request)).await
+    }
+
+    pub async fn unreserve(&self, agent: &str, request: &UnreserveRequest) -> Result<Changed> {
+        self.json(self.call(Method::POST, &["unreserve"], agent).json(request)).await
+    }
+
     pub async fn undrain(&self, agent: &str) -> Result<Changed> {
         self.json(self.call(Method::DELETE, &["drain"], agent)).await
     }

@@ -553,6 +553,50 @@ pub struct AgentView {
     pub drained_by_ms: Option<u64>,
     #[serde(default)]
     pub drain_over_ms: Option<u64>,
+    #[serde(default)]
+    pub reserved: Vec<ReservationView>,
+    /// What of all that is reserved nobody holds for whom it is, by role.
+    #[serde(default)]
+    pub unfilled: BTreeMap<String, BTreeMap<String, f64>>,
+}
+
+/// So much of an agent, for a role and those below it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ReservationView {
+    pub role: String,
+    pub amounts: BTreeMap<String, f64>,
+    pub labels: BTreeMap<String, String>,
+    /// The agent itself keeps it, from its start on; else an operator said so.
+    pub by_agent: bool,
+}
+
+/// `POST /api/v1/reserve/{agent}`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReserveRequest {
+    pub role: String,
+    /// Is added to what is reserved for the role with the same labels.
+    pub amounts: BTreeMap<String, f64>,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Out of what operators reserved for this role, which the other is below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Also if the agent does not have it, or tasks of other roles use it.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// `POST /api/v1/unreserve/{agent}`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UnreserveRequest {
+    pub role: String,
+    /// Without any: all that operators reserved for the role with these labels.
+    #[serde(default)]
+    pub amounts: BTreeMap<String, f64>,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -21,6 +21,7 @@ mod preemption;
 mod quota;
 mod reconcile;
 mod report;
+mod reserved;
 mod roles;
 mod shapes;
 mod share;
@@ -34,6 +35,7 @@ pub mod view;
 pub use config::Config;
 pub use drains::Drain;
 pub use events::{Command, Event, Record};
+pub use reserved::check_reservation;
 pub use view::{
     AgentState, AgentView, ClusterView, Counts, FrameworkSummary, FrameworkView, OfferState, OfferView, RoleView,
     Summary, TaskView,
@@ -82,6 +84,7 @@ pub struct Master {
     filters: filters::Filters,
     drains: drains::Drains,
     holds: holds::Holds,
+    reserved: reserved::Reserved,
     alarms: Alarms<Alarm>,
     /// Sum of the ledgers' totals.
     cluster_total: Scalars,
@@ -112,6 +115,7 @@ impl Master {
             filters: filters::Filters::default(),
             drains: drains::Drains::default(),
             holds: holds::Holds::default(),
+            reserved: reserved::Reserved::default(),
             alarms: Alarms::default(),
             cluster_total: Scalars::new(),
             n_agents: 0,
@@ -129,6 +133,7 @@ impl Master {
                 Record::Role { role, weight_milli, quota } => master.expect_role(&role, weight_milli, quota),
                 Record::FrameworkEnded { framework_id } => master.frameworks.remember_ended(framework_id),
                 Record::Drain { agent_id, drain } => master.remember_drain(agent_id, drain),
+                Record::Reserved { agent_id, reservations } => master.reserved.put(agent_id, reservations),
             }
         }
         master.alarms.set(Alarm::Heartbeats, now_ms + master.config.heartbeat_ms);

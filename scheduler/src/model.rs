@@ -3,6 +3,7 @@
 //! Invariant: these types hold whatever a peer sent and promise nothing about it; who receives them checks them
 //! ([`is_sane`], [`is_good_id`]). The wire format is not known here.
 
+use jobs::site::Constraint;
 use jobs::{AgentId, FrameworkId, HealthCheck, OfferId, Reason, Resources, Rules, Scalars, Site, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -45,6 +46,30 @@ pub struct AgentInfo {
     pub total: Resources,
     pub attributes: BTreeMap<String, String>,
     pub http_endpoint: String,
+    /// What it keeps for roles for as long as it is there.
+    #[serde(default)]
+    pub reserved: Vec<Reservation>,
+}
+
+/// So much of an agent, for a role and those below it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reservation {
+    pub role: String,
+    pub amounts: Scalars,
+    /// Reservations of a role with different ones are told apart.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Reservation {
+    /// Whether one can be added to the other.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (&self.role, &self.labels) == (&other.role, &other.labels)
+    }
+
+    pub fn labels_text(&self) -> String {
+        self.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ")
+    }
 }
 
 impl AgentInfo {
@@ -197,6 +222,8 @@ pub enum FrameworkCall {
         name: String,
         role: String,
         failover_timeout_ms: u64,
+        /// It is offered only agents of which all of this is so.
+        constraints: Vec<Constraint>,
     },
     /// Replaces what was demanded before. Tasks that an accept launches are taken off by the master.
     Demand {
@@ -307,6 +334,20 @@ pub enum OperatorCall {
     Undrain {
         agent_id: AgentId,
     },
+    /// Keep so much more of it for a role.
+    Reserve {
+        agent_id: AgentId,
+        reservation: Reservation,
+        /// Out of what is kept for this role, which that one is below.
+        from: Option<String>,
+        /// Also if the agent does not have it, or others use it.
+        force: bool,
+    },
+    /// Keep so much less; of no amounts: nothing.
+    Unreserve {
+        agent_id: AgentId,
+        reservation: Reservation,
+    },
 }
 
 /// More than any real machine has, and small enough that no sum of them overflows.
@@ -334,6 +375,11 @@ pub fn is_good_role(text: &str) -> bool {
     is_good_id(text) && (text == "*" || text.split('/').all(is_good_part))
 }
 
+/// Whether a role is this one or below it.
+pub fn is_below(role: &str, above: &str) -> bool {
+    role.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// An amount as one says it: "6 cpus", "512 MiB of mem".
 pub fn amount_text(name: &str, milli: i64) -> String {
     let amount = milli as f64 / 1000.0;
@@ -341,6 +387,11 @@ pub fn amount_text(name: &str, milli: i64) -> String {
         "mem" | "disk" => format!("{amount} MiB of {name}"),
         _ => format!("{amount} {name}"),
     }
+}
+
+/// Whether a text that a peer sent can be shown in one line.
+pub fn is_good_label(text: &str) -> bool {
+    text.len() <= 256 && text.chars().all(|c| !c.is_control())
 }
 
 /// Whether a text that a peer sent can serve as an id: short, printable, and without blanks.

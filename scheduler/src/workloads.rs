@@ -56,6 +56,7 @@ fn agent_info(at: usize, total: &Resources) -> AgentInfo {
         total: total.clone(),
         attributes: BTreeMap::new(),
         http_endpoint: String::new(),
+        reserved: Vec::new(),
     }
 }
 
@@ -97,6 +98,7 @@ impl Cluster {
             name: format!("framework {at}"),
             role: role(at),
             failover_timeout_ms: 60_000,
+            constraints: Vec::new(),
         };
         let events: Vec<Event> = (from..from + n).map(|at| from_framework(at, subscribe(at))).collect();
         self.hear(events);

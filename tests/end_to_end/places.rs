@@ -1,4 +1,4 @@
-//! Jobs that say where their tasks may run, on agents that are at different places.
+//! Jobs that say where their tasks may run, on agents that are at different places, and agents that keep something for roles.
 
 use crate::cluster::Cluster;
 use crate::program::command;
@@ -10,7 +10,7 @@ use std::process::{Child, Stdio};
 struct Agent(Child);
 
 impl Agent {
-    fn start(cluster: &Cluster, name: &str, attributes: &str) -> Self {
+    fn start(cluster: &Cluster, name: &str, attributes: &str, more: &[&str]) -> Self {
         let folder = format!("more/{name}");
         let args = [
             "agent",
@@ -27,7 +27,7 @@ impl Agent {
             "--isolation",
             "off",
         ];
-        let mut command = command(cluster.folder(), &args);
+        let mut command = command(cluster.folder(), &[&args, more].concat());
         Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts"))
     }
 }
@@ -43,6 +43,13 @@ impl Drop for Agent {
 fn job(parallelism: u32, rules: &str) -> String {
     format!(
         "kind = \"command\"\nargv = [\"sleep\", \"600\"]\n[job]\nparallelism = {parallelism}\ncpus = 0.1\nmem = 16\n{rules}\n"
+    )
+}
+
+/// One task of so many cores.
+fn job_of(cpus: u32, more: &str) -> String {
+    format!(
+        "kind = \"command\"\nargv = [\"sleep\", \"600\"]\n[job]\nparallelism = 1\ncpus = {cpus}\nmem = 16\n{more}\n"
     )
 }
 
@@ -64,7 +71,7 @@ fn tasks_run_where_their_job_says() {
     let in_zone = cluster.submit("zone.toml", &job(2, "constraints = \"zone in (z1, z2); rack != r3\"")).remove(0);
     cluster.wait_until_why(&in_zone, &["zone in (z1, z2) and rack != r3", "none of the 2 agents is one of these"]);
 
-    let _third = Agent::start(&cluster, "agent-3", "zone:z1;rack:r1");
+    let _third = Agent::start(&cluster, "agent-3", "zone:z1;rack:r1", &[]);
     assert_eq!(agents_of(&apart), ["agent-1", "agent-2", "agent-3"]);
     assert_eq!(agents_of(&in_rack), ["agent-3", "agent-3"]);
     assert_eq!(agents_of(&in_zone), ["agent-3", "agent-3"]);
@@ -87,4 +94,38 @@ fn places_that_are_none_are_refused() {
     let said = check("b.toml", &job(1, "spread = \"host:0\"\ntogether = \"a b\""));
     assert!(said.contains("'host:0' is no attribute to spread over"), "{said}");
     assert!(said.contains("'a b' is no attribute of agents"), "{said}");
+}
+
+#[test]
+fn what_is_reserved_is_for_its_role_alone() {
+    let cluster = Cluster::start();
+    let _kept = Agent::start(&cluster, "kept", "zone:z9", &["--reserve", "ml:cpus=2"]);
+    let job = |role: &str, cpus: u32| {
+        let job = format!("constraints = \"agent = kept\"\nrole = \"{role}\"\nmax_restarts = 0");
+        job_of(cpus, &job)
+    };
+    let waiting = cluster.submit("large.toml", &job("other", 3)).remove(0);
+    cluster.wait_until_why(&waiting, &["what is free on kept is reserved for ml"]);
+    let below = cluster.submit("below.toml", &job("ml/train", 2)).remove(0);
+    cluster.wait_until(&below, "running");
+
+    let said = cluster.smack(&["reserve", "kept", "web", "cpus=3"]).expect(1).err;
+    assert!(
+        said.contains("on agent kept 5 cpus would be reserved, of its 4 cpus") && said.contains("--force"),
+        "{said}"
+    );
+    let said = cluster.smack(&["reserve", "keptt", "web", "cpus=1"]).expect(1).err;
+    assert!(said.contains("did you mean 'kept'?"), "{said}");
+    cluster.smack(&["reserve", "kept", "web", "cpus=1", "--label", "disk=fast"]).expect(0);
+    let listed = cluster.smack(&["agents"]).expect(0).out;
+    for part in ["RESERVED FOR", "disk=fast", "the agent", "an operator"] {
+        assert!(listed.contains(part), "{part} in {listed}");
+    }
+    let small = cluster.submit("small.toml", &job("other", 2)).remove(0);
+    cluster.wait_until_why(&small, &["what is free on kept is reserved for web"]);
+
+    let said = cluster.smack(&["unreserve", "kept", "ml"]).expect(1).err;
+    assert!(said.contains("changed where it is started (--reserve)"), "{said}");
+    cluster.smack(&["unreserve", "kept", "web", "--label", "disk=fast"]).expect(0);
+    cluster.wait_until(&small, "running");
 }

@@ -158,6 +158,7 @@ impl Load {
             name: format!("load-{number}"),
             role: format!("load-{number}"),
             failover_timeout_ms: 0,
+            constraints: Vec::new(),
         };
         let Subscription { client, events, .. } =
             FrameworkClient::subscribe(address, None, subscribe).await.map_err(told)?;

@@ -1,11 +1,47 @@
-//! `drain` and `undrain`: an agent that is to be empty, and one that is in use again.
+//! `drain` and `undrain`: an agent that is to be empty, and one that is in use again; `reserve` and `unreserve`: what of an
+//! agent is for a role alone.
 
 use super::exit::Result;
 use super::human::{day_and_clock, duration, now_ms};
-use super::output::Output;
+use super::output::{Output, table};
+use super::roles::{Amounts, amounts, listed, say};
 use crate::client::Client;
-use crate::view::{AgentView, Changed, DrainRequest};
+use crate::view::{AgentView, Changed, DrainRequest, ReserveRequest, UnreserveRequest};
 use jobs::text::parse_duration;
+use std::collections::BTreeMap;
+
+#[derive(Debug, clap::Args)]
+pub struct ReserveArgs {
+    /// As `smack agents` lists it.
+    agent: String,
+    /// For this role and those below it; `a/b` is below `a`.
+    role: String,
+    /// For example 'cpus=4;mem=8GiB;gpus:a100=2'.
+    #[arg(value_parser = amounts)]
+    amounts: Amounts,
+    /// Out of what is reserved for this role, which the other is below.
+    #[arg(long, value_name = "ROLE")]
+    from: Option<String>,
+    /// Tells this reservation from others of the role, for example --label disk=fast.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = super::attribute)]
+    labels: Vec<(String, String)>,
+    /// Also if the agent does not have it, or tasks of other roles use it: those go on, and it is kept when they end.
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct UnreserveArgs {
+    /// As `smack agents` lists it.
+    agent: String,
+    role: String,
+    /// How much of it; all by default.
+    #[arg(value_parser = amounts)]
+    amounts: Option<Amounts>,
+    /// Those that it was reserved with.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = super::attribute)]
+    labels: Vec<(String, String)>,
+}
 
 pub async fn drain(client: &Client, output: Output, agent: &str, request: &DrainRequest) -> Result<()> {
     output.either(&client.drain(agent, request).await?, show)?;
@@ -55,6 +91,47 @@ pub async fn undrain(client: &Client, output: Output, agent: &str) -> Result<()>
     output.either(&client.undrain(agent).await?, show)?;
     output.progress(&format!("{agent} is offered again"));
     Ok(())
+}
+
+pub async fn reserve(client: &Client, output: Output, args: ReserveArgs) -> Result<()> {
+    let ReserveArgs { agent, role, amounts, from, labels, force } = args;
+    let labels = labels.into_iter().collect();
+    let request = ReserveRequest { role, amounts, labels, from, force };
+    say(output, &client.reserve(&agent, &request).await?)?;
+    output.progress(&format!("{} of {agent} is for role {} alone", listed(&request.amounts), request.role));
+    Ok(())
+}
+
+pub async fn unreserve(client: &Client, output: Output, args: UnreserveArgs) -> Result<()> {
+    let UnreserveArgs { agent, role, amounts, labels } = args;
+    let request = UnreserveRequest { role, amounts: amounts.unwrap_or_default(), labels: labels.into_iter().collect() };
+    say(output, &client.unreserve(&agent, &request).await?)?;
+    let what = match request.amounts.is_empty() {
+        true => "what was reserved for it".to_string(),
+        false => listed(&request.amounts),
+    };
+    output.progress(&format!("{what} of {agent} is no longer for role {} alone", request.role));
+    Ok(())
+}
+
+/// What is reserved, if anything is.
+pub fn show_reserved(agents: &[AgentView]) -> Option<String> {
+    let rows = agents.iter().flat_map(|agent| agent.reserved.iter().map(move |reserved| (agent, reserved)));
+    let rows: Vec<[String; 6]> = rows
+        .map(|(agent, reserved)| {
+            let labels = reserved.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
+            let none = BTreeMap::new();
+            [
+                agent.id.clone(),
+                reserved.role.clone(),
+                listed(&reserved.amounts),
+                listed(agent.unfilled.get(&reserved.role).unwrap_or(&none)),
+                if labels.is_empty() { "-".to_string() } else { labels.join(", ") },
+                if reserved.by_agent { "the agent" } else { "an operator" }.to_string(),
+            ]
+        })
+        .collect();
+    (!rows.is_empty()).then(|| table(["AGENT", "RESERVED FOR", "AMOUNTS", "NOT HELD BY IT", "LABELS", "BY"], rows))
 }
 
 fn show(changed: &Changed) -> String {

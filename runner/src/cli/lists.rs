@@ -237,6 +237,10 @@ fn show_agents(cluster: &ClusterView, now_ms: u64) -> String {
             ]
         }),
     );
+    if let Some(reserved) = agents::show_reserved(&cluster.agents) {
+        shown.push('\n');
+        shown.push_str(&reserved);
+    }
     if !cluster.frameworks.is_empty() {
         shown.push('\n');
         shown.push_str(&table(

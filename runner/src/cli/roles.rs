@@ -38,7 +38,7 @@ pub enum WeightVerb {
 
 pub type Amounts = BTreeMap<String, f64>;
 
-fn amounts(text: &str) -> std::result::Result<Amounts, String> {
+pub fn amounts(text: &str) -> std::result::Result<Amounts, String> {
     jobs::amounts::parse_amounts(text)
 }
 
@@ -79,7 +79,7 @@ pub async fn weight(client: &Client, output: Output, verb: WeightVerb) -> Result
 }
 
 /// What was put up with; nothing, if all is well.
-fn say(output: Output, changed: &Changed) -> Result<()> {
+pub fn say(output: Output, changed: &Changed) -> Result<()> {
     output.either(changed, |changed| {
         changed.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect::<String>()
     })
@@ -102,7 +102,7 @@ fn show(roles: &[RoleView]) -> String {
     )
 }
 
-fn listed(amounts: &Amounts) -> String {
+pub fn listed(amounts: &Amounts) -> String {
     let part = |(name, value): (&String, &f64)| {
         let unit = if name == "mem" || name == "disk" { " MiB" } else { "" };
         format!("{name} {}{unit}", amount(*value))

@@ -108,6 +108,7 @@ pub fn agent(args: AgentArgs, globals: &Globals) -> Result<()> {
     config.token = token(globals)?;
     let listed = args.attribute_list.into_iter().flat_map(|Attributes(list)| list);
     config.attributes = args.attributes.into_iter().chain(listed).collect();
+    config.reserved = args.reserved;
     config.recovery_timeout_ms = millis(args.recovery_timeout);
     config.leash = args.leash;
     config.isolation.cgroups = args.isolation == Isolation::Auto;

@@ -81,6 +81,8 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(roles::set_quota, roles::remove_quota))
         .routes(routes!(roles::set_weight))
         .routes(routes!(agents::drain, agents::undrain))
+        .routes(routes!(agents::reserve))
+        .routes(routes!(agents::unreserve))
         .routes(routes!(logs))
         .routes(routes!(models::all))
         .routes(model)

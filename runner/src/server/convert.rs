@@ -415,6 +415,14 @@ pub fn cluster_view(state: v1::StateResponse) -> view::ClusterView {
                     drains_from_ms: agent.drains_from_ms,
                     drained_by_ms: agent.drained_by_ms,
                     drain_over_ms: agent.drain_over_ms,
+                    reserved: (info.reserved.into_iter().map(|reserved| reservation_view(reserved, true)))
+                        .chain(agent.reserved.into_iter().map(|reserved| reservation_view(reserved, false)))
+                        .collect(),
+                    unfilled: agent
+                        .unfilled
+                        .into_iter()
+                        .map(|unfilled| (unfilled.role, amounts_view(unfilled.amounts)))
+                        .collect(),
                 }
             })
             .collect(),
@@ -452,17 +460,23 @@ pub fn cluster_view(state: v1::StateResponse) -> view::ClusterView {
     }
 }
 
+fn amounts_view(scalars: Vec<v1::Scalar>) -> BTreeMap<String, f64> {
+    scalars.into_iter().map(|scalar| (scalar.name, scalar.milli as f64 / 1000.0)).collect()
+}
+
+fn reservation_view(reservation: v1::Reservation, by_agent: bool) -> view::ReservationView {
+    let v1::Reservation { role, amounts, labels } = reservation;
+    view::ReservationView { role, amounts: amounts_view(amounts), labels: labels.into_iter().collect(), by_agent }
+}
+
 fn role_view(role: v1::RoleView) -> view::RoleView {
-    let amounts = |scalars: Vec<v1::Scalar>| -> BTreeMap<String, f64> {
-        scalars.into_iter().map(|scalar| (scalar.name, scalar.milli as f64 / 1000.0)).collect()
-    };
     view::RoleView {
         role: role.role,
         weight: role.weight,
         dominant_share: role.dominant_share,
-        held: amounts(role.held),
-        guarantee: amounts(role.guarantee),
-        limit: amounts(role.limit),
+        held: amounts_view(role.held),
+        guarantee: amounts_view(role.guarantee),
+        limit: amounts_view(role.limit),
         n_frameworks: role.n_frameworks,
     }
 }

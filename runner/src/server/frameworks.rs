@@ -182,6 +182,7 @@ async fn subscribed(
         name: framework.name().to_string(),
         role: framework.role.to_string(),
         failover_timeout_ms: FAILOVER_TIMEOUT_MS,
+        constraints: Vec::new(),
     };
     let Subscription { client, mut events, subscribed } =
         match FrameworkClient::subscribe(&master.address, master.token.clone(), subscribe).await {

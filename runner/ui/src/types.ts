@@ -194,6 +194,16 @@ export interface AgentView {
   drains_from_ms?: number | null;
   drained_by_ms?: number | null;
   drain_over_ms?: number | null;
+  reserved?: ReservationView[];
+  /** What of it nobody holds for whom it is, by role. */
+  unfilled?: Record<string, Record<string, number>>;
+}
+
+export interface ReservationView {
+  role: string;
+  amounts: Record<string, number>;
+  labels: Record<string, string>;
+  by_agent: boolean;
 }
 
 export interface FrameworkView {

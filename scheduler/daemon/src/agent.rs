@@ -30,7 +30,7 @@ use crate::encrypted::Encrypted;
 use crate::{files, stop};
 use jobs::{AgentId, Resources};
 use scheduler::agent::{Agent, Config, Recovered};
-use scheduler::model::{AgentInfo, TaskKey};
+use scheduler::model::{AgentInfo, Reservation, TaskKey};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -63,6 +63,8 @@ pub struct AgentConfig {
     pub agent_id: Option<AgentId>,
     pub total: Resources,
     pub attributes: BTreeMap<String, String>,
+    /// What it keeps for roles.
+    pub reserved: Vec<Reservation>,
     pub token: Option<Token>,
     /// What a task without a command of its own is: started as `BINARY task --plan FILE`.
     pub task_binary: PathBuf,
@@ -95,6 +97,7 @@ impl AgentConfig {
             agent_id: None,
             total: detected_totals(),
             attributes: BTreeMap::new(),
+            reserved: Vec::new(),
             token: None,
             keeper: vec![this.to_string_lossy().into_owned(), keep::VERB.to_string()],
             task_binary: this,
@@ -191,6 +194,7 @@ pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
         total: config.total.clone(),
         attributes,
         http_endpoint: format!("{}://{}", tls::scheme(), totals::host_port(&host, http_address.port())),
+        reserved: config.reserved.clone(),
     };
     files::write(&data_dir.join("http_endpoint"), agent.http_endpoint.as_bytes())?;
     let recovery::Looked { adopted, n_ended } = looked;

@@ -348,6 +348,7 @@ fn agent_info_from(wire: v1::AgentInfo) -> Converted<AgentInfo> {
         total: resources_from(wire.total).map_err(|malformed| malformed.inside("total"))?,
         attributes: wire.attributes,
         http_endpoint: wire.http_endpoint,
+        reserved: roles::reservations_from(wire.reserved, "reserved")?,
     })
 }
 
@@ -358,6 +359,7 @@ fn agent_info_to(agent: AgentInfo) -> v1::AgentInfo {
         total: Some(resources_to(&agent.total)),
         attributes: agent.attributes,
         http_endpoint: agent.http_endpoint,
+        reserved: agent.reserved.into_iter().map(roles::reservation_to).collect(),
     }
 }
 
@@ -538,12 +540,17 @@ pub fn framework_calls_from(wire: Vec<v1::FrameworkCall>) -> Converted<Vec<Frame
 fn framework_call_from(wire: v1::FrameworkCall) -> Converted<FrameworkCall> {
     use framework_call::Call;
     Ok(match required(wire.call, "call")? {
-        Call::Subscribe(v1::Subscribe { framework_id, name, role, failover_timeout_ms }) => FrameworkCall::Subscribe {
-            framework_id: (!framework_id.is_empty()).then(|| framework_id.into()),
-            name,
-            role,
-            failover_timeout_ms,
-        },
+        Call::Subscribe(v1::Subscribe { framework_id, name, role, failover_timeout_ms, constraints }) => {
+            FrameworkCall::Subscribe {
+                framework_id: (!framework_id.is_empty()).then(|| framework_id.into()),
+                name,
+                role,
+                failover_timeout_ms,
+                constraints: rules::rules_from(constraints, String::new(), None)
+                    .map_err(|malformed| malformed.inside("subscribe"))?
+                    .constraints,
+            }
+        }
         Call::Demand(v1::PostDemand { demands }) => FrameworkCall::Demand {
             demands: each(demands, "demands", demand_from).map_err(|malformed| malformed.inside("demand"))?,
         },
@@ -614,6 +621,8 @@ fn agent_view_to(view: AgentView) -> v1::AgentView {
         drains_from_ms: view.drain.and_then(|drain| drain.from_ms),
         drained_by_ms: view.drain.and_then(|drain| drain.until_ms),
         drain_over_ms: view.drain.and_then(|drain| drain.over_ms),
+        reserved: view.reserved.into_iter().map(roles::reservation_to).collect(),
+        unfilled: view.unfilled.into_iter().map(roles::unfilled_to).collect(),
     }
 }
 
@@ -658,6 +667,7 @@ fn task_view_to(view: TaskView) -> v1::TaskView {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use scheduler::model::Reservation;
 
     #[test]
     fn every_state_and_reason_survives_the_wire() {
@@ -699,6 +709,11 @@ mod tests {
                 total: Resources::new().cpus(2.0),
                 attributes: [("rack".to_string(), "r1".to_string())].into(),
                 http_endpoint: "http://127.0.0.1:1".into(),
+                reserved: vec![Reservation {
+                    role: "ml".into(),
+                    amounts: [("cpus", 500)].into_iter().collect(),
+                    labels: [("disk".to_string(), "fast".to_string())].into(),
+                }],
             },
             tasks: vec![AgentTask { framework_id: "f".into(), info, state: TaskState::Running }],
         };

@@ -17,6 +17,7 @@ fn config() -> Config {
         total: Resources::new().cpus(4.0),
         attributes: BTreeMap::new(),
         http_endpoint: String::new(),
+        reserved: Vec::new(),
     })
 }
 

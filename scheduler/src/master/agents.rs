@@ -5,6 +5,7 @@
 
 use super::ledger::Ledger;
 use super::offers::OfferNumber;
+use super::reserved::check_reservation;
 use super::tasks::Task;
 use super::view::{AgentState, OfferState};
 use super::{Alarm, Command, Master, Peer, Record};
@@ -23,6 +24,8 @@ pub struct Agent {
     pub ledger: Ledger,
     pub offers: BTreeSet<OfferNumber>,
     pub tasks: BTreeSet<TaskKey>,
+    /// Something of it is reserved.
+    pub keeps: bool,
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +38,8 @@ pub struct Agents {
     pub available: Scalars,
     /// Known from the registry and not yet heard by this master.
     pub awaited: BTreeSet<AgentId>,
+    /// Who holds what on them changed since what is reserved there and not filled was found.
+    pub stale: BTreeSet<AgentId>,
     /// What frameworks ask about tasks that nobody knows was kept while agents were awaited, and is not answered yet.
     pub keeps_questions: bool,
 }
@@ -55,6 +60,10 @@ impl Agents {
         if agent.state != AgentState::Active {
             return change(&mut agent.ledger);
         }
+        if agent.keeps {
+            self.stale.insert(id.clone());
+        }
+        let agent = self.known(id);
         let before = agent.ledger.free().amounts().clone();
         let changed = change(&mut agent.ledger);
         let (free, is_roomy) = (agent.ledger.free().amounts().clone(), !agent.ledger.free().is_empty());
@@ -69,6 +78,7 @@ impl Agents {
         let agent = self.known(id);
         let (before, free) = (agent.state, agent.ledger.free().amounts().clone());
         agent.state = state;
+        let keeps = agent.keeps;
         let is_roomy = state == AgentState::Active && !agent.ledger.free().is_empty();
         if before == AgentState::Active {
             self.available.subtract(&free);
@@ -80,6 +90,9 @@ impl Agents {
             self.active.remove(id);
         }
         self.note_room(id, is_roomy);
+        if keeps {
+            self.stale.insert(id.clone());
+        }
     }
 
     fn note_room(&mut self, id: &AgentId, is_roomy: bool) {
@@ -110,6 +123,7 @@ impl Master {
             ledger: Ledger::default(),
             offers: BTreeSet::new(),
             tasks: BTreeSet::new(),
+            keeps: false,
         };
         self.agents.by_id.insert(id, agent);
     }
@@ -182,6 +196,7 @@ impl Master {
         self.cluster_total.add(ledger.total().amounts());
         self.dirty.total = true;
         let missing = self.agents.by_id.remove(&id).map(|agent| agent.tasks).unwrap_or_default();
+        let keeps = !info.reserved.is_empty() || !self.reserved.by_operators(&id).is_empty();
         let agent = Agent {
             info,
             connection: Some(connection),
@@ -190,8 +205,10 @@ impl Master {
             ledger,
             offers: BTreeSet::new(),
             tasks: BTreeSet::new(),
+            keeps,
         };
         self.agents.by_id.insert(id.clone(), agent);
+        self.agents.stale.insert(id.clone());
         self.agents.set_state(&id, AgentState::Active);
         self.peers.insert(connection, Peer::Agent(id.clone()));
         self.alarms.set(Alarm::AgentSilent(id.clone()), self.now_ms + self.silence_ms());
@@ -361,6 +378,9 @@ fn check_registration(agent: &AgentInfo, tasks: &[AgentTask]) -> Result<(), Stri
     }
     if !is_sane(&agent.total) || !agent.total.has_the_gpus_it_counts() {
         return Err(format!("agent {id} cannot have {}", agent.total));
+    }
+    for reservation in &agent.reserved {
+        check_reservation(reservation).map_err(|problem| format!("agent {id}: {problem}"))?;
     }
     for AgentTask { framework_id, info, .. } in tasks {
         if !is_good_id(framework_id.as_str()) || !is_good_id(info.task_id.as_str()) || !is_sane(&info.resources) {

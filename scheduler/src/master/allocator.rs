@@ -47,6 +47,8 @@ struct Round {
 impl Master {
     pub(super) fn allocate(&mut self) {
         let relieved = self.refresh();
+        let less_is_reserved = self.refresh_reserved();
+        self.dirty.agents.extend(less_is_reserved);
         // Tasks that came with their agents may have filled guarantees, and what was kept free for them is free.
         let needs_less = !self.frameworks.roles.need().contains(&self.last_need);
         let is_clean = self.dirty.agents.is_empty() && self.dirty.frameworks.is_empty() && relieved.is_empty();
@@ -176,6 +178,8 @@ impl Master {
                 let mut among = (!is_changed).then_some(wanting.as_slice());
                 while let Some(won) = contest.winner(self, id, among) {
                     self.offer(id, won.framework, won.resources);
+                    // Who fills what is kept for it leaves as much to others as before.
+                    self.refresh_reserved();
                     if let Some(hold) = won.hold {
                         self.holds.took(hold, id);
                     }

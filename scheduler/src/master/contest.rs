@@ -4,6 +4,7 @@
 //! agent are marked once, when the first few in order all refused.
 
 use super::Master;
+use super::agents::Agent;
 use super::filters::OnAgent;
 use super::frameworks::Framework;
 use super::holds::HoldNumber;
@@ -31,7 +32,8 @@ pub struct Won {
 struct Terms<'a> {
     site: Site<'a>,
     free: &'a Resources,
-    /// What of it nobody's guarantee needs; `None` where no guarantee lacks anything.
+    agent: &'a AgentId,
+    /// What of all that is free nobody's guarantee needs; `None` where no guarantee lacks anything.
     surplus: Option<Scalars>,
     /// Whether there is so much that anybody takes it.
     is_allocatable: bool,
@@ -60,7 +62,7 @@ impl Contest {
         if roles.n_demanding() == 0 && !master.is_allocatable(free) {
             return None;
         }
-        let terms = master.terms(site, free);
+        let terms = master.terms(agent, site, free);
         let mut won = None;
         self.n_agents += 1;
         let mut n_refused = 0;
@@ -70,7 +72,7 @@ impl Contest {
                 return false;
             }
             let Some(framework) = master.frameworks.numbered(number) else { return false };
-            if self.for_guarantees && roles.needed_by(framework.role_number).is_empty() {
+            if self.for_guarantees && master.needed_by(framework.role_number).is_empty() {
                 return false;
             }
             let Some(resources) = master.share_for(framework, &terms) else { return false };
@@ -118,7 +120,8 @@ impl Master {
             let is_refused = |refusals: &OnAgent| refusals.refused_until(framework.number, &resources).is_some();
             let amounts = resources.amounts();
             let is_let_in = self.frameworks.roles.within_limits(framework.role_number, amounts) == *amounts;
-            let is_wanted = framework.wish.wants(framework.demands.as_deref()?, site, &resources);
+            let is_wanted =
+                framework.rules.allow(site) && framework.wish.wants(framework.demands.as_deref()?, site, &resources);
             let is_good = is_let_in && is_wanted && !self.filters.of_agent(agent).is_some_and(is_refused);
             is_good.then_some(Won { framework: framework.number, resources, hold: Some(number) })
         })
@@ -128,30 +131,36 @@ impl Master {
         self.config.min_allocatable.iter().any(|least| resources.contains(least))
     }
 
-    fn terms<'a>(&self, site: Site<'a>, free: &'a Resources) -> Terms<'a> {
-        let need = self.frameworks.roles.need();
-        let surplus = (!need.is_empty()).then(|| self.agents.available.beyond(need));
-        Terms { site, free, surplus, is_allocatable: self.is_allocatable(free) }
+    fn terms<'a>(&self, agent: &'a AgentId, site: Site<'a>, free: &'a Resources) -> Terms<'a> {
+        Terms { site, free, agent, surplus: self.surplus(), is_allocatable: self.is_allocatable(free) }
     }
 
     /// What of this a framework would be offered; all of it, if it wants nothing of it.
-    pub(super) fn would_be_offered(&self, framework: &Framework, site: Site<'_>, free: &Resources) -> Resources {
-        self.share_for(framework, &self.terms(site, free)).map_or_else(|| free.clone(), Cow::into_owned)
+    pub(super) fn would_be_offered(&self, framework: &Framework, agent: &Agent, free: &Resources) -> Resources {
+        self.share_for(framework, &self.terms(&agent.info.agent_id, agent.info.site(), free))
+            .map_or_else(|| free.clone(), Cow::into_owned)
     }
 
     /// What a framework would be offered of what is free: what limits let in, and of what guarantees still need only
-    /// what is needed here or left over. `None` if it does not want that.
+    /// what is needed here or left over, besides what is reserved for its role. `None` if it does not want that.
     fn share_for<'a>(&self, framework: &Framework, terms: &Terms<'a>) -> Option<Cow<'a, Resources>> {
         let (roles, role) = (&self.frameworks.roles, framework.role_number);
-        if framework.demands.is_none() && !terms.is_allocatable {
+        if (framework.demands.is_none() && !terms.is_allocatable) || !framework.rules.allow(terms.site) {
             return None;
         }
+        let (kept_from, kept_for) = match self.reserved.on(terms.agent) {
+            Some(unfilled) => (unfilled.kept_from(&framework.role), unfilled.kept_for(&framework.role)),
+            None => Default::default(),
+        };
         let amounts = terms.free.amounts();
         let mut most = roles.within_limits(role, amounts);
+        if !kept_from.is_empty() {
+            most = most.least(&amounts.beyond(&kept_from));
+        }
         if let Some(surplus) = &terms.surplus {
-            let needed = roles.needed_by(role);
+            let needed = self.needed_by(role);
             for (name, _) in roles.need().iter() {
-                let room = needed.get(name) + surplus.get(name);
+                let room = needed.get(name) + surplus.get(name) + kept_for.get(name);
                 if most.get(name) > room {
                     most.set(name, room);
                 }

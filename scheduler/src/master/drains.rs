@@ -123,7 +123,7 @@ impl Master {
         Ok(Vec::new())
     }
 
-    fn find_agent(&self, id: &AgentId) -> Result<(), String> {
+    pub(super) fn find_agent(&self, id: &AgentId) -> Result<(), String> {
         if self.agents.get(id).is_some() {
             return Ok(());
         }

@@ -6,6 +6,7 @@
 use super::drains::Drain;
 use crate::model::{
     AgentCall, AgentInfo, AgentOrder, ConnectionId, FrameworkCall, FrameworkEvent, OperatorCall, Quota, RequestId,
+    Reservation,
 };
 use jobs::{AgentId, FrameworkId};
 use serde::{Deserialize, Serialize};
@@ -74,6 +75,11 @@ pub enum Record {
         agent_id: AgentId,
         drain: Option<Drain>,
     },
+    /// All that operators reserved on an agent.
+    Reserved {
+        agent_id: AgentId,
+        reservations: Vec<Reservation>,
+    },
 }
 
 impl Record {
@@ -86,6 +92,7 @@ impl Record {
             }
             Self::Role { role, .. } => format!("role/{role}"),
             Self::Drain { agent_id, .. } => format!("drain/{agent_id}"),
+            Self::Reserved { agent_id, .. } => format!("reserved/{agent_id}"),
         }
     }
 }

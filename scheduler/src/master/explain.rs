@@ -8,9 +8,10 @@ use super::Master;
 use super::agents::Agent;
 use super::frameworks::Framework;
 use super::holds::Hold;
+use super::reserved::Unfilled;
 use super::shapes::{Bound, fits, how_many};
 use super::view::AgentState;
-use crate::model::{Demand, amount_text};
+use crate::model::{Demand, amount_text, is_below};
 use jobs::{AgentId, Resources};
 use std::collections::BTreeSet;
 
@@ -43,7 +44,11 @@ impl Master {
             return format!("{needs}; {kept}");
         }
         let n_active = active.len();
-        let active: Vec<&Agent> = active.into_iter().filter(|agent| demand.rules.allow(agent.info.site())).collect();
+        let takes = |agent: &&Agent| {
+            let site = agent.info.site();
+            demand.rules.allow(site) && framework.rules.allow(site)
+        };
+        let active: Vec<&Agent> = active.into_iter().filter(takes).collect();
         if active.is_empty() {
             return match n_active {
                 1 => format!("{needs}; the only agent is not one of these"),
@@ -69,7 +74,8 @@ impl Master {
             let held = some_of(&held);
             return format!("{needs}; offered {held}, and waits for the framework to accept enough of it");
         }
-        let left = |agent: &&Agent| fits(&self.holds.left(&agent.info.agent_id, agent.ledger.free()), demand);
+        let left =
+            |agent: &&Agent| fits(&self.room_for(&framework.role, &agent.info.agent_id, agent.ledger.free()), demand);
         let free: Vec<&Agent> = large.iter().copied().filter(left).collect();
         let (n, of) = (large.len(), active.len());
         if free.is_empty() {
@@ -78,6 +84,9 @@ impl Master {
                 room.add(agent.ledger.offered());
                 fits(&room, demand)
             };
+            if let Some(reserved) = self.reserved_for_others(framework, demand, &large) {
+                return format!("{needs}; {reserved}");
+            }
             if let Some(agent) = large.iter().find(|agent| fits(agent.ledger.free(), demand)) {
                 let id = &agent.info.agent_id;
                 let for_whom = self.holds.on(id).filter_map(|number| Some(self.holds.get(number)?.key.as_str()));
@@ -94,12 +103,12 @@ impl Master {
                 true => format!("{needs}; {n} of {of} agents are large enough, and {}", freest(&large, demand)),
             };
         }
-        if let Some(kept) = self.kept_for_others(framework, demand) {
+        if let Some(kept) = self.kept_for_others(framework, demand, &free) {
             return format!("{needs}; {kept}");
         }
         let refused = |agent: &&Agent| {
             let free = self.holds.left(&agent.info.agent_id, agent.ledger.free());
-            let offered = self.would_be_offered(framework, agent.info.site(), &free);
+            let offered = self.would_be_offered(framework, agent, &free);
             let until = self.filters.refused_until(framework.number, &agent.info.agent_id, &offered)?;
             Some(format!("{} for {:.1} s", agent.info.agent_id, until.saturating_sub(now_ms) as f64 / 1000.0))
         };
@@ -142,7 +151,7 @@ impl Master {
         let mut bound = Bound::default();
         for agent in agents {
             let id = &agent.info.agent_id;
-            let mut room = self.holds.left(id, agent.ledger.free()).into_owned();
+            let mut room = self.room_for(&framework.role, id, agent.ledger.free()).into_owned();
             let offers = agent.offers.iter().filter_map(|number| self.offers.get(*number));
             for offer in offers.filter(|offer| offer.framework_id == framework.id) {
                 room.add(&offer.resources);
@@ -177,13 +186,30 @@ impl Master {
         })
     }
 
-    /// What guarantees of other roles keep free, if without that it would fit.
-    fn kept_for_others(&self, framework: &Framework, demand: &Demand) -> Option<String> {
-        let roles = &self.frameworks.roles;
-        let (need, needed) = (roles.need(), roles.needed_by(framework.role_number));
-        let surplus = self.agents.available.beyond(need);
-        let short = |(name, milli): &(&str, i64)| need.get(name) > 0 && needed.get(name) + surplus.get(name) < *milli;
-        let (name, _) = demand.shape.scalars().find(short)?;
+    /// What is reserved for other roles, if without that it would fit.
+    fn reserved_for_others(&self, framework: &Framework, demand: &Demand, agents: &[&Agent]) -> Option<String> {
+        let would_fit = |agent: &&&Agent| fits(&self.holds.left(&agent.info.agent_id, agent.ledger.free()), demand);
+        let would_fit: Vec<&Agent> = agents.iter().filter(would_fit).copied().collect();
+        let unfilled = would_fit.iter().filter_map(|agent| self.reserved.on(&agent.info.agent_id));
+        let roles: BTreeSet<&str> = unfilled.flat_map(Unfilled::iter).map(|(role, _)| role).collect();
+        let roles: Vec<String> =
+            roles.into_iter().filter(|role| !is_below(&framework.role, role)).map(String::from).collect();
+        let agents: Vec<String> = would_fit.iter().map(|agent| agent.info.agent_id.to_string()).collect();
+        (!agents.is_empty() && !roles.is_empty())
+            .then(|| format!("what is free on {} is reserved for {}", some_of(&agents), some_of(&roles)))
+    }
+
+    /// What guarantees of other roles keep free, if without that it would fit on one of these.
+    fn kept_for_others(&self, framework: &Framework, demand: &Demand, agents: &[&Agent]) -> Option<String> {
+        let need = self.frameworks.roles.need();
+        let (needed, surplus) = (self.needed_by(framework.role_number), self.surplus()?);
+        let short = |agent: &Agent| {
+            let reserved = self.kept_for_role(framework, &agent.info.agent_id);
+            let room = |name: &str| needed.get(name) + surplus.get(name) + reserved.get(name);
+            demand.shape.scalars().find(|(name, milli)| need.get(name) > 0 && room(name) < *milli).map(|(name, _)| name)
+        };
+        let short: Option<Vec<&str>> = agents.iter().map(|agent| short(agent)).collect();
+        let name = *short?.first()?;
         Some(format!("{} of what is free is kept for guarantees of other roles", amount_text(name, need.get(name))))
     }
 }

@@ -8,7 +8,7 @@ use super::offers::OfferNumber;
 use super::roles::{RoleNumber, Roles, Turn};
 use super::shapes::Wish;
 use crate::model::{ConnectionId, Demand, TaskKey};
-use jobs::{FrameworkId, Resources, Scalars, TaskId};
+use jobs::{FrameworkId, Resources, Rules, Scalars, TaskId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Ended frameworks that are remembered. A task of one that is forgotten comes back as an orphan, and ends with the
@@ -33,6 +33,8 @@ pub struct Framework {
     pub suppressed: bool,
     /// It subscribed moments ago and is not offered anything yet.
     pub settling: bool,
+    /// Where it takes anything at all.
+    pub rules: Rules,
     /// `None`: it never posted demand and takes whatever is free.
     pub demands: Option<Vec<Demand>>,
     /// Of each demand, what its offers cannot meet; empty without demand.
@@ -142,6 +144,7 @@ impl Frameworks {
             is_recorded: true,
             suppressed: false,
             settling: false,
+            rules: Rules::default(),
             demands: None,
             wish: Wish::default(),
             wanted_since_ms: BTreeMap::new(),

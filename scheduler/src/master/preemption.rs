@@ -8,14 +8,16 @@
 //! Invariant: it comes to an end. Whoever has to leave comes after whom it leaves for, by priority within a role and by
 //! guarantee between roles, so that nobody is ever made to leave for what left for it.
 
+use super::agents::Agent;
 use super::frameworks::Framework;
 use super::holds::{Hold, HoldNumber};
+use super::offers::Standing;
 use super::roles::{ROOT, RoleNumber};
 use super::tasks::Task;
 use super::victims::{Candidate, Choice, Rooms, choose, fits, most};
 use super::view::AgentState;
 use super::{Alarm, Master};
-use crate::model::{Demand, FrameworkEvent, TaskKey};
+use crate::model::{Demand, FrameworkEvent, TaskKey, is_below};
 use jobs::{AgentId, FrameworkId, Resources, Scalars, TaskId};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -160,7 +162,7 @@ impl Master {
     fn right_of(&self, framework: &Framework, batch: &Batch, lowest: &BTreeMap<RoleNumber, i32>) -> Option<Right> {
         let role = framework.role_number;
         let by_priority = lowest.get(&role).is_some_and(|least| *least < batch.priority);
-        let mut needed = self.frameworks.roles.needed_by(role);
+        let mut needed = self.needed_by(role);
         let by_guarantee = !needed.is_empty() && {
             // What it holds in offers is its own again when room is made.
             needed.add(&self.offered_to(framework));
@@ -258,25 +260,35 @@ impl Master {
     fn rooms_for(&self, batch: &Batch, right: &Right, place: Option<&str>, with_offers: bool) -> Rooms {
         // What is free and kept for guarantees of others is of no use to it.
         let roles = &self.frameworks.roles;
-        let (need, needed) = (roles.need(), roles.needed_by(right.role));
-        let surplus = self.agents.available.beyond(need);
-        let is_short = |(name, milli): (&str, i64)| need.get(name) > 0 && needed.get(name) + surplus.get(name) < milli;
-        let free_counts = !batch.amounts.iter().any(is_short);
+        let role = &roles.get(right.role).name;
+        let (need, needed, surplus) = (roles.need(), self.needed_by(right.role), self.surplus());
+        let is_short = |name: &str, milli: i64, kept: &Scalars| {
+            let surplus = surplus.as_ref().map_or(i64::MAX, |surplus| surplus.get(name));
+            need.get(name) > 0 && needed.get(name).saturating_add(surplus).saturating_add(kept.get(name)) < milli
+        };
+        let free_counts = |kept: &Scalars| !batch.amounts.iter().any(|(name, milli)| is_short(name, milli, kept));
+        let counts_everywhere = free_counts(&Scalars::new());
         let mut rooms = Rooms::default();
+        let framework = self.frameworks.get(&batch.framework_id);
+        let takes = |site| framework.is_none_or(|framework| framework.rules.allow(site));
         let spread = batch.wanted.iter().find_map(|demand| demand.rules.spread.as_ref());
         let mut values = BTreeMap::new();
         for agent in self.agents.active.iter().filter_map(|id| self.agents.get(id)) {
             let (id, site) = (&agent.info.agent_id, agent.info.site());
             let is_there = place.is_none_or(|place| batch.together().and_then(|key| site.get(key)) == Some(place));
-            if !is_there || !batch.wanted.iter().all(|demand| demand.rules.allow(site)) {
+            if !is_there || !takes(site) || !batch.wanted.iter().all(|demand| demand.rules.allow(site)) {
                 continue;
             }
+            let kept_for = || self.reserved.on(id).map(|unfilled| unfilled.kept_for(role));
+            let free_counts = counts_everywhere || kept_for().is_some_and(|kept| free_counts(&kept));
             let mut room = match free_counts {
-                true => self.holds.left(id, agent.ledger.free()).into_owned(),
+                true => self.room_for(role, id, agent.ledger.free()).into_owned(),
                 false => Resources::new(),
             };
+            // What others hold there may come back, but then it is kept for others still.
+            let with_offers = with_offers && free_counts && !self.is_owed_to_others(role, agent);
             for offer in agent.offers.iter().filter_map(|number| self.offers.get(*number)) {
-                if offer.framework_id == batch.framework_id || (with_offers && free_counts) {
+                if offer.framework_id == batch.framework_id || (with_offers && !self.fills_a_reservation(offer, role)) {
                     room.add(&offer.resources);
                 }
             }
@@ -308,7 +320,12 @@ impl Master {
                 let is_own = framework.id == batch.framework_id && group == batch.key;
                 let priority = tasks.iter().map(|(_, task)| task.priority).max().unwrap_or(0);
                 let is_lower = !is_own_role || priority < batch.priority;
-                if is_own || !is_lower || !tasks.iter().all(|(_, task)| self.may_leave(task)) {
+                if is_own
+                    || !is_lower
+                    || !tasks
+                        .iter()
+                        .all(|(_, task)| self.may_leave(task) && self.leaves_room(framework, task, right.role))
+                {
                     continue;
                 }
                 let since_ms = tasks.iter().map(|(_, task)| task.since_ms).max().unwrap_or(0);
@@ -326,6 +343,23 @@ impl Master {
         let is_there = self.agents.get(&task.agent_id).is_some_and(|agent| agent.state == AgentState::Active);
         let has_run = task.since_ms.saturating_add(self.config.preempt_min_run_ms) <= self.now_ms;
         is_there && has_run && !task.latest.is_terminal() && task.kill.is_none() && task.leave_by_ms.is_none()
+    }
+
+    /// Whether what a task leaves would be for the role that asks, and is not reserved for others.
+    fn leaves_room(&self, framework: &Framework, task: &Task, asking: RoleNumber) -> bool {
+        let Some(agent) = self.agents.get(&task.agent_id).filter(|agent| agent.keeps) else { return true };
+        let asking = &self.frameworks.roles.get(asking).name;
+        !self.is_owed_to_others(asking, agent) && !self.is_at_home(agent, &framework.role, asking)
+    }
+
+    fn fills_a_reservation(&self, offer: &Standing, asking: &str) -> bool {
+        self.agents.get(&offer.agent_id).is_some_and(|agent| self.is_at_home(agent, &offer.role, asking))
+    }
+
+    /// Whether something there is reserved for a role and not for the one that asks.
+    fn is_at_home(&self, agent: &Agent, role: &str, asking: &str) -> bool {
+        self.reservations_on(agent)
+            .any(|reservation| is_below(role, &reservation.role) && !is_below(asking, &reservation.role))
     }
 
     /// Whether a role, and all above it that the other one is not below, have so much more than is guaranteed to them.

@@ -10,7 +10,7 @@ use super::offers::OfferNumber;
 use super::roles::{ROOT, RoleNumber, Terms};
 use super::view::OfferState;
 use super::{Command, Master, Record};
-use crate::model::{OperatorCall, Quota, RequestId, amount_text, is_good_id, is_good_role, is_sane_amount};
+use crate::model::{OperatorCall, Quota, RequestId, amount_text, is_below, is_good_id, is_good_role, is_sane_amount};
 use jobs::Scalars;
 
 /// More would be felt nowhere, and a weight must not make every share nothing.
@@ -24,6 +24,10 @@ impl Master {
             OperatorCall::Undrain { agent_id } => self.undrain(&agent_id),
             OperatorCall::RemoveQuota { role } => self.remove_quota(&role),
             OperatorCall::SetWeight { role, weight_milli } => self.set_weight(&role, weight_milli),
+            OperatorCall::Reserve { agent_id, reservation, from, force } => {
+                self.reserve(&agent_id, reservation, from.as_deref(), force)
+            }
+            OperatorCall::Unreserve { agent_id, reservation } => self.unreserve(&agent_id, reservation),
         };
         self.out.push(Command::Answer { request, answer });
     }
@@ -190,27 +194,18 @@ impl Master {
             let Some(standing) = self.offers.get(offer) else { continue };
             let helps = lacking.iter().any(|(name, _)| standing.resources.milli(name) > 0);
             let role = self.frameworks.get(&standing.framework_id).map(|framework| framework.role_number);
-            if helps && role.is_some_and(|role| self.frameworks.roles.needed_by(role).is_empty()) {
+            if helps && role.is_some_and(|role| self.needed_by(role).is_empty()) {
                 self.rescind(offer, OfferState::Rescinded);
             }
         }
     }
-
-    fn lacking(&self) -> Scalars {
-        self.frameworks.roles.need().beyond(&self.agents.available)
-    }
 }
 
-fn check_role(role: &str) -> Result<(), String> {
+pub(super) fn check_role(role: &str) -> Result<(), String> {
     match is_good_role(role) {
         true => Ok(()),
         false => Err(format!("'{role}' cannot be a role: its parts, between slashes, are short and without blanks")),
     }
-}
-
-/// Whether a role is this one or below it.
-fn is_below(role: &str, above: &str) -> bool {
-    role.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn check_sum(role: &str, terms: &Terms, children: &Scalars) -> Result<(), String> {

@@ -4,6 +4,7 @@ use super::Master;
 use super::agents::Agent;
 use super::frameworks::Framework;
 use super::offers::{OfferNumber, Standing};
+use super::reserved::Unfilled;
 use super::tasks::Task;
 use super::view::{
     AgentState, AgentView, ClusterView, Counts, FrameworkSummary, FrameworkView, OfferState, OfferView, RoleView,
@@ -73,6 +74,14 @@ impl Master {
             free: agent.ledger.free().clone(),
             offered: agent.ledger.offered().clone(),
             used: agent.ledger.used().clone(),
+            reserved: self.reserved.by_operators(&agent.info.agent_id).to_vec(),
+            unfilled: self
+                .reserved
+                .on(&agent.info.agent_id)
+                .into_iter()
+                .flat_map(Unfilled::iter)
+                .map(|(role, amounts)| (role.to_string(), amounts.clone()))
+                .collect(),
             heard_ms_ago: now_ms - agent.heard_ms,
             drain: self.drain_of(&agent.info.agent_id),
         };

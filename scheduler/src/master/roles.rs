@@ -102,6 +102,11 @@ impl Role {
         }
     }
 
+    /// What the guarantees in it and below it lack.
+    pub fn need(&self) -> &Scalars {
+        &self.need
+    }
+
     /// Cuts an amount to what the limit still lets in.
     pub fn within_limit(&self, amount: &mut Scalars) {
         for (name, limit) in &self.terms.limit {
@@ -152,6 +157,11 @@ impl Roles {
 
     pub fn number(&self, name: &str) -> Option<RoleNumber> {
         self.by_name.get(name).copied()
+    }
+
+    /// The role of this name, or the nearest above it that is known.
+    pub fn nearest(&self, name: &str) -> RoleNumber {
+        self.number(name).unwrap_or_else(|| name.rsplit_once('/').map_or(ROOT, |(above, _)| self.nearest(above)))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Role> {

@@ -9,7 +9,7 @@ use super::{Alarm, Command, Master, Peer, Record};
 use crate::model::{
     ConnectionId, Demand, FrameworkCall, FrameworkEvent, MAX_GROUP, PRIORITIES, is_good_id, is_good_role, is_sane,
 };
-use jobs::{FrameworkId, Resources};
+use jobs::{FrameworkId, Resources, Rules};
 
 /// Demands in one post: more than any job file has, few enough to look at for every offer.
 const MAX_DEMANDS: usize = 10_000;
@@ -26,8 +26,10 @@ impl Master {
         };
         let Some(id) = id else {
             return match call {
-                FrameworkCall::Subscribe { framework_id, name, role, failover_timeout_ms } => {
-                    self.subscribe(connection, framework_id, name, role, failover_timeout_ms);
+                FrameworkCall::Subscribe { framework_id, name, role, failover_timeout_ms, constraints } => {
+                    if let Some(id) = self.subscribe(connection, framework_id, name, role, failover_timeout_ms) {
+                        self.frameworks.known(&id).rules = Rules { constraints, ..Rules::default() };
+                    }
                 }
                 FrameworkCall::Demand { .. }
                 | FrameworkCall::Accept { .. }
@@ -73,6 +75,7 @@ impl Master {
         }
     }
 
+    /// `None`: it was refused.
     fn subscribe(
         &mut self,
         connection: ConnectionId,
@@ -80,22 +83,25 @@ impl Master {
         name: String,
         role: String,
         failover_timeout_ms: u64,
-    ) {
+    ) -> Option<FrameworkId> {
         if !is_good_role(&role) {
             let problem =
                 format!("'{role}' cannot be a role: its parts, between slashes, are short and without blanks");
-            return self.refuse_framework(connection, &problem);
+            self.refuse_framework(connection, &problem);
+            return None;
         }
         let id = match id {
             None => self.frameworks.new_id(self.leader_epoch),
             Some(id) if !is_good_id(id.as_str()) => {
                 let problem =
                     format!("'{id}' cannot be a framework's id: it must be short, printable and without blanks");
-                return self.refuse_framework(connection, &problem);
+                self.refuse_framework(connection, &problem);
+                return None;
             }
             Some(id) if self.frameworks.has_ended(&id) => {
                 let problem = format!("framework {id} has ended; subscribe without an id to begin a new one");
-                return self.refuse_framework(connection, &problem);
+                self.refuse_framework(connection, &problem);
+                return None;
             }
             Some(id) => id,
         };
@@ -113,7 +119,10 @@ impl Master {
             !known.is_recorded || recorded != (&name, &role, failover_timeout_ms)
         });
         match known.is_some() {
-            true => self.frameworks.move_to_role(&id, &role),
+            true => {
+                self.frameworks.move_to_role(&id, &role);
+                self.reservations_change_hands();
+            }
             false => self.frameworks.insert(id.clone(), name.clone(), role.clone(), failover_timeout_ms),
         }
         if is_news {
@@ -136,6 +145,7 @@ impl Master {
         self.tell_in_flight(&id);
         self.tell_drains(&id);
         self.tell_preempted(&id);
+        Some(id)
     }
 
     /// A framework of which only tasks are known. It has time to come back, and is then ended with its tasks.
@@ -212,6 +222,7 @@ impl Master {
         self.frameworks.remember_ended(id.clone());
         self.end_tasks_of(id);
         self.frameworks.remove(id);
+        self.reservations_change_hands();
         self.dirty.frameworks.remove(id);
     }
 

@@ -1,6 +1,7 @@
 //! What the master promises to a few agents and frameworks, step by step.
 
 mod preemption;
+mod reserved;
 mod roles;
 
 use super::*;
@@ -30,6 +31,7 @@ fn agent_info(id: &str, cpus: f64) -> AgentInfo {
         total: machine(cpus),
         attributes: BTreeMap::new(),
         http_endpoint: String::new(),
+        reserved: Vec::new(),
     }
 }
 
@@ -103,7 +105,9 @@ impl Desk {
     /// Subscribes and gives back the framework's id.
     fn subscribe(&mut self, connection: u64, id: Option<&str>, role: &str, failover_timeout_ms: u64) -> FrameworkId {
         let (framework_id, name, role) = (id.map(FrameworkId::from), role.to_string(), role.to_string());
-        self.framework(connection, FrameworkCall::Subscribe { framework_id, name, role, failover_timeout_ms });
+        let constraints = Vec::new();
+        let call = FrameworkCall::Subscribe { framework_id, name, role, failover_timeout_ms, constraints };
+        self.framework(connection, call);
         let said = self.said_to(connection);
         let id = said.iter().find_map(|event| match event {
             FrameworkEvent::Subscribed { framework_id, .. } => Some(framework_id.clone()),

@@ -1,7 +1,7 @@
 //! What the master knows now, for people and tools.
 
 use super::drains::Drain;
-use crate::model::{AgentInfo, Demand, Offer};
+use crate::model::{AgentInfo, Demand, Offer, Reservation};
 use jobs::{AgentId, FrameworkId, OfferId, Resources, Scalars, TaskId, TaskState};
 use std::collections::BTreeMap;
 
@@ -82,6 +82,10 @@ pub struct AgentView {
     pub offered: Resources,
     pub used: Resources,
     pub heard_ms_ago: u64,
+    /// What operators reserved, besides what the agent itself keeps.
+    pub reserved: Vec<Reservation>,
+    /// What is reserved and held by nobody that it is reserved for, by role.
+    pub unfilled: BTreeMap<String, Scalars>,
     /// What an operator said, with when it begins, as far as it is planned, and when it is over.
     pub drain: Option<Drain>,
 }

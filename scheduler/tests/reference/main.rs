@@ -140,6 +140,7 @@ impl Both {
                 name: String::new(),
                 role: role.into(),
                 failover_timeout_ms: 1_000_000,
+                constraints: Vec::new(),
             };
             both.say(at, call);
         }
@@ -181,6 +182,7 @@ impl Both {
             total,
             attributes: BTreeMap::new(),
             http_endpoint: String::new(),
+            reserved: Vec::new(),
         };
         let connection = ConnectionId(at as u64);
         self.apply(Event::FromAgent { connection, call: AgentCall::Register { agent, tasks } });

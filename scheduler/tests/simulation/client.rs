@@ -144,6 +144,8 @@ impl Client {
             name: format!("{:?}-{}", self.character, self.index),
             role: self.role.clone(),
             failover_timeout_ms: self.failover_timeout_ms,
+            // Who posts demand says it there.
+            constraints: if self.posts_demand() { Vec::new() } else { self.rules.constraints.clone() },
         }
     }
 
@@ -419,14 +421,17 @@ impl Client {
         }
     }
 
-    /// Says what it wants, if it does that and it changed.
-    fn demand(&mut self) -> Vec<FrameworkCall> {
-        let posts = match self.character {
+    pub fn posts_demand(&self) -> bool {
+        match self.character {
             Character::Slow | Character::Gang | Character::Crashing | Character::Filler => true,
             Character::Greedy | Character::NeverDeclining => false,
-        };
+        }
+    }
+
+    /// Says what it wants, if it does that and it changed.
+    fn demand(&mut self) -> Vec<FrameworkCall> {
         let count = self.slots.iter().filter(|slot| **slot == Slot::Wanting).count() as u32;
-        if !posts || !self.is_subscribed || self.last_demand == Some(count) {
+        if !self.posts_demand() || !self.is_subscribed || self.last_demand == Some(count) {
             return Vec::new();
         }
         self.last_demand = Some(count);
@@ -457,7 +462,9 @@ fn rules(rng: &mut ChaCha8Rng, character: Character) -> Rules {
         Character::Gang if rng.random_bool(0.5) => {
             return Rules { together: Some("zone".into()), ..Rules::default() };
         }
-        Character::Slow | Character::Crashing if rng.random_bool(0.6) => {
+        Character::Slow | Character::Crashing | Character::Greedy | Character::NeverDeclining
+            if rng.random_bool(0.5) =>
+        {
             if rng.random_bool(0.5) {
                 format!("zone = {zone}")
             } else {

@@ -4,11 +4,12 @@ use crate::client::{Character, Client, ROLES, Slot};
 use crate::hits::Fault;
 use crate::network::{Peer, Side};
 use crate::world::{Happening, World};
+use jobs::Scalars;
 use rand::Rng;
 use rand::seq::{IndexedRandom, IteratorRandom};
 use scheduler::agent::Exit;
 use scheduler::master;
-use scheduler::model::{ConnectionId, FrameworkCall, OperatorCall, Quota, RequestId, Window};
+use scheduler::model::{ConnectionId, FrameworkCall, OperatorCall, Quota, RequestId, Reservation, Window};
 
 /// How long tasks go on without their agent.
 const RECOVERY_TIMEOUT_MS: u64 = 20_000;
@@ -16,7 +17,7 @@ const RECOVERY_TIMEOUT_MS: u64 = 20_000;
 impl World {
     /// Something goes wrong now.
     pub fn strike(&mut self) {
-        match self.rng.random_range(0..115) {
+        match self.rng.random_range(0..120) {
             0..25 => {
                 let working = self.network.working(None);
                 if let Some(connection) = working.choose(&mut self.rng) {
@@ -57,7 +58,8 @@ impl World {
                 self.kill_client(client, down_ms);
             }
             93..94 => self.tear_down(),
-            100.. => self.change_role(),
+            100..115 => self.change_role(),
+            115.. => self.change_reservations(),
             94..97 => self.change_agent(),
             _ => {
                 let client = self.rng.random_range(0..self.clients.len());
@@ -199,6 +201,51 @@ impl World {
         if self.master.is_some() {
             self.hits.fault(fault);
             self.ask_master(call);
+        }
+    }
+
+    /// An operator keeps something of an agent for a role, or no more.
+    fn change_reservations(&mut self) {
+        let host = self.rng.random_range(0..self.hosts.len());
+        let agent_id = self.hosts[host].info.agent_id.clone();
+        let known = [&ROLES[..], &["web"][..]].concat();
+        let role = known[self.rng.random_range(0..known.len())].to_string();
+        let mut reservation = Reservation { role, ..Reservation::default() };
+        if self.rng.random_bool(0.2) {
+            reservation.labels.insert("disk".into(), "fast".into());
+        }
+        reservation.amounts.set("cpus", self.rng.random_range(1..6) * 500);
+        if self.rng.random_bool(0.5) {
+            reservation.amounts.set("mem", self.rng.random_range(1..6) * 64_000);
+        }
+        let force = self.rng.random_bool(0.4);
+        let (fault, call) = match (self.rng.random_range(0..6), reservation.role.rsplit_once('/')) {
+            (0, _) => {
+                reservation.amounts = Scalars::new();
+                (Fault::Unreserved, OperatorCall::Unreserve { agent_id, reservation })
+            }
+            (1..3, Some((above, _))) => {
+                let from = Some(above.to_string());
+                (Fault::Refined, OperatorCall::Reserve { agent_id, reservation, from, force })
+            }
+            _ => (Fault::Reserved, OperatorCall::Reserve { agent_id, reservation, from: None, force }),
+        };
+        if self.master.is_some() {
+            self.hits.fault(fault);
+            self.ask_master(call);
+        }
+    }
+
+    /// In peace nothing is kept for anybody.
+    pub fn unreserve_all(&mut self) {
+        let reserved = self.registry.values().filter_map(|record| match record {
+            master::Record::Reserved { agent_id, reservations } => Some((agent_id.clone(), reservations.clone())),
+            _ => None,
+        });
+        for (agent_id, reservations) in reserved.collect::<Vec<_>>() {
+            for reservation in reservations {
+                self.ask_master(OperatorCall::Unreserve { agent_id: agent_id.clone(), reservation });
+            }
         }
     }
 

@@ -51,6 +51,9 @@ pub enum Fault {
     PreemptedForGuarantee,
     PreemptObeyed,
     PreemptKilled,
+    Reserved,
+    Refined,
+    Unreserved,
 }
 
 /// What a demand was seen to wait for.
@@ -61,11 +64,13 @@ pub enum Wait {
     OthersToLeave,
     WhatIsKept,
     Together,
+    Reserved,
 }
 
-const WAITS: [Wait; 5] = [Wait::Limit, Wait::Guarantees, Wait::OthersToLeave, Wait::WhatIsKept, Wait::Together];
+const WAITS: [Wait; 6] =
+    [Wait::Limit, Wait::Guarantees, Wait::OthersToLeave, Wait::WhatIsKept, Wait::Together, Wait::Reserved];
 
-const FAULTS: [Fault; 42] = [
+const FAULTS: [Fault; 45] = [
     Fault::ConnectionCut,
     Fault::CutNoticedLate,
     Fault::MasterKilled,
@@ -108,6 +113,9 @@ const FAULTS: [Fault; 42] = [
     Fault::PreemptedForGuarantee,
     Fault::PreemptObeyed,
     Fault::PreemptKilled,
+    Fault::Reserved,
+    Fault::Refined,
+    Fault::Unreserved,
 ];
 
 const OFFER_STATES: [OfferState; 5] =

@@ -46,6 +46,7 @@ impl Cluster {
                 name: role.to_string(),
                 role: role.to_string(),
                 failover_timeout_ms: 1,
+                constraints: Vec::new(),
             };
             cluster.apply(0, Event::FromFramework { connection: ConnectionId(FRAMEWORKS + at as u64), call });
         }
@@ -61,6 +62,7 @@ impl Cluster {
                 total,
                 attributes: BTreeMap::new(),
                 http_endpoint: String::new(),
+                reserved: Vec::new(),
             };
             let call = AgentCall::Register { agent, tasks: vec![] };
             cluster.apply(100, Event::FromAgent { connection: ConnectionId(at), call });

@@ -7,8 +7,8 @@ use crate::client::{CHARACTERS, Client};
 use crate::hits::{Fault, Hits};
 use crate::host::Host;
 use crate::invariants::{
-    all_or_none, books, no_starvation, nothing_forgotten, placed, preemption, quota, started_once::StartedOnce,
-    updates::Updates, where_it_may, windows,
+    all_or_none, books, no_starvation, nothing_forgotten, placed, preemption, quota, reserved,
+    started_once::StartedOnce, updates::Updates, where_it_may, windows,
 };
 use crate::network::{Message, Network, Peer, Side};
 use jobs::{Resources, TaskId};
@@ -132,6 +132,7 @@ impl World {
                 total: total.with_ports([(31_000, 31_009)]),
                 attributes: BTreeMap::from([("zone".to_string(), format!("z{}", at % ZONES))]),
                 http_endpoint: String::new(),
+                reserved: Vec::new(),
             })
         };
         let hosts = (0..n_hosts).map(|at| host(&mut rng, at)).collect();
@@ -204,6 +205,7 @@ impl World {
             }
             look_ms = self.now_ms + 500;
             self.undrain_all();
+            self.unreserve_all();
             let has_quota = |role: &master::RoleView| !role.limit.is_empty() || !role.guarantee.is_empty();
             let view = self.master.as_ref().map(|master| master.view(self.now_ms));
             if view.as_ref().is_some_and(|view| view.roles.iter().any(has_quota)) {
@@ -425,7 +427,8 @@ impl World {
         let view = (self.n_events.is_multiple_of(8) || has_offers).then(|| master.view(self.now_ms));
         if let Some(view) = &view {
             quota::check(&commands, view);
-            where_it_may::check(&commands, view);
+            reserved::check(&commands, view);
+            where_it_may::check(&commands, view, &self.clients);
             no_starvation::check(view, &mut self.hits);
         }
         if self.n_events.is_multiple_of(32) {
@@ -510,7 +513,10 @@ impl World {
             OperatorCall::SetQuota { .. } => Fault::QuotaSet,
             OperatorCall::RemoveQuota { .. } => Fault::QuotaRemoved,
             OperatorCall::SetWeight { .. } => Fault::WeightSet,
-            OperatorCall::Drain { .. } | OperatorCall::Undrain { .. } => unreachable!("agents have a way of their own"),
+            OperatorCall::Drain { .. }
+            | OperatorCall::Undrain { .. }
+            | OperatorCall::Reserve { .. }
+            | OperatorCall::Unreserve { .. } => unreachable!("agents have a way of their own"),
         });
         self.master_event(master::Event::FromOperator { request: OF_ROLES, call });
     }

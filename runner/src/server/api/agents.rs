@@ -1,8 +1,8 @@
-//! What operators ask about agents: `/api/v1/drain/{agent}`.
+//! What operators ask about agents: `/api/v1/drain/{agent}`, `/api/v1/reserve/{agent}`, `/api/v1/unreserve/{agent}`.
 
-use super::roles::operate;
+use super::roles::{operate, scalars};
 use super::{Api, failure};
-use crate::view::{Changed, DrainRequest};
+use crate::view::{Changed, DrainRequest, ReserveRequest, UnreserveRequest};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -36,4 +36,45 @@ pub async fn drain(
     responses((status = 200, description = "It is offered again", body = Changed), (status = 409), (status = 503)))]
 pub async fn undrain(State(api): State<Api>, Path(agent_id): Path<String>) -> Response {
     operate(&api, Call::Undrain(v1::UndrainAgent { agent_id })).await
+}
+
+/// Keeps so much more of an agent for a role.
+#[utoipa::path(post, path = "/api/v1/reserve/{agent}", tag = "cluster", operation_id = "reserve",
+    params(("agent" = String, Path, description = "The agent's id")),
+    request_body = ReserveRequest,
+    responses((status = 200, description = "It is reserved", body = Changed),
+        (status = 400), (status = 409), (status = 503)))]
+pub async fn reserve(
+    State(api): State<Api>,
+    Path(agent_id): Path<String>,
+    request: Result<Json<ReserveRequest>, JsonRejection>,
+) -> Response {
+    match request {
+        Ok(Json(ReserveRequest { role, amounts, labels, from, force })) => {
+            let reservation = Some(v1::Reservation { role, amounts: scalars(amounts), labels });
+            let from = from.unwrap_or_default();
+            operate(&api, Call::Reserve(v1::Reserve { agent_id, reservation, from, force })).await
+        }
+        Err(rejection) => failure(StatusCode::BAD_REQUEST, rejection.body_text()),
+    }
+}
+
+/// Keeps so much less of it.
+#[utoipa::path(post, path = "/api/v1/unreserve/{agent}", tag = "cluster", operation_id = "unreserve",
+    params(("agent" = String, Path, description = "The agent's id")),
+    request_body = UnreserveRequest,
+    responses((status = 200, description = "It is for everybody again", body = Changed),
+        (status = 400), (status = 409), (status = 503)))]
+pub async fn unreserve(
+    State(api): State<Api>,
+    Path(agent_id): Path<String>,
+    request: Result<Json<UnreserveRequest>, JsonRejection>,
+) -> Response {
+    match request {
+        Ok(Json(UnreserveRequest { role, amounts, labels })) => {
+            let reservation = Some(v1::Reservation { role, amounts: scalars(amounts), labels });
+            operate(&api, Call::Unreserve(v1::Unreserve { agent_id, reservation })).await
+        }
+        Err(rejection) => failure(StatusCode::BAD_REQUEST, rejection.body_text()),
+    }
 }

@@ -61,7 +61,7 @@ pub async fn set_weight(
     operate(&api, Call::SetWeight(v1::SetWeight { role, weight_milli })).await
 }
 
-fn scalars(amounts: BTreeMap<String, f64>) -> Vec<v1::Scalar> {
+pub(super) fn scalars(amounts: BTreeMap<String, f64>) -> Vec<v1::Scalar> {
     amounts.into_iter().map(|(name, amount)| v1::Scalar { name, milli: (amount * 1000.0).round() as i64 }).collect()
 }
 

@@ -144,6 +144,7 @@ const agentColumns = (roles: string[]): Column<AgentView>[] => [
             <Resource key={name} name={name} total={all} used={used.scalars[name] ?? 0} offered={offered.scalars[name] ?? 0} roles={shares([agent], roles, name)} />
           ))}
           {total.n_ports > 0 && <Resource name={PORTS} total={total.n_ports} used={used.n_ports} offered={offered.n_ports} roles={shares([agent], roles, PORTS)} />}
+          <Reserved agent={agent} />
         </>
       );
     },
@@ -153,6 +154,24 @@ const agentColumns = (roles: string[]): Column<AgentView>[] => [
   { name: "heard", cell: (agent) => `${duration(agent.heard_ms_ago)} ago`, by: (agent) => agent.heard_ms_ago, number: true, wide: true },
   { name: "drain", cell: (agent) => <Drain agent={agent} /> },
 ];
+
+/** What is for roles alone, and how much of it they do not hold. */
+function Reserved({ agent: { reserved = [], unfilled = {} } }: { agent: AgentView }) {
+  const roles = [...new Set(reserved.map(({ role }) => role))];
+  const said = (amounts: Record<string, number>) => Object.entries(amounts).map(([name, n]) => `${name} ${count(n)}`).join(", ");
+  return (
+    <>
+      {roles.map((role) => {
+        const sum: Record<string, number> = {};
+        for (const { amounts } of reserved.filter((one) => one.role === role)) {
+          for (const [name, n] of Object.entries(amounts)) sum[name] = (sum[name] ?? 0) + n;
+        }
+        const left = said(unfilled[role] ?? {});
+        return <div key={role} class="soft">reserved for {role}: {said(sum)}{left && `; not held: ${left}`}</div>;
+      })}
+    </>
+  );
+}
 
 /** When an operator wants it empty, and when it comes back. */
 function Plan({ agent: { drains_from_ms, drain_over_ms } }: { agent: AgentView }) {

@@ -52,6 +52,7 @@ impl Fleet {
                 total: total.clone(),
                 attributes: BTreeMap::new(),
                 http_endpoint: String::new(),
+                reserved: Vec::new(),
             };
             let clock = Clock::start();
             let (machine, _) = Agent::new(Config::new(info), Recovered::default(), clock.now_ms());

@@ -3,7 +3,7 @@
 use super::{Converted, Malformed, check_version, required};
 use jobs::Scalars;
 use scheduler::master::RoleView;
-use scheduler::model::{OperatorCall, Quota, Window};
+use scheduler::model::{OperatorCall, Quota, Reservation, Window};
 use std::collections::BTreeMap;
 use wire::v1;
 use wire::v1::operate_request::Call;
@@ -13,11 +13,7 @@ pub fn operator_call_from(wire: v1::OperateRequest) -> Converted<OperatorCall> {
     Ok(match required(wire.call, "call")? {
         Call::SetQuota(v1::SetQuota { role, guarantee, limit, force }) => {
             let inside = |malformed: Malformed| malformed.inside("set_quota");
-            let guarantee: Scalars = amounts_from(guarantee, "guarantee")
-                .map_err(inside)?
-                .iter()
-                .map(|(name, milli)| (name.as_str(), *milli))
-                .collect();
+            let guarantee = scalars_from(guarantee, "guarantee").map_err(inside)?;
             let limit = amounts_from(limit, "limit").map_err(inside)?;
             OperatorCall::SetQuota { role, quota: Quota { guarantee, limit }, force }
         }
@@ -27,7 +23,50 @@ pub fn operator_call_from(wire: v1::OperateRequest) -> Converted<OperatorCall> {
             OperatorCall::Drain { agent_id: agent_id.into(), deadline_ms, window: Window { at_ms, for_ms } }
         }
         Call::Undrain(v1::UndrainAgent { agent_id }) => OperatorCall::Undrain { agent_id: agent_id.into() },
+        Call::Reserve(v1::Reserve { agent_id, reservation, from, force }) => OperatorCall::Reserve {
+            agent_id: agent_id.into(),
+            reservation: named_reservation(reservation).map_err(|malformed| malformed.inside("reserve"))?,
+            from: (!from.is_empty()).then_some(from),
+            force,
+        },
+        Call::Unreserve(v1::Unreserve { agent_id, reservation }) => OperatorCall::Unreserve {
+            agent_id: agent_id.into(),
+            reservation: named_reservation(reservation).map_err(|malformed| malformed.inside("unreserve"))?,
+        },
     })
+}
+
+fn named_reservation(wire: Option<v1::Reservation>) -> Converted<Reservation> {
+    reservation_from(required(wire, "reservation")?).map_err(|malformed| malformed.inside("reservation"))
+}
+
+fn reservation_from(wire: v1::Reservation) -> Converted<Reservation> {
+    let amounts = scalars_from(wire.amounts, "amounts")?;
+    Ok(Reservation { role: wire.role, amounts, labels: wire.labels })
+}
+
+pub(super) fn reservations_from(wire: Vec<v1::Reservation>, path: &str) -> Converted<Vec<Reservation>> {
+    let one = |(at, reservation)| {
+        reservation_from(reservation).map_err(|malformed: Malformed| malformed.inside(&format!("{path}[{at}]")))
+    };
+    wire.into_iter().enumerate().map(one).collect()
+}
+
+pub(super) fn reservation_to(reservation: Reservation) -> v1::Reservation {
+    let Reservation { role, amounts, labels } = reservation;
+    v1::Reservation { role, amounts: amounts_to(&amounts), labels }
+}
+
+pub(super) fn unfilled_to((role, amounts): (String, Scalars)) -> v1::Reservation {
+    reservation_to(Reservation { role, amounts, labels: BTreeMap::new() })
+}
+
+fn amounts_to(scalars: &Scalars) -> Vec<v1::Scalar> {
+    scalars.iter().map(|(name, milli)| v1::Scalar { name: name.to_string(), milli }).collect()
+}
+
+fn scalars_from(wire: Vec<v1::Scalar>, path: &str) -> Converted<Scalars> {
+    Ok(amounts_from(wire, path)?.iter().map(|(name, milli)| (name.as_str(), *milli)).collect())
 }
 
 fn amounts_from(wire: Vec<v1::Scalar>, path: &str) -> Converted<BTreeMap<String, i64>> {
@@ -42,15 +81,12 @@ fn amounts_from(wire: Vec<v1::Scalar>, path: &str) -> Converted<BTreeMap<String,
 
 pub(super) fn role_view_to(view: RoleView) -> v1::RoleView {
     let RoleView { role, weight, dominant_share, held, guarantee, limit, n_frameworks } = view;
-    let amounts = |scalars: &Scalars| {
-        scalars.iter().map(|(name, milli)| v1::Scalar { name: name.to_string(), milli }).collect::<Vec<_>>()
-    };
     v1::RoleView {
         role,
         weight,
         dominant_share,
-        held: amounts(&held),
-        guarantee: amounts(&guarantee),
+        held: amounts_to(&held),
+        guarantee: amounts_to(&guarantee),
         limit: limit.into_iter().map(|(name, milli)| v1::Scalar { name, milli }).collect(),
         n_frameworks: n_frameworks.try_into().unwrap_or(u32::MAX),
     }

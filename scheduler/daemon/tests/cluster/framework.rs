@@ -68,6 +68,7 @@ impl Framework {
             name: "test".into(),
             role: "test".into(),
             failover_timeout_ms: 600_000,
+            constraints: Vec::new(),
         };
         let subscription = FrameworkClient::subscribe(&address.to_string(), token, subscribe).await?;
         let id = subscription.subscribed.framework_id.clone();

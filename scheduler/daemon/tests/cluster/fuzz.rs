@@ -49,6 +49,14 @@ impl Dice {
         [0, 1, small, 1_000, u64::MAX, u64::MAX / 2, i64::MAX as u64][self.below(7) as usize]
     }
 
+    fn reservation(&mut self) -> v1::Reservation {
+        v1::Reservation {
+            role: self.text(),
+            amounts: self.some(2, |dice| v1::Scalar { name: dice.text(), milli: dice.number() as i64 }),
+            labels: self.some(2, |dice| (dice.text(), dice.text())).into_iter().collect(),
+        }
+    }
+
     fn text(&mut self) -> String {
         match self.below(9) {
             0 => String::new(),
@@ -114,6 +122,7 @@ impl Dice {
                     total: dice.perhaps(Self::resources),
                     attributes: Default::default(),
                     http_endpoint: dice.text(),
+                    reserved: dice.some(2, Self::reservation),
                 }),
                 tasks: self.some(3, |dice| v1::AgentTask {
                     framework_id: dice.text(),
@@ -139,6 +148,11 @@ impl Dice {
                 name: self.text(),
                 role: self.text(),
                 failover_timeout_ms: self.number(),
+                constraints: self.some(3, |dice| v1::Constraint {
+                    key: dice.text(),
+                    kind: dice.below(6) as i32,
+                    values: dice.some(3, Self::text),
+                }),
             }),
             2 => Call::Demand(v1::PostDemand {
                 demands: self.some(3, |dice| v1::Demand {
@@ -223,13 +237,23 @@ async fn say(master: SocketAddr, dice: &mut Dice) {
     }
     if dice.one_in(3) {
         let (agent_id, deadline_ms) = (dice.text(), dice.perhaps(Dice::number));
-        let call = match dice.below(3) {
+        let call = match dice.below(5) {
             0 => Some(v1::operate_request::Call::Undrain(v1::UndrainAgent { agent_id })),
             1 => Some(v1::operate_request::Call::Drain(v1::DrainAgent {
                 agent_id,
                 deadline_ms,
                 at_ms: dice.perhaps(Dice::number),
                 for_ms: dice.perhaps(Dice::number),
+            })),
+            2 => Some(v1::operate_request::Call::Reserve(v1::Reserve {
+                agent_id,
+                reservation: dice.perhaps(Dice::reservation),
+                from: dice.text(),
+                force: dice.one_in(2),
+            })),
+            3 => Some(v1::operate_request::Call::Unreserve(v1::Unreserve {
+                agent_id,
+                reservation: dice.perhaps(Dice::reservation),
             })),
             _ => None,
         };

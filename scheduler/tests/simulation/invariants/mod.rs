@@ -9,6 +9,7 @@ pub mod nothing_forgotten;
 pub mod placed;
 pub mod preemption;
 pub mod quota;
+pub mod reserved;
 pub mod room;
 pub mod started_once;
 pub mod updates;

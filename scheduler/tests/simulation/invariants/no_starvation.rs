@@ -20,6 +20,9 @@ pub fn check(view: &ClusterView, hits: &mut Hits) {
             if sentence.contains("no zone has room for") {
                 hits.waits(Wait::Together);
             }
+            if sentence.contains("is reserved for") {
+                hits.waits(Wait::Reserved);
+            }
             if sentence.contains("is kept for") {
                 hits.waits(Wait::WhatIsKept);
             }

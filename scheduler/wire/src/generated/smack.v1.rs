@@ -207,6 +207,24 @@ pub struct AgentInfo {
     /// Where the agent serves its sandboxes (logs) over HTTP.
     #[prost(string, tag = "5")]
     pub http_endpoint: ::prost::alloc::string::String,
+    /// What it keeps for roles for as long as it is there.
+    #[prost(message, repeated, tag = "20")]
+    pub reserved: ::prost::alloc::vec::Vec<Reservation>,
+}
+/// So much of an agent, for a role and those below it. What they hold there fills it; what is not filled is offered to nobody
+/// else.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Reservation {
+    #[prost(string, tag = "1")]
+    pub role: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "2")]
+    pub amounts: ::prost::alloc::vec::Vec<Scalar>,
+    /// Reservations of a role with different ones are told apart.
+    #[prost(btree_map = "string, string", tag = "3")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -491,7 +509,7 @@ pub mod framework_call {
         Teardown(super::Teardown),
     }
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Subscribe {
     /// Empty: a new framework. Else the id given before; a newer subscription ends an older one.
     #[prost(string, tag = "1")]
@@ -503,6 +521,9 @@ pub struct Subscribe {
     /// How long its tasks are kept after it disconnects.
     #[prost(uint64, tag = "4")]
     pub failover_timeout_ms: u64,
+    /// It is offered only agents of which all of this is so, whatever it demands.
+    #[prost(message, repeated, tag = "20")]
+    pub constraints: ::prost::alloc::vec::Vec<Constraint>,
 }
 /// What the framework wants now; replaces what it wanted before. A framework that has posted demand is offered only
 /// what can satisfy some of it, and an empty list means that it wants nothing; one that never posted demand is offered
@@ -705,6 +726,12 @@ pub struct AgentView {
     pub drained_by_ms: ::core::option::Option<u64>,
     #[prost(uint64, optional, tag = "9")]
     pub drain_over_ms: ::core::option::Option<u64>,
+    /// What operators reserved, besides what the agent itself keeps.
+    #[prost(message, repeated, tag = "20")]
+    pub reserved: ::prost::alloc::vec::Vec<Reservation>,
+    /// What of all that is reserved nobody holds for whom it is, by role.
+    #[prost(message, repeated, tag = "21")]
+    pub unfilled: ::prost::alloc::vec::Vec<Reservation>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FrameworkView {
@@ -793,7 +820,7 @@ pub struct TaskView {
 pub struct OperateRequest {
     #[prost(uint32, tag = "1")]
     pub protocol_version: u32,
-    #[prost(oneof = "operate_request::Call", tags = "2, 3, 4, 20, 21")]
+    #[prost(oneof = "operate_request::Call", tags = "2, 3, 4, 20, 21, 22, 23")]
     pub call: ::core::option::Option<operate_request::Call>,
 }
 /// Nested message and enum types in `OperateRequest`.
@@ -810,6 +837,10 @@ pub mod operate_request {
         Drain(super::DrainAgent),
         #[prost(message, tag = "21")]
         Undrain(super::UndrainAgent),
+        #[prost(message, tag = "22")]
+        Reserve(super::Reserve),
+        #[prost(message, tag = "23")]
+        Unreserve(super::Unreserve),
     }
 }
 /// In place of what was said before about the role.
@@ -859,6 +890,29 @@ pub struct DrainAgent {
 pub struct UndrainAgent {
     #[prost(string, tag = "1")]
     pub agent_id: ::prost::alloc::string::String,
+}
+/// Keep so much more of an agent for a role.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Reserve {
+    #[prost(string, tag = "1")]
+    pub agent_id: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub reservation: ::core::option::Option<Reservation>,
+    /// Out of what operators reserved for this role, which that of the reservation is below, with the same labels. Empty: of what
+    /// is not reserved.
+    #[prost(string, tag = "3")]
+    pub from: ::prost::alloc::string::String,
+    /// Also if the agent does not have it, or tasks of other roles use it: those go on, and it is kept when they end.
+    #[prost(bool, tag = "4")]
+    pub force: bool,
+}
+/// Keep so much less; without amounts nothing. What an agent keeps itself it says when it starts.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Unreserve {
+    #[prost(string, tag = "1")]
+    pub agent_id: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub reservation: ::core::option::Option<Reservation>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OperateResponse {
