@@ -4,6 +4,7 @@
 //! work at a time. Every wait has a generous end and says what it last saw; nothing is timed.
 
 mod broker;
+mod chaos;
 mod checkpoints;
 mod cluster;
 mod commands;
