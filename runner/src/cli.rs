@@ -237,6 +237,14 @@ enum Verb {
     },
     /// Offer an agent again that was drained, or is being drained.
     Undrain { agent: String },
+    /// Say that an agent does not come back: its tasks are lost and start again elsewhere, and its id is never taken again.
+    Gone {
+        /// As `smack agents` lists it.
+        agent: String,
+        /// Also if it is connected; it ends its tasks and itself then.
+        #[arg(long)]
+        force: bool,
+    },
     /// Keep some of an agent for a role and those below it: nobody else is offered it, whether they use it or not.
     Reserve(agents::ReserveArgs),
     /// Let everybody have again what was reserved.
@@ -723,6 +731,7 @@ async fn ask(verb: Verb, globals: &Globals, output: Output) -> Result<()> {
             agents::drain(&client, output, &agent, &request).await
         }
         Verb::Undrain { agent } => agents::undrain(&client, output, &agent).await,
+        Verb::Gone { agent, force } => agents::gone(&client, output, &agent, force).await,
         Verb::Reserve(args) => agents::reserve(&client, output, args).await,
         Verb::Unreserve(args) => agents::unreserve(&client, output, args).await,
         Verb::Model { verb } => model::model(&client, output, verb).await,

@@ -8,8 +8,9 @@ mod sweeps;
 mod tables;
 
 use crate::view::{
-    Changed, CheckpointsView, ClusterView, DrainRequest, Failure, JobView, JobsView, PlanView, QuotaRequest,
-    SavepointRequest, ScaleRequest, Stopped, SubmitRequest, Submitted, TargetView, VersionView, WeightRequest, WhyView,
+    Changed, CheckpointsView, ClusterView, DrainRequest, Failure, GoneRequest, JobView, JobsView, PlanView,
+    QuotaRequest, ReserveRequest, SavepointRequest, ScaleRequest, Stopped, SubmitRequest, Submitted, TargetView,
+    UnreserveRequest, VersionView, WeightRequest, WhyView,
 };
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::de::DeserializeOwned;
@@ -178,6 +179,10 @@ impl Client {
 
     pub async fn drain(&self, agent: &str, request: &DrainRequest) -> Result<Changed> {
         self.json(self.call(Method::POST, &["drain"], agent).json(request)).await
+    }
+
+    pub async fn gone(&self, agent: &str, request: &GoneRequest) -> Result<Changed> {
+        self.json(self.call(Method::POST, &["gone"], agent).json(request)).await
     }
 
     pub async fn reserve(&self, agent: &str, request: &ReserveRequest) -> Result<Changed> {

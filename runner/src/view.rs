@@ -570,6 +570,15 @@ pub struct ReservationView {
     pub by_agent: bool,
 }
 
+/// `POST /api/v1/gone/{agent}`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GoneRequest {
+    /// Also if it is connected.
+    #[serde(default)]
+    pub force: bool,
+}
+
 /// `POST /api/v1/reserve/{agent}`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

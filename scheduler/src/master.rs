@@ -14,6 +14,7 @@ pub mod events;
 mod explain;
 mod filters;
 mod frameworks;
+mod gone;
 mod holds;
 mod ledger;
 mod offers;
@@ -134,6 +135,7 @@ impl Master {
                 Record::FrameworkEnded { framework_id } => master.frameworks.remember_ended(framework_id),
                 Record::Drain { agent_id, drain } => master.remember_drain(agent_id, drain),
                 Record::Reserved { agent_id, reservations } => master.reserved.put(agent_id, reservations),
+                Record::AgentGone { agent_id } => drop(master.agents.gone.insert(agent_id)),
             }
         }
         master.alarms.set(Alarm::Heartbeats, now_ms + master.config.heartbeat_ms);

@@ -334,6 +334,12 @@ pub enum OperatorCall {
     Undrain {
         agent_id: AgentId,
     },
+    /// It does not come back; its tasks are lost.
+    Gone {
+        agent_id: AgentId,
+        /// Also if it is connected.
+        force: bool,
+    },
     /// Keep so much more of it for a role.
     Reserve {
         agent_id: AgentId,

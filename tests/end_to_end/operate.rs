@@ -54,6 +54,22 @@ fn a_stream_gets_more_tasks_and_fewer() {
 }
 
 #[test]
+fn what_ran_on_an_agent_that_is_gone_starts_elsewhere_at_once() {
+    let cluster = Cluster::start();
+    let jobs = cluster.submit("job.sql", &job(2, 400, ""));
+    let before = cluster.wait_for(&jobs[0], "rows", some_rows);
+    cluster.smack(&["checkpoint", "cards"]).expect(0);
+    let agent = before.tasks[0].agent.clone();
+    cluster.smack(&["gone", &agent]).expect(1).says(&["is connected", "smack drain"]);
+    cluster.smack(&["gone", &agent, "--force"]).expect(0);
+    let after = cluster.wait_for(&jobs[0], "another generation", |job| job.state == "running" && job.generation > 1);
+    assert!(after.tasks.iter().all(|task| task.agent != agent), "{after:?}");
+    cluster.smack(&["gone", &agent]).expect(1).says(&["there is no agent"]);
+    cluster.wait_until(&jobs[0], "finished");
+    each_once(&cluster);
+}
+
+#[test]
 fn a_changed_file_goes_on_from_the_checkpoint() {
     let cluster = Cluster::start();
     cluster.write("job.sql", &job(2, 400, ""));

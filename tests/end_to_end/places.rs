@@ -101,7 +101,7 @@ fn what_is_reserved_is_for_its_role_alone() {
     let cluster = Cluster::start();
     let _kept = Agent::start(&cluster, "kept", "zone:z9", &["--reserve", "ml:cpus=2"]);
     let job = |role: &str, cpus: u32| {
-        let job = format!("constraints = \"agent = kept\"\nrole = \"{role}\"\nmax_restarts = 0");
+        let job = format!("constraints = \"agent = kept\"\nrole = \"{role}\"");
         job_of(cpus, &job)
     };
     let waiting = cluster.submit("large.toml", &job("other", 3)).remove(0);

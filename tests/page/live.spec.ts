@@ -152,6 +152,15 @@ test("an agent is drained and offered again", async ({ live, page }) => {
   await expect(agent).toContainText("active");
 });
 
+test("what is reserved is told beside what there is", async ({ live, page }) => {
+  live.smack("reserve", "agent-1", "ml", "cpus=0.1;mem=64");
+  await open(page, live.url, "#/cluster");
+  const agent = page.getByRole("region", { name: "Agents" }).getByRole("row", { name: /^agent-1/ });
+  await expect(agent).toContainText("reserved for ml: cpus 0.1, mem 64 MiB; not held: cpus 0.1, mem 64 MiB");
+  live.smack("unreserve", "agent-1", "ml");
+  await expect(agent).not.toContainText("reserved for");
+});
+
 test("a hidden tab asks less", async ({ live, page }) => {
   await page.addInitScript(() => {
     let hidden = false;

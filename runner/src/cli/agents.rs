@@ -1,4 +1,4 @@
-//! `drain` and `undrain`: an agent that is to be empty, and one that is in use again; `reserve` and `unreserve`: what of an
+//! `drain` and `undrain`: an agent that is to be empty, and one that is in use again; `gone`: one that does not come back; `reserve` and `unreserve`: what of an
 //! agent is for a role alone.
 
 use super::exit::Result;
@@ -6,7 +6,7 @@ use super::human::{day_and_clock, duration, now_ms};
 use super::output::{Output, table};
 use super::roles::{Amounts, amounts, listed, say};
 use crate::client::Client;
-use crate::view::{AgentView, Changed, DrainRequest, ReserveRequest, UnreserveRequest};
+use crate::view::{AgentView, Changed, DrainRequest, GoneRequest, ReserveRequest, UnreserveRequest};
 use jobs::text::parse_duration;
 use std::collections::BTreeMap;
 
@@ -90,6 +90,12 @@ pub fn state(agent: &AgentView, now_ms: u64) -> String {
 pub async fn undrain(client: &Client, output: Output, agent: &str) -> Result<()> {
     output.either(&client.undrain(agent).await?, show)?;
     output.progress(&format!("{agent} is offered again"));
+    Ok(())
+}
+
+pub async fn gone(client: &Client, output: Output, agent: &str, force: bool) -> Result<()> {
+    output.either(&client.gone(agent, &GoneRequest { force }).await?, show)?;
+    output.progress(&format!("{agent} is gone: what ran there is lost, and starts again elsewhere"));
     Ok(())
 }
 

@@ -81,6 +81,7 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(roles::set_quota, roles::remove_quota))
         .routes(routes!(roles::set_weight))
         .routes(routes!(agents::drain, agents::undrain))
+        .routes(routes!(agents::gone))
         .routes(routes!(agents::reserve))
         .routes(routes!(agents::unreserve))
         .routes(routes!(logs))

@@ -3,6 +3,7 @@
 //! Invariant: only an active agent is offered. The resources of an unreachable one count nowhere; its tasks stay
 //! known, because they may still run, and what it reports when it returns is believed: a task that it lacks is lost.
 
+use super::gone::gone;
 use super::ledger::Ledger;
 use super::offers::OfferNumber;
 use super::reserved::check_reservation;
@@ -36,6 +37,8 @@ pub struct Agents {
     pub roomy: BTreeSet<AgentId>,
     /// Free on active agents.
     pub available: Scalars,
+    /// Operators said that these do not come back.
+    pub gone: BTreeSet<AgentId>,
     /// Known from the registry and not yet heard by this master.
     pub awaited: BTreeSet<AgentId>,
     /// Who holds what on them changed since what is reserved there and not filled was found.
@@ -95,6 +98,13 @@ impl Agents {
         }
     }
 
+    /// It is on its way out: nothing of it counts any more.
+    pub fn leave(&mut self, id: &AgentId) {
+        self.set_state(id, AgentState::Disconnected);
+        self.known(id).connection = None;
+        self.awaited.remove(id);
+    }
+
     fn note_room(&mut self, id: &AgentId, is_roomy: bool) {
         if !is_roomy {
             self.roomy.remove(id);
@@ -142,6 +152,9 @@ impl Master {
                     return self.refuse_agent(connection, &format!("this stream belongs to agent {id} already"));
                 }
                 match check_registration(&agent, &tasks) {
+                    Ok(()) if self.agents.gone.contains(&agent.agent_id) => {
+                        self.refuse_agent(connection, &gone(&agent.agent_id));
+                    }
                     Ok(()) => self.register(connection, agent, tasks),
                     Err(problem) => self.refuse_agent(connection, &problem),
                 }
@@ -326,7 +339,7 @@ impl Master {
     }
 
     /// Takes an agent's resources out of the cluster: nothing of it is free, offered or used any more.
-    fn withdraw(&mut self, id: &AgentId) {
+    pub(super) fn withdraw(&mut self, id: &AgentId) {
         self.rescind_offers_on(id);
         let agent = self.agents.known(id);
         let tasks: Vec<TaskKey> = agent.tasks.iter().cloned().collect();

@@ -47,8 +47,8 @@ struct Round {
 impl Master {
     pub(super) fn allocate(&mut self) {
         let relieved = self.refresh();
-        let less_is_reserved = self.refresh_reserved();
-        self.dirty.agents.extend(less_is_reserved);
+        let kept_otherwise = self.refresh_reserved();
+        self.dirty.agents.extend(kept_otherwise);
         // Tasks that came with their agents may have filled guarantees, and what was kept free for them is free.
         let needs_less = !self.frameworks.roles.need().contains(&self.last_need);
         let is_clean = self.dirty.agents.is_empty() && self.dirty.frameworks.is_empty() && relieved.is_empty();

@@ -75,6 +75,10 @@ pub enum Record {
         agent_id: AgentId,
         drain: Option<Drain>,
     },
+    /// An operator said that it does not come back; its id is never accepted again.
+    AgentGone {
+        agent_id: AgentId,
+    },
     /// All that operators reserved on an agent.
     Reserved {
         agent_id: AgentId,
@@ -86,7 +90,7 @@ impl Record {
     /// Under which the registry keeps it.
     pub fn key(&self) -> String {
         match self {
-            Self::Agent(agent) => format!("agent/{}", agent.agent_id),
+            Self::Agent(AgentInfo { agent_id, .. }) | Self::AgentGone { agent_id } => format!("agent/{agent_id}"),
             Self::Framework { framework_id, .. } | Self::FrameworkEnded { framework_id } => {
                 format!("framework/{framework_id}")
             }

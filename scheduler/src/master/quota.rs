@@ -22,6 +22,7 @@ impl Master {
             OperatorCall::SetQuota { role, quota, force } => self.set_quota(&role, quota, force),
             OperatorCall::Drain { agent_id, deadline_ms, window } => self.drain(agent_id, deadline_ms, window),
             OperatorCall::Undrain { agent_id } => self.undrain(&agent_id),
+            OperatorCall::Gone { agent_id, force } => self.declare_gone(&agent_id, force),
             OperatorCall::RemoveQuota { role } => self.remove_quota(&role),
             OperatorCall::SetWeight { role, weight_milli } => self.set_weight(&role, weight_milli),
             OperatorCall::Reserve { agent_id, reservation, from, force } => {

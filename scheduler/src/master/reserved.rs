@@ -53,8 +53,11 @@ impl Reserved {
         };
     }
 
-    /// Whether less is kept for some role than before.
+    /// Whether something else is kept than before.
     fn set(&mut self, agent: AgentId, unfilled: Option<Unfilled>) -> bool {
+        if self.unfilled.get(&agent) == unfilled.as_ref() {
+            return false;
+        }
         let change = |idle: &mut BTreeMap<String, Scalars>, unfilled: &Unfilled, change: fn(&mut Scalars, &Scalars)| {
             for (role, amounts) in unfilled.iter() {
                 let sum = idle.entry(role.to_string()).or_default();
@@ -68,27 +71,27 @@ impl Reserved {
             change(&mut self.idle, unfilled, Scalars::add);
         }
         let before = match unfilled {
-            Some(unfilled) => self.unfilled.insert(agent.clone(), unfilled),
+            Some(unfilled) => self.unfilled.insert(agent, unfilled),
             None => self.unfilled.remove(&agent),
         };
-        let Some(before) = before else { return false };
-        change(&mut self.idle, &before, Scalars::subtract);
-        let now = self.unfilled.get(&agent);
-        before.iter().any(|(role, amounts)| now.is_none_or(|now| !now.of(role).contains(amounts)))
+        if let Some(before) = before {
+            change(&mut self.idle, &before, Scalars::subtract);
+        }
+        true
     }
 }
 
 impl Master {
-    /// Finds anew what is not filled where that may have changed. Answers the agents on which less is kept than before.
+    /// Finds anew what is not filled where that may have changed. Answers the agents on which it has.
     pub(super) fn refresh_reserved(&mut self) -> Vec<AgentId> {
-        let mut relieved = Vec::new();
+        let mut changed = Vec::new();
         while let Some(id) = self.agents.stale.pop_first() {
             let unfilled = self.agents.get(&id).and_then(|agent| self.unfilled(agent));
             if self.reserved.set(id.clone(), unfilled) {
-                relieved.push(id);
+                changed.push(id);
             }
         }
-        relieved
+        changed
     }
 
     /// A framework is in another role, or is no more: what it holds anywhere counts for others.

@@ -130,7 +130,7 @@ impl World {
     }
 
     /// Its side of the connections ends with its process; the other sides learn of it.
-    fn drop_connections(&mut self, side: Side, of: Option<Peer>) {
+    pub fn drop_connections(&mut self, side: Side, of: Option<Peer>) {
         for connection in self.network.held(side, of) {
             self.network.cut(connection);
             let delay_ms = if self.rng.random_bool(0.2) { self.rng.random_range(300..12_000) } else { 10 };
@@ -184,10 +184,16 @@ impl World {
     fn change_agent(&mut self) {
         let host = self.rng.random_range(0..self.hosts.len());
         let agent_id = self.hosts[host].info.agent_id.clone();
-        let (fault, call) = match self.rng.random_range(0..4) {
-            0 => (Fault::DrainCancelled, OperatorCall::Undrain { agent_id }),
-            1 => (Fault::AgentCordoned, OperatorCall::Drain { agent_id, deadline_ms: None, window: Window::default() }),
-            2 => {
+        let (fault, call) = match self.rng.random_range(0..9) {
+            8 => {
+                let force = self.rng.random_bool(0.5);
+                (Fault::AgentGone, OperatorCall::Gone { agent_id, force })
+            }
+            0..2 => (Fault::DrainCancelled, OperatorCall::Undrain { agent_id }),
+            2..4 => {
+                (Fault::AgentCordoned, OperatorCall::Drain { agent_id, deadline_ms: None, window: Window::default() })
+            }
+            4..6 => {
                 let deadline_ms = Some(self.rng.random_range(0..8_000));
                 (Fault::AgentDrained, OperatorCall::Drain { agent_id, deadline_ms, window: Window::default() })
             }

@@ -54,6 +54,8 @@ pub enum Fault {
     Reserved,
     Refined,
     Unreserved,
+    AgentGone,
+    AgentCameBackGone,
 }
 
 /// What a demand was seen to wait for.
@@ -70,7 +72,7 @@ pub enum Wait {
 const WAITS: [Wait; 6] =
     [Wait::Limit, Wait::Guarantees, Wait::OthersToLeave, Wait::WhatIsKept, Wait::Together, Wait::Reserved];
 
-const FAULTS: [Fault; 45] = [
+const FAULTS: [Fault; 47] = [
     Fault::ConnectionCut,
     Fault::CutNoticedLate,
     Fault::MasterKilled,
@@ -116,13 +118,12 @@ const FAULTS: [Fault; 45] = [
     Fault::Reserved,
     Fault::Refined,
     Fault::Unreserved,
+    Fault::AgentGone,
+    Fault::AgentCameBackGone,
 ];
 
 const OFFER_STATES: [OfferState; 5] =
     [OfferState::Outstanding, OfferState::Accepted, OfferState::Declined, OfferState::Rescinded, OfferState::Expired];
-
-/// No operator declares an agent gone here.
-const NEVER_GIVEN: [Reason; 1] = [Reason::AgentRemoved];
 
 #[derive(Clone, Debug)]
 pub struct Hits(BTreeMap<String, u64>);
@@ -130,7 +131,7 @@ pub struct Hits(BTreeMap<String, u64>);
 impl Default for Hits {
     fn default() -> Self {
         let states = TaskState::ALL.into_iter().map(of_state);
-        let reasons = Reason::ALL.into_iter().filter(|reason| !NEVER_GIVEN.contains(reason)).map(of_reason);
+        let reasons = Reason::ALL.into_iter().map(of_reason);
         let offers = OFFER_STATES.into_iter().map(of_offer);
         let waits = WAITS.into_iter().map(of_wait);
         let names = FAULTS.into_iter().map(of_fault).chain(states).chain(reasons).chain(offers).chain(waits);

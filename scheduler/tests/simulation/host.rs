@@ -55,6 +55,13 @@ impl Host {
         }
     }
 
+    /// A new agent, on the same machine, which nothing is left on.
+    pub fn renew(&mut self) {
+        let id = format!("{}+", self.info.agent_id);
+        let life = self.life + 1;
+        *self = Self { life, ..Self::new(AgentInfo { agent_id: id.as_str().into(), ..self.info.clone() }) };
+    }
+
     /// Whether every update was acknowledged.
     pub fn is_quiet(&self) -> bool {
         self.agent.is_some() && self.recovered().tasks.iter().all(|task| task.updates.is_empty())

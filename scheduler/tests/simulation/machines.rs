@@ -9,6 +9,7 @@ use crate::network::{Message, Peer, Side};
 use crate::world::{Happening, World};
 use rand::Rng;
 use scheduler::agent::{self, Agent, Exit, Signal};
+use scheduler::master;
 use scheduler::model::{AgentCall, ConnectionId, TaskInfo, TaskKey};
 
 impl World {
@@ -79,7 +80,12 @@ impl World {
                 agent::Command::Start { task, info } => self.spawn(host, task, *info),
                 agent::Command::Signal { task, signal } => self.signal(host, task, signal),
                 agent::Command::Probe { task, .. } => self.probe(host, task),
-                agent::Command::Exit { message } => panic!("agent {host} was told to go: {message}"),
+                agent::Command::Exit { message } => {
+                    let id = &self.hosts[host].info.agent_id;
+                    let gone = master::Record::AgentGone { agent_id: id.clone() };
+                    assert!(self.registry.get(&gone.key()) == Some(&gone), "agent {host} was told to go: {message}");
+                    return self.replace(host);
+                }
             }
         }
         let Some(wakeup_ms) = self.hosts[host].agent.as_ref().and_then(Agent::next_wakeup) else { return };
@@ -90,6 +96,18 @@ impl World {
             let life = self.hosts[host].life;
             self.at(at_ms, Happening::AgentTick { host, life });
         }
+    }
+
+    /// Its agent was declared gone, and has gone: another one begins there.
+    fn replace(&mut self, host: usize) {
+        self.hits.fault(Fault::AgentCameBackGone);
+        assert!(self.hosts[host].processes.is_empty(), "agent {host} goes and leaves tasks");
+        for task in self.hosts[host].recovered().tasks {
+            self.updates.given_up(task.task);
+        }
+        self.drop_connections(Side::Peer, Some(Peer::Agent(host)));
+        self.hosts[host].renew();
+        self.after(100, Happening::AgentStart { host });
     }
 
     pub fn spawn(&mut self, host: usize, task: TaskKey, info: TaskInfo) {

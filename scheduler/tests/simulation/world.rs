@@ -515,6 +515,7 @@ impl World {
             OperatorCall::SetWeight { .. } => Fault::WeightSet,
             OperatorCall::Drain { .. }
             | OperatorCall::Undrain { .. }
+            | OperatorCall::Gone { .. }
             | OperatorCall::Reserve { .. }
             | OperatorCall::Unreserve { .. } => unreachable!("agents have a way of their own"),
         });

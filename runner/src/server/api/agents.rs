@@ -1,8 +1,9 @@
-//! What operators ask about agents: `/api/v1/drain/{agent}`, `/api/v1/reserve/{agent}`, `/api/v1/unreserve/{agent}`.
+//! What operators ask about agents: `/api/v1/drain/{agent}`, `/api/v1/gone/{agent}`, `/api/v1/reserve/{agent}`,
+//! `/api/v1/unreserve/{agent}`.
 
 use super::roles::{operate, scalars};
 use super::{Api, failure};
-use crate::view::{Changed, DrainRequest, ReserveRequest, UnreserveRequest};
+use crate::view::{Changed, DrainRequest, GoneRequest, ReserveRequest, UnreserveRequest};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -36,6 +37,23 @@ pub async fn drain(
     responses((status = 200, description = "It is offered again", body = Changed), (status = 409), (status = 503)))]
 pub async fn undrain(State(api): State<Api>, Path(agent_id): Path<String>) -> Response {
     operate(&api, Call::Undrain(v1::UndrainAgent { agent_id })).await
+}
+
+/// Says that an agent does not come back: its tasks are lost, and its id is never accepted again.
+#[utoipa::path(post, path = "/api/v1/gone/{agent}", tag = "cluster", operation_id = "agent_is_gone",
+    params(("agent" = String, Path, description = "The agent's id")),
+    request_body = GoneRequest,
+    responses((status = 200, description = "It is gone", body = Changed),
+        (status = 400), (status = 409), (status = 503)))]
+pub async fn gone(
+    State(api): State<Api>,
+    Path(agent_id): Path<String>,
+    request: Result<Json<GoneRequest>, JsonRejection>,
+) -> Response {
+    match request {
+        Ok(Json(GoneRequest { force })) => operate(&api, Call::Gone(v1::GoneAgent { agent_id, force })).await,
+        Err(rejection) => failure(StatusCode::BAD_REQUEST, rejection.body_text()),
+    }
 }
 
 /// Keeps so much more of an agent for a role.

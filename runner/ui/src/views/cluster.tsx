@@ -158,16 +158,15 @@ const agentColumns = (roles: string[]): Column<AgentView>[] => [
 /** What is for roles alone, and how much of it they do not hold. */
 function Reserved({ agent: { reserved = [], unfilled = {} } }: { agent: AgentView }) {
   const roles = [...new Set(reserved.map(({ role }) => role))];
-  const said = (amounts: Record<string, number>) => Object.entries(amounts).map(([name, n]) => `${name} ${count(n)}`).join(", ");
   return (
     <>
       {roles.map((role) => {
         const sum: Record<string, number> = {};
-        for (const { amounts } of reserved.filter((one) => one.role === role)) {
-          for (const [name, n] of Object.entries(amounts)) sum[name] = (sum[name] ?? 0) + n;
+        for (const one of reserved.filter((one) => one.role === role)) {
+          for (const [name, n] of Object.entries(one.amounts)) sum[name] = (sum[name] ?? 0) + n;
         }
-        const left = said(unfilled[role] ?? {});
-        return <div key={role} class="soft">reserved for {role}: {said(sum)}{left && `; not held: ${left}`}</div>;
+        const left = amounts(unfilled[role] ?? {});
+        return <div key={role} class="soft">reserved for {role}: {amounts(sum)}{left && `; not held: ${left}`}</div>;
       })}
     </>
   );

@@ -23,6 +23,7 @@ pub fn operator_call_from(wire: v1::OperateRequest) -> Converted<OperatorCall> {
             OperatorCall::Drain { agent_id: agent_id.into(), deadline_ms, window: Window { at_ms, for_ms } }
         }
         Call::Undrain(v1::UndrainAgent { agent_id }) => OperatorCall::Undrain { agent_id: agent_id.into() },
+        Call::Gone(v1::GoneAgent { agent_id, force }) => OperatorCall::Gone { agent_id: agent_id.into(), force },
         Call::Reserve(v1::Reserve { agent_id, reservation, from, force }) => OperatorCall::Reserve {
             agent_id: agent_id.into(),
             reservation: named_reservation(reservation).map_err(|malformed| malformed.inside("reserve"))?,
@@ -47,7 +48,7 @@ fn reservation_from(wire: v1::Reservation) -> Converted<Reservation> {
 
 pub(super) fn reservations_from(wire: Vec<v1::Reservation>, path: &str) -> Converted<Vec<Reservation>> {
     let one = |(at, reservation)| {
-        reservation_from(reservation).map_err(|malformed: Malformed| malformed.inside(&format!("{path}[{at}]")))
+        reservation_from(reservation).map_err(|malformed: Malformed| malformed.inside(format!("{path}[{at}]")))
     };
     wire.into_iter().enumerate().map(one).collect()
 }

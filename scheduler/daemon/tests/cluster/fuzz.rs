@@ -237,7 +237,7 @@ async fn say(master: SocketAddr, dice: &mut Dice) {
     }
     if dice.one_in(3) {
         let (agent_id, deadline_ms) = (dice.text(), dice.perhaps(Dice::number));
-        let call = match dice.below(5) {
+        let call = match dice.below(6) {
             0 => Some(v1::operate_request::Call::Undrain(v1::UndrainAgent { agent_id })),
             1 => Some(v1::operate_request::Call::Drain(v1::DrainAgent {
                 agent_id,
@@ -251,6 +251,7 @@ async fn say(master: SocketAddr, dice: &mut Dice) {
                 from: dice.text(),
                 force: dice.one_in(2),
             })),
+            4 => Some(v1::operate_request::Call::Gone(v1::GoneAgent { agent_id, force: dice.one_in(2) })),
             3 => Some(v1::operate_request::Call::Unreserve(v1::Unreserve {
                 agent_id,
                 reservation: dice.perhaps(Dice::reservation),

@@ -41,10 +41,6 @@ impl Unfilled {
         self.0.iter().map(|(role, amounts)| (role.as_str(), amounts))
     }
 
-    pub fn of(&self, role: &str) -> Scalars {
-        self.sum(|reserved| reserved == role)
-    }
-
     /// What others keep from a role.
     pub fn kept_from(&self, role: &str) -> Scalars {
         self.sum(|reserved| !is_below(role, reserved))

@@ -154,6 +154,29 @@ fn guarantees_and_reservations_do_not_keep_the_same_twice() {
 }
 
 #[test]
+fn an_agent_that_was_declared_gone_is_never_accepted_again() {
+    let (mut desk, id) = with_running_task();
+    let gone = |force| OperatorCall::Gone { agent_id: "a".into(), force };
+    let refused = desk.operate(gone(false)).expect_err("it is connected");
+    assert!(refused.contains("`smack drain a` empties it"), "{refused}");
+    assert_eq!(desk.reserve("a", "eng", 1.0), Ok(vec![]));
+    assert_eq!(desk.operate(gone(true)), Ok(vec![]));
+    assert_eq!(desk.updates_to(10), [("t".into(), TaskState::Lost, Reason::AgentRemoved, false)]);
+    assert!(matches!(desk.orders_to(1)[..], [AgentOrder::Shutdown { .. }]));
+    assert!(desk.master.view(desk.now_ms).agents.is_empty());
+    // Not by the next master either, whatever it brings.
+    let mut desk = Desk::with_registry(2, 100, desk.registry.into_values());
+    let running = AgentTask { framework_id: id, info: task("t", "a", 1.0), state: TaskState::Running };
+    desk.register(2, "a", 4.0, vec![running]);
+    let orders = desk.orders_to(2);
+    assert!(
+        matches!(&orders[..], [AgentOrder::Shutdown { message }] if message.contains("gone for ever")),
+        "{orders:?}"
+    );
+    assert!(desk.operate(gone(false)).is_err_and(|refused| refused.contains("there is no agent 'a'")));
+}
+
+#[test]
 fn who_subscribes_with_constraints_is_offered_nothing_elsewhere() {
     let mut desk = Desk::new();
     desk.register(1, "a", 4.0, vec![]);

@@ -820,7 +820,7 @@ pub struct TaskView {
 pub struct OperateRequest {
     #[prost(uint32, tag = "1")]
     pub protocol_version: u32,
-    #[prost(oneof = "operate_request::Call", tags = "2, 3, 4, 20, 21, 22, 23")]
+    #[prost(oneof = "operate_request::Call", tags = "2, 3, 4, 20, 21, 22, 23, 24")]
     pub call: ::core::option::Option<operate_request::Call>,
 }
 /// Nested message and enum types in `OperateRequest`.
@@ -841,6 +841,8 @@ pub mod operate_request {
         Reserve(super::Reserve),
         #[prost(message, tag = "23")]
         Unreserve(super::Unreserve),
+        #[prost(message, tag = "24")]
+        Gone(super::GoneAgent),
     }
 }
 /// In place of what was said before about the role.
@@ -890,6 +892,16 @@ pub struct DrainAgent {
 pub struct UndrainAgent {
     #[prost(string, tag = "1")]
     pub agent_id: ::prost::alloc::string::String,
+}
+/// It does not come back: its tasks are lost, and its id is never accepted again. An agent that comes with it has to end its
+/// tasks.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GoneAgent {
+    #[prost(string, tag = "1")]
+    pub agent_id: ::prost::alloc::string::String,
+    /// Also if it is connected.
+    #[prost(bool, tag = "2")]
+    pub force: bool,
 }
 /// Keep so much more of an agent for a role.
 #[derive(Clone, PartialEq, ::prost::Message)]
