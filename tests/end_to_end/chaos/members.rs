@@ -34,9 +34,7 @@ pub struct Members {
 
 impl Members {
     pub fn start(folder: &Path, n_agents: usize) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = free.local_addr().expect("an address").to_string();
-        drop(free);
+        let address = address_of_its_own();
         let leash = File::create(folder.join("leash")).expect("a file");
         let leash = Flock::lock(leash, FlockArg::LockExclusiveNonblock).expect("a lock of our own");
         let text = |args: &[&str]| args.iter().map(ToString::to_string).collect::<Vec<String>>();
@@ -101,6 +99,13 @@ impl Members {
             }
         }
     }
+}
+
+/// The master comes back to it again and again, so it is none that a connection of somebody else may have meanwhile.
+fn address_of_its_own() -> String {
+    let from = std::process::id() % 3_000;
+    let address = |at: u32| format!("127.0.0.1:{}", 21_000 + (from + at) % 3_000);
+    (0..3_000).map(address).find(|address| TcpListener::bind(address).is_ok()).expect("a free port")
 }
 
 fn signal(child: &Child, signal: Signal) {
