@@ -1,12 +1,12 @@
-//! `drain` and `undrain`: an agent that is to be empty, and one that is in use again; `gone`: one that does not come back; `reserve` and `unreserve`: what of an
-//! agent is for a role alone.
+//! `drain` and `undrain`: an agent that is to be empty, and one that is in use again; `gone`: one that does not come back;
+//! `reserve` and `unreserve`: what of an agent is for a role alone.
 
 use super::exit::Result;
 use super::human::{day_and_clock, duration, now_ms};
 use super::output::{Output, table};
 use super::roles::{Amounts, amounts, listed, say};
 use crate::client::Client;
-use crate::view::{AgentView, Changed, DrainRequest, GoneRequest, ReserveRequest, UnreserveRequest};
+use crate::view::{AgentView, DrainRequest, GoneRequest, ReserveRequest, UnreserveRequest};
 use jobs::text::parse_duration;
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ pub struct UnreserveArgs {
 }
 
 pub async fn drain(client: &Client, output: Output, agent: &str, request: &DrainRequest) -> Result<()> {
-    output.either(&client.drain(agent, request).await?, show)?;
+    say(output, &client.drain(agent, request).await?)?;
     output.progress(&told(agent, request));
     Ok(())
 }
@@ -88,13 +88,13 @@ pub fn state(agent: &AgentView, now_ms: u64) -> String {
 }
 
 pub async fn undrain(client: &Client, output: Output, agent: &str) -> Result<()> {
-    output.either(&client.undrain(agent).await?, show)?;
+    say(output, &client.undrain(agent).await?)?;
     output.progress(&format!("{agent} is offered again"));
     Ok(())
 }
 
 pub async fn gone(client: &Client, output: Output, agent: &str, force: bool) -> Result<()> {
-    output.either(&client.gone(agent, &GoneRequest { force }).await?, show)?;
+    say(output, &client.gone(agent, &GoneRequest { force }).await?)?;
     output.progress(&format!("{agent} is gone: what ran there is lost, and starts again elsewhere"));
     Ok(())
 }
@@ -138,10 +138,6 @@ pub fn show_reserved(agents: &[AgentView]) -> Option<String> {
         })
         .collect();
     (!rows.is_empty()).then(|| table(["AGENT", "RESERVED FOR", "AMOUNTS", "NOT HELD BY IT", "LABELS", "BY"], rows))
-}
-
-fn show(changed: &Changed) -> String {
-    changed.warnings.iter().map(|warning| format!("{warning}\n")).collect()
 }
 
 #[cfg(test)]

@@ -63,16 +63,16 @@ impl Agents {
         if agent.state != AgentState::Active {
             return change(&mut agent.ledger);
         }
-        if agent.keeps {
-            self.stale.insert(id.clone());
-        }
-        let agent = self.known(id);
+        let keeps = agent.keeps;
         let before = agent.ledger.free().amounts().clone();
         let changed = change(&mut agent.ledger);
         let (free, is_roomy) = (agent.ledger.free().amounts().clone(), !agent.ledger.free().is_empty());
         self.available.subtract(&before);
         self.available.add(&free);
         self.note_room(id, is_roomy);
+        if keeps {
+            self.stale.insert(id.clone());
+        }
         changed
     }
 
@@ -221,7 +221,6 @@ impl Master {
             keeps,
         };
         self.agents.by_id.insert(id.clone(), agent);
-        self.agents.stale.insert(id.clone());
         self.agents.set_state(&id, AgentState::Active);
         self.peers.insert(connection, Peer::Agent(id.clone()));
         self.alarms.set(Alarm::AgentSilent(id.clone()), self.now_ms + self.silence_ms());
