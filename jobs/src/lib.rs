@@ -25,6 +25,7 @@ pub mod state;
 pub mod text;
 pub mod things;
 pub mod train;
+pub mod volumes;
 
 pub use diagnostic::Diagnostic;
 pub use gang::{Distributed, Gang, GangRole, Member};

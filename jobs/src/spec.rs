@@ -1,5 +1,6 @@
 //! A settled job: everything that a file said, checked and with its defaults filled in.
 
+use crate::volumes::VolumeClaim;
 use crate::{Gang, GangRole, HealthCheck, JobId, Member, Resources, Rules, TrainBody};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -34,6 +35,10 @@ pub struct JobSpec {
     /// How long a task goes on when its agent hears no master; 0 is for ever.
     #[serde(default)]
     pub unreachable_kill_ms: u64,
+    /// Directories that outlive its tasks, by the names under which they find them, in thousandths of a MiB: each task has its
+    /// own, and the next one of its number, also of a later submission, finds it again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub volumes: BTreeMap<String, i64>,
     /// Jobs that must have finished (or, for a model, produced a version) before this one starts.
     pub after: Vec<JobId>,
     pub body: JobBody,
@@ -150,32 +155,61 @@ pub enum Restart {
 }
 
 /// What one of `count` equal tasks needs.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Need<'a> {
     /// Of a gang with several roles.
     pub member: Option<Member>,
     pub count: u32,
     pub resources: &'a Resources,
     pub n_ports: u32,
+    /// Of one task, whose number this is in its job.
+    pub claims: Option<(u32, Vec<VolumeClaim>)>,
 }
 
 impl<'a> Need<'a> {
     fn of(role: &'a GangRole, several: bool) -> Self {
         let member = several.then_some(role.member);
-        Self { member, count: role.count, resources: &role.resources, n_ports: role.n_ports }
+        Self { member, count: role.count, resources: &role.resources, n_ports: role.n_ports, claims: None }
     }
 }
 
 impl JobSpec {
     /// What its tasks need, in order of their numbers.
     pub fn needs(&self) -> Vec<Need<'_>> {
+        let needs = self.needs_of_roles();
+        if self.volumes.is_empty() {
+            return needs;
+        }
+        let mut each = Vec::new();
+        for need in needs {
+            let count = need.count as usize;
+            each.extend(std::iter::repeat_n(need, count));
+        }
+        for (index, need) in (0..).zip(&mut each) {
+            (need.count, need.claims) = (1, Some((index, self.claims(index))));
+        }
+        each
+    }
+
+    /// What the task of a number claims.
+    pub fn claims(&self, index: u32) -> Vec<VolumeClaim> {
+        let claim = |(name, disk_milli): (&String, &i64)| VolumeClaim {
+            name: format!("{}.{}.{name}.{index}", self.group, self.name),
+            disk_milli: *disk_milli,
+            path: name.clone(),
+        };
+        self.volumes.iter().map(claim).collect()
+    }
+
+    fn needs_of_roles(&self) -> Vec<Need<'_>> {
         match self.body.gang() {
             Some(gang) => {
                 let several = gang.roles.len() > 1;
                 gang.roles.iter().map(|role| Need::of(role, several)).collect()
             }
             None => {
-                vec![Need { member: None, count: self.parallelism, resources: &self.resources, n_ports: self.n_ports }]
+                let (count, resources, n_ports) = (self.parallelism, &self.resources, self.n_ports);
+                vec![Need { member: None, count, resources, n_ports, claims: None }]
             }
         }
     }

@@ -98,10 +98,12 @@ pub enum Reason {
     TimedOut,
     /// Its health checks failed.
     Unhealthy,
+    /// It wrote more than it was given disk.
+    OutOfDisk,
 }
 
 impl Reason {
-    pub const ALL: [Reason; 13] = [
+    pub const ALL: [Reason; 14] = [
         Self::None,
         Self::Exited,
         Self::LaunchFailed,
@@ -115,5 +117,6 @@ impl Reason {
         Self::OutOfMemory,
         Self::TimedOut,
         Self::Unhealthy,
+        Self::OutOfDisk,
     ];
 }

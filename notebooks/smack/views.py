@@ -121,6 +121,21 @@ class AgentView(TypedDict):
     unfilled: dict[str, dict[str, float]]
 
 
+class VolumeView(TypedDict):
+    """A directory of an agent that outlives tasks."""
+
+    # Unique in its role.
+    name: str
+    role: str
+    agent: str
+    # What may be in it.
+    disk_mib: float
+    # The task that has it.
+    task: str | None
+    # It was given up, and its agent has not yet said that it is gone.
+    leaving: bool
+
+
 class RoleView(TypedDict):
     """Whose share of the cluster is used."""
 
@@ -168,6 +183,7 @@ class ClusterView(TypedDict):
     frameworks: list[FrameworkView]
     offers: list[OfferView]
     roles: list[RoleView]
+    volumes: list[VolumeView]
 
 
 class PointView(TypedDict):

@@ -25,6 +25,7 @@ mod submit;
 mod sweep;
 mod top;
 mod topics;
+mod volumes;
 
 use crate::bench::BenchConfig;
 use crate::client::Client;
@@ -247,6 +248,11 @@ enum Verb {
     },
     /// Keep some of an agent for a role and those below it: nobody else is offered it, whether they use it or not.
     Reserve(agents::ReserveArgs),
+    /// The volumes that jobs have: directories of agents that outlive tasks.
+    Volumes {
+        #[command(subcommand)]
+        verb: Option<volumes::VolumesVerb>,
+    },
     /// Let everybody have again what was reserved.
     Unreserve(agents::UnreserveArgs),
     /// Look at trained models, and say which version is in production.
@@ -492,12 +498,15 @@ struct AgentArgs {
     /// Memory that it offers, for example 4g; most of the machine's by default.
     #[arg(long, value_parser = memory)]
     mem: Option<f64>,
+    /// Disk that it offers, for sandboxes and volumes, for example 100g; most of what is free at its first start by default.
+    #[arg(long, value_parser = memory)]
+    disk: Option<f64>,
     /// Ports that its tasks may use; 31000-32000 by default.
     #[arg(long, value_name = "LOW-HIGH", value_parser = ports)]
     ports: Option<(u16, u16)>,
-    /// All that it offers in one line; cpus, mem and ports as found where it does not name them. For example
+    /// All that it offers in one line; cpus, mem, disk and ports as found where it does not name them. For example
     /// 'cpus=4;mem=8GiB;ports=[31000-32000];gpus=[a100:80GiB,a100:80GiB];licences={x,y}', or gpus=2 of no model.
-    #[arg(long, value_parser = jobs::amounts::parse_resources, conflicts_with_all = ["cpus", "mem", "ports"])]
+    #[arg(long, value_parser = jobs::amounts::parse_resources, conflicts_with_all = ["cpus", "mem", "disk", "ports"])]
     resources: Option<jobs::Resources>,
     /// What frameworks are told about it, for example --attribute zone=a.
     #[arg(long = "attribute", value_name = "KEY=VALUE", value_parser = attribute)]
@@ -733,6 +742,7 @@ async fn ask(verb: Verb, globals: &Globals, output: Output) -> Result<()> {
         Verb::Undrain { agent } => agents::undrain(&client, output, &agent).await,
         Verb::Gone { agent, force } => agents::gone(&client, output, &agent, force).await,
         Verb::Reserve(args) => agents::reserve(&client, output, args).await,
+        Verb::Volumes { verb } => volumes::volumes(&client, output, verb.unwrap_or(volumes::VolumesVerb::Ls)).await,
         Verb::Unreserve(args) => agents::unreserve(&client, output, args).await,
         Verb::Model { verb } => model::model(&client, output, verb).await,
         Verb::Schedule { verb } => schedule::schedule(&client, output, verb, target).await,

@@ -10,7 +10,7 @@ mod tables;
 use crate::view::{
     Changed, CheckpointsView, ClusterView, DrainRequest, Failure, GoneRequest, JobView, JobsView, PlanView,
     QuotaRequest, ReserveRequest, SavepointRequest, ScaleRequest, Stopped, SubmitRequest, Submitted, TargetView,
-    UnreserveRequest, VersionView, WeightRequest, WhyView,
+    UnreserveRequest, VersionView, VolumePlace, WeightRequest, WhyView,
 };
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::de::DeserializeOwned;
@@ -187,6 +187,10 @@ impl Client {
 
     pub async fn reserve(&self, agent: &str, request: &ReserveRequest) -> Result<Changed> {
         self.json(self.call(Method::POST, &["reserve"], agent).json(request)).await
+    }
+
+    pub async fn remove_volume(&self, name: &str, place: &VolumePlace) -> Result<Changed> {
+        self.json(self.call(Method::DELETE, &["volumes"], name).query(place)).await
     }
 
     pub async fn unreserve(&self, agent: &str, request: &UnreserveRequest) -> Result<Changed> {

@@ -150,7 +150,8 @@ impl Tree {
     ) -> anyhow::Result<Self> {
         let runner = format!("{}://127.0.0.1:{}", tls::scheme(), ports.runner);
         let kafka = ports.kafka.map(|port| format!("127.0.0.1:{port}"));
-        let members = members(config, data_dir, &ports, kafka.as_deref());
+        let disk_mib = daemon::agent::disk_mib(data_dir).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+        let members = members(config, data_dir, disk_mib, &ports, kafka.as_deref());
         let mut tree = Self { members, runner, kafka, data_dir: data_dir.to_path_buf(), _lock: lock };
         for member in &mut tree.members {
             member.start()?;
@@ -314,7 +315,7 @@ impl Member {
     }
 }
 
-fn members(config: &DevConfig, data_dir: &Path, ports: &Ports, kafka: Option<&str>) -> Vec<Member> {
+fn members(config: &DevConfig, data_dir: &Path, disk_mib: f64, ports: &Ports, kafka: Option<&str>) -> Vec<Member> {
     let master = format!("127.0.0.1:{}", ports.master);
     let token = |mut args: Vec<String>| {
         if let Some(file) = &config.token_file {
@@ -330,7 +331,8 @@ fn members(config: &DevConfig, data_dir: &Path, ports: &Ports, kafka: Option<&st
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
     let cpus = config.cpus_per_agent.unwrap_or((cores / f64::from(config.agents.max(1))).max(1.0));
     // One machine stands for several: together they offer what one agent would.
-    let mem_mib = daemon::agent::detected_totals().amount("mem") / f64::from(config.agents.max(1));
+    let n_agents = f64::from(config.agents.max(1));
+    let (mem_mib, disk_mib) = (daemon::agent::detected_totals().amount("mem") / n_agents, disk_mib / n_agents);
     let mut members = vec![Member::new(
         "master",
         token(text(&["master", "--listen", &master, "--data-dir", &folder("master")])),
@@ -356,6 +358,8 @@ fn members(config: &DevConfig, data_dir: &Path, ports: &Ports, kafka: Option<&st
                 &cpus.to_string(),
                 "--mem",
                 &format!("{mem_mib:.0}m"),
+                "--disk",
+                &format!("{disk_mib:.0}m"),
                 "--ports",
                 &task_ports,
                 // Tasks outlive an agent, but not this tree.

@@ -3,7 +3,7 @@
 use crate::book::schedules::{CatchUp, Overlap};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobView {
@@ -460,6 +460,23 @@ pub struct ClusterView {
     /// With frameworks, a weight or a quota, and those above them.
     #[serde(default)]
     pub roles: Vec<RoleView>,
+    #[serde(default)]
+    pub volumes: Vec<VolumeView>,
+}
+
+/// A directory of an agent that outlives tasks.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct VolumeView {
+    /// Unique in its role.
+    pub name: String,
+    pub role: String,
+    pub agent: String,
+    /// What may be in it.
+    pub disk_mib: f64,
+    /// The task that has it.
+    pub task: Option<String>,
+    /// It was given up, and its agent has not yet said that it is gone.
+    pub leaving: bool,
 }
 
 /// A role of the cluster. Amounts are in units by name; mem and disk are MiB.
@@ -568,6 +585,18 @@ pub struct ReservationView {
     pub labels: BTreeMap<String, String>,
     /// The agent itself keeps it, from its start on; else an operator said so.
     pub by_agent: bool,
+}
+
+/// `DELETE /api/v1/volumes/{name}`: which one of the name is meant.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct VolumePlace {
+    /// Whose it is.
+    pub role: String,
+    /// Where it is; needed only if it is on several agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
 }
 
 /// `POST /api/v1/gone/{agent}`

@@ -7,6 +7,7 @@
 pub mod events;
 mod recovered;
 mod updates;
+mod volumes;
 mod watched;
 
 pub use events::{Command, Event, Exit, Record, Signal};
@@ -15,6 +16,7 @@ pub use recovered::{Found, Recovered, RecoveredTask};
 use crate::alarms::Alarms;
 use crate::model::{AgentCall, AgentInfo, AgentOrder, AgentTask, ConnectionId, TaskInfo, TaskKey, TaskStatus};
 use crate::mutants::{self, Mutant};
+use crate::volumes::{Volume, VolumeKey};
 use jobs::{Reason, TaskState};
 use std::collections::BTreeMap;
 use updates::{Acknowledged, Updates};
@@ -101,6 +103,8 @@ pub struct Agent {
     /// Newest seen; a master with an older one was replaced and does not know it.
     leader_epoch: u64,
     tasks: BTreeMap<TaskKey, Task>,
+    /// With how much each has, in thousandths of a MiB.
+    volumes: BTreeMap<VolumeKey, i64>,
     alarms: Alarms<Alarm>,
     /// Why the master wants us gone.
     shutdown: Option<String>,
@@ -116,6 +120,7 @@ impl Agent {
             link: None,
             leader_epoch: 0,
             tasks: BTreeMap::new(),
+            volumes: recovered.volumes.into_iter().map(|volume| (volume.key, volume.disk_milli)).collect(),
             alarms: Alarms::default(),
             shutdown: None,
             out: Vec::new(),
@@ -145,6 +150,8 @@ impl Agent {
             Event::StartFailed { task, message } => self.start_failed(&task, message),
             Event::Exited { task, exit } => self.exited(&task, exit),
             Event::Probed { task, outcome } => self.probed(&task, outcome),
+            Event::Overdrawn { task, why } => self.end(&task, Reason::OutOfDisk, why),
+            Event::VolumeRemoved { key } => self.volume_removed(key),
             Event::Tick => {}
         }
         while let Some(alarm) = self.alarms.due(self.now_ms) {
@@ -229,7 +236,9 @@ impl Agent {
             info: task.info.clone(),
             state: task.latest,
         });
-        let call = AgentCall::Register { agent: self.config.agent.clone(), tasks: tasks.collect() };
+        let volumes = self.volumes.iter().map(|(key, milli)| Volume { key: key.clone(), disk_milli: *milli });
+        let (tasks, volumes) = (tasks.collect(), volumes.collect());
+        let call = AgentCall::Register { agent: self.config.agent.clone(), tasks, volumes };
         self.out.push(Command::Send { connection, call });
     }
 
@@ -249,7 +258,11 @@ impl Agent {
                 self.registered(link.connection, heartbeat_ms, leader_epoch);
             }
             AgentOrder::Shutdown { message } => self.shut_down(message),
-            AgentOrder::Launch { .. } | AgentOrder::Kill { .. } | AgentOrder::Acknowledge { .. }
+            AgentOrder::Launch { .. }
+            | AgentOrder::Kill { .. }
+            | AgentOrder::Acknowledge { .. }
+            | AgentOrder::KeepVolume { .. }
+            | AgentOrder::DestroyVolume { .. }
                 if link.heartbeat_ms.is_none() =>
             {
                 // It has not said which epoch it leads, so it may have been replaced.
@@ -265,6 +278,8 @@ impl Agent {
             AgentOrder::Acknowledge { framework_id, acknowledgement } => {
                 self.acknowledged(&TaskKey::new(framework_id, acknowledgement.task_id), acknowledgement.uuid);
             }
+            AgentOrder::KeepVolume { volume } => self.keep_volume(volume),
+            AgentOrder::DestroyVolume { key } => self.destroy_volume(link.connection, key),
         }
     }
 
@@ -310,6 +325,13 @@ impl Agent {
             return;
         }
         self.out.push(Command::Persist(Record::Launched { task: key.clone(), info: Box::new(info.clone()) }));
+        let taken =
+            info.volumes.iter().find_map(|claim| Some((claim, self.user_of(&VolumeKey::of(claim, &info.role))?)));
+        if let Some((claim, user)) = taken {
+            let message = format!("volume {} is still task {}'s", claim.name, user.task_id);
+            self.tasks.insert(key.clone(), Task::new(info, Process::Gone, TaskState::Staging, Updates::new([], 0)));
+            return self.report(&key, TaskState::Failed, Reason::LaunchFailed, message, 0);
+        }
         self.out.push(Command::Start { task: key.clone(), info: Box::new(info.clone()) });
         self.tasks.insert(key, Task::new(info, Process::Starting, TaskState::Staging, Updates::new([], 0)));
     }

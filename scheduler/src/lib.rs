@@ -11,6 +11,7 @@ mod alarms;
 pub mod master;
 pub mod model;
 pub mod mutants;
+pub mod volumes;
 pub mod workloads;
 
 pub use agent::Agent;

@@ -18,6 +18,7 @@ mod gone;
 mod holds;
 mod ledger;
 mod offers;
+mod operations;
 mod preemption;
 mod quota;
 mod reconcile;
@@ -32,6 +33,7 @@ mod tasks;
 mod tests;
 mod victims;
 pub mod view;
+pub mod volumes;
 
 pub use config::Config;
 pub use drains::Drain;
@@ -39,7 +41,7 @@ pub use events::{Command, Event, Record};
 pub use reserved::check_reservation;
 pub use view::{
     AgentState, AgentView, ClusterView, Counts, FrameworkSummary, FrameworkView, OfferState, OfferView, RoleView,
-    Summary, TaskView,
+    Summary, TaskView, VolumeView,
 };
 
 use crate::alarms::Alarms;
@@ -86,6 +88,7 @@ pub struct Master {
     drains: drains::Drains,
     holds: holds::Holds,
     reserved: reserved::Reserved,
+    volumes: volumes::Volumes,
     alarms: Alarms<Alarm>,
     /// Sum of the ledgers' totals.
     cluster_total: Scalars,
@@ -117,6 +120,7 @@ impl Master {
             drains: drains::Drains::default(),
             holds: holds::Holds::default(),
             reserved: reserved::Reserved::default(),
+            volumes: volumes::Volumes::default(),
             alarms: Alarms::default(),
             cluster_total: Scalars::new(),
             n_agents: 0,
@@ -135,6 +139,7 @@ impl Master {
                 Record::FrameworkEnded { framework_id } => master.frameworks.remember_ended(framework_id),
                 Record::Drain { agent_id, drain } => master.remember_drain(agent_id, drain),
                 Record::Reserved { agent_id, reservations } => master.reserved.put(agent_id, reservations),
+                Record::Volumes { agent_id, volumes } => master.volumes.expect(agent_id, volumes),
                 Record::AgentGone { agent_id } => drop(master.agents.gone.insert(agent_id)),
             }
         }

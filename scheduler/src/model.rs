@@ -3,7 +3,9 @@
 //! Invariant: these types hold whatever a peer sent and promise nothing about it; who receives them checks them
 //! ([`is_sane`], [`is_good_id`]). The wire format is not known here.
 
+use crate::volumes::{Volume, VolumeKey};
 use jobs::site::Constraint;
+use jobs::volumes::VolumeClaim;
 use jobs::{AgentId, FrameworkId, HealthCheck, OfferId, Reason, Resources, Rules, Scalars, Site, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -106,6 +108,11 @@ pub struct TaskInfo {
     /// Empty: it is alone.
     #[serde(default)]
     pub group: String,
+    #[serde(default)]
+    pub volumes: Vec<VolumeClaim>,
+    /// Whose its volumes are: that of its framework, and said by the master.
+    #[serde(default)]
+    pub role: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,6 +150,8 @@ pub struct Offer {
     pub expires_in_ms: u64,
     /// When its agent is to be empty, or offered to nobody, where that is planned.
     pub drains_in_ms: Option<u64>,
+    /// Those of its role on its agent that no task has.
+    pub volumes: Vec<Volume>,
 }
 
 /// `count` tasks of one shape that a framework wants now.
@@ -159,6 +168,8 @@ pub struct Demand {
     pub group: String,
     /// Where its tasks may run.
     pub rules: Rules,
+    /// What its one task claims: a demand of several has none, for a volume is one task's.
+    pub volumes: Vec<VolumeClaim>,
 }
 
 /// A framework's word that an update was received.
@@ -176,11 +187,16 @@ pub enum AgentCall {
     Register {
         agent: AgentInfo,
         tasks: Vec<AgentTask>,
+        volumes: Vec<Volume>,
     },
     Heartbeat,
     Update {
         framework_id: FrameworkId,
         status: TaskStatus,
+    },
+    /// Nothing is left of it.
+    VolumeDestroyed {
+        key: VolumeKey,
     },
 }
 
@@ -207,10 +223,37 @@ pub enum AgentOrder {
         framework_id: FrameworkId,
         acknowledgement: Acknowledgement,
     },
+    /// Have it from now on, with at least so much.
+    KeepVolume {
+        volume: Volume,
+    },
+    /// Remove it with all that is in it, and say so.
+    DestroyVolume {
+        key: VolumeKey,
+    },
     /// End all tasks and do not come back under this id.
     Shutdown {
         message: String,
     },
+}
+
+/// What a framework may do on an agent that it is offered, within its role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    pub agent_id: AgentId,
+    pub what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Keep so much of what is offered for its role, or one below it.
+    Reserve(Reservation),
+    /// Keep so much less; of no amounts: nothing.
+    Unreserve(Reservation),
+    /// Make a volume out of what is offered, or have it grow to this.
+    KeepVolume { name: String, disk_milli: i64 },
+    /// Remove one that no task has, with all that is in it.
+    DestroyVolume { name: String },
 }
 
 /// From a framework to the master.
@@ -229,9 +272,10 @@ pub enum FrameworkCall {
     Demand {
         demands: Vec<Demand>,
     },
-    /// All or none.
+    /// All or none: what is to be done on the agents of the offers, in order, and then what is to be launched.
     Accept {
         offer_ids: Vec<OfferId>,
+        operations: Vec<Operation>,
         launch: Vec<TaskInfo>,
         /// `None`: the default, 5 s.
         refuse_ms: Option<u64>,
@@ -266,6 +310,16 @@ pub enum FrameworkEvent {
         offer_id: OfferId,
     },
     Update(TaskStatus),
+    /// What came of an accept with operations; `None`: all of them were done.
+    Operated {
+        offer_ids: Vec<OfferId>,
+        problem: Option<String>,
+    },
+    /// Where the volumes are that its demand names; those that are not named are nowhere yet. Said after each demand that
+    /// names volumes, and when it changes.
+    VolumesAt {
+        homes: BTreeMap<String, AgentId>,
+    },
     /// An agent that has tasks of this framework is to be empty by then; what is left is killed.
     AgentDrains {
         agent_id: AgentId,
@@ -353,6 +407,12 @@ pub enum OperatorCall {
     Unreserve {
         agent_id: AgentId,
         reservation: Reservation,
+    },
+    /// Remove a volume that no task has, with all that is in it.
+    RemoveVolume {
+        key: VolumeKey,
+        /// Needed only if it is on several.
+        agent_id: Option<AgentId>,
     },
 }
 

@@ -110,7 +110,7 @@ impl Cluster {
         for turn in numbers.chunks(TURN) {
             let register = |at: &usize| Event::FromAgent {
                 connection: ConnectionId(*at as u64),
-                call: AgentCall::Register { agent: agent_info(*at, total), tasks: tasks(*at) },
+                call: AgentCall::Register { agent: agent_info(*at, total), tasks: tasks(*at), volumes: Vec::new() },
             };
             let events: Vec<Event> = turn.iter().map(register).collect();
             self.hear(events);
@@ -186,6 +186,7 @@ pub fn registrations(n_agents: usize, n_tasks_each: usize, n_frameworks: usize) 
             call: AgentCall::Register {
                 agent: agent_info(at, &failover_agent()),
                 tasks: (0..n_tasks_each).map(task).collect(),
+                volumes: Vec::new(),
             },
         }
     };
@@ -224,7 +225,8 @@ impl Cluster {
         };
         let launch: Vec<TaskInfo> = offers.iter().map(task).collect();
         let offer_ids: Vec<OfferId> = offers.into_iter().map(|offer| offer.offer_id).collect();
-        let accept = from_framework(0, FrameworkCall::Accept { offer_ids, launch, refuse_ms: None });
+        let accept =
+            from_framework(0, FrameworkCall::Accept { offer_ids, operations: Vec::new(), launch, refuse_ms: None });
         let commands = self.master.apply(self.now_ms, accept);
         commands.iter().filter(|command| matches!(command, Command::ToAgent { .. })).count()
     }
@@ -277,7 +279,10 @@ impl Cluster {
                     ..TaskInfo::default()
                 };
                 let (offer_ids, launch, refuse_ms) = (vec![offer.offer_id], vec![task], Some(0));
-                events.push(from_framework(at, FrameworkCall::Accept { offer_ids, launch, refuse_ms }));
+                events.push(from_framework(
+                    at,
+                    FrameworkCall::Accept { offer_ids, operations: Vec::new(), launch, refuse_ms },
+                ));
             }
         }
         self.hear(events);

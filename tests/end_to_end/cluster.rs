@@ -150,7 +150,7 @@ impl Cluster {
             std::fs::write(folder.path().join("token"), token).expect("a file");
             arguments.extend(["--token-file", "token"]);
         }
-        let http = reqwest::blocking::Client::builder().no_proxy().timeout(Duration::from_secs(20));
+        let http = reqwest::blocking::Client::builder().no_proxy().timeout(patience());
         let http = match ca {
             Some(ca) => http.add_root_certificate(reqwest::Certificate::from_pem(ca).expect("a CA")),
             None => http,

@@ -41,4 +41,5 @@ mod tokens;
 mod traces;
 mod training;
 mod trouble;
+mod volumes;
 mod wait;

@@ -232,7 +232,12 @@ impl Load {
                 }));
             }
             Event::Error(v1::FrameworkError { message }) => bail!("failed to stay subscribed: {message}"),
-            Event::Subscribed(_) | Event::Heartbeat(_) | Event::Drains(_) | Event::Preempted(_) => {}
+            Event::Subscribed(_)
+            | Event::Heartbeat(_)
+            | Event::Drains(_)
+            | Event::Preempted(_)
+            | Event::Operated(_)
+            | Event::VolumesAt(_) => {}
         }
         Ok(())
     }
@@ -253,7 +258,12 @@ impl Load {
                 self.running.push(None);
             }
             let offer_ids = vec![offer.offer_id];
-            self.calls.push(Call::Accept(v1::AcceptOffers { offer_ids, launch, refuse_ms: Some(0) }));
+            self.calls.push(Call::Accept(v1::AcceptOffers {
+                offer_ids,
+                launch,
+                refuse_ms: Some(0),
+                operations: vec![],
+            }));
         }
     }
 

@@ -6,8 +6,9 @@
 use super::Command;
 use super::job::{Job, Phase};
 use super::placement::{self, HeldOffer, Placement};
-use jobs::JobBody;
 use jobs::train::Elastic;
+use jobs::{AgentId, JobBody};
+use std::collections::BTreeMap;
 
 /// How long room for all workers is waited for, with offers for fewer in hand. Shorter than offers are held.
 const PATIENCE_MS: u64 = 2_000;
@@ -22,7 +23,12 @@ impl Job {
 
     /// Places for as many of its tasks as can be, and as have to be: all of them, or after a while so many that a training
     /// goes on.
-    pub(super) fn places(&self, now_ms: u64, offers: &[HeldOffer]) -> Option<Vec<Placement>> {
+    pub(super) fn places(
+        &self,
+        now_ms: u64,
+        offers: &[HeldOffer],
+        homes: &BTreeMap<String, AgentId>,
+    ) -> Option<Vec<Placement>> {
         let needs = self.needs(now_ms);
         let all: u32 = needs.iter().map(|need| need.count).sum();
         let fewest = self.fewest(now_ms, all, offers);
@@ -32,7 +38,7 @@ impl Job {
                 // The tasks of a training are all alike.
                 needs.iter_mut().for_each(|need| need.count = n);
             }
-            placement::place(offers, &needs, &self.record.spec.rules)
+            placement::place(offers, &needs, &self.record.spec.rules, homes)
         })
     }
 

@@ -6,7 +6,7 @@
 use super::job::Job;
 use super::placement::HeldOffer;
 use super::{Book, Command, Demand};
-use jobs::{FrameworkId, JobBody, JobId, JobSpec, OfferId};
+use jobs::{AgentId, FrameworkId, JobBody, JobId, JobSpec, OfferId};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -89,6 +89,8 @@ pub struct Standing {
     /// What was last posted, so that demand is only sent when it changes.
     pub posted: Option<Vec<Demand>>,
     pub waiting: BTreeMap<String, String>,
+    /// Where the volumes are that it demands; those that are not named are nowhere yet.
+    pub homes: BTreeMap<String, AgentId>,
 }
 
 /// A job that has something to place; what is first in order is placed first: by priority, then what does not run without

@@ -404,6 +404,10 @@ impl Job {
     /// What the tasks need that it has to place.
     pub fn needs(&self, now_ms: u64) -> Vec<Need<'_>> {
         let mut needs = self.record.spec.needs();
+        if self.record.phase != Phase::Placing && needs.iter().any(|need| need.claims.is_some()) {
+            let due = self.due_again(now_ms).into_iter().map(|(at, _)| self.record.tasks[at].index as usize);
+            return due.filter_map(|index| needs.get(index).cloned()).collect();
+        }
         if self.record.phase != Phase::Placing {
             // Only streams, evaluators and workers begin in part, and the tasks of such jobs are all alike.
             let due = self.due_again(now_ms).len() as u32 + self.missing(now_ms);
@@ -416,9 +420,10 @@ impl Job {
     /// One for each role of a gang. The master knows nothing of roles, so each has a name of its own.
     pub fn demands(&self, now_ms: u64) -> Vec<Demand> {
         let demand = |need: Need<'_>| Demand {
-            name: match need.member {
-                Some(member) => format!("{} {member}", self.record.spec.id),
-                None => self.record.spec.id.to_string(),
+            name: match (&need.claims, need.member) {
+                (Some((index, _)), _) => format!("{} {index}", self.record.spec.id),
+                (None, Some(member)) => format!("{} {member}", self.record.spec.id),
+                (None, None) => self.record.spec.id.to_string(),
             },
             shape: need.resources.clone(),
             n_ports: need.n_ports,
@@ -426,6 +431,7 @@ impl Job {
             priority: self.record.spec.priority,
             group: self.record.spec.id.to_string(),
             rules: self.record.spec.rules.clone(),
+            volumes: need.claims.map(|(_, claims)| claims).unwrap_or_default(),
         };
         self.needs(now_ms).into_iter().filter(|need| need.count > 0).map(demand).collect()
     }

@@ -34,6 +34,7 @@ use crate::runs::Note;
 use connectors::s3::S3;
 use frameworks::{Kind, Standing};
 use job::{Job, Phase, Record, TaskLive};
+use jobs::volumes::VolumeClaim;
 use jobs::{
     FrameworkId, HealthCheck, JobBody, JobId, JobSpec, OfferId, Reason, Resources, Restart, Rules, TaskId, TaskPlan,
     TaskState,
@@ -60,6 +61,7 @@ pub struct Demand {
     /// Demands of one group are met all together.
     pub group: String,
     pub rules: Rules,
+    pub volumes: Vec<VolumeClaim>,
 }
 
 /// A status update as the master forwards it.
@@ -177,6 +179,11 @@ pub enum Event {
         task: TaskId,
         report: TrainReport,
     },
+    /// Where the volumes are that it demands, by their names.
+    VolumesAt {
+        framework: Framework,
+        homes: BTreeMap<String, jobs::AgentId>,
+    },
     /// An agent is to be empty by then.
     Draining {
         framework: Framework,
@@ -231,6 +238,7 @@ pub struct Launch {
     pub priority: i32,
     /// All tasks of it leave if one has to.
     pub group: String,
+    pub volumes: Vec<VolumeClaim>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -435,6 +443,7 @@ impl Book {
             }
             Event::StreamReport { task, report } => self.stream_report(now_ms, &task, report, &mut commands),
             Event::TrainReport { task, report } => self.train_report(now_ms, &task, report, &mut commands),
+            Event::VolumesAt { framework, homes } => self.standing(&framework).homes = homes,
             Event::Draining { framework, agent, ends_in_ms } => {
                 self.leave(now_ms, &framework, &agent, ends_in_ms, &mut commands);
             }
@@ -770,7 +779,7 @@ impl Book {
         if is_early(now_ms, &offers, job.n_wanted(now_ms)) {
             return;
         }
-        let Some(placements) = job.places(now_ms, &offers) else { return };
+        let Some(placements) = job.places(now_ms, &offers, &standing.homes) else { return };
         if job.missing(now_ms) > 0 {
             return job.grow(now_ms, placements.len(), commands);
         }

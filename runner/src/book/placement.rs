@@ -15,6 +15,8 @@ pub struct HeldOffer {
     pub resources: Resources,
     /// Of its agent.
     pub attributes: BTreeMap<String, String>,
+    /// The volumes of its role there that no task has, with how large they are in thousandths of a MiB.
+    pub volumes: BTreeMap<String, i64>,
     /// It is planned that its agent is to be empty.
     pub drains: bool,
     pub held_since_ms: u64,
@@ -38,15 +40,20 @@ pub struct Placement {
 }
 
 /// Places all tasks that are needed where they may be, spread over as many agents as can be, or gives `None`. In the order of
-/// the tasks.
-pub fn place(offers: &[HeldOffer], needs: &[Need<'_>], rules: &Rules) -> Option<Vec<Placement>> {
+/// the tasks. `homes`: where volumes are; those that are not there are made where their tasks are placed.
+pub fn place(
+    offers: &[HeldOffer],
+    needs: &[Need<'_>],
+    rules: &Rules,
+    homes: &BTreeMap<String, AgentId>,
+) -> Option<Vec<Placement>> {
     let offers: Vec<&HeldOffer> = offers.iter().filter(|offer| rules.allow(offer.site())).collect();
-    let Some(key) = &rules.together else { return place_on(&offers, needs, rules) };
+    let Some(key) = &rules.together else { return place_on(&offers, needs, rules, homes) };
     let values: BTreeSet<&str> = offers.iter().filter_map(|offer| offer.site().get(key)).collect();
     values.into_iter().find_map(|value| {
         let there: Vec<&HeldOffer> =
             offers.iter().copied().filter(|offer| offer.site().get(key) == Some(value)).collect();
-        place_on(&there, needs, rules)
+        place_on(&there, needs, rules, homes)
     })
 }
 
@@ -93,7 +100,12 @@ impl Spreading {
     }
 }
 
-fn place_on(offers: &[&HeldOffer], needs: &[Need<'_>], rules: &Rules) -> Option<Vec<Placement>> {
+fn place_on(
+    offers: &[&HeldOffer],
+    needs: &[Need<'_>],
+    rules: &Rules,
+    homes: &BTreeMap<String, AgentId>,
+) -> Option<Vec<Placement>> {
     let mut left: Vec<(usize, Resources)> = offers.iter().map(|offer| (0, offer.resources.clone())).collect();
     let mut spreading = Spreading::new(offers, rules);
     // What is large is placed first: what is small finds room beside it, and not the other way round.
@@ -103,7 +115,7 @@ fn place_on(offers: &[&HeldOffer], needs: &[Need<'_>], rules: &Rules) -> Option<
     for role in order {
         spreading.begin_role();
         for _ in 0..needs[role].count {
-            let placed = place_one(offers, &mut left, &placements, &needs[role], &mut spreading)?;
+            let placed = place_one(offers, &mut left, &placements, &needs[role], homes, &mut spreading)?;
             placements[role].push(placed);
         }
     }
@@ -120,22 +132,29 @@ fn place_one(
     left: &mut [(usize, Resources)],
     before: &[Vec<Placement>],
     need: &Need<'_>,
+    homes: &BTreeMap<String, AgentId>,
     spreading: &mut Spreading,
 ) -> Option<Placement> {
-    let (at, resources) = left
+    let (at, disk, resources) = left
         .iter()
         .enumerate()
         .filter(|(at, _)| !spreading.is_full(*at))
-        .filter_map(|(at, (used, free))| Some((*used, at, free.place(need.resources, need.n_ports as usize)?)))
-        .min_by_key(|(used, at, _)| {
+        .filter_map(|(at, (used, free))| {
+            let disk = disk_of(need, offers[at], homes)?;
+            let mut room = free.clone();
+            room.contains(&disk).then(|| room.subtract(&disk))?;
+            Some((*used, at, disk, room.place(need.resources, need.n_ports as usize)?))
+        })
+        .min_by_key(|(used, at, ..)| {
             let offer = offers[*at];
             // Where there is a choice nothing begins that would soon have to move.
             (offer.drains, spreading.load(*at), agent_load(before, &offer.agent), *used, *at)
         })
-        .map(|(_, at, resources)| (at, resources))?;
+        .map(|(_, at, disk, resources)| (at, disk, resources))?;
     spreading.place(at);
     let ports = resources.ports().iter().flat_map(|(low, high)| *low..=*high).collect();
     left[at].1.subtract(&resources);
+    left[at].1.subtract(&disk);
     left[at].0 += 1;
     Some(Placement {
         offer: offers[at].id.clone(),
@@ -146,13 +165,32 @@ fn place_one(
     })
 }
 
+/// What of a task's volumes is not there yet on the agent of an offer; `None` if they are elsewhere, or another task's.
+fn disk_of(need: &Need<'_>, offer: &HeldOffer, homes: &BTreeMap<String, AgentId>) -> Option<Resources> {
+    let mut disk = Resources::new();
+    for claim in need.claims.iter().flat_map(|(_, claims)| claims) {
+        let has = match (homes.get(&claim.name), offer.volumes.get(&claim.name)) {
+            (_, Some(milli)) => *milli,
+            (None, None) => 0,
+            (Some(_), None) => return None,
+        };
+        disk.set_milli("disk", disk.milli("disk") + (claim.disk_milli - has).max(0));
+    }
+    Some(disk)
+}
+
 fn agent_load(placements: &[Vec<Placement>], agent: &AgentId) -> usize {
     placements.iter().flatten().filter(|placement| placement.agent == *agent).count()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{place as place_at, *};
+    use jobs::volumes::VolumeClaim;
+
+    fn place(offers: &[HeldOffer], needs: &[Need<'_>], rules: &Rules) -> Option<Vec<Placement>> {
+        place_at(offers, needs, rules, &BTreeMap::new())
+    }
 
     fn offer(id: &str, agent: &str, cpus: f64) -> HeldOffer {
         HeldOffer {
@@ -161,13 +199,14 @@ mod tests {
             host: "127.0.0.1".into(),
             resources: Resources::new().cpus(cpus).mem_mib(1000.0).with_ports([(31000, 31001)]),
             attributes: BTreeMap::new(),
+            volumes: BTreeMap::new(),
             drains: false,
             held_since_ms: 0,
         }
     }
 
     fn need(resources: &Resources, n_ports: u32, count: u32) -> Need<'_> {
-        Need { member: None, count, resources, n_ports }
+        Need { member: None, count, resources, n_ports, claims: None }
     }
 
     #[test]
@@ -249,5 +288,29 @@ mod tests {
         assert_eq!(on("agent = a4", None, Some("agent:2"), 2), Some(vec!["a4".into(), "a4".into()]));
         assert_eq!(on("agent = a4", None, Some("agent:2"), 3), None);
         assert_eq!(on("rack exists", None, Some("rack:1"), 3), None, "there are two racks");
+    }
+
+    #[test]
+    fn tasks_are_where_their_volumes_are() {
+        let with = |id: &str, agent: &str, volumes: &[(&str, i64)]| HeldOffer {
+            resources: Resources::new().cpus(4.0).with("disk", 10.0),
+            volumes: volumes.iter().map(|(name, milli)| (name.to_string(), *milli)).collect(),
+            ..offer(id, agent, 4.0)
+        };
+        let one = Resources::new().cpus(1.0);
+        let need = |index: u32, mib: i64| {
+            let claim = VolumeClaim { name: format!("v{index}"), disk_milli: mib * 1000, path: String::new() };
+            Need { claims: Some((index, vec![claim])), ..need(&one, 0, 1) }
+        };
+        let offers = [with("o1", "a1", &[]), with("o2", "a2", &[("v0", 8_000)])];
+        let homes = |name: &str, agent: &str| BTreeMap::from([(name.to_string(), AgentId::from(agent))]);
+        let place = |needs: &[Need<'_>], homes| agents(place_at(&offers, needs, &Rules::default(), &homes));
+        assert_eq!(place(&[need(0, 8), need(1, 8)], homes("v0", "a2")), Some(vec!["a2".into(), "a1".into()]));
+        assert_eq!(place(&[need(0, 18)], homes("v0", "a2")), Some(vec!["a2".into()]), "it grows there");
+        assert_eq!(place(&[need(0, 19)], homes("v0", "a2")), None, "there is no disk for that");
+        assert_eq!(place(&[need(1, 8)], homes("v1", "a2")), None, "it is there and not offered: another task has it");
+        assert_eq!(place(&[need(1, 8), need(2, 8)], BTreeMap::new()), Some(vec!["a1".into(), "a2".into()]));
+        let placed = place_at(&offers, &[need(1, 8)], &Rules::default(), &BTreeMap::new()).expect("there is room");
+        assert_eq!(placed[0].resources, one, "the disk of a volume is not the task's");
     }
 }

@@ -110,6 +110,7 @@ pub fn launch(config: &Config, job: &Job, at: usize, from: Option<u64>, placed: 
         },
         priority: spec.priority,
         group: spec.id.to_string(),
+        volumes: spec.claims(*index),
     }
 }
 

@@ -80,6 +80,7 @@ fn spec(name: &str, body: JobBody) -> JobSpec {
         kill_grace_ms: 5_000,
         max_completion_ms: 0,
         unreachable_kill_ms: 0,
+        volumes: BTreeMap::new(),
         after: Vec::new(),
         body,
     }
@@ -158,6 +159,7 @@ impl World {
             host: "127.0.0.1".into(),
             resources: Resources::new().cpus(1.0),
             attributes: BTreeMap::new(),
+            volumes: BTreeMap::new(),
             drains: false,
             held_since_ms: self.now_ms,
         };

@@ -182,12 +182,17 @@ impl Book {
         let several = demands.len() > 1;
         let said = demands.iter().zip(job.needs(now_ms)).map(|(demand, need)| {
             let sentence = sentence_of(demand, standing);
-            match need.member.filter(|_| several) {
-                Some(member) => format!("{member} {sentence}"),
-                None => sentence,
+            match (&need.claims, need.member.filter(|_| several)) {
+                (Some((index, _)), _) if several => format!("task {index} {sentence}"),
+                (_, Some(member)) => format!("{member} {sentence}"),
+                _ => sentence,
             }
         });
-        said.collect::<Vec<String>>().join("; ")
+        let said: Vec<String> = said.collect();
+        match said.len() {
+            0..=4 => said.join("; "),
+            n => format!("{}; and {} more", said[..4].join("; "), n - 4),
+        }
     }
 }
 

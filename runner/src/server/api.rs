@@ -84,6 +84,7 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(agents::gone))
         .routes(routes!(agents::reserve))
         .routes(routes!(agents::unreserve))
+        .routes(routes!(agents::remove_volume))
         .routes(routes!(logs))
         .routes(routes!(models::all))
         .routes(model)

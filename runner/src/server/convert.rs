@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
-use daemon::convert::{health_to, reason_from, resources_from, resources_to, rules_to, task_state_from};
+use daemon::convert::{claims_to, health_to, reason_from, resources_from, resources_to, rules_to, task_state_from};
 use jobs::{Reason, Resources, TaskId};
 use std::collections::BTreeMap;
 use streaming::control::{Level, Metrics, OperatorMetrics, Order, Report, SplitMetrics, TaskSnapshot};
@@ -29,6 +29,7 @@ pub fn offer_from_wire(offer: v1::Offer, now_ms: u64) -> HeldOffer {
         host: offer.host,
         resources: resources_seen(offer.resources),
         attributes: offer.attributes,
+        volumes: offer.volumes.into_iter().map(|volume| (volume.name, volume.disk_milli)).collect(),
         drains: offer.drains_in_ms.is_some(),
         held_since_ms: now_ms,
     }
@@ -46,6 +47,7 @@ pub fn demand_to_wire(demand: Demand) -> v1::Demand {
         constraints,
         together,
         spread,
+        volumes: claims_to(demand.volumes),
     }
 }
 
@@ -78,6 +80,9 @@ pub fn launch_to_wire(launch: Launch, token_file: Option<&str>) -> Result<v1::Ta
         health: launch.health.map(health_to),
         priority: launch.priority,
         group: launch.group,
+        volumes: claims_to(launch.volumes),
+        // The master knows.
+        role: String::new(),
     })
 }
 
@@ -389,6 +394,12 @@ pub fn cluster_view(state: v1::StateResponse) -> view::ClusterView {
             of_agent.entry(role).or_default().add(&resources_seen(task.resources.clone()));
         }
     }
+    for v1::VolumeView { agent_id, volume, .. } in &state.volumes {
+        if let Some(volume) = volume {
+            let of_role = used.entry(agent_id.clone()).or_default().entry(volume.role.clone()).or_default();
+            of_role.set_milli("disk", of_role.milli("disk") + volume.disk_milli);
+        }
+    }
     view::ClusterView {
         leader_epoch: state.leader_epoch,
         agents: state
@@ -439,6 +450,7 @@ pub fn cluster_view(state: v1::StateResponse) -> view::ClusterView {
             })
             .collect(),
         roles: state.roles.into_iter().map(role_view).collect(),
+        volumes: state.volumes.into_iter().map(volume_view).collect(),
         offers: state
             .offers
             .into_iter()
@@ -457,6 +469,18 @@ pub fn cluster_view(state: v1::StateResponse) -> view::ClusterView {
                 }
             })
             .collect(),
+    }
+}
+
+fn volume_view(view: v1::VolumeView) -> view::VolumeView {
+    let v1::Volume { role, name, disk_milli } = view.volume.unwrap_or_default();
+    view::VolumeView {
+        name,
+        role,
+        agent: view.agent_id,
+        disk_mib: disk_milli as f64 / 1000.0,
+        task: (!view.task_id.is_empty()).then_some(view.task_id),
+        leaving: view.leaving,
     }
 }
 

@@ -45,6 +45,7 @@ impl Link {
                 offer_ids: offers.iter().map(OfferId::to_string).collect(),
                 launch,
                 refuse_ms: Some(0),
+                operations: Vec::new(),
             })),
             Err(error) => tracing::error!(%error, "a task plan cannot be written down"),
         }
@@ -255,7 +256,11 @@ async fn heard(framework: &Framework, owner: &Owner, event: Wire) {
         Wire::Error(error) => {
             tracing::warn!(framework = framework.name(), reason = error.message, "the master ended the subscription");
         }
-        Wire::Subscribed(_) | Wire::Heartbeat(_) => {}
+        Wire::VolumesAt(v1::VolumesAt { homes }) => {
+            let homes = homes.into_iter().map(|(name, agent)| (name, agent.into())).collect();
+            owner.tell(Event::VolumesAt { framework, homes }).await;
+        }
+        Wire::Subscribed(_) | Wire::Heartbeat(_) | Wire::Operated(_) => {}
     }
 }
 

@@ -67,6 +67,9 @@ impl JobSettings {
             _ => Restart::OnFailure,
         };
         let mut resources = Resources::new().cpus(cpus).mem_mib(mem_mib);
+        if let Some(disk_mib) = reader.mem_mib("disk") {
+            resources = resources.with("disk", disk_mib);
+        }
         let mut n_ports = 0;
         if reader.describes("gpus") {
             resources = with_gpus(reader, resources);

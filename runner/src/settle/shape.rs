@@ -110,6 +110,18 @@ const PARALLELISM: Field =
     field("parallelism", Kind::Whole(1, 4096), Some("1"), "number of tasks, placed all together or not at all");
 const CPUS: Field = field("cpus", Kind::Number(0.01, 1024.0), Some("1"), "cores that each task needs");
 const MEM: Field = field("mem", Kind::Memory, Some("256"), "memory that each task needs: MiB, or a text like '2g'");
+const DISK: Field = field(
+    "disk",
+    Kind::Memory,
+    None,
+    "what each task may write in its folder: MiB, or a text like '2g'; one that writes more is ended; any by default",
+);
+const VOLUMES: Field = field(
+    "volumes",
+    Kind::TextTable,
+    None,
+    "directories that outlive its tasks, each task its own, with how large they may get: data = \"20g\" is ./data",
+);
 const GPUS: Field = field(
     "gpus",
     Kind::Whole(0, 64),
@@ -165,6 +177,7 @@ const JOB_FIELDS: &[Field] = &[
     PARALLELISM,
     CPUS,
     MEM,
+    DISK,
     RESTART,
     KILL_GRACE,
     MAX_COMPLETION,
@@ -181,6 +194,7 @@ static TRAIN_JOB: Shape = Shape {
         SPREAD,
         CPUS,
         MEM,
+        DISK,
         RESTART,
         KILL_GRACE,
         MAX_COMPLETION,
@@ -199,6 +213,7 @@ static COMMAND_JOB: Shape = Shape {
         PARALLELISM,
         CPUS,
         MEM,
+        DISK,
         COMMAND_RESTART,
         KILL_GRACE,
         MAX_COMPLETION,
@@ -221,6 +236,7 @@ static SERVICE_JOB: Shape = Shape {
         PARALLELISM,
         CPUS,
         MEM,
+        DISK,
         SERVICE_RESTART,
         KILL_GRACE,
         MAX_COMPLETION,
@@ -337,6 +353,7 @@ pub static COMMAND: Shape = Shape {
         ),
         field("roles", Kind::Table(&ROLES), None, "its roles, where they are not all workers"),
         field("job", Kind::Table(&COMMAND_JOB), None, "who runs it and on how much"),
+        VOLUMES,
     ],
 };
 
@@ -348,6 +365,7 @@ pub static SERVICE: Shape = Shape {
         ARGV,
         ENV,
         field("job", Kind::Table(&SERVICE_JOB), None, "who runs it and on how much"),
+        VOLUMES,
         field("health", Kind::Table(&HEALTH), None, "how it is found out whether it works; it runs once it does"),
     ],
 };

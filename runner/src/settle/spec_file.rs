@@ -10,7 +10,10 @@ use super::settings::{Around, CheckpointSettings, JobSettings, StateSettings, ch
 use super::shape::{self, KINDS};
 use super::sql_file::{self, Surroundings};
 use super::sweep;
+use jobs::text::parse_mem_mib;
+use jobs::volumes::{VolumeClaim, check_claims};
 use jobs::{CommandBody, Diagnostic, HealthCheck, JobBody, JobId, JobSpec, Probe};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 pub async fn settle(text: &str, document: &Node, file: &str, base_dir: &Path) -> Result<Settled, Vec<Diagnostic>> {
@@ -226,6 +229,7 @@ fn train_once(
         kill_grace_ms: settings.kill_grace_ms,
         max_completion_ms: settings.max_completion_ms,
         unreachable_kill_ms: settings.unreachable_kill_ms,
+        volumes: BTreeMap::new(),
         after: Vec::new(),
         body: JobBody::Train(Box::new(body)),
     };
@@ -259,6 +263,7 @@ fn command(kind: &str, entries: &[Entry], file: &str, base_dir: &Path, diagnosti
         }
         _ => {}
     }
+    let volumes = volumes(&mut reader);
     let usual = Usual { argv: &argv, env: &env, settings: &settings, parallelism, wind_down };
     let gang = if service { None } else { gang::read(&mut reader, &usual) };
     let first = gang.as_ref().and_then(|gang| gang.roles.first());
@@ -282,10 +287,33 @@ fn command(kind: &str, entries: &[Entry], file: &str, base_dir: &Path, diagnosti
         kill_grace_ms: settings.kill_grace_ms,
         max_completion_ms: settings.max_completion_ms,
         unreachable_kill_ms: settings.unreachable_kill_ms,
+        volumes,
         after: Vec::new(),
         body: if service { JobBody::Service(body) } else { JobBody::Command(body) },
     };
     Settled { group, jobs: vec![job], queries: Vec::new(), local_only: None, sweep: None }
+}
+
+/// `[volumes]`, in thousandths of a MiB.
+fn volumes(reader: &mut Reader<'_>) -> BTreeMap<String, i64> {
+    let mut volumes = BTreeMap::new();
+    for (name, size) in reader.text_table("volumes") {
+        let claim = parse_mem_mib(&size).map(|mib| VolumeClaim {
+            name: name.clone(),
+            disk_milli: (mib * 1000.0) as i64,
+            path: String::new(),
+        });
+        let problem = match &claim {
+            Ok(claim) => check_claims(std::slice::from_ref(claim)).err(),
+            Err(problem) => Some(format!("volume {name}: {problem}")),
+        };
+        if let Some(problem) = problem {
+            let wrong = Diagnostic::new(problem);
+            reader.complain_at("volumes", wrong.help("for example data = \"20g\""));
+        }
+        volumes.insert(name, claim.map_or(0, |claim| claim.disk_milli));
+    }
+    volumes
 }
 
 /// `[health]`, which says one thing that is to be asked.

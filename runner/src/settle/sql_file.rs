@@ -230,6 +230,7 @@ fn spec(shared: &Shared<'_>, name: &str, parallelism: u32, body: JobBody) -> Job
         kill_grace_ms: shared.job.kill_grace_ms,
         max_completion_ms: shared.job.max_completion_ms,
         unreachable_kill_ms: shared.job.unreachable_kill_ms,
+        volumes: std::collections::BTreeMap::new(),
         after: Vec::new(),
         body,
     }

@@ -21,6 +21,7 @@ fn record(phase: Phase, generation: u64, tasks: &[&str]) -> Record {
         kill_grace_ms: 0,
         max_completion_ms: 0,
         unreachable_kill_ms: 0,
+        volumes: Default::default(),
         after: Vec::new(),
         body: JobBody::Command(CommandBody { argv: Vec::new(), env: BTreeMap::new(), health: None, gang: None }),
     };

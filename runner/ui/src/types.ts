@@ -169,6 +169,17 @@ export interface ClusterView {
   frameworks: FrameworkView[];
   offers: OfferView[];
   roles: RoleView[];
+  volumes?: VolumeView[];
+}
+
+/** A directory of an agent that outlives tasks. */
+export interface VolumeView {
+  name: string;
+  role: string;
+  agent: string;
+  disk_mib: number;
+  task: string | null;
+  leaving: boolean;
 }
 
 export type Amounts = Record<string, number>;

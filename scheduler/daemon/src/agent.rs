@@ -20,9 +20,11 @@ mod recovery;
 mod sandboxes;
 mod tasklog;
 mod totals;
+mod usage;
+mod volumes;
 
 pub use isolation::IsolationConfig;
-pub use totals::detected as detected_totals;
+pub use totals::{detected as detected_totals, disk_mib};
 
 use crate::clock::Clock;
 use crate::door::{self, ListenError, Token};
@@ -81,6 +83,8 @@ pub struct AgentConfig {
     pub output_most_bytes: u64,
     /// How long the sandboxes of tasks that ended are kept, while the disk is not full.
     pub sandboxes_kept_for: Duration,
+    /// Between looks at what tasks have on the disk.
+    pub disk_check_every: Duration,
 }
 
 impl AgentConfig {
@@ -107,6 +111,7 @@ impl AgentConfig {
             isolation: IsolationConfig::default(),
             output_most_bytes: 256 << 20,
             sandboxes_kept_for: Duration::from_secs(7 * 24 * 3600),
+            disk_check_every: Duration::from_secs(15),
         })
     }
 }
@@ -163,7 +168,9 @@ pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
     let (log, records) = tasklog::TaskLog::open(&data_dir.join("tasks.redb")).await?;
     let agent_id = settle_id(&config, &data_dir)?;
     let sandboxes = sandboxes::Sandboxes::open(data_dir.join("sandboxes"))?;
+    let volumes = volumes::Volumes::open(data_dir.join("volumes"))?;
     let mut recovered = Recovered::replay(records);
+    recovered.volumes = volumes.all();
     let recovery = {
         let hello = keep::Hello {
             agent_lock: data_dir.join("agent.lock"),
@@ -210,8 +217,17 @@ pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
         cgroups,
         output_most_bytes: config.output_most_bytes,
         sandboxes: sandboxes.clone(),
+        volumes: volumes.clone(),
         zygote,
     };
+    let is_running: std::collections::BTreeSet<&TaskKey> = running.iter().collect();
+    let recovered_running = recovered.tasks.iter().filter(|task| is_running.contains(&task.task));
+    let (meter, overdrawn) = usage::Meter::open(
+        sandboxes.clone(),
+        volumes,
+        config.disk_check_every,
+        recovered_running.map(|task| (&task.task, &task.info)),
+    );
     let (nursery, reports) = nursery::Nursery::open(launcher, adopted).map_err(AgentError::Nursery)?;
     let mut machine_config = Config::new(agent);
     machine_config.default_kill_grace_ms = config.kill_grace_ms;
@@ -223,7 +239,7 @@ pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
     let garbage = tokio::spawn(garbage::run(sandboxes.clone(), config.sandboxes_kept_for));
     let (probes, answers) = probes::Probes::new(sandboxes.clone());
     let id_path = data_dir.join(AGENT_ID_FILE);
-    let owner = owner::Owner::new(machine, clock, log, nursery, probes, running, id_path);
+    let owner = owner::Owner::new(machine, clock, log, owner::Hands { nursery, probes, meter }, running, id_path);
     let routes = sandboxes.clone().routes().merge(numbers(owner.counts(), config.total, sandboxes));
     let routes = routes.layer(axum::middleware::from_fn_with_state(config.token, door::require_token));
     let http = tokio::spawn(async move {
@@ -232,7 +248,7 @@ pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
             Some(config) => axum::serve(Encrypted::open(listener, config), routes).await,
         }
     });
-    let owner = tokio::spawn(owner.run(commands, from_link, reports, answers, stopped));
+    let owner = tokio::spawn(owner.run(commands, from_link, reports, answers, overdrawn, stopped));
     Ok(Running { agent_id, http_address, stop, owner, link, http, garbage, _here: here })
 }
 

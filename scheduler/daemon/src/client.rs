@@ -210,7 +210,9 @@ impl FrameworkClient {
                 | Event::Rescind(_)
                 | Event::Update(_)
                 | Event::Drains(_)
-                | Event::Preempted(_) => {}
+                | Event::Preempted(_)
+                | Event::Operated(_)
+                | Event::VolumesAt(_) => {}
             }
         }
     }

@@ -6,9 +6,11 @@
 
 mod roles;
 mod rules;
+mod volumes;
 
 pub use roles::operator_call_from;
 pub use rules::rules_to;
+pub use volumes::claims_to;
 
 use jobs::{Gpu, HealthCheck, Probe, Reason, Resources, TaskState};
 use scheduler::master::{AgentView, ClusterView, FrameworkView, OfferView, TaskView};
@@ -16,6 +18,7 @@ use scheduler::model::{
     Acknowledgement, AgentCall, AgentInfo, AgentOrder, AgentTask, Demand, FrameworkCall, FrameworkEvent, Offer,
     TaskInfo, TaskStatus,
 };
+use scheduler::volumes::VolumeKey;
 use std::collections::BTreeSet;
 use std::fmt;
 use wire::v1;
@@ -196,6 +199,7 @@ pub fn reason_from(wire: i32) -> Converted<Reason> {
         v1::Reason::OutOfMemory => Reason::OutOfMemory,
         v1::Reason::TimedOut => Reason::TimedOut,
         v1::Reason::Unhealthy => Reason::Unhealthy,
+        v1::Reason::OutOfDisk => Reason::OutOfDisk,
     })
 }
 
@@ -214,6 +218,7 @@ pub fn reason_to(reason: Reason) -> v1::Reason {
         Reason::OutOfMemory => v1::Reason::OutOfMemory,
         Reason::TimedOut => v1::Reason::TimedOut,
         Reason::Unhealthy => v1::Reason::Unhealthy,
+        Reason::OutOfDisk => v1::Reason::OutOfDisk,
     }
 }
 
@@ -243,6 +248,8 @@ pub fn task_info_from(wire: v1::TaskInfo) -> Converted<TaskInfo> {
             .transpose()?,
         priority: wire.priority,
         group: wire.group,
+        volumes: volumes::claims_from(wire.volumes),
+        role: wire.role,
     })
 }
 
@@ -261,6 +268,8 @@ pub fn task_info_to(info: TaskInfo) -> v1::TaskInfo {
         health: info.health.map(|health| health_to(*health)),
         priority: info.priority,
         group: info.group,
+        volumes: claims_to(info.volumes),
+        role: info.role,
     }
 }
 
@@ -393,6 +402,7 @@ fn demand_from(wire: v1::Demand) -> Converted<Demand> {
         priority: wire.priority,
         group: wire.group,
         rules: rules::rules_from(wire.constraints, wire.together, wire.spread)?,
+        volumes: volumes::claims_from(wire.volumes),
     })
 }
 
@@ -408,6 +418,7 @@ fn demand_to(demand: Demand) -> v1::Demand {
         constraints,
         together,
         spread,
+        volumes: claims_to(demand.volumes),
     }
 }
 
@@ -421,6 +432,7 @@ fn offer_to(offer: Offer) -> v1::Offer {
         attributes: offer.attributes,
         expires_in_ms: offer.expires_in_ms,
         drains_in_ms: offer.drains_in_ms,
+        volumes: offer.volumes.into_iter().map(volumes::volume_to).collect(),
     }
 }
 
@@ -437,13 +449,17 @@ pub fn agent_calls_from(wire: Vec<v1::AgentCall>) -> Converted<Vec<AgentCall>> {
 
 fn agent_call_from(wire: v1::AgentCall) -> Converted<AgentCall> {
     Ok(match required(wire.call, "call")? {
-        agent_call::Call::Register(v1::RegisterAgent { agent, tasks }) => {
+        agent_call::Call::Register(v1::RegisterAgent { agent, tasks, volumes }) => {
             let agent = required(agent, "agent")
                 .and_then(|agent| agent_info_from(agent).map_err(|malformed| malformed.inside("agent")));
             AgentCall::Register {
                 agent: agent.map_err(|malformed| malformed.inside("register"))?,
                 tasks: each(tasks, "tasks", agent_task_from).map_err(|malformed| malformed.inside("register"))?,
+                volumes: volumes.into_iter().map(volumes::volume_from).collect(),
             }
+        }
+        agent_call::Call::Destroyed(v1::VolumeDestroyed { role, name }) => {
+            AgentCall::VolumeDestroyed { key: VolumeKey { role, name } }
         }
         agent_call::Call::Heartbeat(v1::AgentHeartbeat {}) => AgentCall::Heartbeat,
         agent_call::Call::Update(v1::UpdateStatus { framework_id, status }) => {
@@ -459,10 +475,14 @@ fn agent_call_from(wire: v1::AgentCall) -> Converted<AgentCall> {
 
 pub fn agent_call_to(call: AgentCall) -> v1::AgentCall {
     let call = match call {
-        AgentCall::Register { agent, tasks } => agent_call::Call::Register(v1::RegisterAgent {
+        AgentCall::Register { agent, tasks, volumes } => agent_call::Call::Register(v1::RegisterAgent {
             agent: Some(agent_info_to(agent)),
             tasks: tasks.into_iter().map(agent_task_to).collect(),
+            volumes: volumes.into_iter().map(volumes::volume_to).collect(),
         }),
+        AgentCall::VolumeDestroyed { key: VolumeKey { role, name } } => {
+            agent_call::Call::Destroyed(v1::VolumeDestroyed { role, name })
+        }
         AgentCall::Heartbeat => agent_call::Call::Heartbeat(v1::AgentHeartbeat {}),
         AgentCall::Update { framework_id, status } => agent_call::Call::Update(v1::UpdateStatus {
             framework_id: framework_id.to_string(),
@@ -495,6 +515,10 @@ fn agent_order_from(wire: v1::AgentOrder) -> Converted<AgentOrder> {
             framework_id: acknowledge.framework_id.as_str().into(),
             acknowledgement: acknowledgement_from(acknowledge),
         },
+        agent_order::Order::KeepVolume(volume) => AgentOrder::KeepVolume { volume: volumes::volume_from(volume) },
+        agent_order::Order::DestroyVolume(v1::DestroyVolume { role, name }) => {
+            AgentOrder::DestroyVolume { key: VolumeKey { role, name } }
+        }
         agent_order::Order::Shutdown(v1::ShutdownAgent { message }) => AgentOrder::Shutdown { message },
     })
 }
@@ -525,6 +549,10 @@ pub fn agent_order_to(order: AgentOrder) -> v1::AgentOrder {
                 uuid: acknowledgement.uuid,
             })
         }
+        AgentOrder::KeepVolume { volume } => agent_order::Order::KeepVolume(volumes::volume_to(volume)),
+        AgentOrder::DestroyVolume { key: VolumeKey { role, name } } => {
+            agent_order::Order::DestroyVolume(v1::DestroyVolume { role, name })
+        }
         AgentOrder::Shutdown { message } => agent_order::Order::Shutdown(v1::ShutdownAgent { message }),
     };
     v1::AgentOrder { order: Some(order) }
@@ -554,8 +582,10 @@ fn framework_call_from(wire: v1::FrameworkCall) -> Converted<FrameworkCall> {
         Call::Demand(v1::PostDemand { demands }) => FrameworkCall::Demand {
             demands: each(demands, "demands", demand_from).map_err(|malformed| malformed.inside("demand"))?,
         },
-        Call::Accept(v1::AcceptOffers { offer_ids, launch, refuse_ms }) => FrameworkCall::Accept {
+        Call::Accept(v1::AcceptOffers { offer_ids, launch, refuse_ms, operations }) => FrameworkCall::Accept {
             offer_ids: ids(offer_ids),
+            operations: each(operations, "operations", volumes::operation_from)
+                .map_err(|malformed| malformed.inside("accept"))?,
             launch: each(launch, "launch", task_info_from).map_err(|malformed| malformed.inside("accept"))?,
             refuse_ms,
         },
@@ -583,6 +613,14 @@ pub fn framework_event_to(event: FrameworkEvent) -> v1::FrameworkEvent {
         FrameworkEvent::Rescind { offer_id } => {
             framework_event::Event::Rescind(v1::RescindOffer { offer_id: offer_id.to_string() })
         }
+        FrameworkEvent::Operated { offer_ids, problem } => {
+            let offer_ids = offer_ids.iter().map(ToString::to_string).collect();
+            framework_event::Event::Operated(v1::AcceptOperated { offer_ids, problem: problem.unwrap_or_default() })
+        }
+        FrameworkEvent::VolumesAt { homes } => {
+            let homes = homes.into_iter().map(|(name, agent_id)| (name, agent_id.to_string())).collect();
+            framework_event::Event::VolumesAt(v1::VolumesAt { homes })
+        }
         FrameworkEvent::Update(status) => framework_event::Event::Update(task_status_to(status)),
         FrameworkEvent::AgentDrains { agent_id, ends_in_ms } => {
             framework_event::Event::Drains(v1::AgentDrains { agent_id: agent_id.to_string(), ends_in_ms })
@@ -607,6 +645,7 @@ pub fn view_to(view: ClusterView) -> v1::StateResponse {
         offers: view.offers.into_iter().map(offer_view_to).collect(),
         tasks: view.tasks.into_iter().map(task_view_to).collect(),
         roles: view.roles.into_iter().map(roles::role_view_to).collect(),
+        volumes: view.volumes.into_iter().map(volumes::volume_view_to).collect(),
     }
 }
 
@@ -667,7 +706,9 @@ fn task_view_to(view: TaskView) -> v1::TaskView {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jobs::volumes::VolumeClaim;
     use scheduler::model::Reservation;
+    use scheduler::volumes::Volume;
 
     #[test]
     fn every_state_and_reason_survives_the_wire() {
@@ -701,6 +742,8 @@ mod tests {
             })),
             priority: -14,
             group: "fraud/features".into(),
+            volumes: vec![VolumeClaim { name: "data".into(), disk_milli: 15, path: "var/data".into() }],
+            role: "ml".into(),
         };
         let call = AgentCall::Register {
             agent: AgentInfo {
@@ -716,6 +759,7 @@ mod tests {
                 }],
             },
             tasks: vec![AgentTask { framework_id: "f".into(), info, state: TaskState::Running }],
+            volumes: vec![Volume { key: VolumeKey::new("ml", "data"), disk_milli: 16 }],
         };
         assert_eq!(agent_calls_from(vec![agent_call_to(call.clone())]), Ok(vec![call]));
     }
@@ -727,6 +771,7 @@ mod tests {
                 offer_ids: vec!["o".into()],
                 launch: vec![launch],
                 refuse_ms: None,
+                operations: vec![],
             })),
         };
         let ports = |low, high| v1::TaskInfo {

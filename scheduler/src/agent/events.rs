@@ -5,6 +5,7 @@
 //! can be forgotten. Persists that stand next to each other may be written at once.
 
 use crate::model::{AgentCall, AgentOrder, ConnectionId, TaskInfo, TaskKey, TaskStatus};
+use crate::volumes::{Volume, VolumeKey};
 use jobs::Probe;
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,15 @@ pub enum Event {
         task: TaskKey,
         outcome: Result<(), String>,
     },
+    /// It has more on the disk than it may; the message says what.
+    Overdrawn {
+        task: TaskKey,
+        why: String,
+    },
+    /// What was in a volume is gone, as [`Command::RemoveVolume`] asked.
+    VolumeRemoved {
+        key: VolumeKey,
+    },
     /// Time passed: due whenever [`next_wakeup`](crate::Agent::next_wakeup) is reached.
     Tick,
 }
@@ -68,6 +78,10 @@ pub enum Command {
     Persist(Record),
     /// Say to the master. If the stream is gone, drop it.
     Send { connection: ConnectionId, call: AgentCall },
+    /// Have a directory for a volume, and write down how large it is, before what follows.
+    KeepVolume { volume: Volume },
+    /// Remove one, with all that is in it; answered by [`Event::VolumeRemoved`].
+    RemoveVolume { key: VolumeKey },
     /// End the stream; the other side is not, or no longer, the master to obey.
     Close { connection: ConnectionId },
     /// Start a process; answered by [`Event::Started`] or [`Event::StartFailed`].

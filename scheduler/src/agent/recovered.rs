@@ -5,12 +5,15 @@
 
 use super::{Exit, Record};
 use crate::model::{TaskInfo, TaskKey, TaskStatus};
+use crate::volumes::Volume;
 use jobs::{Reason, TaskState};
 use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
     pub tasks: Vec<RecoveredTask>,
+    /// Whose directories are there; not in the log, so replay says that there are none.
+    pub volumes: Vec<Volume>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +88,6 @@ impl Recovered {
                 Record::Removed { task } => drop(tasks.remove(&task)),
             }
         }
-        Self { tasks: tasks.into_values().collect() }
+        Self { tasks: tasks.into_values().collect(), volumes: Vec::new() }
     }
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::Acknowledgement;
 use jobs::Resources;
+use jobs::volumes::VolumeClaim;
 
 struct Desk {
     agent: Agent,
@@ -96,6 +97,8 @@ impl Desk {
 /// Each command in a few letters.
 fn brief(commands: &[Command]) -> Vec<String> {
     let brief = |command: &Command| match command {
+        Command::KeepVolume { volume } => format!("keep {}", volume.key),
+        Command::RemoveVolume { key } => format!("remove {key}"),
         Command::Persist(Record::Launched { .. }) => "log launched".to_string(),
         Command::Persist(Record::Started { pid, .. }) => format!("log pid {pid}"),
         Command::Persist(Record::Update { status, .. }) => format!("log {}", status.state),
@@ -103,6 +106,7 @@ fn brief(commands: &[Command]) -> Vec<String> {
         Command::Persist(Record::Removed { .. }) => "log removed".into(),
         Command::Send { call: AgentCall::Update { status, .. }, .. } => format!("send {}", status.state),
         Command::Send { call: AgentCall::Register { tasks, .. }, .. } => format!("register {}", tasks.len()),
+        Command::Send { call: AgentCall::VolumeDestroyed { key }, .. } => format!("destroyed {key}"),
         Command::Send { call: AgentCall::Heartbeat, .. } => "beat".into(),
         Command::Close { connection } => format!("close {}", connection.0),
         Command::Start { .. } => "start".into(),
@@ -391,4 +395,47 @@ fn a_task_may_say_how_long_it_goes_on_without_a_master() {
     let told = said(&ended).expect("an update");
     assert_eq!((told.task_id.as_str(), told.reason), ("impatient", Reason::AgentUnreachable));
     assert_eq!(told.message, "its agent heard no master for 30000 ms");
+}
+
+#[test]
+fn a_volume_is_one_tasks_and_goes_when_nobody_has_it() {
+    let mut desk = Desk::new();
+    let key_of = |name: &str| VolumeKey::new("ml", name);
+    let keep = |mib: i64| AgentOrder::KeepVolume { volume: Volume { key: key_of("data"), disk_milli: mib * 1000 } };
+    assert_eq!(brief(&desk.order(1, keep(5))), ["keep data of role ml"]);
+    assert_eq!(brief(&desk.order(1, keep(5))), [""; 0]);
+    let launch = |id: &str| {
+        let claim = VolumeClaim { name: "data".into(), disk_milli: 5_000, path: String::new() };
+        let info = TaskInfo { task_id: id.into(), volumes: vec![claim], role: "ml".into(), ..TaskInfo::default() };
+        AgentOrder::Launch { framework_id: "f".into(), task: Box::new(info) }
+    };
+    assert_eq!(brief(&desk.order(1, launch("t"))), ["log launched", "start"]);
+    desk.apply(Event::Started { task: key("t"), pid: 7 });
+    let second = desk.order(1, launch("u"));
+    assert_eq!(brief(&second), ["log launched", "log failed", "send failed"]);
+    let destroy = || AgentOrder::DestroyVolume { key: key_of("data") };
+    assert_eq!(brief(&desk.order(1, destroy())), [""; 0], "a task has it");
+    desk.apply(Event::Exited { task: key("t"), exit: Exit::Code(0) });
+    assert_eq!(brief(&desk.order(1, destroy())), ["remove data of role ml"]);
+    assert_eq!(brief(&desk.apply(Event::VolumeRemoved { key: key_of("data") })), ["destroyed data of role ml"]);
+    assert_eq!(brief(&desk.order(1, destroy())), ["destroyed data of role ml"], "it is gone already");
+}
+
+#[test]
+fn a_task_that_has_more_than_it_may_is_ended() {
+    let mut desk = Desk::new();
+    desk.launch("t");
+    desk.apply(Event::Started { task: key("t"), pid: 7 });
+    let why = "its sandbox has 12.0 MiB in it, and may have 10 MiB".to_string();
+    let ended = desk.apply(Event::Overdrawn { task: key("t"), why });
+    assert_eq!(brief(&ended), ["log killing", "term"]);
+    desk.acknowledge(1, "t", "a-0");
+    let told = desk.apply(Event::Exited { task: key("t"), exit: Exit::Signal(15) });
+    let status = told.iter().find_map(|command| match command {
+        Command::Persist(Record::Update { status, .. }) => Some(status.clone()),
+        _ => None,
+    });
+    let status = status.expect("it is written down");
+    assert_eq!((status.state, status.reason), (TaskState::Failed, Reason::OutOfDisk));
+    assert!(status.message.starts_with("its sandbox has 12.0 MiB"), "{}", status.message);
 }

@@ -146,7 +146,7 @@ impl Agent {
     }
 
     /// Ends a task that nobody asked to end.
-    fn end(&mut self, key: &TaskKey, reason: Reason, why: String) {
+    pub(super) fn end(&mut self, key: &TaskKey, reason: Reason, why: String) {
         let Some(task) = self.tasks.get_mut(key) else { return };
         if task.process != Process::Running || task.kill.is_some() {
             return;

@@ -12,6 +12,7 @@ use super::view::{AgentState, OfferState};
 use super::{Alarm, Command, Master, Peer, Record};
 use crate::model::{AgentCall, AgentInfo, AgentOrder, AgentTask, ConnectionId, TaskKey, is_good_id, is_sane};
 use crate::mutants::{self, Mutant};
+use crate::volumes::{Volume, VolumeKey};
 use jobs::{AgentId, Reason, Scalars, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -147,15 +148,15 @@ impl Master {
             None => None,
         };
         match (id, call) {
-            (id, AgentCall::Register { agent, tasks }) => {
+            (id, AgentCall::Register { agent, tasks, volumes }) => {
                 if let Some(id) = id.filter(|id| *id != agent.agent_id) {
                     return self.refuse_agent(connection, &format!("this stream belongs to agent {id} already"));
                 }
-                match check_registration(&agent, &tasks) {
+                match check_registration(&agent, &tasks, &volumes) {
                     Ok(()) if self.agents.gone.contains(&agent.agent_id) => {
                         self.refuse_agent(connection, &gone(&agent.agent_id));
                     }
-                    Ok(()) => self.register(connection, agent, tasks),
+                    Ok(()) => self.register(connection, agent, tasks, volumes),
                     Err(problem) => self.refuse_agent(connection, &problem),
                 }
             }
@@ -170,9 +171,12 @@ impl Master {
                 self.agents.known(&id).heard_ms = self.now_ms;
                 self.update(&id, framework_id, status);
             }
+            (Some(id), AgentCall::VolumeDestroyed { key }) => self.volume_destroyed(&id, &key),
             // The stream of a master that was replaced, or of an agent that was declared unreachable: it must
             // register again.
-            (None, AgentCall::Heartbeat | AgentCall::Update { .. }) => self.out.push(Command::Close { connection }),
+            (None, AgentCall::Heartbeat | AgentCall::Update { .. } | AgentCall::VolumeDestroyed { .. }) => {
+                self.out.push(Command::Close { connection });
+            }
         }
     }
 
@@ -185,7 +189,7 @@ impl Master {
         }
     }
 
-    fn register(&mut self, connection: ConnectionId, info: AgentInfo, reported: Vec<AgentTask>) {
+    fn register(&mut self, connection: ConnectionId, info: AgentInfo, reported: Vec<AgentTask>, volumes: Vec<Volume>) {
         let id = info.agent_id.clone();
         self.agents.awaited.remove(&id);
         let before = self.agents.get(&id);
@@ -231,6 +235,7 @@ impl Master {
         };
         self.out.push(Command::ToAgent { connection, order });
         self.dirty.agents.insert(id.clone());
+        self.take_over_volumes(&id, connection, volumes);
         self.take_over_tasks(&id, reported, missing, was_unreachable);
         self.hold_back(&id);
         self.end_recovery_if_complete();
@@ -258,6 +263,11 @@ impl Master {
             }
             if !was_known {
                 self.tasks.insert(key.clone(), Task::reported(&info, id.clone(), state, self.now_ms));
+            }
+            if !state.is_terminal() {
+                for claim in &info.volumes {
+                    self.volumes.set_user(id, &VolumeKey::of(claim, &info.role), Some(key.clone()));
+                }
             }
             let agent = self.agents.known(id);
             agent.tasks.insert(key.clone());
@@ -352,6 +362,7 @@ impl Master {
             task.leave_by_ms = None;
             self.has_left(key);
         }
+        self.withdraw_volumes(id);
         self.cluster_total.subtract(self.agents.known(id).ledger.total().amounts());
         self.dirty.total = true;
         self.agents.books(id, |ledger| *ledger = Ledger::default());
@@ -383,7 +394,7 @@ impl Master {
     }
 }
 
-fn check_registration(agent: &AgentInfo, tasks: &[AgentTask]) -> Result<(), String> {
+fn check_registration(agent: &AgentInfo, tasks: &[AgentTask], volumes: &[Volume]) -> Result<(), String> {
     let id = &agent.agent_id;
     if !is_good_id(id.as_str()) {
         return Err(format!("'{id}' cannot be an agent's id: it must be short, printable and without blanks"));
@@ -393,6 +404,9 @@ fn check_registration(agent: &AgentInfo, tasks: &[AgentTask]) -> Result<(), Stri
     }
     for reservation in &agent.reserved {
         check_reservation(reservation).map_err(|problem| format!("agent {id}: {problem}"))?;
+    }
+    if let Some(Volume { key, disk_milli }) = volumes.iter().find(|volume| !volume.is_good()) {
+        return Err(format!("agent {id} reports volume {key} with {disk_milli} thousandths of a MiB"));
     }
     for AgentTask { framework_id, info, .. } in tasks {
         if !is_good_id(framework_id.as_str()) || !is_good_id(info.task_id.as_str()) || !is_sane(&info.resources) {

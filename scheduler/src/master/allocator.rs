@@ -46,6 +46,7 @@ struct Round {
 
 impl Master {
     pub(super) fn allocate(&mut self) {
+        self.refresh_claims();
         let relieved = self.refresh();
         let kept_otherwise = self.refresh_reserved();
         self.dirty.agents.extend(kept_otherwise);
@@ -229,11 +230,12 @@ impl Master {
             offer_id: self.offers.id(offer_number),
             agent_id: agent_id.clone(),
             host: agent.info.host.clone(),
-            role,
+            role: role.clone(),
             resources,
             attributes: agent.info.attributes.clone(),
             expires_in_ms: self.config.offer_expiry_ms,
             drains_in_ms: self.drains_in_ms(agent_id),
+            volumes: self.volumes.open_to(agent_id, &role),
         };
         self.tell(&framework_id, FrameworkEvent::Offer(offer));
     }

@@ -1,14 +1,18 @@
 //! How offers end: accepted, declined, rescinded, expired.
 //!
-//! Invariant: an accept launches all its tasks or none, over any number of agents. Whatever way an offer ends, what it
+//! Invariant: an accept does all that it says and launches all its tasks, or none of it, over any number of agents. Whatever way an offer ends, what it
 //! held is used or free again in the same step.
 
 use super::offers::{OfferNumber, Standing};
+use super::operations::Plan;
 use super::tasks::Task;
 use super::view::OfferState;
 use super::{Command, Master};
-use crate::model::{AgentOrder, FrameworkEvent, MAX_GROUP, PRIORITIES, TaskInfo, TaskKey, is_good_id, is_sane};
+use crate::model::{
+    AgentOrder, FrameworkEvent, MAX_GROUP, Operation, PRIORITIES, TaskInfo, TaskKey, is_good_id, is_sane,
+};
 use crate::mutants::{self, Mutant};
+use crate::volumes::VolumeKey;
 use jobs::{AgentId, FrameworkId, OfferId, Reason, Resources, TaskId, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,19 +24,25 @@ struct Refusal {
 }
 
 /// What an accept may use on each agent, and what is left of it.
-type Pools = BTreeMap<AgentId, Resources>;
+pub(super) type Pools = BTreeMap<AgentId, Resources>;
 
 impl Master {
     pub(super) fn accept(
         &mut self,
         framework_id: &FrameworkId,
         offer_ids: &[OfferId],
+        operations: &[Operation],
         launch: Vec<TaskInfo>,
         refuse_ms: Option<u64>,
     ) {
         let numbers = self.standing_offers(framework_id, offer_ids);
-        match self.check_accept(framework_id, offer_ids, &numbers, &launch) {
-            Ok(left) => self.launch(framework_id, &numbers, launch, left, refuse_ms),
+        let checked = self.check_accept(framework_id, offer_ids, &numbers, operations, &launch);
+        if !operations.is_empty() {
+            let problem = checked.as_ref().err().map(|refusal| refusal.message.clone());
+            self.tell(framework_id, FrameworkEvent::Operated { offer_ids: offer_ids.to_vec(), problem });
+        }
+        match checked {
+            Ok(planned) => self.launch(framework_id, &numbers, launch, planned, refuse_ms),
             Err(refusal) => {
                 if mutants::is_on(Mutant::HalfAGang) && self.launch_half(framework_id, &numbers, &launch) {
                     return;
@@ -53,7 +63,7 @@ impl Master {
         let (mut half, mut left) = (Vec::new(), None);
         for task in launch {
             half.push(task.clone());
-            match self.check_accept(id, &ids, numbers, &half) {
+            match self.check_accept(id, &ids, numbers, &[], &half) {
                 Ok(rest) => left = Some(rest),
                 Err(_) => drop(half.pop()),
             }
@@ -69,14 +79,15 @@ impl Master {
         numbers.filter(|n| self.offers.get(*n).is_some_and(|offer| offer.framework_id == *framework_id)).collect()
     }
 
-    /// What would be left on each agent.
+    /// What would be left on each agent, and what is to be done beside launching.
     fn check_accept(
         &self,
         framework_id: &FrameworkId,
         ids: &[OfferId],
         numbers: &BTreeSet<OfferNumber>,
+        operations: &[Operation],
         launch: &[TaskInfo],
-    ) -> Result<Pools, Refusal> {
+    ) -> Result<(Pools, Plan), Refusal> {
         if let Some(gone) = ids.iter().find(|id| self.offers.number(id).is_none_or(|n| !numbers.contains(&n))) {
             let message = format!("offer {gone} does not stand: it was answered, rescinded or has expired");
             return Err(Refusal { reason: Reason::InvalidOffer, message });
@@ -90,6 +101,9 @@ impl Master {
         for offer in numbers.iter().filter_map(|number| self.offers.get(*number)) {
             pools.entry(offer.agent_id.clone()).or_default().add(&offer.resources);
         }
+        let role = self.frameworks.get(framework_id).map(|framework| framework.role.as_str()).unwrap_or_default();
+        let planned = self.plan_operations(role, operations, &mut pools);
+        let mut plan = planned.map_err(|message| Refusal { reason: Reason::InvalidOffer, message })?;
         let mut task_ids = BTreeSet::new();
         for task in launch {
             let (id, needs) = (&task.task_id, &task.resources);
@@ -124,8 +138,10 @@ impl Master {
                 return invalid(format!("task {id} needs {needs} and does not name as many GPUs of the offer"));
             }
             pool.subtract(needs);
+            self.plan_claims(&mut plan, role, task, pool)
+                .map_err(|message| Refusal { reason: Reason::InvalidTask, message })?;
         }
-        Ok(pools)
+        Ok((pools, plan))
     }
 
     fn launch(
@@ -133,7 +149,7 @@ impl Master {
         framework_id: &FrameworkId,
         numbers: &BTreeSet<OfferNumber>,
         launch: Vec<TaskInfo>,
-        left: Pools,
+        (left, plan): (Pools, Plan),
         refuse_ms: Option<u64>,
     ) {
         let mut of_agent: BTreeMap<&AgentId, Vec<TaskId>> = BTreeMap::new();
@@ -148,15 +164,21 @@ impl Master {
             first_offer.entry(agent_id).or_insert_with(|| self.offers.id(*number));
             self.end_offer(*number, OfferState::Accepted, task_ids);
         }
+        self.carry_out(framework_id, plan);
         for (agent_id, left) in left {
             self.return_to_pool(framework_id, &agent_id, &left);
             let refuse_ms = refuse_ms.unwrap_or(self.config.default_refuse_ms);
             self.refuse(framework_id, &agent_id, &left, refuse_ms);
         }
+        let role = self.frameworks.known(framework_id).role.clone();
         let mut launched = Vec::with_capacity(launch.len());
-        for info in launch {
+        for mut info in launch {
             let agent_id = info.agent_id.clone();
             let key = TaskKey::new(framework_id.clone(), info.task_id.clone());
+            info.role = if info.volumes.is_empty() { String::new() } else { role.clone() };
+            for claim in &info.volumes {
+                self.volumes.set_user(&agent_id, &VolumeKey::of(claim, &role), Some(key.clone()));
+            }
             self.agents.books(&agent_id, |ledger| ledger.launch(&info.resources));
             let agent = self.agents.known(&agent_id);
             agent.tasks.insert(key.clone());
@@ -164,7 +186,7 @@ impl Master {
             self.tasks.insert(key, Task::launched(&info, offer_id, self.now_ms));
             self.frameworks.count_running(framework_id, info.priority, 1);
             self.counts.tasks_launched += 1;
-            launched.push(info.resources.clone());
+            launched.push((info.resources.clone(), info.volumes.clone()));
             if let Some(connection) = agent.connection {
                 let order = AgentOrder::Launch { framework_id: framework_id.clone(), task: Box::new(info) };
                 self.out.push(Command::ToAgent { connection, order });

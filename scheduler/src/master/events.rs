@@ -4,6 +4,7 @@
 //! disk before any later command leaves the process.
 
 use super::drains::Drain;
+use super::volumes::Kept;
 use crate::model::{
     AgentCall, AgentInfo, AgentOrder, ConnectionId, FrameworkCall, FrameworkEvent, OperatorCall, Quota, RequestId,
     Reservation,
@@ -84,6 +85,11 @@ pub enum Record {
         agent_id: AgentId,
         reservations: Vec<Reservation>,
     },
+    /// All that are on an agent.
+    Volumes {
+        agent_id: AgentId,
+        volumes: Vec<Kept>,
+    },
 }
 
 impl Record {
@@ -97,6 +103,7 @@ impl Record {
             Self::Role { role, .. } => format!("role/{role}"),
             Self::Drain { agent_id, .. } => format!("drain/{agent_id}"),
             Self::Reserved { agent_id, .. } => format!("reserved/{agent_id}"),
+            Self::Volumes { agent_id, .. } => format!("volumes/{agent_id}"),
         }
     }
 }

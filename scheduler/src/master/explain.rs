@@ -12,6 +12,7 @@ use super::reserved::Unfilled;
 use super::shapes::{Bound, fits, how_many};
 use super::view::AgentState;
 use crate::model::{Demand, amount_text, is_below};
+use jobs::site::Is;
 use jobs::{AgentId, Resources};
 use std::collections::BTreeSet;
 
@@ -39,6 +40,9 @@ impl Master {
                 (0, _) => format!("{needs}; no agent has registered"),
                 _ => format!("{needs}; no agent is connected ({disconnected} disconnected, {unreachable} unreachable)"),
             };
+        }
+        if let Some(volumes) = self.volumes_in_the_way(&framework.role, &demand.volumes) {
+            return format!("{needs}; {volumes}");
         }
         if let Some(kept) = self.kept_for(framework, demand, now_ms) {
             return format!("{needs}; {kept}");
@@ -215,18 +219,27 @@ impl Master {
 }
 
 fn needs(demand: &Demand) -> String {
-    let Demand { shape, n_ports, count, rules, .. } = demand;
+    let Demand { shape, n_ports, count, rules, volumes, .. } = demand;
     let tasks = if *count == 1 { "task" } else { "tasks" };
     let ports = match n_ports {
         0 => String::new(),
         1 => " and 1 port".to_string(),
         n => format!(" and {n} ports"),
     };
+    let volumes: Vec<&str> = volumes.iter().map(|claim| claim.name.as_str()).collect();
+    let volumes = match volumes[..] {
+        [] => String::new(),
+        [one] => format!(" with volume {one}"),
+        _ => format!(" with volumes {}", volumes.join(", ")),
+    };
+    // A volume that nobody can have now is named by itself.
+    let mut rules = rules.clone();
+    rules.constraints.retain(|constraint| constraint.is != Is::OneOf(Vec::new()));
     let places = match rules.to_string() {
         nothing if nothing.is_empty() => nothing,
         said => format!(", on agents with {said}"),
     };
-    format!("needs {count} {tasks} of {shape}{ports}{places}")
+    format!("needs {count} {tasks} of {shape}{ports}{volumes}{places}")
 }
 
 /// The first resource of which no agent has enough, or that no agent has all of them together.

@@ -7,8 +7,9 @@
 use super::offers::OfferNumber;
 use super::roles::{RoleNumber, Roles, Turn};
 use super::shapes::Wish;
+use super::volumes::Asked;
 use crate::model::{ConnectionId, Demand, TaskKey};
-use jobs::{FrameworkId, Resources, Rules, Scalars, TaskId};
+use jobs::{AgentId, FrameworkId, Resources, Rules, Scalars, TaskId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Ended frameworks that are remembered. A task of one that is forgotten comes back as an orphan, and ends with the
@@ -37,6 +38,10 @@ pub struct Framework {
     pub rules: Rules,
     /// `None`: it never posted demand and takes whatever is free.
     pub demands: Option<Vec<Demand>>,
+    /// Those of them that name volumes, as they were posted.
+    pub asked: Asked,
+    /// Where it was told that their volumes are.
+    pub told_homes: BTreeMap<String, AgentId>,
     /// Of each demand, what its offers cannot meet; empty without demand.
     pub wish: Wish,
     /// Since when each group of demands, or demand that is alone, is wanted.
@@ -146,6 +151,8 @@ impl Frameworks {
             settling: false,
             rules: Rules::default(),
             demands: None,
+            asked: Asked::new(),
+            told_homes: BTreeMap::new(),
             wish: Wish::default(),
             wanted_since_ms: BTreeMap::new(),
             running: BTreeMap::new(),

@@ -44,6 +44,7 @@ impl Master {
             self.reserved.put(id.clone(), Vec::new());
             self.out.push(Command::Persist(Record::Reserved { agent_id: id.clone(), reservations: Vec::new() }));
         }
+        self.forget_volumes(id);
         self.agents.stale.insert(id.clone());
         self.agents.by_id.remove(id);
         self.end_recovery_if_complete();

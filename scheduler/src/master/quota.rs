@@ -28,6 +28,7 @@ impl Master {
             OperatorCall::Reserve { agent_id, reservation, from, force } => {
                 self.reserve(&agent_id, reservation, from.as_deref(), force)
             }
+            OperatorCall::RemoveVolume { key, agent_id } => self.remove_volume(&key, agent_id.as_ref()),
             OperatorCall::Unreserve { agent_id, reservation } => self.unreserve(&agent_id, reservation),
         };
         self.out.push(Command::Answer { request, answer });

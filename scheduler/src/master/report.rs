@@ -24,6 +24,7 @@ impl Master {
             offers: self.offer_views(now_ms),
             tasks: self.task_views(now_ms),
             roles: self.role_views(),
+            volumes: self.volumes.views(),
         }
     }
 
@@ -150,6 +151,7 @@ impl Master {
             attributes: info.map(|info| info.attributes.clone()).unwrap_or_default(),
             expires_in_ms,
             drains_in_ms: self.drains_in_ms(&offer.agent_id),
+            volumes: Vec::new(),
         }
     }
 

@@ -11,7 +11,7 @@
 mod orders;
 mod unfilled;
 
-pub use orders::check_reservation;
+pub use orders::{add_reservation, check_reservation, take_reservation};
 pub use unfilled::Unfilled;
 
 use super::Master;
@@ -126,6 +126,9 @@ impl Master {
             if let (Some(charged), Some(framework)) = (charged, self.frameworks.get(&key.framework_id)) {
                 held.entry(framework.role.as_str()).or_default().add(charged.amounts());
             }
+        }
+        for (key, volume) in self.volumes.on(&agent.info.agent_id) {
+            held.entry(key.role.as_str()).or_default().add(&volume.charged);
         }
         held
     }

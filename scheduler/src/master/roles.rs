@@ -257,6 +257,21 @@ impl Roles {
         self.relieved.extend(with_terms.map(|(number, _)| number));
     }
 
+    /// The same for what no framework of the role holds.
+    pub fn charge_named(&mut self, name: &str, amount: &Scalars) {
+        let number = self.make(name);
+        self.charge(number, amount);
+        self.reorder(number);
+    }
+
+    pub fn discharge_named(&mut self, name: &str, amount: &Scalars) {
+        if let Some(number) = self.number(name) {
+            self.discharge(number, amount);
+            self.reorder(number);
+            self.drop_if_idle(number);
+        }
+    }
+
     /// Roles, each with all below it, that may have more than when this was last asked.
     pub fn take_relieved(&mut self) -> BTreeSet<RoleNumber> {
         let mut relieved = std::mem::take(&mut self.relieved);

@@ -3,12 +3,14 @@
 //! Invariant: one connection for each framework; a newer one ends the older, and an ended framework's id is never
 //! accepted again.
 
+use super::frameworks::Framework;
 use super::offers::OfferNumber;
 use super::view::OfferState;
 use super::{Alarm, Command, Master, Peer, Record};
 use crate::model::{
     ConnectionId, Demand, FrameworkCall, FrameworkEvent, MAX_GROUP, PRIORITIES, is_good_id, is_good_role, is_sane,
 };
+use jobs::volumes::{VolumeClaim, check_claims};
 use jobs::{FrameworkId, Resources, Rules};
 
 /// Demands in one post: more than any job file has, few enough to look at for every offer.
@@ -47,7 +49,9 @@ impl Master {
                 self.refuse_framework(connection, "already subscribed on this stream; open another to subscribe again");
             }
             FrameworkCall::Demand { demands } => self.post_demand(connection, &id, demands),
-            FrameworkCall::Accept { offer_ids, launch, refuse_ms } => self.accept(&id, &offer_ids, launch, refuse_ms),
+            FrameworkCall::Accept { offer_ids, operations, launch, refuse_ms } => {
+                self.accept(&id, &offer_ids, &operations, launch, refuse_ms);
+            }
             FrameworkCall::Decline { offer_ids, refuse_ms } => self.decline(&id, &offer_ids, refuse_ms),
             FrameworkCall::Revive => {
                 self.frameworks.known(&id).suppressed = false;
@@ -121,6 +125,7 @@ impl Master {
         match known.is_some() {
             true => {
                 self.frameworks.move_to_role(&id, &role);
+                self.volumes.look_again(&role);
                 self.reservations_change_hands();
             }
             false => self.frameworks.insert(id.clone(), name.clone(), role.clone(), failover_timeout_ms),
@@ -222,6 +227,7 @@ impl Master {
         self.frameworks.remember_ended(id.clone());
         self.end_tasks_of(id);
         self.frameworks.remove(id);
+        self.note_claimer(id, false);
         self.reservations_change_hands();
         self.dirty.frameworks.remove(id);
     }
@@ -252,6 +258,18 @@ impl Master {
             );
             return self.refuse_framework(connection, &problem);
         }
+        if let Some((name, problem)) = demands.iter().find_map(|demand| Some((&demand.name, claims_problem(demand)?))) {
+            let problem = format!("demand '{name}' cannot be met: {problem}");
+            return self.refuse_framework(connection, &problem);
+        }
+        let asked = Self::asked(&demands);
+        let mut demands = demands;
+        let role = self.frameworks.known(id).role.clone();
+        self.resolve(&role, &mut demands, &asked);
+        self.note_claimer(id, !asked.is_empty());
+        if !asked.is_empty() {
+            self.tell_homes(id, &demands);
+        }
         let framework = self.frameworks.known(id);
         // What it refused while it wanted less says nothing about what it wants now.
         let wants_more = match &framework.demands {
@@ -267,6 +285,7 @@ impl Master {
         self.frameworks.set_turn(id, None);
         let framework = self.frameworks.known(id);
         framework.demands = Some(demands);
+        framework.asked = asked;
         framework.settling = false;
         self.frameworks.touch_wish(id);
         self.alarms.cancel(&Alarm::FrameworkSettled(id.clone()));
@@ -298,14 +317,18 @@ impl Master {
         self.alarms.set(Alarm::Heartbeats, self.now_ms + self.config.heartbeat_ms);
     }
 
-    /// Takes launched tasks off what the framework wants: one of each demand that has exactly their shape.
-    pub(super) fn count_as_met(&mut self, id: &FrameworkId, launched: &[Resources]) {
+    /// Takes launched tasks off what the framework wants: one of each demand that has exactly their shape, and
+    /// names the same volumes.
+    pub(super) fn count_as_met(&mut self, id: &FrameworkId, launched: &[(Resources, Vec<VolumeClaim>)]) {
         self.frameworks.touch_wish(id);
-        let Some(demands) = &mut self.frameworks.known(id).demands else { return };
+        let Framework { demands: Some(demands), asked, .. } = self.frameworks.known(id) else { return };
         let mut is_less_wanted = false;
-        for resources in launched {
-            let met = demands.iter_mut().find(|demand| demand.count > 0 && is_shaped(resources, demand));
-            if let Some(demand) = met {
+        for (resources, volumes) in launched {
+            let is_met = |(at, demand): &(usize, &mut Demand)| {
+                let shape = asked.get(at).map_or(&demand.shape, |(shape, _)| shape);
+                demand.count > 0 && demand.volumes == *volumes && is_shaped(resources, shape, demand.n_ports)
+            };
+            if let Some((_, demand)) = demands.iter_mut().enumerate().find(is_met) {
                 demand.count -= 1;
                 is_less_wanted |= demand.count == 0;
             }
@@ -317,7 +340,13 @@ impl Master {
     }
 }
 
-fn is_shaped(resources: &Resources, demand: &Demand) -> bool {
-    resources.scalars().eq(demand.shape.scalars())
-        && resources.n_ports() == demand.shape.n_ports() + demand.n_ports as usize
+fn is_shaped(resources: &Resources, shape: &Resources, n_ports: u32) -> bool {
+    resources.scalars().eq(shape.scalars()) && resources.n_ports() == shape.n_ports() + n_ports as usize
+}
+
+fn claims_problem(demand: &Demand) -> Option<String> {
+    if demand.count > 1 && !demand.volumes.is_empty() {
+        return Some(format!("{} tasks cannot have the same volumes: each needs a demand of its own", demand.count));
+    }
+    check_claims(&demand.volumes).err()
 }

@@ -7,6 +7,7 @@
 use super::view::AgentState;
 use super::{Command, Master};
 use crate::model::{Acknowledgement, AgentOrder, FrameworkEvent, TaskInfo, TaskKey, TaskStatus};
+use crate::volumes::VolumeKey;
 use jobs::{AgentId, FrameworkId, OfferId, Reason, Resources, TaskId, TaskState};
 use std::collections::BTreeMap;
 
@@ -30,6 +31,7 @@ pub struct Task {
     pub priority: i32,
     /// Leaves with the others of the group.
     pub group: String,
+    pub volumes: Vec<VolumeKey>,
     /// When this master first knew of it.
     pub since_ms: u64,
     /// It has to leave by then.
@@ -56,6 +58,7 @@ impl Task {
             kill: None,
             priority: info.priority,
             group: info.group.clone(),
+            volumes: info.volumes.iter().map(|claim| VolumeKey::of(claim, &info.role)).collect(),
             since_ms: now_ms,
             leave_by_ms: None,
         }
@@ -229,10 +232,26 @@ impl Master {
             self.frameworks.count_running(&key.framework_id, priority, -1);
             self.dirty.agents.insert(agent_id);
         }
+        self.let_go_of_volumes(key);
         self.has_left(key);
     }
 
+    /// It has ended, or nobody asks for it any more.
+    fn let_go_of_volumes(&mut self, key: &TaskKey) {
+        let task = self.tasks.known(key);
+        if task.volumes.is_empty() {
+            return;
+        }
+        let (agent_id, volumes) = (task.agent_id.clone(), std::mem::take(&mut task.volumes));
+        for volume in volumes {
+            self.volumes.let_go(&agent_id, &volume, key);
+        }
+    }
+
     pub(super) fn forget(&mut self, key: &TaskKey) {
+        if self.tasks.get(key).is_some() {
+            self.let_go_of_volumes(key);
+        }
         if let Some(task) = self.tasks.0.remove(key) {
             assert!(task.charged.is_none(), "task {key} is forgotten and still holds {:?}", task.charged);
             self.agents.known(&task.agent_id).tasks.remove(key);

@@ -3,6 +3,7 @@
 mod preemption;
 mod reserved;
 mod roles;
+mod volumes;
 
 use super::*;
 use crate::model::*;
@@ -99,7 +100,7 @@ impl Desk {
     }
 
     fn register(&mut self, connection: u64, id: &str, cpus: f64, tasks: Vec<AgentTask>) {
-        self.agent(connection, AgentCall::Register { agent: agent_info(id, cpus), tasks });
+        self.agent(connection, AgentCall::Register { agent: agent_info(id, cpus), tasks, volumes: vec![] });
     }
 
     /// Subscribes and gives back the framework's id.
@@ -151,7 +152,10 @@ impl Desk {
 
     fn accept(&mut self, connection: u64, offers: &[&Offer], launch: Vec<TaskInfo>) {
         let offer_ids = offers.iter().map(|offer| offer.offer_id.clone()).collect();
-        self.framework(connection, FrameworkCall::Accept { offer_ids, launch, refuse_ms: None });
+        self.framework(
+            connection,
+            FrameworkCall::Accept { offer_ids, operations: Vec::new(), launch, refuse_ms: None },
+        );
     }
 
     fn report(&mut self, connection: u64, framework: &FrameworkId, id: &str, state: TaskState) {
@@ -329,7 +333,7 @@ fn what_is_malformed_is_refused_and_frees_nothing() {
     desk.framework(11, FrameworkCall::Revive);
     assert!(matches!(&desk.said_to(11)[..], [FrameworkEvent::Error { message }] if message.starts_with("subscribe")));
     desk.agent(2, AgentCall::Heartbeat);
-    desk.agent(3, AgentCall::Register { agent: agent_info("two words", 1.0), tasks: vec![] });
+    desk.agent(3, AgentCall::Register { agent: agent_info("two words", 1.0), tasks: vec![], volumes: vec![] });
     assert!(matches!(&desk.orders_to(3)[..], [AgentOrder::Shutdown { .. }]));
     assert_eq!(desk.closed, [10, 11, 2, 3]);
     assert_eq!(desk.master.view(0).agents[0].free, machine(4.0));

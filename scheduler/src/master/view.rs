@@ -1,7 +1,8 @@
 //! What the master knows now, for people and tools.
 
 use super::drains::Drain;
-use crate::model::{AgentInfo, Demand, Offer, Reservation};
+use crate::model::{AgentInfo, Demand, Offer, Reservation, TaskKey};
+use crate::volumes::Volume;
 use jobs::{AgentId, FrameworkId, OfferId, Resources, Scalars, TaskId, TaskState};
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ pub struct ClusterView {
     pub tasks: Vec<TaskView>,
     /// Roles that have frameworks, a weight or a quota, and those above them.
     pub roles: Vec<RoleView>,
+    pub volumes: Vec<VolumeView>,
 }
 
 /// The cluster in numbers, for those who watch over it: no more of them than there are roles and frameworks.
@@ -176,4 +178,14 @@ pub struct TaskView {
     pub priority: i32,
     /// It has to leave for others within this.
     pub leaves_in_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct VolumeView {
+    pub agent_id: AgentId,
+    pub volume: Volume,
+    /// The task that has it.
+    pub user: Option<TaskKey>,
+    /// It was given up, and its agent has not yet said that it is gone.
+    pub is_leaving: bool,
 }

@@ -185,7 +185,7 @@ impl Both {
             reserved: Vec::new(),
         };
         let connection = ConnectionId(at as u64);
-        self.apply(Event::FromAgent { connection, call: AgentCall::Register { agent, tasks } });
+        self.apply(Event::FromAgent { connection, call: AgentCall::Register { agent, tasks, volumes: vec![] } });
     }
 
     /// Both hear it; what the naive one does to its books must be done already.
@@ -386,7 +386,7 @@ impl Both {
             }
         }
         let offer_ids = offers.iter().map(|(number, ..)| offer_id(*number)).collect();
-        self.say(framework, FrameworkCall::Accept { offer_ids, launch, refuse_ms: None });
+        self.say(framework, FrameworkCall::Accept { offer_ids, operations: Vec::new(), launch, refuse_ms: None });
     }
 
     fn finish(&mut self, at: usize) {

@@ -5,11 +5,13 @@
 
 use crate::hits::{Fault, Hits};
 use crate::world::ZONES;
-use jobs::{FrameworkId, HealthCheck, OfferId, Probe, Resources, Rules, Site, TaskId, TaskState};
+use jobs::volumes::VolumeClaim;
+use jobs::{AgentId, FrameworkId, HealthCheck, OfferId, Probe, Resources, Rules, Scalars, Site, TaskId, TaskState};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use scheduler::model::{
-    Acknowledgement, ConnectionId, Demand, FrameworkCall, FrameworkEvent, Offer, TaskInfo, TaskStatus,
+    Acknowledgement, ConnectionId, Demand, FrameworkCall, FrameworkEvent, Offer, Operation, Reservation, TaskInfo,
+    TaskStatus, What,
 };
 use std::collections::BTreeMap;
 
@@ -58,6 +60,10 @@ pub struct Client {
     pub priority: i32,
     /// Where its tasks may run, if it posts demand.
     pub rules: Rules,
+    /// What each of its slots keeps from task to task, if it posts demand: thousandths of a MiB.
+    pub volume_milli: Option<i64>,
+    /// Where its volumes are, by their names.
+    homes: BTreeMap<String, AgentId>,
     /// Ends its tasks itself when they have to leave.
     pub is_obedient: bool,
     /// Its tasks end by themselves, and are then not wanted any more.
@@ -79,7 +85,7 @@ pub struct Client {
     pub has_torn_down: bool,
     offers: BTreeMap<OfferId, Held>,
     last_gone: Option<OfferId>,
-    last_demand: Option<u32>,
+    last_demand: Option<Vec<usize>>,
     answer_gang_at_ms: u64,
 }
 
@@ -104,6 +110,9 @@ impl Client {
             shape,
             priority: if is_filler { -1 } else { rng.random_range(0..3) },
             rules: rules(rng, character),
+            volume_milli: (matches!(character, Character::Slow | Character::Crashing) && rng.random_bool(0.5))
+                .then(|| rng.random_range(1..4) * 100_000),
+            homes: BTreeMap::new(),
             is_obedient: rng.random_bool(0.5),
             is_batch: character != Character::Gang && !is_filler && rng.random_bool(0.3),
             is_timed: rng.random_bool(0.2),
@@ -195,6 +204,14 @@ impl Client {
                 Vec::new()
             }
             FrameworkEvent::Update(status) => self.update(hits, status),
+            FrameworkEvent::VolumesAt { homes } => {
+                self.homes = homes;
+                Vec::new()
+            }
+            FrameworkEvent::Operated { problem, .. } => {
+                hits.fault(if problem.is_some() { Fault::OperationRefused } else { Fault::Operated });
+                Vec::new()
+            }
             FrameworkEvent::AgentDrains { .. } => {
                 hits.fault(Fault::DrainTold);
                 Vec::new()
@@ -268,7 +285,7 @@ impl Client {
             | Character::Slow
             | Character::NeverDeclining
             | Character::Crashing
-            | Character::Filler => self.answer_each(hits, now_ms),
+            | Character::Filler => self.answer_each(rng, hits, now_ms),
         };
         if !is_calm && rng.random_bool(0.02) {
             calls.extend(self.misbehave(rng, hits));
@@ -277,14 +294,15 @@ impl Client {
         calls
     }
 
-    fn answer_each(&mut self, hits: &mut Hits, now_ms: u64) -> Vec<FrameworkCall> {
+    fn answer_each(&mut self, rng: &mut ChaCha8Rng, hits: &mut Hits, now_ms: u64) -> Vec<FrameworkCall> {
         let mut calls = Vec::new();
         let due = self.offers.values().filter(|held| held.answer_at_ms <= now_ms && !held.is_ignored);
         for id in due.map(|held| held.offer.offer_id.clone()).collect::<Vec<_>>() {
             let mut room = self.offers[&id].offer.clone();
             let launch = self.place(&mut room);
+            let operations = operations(rng, &self.role, &self.offers[&id].offer, self.index);
             if !launch.is_empty() {
-                calls.push(FrameworkCall::Accept { offer_ids: vec![id.clone()], launch, refuse_ms: None });
+                calls.push(FrameworkCall::Accept { offer_ids: vec![id.clone()], operations, launch, refuse_ms: None });
             } else if self.character == Character::NeverDeclining {
                 hits.fault(Fault::OfferIgnored);
                 if let Some(held) = self.offers.get_mut(&id) {
@@ -319,7 +337,12 @@ impl Client {
             if n_wanting > 0 && launch.len() == n_wanting {
                 let offer_ids: Vec<OfferId> = rooms.into_iter().map(|offer| offer.offer_id).collect();
                 self.offers.retain(|id, _| !offer_ids.contains(id));
-                return vec![FrameworkCall::Accept { offer_ids, launch, refuse_ms: Some(1_000) }];
+                return vec![FrameworkCall::Accept {
+                    offer_ids,
+                    operations: Vec::new(),
+                    launch,
+                    refuse_ms: Some(1_000),
+                }];
             }
             self.slots.clone_from(&before);
         }
@@ -341,11 +364,21 @@ impl Client {
             return launch;
         }
         let (id, group) = (self.id.clone().unwrap_or_default(), self.group());
-        for slot in self.slots.iter_mut().filter(|slot| **slot == Slot::Wanting) {
-            if !room.resources.contains(&self.shape) {
-                break;
+        let volumes: Vec<Vec<VolumeClaim>> = (0..self.slots.len()).map(|at| self.claims(at)).collect();
+        let wanting = self.slots.iter_mut().zip(volumes).filter(|(slot, _)| **slot == Slot::Wanting);
+        for (slot, volumes) in wanting {
+            let mut needs = self.shape.clone();
+            for claim in &volumes {
+                let there = room.volumes.iter().find(|volume| volume.key.name == claim.name);
+                if self.homes.contains_key(&claim.name) && there.is_none() {
+                    needs.set_milli("cpus", i64::MAX >> 16);
+                }
+                needs.set_milli("disk", (claim.disk_milli - there.map_or(0, |there| there.disk_milli)).max(0));
             }
-            room.resources.subtract(&self.shape);
+            if !room.resources.contains(&needs) {
+                continue;
+            }
+            room.resources.subtract(&needs);
             self.n_attempts += 1;
             let task_id = TaskId::new(format!("{id}.{}", self.n_attempts));
             *slot = Slot::Filled(task_id.clone());
@@ -373,10 +406,22 @@ impl Client {
                 }),
                 priority: self.priority,
                 group: group.clone(),
+                volumes,
                 ..Default::default()
             });
         }
         launch
+    }
+
+    /// What the task of a slot claims.
+    pub fn claims(&self, slot: usize) -> Vec<VolumeClaim> {
+        let claim = |disk_milli| VolumeClaim {
+            name: format!("v-{}-{slot}", self.index),
+            // Later ones want more.
+            disk_milli: disk_milli + i64::from(self.n_attempts > 6) * 50_000,
+            path: String::new(),
+        };
+        self.volume_milli.map(claim).into_iter().collect()
     }
 
     /// Of its demand and its tasks.
@@ -401,7 +446,12 @@ impl Client {
                     hits.fault(Fault::AcceptOfGoneOffer);
                     let offer = Offer { resources: self.shape.clone(), ..no_offer(gone.clone()) };
                     let launch = self.place(&mut { offer });
-                    vec![FrameworkCall::Accept { offer_ids: vec![gone], launch, refuse_ms: None }]
+                    vec![FrameworkCall::Accept {
+                        offer_ids: vec![gone],
+                        operations: Vec::new(),
+                        launch,
+                        refuse_ms: None,
+                    }]
                 }
                 None => vec![FrameworkCall::Reconcile { task_ids: Vec::new() }],
             },
@@ -413,7 +463,12 @@ impl Client {
                     if let Some(task) = launch.last_mut() {
                         task.resources.add(&held.offer.resources);
                     }
-                    vec![FrameworkCall::Accept { offer_ids: vec![id], launch, refuse_ms: Some(0) }]
+                    vec![FrameworkCall::Accept {
+                        offer_ids: vec![id],
+                        operations: Vec::new(),
+                        launch,
+                        refuse_ms: Some(0),
+                    }]
                 }
                 None => vec![FrameworkCall::Revive],
             },
@@ -430,11 +485,11 @@ impl Client {
 
     /// Says what it wants, if it does that and it changed.
     fn demand(&mut self) -> Vec<FrameworkCall> {
-        let count = self.slots.iter().filter(|slot| **slot == Slot::Wanting).count() as u32;
-        if !self.posts_demand() || !self.is_subscribed || self.last_demand == Some(count) {
+        let wanting: Vec<usize> = (0..self.slots.len()).filter(|at| self.slots[*at] == Slot::Wanting).collect();
+        if !self.posts_demand() || !self.is_subscribed || self.last_demand.as_ref() == Some(&wanting) {
             return Vec::new();
         }
-        self.last_demand = Some(count);
+        let count = wanting.len() as u32;
         let demand = Demand {
             name: format!("slots-{}", self.index),
             shape: self.shape.clone(),
@@ -443,8 +498,16 @@ impl Client {
             priority: self.priority,
             group: self.group(),
             rules: self.rules.clone(),
+            volumes: Vec::new(),
         };
-        vec![FrameworkCall::Demand { demands: if count == 0 { vec![] } else { vec![demand] } }]
+        let of_slot = |slot: &usize| Demand { count: 1, volumes: self.claims(*slot), ..demand.clone() };
+        let demands = match self.volume_milli {
+            Some(_) => wanting.iter().map(of_slot).collect(),
+            None if count == 0 => vec![],
+            None => vec![demand],
+        };
+        self.last_demand = Some(wanting);
+        vec![FrameworkCall::Demand { demands }]
     }
 
     pub fn attempts(&self) -> impl Iterator<Item = &TaskId> {
@@ -476,6 +539,23 @@ fn rules(rng: &mut ChaCha8Rng, character: Character) -> Rules {
     Rules { constraints: vec![text.parse().expect("a constraint")], ..Rules::default() }
 }
 
+/// What a framework now and then does beside launching: some of it cannot be done.
+fn operations(rng: &mut ChaCha8Rng, role: &str, offer: &Offer, index: usize) -> Vec<Operation> {
+    if !rng.random_bool(0.04) {
+        return Vec::new();
+    }
+    let (agent_id, name) = (offer.agent_id.clone(), format!("extra-{index}"));
+    let mut reservation = Reservation { role: role.to_string(), ..Reservation::default() };
+    reservation.amounts.set("cpus", rng.random_range(1..4) * 500);
+    let what = match rng.random_range(0..5) {
+        0 => What::Reserve(reservation),
+        1 => What::Unreserve(Reservation { amounts: Scalars::new(), ..reservation }),
+        2..4 => What::KeepVolume { name, disk_milli: rng.random_range(1..4) * 50_000 },
+        _ => What::DestroyVolume { name },
+    };
+    vec![Operation { agent_id, what }]
+}
+
 fn no_offer(offer_id: OfferId) -> Offer {
     Offer {
         offer_id,
@@ -486,5 +566,6 @@ fn no_offer(offer_id: OfferId) -> Offer {
         attributes: BTreeMap::new(),
         expires_in_ms: 0,
         drains_in_ms: None,
+        volumes: Vec::new(),
     }
 }

@@ -59,7 +59,8 @@ impl World {
             }
             93..94 => self.tear_down(),
             100..115 => self.change_role(),
-            115.. => self.change_reservations(),
+            118.. => self.give_up_volume(),
+            115..118 => self.change_reservations(),
             94..97 => self.change_agent(),
             _ => {
                 let client = self.rng.random_range(0..self.clients.len());
@@ -239,6 +240,19 @@ impl World {
         if self.master.is_some() {
             self.hits.fault(fault);
             self.ask_master(call);
+        }
+    }
+
+    /// An operator wants a volume gone, whether a task has it or not.
+    fn give_up_volume(&mut self) {
+        let kept = self.registry.values().filter_map(|record| match record {
+            master::Record::Volumes { volumes, .. } => Some(volumes.iter().map(|kept| kept.volume.key.clone())),
+            _ => None,
+        });
+        let Some(key) = kept.flatten().choose(&mut self.rng) else { return };
+        if self.master.is_some() {
+            self.hits.fault(Fault::VolumeGivenUp);
+            self.ask_master(OperatorCall::RemoveVolume { key, agent_id: None });
         }
     }
 

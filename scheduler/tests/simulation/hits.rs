@@ -56,6 +56,13 @@ pub enum Fault {
     Unreserved,
     AgentGone,
     AgentCameBackGone,
+    VolumeMade,
+    VolumeGrown,
+    VolumeFoundAgain,
+    VolumeRemoved,
+    VolumeGivenUp,
+    Operated,
+    OperationRefused,
 }
 
 /// What a demand was seen to wait for.
@@ -67,12 +74,22 @@ pub enum Wait {
     WhatIsKept,
     Together,
     Reserved,
+    VolumeAway,
+    VolumeTaken,
 }
 
-const WAITS: [Wait; 6] =
-    [Wait::Limit, Wait::Guarantees, Wait::OthersToLeave, Wait::WhatIsKept, Wait::Together, Wait::Reserved];
+const WAITS: [Wait; 8] = [
+    Wait::Limit,
+    Wait::Guarantees,
+    Wait::OthersToLeave,
+    Wait::WhatIsKept,
+    Wait::Together,
+    Wait::Reserved,
+    Wait::VolumeAway,
+    Wait::VolumeTaken,
+];
 
-const FAULTS: [Fault; 47] = [
+const FAULTS: [Fault; 54] = [
     Fault::ConnectionCut,
     Fault::CutNoticedLate,
     Fault::MasterKilled,
@@ -120,6 +137,13 @@ const FAULTS: [Fault; 47] = [
     Fault::Unreserved,
     Fault::AgentGone,
     Fault::AgentCameBackGone,
+    Fault::VolumeMade,
+    Fault::VolumeGrown,
+    Fault::VolumeFoundAgain,
+    Fault::VolumeRemoved,
+    Fault::VolumeGivenUp,
+    Fault::Operated,
+    Fault::OperationRefused,
 ];
 
 const OFFER_STATES: [OfferState; 5] =

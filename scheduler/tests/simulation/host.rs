@@ -9,6 +9,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use scheduler::agent::{Agent, Config, Exit, Found, Record, Recovered};
 use scheduler::model::{AgentInfo, ConnectionId, TaskInfo, TaskKey};
+use scheduler::volumes::{Volume, VolumeKey};
 use std::collections::BTreeMap;
 
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct Host {
     pub processes: BTreeMap<TaskKey, Process>,
     /// How processes ended, in the words of their supervisors.
     pub ended: BTreeMap<TaskKey, Exit>,
+    /// Which one each is, and its disk.
+    pub volumes: BTreeMap<VolumeKey, (u64, i64)>,
     pub agent: Option<Agent>,
     pub connection: Option<ConnectionId>,
     /// Which process of the agent this is.
@@ -46,6 +49,7 @@ impl Host {
             log: Vec::new(),
             processes: BTreeMap::new(),
             ended: BTreeMap::new(),
+            volumes: BTreeMap::new(),
             agent: None,
             connection: None,
             life: 0,
@@ -77,6 +81,8 @@ impl Host {
                 (None, None) => Found::Nothing,
             };
         }
+        let volumes = self.volumes.iter();
+        recovered.volumes = volumes.map(|(key, (_, milli))| Volume { key: key.clone(), disk_milli: *milli }).collect();
         recovered
     }
 

@@ -64,7 +64,7 @@ impl Cluster {
                 http_endpoint: String::new(),
                 reserved: Vec::new(),
             };
-            let call = AgentCall::Register { agent, tasks: vec![] };
+            let call = AgentCall::Register { agent, tasks: vec![], volumes: vec![] };
             cluster.apply(100, Event::FromAgent { connection: ConnectionId(at), call });
         }
         cluster
@@ -103,7 +103,12 @@ impl Cluster {
                     resources: offer.resources,
                     ..TaskInfo::default()
                 }];
-                let call = FrameworkCall::Accept { offer_ids: vec![offer.offer_id], launch, refuse_ms: Some(0) };
+                let call = FrameworkCall::Accept {
+                    offer_ids: vec![offer.offer_id],
+                    operations: Vec::new(),
+                    launch,
+                    refuse_ms: Some(0),
+                };
                 events
                     .push_back(Event::FromFramework { connection: ConnectionId(FRAMEWORKS + framework as u64), call });
             }

@@ -7,10 +7,12 @@ use crate::host::{Host, Process};
 use crate::invariants::room;
 use crate::network::{Message, Peer, Side};
 use crate::world::{Happening, World};
+use jobs::AgentId;
 use rand::Rng;
 use scheduler::agent::{self, Agent, Exit, Signal};
 use scheduler::master;
 use scheduler::model::{AgentCall, ConnectionId, TaskInfo, TaskKey};
+use scheduler::volumes::{Volume, VolumeKey};
 
 impl World {
     pub fn start_agent(&mut self, host: usize) {
@@ -77,6 +79,8 @@ impl World {
                     self.close(connection, Side::Peer);
                     self.forget_link(host, connection);
                 }
+                agent::Command::KeepVolume { volume } => self.keep_volume(host, volume),
+                agent::Command::RemoveVolume { key } => self.remove_volume(host, key),
                 agent::Command::Start { task, info } => self.spawn(host, task, *info),
                 agent::Command::Signal { task, signal } => self.signal(host, task, signal),
                 agent::Command::Probe { task, .. } => self.probe(host, task),
@@ -106,12 +110,50 @@ impl World {
             self.updates.given_up(task.task);
         }
         self.drop_connections(Side::Peer, Some(Peer::Agent(host)));
+        for (key, (number, _)) in std::mem::take(&mut self.hosts[host].volumes) {
+            self.volumes.removed(&key, number);
+        }
         self.hosts[host].renew();
         self.after(100, Happening::AgentStart { host });
     }
 
+    fn keep_volume(&mut self, host: usize, volume: Volume) {
+        let Volume { key, disk_milli } = volume;
+        let number = match self.hosts[host].volumes.get(&key) {
+            Some((number, before)) => {
+                assert!(disk_milli > *before, "volume {key} on host {host} shrinks to {disk_milli}");
+                self.hits.fault(Fault::VolumeGrown);
+                *number
+            }
+            None => {
+                self.hits.fault(Fault::VolumeMade);
+                let is_gone = |id: &AgentId| {
+                    let gone = master::Record::AgentGone { agent_id: id.clone() };
+                    self.registry.get(&gone.key()) == Some(&gone)
+                };
+                self.volumes.make(&key, &self.hosts[host].info.agent_id, &self.hosts, is_gone)
+            }
+        };
+        self.hosts[host].volumes.insert(key, (number, disk_milli));
+        room::check(&self.hosts[host]);
+    }
+
+    fn remove_volume(&mut self, host: usize, key: VolumeKey) {
+        self.hits.fault(Fault::VolumeRemoved);
+        let machine = &mut self.hosts[host];
+        let has = |info: &TaskInfo| info.volumes.iter().any(|claim| VolumeKey::of(claim, &info.role) == key);
+        let user = machine.processes.iter().find(|(_, process)| has(&process.info));
+        assert!(user.is_none(), "volume {key} is removed, and {} has it", user.expect("there").0);
+        if let Some((number, _)) = machine.volumes.remove(&key) {
+            self.volumes.removed(&key, number);
+        }
+        let (life, delay_ms) = (machine.life, self.rng.random_range(1..300));
+        self.after(delay_ms, Happening::VolumeRemoved { host, life, key });
+    }
+
     pub fn spawn(&mut self, host: usize, task: TaskKey, info: TaskInfo) {
         self.started_once.started(&task, host);
+        self.volumes.begins(&self.hosts[host], &task, &info, &mut self.hits);
         let (is_batch, is_filler) = (info.name == "batch", info.name == "filler");
         let process = Process { info, pid: self.rng.random_range(2..30_000), is_begun: false, is_ill: false };
         self.hosts[host].processes.insert(task.clone(), process);

@@ -8,7 +8,7 @@ use crate::hits::{Fault, Hits};
 use crate::host::Host;
 use crate::invariants::{
     all_or_none, books, no_starvation, nothing_forgotten, placed, preemption, quota, reserved,
-    started_once::StartedOnce, updates::Updates, where_it_may, windows,
+    started_once::StartedOnce, updates::Updates, volumes, where_it_may, windows,
 };
 use crate::network::{Message, Network, Peer, Side};
 use jobs::{Resources, TaskId};
@@ -17,6 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use scheduler::agent::{self, Exit};
 use scheduler::master::{self, ClusterView, Config, Master};
 use scheduler::model::{AgentInfo, AgentOrder, ConnectionId, FrameworkEvent, OperatorCall, RequestId, TaskKey};
+use scheduler::volumes::VolumeKey;
 use std::collections::BTreeMap;
 
 /// In peace a cluster must be as wanted within this.
@@ -72,6 +73,11 @@ pub enum Happening {
         task: TaskKey,
         exit: Exit,
     },
+    VolumeRemoved {
+        host: usize,
+        life: u64,
+        key: VolumeKey,
+    },
     Probed {
         host: usize,
         life: u64,
@@ -109,6 +115,7 @@ pub struct World {
     pub clients: Vec<Client>,
     pub started_once: StartedOnce,
     pub updates: Updates,
+    pub volumes: volumes::Volumes,
     pub begun: preemption::Begun,
     pub told_to_leave: preemption::Told,
     pub hits: Hits,
@@ -125,7 +132,7 @@ impl World {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let n_hosts = rng.random_range(5..8);
         let host = |rng: &mut ChaCha8Rng, at: usize| {
-            let total = Resources::new().cpus(f64::from(rng.random_range(4..9))).mem_mib(4096.0);
+            let total = Resources::new().cpus(f64::from(rng.random_range(4..9))).mem_mib(4096.0).with("disk", 1500.0);
             Host::new(AgentInfo {
                 agent_id: format!("agent-{at}").into(),
                 host: "127.0.0.1".into(),
@@ -154,6 +161,7 @@ impl World {
             clients,
             started_once: StartedOnce::default(),
             updates: Updates::default(),
+            volumes: volumes::Volumes::default(),
             begun: preemption::Begun::default(),
             told_to_leave: preemption::Told::default(),
             hits: Hits::default(),
@@ -268,6 +276,9 @@ impl World {
             Happening::Reaped { host, life, task, exit } if life == self.hosts[host].life => {
                 self.agent_event(host, agent::Event::Exited { task, exit });
             }
+            Happening::VolumeRemoved { host, life, key } if life == self.hosts[host].life => {
+                self.agent_event(host, agent::Event::VolumeRemoved { key });
+            }
             Happening::Probed { host, life, task, outcome } if life == self.hosts[host].life => {
                 self.agent_event(host, agent::Event::Probed { task, outcome });
             }
@@ -292,6 +303,7 @@ impl World {
             | Happening::AgentTick { .. }
             | Happening::Spawned { .. }
             | Happening::Reaped { .. }
+            | Happening::VolumeRemoved { .. }
             | Happening::Probed { .. }
             | Happening::ClientConnect { .. }
             | Happening::ClientWake { .. }
@@ -313,6 +325,7 @@ impl World {
             | Happening::AgentTick { host, .. }
             | Happening::Spawned { host, .. }
             | Happening::Reaped { host, .. }
+            | Happening::VolumeRemoved { host, .. }
             | Happening::Probed { host, .. } => *host,
             Happening::Deliver { to: Side::Master, .. }
             | Happening::Notice { side: Side::Master, .. }
@@ -517,7 +530,8 @@ impl World {
             | OperatorCall::Undrain { .. }
             | OperatorCall::Gone { .. }
             | OperatorCall::Reserve { .. }
-            | OperatorCall::Unreserve { .. } => unreachable!("agents have a way of their own"),
+            | OperatorCall::Unreserve { .. }
+            | OperatorCall::RemoveVolume { .. } => unreachable!("agents have a way of their own"),
         });
         self.master_event(master::Event::FromOperator { request: OF_ROLES, call });
     }

@@ -234,7 +234,13 @@ impl Worker {
             Event::Offer(offer) => self.offers.push_back(offer),
             Event::Rescind(rescind) => self.offers.retain(|offer| offer.offer_id != rescind.offer_id),
             Event::Update(status) => return self.told(status),
-            Event::Error(_) | Event::Subscribed(_) | Event::Heartbeat(_) | Event::Drains(_) | Event::Preempted(_) => {}
+            Event::Error(_)
+            | Event::Subscribed(_)
+            | Event::Heartbeat(_)
+            | Event::Drains(_)
+            | Event::Preempted(_)
+            | Event::Operated(_)
+            | Event::VolumesAt(_) => {}
         }
         Vec::new()
     }
@@ -289,7 +295,7 @@ impl Worker {
             let offer_ids = vec![offer.offer_id];
             calls.push(match launch.is_empty() {
                 true => Call::Decline(v1::DeclineOffers { offer_ids, refuse_ms: Some(500) }),
-                false => Call::Accept(v1::AcceptOffers { offer_ids, launch, refuse_ms: Some(0) }),
+                false => Call::Accept(v1::AcceptOffers { offer_ids, launch, refuse_ms: Some(0), operations: vec![] }),
             });
         }
         if self.wanted != Some(missing) {

@@ -36,6 +36,7 @@ impl World {
             host,
             resources,
             attributes: BTreeMap::new(),
+            volumes: BTreeMap::new(),
             drains: false,
             held_since_ms: self.now_ms,
         };

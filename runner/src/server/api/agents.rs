@@ -1,12 +1,12 @@
 //! What operators ask about agents: `/api/v1/drain/{agent}`, `/api/v1/gone/{agent}`, `/api/v1/reserve/{agent}`,
-//! `/api/v1/unreserve/{agent}`.
+//! `/api/v1/unreserve/{agent}`, `/api/v1/volumes/{name}`.
 
 use super::roles::{operate, scalars};
 use super::{Api, failure};
-use crate::view::{Changed, DrainRequest, GoneRequest, ReserveRequest, UnreserveRequest};
+use crate::view::{Changed, DrainRequest, GoneRequest, ReserveRequest, UnreserveRequest, VolumePlace};
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use wire::v1;
@@ -92,6 +92,25 @@ pub async fn unreserve(
         Ok(Json(UnreserveRequest { role, amounts, labels })) => {
             let reservation = Some(v1::Reservation { role, amounts: scalars(amounts), labels });
             operate(&api, Call::Unreserve(v1::Unreserve { agent_id, reservation })).await
+        }
+        Err(rejection) => failure(StatusCode::BAD_REQUEST, rejection.body_text()),
+    }
+}
+
+/// Removes a volume that no task has, with all that is in it. Its disk is free when its agent says that it is gone.
+#[utoipa::path(delete, path = "/api/v1/volumes/{name}", tag = "cluster", operation_id = "remove_volume",
+    params(("name" = String, Path, description = "The volume's name"), VolumePlace),
+    responses((status = 200, description = "It is given up", body = Changed),
+        (status = 400), (status = 409), (status = 503)))]
+pub async fn remove_volume(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    place: Result<Query<VolumePlace>, QueryRejection>,
+) -> Response {
+    match place {
+        Ok(Query(VolumePlace { role, agent })) => {
+            let agent_id = agent.unwrap_or_default();
+            operate(&api, Call::RemoveVolume(v1::RemoveVolume { role, name, agent_id })).await
         }
         Err(rejection) => failure(StatusCode::BAD_REQUEST, rejection.body_text()),
     }

@@ -10,7 +10,7 @@ import { type Column, Table } from "../parts/table";
 import { Nothing, View } from "../parts/view";
 import { path, write } from "../read";
 import { to } from "../route";
-import type { AgentView, Amounts, ClusterView, FrameworkView, OfferView, RoleView } from "../types";
+import type { AgentView, Amounts, ClusterView, FrameworkView, OfferView, RoleView, VolumeView } from "../types";
 import { Topology } from "./topology";
 
 export function Cluster() {
@@ -41,6 +41,20 @@ function Sections({ cluster }: { cluster: ClusterView }) {
       />
       <h2>Roles</h2>
       <Table caption="Roles" rows={cluster.roles} columns={ROLES} id={(role) => role.role} empty="No role has anything." />
+      {cluster.volumes?.length ? (
+        <>
+          <h2>Volumes</h2>
+          <Table
+            caption="Volumes"
+            rows={cluster.volumes}
+            columns={VOLUMES}
+            id={({ role, name, agent }) => `${role}/${name}/${agent}`}
+            words={({ role, name, agent, task }) => `${name} ${role} ${agent} ${task ?? ""}`}
+            empty=""
+            perPage={25}
+          />
+        </>
+      ) : null}
       <h2>Frameworks</h2>
       <Table caption="Frameworks" rows={cluster.frameworks} columns={FRAMEWORKS} id={({ id }) => id} empty="No framework has registered." />
       <h2>Offers</h2>
@@ -153,6 +167,14 @@ const agentColumns = (roles: string[]): Column<AgentView>[] => [
   { name: "attributes", cell: attributes, text: true },
   { name: "heard", cell: (agent) => `${duration(agent.heard_ms_ago)} ago`, by: (agent) => agent.heard_ms_ago, number: true, wide: true },
   { name: "drain", cell: (agent) => <Drain agent={agent} /> },
+];
+
+const VOLUMES: Column<VolumeView>[] = [
+  { name: "volume", cell: ({ name }) => name, by: ({ name }) => name, text: true },
+  { name: "role", cell: ({ role }) => role, by: ({ role }) => role, text: true },
+  { name: "agent", cell: ({ agent }) => agent, by: ({ agent }) => agent, text: true },
+  { name: "size", cell: ({ disk_mib }) => amount("disk", disk_mib), by: ({ disk_mib }) => disk_mib, number: true },
+  { name: "task", cell: ({ task, leaving }) => task ?? (leaving ? "is being removed" : ""), text: true },
 ];
 
 /** What is for roles alone, and how much of it they do not hold. */

@@ -166,8 +166,9 @@ impl One {
                 Command::Close { connection } => {
                     self.connection.take_if(|open| open.id == connection);
                 }
-                // There is no process.
-                Command::Signal { .. } | Command::Probe { .. } | Command::Exit { .. } => {}
+                Command::RemoveVolume { key } => self.starts.push(Event::VolumeRemoved { key }),
+                // There is no process, and no directory.
+                Command::Signal { .. } | Command::Probe { .. } | Command::Exit { .. } | Command::KeepVolume { .. } => {}
             }
         }
     }

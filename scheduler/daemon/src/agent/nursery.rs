@@ -13,10 +13,12 @@ use super::keep::zygote::Zygote;
 use super::keep::{Kept, Start, read_end};
 use super::leftovers;
 use super::sandboxes::{SANDBOX_VARIABLE, Sandboxes};
+use super::volumes::Volumes;
 use crate::files;
 use jobs::AgentId;
 use scheduler::agent::{Exit, Signal};
 use scheduler::model::{TaskInfo, TaskKey};
+use scheduler::volumes::{Volume, VolumeKey};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -36,12 +38,15 @@ const ORDERS: usize = 256;
 pub(super) enum Order {
     Start { task: TaskKey, info: Box<TaskInfo> },
     Signal { task: TaskKey, signal: Signal },
+    KeepVolume(Volume),
+    RemoveVolume(VolumeKey),
 }
 
 pub(super) enum Report {
     Started { task: TaskKey, pid: u32 },
     StartFailed { task: TaskKey, message: String },
     Exited { task: TaskKey, exit: Exit },
+    VolumeRemoved(VolumeKey),
 }
 
 /// What all tasks of this agent share.
@@ -54,6 +59,7 @@ pub(super) struct Launcher {
     pub cgroups: Option<Cgroups>,
     pub output_most_bytes: u64,
     pub sandboxes: Sandboxes,
+    pub volumes: Volumes,
     pub zygote: Zygote,
 }
 
@@ -171,6 +177,17 @@ fn run(mut launcher: Launcher, mut wards: Wards, mut orders: mpsc::Receiver<Orde
                 }
             }
             Order::Signal { task, signal } => wards.signal(&task, signal),
+            Order::KeepVolume(volume) => {
+                // Whoever claims it then is told that it is not there.
+                if let Err(error) = launcher.volumes.keep(&volume) {
+                    warn!(volume = %volume.key, %error, "a volume cannot be made");
+                }
+            }
+            Order::RemoveVolume(key) => match launcher.volumes.remove(&key) {
+                Ok(()) => wards.report(Report::VolumeRemoved(key)),
+                // The master asks again when this agent registers.
+                Err(error) => warn!(volume = %key, %error, "a volume cannot be removed"),
+            },
         }
     }
 }
@@ -200,6 +217,7 @@ fn launch(launcher: &mut Launcher, task: &TaskKey, info: TaskInfo) -> Result<(Pa
         }
         _ => format!("failed to create the sandbox of task {}: {error}", task.task_id),
     })?;
+    let shown = launcher.volumes.show(&sandbox, &info)?;
     let text = |path: &Path| match path.to_str() {
         Some(text) => Ok(text.to_string()),
         None => Err(format!("failed to start the task: {} is no readable name", path.display())),
@@ -227,6 +245,9 @@ fn launch(launcher: &mut Launcher, task: &TaskKey, info: TaskInfo) -> Result<(Pa
         (SANDBOX_VARIABLE, text(&sandbox)?),
     ] {
         env.insert(name.to_string(), value);
+    }
+    for (name, path) in shown {
+        env.insert(name, text(&path)?);
     }
     let kill_grace_ms = if info.kill_grace_ms == 0 { launcher.kill_grace_ms } else { info.kill_grace_ms };
     let cgroup = launcher.cgroups.as_mut().and_then(|cgroups| match cgroups.make(&info.resources) {

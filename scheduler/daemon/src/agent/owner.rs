@@ -10,6 +10,7 @@ use super::link::Input;
 use super::nursery::{Nursery, Order, Report, Reports};
 use super::probes::{Answers, Probes};
 use super::tasklog::TaskLog;
+use super::usage::{Meter, Overdrawn};
 use crate::clock::Clock;
 use scheduler::agent::{Agent, Command, Event, Record, Signal};
 use scheduler::model::{ConnectionId, TaskKey};
@@ -26,12 +27,20 @@ const STOP_MOST_MS: u64 = 6_000;
 const INPUTS_PER_TURN: usize = 32;
 const REPORTS_PER_TURN: usize = 256;
 
+/// By which it has things done.
+pub(super) struct Hands {
+    pub nursery: Nursery,
+    pub probes: Probes,
+    pub meter: Meter,
+}
+
 pub(super) struct Owner {
     machine: Agent,
     clock: Clock,
     log: TaskLog,
     nursery: Nursery,
     probes: Probes,
+    meter: Meter,
     agent_id_path: PathBuf,
     connection: Option<Connection>,
     /// Processes that were ordered, or found, and are not known to have ended.
@@ -50,17 +59,18 @@ impl Owner {
         machine: Agent,
         clock: Clock,
         log: TaskLog,
-        nursery: Nursery,
-        probes: Probes,
+        hands: Hands,
         running: impl IntoIterator<Item = TaskKey>,
         agent_id_path: PathBuf,
     ) -> Self {
+        let Hands { nursery, probes, meter } = hands;
         Self {
             machine,
             clock,
             log,
             nursery,
             probes,
+            meter,
             agent_id_path,
             connection: None,
             running: running.into_iter().collect(),
@@ -83,6 +93,7 @@ impl Owner {
         mut inputs: mpsc::Receiver<Input>,
         mut reports: Reports,
         mut answers: Answers,
+        mut overdrawn: Overdrawn,
         mut stopped: watch::Receiver<bool>,
     ) -> Result<(), AgentError> {
         self.carry_out(commands);
@@ -102,6 +113,7 @@ impl Owner {
                     let (task, outcome) = answer;
                     self.tell(Event::Probed { task, outcome });
                 }
+                Some((task, why)) = overdrawn.recv() => self.tell(Event::Overdrawn { task, why }),
                 () = self.clock.reached(wakeup) => {}
                 // An error means that the handle of this agent is gone: it is dropped with us.
                 _ = stopped.wait_for(|stopped| *stopped), if self.stopping_since_ms.is_none() => self.begin_to_stop(),
@@ -159,14 +171,17 @@ impl Owner {
                 warn!(%task, message, "task not started");
                 self.counts.change(|numbers| numbers.not_started += 1);
                 self.running.remove(&task);
+                self.meter.ended(&task);
                 Event::StartFailed { task, message }
             }
             Report::Exited { task, exit } => {
                 info!(%task, ?exit, "task ended");
                 self.counts.change(|numbers| numbers.exited(&exit));
                 self.running.remove(&task);
+                self.meter.ended(&task);
                 Event::Exited { task, exit }
             }
+            Report::VolumeRemoved(key) => Event::VolumeRemoved { key },
         };
         self.tell(event);
     }
@@ -191,8 +206,11 @@ impl Owner {
                 }
                 Command::Start { task, info } => {
                     self.running.insert(task.clone());
+                    self.meter.begins(&task, &info);
                     self.orders.push(Order::Start { task, info });
                 }
+                Command::KeepVolume { volume } => self.orders.push(Order::KeepVolume(volume)),
+                Command::RemoveVolume { key } => self.orders.push(Order::RemoveVolume(key)),
                 Command::Signal { task, signal } => self.orders.push(Order::Signal { task, signal }),
                 Command::Probe { task, probe, timeout_ms } => self.probes.ask(task, probe, timeout_ms),
                 Command::Exit { message } => self.sent_away = Some(message),

@@ -92,7 +92,7 @@ impl Sandboxes {
 
 /// One directory name for any id, and no two ids the same: letters, digits, `-`, `_` and inner dots stand for
 /// themselves, every other byte as `%XX`.
-fn directory_name(id: &str) -> String {
+pub(super) fn directory_name(id: &str) -> String {
     let mut name = String::with_capacity(id.len());
     for (at, byte) in id.bytes().enumerate() {
         match byte {

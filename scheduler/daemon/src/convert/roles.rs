@@ -4,6 +4,7 @@ use super::{Converted, Malformed, check_version, required};
 use jobs::Scalars;
 use scheduler::master::RoleView;
 use scheduler::model::{OperatorCall, Quota, Reservation, Window};
+use scheduler::volumes::VolumeKey;
 use std::collections::BTreeMap;
 use wire::v1;
 use wire::v1::operate_request::Call;
@@ -30,6 +31,10 @@ pub fn operator_call_from(wire: v1::OperateRequest) -> Converted<OperatorCall> {
             from: (!from.is_empty()).then_some(from),
             force,
         },
+        Call::RemoveVolume(v1::RemoveVolume { role, name, agent_id }) => OperatorCall::RemoveVolume {
+            key: VolumeKey { role, name },
+            agent_id: (!agent_id.is_empty()).then(|| agent_id.into()),
+        },
         Call::Unreserve(v1::Unreserve { agent_id, reservation }) => OperatorCall::Unreserve {
             agent_id: agent_id.into(),
             reservation: named_reservation(reservation).map_err(|malformed| malformed.inside("unreserve"))?,
@@ -41,7 +46,7 @@ fn named_reservation(wire: Option<v1::Reservation>) -> Converted<Reservation> {
     reservation_from(required(wire, "reservation")?).map_err(|malformed| malformed.inside("reservation"))
 }
 
-fn reservation_from(wire: v1::Reservation) -> Converted<Reservation> {
+pub(super) fn reservation_from(wire: v1::Reservation) -> Converted<Reservation> {
     let amounts = scalars_from(wire.amounts, "amounts")?;
     Ok(Reservation { role: wire.role, amounts, labels: wire.labels })
 }

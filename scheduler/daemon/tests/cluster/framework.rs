@@ -20,6 +20,8 @@ pub struct Framework {
     offers: Vec<v1::Offer>,
     heard: Vec<TaskStatus>,
     pub drains: Vec<v1::AgentDrains>,
+    /// Where the volumes are that it demanded.
+    pub homes: std::collections::BTreeMap<String, String>,
     /// Offers of other agents are declined.
     pub only_on: Option<String>,
     /// Of the agent that was launched on last.
@@ -78,6 +80,7 @@ impl Framework {
             offers: Vec::new(),
             heard: Vec::new(),
             drains: Vec::new(),
+            homes: Default::default(),
             only_on: None,
             attributes: Default::default(),
         })
@@ -128,7 +131,8 @@ impl Framework {
             }
             Event::Error(error) => panic!("the master says: {}", error.message),
             Event::Drains(drains) => self.drains.push(drains),
-            Event::Subscribed(_) | Event::Heartbeat(_) | Event::Preempted(_) => {}
+            Event::VolumesAt(volumes) => self.homes = volumes.homes,
+            Event::Subscribed(_) | Event::Heartbeat(_) | Event::Preempted(_) | Event::Operated(_) => {}
         }
     }
 
@@ -164,7 +168,13 @@ impl Framework {
         let offer = self.offers.remove(0);
         self.attributes.clone_from(&offer.attributes);
         let launch = tasks.into_iter().map(|task| v1::TaskInfo { agent_id: offer.agent_id.clone(), ..task }).collect();
-        self.send(Call::Accept(v1::AcceptOffers { offer_ids: vec![offer.offer_id], launch, refuse_ms: Some(0) })).await;
+        self.send(Call::Accept(v1::AcceptOffers {
+            offer_ids: vec![offer.offer_id],
+            launch,
+            refuse_ms: Some(0),
+            operations: vec![],
+        }))
+        .await;
     }
 
     pub async fn kill(&mut self, task: &str, grace_ms: u64) {

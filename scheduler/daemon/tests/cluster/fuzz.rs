@@ -70,9 +70,8 @@ impl Dice {
 
     fn resources(&mut self) -> v1::Resources {
         let scalar = |dice: &mut Self| {
-            let name = ["cpus", "mem", "", "gpus"][dice.below(4) as usize].to_string();
-            let milli = [0, 500, 1_000, -1, i64::MIN, i64::MAX][dice.below(6) as usize];
-            v1::Scalar { name, milli }
+            let name = ["cpus", "mem", "", "gpus", "disk"][dice.below(5) as usize].to_string();
+            v1::Scalar { name, milli: dice.milli() }
         };
         let ports = |dice: &mut Self| v1::PortRange {
             low: [0, 1, 31_000, 65_535, 70_000][dice.below(5) as usize],
@@ -94,9 +93,35 @@ impl Dice {
             unreachable_kill_ms: self.number(),
             priority: self.number() as i32,
             group: self.text(),
+            volumes: self.some(2, Self::claim),
+            role: self.text(),
             health: self.one_in(3).then(|| v1::HealthCheck { interval_ms: self.number(), ..Default::default() }),
             ..Default::default()
         }
+    }
+
+    fn claim(&mut self) -> v1::VolumeClaim {
+        v1::VolumeClaim { name: self.text(), disk_milli: self.milli(), path: self.text() }
+    }
+
+    fn volume(&mut self) -> v1::Volume {
+        v1::Volume { role: self.text(), name: self.text(), disk_milli: self.milli() }
+    }
+
+    fn milli(&mut self) -> i64 {
+        [0, 500, 1_000, -1, i64::MIN, i64::MAX][self.below(6) as usize]
+    }
+
+    fn operation(&mut self) -> v1::Operation {
+        use v1::operation::What;
+        let what = match self.below(5) {
+            0 => Some(What::Reserve(self.reservation())),
+            1 => Some(What::Unreserve(self.reservation())),
+            2 => Some(What::KeepVolume(self.volume())),
+            3 => Some(What::DestroyVolume(v1::DestroyVolume { role: self.text(), name: self.text() })),
+            _ => None,
+        };
+        v1::Operation { agent_id: self.text(), what }
     }
 
     fn status(&mut self) -> v1::TaskStatus {
@@ -114,7 +139,8 @@ impl Dice {
 
     fn agent_call(&mut self) -> v1::AgentCall {
         use v1::agent_call::Call;
-        let call = match self.below(5) {
+        let call = match self.below(6) {
+            4 => Some(Call::Destroyed(v1::VolumeDestroyed { role: self.text(), name: self.text() })),
             0 | 1 => Some(Call::Register(v1::RegisterAgent {
                 agent: self.perhaps(|dice| v1::AgentInfo {
                     agent_id: dice.text(),
@@ -129,6 +155,7 @@ impl Dice {
                     task: dice.perhaps(Self::task),
                     state: dice.below(14) as i32 - 1,
                 }),
+                volumes: self.some(2, Self::volume),
             })),
             2 => Some(Call::Heartbeat(v1::AgentHeartbeat {})),
             3 => {
@@ -169,12 +196,14 @@ impl Dice {
                     }),
                     together: dice.text(),
                     spread: dice.perhaps(|dice| v1::Spread { key: dice.text(), most: dice.number() as u32 }),
+                    volumes: dice.some(2, Self::claim),
                 }),
             }),
             3 => Call::Accept(v1::AcceptOffers {
                 offer_ids: self.some(2, |dice| format!("o-1-{}", dice.below(30))),
                 launch: self.some(2, Self::task),
                 refuse_ms: self.perhaps(Self::number),
+                operations: self.some(2, Self::operation),
             }),
             4 => Call::Decline(v1::DeclineOffers {
                 offer_ids: self.some(3, |dice| format!("o-1-{}", dice.below(30))),
@@ -237,7 +266,12 @@ async fn say(master: SocketAddr, dice: &mut Dice) {
     }
     if dice.one_in(3) {
         let (agent_id, deadline_ms) = (dice.text(), dice.perhaps(Dice::number));
-        let call = match dice.below(6) {
+        let call = match dice.below(7) {
+            5 => Some(v1::operate_request::Call::RemoveVolume(v1::RemoveVolume {
+                role: dice.text(),
+                name: dice.text(),
+                agent_id,
+            })),
             0 => Some(v1::operate_request::Call::Undrain(v1::UndrainAgent { agent_id })),
             1 => Some(v1::operate_request::Call::Drain(v1::DrainAgent {
                 agent_id,

@@ -7,6 +7,7 @@ mod fuzz;
 mod http;
 mod keep;
 mod roles;
+mod volumes;
 mod world;
 
 use framework::Framework;
@@ -356,7 +357,8 @@ async fn malformed_messages_end_only_their_own_connection() {
 
     let mut task = framework::shell("t", "true");
     task.resources = Some(v1::Resources { ports: vec![v1::PortRange { low: 1, high: 70_000 }], ..Default::default() });
-    let accept = v1::AcceptOffers { offer_ids: vec!["o".into()], launch: vec![task], refuse_ms: None };
+    let accept =
+        v1::AcceptOffers { offer_ids: vec!["o".into()], launch: vec![task], refuse_ms: None, operations: vec![] };
     let calls = vec![v1::FrameworkCall { call: Some(Call::Accept(accept)) }];
     let refused = framework::say_raw(world.master().address(), v1::FrameworkCalls { protocol_version: 1, calls }).await;
     assert_eq!(refused.code(), tonic::Code::InvalidArgument);

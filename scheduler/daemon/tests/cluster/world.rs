@@ -219,7 +219,8 @@ fn agent_config(master: String, dir: PathBuf) -> AgentConfig {
     config.isolation.cgroups = false;
     config.keeper = keeper.map(str::to_string).to_vec();
     config.leash = Some(dir.with_file_name(LEASH));
-    config.total = Resources::new().cpus(4.0).mem_mib(1024.0).with_ports([(31_000, 31_010)]);
+    config.total = Resources::new().cpus(4.0).mem_mib(1024.0).with("disk", 64.0).with_ports([(31_000, 31_010)]);
+    config.disk_check_every = Duration::from_millis(50);
     config
 }
 

@@ -34,19 +34,16 @@ impl Master {
                     "role {role} is not below {from}, so nothing of what is reserved for it can be its"
                 ));
             }
-            take(&mut reservations, id, &Reservation { role: from.to_string(), ..wanted.clone() })?;
+            take_reservation(&mut reservations, id, &Reservation { role: from.to_string(), ..wanted.clone() })?;
         }
         let doubts = match from {
             Some(_) => Vec::new(),
-            None => self.doubts(id, &wanted),
+            None => self.doubts(id, &wanted, &reservations),
         };
         if let Some(doubt) = doubts.first().filter(|_| !force) {
             return Err(format!("{doubt}; --force reserves it all the same"));
         }
-        match reservations.iter_mut().find(|reservation| reservation.is_like(&wanted)) {
-            Some(reservation) => reservation.amounts.add(&wanted.amounts),
-            None => reservations.push(wanted),
-        }
+        add_reservation(&mut reservations, wanted);
         self.take_on_reservations(id, reservations);
         self.take_back_what_is_reserved(id);
         Ok(doubts)
@@ -67,7 +64,7 @@ impl Master {
         }
         let of_agent =
             self.agents.get(id).is_some_and(|agent| agent.info.reserved.iter().any(|own| own.is_like(&given_up)));
-        take(&mut reservations, id, &given_up).map_err(|problem| match of_agent {
+        take_reservation(&mut reservations, id, &given_up).map_err(|problem| match of_agent {
             true => format!("{problem}; what the agent itself reserves is changed where it is started (--reserve)"),
             false => problem,
         })?;
@@ -75,7 +72,7 @@ impl Master {
         Ok(Vec::new())
     }
 
-    fn take_on_reservations(&mut self, id: &AgentId, reservations: Vec<Reservation>) {
+    pub(in crate::master) fn take_on_reservations(&mut self, id: &AgentId, reservations: Vec<Reservation>) {
         let record = Record::Reserved { agent_id: id.clone(), reservations: reservations.clone() };
         self.out.push(Command::Persist(record));
         self.reserved.put(id.clone(), reservations);
@@ -88,12 +85,12 @@ impl Master {
         self.dirty.agents.extend(self.agents.roomy.iter().cloned());
     }
 
-    /// Why what is to be reserved is not there.
-    fn doubts(&self, id: &AgentId, wanted: &Reservation) -> Vec<String> {
+    /// Why what is to be reserved, besides what the agent itself keeps and what is reserved by `others`, is not there.
+    pub(in crate::master) fn doubts(&self, id: &AgentId, wanted: &Reservation, others: &[Reservation]) -> Vec<String> {
         let Some(agent) = self.agents.get(id) else { return Vec::new() };
         let Reservation { role, amounts, .. } = wanted;
         let mut reserved = amounts.clone();
-        for reservation in self.reservations_on(agent) {
+        for reservation in agent.info.reserved.iter().chain(others) {
             reserved.add(&reservation.amounts);
         }
         let total = agent.info.total.amounts();
@@ -106,7 +103,7 @@ impl Master {
         for key in &agent.tasks {
             let charged = self.tasks.get(key).and_then(|task| task.charged.as_ref());
             let is_own = self.frameworks.get(&key.framework_id).is_some_and(|holder| {
-                let reserved = self.reservations_on(agent).map(|reservation| reservation.role.as_str());
+                let reserved = agent.info.reserved.iter().chain(others).map(|reservation| reservation.role.as_str());
                 reserved.chain([role.as_str()]).any(|reserved| is_below(&holder.role, reserved))
             });
             if let Some(charged) = charged.filter(|_| !is_own) {
@@ -141,8 +138,16 @@ impl Master {
     }
 }
 
+/// Adds to the one with the same role and labels.
+pub fn add_reservation(reservations: &mut Vec<Reservation>, wanted: Reservation) {
+    match reservations.iter_mut().find(|reservation| reservation.is_like(&wanted)) {
+        Some(reservation) => reservation.amounts.add(&wanted.amounts),
+        None => reservations.push(wanted),
+    }
+}
+
 /// Takes amounts out of one of these.
-fn take(reservations: &mut Vec<Reservation>, id: &AgentId, wanted: &Reservation) -> Result<(), String> {
+pub fn take_reservation(reservations: &mut Vec<Reservation>, id: &AgentId, wanted: &Reservation) -> Result<(), String> {
     let Reservation { role, amounts, .. } = wanted;
     let Some(at) = reservations.iter().position(|reservation| reservation.is_like(wanted)) else {
         let labels = match wanted.labels.is_empty() {

@@ -22,8 +22,12 @@ impl Desk {
             group: group.to_string(),
             ..task(id, offer.agent_id.as_str(), *cpus)
         });
-        let call =
-            FrameworkCall::Accept { offer_ids: vec![offer.offer_id], launch: launch.collect(), refuse_ms: Some(0) };
+        let call = FrameworkCall::Accept {
+            offer_ids: vec![offer.offer_id],
+            operations: Vec::new(),
+            launch: launch.collect(),
+            refuse_ms: Some(0),
+        };
         self.framework(connection, call);
         self.want(connection, &[]);
         let framework_id = self.id_of(connection);
@@ -102,7 +106,12 @@ fn the_least_important_leaves_and_its_place_is_kept() {
     let offers = desk.offers_to(11);
     assert_eq!(offers[0].resources, Resources::new().cpus(2.0), "exactly what it wants");
     let launch = vec![TaskInfo { priority: 5, ..task("urgent", "a", 2.0) }];
-    let accept = FrameworkCall::Accept { offer_ids: vec![offers[0].offer_id.clone()], launch, refuse_ms: Some(0) };
+    let accept = FrameworkCall::Accept {
+        offer_ids: vec![offers[0].offer_id.clone()],
+        operations: Vec::new(),
+        launch,
+        refuse_ms: Some(0),
+    };
     desk.framework(11, accept);
     assert_eq!(desk.master.summary().counts.tasks_preempted, 1);
     assert!(desk.master.holds.iter().next().is_none());
@@ -253,7 +262,7 @@ fn room_is_made_where_all_of_it_is_of_use() {
         let id = format!("a{connection}");
         let attributes = BTreeMap::from([("rack".to_string(), rack.to_string())]);
         let agent = AgentInfo { attributes, ..agent_info(&id, 4.0) };
-        desk.agent(connection, AgentCall::Register { agent, tasks: vec![] });
+        desk.agent(connection, AgentCall::Register { agent, tasks: vec![], volumes: vec![] });
         let tasks = [format!("{id}-1"), format!("{id}-2")];
         desk.fill(10, connection, &[(&tasks[0], 2.0, priority, ""), (&tasks[1], 2.0, priority, "")]);
     }

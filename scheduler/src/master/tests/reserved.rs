@@ -117,7 +117,7 @@ fn a_new_master_keeps_them_and_an_agent_may_bring_its_own() {
     assert_eq!(desk.reserve("a", "eng", 1.0), Ok(vec![]));
     let mut desk = Desk::with_registry(2, 100, desk.registry.into_values());
     let info = AgentInfo { reserved: vec![reservation("ml", 2.0)], ..agent_info("a", 4.0) };
-    desk.agent(1, AgentCall::Register { agent: info, tasks: vec![] });
+    desk.agent(1, AgentCall::Register { agent: info, tasks: vec![], volumes: vec![] });
     desk.join(10, "web");
     assert_eq!(desk.offered_cpus(10), [1.0]);
     let its_own = OperatorCall::Unreserve { agent_id: "a".into(), reservation: reservation("ml", 1.0) };
@@ -182,7 +182,7 @@ fn who_subscribes_with_constraints_is_offered_nothing_elsewhere() {
     desk.register(1, "a", 4.0, vec![]);
     let attributes = BTreeMap::from([("zone".to_string(), "z1".to_string())]);
     let there = AgentInfo { attributes, ..agent_info("b", 2.0) };
-    desk.agent(2, AgentCall::Register { agent: there, tasks: vec![] });
+    desk.agent(2, AgentCall::Register { agent: there, tasks: vec![], volumes: vec![] });
     let constraints = vec!["zone = z1".parse().expect("a constraint")];
     let (name, role) = ("f".to_string(), "r".to_string());
     let call = FrameworkCall::Subscribe { framework_id: None, name, role, failover_timeout_ms: 60_000, constraints };

@@ -60,7 +60,7 @@ fn what_is_scarce_does_not_dominate() {
     desk.pass(20, &[]);
     let mut info = agent_info("a", 1.0);
     info.total = info.total.with_gpus([jobs::Gpu { index: 0, model: "x".into(), mem_mib: 1 }]);
-    desk.agent(1, AgentCall::Register { agent: info, tasks: vec![] });
+    desk.agent(1, AgentCall::Register { agent: info, tasks: vec![], volumes: vec![] });
     assert_eq!(desk.cpus_offered(10), 1.0);
     desk.register(2, "b", 1.0, vec![]);
     desk.register(3, "c", 1.0, vec![]);
@@ -211,7 +211,7 @@ fn gpus_are_limited_by_model_and_given_away_whole() {
     let mut desk = Desk::new();
     let mut info = agent_info("a", 8.0);
     info.total = info.total.with_gpus([gpu(0), gpu(1), gpu(2)]);
-    desk.agent(1, AgentCall::Register { agent: info, tasks: vec![] });
+    desk.agent(1, AgentCall::Register { agent: info, tasks: vec![], volumes: vec![] });
     desk.set_quota("ml", &[], &[("gpus:a100", 2.0)]).expect("it can be");
     desk.subscribe(10, None, "ml", 0);
     desk.pass(20, &[1]);

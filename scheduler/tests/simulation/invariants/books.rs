@@ -1,5 +1,5 @@
 //! Conservation: on each agent free + offered + used = total, offered is the sum of its standing offers, which do not
-//! overlap, and used is the sum of its tasks that have not ended.
+//! overlap, and used is the sum of its tasks that have not ended, and of its volumes.
 
 use jobs::{AgentId, Resources};
 use scheduler::master::{AgentState, ClusterView, OfferState};
@@ -13,6 +13,9 @@ pub fn check(view: &ClusterView) {
     let mut used: BTreeMap<&AgentId, Resources> = BTreeMap::new();
     for task in view.tasks.iter().filter(|task| !task.state.is_terminal()) {
         add(used.entry(&task.agent_id).or_default(), &task.resources);
+    }
+    for volume in &view.volumes {
+        add(used.entry(&volume.agent_id).or_default(), &Resources::new().with_amounts(volume.volume.amounts()));
     }
     for agent in &view.agents {
         let id = &agent.agent.agent_id;

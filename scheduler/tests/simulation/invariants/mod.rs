@@ -13,5 +13,6 @@ pub mod reserved;
 pub mod room;
 pub mod started_once;
 pub mod updates;
+pub mod volumes;
 pub mod where_it_may;
 pub mod windows;

@@ -23,6 +23,12 @@ pub fn check(view: &ClusterView, hits: &mut Hits) {
             if sentence.contains("is reserved for") {
                 hits.waits(Wait::Reserved);
             }
+            if sentence.contains("volume v-") && sentence.contains(", which is ") {
+                hits.waits(Wait::VolumeAway);
+            }
+            if sentence.contains("is still task") {
+                hits.waits(Wait::VolumeTaken);
+            }
             if sentence.contains("is kept for") {
                 hits.waits(Wait::WhatIsKept);
             }

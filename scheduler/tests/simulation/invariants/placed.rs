@@ -5,6 +5,7 @@ use crate::client::{Client, Slot};
 use crate::host::Host;
 use scheduler::master::ClusterView;
 use scheduler::model::TaskKey;
+use scheduler::volumes::VolumeKey;
 use std::collections::BTreeSet;
 
 /// What is not yet as it should be.
@@ -24,7 +25,7 @@ pub fn missing(clients: &[Client], hosts: &[Host], view: Option<&ClusterView>) -
                     }
                     wanted.insert(key);
                 }
-                (Slot::Wanting, Some(_)) if view.is_some_and(|view| has_no_room(client, view)) => {}
+                (Slot::Wanting, Some(_)) if view.is_some_and(|view| has_no_room(client, at, view)) => {}
                 (Slot::Wanting, _) | (Slot::Filled(_), None) => missing.push(format!("slot {at} of {name} is empty")),
             }
         }
@@ -34,12 +35,22 @@ pub fn missing(clients: &[Client], hosts: &[Host], view: Option<&ClusterView>) -
 }
 
 /// Whether what runs where this one's tasks may be leaves no room for another of them.
-fn has_no_room(client: &Client, view: &ClusterView) -> bool {
-    let allowed = view.agents.iter().filter(|agent| client.rules.allow(agent.agent.site()));
+fn has_no_room(client: &Client, slot: usize, view: &ClusterView) -> bool {
+    let claims = client.claims(slot);
+    let homes: Vec<_> = claims
+        .iter()
+        .filter_map(|claim| view.volumes.iter().find(|volume| volume.volume.key == VolumeKey::of(claim, &client.role)))
+        .collect();
+    let is_home =
+        |agent: &&scheduler::master::AgentView| homes.iter().all(|home| home.agent_id == agent.agent.agent_id);
+    let allowed = view.agents.iter().filter(|agent| client.rules.allow(agent.agent.site())).filter(is_home);
+    let has_milli: i64 = homes.iter().map(|home| home.volume.disk_milli).sum();
+    let mut needs = client.shape.clone();
+    needs.set_milli("disk", (claims.iter().map(|claim| claim.disk_milli).sum::<i64>() - has_milli).max(0));
     let has_room = |agent: &scheduler::master::AgentView| {
         let mut left = agent.agent.total.clone();
         left.subtract(&agent.used);
-        left.place(&client.shape, 0).is_some()
+        left.place(&needs, 0).is_some()
     };
-    !client.rules.constraints.is_empty() && !allowed.into_iter().any(has_room)
+    (!client.rules.constraints.is_empty() || !claims.is_empty()) && !allowed.into_iter().any(has_room)
 }

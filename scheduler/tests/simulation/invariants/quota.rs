@@ -45,5 +45,10 @@ fn held(view: &ClusterView, role: &str) -> Scalars {
             held.add(task.resources.amounts());
         }
     }
+    for volume in view.volumes.iter().filter(|volume| !is_away(&volume.agent_id)) {
+        if is_at_or_below(&volume.volume.key.role, role) {
+            held.add(&volume.volume.amounts());
+        }
+    }
     held
 }

@@ -61,5 +61,10 @@ fn held(agent: &AgentView, view: &ClusterView, role: &str) -> Scalars {
             held.add(task.resources.amounts());
         }
     }
+    for volume in view.volumes.iter().filter(|volume| volume.agent_id == *id) {
+        if is_below(&volume.volume.key.role, role) {
+            held.add(&volume.volume.amounts());
+        }
+    }
     held
 }

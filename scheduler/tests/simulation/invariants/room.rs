@@ -2,11 +2,15 @@
 
 use crate::host::Host;
 use jobs::Resources;
+use scheduler::volumes::disk;
 
 pub fn check(host: &Host) {
     let mut needed = Resources::new();
     for process in host.processes.values() {
         needed.add(&process.info.resources);
+    }
+    for (_, disk_milli) in host.volumes.values() {
+        needed.add(&Resources::new().with_amounts(disk(*disk_milli)));
     }
     let total = &host.info.total;
     assert!(total.contains(&needed), "processes on {} need {needed}, it has {total}", host.info.agent_id);

@@ -85,6 +85,36 @@ pub struct TaskInfo {
     /// Tasks of its framework with the same one are of no use without it: all of them leave if one has to. Empty: it is alone.
     #[prost(string, tag = "24")]
     pub group: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "25")]
+    pub volumes: ::prost::alloc::vec::Vec<VolumeClaim>,
+    /// Whose its volumes are: that of its framework. Said by the master.
+    #[prost(string, tag = "26")]
+    pub role: ::prost::alloc::string::String,
+}
+/// A directory of an agent that outlives tasks: the next task of its role that names it finds there what the one before it
+/// left. It is one task's at a time.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Volume {
+    #[prost(string, tag = "1")]
+    pub role: ::prost::alloc::string::String,
+    /// Unique in its role.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Thousandths of a MiB.
+    #[prost(sint64, tag = "3")]
+    pub disk_milli: i64,
+}
+/// What a task needs of a volume, which is made where it is not there yet.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VolumeClaim {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// One that is there and smaller grows to this. Thousandths of a MiB.
+    #[prost(sint64, tag = "2")]
+    pub disk_milli: i64,
+    /// Where in its sandbox the task finds it. Empty: under the volume's name.
+    #[prost(string, tag = "3")]
+    pub path: ::prost::alloc::string::String,
 }
 /// Asked by the agent, on the machine where the task runs.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -190,6 +220,9 @@ pub struct Offer {
     /// When its agent is to be empty, or offered to nobody; absent: that is not planned.
     #[prost(uint64, optional, tag = "20")]
     pub drains_in_ms: ::core::option::Option<u64>,
+    /// Those of its role on its agent that no task has.
+    #[prost(message, repeated, tag = "21")]
+    pub volumes: ::prost::alloc::vec::Vec<Volume>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentInfo {
@@ -302,6 +335,8 @@ pub enum Reason {
     TimedOut = 21,
     /// The message says what its health check saw.
     Unhealthy = 22,
+    /// The message says how much disk it used, and what it may.
+    OutOfDisk = 23,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -324,6 +359,7 @@ impl Reason {
             Self::OutOfMemory => "REASON_OUT_OF_MEMORY",
             Self::TimedOut => "REASON_TIMED_OUT",
             Self::Unhealthy => "REASON_UNHEALTHY",
+            Self::OutOfDisk => "REASON_OUT_OF_DISK",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -343,6 +379,7 @@ impl Reason {
             "REASON_OUT_OF_MEMORY" => Some(Self::OutOfMemory),
             "REASON_TIMED_OUT" => Some(Self::TimedOut),
             "REASON_UNHEALTHY" => Some(Self::Unhealthy),
+            "REASON_OUT_OF_DISK" => Some(Self::OutOfDisk),
             _ => None,
         }
     }
@@ -357,7 +394,7 @@ pub struct AgentCalls {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentCall {
-    #[prost(oneof = "agent_call::Call", tags = "1, 2, 3")]
+    #[prost(oneof = "agent_call::Call", tags = "1, 2, 3, 20")]
     pub call: ::core::option::Option<agent_call::Call>,
 }
 /// Nested message and enum types in `AgentCall`.
@@ -370,6 +407,8 @@ pub mod agent_call {
         Heartbeat(super::AgentHeartbeat),
         #[prost(message, tag = "3")]
         Update(super::UpdateStatus),
+        #[prost(message, tag = "20")]
+        Destroyed(super::VolumeDestroyed),
     }
 }
 /// First call of every connection, also after a restart of either side.
@@ -380,6 +419,8 @@ pub struct RegisterAgent {
     /// Every task the agent still has, with the framework it belongs to; the master rebuilds its soft state from it.
     #[prost(message, repeated, tag = "2")]
     pub tasks: ::prost::alloc::vec::Vec<AgentTask>,
+    #[prost(message, repeated, tag = "3")]
+    pub volumes: ::prost::alloc::vec::Vec<Volume>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentTask {
@@ -401,6 +442,14 @@ pub struct UpdateStatus {
     #[prost(message, optional, tag = "2")]
     pub status: ::core::option::Option<TaskStatus>,
 }
+/// Nothing is left of it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VolumeDestroyed {
+    #[prost(string, tag = "1")]
+    pub role: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentOrders {
     #[prost(message, repeated, tag = "1")]
@@ -408,7 +457,7 @@ pub struct AgentOrders {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentOrder {
-    #[prost(oneof = "agent_order::Order", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "agent_order::Order", tags = "1, 2, 3, 4, 5, 20, 21")]
     pub order: ::core::option::Option<agent_order::Order>,
 }
 /// Nested message and enum types in `AgentOrder`.
@@ -426,7 +475,20 @@ pub mod agent_order {
         /// The agent must end all its tasks and not come back under this id.
         #[prost(message, tag = "5")]
         Shutdown(super::ShutdownAgent),
+        /// Have it from now on, with at least so much.
+        #[prost(message, tag = "20")]
+        KeepVolume(super::Volume),
+        #[prost(message, tag = "21")]
+        DestroyVolume(super::DestroyVolume),
     }
+}
+/// Remove it with all that is in it, and say so.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DestroyVolume {
+    #[prost(string, tag = "1")]
+    pub role: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AgentRegistered {
@@ -561,6 +623,10 @@ pub struct Demand {
     pub together: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "24")]
     pub spread: ::core::option::Option<Spread>,
+    /// What its one task claims: a demand of several has none, for a volume is one task's. It is met on the agent that has
+    /// them, and elsewhere only while nobody has.
+    #[prost(message, repeated, tag = "25")]
+    pub volumes: ::prost::alloc::vec::Vec<VolumeClaim>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Constraint {
@@ -580,8 +646,9 @@ pub struct Spread {
     #[prost(uint32, tag = "2")]
     pub most: u32,
 }
-/// Launches tasks on what was offered, all or none: if any offer no longer stands, or any task does not fit, none is
-/// launched and each is answered DROPPED. What is not used returns to the pool, refused for `refuse_ms`.
+/// Does what is said with what was offered, in order, and then launches tasks, all of it or none: if any offer no longer
+/// stands, an operation cannot be done, or any task does not fit, nothing is done and each task is answered DROPPED.
+/// Operations are answered by AcceptOperated. What is not used returns to the pool, refused for `refuse_ms`.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AcceptOffers {
     #[prost(string, repeated, tag = "1")]
@@ -592,6 +659,34 @@ pub struct AcceptOffers {
     /// Absent: 5,000.
     #[prost(uint64, optional, tag = "3")]
     pub refuse_ms: ::core::option::Option<u64>,
+    #[prost(message, repeated, tag = "20")]
+    pub operations: ::prost::alloc::vec::Vec<Operation>,
+}
+/// On an agent of one of the offers, within the framework's role.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Operation {
+    #[prost(string, tag = "1")]
+    pub agent_id: ::prost::alloc::string::String,
+    #[prost(oneof = "operation::What", tags = "2, 3, 4, 5")]
+    pub what: ::core::option::Option<operation::What>,
+}
+/// Nested message and enum types in `Operation`.
+pub mod operation {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum What {
+        /// Keep so much of what is offered for its role, or one below it.
+        #[prost(message, tag = "2")]
+        Reserve(super::Reservation),
+        /// Keep so much less; without amounts nothing.
+        #[prost(message, tag = "3")]
+        Unreserve(super::Reservation),
+        /// Make a volume out of what is offered, or have it grow to this. Its role is the framework's.
+        #[prost(message, tag = "4")]
+        KeepVolume(super::Volume),
+        /// Remove one that no task has, with all that is in it.
+        #[prost(message, tag = "5")]
+        DestroyVolume(super::DestroyVolume),
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeclineOffers {
@@ -622,7 +717,7 @@ pub struct FrameworkEvents {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FrameworkEvent {
-    #[prost(oneof = "framework_event::Event", tags = "1, 2, 3, 4, 5, 6, 20, 21")]
+    #[prost(oneof = "framework_event::Event", tags = "1, 2, 3, 4, 5, 6, 20, 21, 22, 23")]
     pub event: ::core::option::Option<framework_event::Event>,
 }
 /// Nested message and enum types in `FrameworkEvent`.
@@ -646,6 +741,10 @@ pub mod framework_event {
         Drains(super::AgentDrains),
         #[prost(message, tag = "21")]
         Preempted(super::TasksPreempted),
+        #[prost(message, tag = "22")]
+        Operated(super::AcceptOperated),
+        #[prost(message, tag = "23")]
+        VolumesAt(super::VolumesAt),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -679,6 +778,26 @@ pub struct TasksPreempted {
     #[prost(string, tag = "3")]
     pub message: ::prost::alloc::string::String,
 }
+/// What came of an accept with operations.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AcceptOperated {
+    #[prost(string, repeated, tag = "1")]
+    pub offer_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Why nothing of it was done; empty: all of it was.
+    #[prost(string, tag = "2")]
+    pub problem: ::prost::alloc::string::String,
+}
+/// Where the volumes are that the framework's demands name; those that are not named are nowhere yet. Said after each post
+/// of demands that name volumes, and when it changes.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct VolumesAt {
+    /// Agents by the volumes' names.
+    #[prost(btree_map = "string, string", tag = "1")]
+    pub homes: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FrameworkError {
     #[prost(string, tag = "1")]
@@ -702,6 +821,23 @@ pub struct StateResponse {
     pub tasks: ::prost::alloc::vec::Vec<TaskView>,
     #[prost(message, repeated, tag = "6")]
     pub roles: ::prost::alloc::vec::Vec<RoleView>,
+    #[prost(message, repeated, tag = "7")]
+    pub volumes: ::prost::alloc::vec::Vec<VolumeView>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VolumeView {
+    #[prost(string, tag = "1")]
+    pub agent_id: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub volume: ::core::option::Option<Volume>,
+    /// The task that has it; empty: none.
+    #[prost(string, tag = "3")]
+    pub framework_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub task_id: ::prost::alloc::string::String,
+    /// It was given up, and its agent has not yet said that it is gone.
+    #[prost(bool, tag = "5")]
+    pub leaving: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentView {
@@ -820,7 +956,7 @@ pub struct TaskView {
 pub struct OperateRequest {
     #[prost(uint32, tag = "1")]
     pub protocol_version: u32,
-    #[prost(oneof = "operate_request::Call", tags = "2, 3, 4, 20, 21, 22, 23, 24")]
+    #[prost(oneof = "operate_request::Call", tags = "2, 3, 4, 20, 21, 22, 23, 24, 25")]
     pub call: ::core::option::Option<operate_request::Call>,
 }
 /// Nested message and enum types in `OperateRequest`.
@@ -843,6 +979,8 @@ pub mod operate_request {
         Unreserve(super::Unreserve),
         #[prost(message, tag = "24")]
         Gone(super::GoneAgent),
+        #[prost(message, tag = "25")]
+        RemoveVolume(super::RemoveVolume),
     }
 }
 /// In place of what was said before about the role.
@@ -925,6 +1063,17 @@ pub struct Unreserve {
     pub agent_id: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub reservation: ::core::option::Option<Reservation>,
+}
+/// Remove a volume that no task has, with all that is in it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveVolume {
+    #[prost(string, tag = "1")]
+    pub role: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Needed only if it is on several agents.
+    #[prost(string, tag = "3")]
+    pub agent_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OperateResponse {
