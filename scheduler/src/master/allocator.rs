@@ -72,10 +72,20 @@ impl Master {
             changed: dirty.agents,
             wanting: wanting.into_iter().collect(),
         };
+        let mut before = self.frameworks.roles.need().clone();
         if needs_something {
             self.go_round(&mut round, true);
         }
-        self.go_round(&mut round, false);
+        loop {
+            // What was kept free for guarantees that are now filled is for everybody, wherever it is.
+            let need = self.frameworks.roles.need();
+            round.everywhere |= !need.contains(&before);
+            before.clone_from(need);
+            self.go_round(&mut round, false);
+            if self.frameworks.roles.need().contains(&before) {
+                break;
+            }
+        }
         self.last_need.clone_from(self.frameworks.roles.need());
     }
 

@@ -7,7 +7,7 @@ use crate::world::{Happening, World};
 use jobs::Scalars;
 use rand::Rng;
 use rand::seq::{IndexedRandom, IteratorRandom};
-use scheduler::agent::Exit;
+use scheduler::agent::{self, Exit};
 use scheduler::master;
 use scheduler::model::{ConnectionId, FrameworkCall, OperatorCall, Quota, RequestId, Reservation, Window};
 
@@ -59,7 +59,8 @@ impl World {
             }
             93..94 => self.tear_down(),
             100..115 => self.change_role(),
-            118.. => self.give_up_volume(),
+            118 => self.give_up_volume(),
+            119.. => self.overdraw(),
             115..118 => self.change_reservations(),
             94..97 => self.change_agent(),
             _ => {
@@ -240,6 +241,16 @@ impl World {
         if self.master.is_some() {
             self.hits.fault(fault);
             self.ask_master(call);
+        }
+    }
+
+    /// A task has written more than it may, and its agent has seen it.
+    fn overdraw(&mut self) {
+        let host = self.rng.random_range(0..self.hosts.len());
+        let task = self.hosts[host].processes.keys().choose(&mut self.rng).cloned();
+        if let Some(task) = task.filter(|_| self.hosts[host].frozen_until_ms <= self.now_ms) {
+            self.hits.fault(Fault::Overdrawn);
+            self.agent_event(host, agent::Event::Overdrawn { task, why: "it has too much".into() });
         }
     }
 

@@ -63,6 +63,7 @@ pub enum Fault {
     VolumeGivenUp,
     Operated,
     OperationRefused,
+    Overdrawn,
 }
 
 /// What a demand was seen to wait for.
@@ -89,7 +90,7 @@ const WAITS: [Wait; 8] = [
     Wait::VolumeTaken,
 ];
 
-const FAULTS: [Fault; 54] = [
+const FAULTS: [Fault; 55] = [
     Fault::ConnectionCut,
     Fault::CutNoticedLate,
     Fault::MasterKilled,
@@ -144,6 +145,7 @@ const FAULTS: [Fault; 54] = [
     Fault::VolumeGivenUp,
     Fault::Operated,
     Fault::OperationRefused,
+    Fault::Overdrawn,
 ];
 
 const OFFER_STATES: [OfferState; 5] =

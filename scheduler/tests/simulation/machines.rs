@@ -13,6 +13,7 @@ use scheduler::agent::{self, Agent, Exit, Signal};
 use scheduler::master;
 use scheduler::model::{AgentCall, ConnectionId, TaskInfo, TaskKey};
 use scheduler::volumes::{Volume, VolumeKey};
+use std::collections::BTreeMap;
 
 impl World {
     pub fn start_agent(&mut self, host: usize) {
@@ -127,10 +128,7 @@ impl World {
             }
             None => {
                 self.hits.fault(Fault::VolumeMade);
-                let is_gone = |id: &AgentId| {
-                    let gone = master::Record::AgentGone { agent_id: id.clone() };
-                    self.registry.get(&gone.key()) == Some(&gone)
-                };
+                let is_gone = |id: &AgentId| is_gone(&self.registry, id);
                 self.volumes.make(&key, &self.hosts[host].info.agent_id, &self.hosts, is_gone)
             }
         };
@@ -153,7 +151,8 @@ impl World {
 
     pub fn spawn(&mut self, host: usize, task: TaskKey, info: TaskInfo) {
         self.started_once.started(&task, host);
-        self.volumes.begins(&self.hosts[host], &task, &info, &mut self.hits);
+        let is_gone = |id: &AgentId| is_gone(&self.registry, id);
+        self.volumes.begins(&self.hosts[host], &task, &info, is_gone, &mut self.hits);
         let (is_batch, is_filler) = (info.name == "batch", info.name == "filler");
         let process = Process { info, pid: self.rng.random_range(2..30_000), is_begun: false, is_ill: false };
         self.hosts[host].processes.insert(task.clone(), process);
@@ -227,4 +226,10 @@ impl World {
             self.after(0, Happening::Reaped { host, life, task, exit });
         }
     }
+}
+
+/// Whether an operator declared an agent gone, whatever it knows of that.
+fn is_gone(registry: &BTreeMap<String, master::Record>, id: &AgentId) -> bool {
+    let gone = master::Record::AgentGone { agent_id: id.clone() };
+    registry.get(&gone.key()) == Some(&gone)
 }

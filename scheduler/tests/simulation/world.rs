@@ -583,9 +583,10 @@ fn killed(command: &master::Command) -> Option<TaskKey> {
     }
 }
 
-/// A sentence about any agent.
+/// A sentence about any agent, volume and task.
 fn no_names(text: &str) -> String {
-    text.split(' ').filter(|word| !word.contains("agent-")).collect::<Vec<_>>().join(" ")
+    let is_name = |word: &str| word.contains("agent-") || ["v-", "f-", "extra-"].iter().any(|of| word.starts_with(of));
+    text.split(' ').filter(|word| !is_name(word)).collect::<Vec<_>>().join(" ")
 }
 
 /// Whether a tick that fires now is the one that was set; an earlier one may have taken its place.

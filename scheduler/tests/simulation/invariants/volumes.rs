@@ -32,8 +32,15 @@ impl Volumes {
         }
     }
 
-    /// A task begins on a host.
-    pub fn begins(&mut self, host: &Host, task: &TaskKey, info: &TaskInfo, hits: &mut Hits) {
+    /// A task begins on a host. What was on agents that are gone is gone with them.
+    pub fn begins(
+        &mut self,
+        host: &Host,
+        task: &TaskKey,
+        info: &TaskInfo,
+        is_gone: impl Fn(&AgentId) -> bool,
+        hits: &mut Hits,
+    ) {
         for claim in &info.volumes {
             let key = VolumeKey::of(claim, &info.role);
             let Some((number, disk_milli)) = host.volumes.get(&key).copied() else {
@@ -43,7 +50,8 @@ impl Volumes {
             let has = |info: &TaskInfo| info.volumes.iter().any(|other| VolumeKey::of(other, &info.role) == key);
             let other = host.processes.iter().find(|(other, process)| *other != task && has(&process.info));
             assert!(other.is_none(), "{task} begins with volume {key}, which {} has", other.expect("there").0);
-            if let Some((last, place)) = self.last.insert(key.clone(), (number, host.info.agent_id.clone())) {
+            let before = self.last.insert(key.clone(), (number, host.info.agent_id.clone()));
+            if let Some((last, place)) = before.filter(|(_, place)| !is_gone(place)) {
                 assert!(
                     last == number,
                     "{task} finds another volume {key} than the task before it, which was on {place}"
