@@ -1,4 +1,4 @@
-//! The `files` connector: JSON lines, CSV, plain lines, Parquet or Arrow, in folders or on a store that speaks S3, read to
+//! The `files` connector: JSON lines, CSV, plain lines, Parquet, Avro or Arrow, in folders or on a store that speaks S3, read to
 //! their end and written exactly once.
 //!
 //! Invariant: a split is a file, or some row groups of one, and a position is the number of a record in it, bad ones
@@ -35,10 +35,10 @@ const PATH: OptionInfo = OptionInfo {
 
 const FORMAT: OptionInfo = OptionInfo {
     name: "format",
-    kind: "json|csv|raw|parquet|arrow",
+    kind: "json|csv|raw|parquet|avro|arrow",
     default: None,
     required: false,
-    doc: "how files are written; default parquet or arrow where the path ends so, else json",
+    doc: "how files are written; default parquet, avro or arrow where the path ends so, else json",
 };
 
 const CHANGELOG: OptionInfo = OptionInfo {
@@ -84,17 +84,19 @@ pub enum FileFormat {
     Csv,
     Raw,
     Parquet,
+    Avro,
     Arrow,
 }
 
 impl FileFormat {
     fn of(table: &TableDef) -> std::result::Result<Self, Diagnostic> {
-        let word = Options::new(table).one_of(FORMAT.name, &["json", "csv", "raw", "parquet", "arrow"])?;
+        let word = Options::new(table).one_of(FORMAT.name, &["json", "csv", "raw", "parquet", "avro", "arrow"])?;
         let ending = || table.option(PATH.name).and_then(|path| path.rsplit_once('.')).map(|(_, ending)| ending);
         Ok(match (word, ending()) {
             (Some("csv"), _) => Self::Csv,
             (Some("raw"), _) => Self::Raw,
             (Some("parquet"), _) | (None, Some("parquet")) => Self::Parquet,
+            (Some("avro"), _) | (None, Some("avro")) => Self::Avro,
             (Some("arrow"), _) | (None, Some("arrow")) => Self::Arrow,
             _ => Self::Json,
         })
@@ -104,7 +106,7 @@ impl FileFormat {
     fn has_lines(self) -> bool {
         match self {
             Self::Json | Self::Csv | Self::Raw => true,
-            Self::Parquet | Self::Arrow => false,
+            Self::Parquet | Self::Avro | Self::Arrow => false,
         }
     }
 
@@ -114,6 +116,7 @@ impl FileFormat {
             Self::Csv => "csv",
             Self::Raw => "txt",
             Self::Parquet => "parquet",
+            Self::Avro => "avro",
             Self::Arrow => "arrow",
         }
     }
@@ -164,7 +167,7 @@ impl Connector for FilesConnector {
     }
 
     fn doc(&self) -> &'static str {
-        "files of JSON lines, CSV, text, Parquet or Arrow, in folders or on a store that speaks S3"
+        "files of JSON lines, CSV, text, Parquet, Avro or Arrow, in folders or on a store that speaks S3"
     }
 
     fn options(&self) -> &'static [OptionInfo] {
@@ -193,6 +196,11 @@ impl Connector for FilesConnector {
                     Ok(in_files) => wrong.extend(formats::check(&in_files)),
                     Err(why) => wrong.push(Diagnostic::new(why.to_string())),
                 }
+            }
+            Ok(partitioning) if FileFormat::of(table).is_ok_and(|format| format == FileFormat::Avro) => {
+                let in_files = partitioning.in_files(table);
+                let unfit = in_files.and_then(|in_files| write::avro_schema(&in_files)).err();
+                wrong.extend(unfit.map(|why| Diagnostic::new(why.to_string())));
             }
             Ok(_) => {}
             Err(error) => return [wrong, vec![error]].concat(),
@@ -226,7 +234,7 @@ impl Connector for FilesConnector {
 
     fn reads_fields(&self, table: &TableDef) -> bool {
         FileFormat::of(table).is_ok_and(|format| match format {
-            FileFormat::Json | FileFormat::Parquet | FileFormat::Arrow => true,
+            FileFormat::Json | FileFormat::Parquet | FileFormat::Avro | FileFormat::Arrow => true,
             FileFormat::Csv | FileFormat::Raw => false,
         })
     }

@@ -5,7 +5,7 @@
 //! Invariant: batches hold exactly the wanted columns in their order, bound by written case; what a record has beyond
 //! them is ignored and what it lacks is null. Where records are changes, a last column holds their weights.
 
-mod avro;
+pub(crate) mod avro;
 mod binary;
 mod binary_encode;
 mod cells;
@@ -34,7 +34,9 @@ pub use split::{LineSplitter, Lines};
 use crate::{OptionInfo, Options, TableDef};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
+pub(crate) use binary::columns_of;
 use jobs::Diagnostic;
+pub(crate) use json::Object;
 pub(crate) use records::without_columns;
 use records::{Engine, Records};
 use timestamp::TimestampForm;

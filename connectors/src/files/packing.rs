@@ -17,7 +17,7 @@ pub const COMPRESSION: OptionInfo = OptionInfo {
     default: None,
     required: false,
     doc: "to write: how files are compressed; default snappy for Parquet and none for others. Files are read by how their \
-          names end (.gz, .zst, .lz4, .sz), Parquet by what it says of itself",
+          names end (.gz, .zst, .lz4, .sz), Parquet and Avro by what they say of themselves",
 };
 
 const READ_BYTES: usize = 256 << 10;
@@ -50,6 +50,10 @@ impl Packing {
         if format == FileFormat::Arrow && packing != Self::None {
             let wrong = options.wrong(COMPRESSION.name, "Arrow files are written without compression");
             return Err(wrong.help("leave out option 'compression', or write format = 'parquet'"));
+        }
+        if format == FileFormat::Avro && packing == Self::Lz4 {
+            let wrong = options.wrong(COMPRESSION.name, "Avro files are not packed by lz4");
+            return Err(wrong.help("gzip (Avro's deflate), zstd and snappy are"));
         }
         Ok(packing)
     }

@@ -3,6 +3,7 @@
 //! Invariant: after an error that may pass, the file is opened again and read on behind what was handed on.
 
 mod arrow;
+mod avro;
 mod lines;
 pub mod parquet;
 
@@ -142,7 +143,9 @@ impl FilesReader {
                 let (path, groups) = parquet::split_parts(&start.split)?;
                 (path, Some(groups))
             }
-            FileFormat::Json | FileFormat::Csv | FileFormat::Raw | FileFormat::Arrow => (start.split.as_str(), None),
+            FileFormat::Json | FileFormat::Csv | FileFormat::Raw | FileFormat::Arrow | FileFormat::Avro => {
+                (start.split.as_str(), None)
+            }
         };
         let file = Stored::open(&self.base_dir, path)?;
         let rows: Box<dyn Rows> = match groups {
@@ -156,6 +159,7 @@ impl FilesReader {
                 Box::new(parquet::ParquetRows::open(file, footer, groups, &self.stored, from)?)
             }
             None if self.format == FileFormat::Arrow => Box::new(arrow::ArrowRows::open(file, &self.stored, from)?),
+            None if self.format == FileFormat::Avro => Box::new(avro::AvroRows::open(file, &self.stored, from)?),
             None => Box::new(lines::LineRows::open(&self.in_files, file, &self.stored, from)?),
         };
         let constants = match self.from_path.is_empty() {

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod avro;
 mod columnar;
 mod placed;
 
@@ -98,7 +99,7 @@ fn hidden_count(directory: &Path) -> usize {
 
 #[test]
 fn every_epoch_appears_once_wherever_the_crash_falls() {
-    for format in ["json", "csv"] {
+    for format in ["json", "csv", "avro"] {
         for crash in 0..5 {
             let dir = tempfile::tempdir().unwrap();
             let out = dir.path().join("out");

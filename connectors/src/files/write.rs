@@ -15,6 +15,7 @@ use super::hive::Partitioning;
 use super::path_of;
 use crate::{Context, Error, OptionInfo, Options, Result, Sink, TableDef};
 use arrow::array::RecordBatch;
+pub use body::avro_schema;
 use body::{Body, Shape};
 use jobs::Diagnostic;
 use place::{HiddenName, Place};

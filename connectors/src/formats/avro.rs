@@ -7,13 +7,15 @@
 //!
 //! Invariant: bytes are read by the writer's schema only; columns and the reader's schema decide what becomes of them.
 
+mod container;
 mod decode;
 mod derive;
 mod encode;
 mod plan;
 mod schema;
 
-pub use decode::read_record;
+pub use container::{Blocks, Codec, Container, Unread};
+pub use decode::{pass_record, read_next, read_record};
 pub use derive::schema_of;
 pub use encode::Writing;
 pub use plan::{Reading, Root};

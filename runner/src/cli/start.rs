@@ -117,12 +117,7 @@ pub fn agent(args: AgentArgs, globals: &Globals) -> Result<()> {
     config.sandboxes_kept_for = args.keep_sandboxes;
     let detected = config.total;
     let mut total = args.resources.unwrap_or_default();
-    if total.milli("disk") == 0 {
-        let mib = match args.disk {
-            Some(mib) => mib,
-            None => daemon::agent::disk_mib(&config.data_dir)
-                .map_err(|error| Fail::new(FAILED, format!("failed to {error}")))?,
-        };
+    if let Some(mib) = args.disk {
         total = total.with("disk", mib);
     }
     for (name, said) in [("cpus", args.cpus), ("mem", args.mem)] {

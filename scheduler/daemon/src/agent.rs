@@ -63,6 +63,7 @@ pub struct AgentConfig {
     pub host: Option<String>,
     /// `None`: the one kept in the data directory, or a new one.
     pub agent_id: Option<AgentId>,
+    /// Without disk: with most of what is free where its data is.
     pub total: Resources,
     pub attributes: BTreeMap<String, String>,
     /// What it keeps for roles.
@@ -168,6 +169,10 @@ pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
     let (log, records) = tasklog::TaskLog::open(&data_dir.join("tasks.redb")).await?;
     let agent_id = settle_id(&config, &data_dir)?;
     let sandboxes = sandboxes::Sandboxes::open(data_dir.join("sandboxes"))?;
+    let mut whole = config.total;
+    if whole.milli("disk") == 0 {
+        whole = whole.with("disk", disk_mib(&data_dir)?);
+    }
     let volumes = volumes::Volumes::open(data_dir.join("volumes"))?;
     let mut recovered = Recovered::replay(records);
     recovered.volumes = volumes.all();
@@ -198,7 +203,7 @@ pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
     let agent = AgentInfo {
         agent_id: agent_id.clone(),
         host: host.clone(),
-        total: config.total.clone(),
+        total: whole.clone(),
         attributes,
         http_endpoint: format!("{}://{}", tls::scheme(), totals::host_port(&host, http_address.port())),
         reserved: config.reserved.clone(),
@@ -240,7 +245,7 @@ pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
     let (probes, answers) = probes::Probes::new(sandboxes.clone());
     let id_path = data_dir.join(AGENT_ID_FILE);
     let owner = owner::Owner::new(machine, clock, log, owner::Hands { nursery, probes, meter }, running, id_path);
-    let routes = sandboxes.clone().routes().merge(numbers(owner.counts(), config.total, sandboxes));
+    let routes = sandboxes.clone().routes().merge(numbers(owner.counts(), whole, sandboxes));
     let routes = routes.layer(axum::middleware::from_fn_with_state(config.token, door::require_token));
     let http = tokio::spawn(async move {
         match tls::door(true) {

@@ -111,6 +111,10 @@ proptest! {
             vec![("format", "parquet"), ("compression", "lz4")],
             vec![("format", "parquet"), ("compression", "none")],
             vec![("format", "arrow")],
+            vec![("format", "avro")],
+            vec![("format", "avro"), ("compression", "gzip")],
+            vec![("format", "avro"), ("compression", "zstd")],
+            vec![("format", "avro"), ("compression", "snappy")],
         ] {
             prop_assert_eq!(&there_and_back(&rows, &options, &all), &rows);
             prop_assert_eq!(there_and_back(&rows, &options, &[13, 2]), rows.project(&[13, 2]).unwrap());

@@ -177,7 +177,7 @@ fn options_that_cannot_be_are_refused() {
     for (options, why) in [
         (vec![("path", "gs://b/x")], "there is no store 'gs://'"),
         (vec![("path", "s3:///x")], "names no bucket"),
-        (vec![("path", "x"), ("format", "orc")], "must be one of json, csv, raw, parquet, arrow"),
+        (vec![("path", "x"), ("format", "orc")], "must be one of json, csv, raw, parquet, avro, arrow"),
         (vec![("path", "x"), ("compression", "rar")], "must be one of none, gzip"),
         (vec![("path", "x.arrow"), ("compression", "zstd")], "Arrow files are written without compression"),
         (vec![("path", "x"), ("rolling.size", "much")], "is no size"),

@@ -7,6 +7,7 @@ use super::target::Target;
 use crate::files::packing::{Packer, Packing};
 use crate::files::{FileFormat, has_header};
 use crate::formats::Encoder;
+use crate::formats::avro::{self, Codec, Container};
 use crate::{Error, Result, TableDef};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -29,6 +30,8 @@ pub struct Shape {
     schema: SchemaRef,
     encoder: Option<Encoder>,
     header: bool,
+    /// Of Avro files: the text of a record's schema.
+    avro: Option<String>,
 }
 
 impl Shape {
@@ -41,6 +44,7 @@ impl Shape {
             schema: Arc::clone(&in_files.schema),
             encoder: if format.has_lines() { Some(Encoder::new(in_files)?) } else { None },
             header: has_header(in_files)?,
+            avro: if format == FileFormat::Avro { Some(avro_schema(in_files)?) } else { None },
         })
     }
 
@@ -48,6 +52,16 @@ impl Shape {
     pub fn extension(&self) -> String {
         let packed = if self.format.has_lines() { self.packing.extension() } else { "" };
         format!("{}{packed}", self.format.extension())
+    }
+
+    fn codec(&self) -> Codec {
+        match self.packing {
+            Packing::Gzip => Codec::Deflate,
+            Packing::Zstd => Codec::Zstandard,
+            Packing::Snappy => Codec::Snappy,
+            // The last is refused where the table is read.
+            Packing::None | Packing::Lz4 => Codec::Null,
+        }
     }
 
     fn parquet(&self) -> std::result::Result<WriterProperties, parquet::errors::ParquetError> {
@@ -66,10 +80,19 @@ impl Shape {
     }
 }
 
+/// A record of the table's name, where it can have that, and its columns.
+pub fn avro_schema(in_files: &TableDef) -> Result<String> {
+    let unfit = |why: String| Error::Fatal(format!("table '{}' cannot be written to Avro files: {why}", in_files.name));
+    let columns = in_files.schema.fields();
+    // Not every name of a table is one in Avro.
+    avro::schema_of(&in_files.name, columns).or_else(|_| avro::schema_of("row", columns)).map_err(unfit)
+}
+
 pub enum Body {
     Lines(Box<Packer<Target>>),
     Parquet(Box<ArrowWriter<Target>>),
     Arrow(Box<FileWriter<BufWriter<Target>>>),
+    Avro(Box<Container<Target>>),
 }
 
 impl Body {
@@ -85,6 +108,11 @@ impl Body {
             FileFormat::Arrow => {
                 let writer = FileWriter::try_new(BufWriter::new(target), &shape.schema);
                 Self::Arrow(Box::new(writer.map_err(|why| failed(&why))?))
+            }
+            FileFormat::Avro => {
+                let schema = shape.avro.as_deref().unwrap_or_default();
+                let container = Container::begin(target, schema, shape.schema.fields(), shape.codec());
+                Self::Avro(Box::new(container.map_err(|why| failed(&why))?))
             }
             FileFormat::Json | FileFormat::Csv | FileFormat::Raw => {
                 let mut packer = Packer::new(shape.packing, target).map_err(|why| failed(&why))?;
@@ -113,6 +141,7 @@ impl Body {
                 packer.write_all(lines).map_err(|why| super::write_failed(&name, &why))
             }
             Self::Parquet(writer) => writer.write(&batch).map_err(|why| super::write_failed(&name, &why.into())),
+            Self::Avro(container) => container.write(&batch).map_err(|why| super::write_failed(&name, &why)),
             Self::Arrow(writer) => {
                 writer.write(&batch).map_err(|why| super::write_failed(&name, &std::io::Error::other(why)))
             }
@@ -124,6 +153,7 @@ impl Body {
         let waiting = match self {
             Self::Lines(_) | Self::Arrow(_) => 0,
             Self::Parquet(writer) => writer.in_progress_size() as u64,
+            Self::Avro(container) => container.waiting() as u64,
         };
         self.target().bytes() + waiting
     }
@@ -133,6 +163,7 @@ impl Body {
             Self::Lines(packer) => packer.target(),
             Self::Parquet(writer) => writer.inner(),
             Self::Arrow(writer) => writer.get_ref().get_ref(),
+            Self::Avro(container) => container.target(),
         }
     }
 
@@ -141,6 +172,7 @@ impl Body {
             Self::Lines(packer) => packer.target_mut(),
             Self::Parquet(writer) => writer.inner_mut(),
             Self::Arrow(writer) => writer.get_mut().get_mut(),
+            Self::Avro(container) => container.target_mut(),
         }
     }
 
@@ -151,6 +183,7 @@ impl Body {
         match self {
             Self::Lines(packer) => packer.finish().map_err(failed),
             Self::Parquet(writer) => writer.into_inner().map_err(|why| failed(why.into())),
+            Self::Avro(container) => container.finish().map_err(failed),
             Self::Arrow(mut writer) => {
                 writer.finish().map_err(|why| failed(std::io::Error::other(why)))?;
                 let buffered = writer.into_inner().map_err(|why| failed(std::io::Error::other(why)))?;

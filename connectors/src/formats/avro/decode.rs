@@ -19,6 +19,20 @@ pub fn read_record(root: &Root, columns: &mut Object, record: &[u8], row: usize)
     }
 }
 
+/// The same of the first of several records that follow one another; answers how long it was.
+pub fn read_next(root: &Root, columns: &mut Object, records: &[u8], row: usize) -> Result<usize> {
+    let mut cursor = Cursor::new(records);
+    read_shape(&root.shape, &root.schema, columns, &mut cursor, row)?;
+    Ok(records.len() - cursor.len())
+}
+
+/// How long the first of several records is, whatever becomes of its values.
+pub fn pass_record(root: &Root, records: &[u8]) -> Result<usize> {
+    let mut cursor = Cursor::new(records);
+    skip(&root.schema, root.schema.root(), &mut cursor, 0)?;
+    Ok(records.len() - cursor.len())
+}
+
 fn read_shape(shape: &Shape, schema: &Schema, columns: &mut Object, cursor: &mut Cursor<'_>, row: usize) -> Result<()> {
     match shape {
         Shape::Record(steps) => read_fields(steps, schema, columns, cursor, row),
