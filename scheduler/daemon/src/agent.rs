@@ -173,7 +173,7 @@ pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
     if whole.milli("disk") == 0 {
         whole = whole.with("disk", disk_mib(&data_dir)?);
     }
-    let volumes = volumes::Volumes::open(data_dir.join("volumes"))?;
+    let volumes = volumes::Volumes::open(data_dir.join(volumes::DIR))?;
     let mut recovered = Recovered::replay(records);
     recovered.volumes = volumes.all();
     let recovery = {

@@ -11,6 +11,7 @@ use super::nursery::{Nursery, Order, Report, Reports};
 use super::probes::{Answers, Probes};
 use super::tasklog::TaskLog;
 use super::usage::{Meter, Overdrawn};
+use super::volumes;
 use crate::clock::Clock;
 use scheduler::agent::{Agent, Command, Event, Record, Signal};
 use scheduler::model::{ConnectionId, TaskKey};
@@ -136,6 +137,7 @@ impl Owner {
                 if let Err(error) = std::fs::remove_file(&self.agent_id_path) {
                     warn!(path = %self.agent_id_path.display(), %error, "failed to remove the agent's id");
                 }
+                volumes::set_aside(&self.agent_id_path);
                 return Err(AgentError::SentAway { message });
             }
             if self.is_done_stopping() {

@@ -13,6 +13,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use tracing::{info, warn};
 
+/// In the agent's folder.
+pub(super) const DIR: &str = "volumes";
+
 /// Beside `data`, in the volume's directory.
 const META: &str = "volume.json";
 
@@ -88,6 +91,20 @@ impl Volumes {
             shown.push((variable(claim.path()), data));
         }
         Ok(shown)
+    }
+}
+
+/// Of an agent that was sent away for ever: its volumes are nowhere from then on, and may be somewhere else again, so the next
+/// agent of the folder must not have them. What is in them is kept for people. `beside`: a file of the agent's folder.
+pub(super) fn set_aside(beside: &Path) {
+    let root = beside.with_file_name(DIR);
+    if below(&root).is_empty() {
+        return;
+    }
+    let aside = beside.with_file_name(format!("{DIR}-{}", uuid::Uuid::now_v7().simple()));
+    match fs::rename(&root, &aside) {
+        Ok(()) => warn!(kept = %aside.display(), "what its volumes held is kept, and nobody's"),
+        Err(error) => warn!(path = %root.display(), %error, "failed to set the agent's volumes aside"),
     }
 }
 

@@ -76,3 +76,30 @@ async fn a_task_that_writes_more_than_it_may_is_ended() {
     assert_eq!((last.state, last.reason), (TaskState::Failed, Reason::OutOfDisk), "{last:?}");
     assert!(last.message.starts_with("volume data has ") && last.message.contains("may have 8 MiB"), "{last:?}");
 }
+
+#[tokio::test]
+async fn who_is_declared_gone_takes_its_volumes_along() {
+    let mut world = World::start().await;
+    let mut framework = world.framework().await;
+    demand(&framework).await;
+    framework.launch(vec![with_volume("first", "echo old > kept/data/words")]).await;
+    assert_eq!(framework.until_over("first").await.state, TaskState::Finished);
+    let agent_id = world.agent().agent_id().to_string();
+    let gone = v1::GoneAgent { agent_id: agent_id.clone(), force: true };
+    world.operate(v1::operate_request::Call::Gone(gone)).await.expect("is declared gone");
+    let ended = world.agent_ended().await.to_string();
+    assert!(ended.contains("gone for ever"), "{ended}");
+
+    // Another agent of the same folder begins with none.
+    world.start_agent().await;
+    assert_ne!(world.agent().agent_id().to_string(), agent_id);
+    demand(&framework).await;
+    framework.launch(vec![with_volume("second", "ls -A kept/data; echo empty")]).await;
+    assert_eq!(framework.until_over("second").await.state, TaskState::Finished);
+    assert_eq!(world.output(world.agent().http_address(), "second").await, "empty\n");
+    let aside = std::fs::read_dir(world.path("agent")).expect("the folder").flatten();
+    let aside: Vec<_> =
+        aside.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains("volumes-")).collect();
+    let words = aside[0].join("test/data/data/words");
+    assert_eq!(std::fs::read_to_string(words).expect("what was in it is kept"), "old\n");
+}

@@ -133,6 +133,13 @@ impl World {
         self.agent.take().expect("the agent runs").stop().await;
     }
 
+    /// How the agent ended by itself.
+    pub async fn agent_ended(&mut self) -> AgentError {
+        let mut agent = self.agent.take().expect("the agent runs");
+        let ended = tokio::time::timeout(PATIENCE, agent.ended()).await.expect("it ends");
+        ended.expect_err("it was sent away")
+    }
+
     pub async fn stop_master(&mut self) {
         self.master.take().expect("the master runs").stop().await;
     }
