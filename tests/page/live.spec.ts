@@ -152,6 +152,16 @@ test("an agent is drained and offered again", async ({ live, page }) => {
   await expect(agent).toContainText("active");
 });
 
+test("volumes are told with where they are, and go by a word", async ({ live, page }) => {
+  live.submit("keeps.toml");
+  await open(page, live.url, "#/cluster");
+  const volume = page.getByRole("region", { name: "Volumes" }).getByRole("row", { name: /^keeps\.keeps\.data\.0/ });
+  await expect(volume).toContainText("default");
+  await expect(volume).toContainText("8 MiB");
+  await expect(async () => live.smack("volumes", "rm", "keeps.keeps.data.0")).toPass();
+  await expect(volume).toHaveCount(0);
+});
+
 test("what is reserved is told beside what there is", async ({ live, page }) => {
   live.smack("reserve", "agent-1", "ml", "cpus=0.1;mem=64");
   await open(page, live.url, "#/cluster");
