@@ -141,9 +141,16 @@ fn place_one(
         .filter(|(at, _)| !spreading.is_full(*at))
         .filter_map(|(at, (used, free))| {
             let disk = disk_of(need, offers[at], homes)?;
-            let mut room = free.clone();
-            room.contains(&disk).then(|| room.subtract(&disk))?;
-            Some((*used, at, disk, room.place(need.resources, need.n_ports as usize)?))
+            let place = |room: &Resources| room.place(need.resources, need.n_ports as usize);
+            let placed = match disk.is_empty() {
+                true => place(free)?,
+                false => {
+                    let mut room = free.clone();
+                    room.contains(&disk).then(|| room.subtract(&disk))?;
+                    place(&room)?
+                }
+            };
+            Some((*used, at, disk, placed))
         })
         .min_by_key(|(used, at, ..)| {
             let offer = offers[*at];

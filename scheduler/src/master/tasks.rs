@@ -225,6 +225,9 @@ impl Master {
     /// Gives back what it holds.
     fn release(&mut self, key: &TaskKey) {
         let task = self.tasks.known(key);
+        for volume in std::mem::take(&mut task.volumes) {
+            self.volumes.let_go(&task.agent_id, &volume, key);
+        }
         if let Some(charged) = task.charged.take() {
             let (agent_id, priority) = (task.agent_id.clone(), task.priority);
             self.agents.books(&agent_id, |ledger| ledger.release(&charged));
@@ -232,27 +235,14 @@ impl Master {
             self.frameworks.count_running(&key.framework_id, priority, -1);
             self.dirty.agents.insert(agent_id);
         }
-        self.let_go_of_volumes(key);
         self.has_left(key);
     }
 
-    /// It has ended, or nobody asks for it any more.
-    fn let_go_of_volumes(&mut self, key: &TaskKey) {
-        let task = self.tasks.known(key);
-        if task.volumes.is_empty() {
-            return;
-        }
-        let (agent_id, volumes) = (task.agent_id.clone(), std::mem::take(&mut task.volumes));
-        for volume in volumes {
-            self.volumes.let_go(&agent_id, &volume, key);
-        }
-    }
-
     pub(super) fn forget(&mut self, key: &TaskKey) {
-        if self.tasks.get(key).is_some() {
-            self.let_go_of_volumes(key);
-        }
         if let Some(task) = self.tasks.0.remove(key) {
+            for volume in &task.volumes {
+                self.volumes.let_go(&task.agent_id, volume, key);
+            }
             assert!(task.charged.is_none(), "task {key} is forgotten and still holds {:?}", task.charged);
             self.agents.known(&task.agent_id).tasks.remove(key);
         }

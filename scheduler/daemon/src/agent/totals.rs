@@ -23,7 +23,6 @@ pub fn detected() -> Resources {
 /// Most of what is free on the disk of a directory when this is first asked, and from then on the same: what was promised of
 /// it stays promised. MiB.
 pub fn disk_mib(dir: &Path) -> Result<f64, FileError> {
-    files::create_private_dir(dir)?;
     let path = dir.join(DISK_FILE);
     if let Some(mib) = files::read_text(&path)?.and_then(|text| text.parse().ok()) {
         return Ok(mib);

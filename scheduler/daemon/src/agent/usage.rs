@@ -72,10 +72,11 @@ impl Meter {
     fn allowed(&self, task: &TaskKey, info: &TaskInfo) -> Vec<Allowed> {
         let disk_milli = info.resources.milli("disk");
         let sandbox = || Allowed { what: "its sandbox".into(), dir: self.sandboxes.path_of(task), disk_milli };
-        let of_volumes = info.volumes.iter().map(|claim| Allowed {
-            what: format!("volume {}", claim.name),
-            dir: self.volumes.data_of(&VolumeKey::of(claim, &info.role)),
-            disk_milli: claim.disk_milli,
+        let of_volumes = info.volumes.iter().map(|claim| {
+            let key = VolumeKey::of(claim, &info.role);
+            // It may be larger than what is claimed of it now, and grow only in a moment.
+            let disk_milli = self.volumes.disk_milli(&key).max(claim.disk_milli);
+            Allowed { what: format!("volume {}", claim.name), dir: self.volumes.data_of(&key), disk_milli }
         });
         (disk_milli > 0).then(sandbox).into_iter().chain(of_volumes).collect()
     }

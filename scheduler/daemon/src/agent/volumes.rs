@@ -49,6 +49,11 @@ impl Volumes {
         self.dir_of(key).join("data")
     }
 
+    /// What may be in it; nothing if it is not there.
+    pub fn disk_milli(&self, key: &VolumeKey) -> i64 {
+        read(&self.dir_of(key)).map_or(0, |volume| volume.disk_milli)
+    }
+
     fn dir_of(&self, key: &VolumeKey) -> PathBuf {
         self.root.join(directory_name(&key.role)).join(directory_name(&key.name))
     }
@@ -165,6 +170,7 @@ mod tests {
         open().keep(&volume).expect("is kept");
         open().keep(&Volume { disk_milli: 6_000, ..volume.clone() }).expect("grows");
         assert_eq!(open().all(), [Volume { disk_milli: 6_000, ..volume }]);
+        assert_eq!((open().disk_milli(&key), open().disk_milli(&VolumeKey::new("ml", "data"))), (6_000, 0));
 
         let claim = VolumeClaim { name: "data".into(), disk_milli: 1, path: "var/it".into() };
         let info = TaskInfo { volumes: vec![claim], role: "ml/train".into(), ..Default::default() };
