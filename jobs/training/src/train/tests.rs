@@ -230,7 +230,7 @@ fn any_number_of_ranks_trains_the_same_model() {
     }
 }
 
-/// With three ranks, then with one, then with two: each goes on where the ones before it were told to stop.
+/// With three ranks, then with one, then with two: each goes on where the ones before it ended, in the middle of the run.
 #[test]
 fn the_number_of_ranks_may_change_on_the_way() {
     for body in [job(), job_with_a_table()] {
@@ -238,21 +238,20 @@ fn the_number_of_ranks_may_change_on_the_way() {
         let expect = run(alone.path(), &body);
         let changed = folder();
         let mut begun = Vec::new();
-        for (world, last_epoch) in [(3, 1), (1, 2), (2, u64::MAX)] {
+        for (world, pause_after) in [(3, Some(1)), (1, Some(2)), (2, None)] {
             let heard = std::sync::Mutex::new(None);
-            let stop_there = |rank: usize, report: &Report, stop: &AtomicBool| match report {
-                Report::Metrics { step, epoch, .. } if rank == 0 => {
+            let hear = |rank: usize, report: &Report, _: &AtomicBool| match report {
+                Report::Metrics { step, .. } if rank == 0 => {
                     heard.lock().unwrap().get_or_insert(*step);
-                    stop.store(*epoch >= last_epoch, Ordering::Relaxed);
                 }
                 _ => {}
             };
-            let outcomes = run_gang(world, changed.path(), &body, rows(130), stop_there);
+            let told = TrainTask { pause_after, ..task(changed.path(), 0, &[]) };
+            let outcomes = run_gang_with(told, world, &body, rows(130), hear);
             let outcome = outcomes.into_iter().map(Result::unwrap).next().unwrap();
-            let is_last = last_epoch == u64::MAX;
-            assert_eq!((outcome.stopped, outcome.version.is_some()), (!is_last, is_last));
+            assert_eq!(outcome.version.is_some(), pause_after.is_none());
             let per_epoch = expect.steps / u64::from(body.epochs);
-            assert_eq!(outcome.steps, if is_last { expect.steps } else { last_epoch * per_epoch });
+            assert_eq!(outcome.steps, pause_after.map_or(expect.steps, |epochs| epochs * per_epoch));
             begun.extend(heard.into_inner().unwrap());
         }
         assert!(begun.is_sorted_by(|before, after| before < after), "a step was taken twice: {begun:?}");
