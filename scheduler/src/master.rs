@@ -180,7 +180,9 @@ impl Master {
         while let Some(number) = self.offers.expired(self.now_ms) {
             self.expire(number);
         }
-        self.dirty.agents.extend(self.filters.expire(self.now_ms));
+        for agent in self.filters.expire(self.now_ms) {
+            self.agents.touch_numbered(agent);
+        }
         while let Some(alarm) = self.alarms.due(self.now_ms) {
             self.set_off(alarm);
         }
@@ -189,7 +191,7 @@ impl Master {
     /// Looks at every agent with room again, as an allocator would that does not know what changed. Since it is known,
     /// this offers nothing; benches and tests ask for it.
     pub fn look_everywhere(&mut self) -> Vec<Command> {
-        self.dirty.agents.extend(self.agents.roomy.iter().cloned());
+        self.agents.touch_roomy();
         self.allocate();
         std::mem::take(&mut self.out)
     }

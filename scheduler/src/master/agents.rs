@@ -3,6 +3,10 @@
 //! Invariant: only an active agent is offered. The resources of an unreachable one count nowhere; its tasks stay
 //! known, because they may still run, and what it reports when it returns is believed: a task that it lacks is lost.
 
+mod order;
+
+pub use order::Spot;
+
 use super::gone::gone;
 use super::ledger::Ledger;
 use super::offers::OfferNumber;
@@ -14,28 +18,46 @@ use crate::model::{AgentCall, AgentInfo, AgentOrder, AgentTask, ConnectionId, Ta
 use crate::mutants::{self, Mutant};
 use crate::volumes::{Volume, VolumeKey};
 use jobs::{AgentId, Reason, Scalars, TaskState};
-use std::collections::{BTreeMap, BTreeSet};
+use order::Order;
+use std::collections::BTreeSet;
 
 #[derive(Debug)]
 pub struct Agent {
+    spot: Spot,
     pub info: AgentInfo,
     pub connection: Option<ConnectionId>,
     pub state: AgentState,
     pub heard_ms: u64,
     /// Empty until it registers with this master, and while it is unreachable.
     pub ledger: Ledger,
-    pub offers: BTreeSet<OfferNumber>,
+    /// Oldest first; hardly ever more than a few.
+    pub offers: Vec<OfferNumber>,
     pub tasks: BTreeSet<TaskKey>,
     /// Something of it is reserved.
     pub keeps: bool,
+    /// It is active, and something is free.
+    pub is_roomy: bool,
+    /// It is among those that are to be looked at.
+    is_touched: bool,
+}
+
+impl Agent {
+    /// Its place in tables that are kept for all agents.
+    pub fn number(&self) -> u32 {
+        self.spot.number
+    }
 }
 
 #[derive(Debug, Default)]
 pub struct Agents {
-    pub by_id: BTreeMap<AgentId, Agent>,
+    order: Order,
+    /// By number.
+    slots: Vec<Option<Box<Agent>>>,
     pub active: BTreeSet<AgentId>,
     /// Active, and something is free.
-    pub roomy: BTreeSet<AgentId>,
+    pub roomy: BTreeSet<Spot>,
+    /// Something became free there since the last allocation.
+    touched: Vec<u32>,
     /// Free on active agents.
     pub available: Scalars,
     /// Operators said that these do not come back.
@@ -50,53 +72,138 @@ pub struct Agents {
 
 impl Agents {
     pub fn get(&self, id: &AgentId) -> Option<&Agent> {
-        self.by_id.get(id)
+        self.numbered(self.order.get(id)?.number)
+    }
+
+    pub fn numbered(&self, number: u32) -> Option<&Agent> {
+        self.slots.get(number as usize)?.as_deref()
+    }
+
+    /// In order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = &Agent> {
+        self.order.iter().filter_map(|(_, spot)| self.numbered(spot.number))
     }
 
     /// An agent that a standing offer or a known task names.
     pub fn known(&mut self, id: &AgentId) -> &mut Agent {
-        self.by_id.get_mut(id).unwrap_or_else(|| panic!("agent {id} is named by an offer or a task and not known"))
+        let number = self.order.get(id).map(|spot| spot.number);
+        number
+            .and_then(|number| self.slots.get_mut(number as usize)?.as_deref_mut())
+            .unwrap_or_else(|| panic!("agent {id} is named by an offer or a task and not known"))
+    }
+
+    /// The same by its number.
+    pub fn known_numbered(&mut self, number: u32) -> &mut Agent {
+        let agent = self.slots.get_mut(number as usize).and_then(Option::as_deref_mut);
+        agent.unwrap_or_else(|| panic!("agent {number} is named by an offer and not known"))
+    }
+
+    /// One that is new, or takes the place of what was known of it.
+    fn insert(&mut self, agent: Agent) {
+        let id = &agent.info.agent_id;
+        let (spot, all_moved) = self.order.get(id).map_or_else(|| self.order.add(id.clone()), |spot| (spot, false));
+        let at = spot.number as usize;
+        if at == self.slots.len() {
+            self.slots.push(None);
+        }
+        self.slots[at] = Some(Box::new(Agent { spot, ..agent }));
+        self.roomy.remove(&spot);
+        if all_moved {
+            for (_, spot) in self.order.iter() {
+                if let Some(agent) = &mut self.slots[spot.number as usize] {
+                    agent.spot = spot;
+                }
+            }
+            let roomy = self.slots.iter().flatten().filter(|agent| agent.is_roomy);
+            self.roomy = roomy.map(|agent| agent.spot).collect();
+        }
+    }
+
+    pub fn remove(&mut self, id: &AgentId) {
+        if let Some(spot) = self.order.remove(id) {
+            self.slots[spot.number as usize] = None;
+            self.roomy.remove(&spot);
+        }
+    }
+
+    /// Something became free there: it is looked at with the next allocation.
+    pub fn touch(&mut self, id: &AgentId) {
+        if let Some(spot) = self.order.get(id) {
+            self.touch_numbered(spot.number);
+        }
+    }
+
+    pub fn touch_numbered(&mut self, number: u32) {
+        let agent = self.slots.get_mut(number as usize).and_then(Option::as_deref_mut);
+        if let Some(agent) = agent.filter(|agent| !agent.is_touched) {
+            agent.is_touched = true;
+            self.touched.push(number);
+        }
+    }
+
+    pub fn touch_roomy(&mut self) {
+        let roomy: Vec<u32> = self.roomy.iter().map(|spot| spot.number).collect();
+        for number in roomy {
+            self.touch_numbered(number);
+        }
+    }
+
+    pub fn is_any_touched(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
+    /// Those with room that were touched since this was last asked, in order of ids. A number may have changed hands since;
+    /// who has it now is meant.
+    pub fn take_touched(&mut self) -> BTreeSet<Spot> {
+        let touched = std::mem::take(&mut self.touched);
+        let spot = |number: u32| {
+            let agent = self.slots[number as usize].as_deref_mut()?;
+            agent.is_touched = false;
+            agent.is_roomy.then_some(agent.spot)
+        };
+        touched.into_iter().filter_map(spot).collect()
     }
 
     /// Moves something in an agent's books.
     pub fn books<R>(&mut self, id: &AgentId, change: impl FnOnce(&mut Ledger) -> R) -> R {
-        let agent = self.known(id);
+        let number = self.known(id).spot.number;
+        self.books_numbered(number, change)
+    }
+
+    pub fn books_numbered<R>(&mut self, number: u32, change: impl FnOnce(&mut Ledger) -> R) -> R {
+        let agent = self.slots.get_mut(number as usize).and_then(Option::as_deref_mut);
+        let agent = agent.unwrap_or_else(|| panic!("agent {number} has no books"));
         if agent.state != AgentState::Active {
             return change(&mut agent.ledger);
         }
-        let keeps = agent.keeps;
-        let before = agent.ledger.free().amounts().clone();
+        self.available.subtract(agent.ledger.free().amounts());
         let changed = change(&mut agent.ledger);
-        let (free, is_roomy) = (agent.ledger.free().amounts().clone(), !agent.ledger.free().is_empty());
-        self.available.subtract(&before);
-        self.available.add(&free);
-        self.note_room(id, is_roomy);
-        if keeps {
-            self.stale.insert(id.clone());
+        self.available.add(agent.ledger.free().amounts());
+        if agent.keeps {
+            self.stale.insert(agent.info.agent_id.clone());
         }
+        note_room(&mut self.roomy, agent);
         changed
     }
 
     /// What is free on an agent counts while it is active.
     pub fn set_state(&mut self, id: &AgentId, state: AgentState) {
-        let agent = self.known(id);
-        let (before, free) = (agent.state, agent.ledger.free().amounts().clone());
-        agent.state = state;
-        let keeps = agent.keeps;
-        let is_roomy = state == AgentState::Active && !agent.ledger.free().is_empty();
+        let number = self.known(id).spot.number;
+        let Some(agent) = self.slots[number as usize].as_deref_mut() else { return };
+        let before = std::mem::replace(&mut agent.state, state);
         if before == AgentState::Active {
-            self.available.subtract(&free);
+            self.available.subtract(agent.ledger.free().amounts());
         }
         if state == AgentState::Active {
-            self.available.add(&free);
+            self.available.add(agent.ledger.free().amounts());
             self.active.insert(id.clone());
         } else {
             self.active.remove(id);
         }
-        self.note_room(id, is_roomy);
-        if keeps {
+        if agent.keeps {
             self.stale.insert(id.clone());
         }
+        note_room(&mut self.roomy, agent);
     }
 
     /// It is on its way out: nothing of it counts any more.
@@ -106,16 +213,19 @@ impl Agents {
         self.awaited.remove(id);
     }
 
-    fn note_room(&mut self, id: &AgentId, is_roomy: bool) {
-        if !is_roomy {
-            self.roomy.remove(id);
-        } else if !self.roomy.contains(id) {
-            self.roomy.insert(id.clone());
-        }
-    }
-
     pub fn connection(&self, id: &AgentId) -> Option<ConnectionId> {
         self.get(id)?.connection
+    }
+}
+
+fn note_room(roomy: &mut BTreeSet<Spot>, agent: &mut Agent) {
+    let is_roomy = agent.state == AgentState::Active && !agent.ledger.free().is_empty();
+    if is_roomy != agent.is_roomy {
+        agent.is_roomy = is_roomy;
+        match is_roomy {
+            true => roomy.insert(agent.spot),
+            false => roomy.remove(&agent.spot),
+        };
     }
 }
 
@@ -125,18 +235,20 @@ impl Master {
         let id = info.agent_id.clone();
         self.agents.awaited.insert(id.clone());
         self.agents.keeps_questions = true;
-        self.alarms.set(Alarm::AgentSilent(id.clone()), self.now_ms + self.config.recovery_ms);
-        let agent = Agent {
+        self.alarms.set(Alarm::AgentSilent(id), self.now_ms + self.config.recovery_ms);
+        self.agents.insert(Agent {
+            spot: Spot::default(),
             info,
             connection: None,
             state: AgentState::Disconnected,
             heard_ms: self.now_ms,
             ledger: Ledger::default(),
-            offers: BTreeSet::new(),
+            offers: Vec::new(),
             tasks: BTreeSet::new(),
             keeps: false,
-        };
-        self.agents.by_id.insert(id, agent);
+            is_roomy: false,
+            is_touched: false,
+        });
     }
 
     pub(super) fn agent_says(&mut self, connection: ConnectionId, call: AgentCall) {
@@ -193,6 +305,7 @@ impl Master {
         let id = info.agent_id.clone();
         self.agents.awaited.remove(&id);
         let before = self.agents.get(&id);
+        let before_is_known = before.is_some();
         let was_unreachable = before.is_some_and(|agent| agent.state == AgentState::Unreachable);
         let is_news = before.is_none_or(|agent| agent.info != info);
         let attributes_changed = before.is_some_and(|agent| agent.info.attributes != info.attributes);
@@ -200,11 +313,11 @@ impl Master {
             self.peers.remove(&older);
             self.out.push(Command::Close { connection: older });
         }
-        if before.is_some() {
+        if before_is_known {
             self.withdraw(&id);
         }
-        if attributes_changed {
-            self.filters.clear_agent(&id);
+        if let Some(known) = self.agents.get(&id).filter(|_| attributes_changed) {
+            self.filters.clear_agent(known.number());
         }
         if is_news {
             self.out.push(Command::Persist(Record::Agent(info.clone())));
@@ -212,19 +325,24 @@ impl Master {
         let ledger = Ledger::new(info.total.clone());
         self.cluster_total.add(ledger.total().amounts());
         self.dirty.total = true;
-        let missing = self.agents.by_id.remove(&id).map(|agent| agent.tasks).unwrap_or_default();
+        let missing = match before_is_known {
+            true => std::mem::take(&mut self.agents.known(&id).tasks),
+            false => BTreeSet::new(),
+        };
         let keeps = !info.reserved.is_empty() || !self.reserved.by_operators(&id).is_empty();
-        let agent = Agent {
+        self.agents.insert(Agent {
+            spot: Spot::default(),
             info,
             connection: Some(connection),
             state: AgentState::Disconnected,
             heard_ms: self.now_ms,
             ledger,
-            offers: BTreeSet::new(),
+            offers: Vec::new(),
             tasks: BTreeSet::new(),
             keeps,
-        };
-        self.agents.by_id.insert(id.clone(), agent);
+            is_roomy: false,
+            is_touched: false,
+        });
         self.agents.set_state(&id, AgentState::Active);
         self.peers.insert(connection, Peer::Agent(id.clone()));
         self.alarms.set(Alarm::AgentSilent(id.clone()), self.now_ms + self.silence_ms());
@@ -234,7 +352,7 @@ impl Master {
             leader_epoch: self.leader_epoch,
         };
         self.out.push(Command::ToAgent { connection, order });
-        self.dirty.agents.insert(id.clone());
+        self.agents.touch(&id);
         self.take_over_volumes(&id, connection, volumes);
         self.take_over_tasks(&id, reported, missing, was_unreachable);
         self.hold_back(&id);
@@ -375,7 +493,7 @@ impl Master {
     }
 
     pub(super) fn take_back_offers_on(&mut self, id: &AgentId) {
-        let offers: Vec<OfferNumber> = self.agents.known(id).offers.iter().copied().collect();
+        let offers = self.agents.known(id).offers.clone();
         for number in offers {
             self.rescind(number, OfferState::Rescinded);
         }

@@ -10,22 +10,22 @@
 //! that is at its limit.
 
 use super::Master;
+use super::agents::Spot;
 use super::contest::Contest;
 use super::frameworks::Framework;
 use super::offers::Standing;
 use super::roles::{RoleNumber, Turn};
 use super::shapes::Wish;
 use crate::model::{FrameworkEvent, Offer};
-use jobs::{AgentId, FrameworkId, Resources};
+use jobs::{FrameworkId, Resources};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::ops::Bound;
+use std::sync::Arc;
 
-/// What changed since the last allocation.
+/// What changed since the last allocation, besides the agents that were touched.
 #[derive(Debug, Default)]
 pub struct Dirty {
-    /// Something became free there.
-    pub agents: BTreeSet<AgentId>,
     /// They want more, or refuse less.
     pub frameworks: BTreeSet<FrameworkId>,
     /// What agents there are, or what they have.
@@ -38,7 +38,7 @@ const AGENTS_AT_ONCE: usize = 256;
 /// Who is looked at: on agents that changed everybody, on all others whoever may take more than before.
 #[derive(Debug)]
 struct Round {
-    changed: BTreeSet<AgentId>,
+    changed: BTreeSet<Spot>,
     /// All of them count as changed.
     everywhere: bool,
     wanting: Vec<u32>,
@@ -48,16 +48,17 @@ impl Master {
     pub(super) fn allocate(&mut self) {
         self.refresh_claims();
         let relieved = self.refresh();
-        let kept_otherwise = self.refresh_reserved();
-        self.dirty.agents.extend(kept_otherwise);
+        for agent in self.refresh_reserved() {
+            self.agents.touch(&agent);
+        }
         // Tasks that came with their agents may have filled guarantees, and what was kept free for them is free.
         let needs_less = !self.frameworks.roles.need().contains(&self.last_need);
-        let is_clean = self.dirty.agents.is_empty() && self.dirty.frameworks.is_empty() && relieved.is_empty();
+        let is_clean = !self.agents.is_any_touched() && self.dirty.frameworks.is_empty() && relieved.is_empty();
         if is_clean && !needs_less {
             return;
         }
-        let mut dirty = std::mem::take(&mut self.dirty);
-        dirty.agents.retain(|id| self.agents.roomy.contains(id));
+        let changed = self.agents.take_touched();
+        let dirty = std::mem::take(&mut self.dirty);
         let asking = dirty.frameworks.iter().filter_map(|id| self.frameworks.get(id));
         let mut wanting: BTreeSet<u32> = asking.filter(|asking| asking.turn.is_some()).map(|f| f.number).collect();
         for role in relieved {
@@ -68,8 +69,8 @@ impl Master {
         let needs_something = !self.frameworks.roles.need().is_empty();
         let mut round = Round {
             // What became free anywhere may be what had to be kept free elsewhere.
-            everywhere: needs_less || (needs_something && !dirty.agents.is_empty()),
-            changed: dirty.agents,
+            everywhere: needs_less || (needs_something && !changed.is_empty()),
+            changed,
             wanting: wanting.into_iter().collect(),
         };
         let mut before = self.frameworks.roles.need().clone();
@@ -130,20 +131,19 @@ impl Master {
         let mut roles = BTreeSet::new();
         for number in self.frameworks.take_touched() {
             let Some(framework) = self.frameworks.numbered(number) else { continue };
-            let wish = framework.is_wish_stale.then(|| self.wish(framework));
-            let (id, role) = (framework.id.clone(), framework.role_number);
-            if let Some(wish) = wish {
-                let framework = self.frameworks.known(&id);
+            roles.insert(framework.role_number);
+            if framework.is_wish_stale {
+                let wish = self.wish(framework);
+                let framework = self.frameworks.known_numbered(number);
                 (framework.wish, framework.is_wish_stale) = (wish, false);
             }
-            self.find_turn(&id);
-            roles.insert(role);
+            self.find_turn(number);
         }
         roles
     }
 
-    fn find_turn(&mut self, id: &FrameworkId) {
-        let Some(framework) = self.frameworks.get(id) else { return };
+    fn find_turn(&mut self, number: u32) {
+        let Some(framework) = self.frameworks.numbered(number) else { return };
         let is_there = framework.connection.is_some() && !framework.suppressed && !framework.settling;
         let is_met = framework.demands.is_some() && framework.wish.is_met();
         let demands = framework.demands.as_deref().unwrap_or_default();
@@ -153,15 +153,18 @@ impl Master {
             n_offered: framework.n_offered,
             number: framework.number,
         });
-        self.frameworks.set_turn(id, turn);
+        self.frameworks.set_turn(number, turn);
     }
 
     /// What is left of a framework's demands after the offers that it holds.
     fn wish(&self, framework: &Framework) -> Wish {
         let demands = framework.demands.as_deref().unwrap_or_default();
         let mut wish = Wish::new(demands);
+        if demands.is_empty() {
+            return wish;
+        }
         for offer in framework.offers.iter().filter_map(|number| self.offers.get(*number)) {
-            if let Some(agent) = self.agents.get(&offer.agent_id) {
+            if let Some(agent) = self.agents.numbered(offer.agent) {
                 wish.count(demands, self.n_agents, agent.info.site(), &offer.resources);
             }
         }
@@ -170,33 +173,34 @@ impl Master {
 
     /// Every agent with room in turn, in order of ids.
     fn go_round(&mut self, round: &mut Round, for_guarantees: bool) {
-        let mut after: Bound<AgentId> = Bound::Unbounded;
+        let mut after: Bound<Spot> = Bound::Unbounded;
         let mut contest = Contest::new(self.frameworks.n_slots(), for_guarantees);
         loop {
             let all = round.everywhere || !round.wanting.is_empty();
-            let agents: Vec<AgentId> = match all {
-                true => self.agents.roomy.range((after, Bound::Unbounded)).take(AGENTS_AT_ONCE).cloned().collect(),
-                false => round.changed.range((after, Bound::Unbounded)).take(AGENTS_AT_ONCE).cloned().collect(),
-            };
+            let agents = if all { &self.agents.roomy } else { &round.changed };
+            let agents = agents.range((after, Bound::Unbounded)).take(AGENTS_AT_ONCE).copied().collect::<Vec<Spot>>();
             let Some(last) = agents.last() else { return };
-            after = Bound::Excluded(last.clone());
-            for id in &agents {
-                let is_changed = round.everywhere || round.changed.contains(id);
+            after = Bound::Excluded(*last);
+            for agent in agents {
+                let is_changed = !all || round.everywhere || round.changed.contains(&agent);
                 if !is_changed && round.wanting.is_empty() {
                     continue;
                 }
                 let wanting = std::mem::take(&mut round.wanting);
                 let mut among = (!is_changed).then_some(wanting.as_slice());
-                while let Some(won) = contest.winner(self, id, among) {
-                    self.offer(id, won.framework, won.resources);
+                while let Some(won) = contest.winner(self, agent.number, among) {
+                    self.offer(agent.number, won.framework, won.resources);
                     // Who fills what is kept for it leaves as much to others as before.
                     self.refresh_reserved();
                     if let Some(hold) = won.hold {
+                        let id = &self.agents.known_numbered(agent.number).info.agent_id;
                         self.holds.took(hold, id);
                     }
                     // What is left may be for somebody to whom all of it was not, now or in the next round.
                     among = None;
-                    round.changed.insert(id.clone());
+                    if !is_changed {
+                        round.changed.insert(agent);
+                    }
                 }
                 round.wanting = wanting;
                 if !is_changed {
@@ -211,42 +215,48 @@ impl Master {
         }
     }
 
-    fn offer(&mut self, agent_id: &AgentId, number: u32, resources: Resources) {
+    fn offer(&mut self, at: u32, number: u32, resources: Resources) {
         let Some(framework) = self.frameworks.numbered(number) else { return };
-        let (framework_id, role, role_number) = (framework.id.clone(), framework.role.clone(), framework.role_number);
-        self.agents.books(agent_id, |ledger| ledger.offer(&resources));
+        let (role, role_number) = (Arc::clone(&framework.role), framework.role_number);
+        let (framework_id, connection) = (framework.id.clone(), framework.connection);
+        self.agents.books_numbered(at, |ledger| ledger.offer(&resources));
+        let agent_id = self.agents.known_numbered(at).info.agent_id.clone();
         let offer_number = self.offers.make(Standing {
-            framework_id: framework_id.clone(),
+            framework_id,
             agent_id: agent_id.clone(),
-            role: role.clone(),
+            framework: number,
+            agent: at,
+            role: Arc::clone(&role),
             resources: resources.clone(),
             made_ms: self.now_ms,
             expires_ms: self.now_ms + self.config.offer_expiry_ms,
         });
-        self.frameworks.charge(&framework_id, &resources);
+        self.frameworks.charge_numbered(number, &resources);
         self.frameworks.roles.count_offer(role_number);
         let n_agents = self.n_agents;
-        let framework = self.frameworks.known(&framework_id);
+        let agent = self.agents.known_numbered(at);
+        agent.offers.push(offer_number);
+        let framework = self.frameworks.known_numbered(number);
         framework.n_offered += 1;
         framework.offers.insert(offer_number);
-        if let (Some(demands), Some(agent)) = (&framework.demands, self.agents.get(agent_id)) {
+        if let Some(demands) = &framework.demands {
             framework.wish.count(demands, n_agents, agent.info.site(), &resources);
         }
-        self.find_turn(&framework_id);
+        let (host, attributes) = (agent.info.host.clone(), agent.info.attributes.clone());
+        self.find_turn(number);
         self.frameworks.roles.reorder(role_number);
-        let agent = self.agents.known(agent_id);
-        agent.offers.insert(offer_number);
+        let Some(connection) = connection else { return };
         let offer = Offer {
             offer_id: self.offers.id(offer_number),
-            agent_id: agent_id.clone(),
-            host: agent.info.host.clone(),
-            role: role.clone(),
+            host,
+            role: role.to_string(),
             resources,
-            attributes: agent.info.attributes.clone(),
+            attributes,
             expires_in_ms: self.config.offer_expiry_ms,
-            drains_in_ms: self.drains_in_ms(agent_id),
-            volumes: self.volumes.open_to(agent_id, &role),
+            drains_in_ms: self.drains_in_ms(&agent_id),
+            volumes: self.volumes.open_to(&agent_id, &role),
+            agent_id,
         };
-        self.tell(&framework_id, FrameworkEvent::Offer(offer));
+        self.tell_on(connection, FrameworkEvent::Offer(offer));
     }
 }

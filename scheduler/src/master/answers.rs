@@ -75,8 +75,9 @@ impl Master {
 
     /// Those that stand and are this framework's, each once.
     fn standing_offers(&self, framework_id: &FrameworkId, ids: &[OfferId]) -> BTreeSet<OfferNumber> {
+        let own = self.frameworks.get(framework_id).map(|framework| framework.number);
         let numbers = ids.iter().filter_map(|id| self.offers.number(id));
-        numbers.filter(|n| self.offers.get(*n).is_some_and(|offer| offer.framework_id == *framework_id)).collect()
+        numbers.filter(|n| self.offers.get(*n).is_some_and(|offer| Some(offer.framework) == own)).collect()
     }
 
     /// What would be left on each agent, and what is to be done beside launching.
@@ -101,7 +102,7 @@ impl Master {
         for offer in numbers.iter().filter_map(|number| self.offers.get(*number)) {
             pools.entry(offer.agent_id.clone()).or_default().add(&offer.resources);
         }
-        let role = self.frameworks.get(framework_id).map(|framework| framework.role.as_str()).unwrap_or_default();
+        let role = self.frameworks.get(framework_id).map(|framework| &*framework.role).unwrap_or_default();
         let planned = self.plan_operations(role, operations, &mut pools);
         let mut plan = planned.map_err(|message| Refusal { reason: Reason::InvalidOffer, message })?;
         let mut task_ids = BTreeSet::new();
@@ -165,17 +166,19 @@ impl Master {
             self.end_offer(*number, OfferState::Accepted, task_ids);
         }
         self.carry_out(framework_id, plan);
+        let framework = self.frameworks.known(framework_id);
+        let (framework, role) = (framework.number, Arc::clone(&framework.role));
         for (agent_id, left) in left {
-            self.return_to_pool(framework_id, &agent_id, &left);
+            let agent = self.agents.known(&agent_id).number();
+            self.return_to_pool(framework, agent, &left);
             let refuse_ms = refuse_ms.unwrap_or(self.config.default_refuse_ms);
-            self.refuse(framework_id, &agent_id, &left, refuse_ms);
+            self.filters.refuse(framework, agent, &left, self.now_ms, refuse_ms);
         }
-        let role = self.frameworks.known(framework_id).role.clone();
         let mut launched = Vec::with_capacity(launch.len());
         for mut info in launch {
             let agent_id = info.agent_id.clone();
             let key = TaskKey::new(framework_id.clone(), info.task_id.clone());
-            info.role = if info.volumes.is_empty() { String::new() } else { role.clone() };
+            info.role = if info.volumes.is_empty() { String::new() } else { role.to_string() };
             for claim in &info.volumes {
                 self.volumes.set_user(&agent_id, &VolumeKey::of(claim, &role), Some(key.clone()));
             }
@@ -213,7 +216,7 @@ impl Master {
             let was = self.take_back(number, OfferState::Declined);
             let refuse_ms = refuse_ms.unwrap_or(self.config.default_refuse_ms);
             self.offers.refused(number, refuse_ms);
-            self.refuse(framework_id, &was.agent_id, &was.resources, refuse_ms);
+            self.filters.refuse(was.framework, was.agent, &was.resources, self.now_ms, refuse_ms);
         }
     }
 
@@ -222,12 +225,7 @@ impl Master {
         let was = self.take_back(number, OfferState::Expired);
         self.tell(&was.framework_id, FrameworkEvent::Rescind { offer_id: self.offers.id(number) });
         self.offers.refused(number, self.config.offer_expiry_ms);
-        self.refuse(&was.framework_id, &was.agent_id, &was.resources, self.config.offer_expiry_ms);
-    }
-
-    fn refuse(&mut self, framework_id: &FrameworkId, agent_id: &AgentId, refused: &Resources, for_ms: u64) {
-        let number = self.frameworks.known(framework_id).number;
-        self.filters.refuse(number, agent_id, refused, self.now_ms, for_ms);
+        self.filters.refuse(was.framework, was.agent, &was.resources, self.now_ms, self.config.offer_expiry_ms);
     }
 
     /// Takes an offer back for reasons that are not its framework's, which may be offered the same again at once.
@@ -240,25 +238,26 @@ impl Master {
 
     fn take_back(&mut self, number: OfferNumber, state: OfferState) -> Arc<Standing> {
         let was = self.end_offer(number, state, Vec::new());
-        self.return_to_pool(&was.framework_id, &was.agent_id, &was.resources);
+        self.return_to_pool(was.framework, was.agent, &was.resources);
         was
     }
 
-    fn return_to_pool(&mut self, framework_id: &FrameworkId, agent_id: &AgentId, resources: &Resources) {
-        self.agents.books(agent_id, |ledger| ledger.take_back(resources));
-        self.frameworks.discharge(framework_id, resources);
-        self.dirty.agents.insert(agent_id.clone());
+    fn return_to_pool(&mut self, framework: u32, agent: u32, resources: &Resources) {
+        self.agents.books_numbered(agent, |ledger| ledger.take_back(resources));
+        self.agents.touch_numbered(agent);
+        self.frameworks.discharge_numbered(framework, resources);
         // What it holds no longer meets what it wants.
-        if self.frameworks.known(framework_id).demands.is_some() {
-            self.dirty.frameworks.insert(framework_id.clone());
+        let framework = self.frameworks.known_numbered(framework);
+        if framework.demands.is_some() {
+            self.dirty.frameworks.insert(framework.id.clone());
         }
     }
 
     fn end_offer(&mut self, number: OfferNumber, state: OfferState, task_ids: Vec<TaskId>) -> Arc<Standing> {
         let was = self.offers.end(number, state, task_ids);
-        self.agents.known(&was.agent_id).offers.remove(&number);
-        self.frameworks.known(&was.framework_id).offers.remove(&number);
-        self.frameworks.touch_wish(&was.framework_id);
+        self.agents.known_numbered(was.agent).offers.retain(|other| *other != number);
+        self.frameworks.known_numbered(was.framework).offers.remove(&number);
+        self.frameworks.touch_wish_numbered(was.framework);
         was
     }
 }

@@ -8,7 +8,7 @@ use super::agents::Agent;
 use super::filters::OnAgent;
 use super::frameworks::Framework;
 use super::holds::HoldNumber;
-use jobs::{AgentId, Resources, Scalars, Site};
+use jobs::{Resources, Scalars, Site};
 use std::borrow::Cow;
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct Won {
 struct Terms<'a> {
     site: Site<'a>,
     free: &'a Resources,
-    agent: &'a AgentId,
+    agent: &'a Agent,
     /// What of all that is free nobody's guarantee needs; `None` where no guarantee lacks anything.
     surplus: Option<Scalars>,
     /// Whether there is so much that anybody takes it.
@@ -48,25 +48,25 @@ impl Contest {
     }
 
     /// Who is next, and what for. `among`: only these.
-    pub fn winner(&mut self, master: &Master, agent: &AgentId, among: Option<&[u32]>) -> Option<Won> {
-        let there = master.agents.get(agent)?;
-        let (site, free) = (there.info.site(), there.ledger.free());
+    pub fn winner(&mut self, master: &Master, agent: u32, among: Option<&[u32]>) -> Option<Won> {
+        let agent = master.agents.numbered(agent)?;
+        let free = agent.ledger.free();
         if free.is_empty() {
             return None;
         }
-        if let Some(won) = master.kept_part(agent, site, free) {
+        if let Some(won) = master.kept_part(agent, free) {
             return Some(won);
         }
-        let free = &*master.holds.left(agent, free);
+        let free = &*master.holds.left(&agent.info.agent_id, free);
         let roles = &master.frameworks.roles;
         if roles.n_demanding() == 0 && !master.is_allocatable(free) {
             return None;
         }
-        let terms = master.terms(agent, site, free);
+        let terms = master.terms(agent, free);
         let mut won = None;
         self.n_agents += 1;
         let mut n_refused = 0;
-        let refusals = master.filters.of_agent(agent);
+        let refusals = master.filters.of_agent(agent.number());
         let mut takes = |number: u32| {
             if self.refused[number as usize] == self.n_agents {
                 return false;
@@ -113,16 +113,17 @@ impl Contest {
 
 impl Master {
     /// What is kept here for a framework, once it is all there.
-    fn kept_part(&self, agent: &AgentId, site: Site<'_>, free: &Resources) -> Option<Won> {
-        self.holds.open_on(agent).find_map(|(number, hold)| {
+    fn kept_part(&self, agent: &Agent, free: &Resources) -> Option<Won> {
+        let (id, site) = (&agent.info.agent_id, agent.info.site());
+        self.holds.open_on(id).find_map(|(number, hold)| {
             let framework = self.frameworks.get(&hold.framework_id).filter(|framework| framework.turn.is_some())?;
-            let resources = hold.part(agent, free)?;
+            let resources = hold.part(id, free)?;
             let is_refused = |refusals: &OnAgent| refusals.refused_until(framework.number, &resources).is_some();
             let amounts = resources.amounts();
             let is_let_in = self.frameworks.roles.within_limits(framework.role_number, amounts) == *amounts;
             let is_wanted =
                 framework.rules.allow(site) && framework.wish.wants(framework.demands.as_deref()?, site, &resources);
-            let is_good = is_let_in && is_wanted && !self.filters.of_agent(agent).is_some_and(is_refused);
+            let is_good = is_let_in && is_wanted && !self.filters.of_agent(agent.number()).is_some_and(is_refused);
             is_good.then_some(Won { framework: framework.number, resources, hold: Some(number) })
         })
     }
@@ -131,14 +132,19 @@ impl Master {
         self.config.min_allocatable.iter().any(|least| resources.contains(least))
     }
 
-    fn terms<'a>(&self, agent: &'a AgentId, site: Site<'a>, free: &'a Resources) -> Terms<'a> {
-        Terms { site, free, agent, surplus: self.surplus(), is_allocatable: self.is_allocatable(free) }
+    fn terms<'a>(&self, agent: &'a Agent, free: &'a Resources) -> Terms<'a> {
+        Terms {
+            site: agent.info.site(),
+            free,
+            agent,
+            surplus: self.surplus(),
+            is_allocatable: self.is_allocatable(free),
+        }
     }
 
     /// What of this a framework would be offered; all of it, if it wants nothing of it.
     pub(super) fn would_be_offered(&self, framework: &Framework, agent: &Agent, free: &Resources) -> Resources {
-        self.share_for(framework, &self.terms(&agent.info.agent_id, agent.info.site(), free))
-            .map_or_else(|| free.clone(), Cow::into_owned)
+        self.share_for(framework, &self.terms(agent, free)).map_or_else(|| free.clone(), Cow::into_owned)
     }
 
     /// What a framework would be offered of what is free: what limits let in, and of what guarantees still need only
@@ -148,7 +154,7 @@ impl Master {
         if (framework.demands.is_none() && !terms.is_allocatable) || !framework.rules.allow(terms.site) {
             return None;
         }
-        let (kept_from, kept_for) = match self.reserved.on(terms.agent) {
+        let (kept_from, kept_for) = match self.reserved.on(&terms.agent.info.agent_id) {
             Some(unfilled) => (unfilled.kept_from(&framework.role), unfilled.kept_for(&framework.role)),
             None => Default::default(),
         };

@@ -96,7 +96,7 @@ impl Master {
     fn give_back(&mut self, id: &AgentId) {
         if self.agents.get(id).is_some_and(|agent| agent.state == AgentState::Draining) {
             self.agents.set_state(id, AgentState::Active);
-            self.dirty.agents.insert(id.clone());
+            self.agents.touch(id);
         }
     }
 
@@ -127,7 +127,7 @@ impl Master {
         if self.agents.get(id).is_some() {
             return Ok(());
         }
-        let known = self.agents.by_id.keys().map(AgentId::as_str);
+        let known = self.agents.iter().map(|agent| agent.info.agent_id.as_str());
         Err(match jobs::text::nearest(id.as_str(), known) {
             Some(near) => format!("there is no agent '{id}'; did you mean '{near}'?"),
             None => format!("there is no agent '{id}'; `smack agents` lists them"),

@@ -33,7 +33,7 @@ impl Master {
         }
         let active: Vec<&Agent> = self.agents.active.iter().filter_map(|id| self.agents.get(id)).collect();
         if active.is_empty() {
-            let away = |state| self.agents.by_id.values().filter(|agent| agent.state == state).count();
+            let away = |state| self.agents.iter().filter(|agent| agent.state == state).count();
             let (disconnected, unreachable) = (away(AgentState::Disconnected), away(AgentState::Unreachable));
             return match (disconnected + unreachable, away(AgentState::Draining)) {
                 (_, n) if n > 0 => format!("{needs}; every agent that is there is being drained ({n})"),
@@ -113,7 +113,7 @@ impl Master {
         let refused = |agent: &&Agent| {
             let free = self.holds.left(&agent.info.agent_id, agent.ledger.free());
             let offered = self.would_be_offered(framework, agent, &free);
-            let until = self.filters.refused_until(framework.number, &agent.info.agent_id, &offered)?;
+            let until = self.filters.refused_until(framework.number, agent.number(), &offered)?;
             Some(format!("{} for {:.1} s", agent.info.agent_id, until.saturating_sub(now_ms) as f64 / 1000.0))
         };
         let refused: Vec<String> = free.iter().filter_map(refused).collect();

@@ -4,8 +4,8 @@
 //! free port brings the agent back. A pair without a refusal costs nothing, one with a refusal 12 bytes: what was
 //! refused is kept once for each agent, for whoever refused it. Why something was refused is not known here.
 
-use jobs::{AgentId, Resources};
-use std::collections::{BTreeMap, BTreeSet};
+use jobs::Resources;
+use std::collections::BTreeSet;
 
 /// A longer refusal is cut to this: 365 days.
 pub const MAX_REFUSE_MS: u64 = 365 * 24 * 3_600_000;
@@ -128,18 +128,22 @@ impl OnAgent {
 
 #[derive(Debug, Default)]
 pub struct Filters {
-    by_agent: BTreeMap<AgentId, OnAgent>,
+    /// By the agent's number; empty for those that nobody refused anything of.
+    by_agent: Vec<OnAgent>,
     /// The first end on each agent.
-    ends: BTreeSet<(u64, AgentId)>,
+    ends: BTreeSet<(u64, u32)>,
 }
 
 impl Filters {
-    pub fn refuse(&mut self, framework: u32, agent: &AgentId, refused: &Resources, now_ms: u64, for_ms: u64) {
+    pub fn refuse(&mut self, framework: u32, agent: u32, refused: &Resources, now_ms: u64, for_ms: u64) {
         let until_ms = now_ms + for_ms.min(MAX_REFUSE_MS);
         if until_ms == now_ms || refused.is_empty() {
             return;
         }
-        let here = self.by_agent.entry(agent.clone()).or_default();
+        if self.by_agent.len() <= agent as usize {
+            self.by_agent.resize_with(agent as usize + 1, OnAgent::default);
+        }
+        let here = &mut self.by_agent[agent as usize];
         let (had, first_end_ms) = (!here.refusals.is_empty(), here.first_end_ms);
         if here.refused_until(framework, refused).is_some_and(|end_ms| end_ms >= until_ms) {
             return;
@@ -161,51 +165,53 @@ impl Filters {
         }
         // What was removed ended no later than what was added, unless it made room: then the first end is looked up.
         if !had || until_ms < first_end_ms {
-            self.ends.remove(&(first_end_ms, agent.clone()));
+            self.ends.remove(&(first_end_ms, agent));
             here.first_end_ms = until_ms;
-            self.ends.insert((until_ms, agent.clone()));
+            self.ends.insert((until_ms, agent));
         }
     }
 
-    pub fn of_agent(&self, agent: &AgentId) -> Option<&OnAgent> {
-        self.by_agent.get(agent)
+    /// `None` where nobody refused anything.
+    pub fn of_agent(&self, agent: u32) -> Option<&OnAgent> {
+        self.by_agent.get(agent as usize).filter(|here| !here.refusals.is_empty())
     }
 
     /// Until when this framework does not want to be offered this.
-    pub fn refused_until(&self, framework: u32, agent: &AgentId, offered: &Resources) -> Option<u64> {
-        self.by_agent.get(agent)?.refused_until(framework, offered)
+    pub fn refused_until(&self, framework: u32, agent: u32, offered: &Resources) -> Option<u64> {
+        self.of_agent(agent)?.refused_until(framework, offered)
     }
 
     pub fn clear_framework(&mut self, framework: u32) {
-        self.by_agent.retain(|agent, here| {
+        for (agent, here) in (0..).zip(&mut self.by_agent) {
             let own = here.of(framework);
             if own.is_empty() {
-                return true;
+                continue;
             }
             let removed: Vec<Refusal> = here.refusals.drain(own).collect();
             for refusal in removed {
                 here.unsee(refusal);
             }
             if here.refusals.is_empty() {
-                self.ends.remove(&(here.first_end_ms, agent.clone()));
+                self.ends.remove(&(here.first_end_ms, agent));
+                *here = OnAgent::default();
             }
-            !here.refusals.is_empty()
-        });
+        }
     }
 
-    pub fn clear_agent(&mut self, agent: &AgentId) {
-        if let Some(here) = self.by_agent.remove(agent) {
-            self.ends.remove(&(here.first_end_ms, agent.clone()));
+    pub fn clear_agent(&mut self, agent: u32) {
+        if let Some(here) = self.by_agent.get_mut(agent as usize) {
+            self.ends.remove(&(here.first_end_ms, agent));
+            *here = OnAgent::default();
         }
     }
 
     /// Drops what has ended, and says where.
-    pub fn expire(&mut self, now_ms: u64) -> Vec<AgentId> {
+    pub fn expire(&mut self, now_ms: u64) -> Vec<u32> {
         let mut woken = Vec::new();
         while self.next_end().is_some_and(|end_ms| end_ms <= now_ms)
             && let Some((_, agent)) = self.ends.pop_first()
         {
-            let Some(here) = self.by_agent.get_mut(&agent) else { continue };
+            let here = &mut self.by_agent[agent as usize];
             let (kept, ended): (Vec<Refusal>, Vec<Refusal>) =
                 here.refusals.iter().copied().partition(|refusal| refusal.until_ms() > now_ms);
             here.refusals = kept;
@@ -217,9 +223,9 @@ impl Filters {
             match here.find_first_end() {
                 Some(end_ms) => {
                     here.first_end_ms = end_ms;
-                    self.ends.insert((end_ms, agent.clone()));
+                    self.ends.insert((end_ms, agent));
                 }
-                None => drop(self.by_agent.remove(&agent)),
+                None => *here = OnAgent::default(),
             }
             if has_ended {
                 woken.push(agent);
@@ -229,7 +235,7 @@ impl Filters {
     }
 
     pub fn n(&self) -> usize {
-        self.by_agent.values().map(|here| here.refusals.len()).sum()
+        self.by_agent.iter().map(|here| here.refusals.len()).sum()
     }
 
     pub fn next_end(&self) -> Option<u64> {
@@ -247,41 +253,42 @@ mod tests {
     }
 
     fn is_empty(filters: &Filters) -> bool {
-        filters.ends.is_empty() && filters.by_agent.is_empty()
+        filters.ends.is_empty()
+            && filters.by_agent.iter().all(|here| here.refusals.is_empty() && here.sights.is_empty())
     }
 
     #[test]
     fn only_the_same_or_less_stays_hidden() {
-        let a = AgentId::from("a");
+        let a = 3;
         let mut filters = Filters::default();
-        filters.refuse(1, &a, &cpus(2.0), 0, 5_000);
-        assert_eq!(filters.refused_until(1, &a, &cpus(2.0)), Some(5_000));
-        assert_eq!(filters.refused_until(1, &a, &cpus(1.0)), Some(5_000));
-        assert_eq!(filters.refused_until(1, &a, &cpus(2.001)), None);
-        assert_eq!(filters.refused_until(1, &AgentId::from("b"), &cpus(1.0)), None);
-        assert_eq!(filters.refused_until(2, &a, &cpus(1.0)), None);
+        filters.refuse(1, a, &cpus(2.0), 0, 5_000);
+        assert_eq!(filters.refused_until(1, a, &cpus(2.0)), Some(5_000));
+        assert_eq!(filters.refused_until(1, a, &cpus(1.0)), Some(5_000));
+        assert_eq!(filters.refused_until(1, a, &cpus(2.001)), None);
+        assert_eq!(filters.refused_until(1, 4, &cpus(1.0)), None);
+        assert_eq!(filters.refused_until(2, a, &cpus(1.0)), None);
     }
 
     #[test]
     fn a_shorter_refusal_does_not_cut_a_longer_one() {
-        let a = AgentId::from("a");
+        let a = 3;
         let mut filters = Filters::default();
-        filters.refuse(1, &a, &cpus(2.0), 0, 60_000);
-        filters.refuse(1, &a, &cpus(4.0), 0, 5_000);
+        filters.refuse(1, a, &cpus(2.0), 0, 60_000);
+        filters.refuse(1, a, &cpus(4.0), 0, 5_000);
         assert!(filters.expire(4_999).is_empty());
-        assert_eq!(filters.expire(5_000), std::slice::from_ref(&a));
-        assert_eq!(filters.refused_until(1, &a, &cpus(4.0)), None);
-        assert_eq!(filters.refused_until(1, &a, &cpus(2.0)), Some(60_000));
+        assert_eq!(filters.expire(5_000), [a]);
+        assert_eq!(filters.refused_until(1, a, &cpus(4.0)), None);
+        assert_eq!(filters.refused_until(1, a, &cpus(2.0)), Some(60_000));
         assert_eq!(filters.next_end(), Some(60_000));
     }
 
     #[test]
     fn zero_is_no_filter_and_forever_is_a_year() {
-        let a = AgentId::from("a");
+        let a = 3;
         let mut filters = Filters::default();
-        filters.refuse(1, &a, &cpus(1.0), 7, 0);
+        filters.refuse(1, a, &cpus(1.0), 7, 0);
         assert_eq!(filters.next_end(), None);
-        filters.refuse(1, &a, &cpus(1.0), 7, u64::MAX);
+        filters.refuse(1, a, &cpus(1.0), 7, u64::MAX);
         assert_eq!(filters.next_end(), Some(7 + MAX_REFUSE_MS));
         filters.clear_framework(1);
         assert!(is_empty(&filters));
@@ -289,15 +296,15 @@ mod tests {
 
     #[test]
     fn the_refusals_of_a_pair_are_bounded() {
-        let a = AgentId::from("a");
+        let a = 3;
         let mut filters = Filters::default();
         for at in 0..50u16 {
-            filters.refuse(1, &a, &Resources::new().with_ports([(at * 2, at * 2)]), 0, 1_000 + u64::from(at));
+            filters.refuse(1, a, &Resources::new().with_ports([(at * 2, at * 2)]), 0, 1_000 + u64::from(at));
         }
-        assert_eq!(filters.by_agent[&a].refusals.len(), MAX_PER_PAIR);
+        assert_eq!(filters.by_agent[a as usize].refusals.len(), MAX_PER_PAIR);
         assert!(filters.expire(1_041).is_empty());
         assert_eq!(filters.next_end(), Some(1_042));
-        filters.clear_agent(&a);
+        filters.clear_agent(a);
         assert!(is_empty(&filters));
     }
 
@@ -306,12 +313,12 @@ mod tests {
         assert_eq!(size_of::<Refusal>(), 12);
         let late = Refusal::new(7, 9, (1 << 48) - 1);
         assert_eq!((late.framework, late.sight, late.until_ms()), (7, 9, (1 << 48) - 1));
-        let a = AgentId::from("a");
+        let a = 3;
         let mut filters = Filters::default();
         for framework in 0..1_000 {
-            filters.refuse(framework, &a, &cpus(2.0), 0, 5_000);
+            filters.refuse(framework, a, &cpus(2.0), 0, 5_000);
         }
-        let here = &filters.by_agent[&a];
+        let here = &filters.by_agent[a as usize];
         assert!((here.sights.len(), here.refusals.len()) == (1, 1_000) && here.refusals.capacity() <= 1_250);
     }
 
@@ -319,13 +326,12 @@ mod tests {
         /// Whoever refused, of what and until when is what a list of all refusals would say.
         #[test]
         fn they_are_a_list_of_refusals(
-            steps in prop::collection::vec((0u32..4, 0u8..3, 1i64..4, 1u64..50, 0u8..12), 1..60)
+            steps in prop::collection::vec((0u32..4, 0u32..3, 1i64..4, 1u64..50, 0u8..12), 1..60)
         ) {
             let mut filters = Filters::default();
-            let mut list: Vec<(u32, AgentId, i64, u64)> = Vec::new();
+            let mut list: Vec<(u32, u32, i64, u64)> = Vec::new();
             let mut now_ms = 0;
             for (framework, agent, milli, for_ms, what) in steps {
-                let agent = AgentId::new(format!("a{agent}"));
                 let refused = Resources::new().with_amounts([("cpus", milli)].into_iter().collect());
                 match what {
                     0 => {
@@ -333,15 +339,15 @@ mod tests {
                         list.retain(|(other, ..)| *other != framework);
                     }
                     1 => {
-                        filters.clear_agent(&agent);
+                        filters.clear_agent(agent);
                         list.retain(|(_, other, ..)| *other != agent);
                     }
                     2..5 => {
                         now_ms += for_ms;
                         let mut woken = filters.expire(now_ms);
                         woken.sort();
-                        let mut expected: Vec<AgentId> = list.iter().filter(|(.., end_ms)| *end_ms <= now_ms)
-                            .map(|(_, agent, ..)| agent.clone()).collect();
+                        let mut expected: Vec<u32> = list.iter().filter(|(.., end_ms)| *end_ms <= now_ms)
+                            .map(|(_, agent, ..)| *agent).collect();
                         expected.sort();
                         expected.dedup();
                         // One that a later and larger refusal covers is not kept, so nobody is woken for its end.
@@ -349,18 +355,18 @@ mod tests {
                         list.retain(|(.., end_ms)| *end_ms > now_ms);
                     }
                     _ => {
-                        filters.refuse(framework, &agent, &refused, now_ms, for_ms);
+                        filters.refuse(framework, agent, &refused, now_ms, for_ms);
                         list.push((framework, agent, milli, now_ms + for_ms));
                     }
                 }
                 for framework in 0..4 {
-                    for agent in ["a0", "a1", "a2"].map(AgentId::from) {
+                    for agent in 0..3 {
                         for milli in 1..4 {
                             let until = list.iter()
-                                .filter(|(f, a, refused, _)| (*f, a) == (framework, &agent) && *refused >= milli)
+                                .filter(|(f, a, refused, _)| (*f, *a) == (framework, agent) && *refused >= milli)
                                 .map(|(.., end_ms)| *end_ms).max();
                             let offered = Resources::new().with_amounts([("cpus", milli)].into_iter().collect());
-                            prop_assert_eq!(filters.refused_until(framework, &agent, &offered), until);
+                            prop_assert_eq!(filters.refused_until(framework, agent, &offered), until);
                         }
                     }
                 }

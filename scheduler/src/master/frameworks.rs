@@ -11,6 +11,7 @@ use super::volumes::Asked;
 use crate::model::{ConnectionId, Demand, TaskKey};
 use jobs::{AgentId, FrameworkId, Resources, Rules, Scalars, TaskId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// Ended frameworks that are remembered. A task of one that is forgotten comes back as an orphan, and ends with the
 /// orphan's timeout.
@@ -25,7 +26,7 @@ pub struct Framework {
     /// Its place in tables that are kept for all frameworks; free for another when it is gone.
     pub number: u32,
     pub name: String,
-    pub role: String,
+    pub role: Arc<str>,
     pub role_number: RoleNumber,
     pub failover_timeout_ms: u64,
     pub connection: Option<ConnectionId>,
@@ -99,11 +100,15 @@ impl Frameworks {
 
     pub fn get_mut(&mut self, id: &FrameworkId) -> Option<&mut Framework> {
         let number = *self.by_id.get(id)?;
-        self.slots.get_mut(number as usize)?.as_deref_mut()
+        self.numbered_mut(number)
     }
 
     pub fn numbered(&self, number: u32) -> Option<&Framework> {
         self.slots.get(number as usize)?.as_deref()
+    }
+
+    fn numbered_mut(&mut self, number: u32) -> Option<&mut Framework> {
+        self.slots.get_mut(number as usize)?.as_deref_mut()
     }
 
     /// All numbers are below this.
@@ -126,6 +131,11 @@ impl Frameworks {
         self.get_mut(id).unwrap_or_else(|| panic!("framework {id} is named and not known"))
     }
 
+    /// The same by its number.
+    pub fn known_numbered(&mut self, number: u32) -> &mut Framework {
+        self.numbered_mut(number).unwrap_or_else(|| panic!("framework {number} is named and not known"))
+    }
+
     /// An id that no framework of this or any earlier epoch has.
     pub fn new_id(&mut self, epoch: u64) -> FrameworkId {
         self.made += 1;
@@ -143,7 +153,7 @@ impl Frameworks {
             number,
             name,
             role_number: self.roles.join(&role),
-            role,
+            role: role.into(),
             failover_timeout_ms,
             connection: None,
             is_recorded: true,
@@ -174,8 +184,8 @@ impl Frameworks {
     }
 
     pub fn remove(&mut self, id: &FrameworkId) {
-        self.set_turn(id, None);
         let Some(number) = self.by_id.remove(id) else { return };
+        self.set_turn(number, None);
         let Some(framework) = self.slots.get_mut(number as usize).and_then(Option::take) else { return };
         self.unused.push(number);
         self.roles.discharge(framework.role_number, &framework.charged);
@@ -185,13 +195,12 @@ impl Frameworks {
 
     /// Changes the role and takes what is charged along.
     pub fn move_to_role(&mut self, id: &FrameworkId, role: &str) {
-        if self.get(id).is_none_or(|framework| framework.role == role) {
-            return;
-        }
-        self.set_turn(id, None);
+        let Some(framework) = self.get(id).filter(|framework| *framework.role != *role) else { return };
+        let number = framework.number;
+        self.set_turn(number, None);
         let to = self.roles.join(role);
         let framework = self.known(id);
-        framework.role = role.to_string();
+        framework.role = role.into();
         let (from, charged) = (std::mem::replace(&mut framework.role_number, to), framework.charged.clone());
         self.roles.discharge(from, &charged);
         self.roles.charge(to, &charged);
@@ -209,7 +218,7 @@ impl Frameworks {
     }
 
     fn touch_numbered(&mut self, number: u32) {
-        let framework = self.slots.get_mut(number as usize).and_then(Option::as_deref_mut);
+        let framework = self.numbered_mut(number);
         if let Some(framework) = framework.filter(|framework| !framework.is_touched) {
             framework.is_touched = true;
             self.touched.push(number);
@@ -218,9 +227,14 @@ impl Frameworks {
 
     /// The same, for its offers or its demands changed.
     pub fn touch_wish(&mut self, id: &FrameworkId) {
-        if let Some(framework) = self.get_mut(id) {
+        if let Some(number) = self.by_id.get(id) {
+            self.touch_wish_numbered(*number);
+        }
+    }
+
+    pub fn touch_wish_numbered(&mut self, number: u32) {
+        if let Some(framework) = self.numbered_mut(number) {
             framework.is_wish_stale = true;
-            let number = framework.number;
             self.touch_numbered(number);
         }
     }
@@ -246,7 +260,7 @@ impl Frameworks {
     pub fn take_touched(&mut self) -> Vec<u32> {
         let touched = std::mem::take(&mut self.touched);
         for number in &touched {
-            if let Some(framework) = self.slots.get_mut(*number as usize).and_then(Option::as_deref_mut) {
+            if let Some(framework) = self.numbered_mut(*number) {
                 framework.is_touched = false;
             }
         }
@@ -254,8 +268,8 @@ impl Frameworks {
     }
 
     /// Gives a framework its place in its role's order, or takes it out. The role itself is not moved.
-    pub fn set_turn(&mut self, id: &FrameworkId, turn: Option<Turn>) {
-        let Some(framework) = self.get_mut(id) else { return };
+    pub fn set_turn(&mut self, number: u32, turn: Option<Turn>) {
+        let Some(framework) = self.numbered_mut(number) else { return };
         let is_demanding = turn.is_some() && framework.demands.is_some();
         let (before, was_demanding, role) = (framework.turn, framework.is_demanding, framework.role_number);
         (framework.turn, framework.is_demanding) = (turn, is_demanding);
@@ -280,19 +294,31 @@ impl Frameworks {
 
     /// What an ended framework held is charged to nobody.
     pub fn charge(&mut self, id: &FrameworkId, resources: &Resources) {
-        if let Some(framework) = self.get_mut(id) {
+        if let Some(number) = self.by_id.get(id) {
+            self.charge_numbered(*number, resources);
+        }
+    }
+
+    pub fn charge_numbered(&mut self, number: u32, resources: &Resources) {
+        if let Some(framework) = self.numbered_mut(number) {
             framework.charged.add(resources.amounts());
-            let (number, role) = (framework.number, framework.role_number);
+            let role = framework.role_number;
             self.roles.charge(role, resources.amounts());
             self.touch_numbered(number);
         }
     }
 
     pub fn discharge(&mut self, id: &FrameworkId, resources: &Resources) {
-        if let Some(framework) = self.get_mut(id) {
-            let (number, role) = (framework.number, framework.role_number);
-            let held = &mut framework.charged;
-            assert!(held.contains(resources.amounts()), "{resources} cannot be taken from the {held:?} of {id}");
+        if let Some(number) = self.by_id.get(id) {
+            self.discharge_numbered(*number, resources);
+        }
+    }
+
+    pub fn discharge_numbered(&mut self, number: u32, resources: &Resources) {
+        if let Some(framework) = self.numbered_mut(number) {
+            let (role, held) = (framework.role_number, &mut framework.charged);
+            let has = held.contains(resources.amounts());
+            assert!(has, "{resources} cannot be taken from the {held:?} of {}", framework.id);
             held.subtract(resources.amounts());
             self.roles.discharge(role, resources.amounts());
             self.touch_numbered(number);

@@ -35,7 +35,8 @@ impl Master {
             }
         }
         self.alarms.cancel(&Alarm::AgentSilent(id.clone()));
-        self.filters.clear_agent(id);
+        let number = self.agents.known(id).number();
+        self.filters.clear_agent(number);
         if self.drain_of(id).is_some() {
             self.remember_drain(id.clone(), None);
             self.out.push(Command::Persist(Record::Drain { agent_id: id.clone(), drain: None }));
@@ -46,7 +47,7 @@ impl Master {
         }
         self.forget_volumes(id);
         self.agents.stale.insert(id.clone());
-        self.agents.by_id.remove(id);
+        self.agents.remove(id);
         self.end_recovery_if_complete();
         Ok(Vec::new())
     }

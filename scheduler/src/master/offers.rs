@@ -17,7 +17,10 @@ pub struct OfferNumber(u64);
 pub struct Standing {
     pub framework_id: FrameworkId,
     pub agent_id: AgentId,
-    pub role: String,
+    /// Their numbers, which are theirs for as long as it stands.
+    pub framework: u32,
+    pub agent: u32,
+    pub role: Arc<str>,
     pub resources: Resources,
     pub made_ms: u64,
     pub expires_ms: u64,
@@ -125,6 +128,8 @@ mod tests {
         Standing {
             framework_id: "f".into(),
             agent_id: "a".into(),
+            framework: 0,
+            agent: 0,
             role: "r".into(),
             resources: Resources::new().cpus(1.0),
             made_ms: 0,

@@ -416,7 +416,9 @@ impl Master {
         }
         let frameworks: BTreeSet<FrameworkId> = leaving.iter().map(|key| key.framework_id.clone()).collect();
         // What is left beside it may be for somebody to whom more was not.
-        self.dirty.agents.extend(places.keys().cloned());
+        for agent in places.keys() {
+            self.agents.touch(agent);
+        }
         let Batch { framework_id, key, wanted, .. } = batch;
         let for_guarantee = of_others;
         let hold = Hold { framework_id, key, wanted, places, leaving, leave_by_ms, message, for_guarantee };
@@ -451,7 +453,9 @@ impl Master {
     pub(super) fn has_left(&mut self, key: &TaskKey) {
         let Some(number) = self.holds.has_left(key) else { return };
         let Some(hold) = self.holds.get(number) else { return };
-        self.dirty.agents.extend(hold.places.keys().cloned());
+        for agent in hold.places.keys() {
+            self.agents.touch(agent);
+        }
     }
 
     /// Those that should have left by now are ended; later, what was kept for too long is kept no more.
@@ -479,7 +483,9 @@ impl Master {
         for key in &hold.leaving {
             self.tasks.known(key).leave_by_ms = None;
         }
-        self.dirty.agents.extend(hold.places.into_keys());
+        for agent in hold.places.keys() {
+            self.agents.touch(agent);
+        }
     }
 
     pub(super) fn drop_holds_on(&mut self, agent: &AgentId) {

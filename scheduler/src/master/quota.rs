@@ -105,7 +105,7 @@ impl Master {
         }
         self.rescind_for_guarantees();
         // Whatever was kept free or kept back may be offered now.
-        self.dirty.agents.extend(self.agents.roomy.iter().cloned());
+        self.agents.touch_roomy();
     }
 
     /// Guarantees of siblings together are not above the guarantee, or the limit, of the role above them.

@@ -43,7 +43,7 @@ impl Master {
             counts: Counts { offers_made: self.offers.counts().0, ..self.counts.clone() },
         };
         summary.counts.offers_ended = self.offers.counts().1.clone();
-        for agent in self.agents.by_id.values() {
+        for agent in self.agents.iter() {
             *summary.agents.entry(shown_state(agent)).or_default() += 1;
             summary.total.add(agent.ledger.total().amounts());
             summary.offered.add(agent.ledger.offered().amounts());
@@ -60,7 +60,7 @@ impl Master {
         FrameworkSummary {
             framework_id: framework.id.clone(),
             name: framework.name.clone(),
-            role: framework.role.clone(),
+            role: framework.role.to_string(),
             connected: framework.connection.is_some(),
             dominant_share: self.frameworks.roles.share(&framework.charged, 1.0).0,
             wanted: demands.map(|demand| u64::from(demand.count)).sum(),
@@ -68,7 +68,7 @@ impl Master {
     }
 
     fn agent_views(&self, now_ms: u64) -> Vec<AgentView> {
-        let agents = self.agents.by_id.values();
+        let agents = self.agents.iter();
         let view = |agent: &Agent| AgentView {
             agent: agent.info.clone(),
             state: shown_state(agent),
@@ -95,7 +95,7 @@ impl Master {
             FrameworkView {
                 framework_id: framework.id.clone(),
                 name: framework.name.clone(),
-                role: framework.role.clone(),
+                role: framework.role.to_string(),
                 connected: framework.connection.is_some(),
                 suppressed: framework.suppressed,
                 dominant_share: self.frameworks.roles.share(&framework.charged, 1.0).0,
@@ -146,7 +146,7 @@ impl Master {
             offer_id: self.offers.id(number),
             agent_id: offer.agent_id.clone(),
             host: info.map(|info| info.host.clone()).unwrap_or_default(),
-            role: offer.role.clone(),
+            role: offer.role.to_string(),
             resources: offer.resources.clone(),
             attributes: info.map(|info| info.attributes.clone()).unwrap_or_default(),
             expires_in_ms,

@@ -119,12 +119,12 @@ impl Master {
     fn held_by_roles(&self, agent: &Agent) -> BTreeMap<&str, Scalars> {
         let mut held: BTreeMap<&str, Scalars> = BTreeMap::new();
         for offer in agent.offers.iter().filter_map(|number| self.offers.get(*number)) {
-            held.entry(offer.role.as_str()).or_default().add(offer.resources.amounts());
+            held.entry(&*offer.role).or_default().add(offer.resources.amounts());
         }
         for key in &agent.tasks {
             let charged = self.tasks.get(key).and_then(|task| task.charged.as_ref());
             if let (Some(charged), Some(framework)) = (charged, self.frameworks.get(&key.framework_id)) {
-                held.entry(framework.role.as_str()).or_default().add(charged.amounts());
+                held.entry(&*framework.role).or_default().add(charged.amounts());
             }
         }
         for (key, volume) in self.volumes.on(&agent.info.agent_id) {

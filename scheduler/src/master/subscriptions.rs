@@ -119,8 +119,8 @@ impl Master {
         }
         let known = self.frameworks.get(&id);
         let is_news = known.is_none_or(|known| {
-            let recorded = (&known.name, &known.role, known.failover_timeout_ms);
-            !known.is_recorded || recorded != (&name, &role, failover_timeout_ms)
+            let recorded = (&known.name, &*known.role, known.failover_timeout_ms);
+            !known.is_recorded || recorded != (&name, role.as_str(), failover_timeout_ms)
         });
         match known.is_some() {
             true => {
@@ -282,8 +282,9 @@ impl Master {
             }),
         };
         // It is counted as one that posts demand, or not, by its turn; it has none until that is found anew.
-        self.frameworks.set_turn(id, None);
-        let framework = self.frameworks.known(id);
+        let number = framework.number;
+        self.frameworks.set_turn(number, None);
+        let framework = self.frameworks.known_numbered(number);
         framework.demands = Some(demands);
         framework.asked = asked;
         framework.settling = false;
@@ -305,7 +306,7 @@ impl Master {
         connection.is_some()
     }
 
-    fn tell_on(&mut self, connection: ConnectionId, event: FrameworkEvent) {
+    pub(super) fn tell_on(&mut self, connection: ConnectionId, event: FrameworkEvent) {
         self.out.push(Command::ToFramework { connection, event });
     }
 

@@ -233,7 +233,7 @@ impl Master {
             self.agents.books(&agent_id, |ledger| ledger.release(&charged));
             self.frameworks.discharge(&key.framework_id, &charged);
             self.frameworks.count_running(&key.framework_id, priority, -1);
-            self.dirty.agents.insert(agent_id);
+            self.agents.touch(&agent_id);
         }
         self.has_left(key);
     }

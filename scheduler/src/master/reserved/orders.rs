@@ -82,7 +82,7 @@ impl Master {
         // Room that others leave may be somebody else's now.
         self.drop_holds_on(id);
         // What guarantees lack may be reserved now, or no more.
-        self.dirty.agents.extend(self.agents.roomy.iter().cloned());
+        self.agents.touch_roomy();
     }
 
     /// Why what is to be reserved, besides what the agent itself keeps and what is reserved by `others`, is not there.

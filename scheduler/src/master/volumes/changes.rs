@@ -123,7 +123,7 @@ impl Master {
         if let Some(held) = self.volumes.remove(agent, key) {
             self.agents.books(agent, |ledger| ledger.release(&only(&held.charged)));
             self.frameworks.roles.discharge_named(&key.role, &held.charged);
-            self.dirty.agents.insert(agent.clone());
+            self.agents.touch(agent);
             self.remember_volumes(agent);
         }
     }

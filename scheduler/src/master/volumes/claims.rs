@@ -74,7 +74,7 @@ impl Master {
             return;
         }
         let claimers = self.volumes.claimers.iter().filter_map(|id| self.frameworks.get(id));
-        let claimers = claimers.filter(|claimer| changed.contains(&claimer.role));
+        let claimers = claimers.filter(|claimer| changed.contains(&*claimer.role));
         let mut news: Vec<(FrameworkId, Vec<Demand>)> = Vec::new();
         for claimer in claimers {
             let Some(before) = &claimer.demands else { continue };
