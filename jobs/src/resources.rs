@@ -7,14 +7,16 @@ use crate::scalars::Scalars;
 use crate::things::{Gpu, Things, gpu_counts, model_of};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
 
 /// Quantities by name, and ports. A scalar that is zero is not kept, so equal means equal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     /// Thousandths by name: `cpus` 1500 is one and a half cores; `mem` 512000 is 512 MiB.
     scalars: Scalars,
-    /// Inclusive, sorted, disjoint, not adjacent.
-    ports: Vec<(u16, u16)>,
+    /// Inclusive, sorted, disjoint, not adjacent. Shared with copies: what is offered is what was free, and what is
+    /// refused is what was offered.
+    ports: Arc<[(u16, u16)]>,
     /// GPUs and the items of sets; `None` where there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     things: Option<Box<Things>>,
@@ -100,13 +102,11 @@ impl Resources {
         if !self.contains(shape) {
             return None;
         }
-        let mut rest = self.ports.clone();
+        let mut rest = Resources { ports: Arc::clone(&self.ports), ..Resources::new() };
         if !shape.ports.is_empty() {
-            let mut without = Resources::new().with_ports(rest);
-            without.subtract(&Resources::new().with_ports(shape.ports.iter().copied()));
-            rest = without.ports;
+            rest.subtract(&Resources { ports: Arc::clone(&shape.ports), ..Resources::new() });
         }
-        let ports = Resources::new().with_ports(rest).first_ports(n_ports);
+        let ports = rest.first_ports(n_ports);
         let placed = shape.clone().with_ports(ports);
         if placed.n_ports() != shape.n_ports() + n_ports {
             return None;
@@ -162,6 +162,7 @@ impl Resources {
     }
 
     /// The scalars alone.
+    #[inline]
     pub fn amounts(&self) -> &Scalars {
         &self.scalars
     }
@@ -175,6 +176,7 @@ impl Resources {
         &self.ports
     }
 
+    #[inline]
     pub fn n_ports(&self) -> usize {
         self.ports.iter().map(|(low, high)| (*high - *low) as usize + 1).sum()
     }
@@ -189,7 +191,7 @@ impl Resources {
     pub fn first_ports(&self, n: usize) -> Vec<(u16, u16)> {
         let mut left = n;
         let mut first = Vec::new();
-        for (low, high) in &self.ports {
+        for (low, high) in &*self.ports {
             let n = left.min(usize::from(high - low) + 1);
             if n == 0 {
                 break;
@@ -200,11 +202,13 @@ impl Resources {
         first
     }
 
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.scalars.is_empty() && self.ports.is_empty() && self.things.is_none()
     }
 
     /// Whether every quantity and port of `other` is here too.
+    #[inline]
     pub fn contains(&self, other: &Resources) -> bool {
         self.scalars.contains(&other.scalars)
             && (self.ports == other.ports || self.has_ports(&other.ports))
@@ -228,7 +232,7 @@ impl Resources {
         if self.ports.is_empty() {
             self.ports.clone_from(&other.ports);
         } else if !other.ports.is_empty() {
-            self.ports = normalize(self.ports.iter().chain(&other.ports).copied());
+            self.ports = normalize(self.ports.iter().chain(&*other.ports).copied());
         }
     }
 
@@ -246,10 +250,11 @@ impl Resources {
             return;
         }
         if self.ports == other.ports {
-            return self.ports.clear();
+            self.ports = Arc::default();
+            return;
         }
         let mut left = Vec::with_capacity(self.ports.len() + other.ports.len());
-        for &(start, high) in &self.ports {
+        for &(start, high) in &*self.ports {
             let (mut low, mut open) = (start, true);
             for &(cut_low, cut_high) in other.ports.iter().filter(|(a, b)| start <= *b && *a <= high) {
                 if cut_low > low {
@@ -264,12 +269,15 @@ impl Resources {
                 left.push((low, high));
             }
         }
-        self.ports = left;
+        self.ports = left.into();
     }
 }
 
-fn normalize(ranges: impl IntoIterator<Item = (u16, u16)>) -> Vec<(u16, u16)> {
+fn normalize(ranges: impl IntoIterator<Item = (u16, u16)>) -> Arc<[(u16, u16)]> {
     let mut ranges: Vec<(u16, u16)> = ranges.into_iter().filter(|(low, high)| low <= high).collect();
+    if ranges.is_empty() {
+        return Arc::default();
+    }
     ranges.sort_unstable();
     let mut merged: Vec<(u16, u16)> = Vec::with_capacity(ranges.len());
     for (low, high) in ranges {
@@ -278,7 +286,7 @@ fn normalize(ranges: impl IntoIterator<Item = (u16, u16)>) -> Vec<(u16, u16)> {
             _ => merged.push((low, high)),
         }
     }
-    merged
+    merged.into()
 }
 
 impl fmt::Display for Resources {

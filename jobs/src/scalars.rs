@@ -21,19 +21,23 @@ pub struct Scalars {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Others(BTreeMap<Box<str>, i64>);
 
+#[inline]
 fn place(name: &str) -> Option<usize> {
     USUAL.iter().position(|usual| *usual == name)
 }
 
 impl Scalars {
+    #[inline]
     pub fn new() -> Self {
         Self::default()
     }
 
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.usual == [0; USUAL.len()] && self.others.is_none()
     }
 
+    #[inline]
     pub fn get(&self, name: &str) -> i64 {
         match place(name) {
             Some(at) => self.usual[at],
@@ -74,15 +78,18 @@ impl Scalars {
         })
     }
 
+    #[inline]
     pub fn add(&mut self, more: &Scalars) {
         self.change(more, |have, other| have + other);
     }
 
     /// May go below zero: who must not, asks [`contains`](Self::contains) first.
+    #[inline]
     pub fn subtract(&mut self, less: &Scalars) {
         self.change(less, |have, other| have - other);
     }
 
+    #[inline]
     fn change(&mut self, by: &Scalars, change: impl Fn(i64, i64) -> i64) {
         for (have, other) in self.usual.iter_mut().zip(by.usual) {
             *have = change(*have, other);
@@ -93,6 +100,7 @@ impl Scalars {
     }
 
     /// Whether there is at least as much of each here.
+    #[inline]
     pub fn contains(&self, other: &Scalars) -> bool {
         self.usual.iter().zip(other.usual).all(|(have, need)| *have >= need)
             && other.others.iter().flat_map(|others| others.0.iter()).all(|(name, need)| self.get(name) >= *need)

@@ -155,13 +155,13 @@ impl Agents {
     /// Those with room that were touched since this was last asked, in order of ids. A number may have changed hands since;
     /// who has it now is meant.
     pub fn take_touched(&mut self) -> BTreeSet<Spot> {
-        let touched = std::mem::take(&mut self.touched);
+        let Self { slots, touched, .. } = self;
         let spot = |number: u32| {
-            let agent = self.slots[number as usize].as_deref_mut()?;
+            let agent = slots[number as usize].as_deref_mut()?;
             agent.is_touched = false;
             agent.is_roomy.then_some(agent.spot)
         };
-        touched.into_iter().filter_map(spot).collect()
+        touched.drain(..).filter_map(spot).collect()
     }
 
     /// Moves something in an agent's books.

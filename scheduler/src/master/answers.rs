@@ -58,7 +58,7 @@ impl Master {
     }
 
     /// Launches what fits into the offers that stand: a bug, on purpose.
-    fn launch_half(&mut self, id: &FrameworkId, numbers: &BTreeSet<OfferNumber>, launch: &[TaskInfo]) -> bool {
+    fn launch_half(&mut self, id: &FrameworkId, numbers: &[OfferNumber], launch: &[TaskInfo]) -> bool {
         let ids: Vec<OfferId> = numbers.iter().map(|number| self.offers.id(*number)).collect();
         let (mut half, mut left) = (Vec::new(), None);
         for task in launch {
@@ -73,11 +73,14 @@ impl Master {
         true
     }
 
-    /// Those that stand and are this framework's, each once.
-    fn standing_offers(&self, framework_id: &FrameworkId, ids: &[OfferId]) -> BTreeSet<OfferNumber> {
+    /// Those that stand and are this framework's, each once, oldest first.
+    fn standing_offers(&self, framework_id: &FrameworkId, ids: &[OfferId]) -> Vec<OfferNumber> {
         let own = self.frameworks.get(framework_id).map(|framework| framework.number);
-        let numbers = ids.iter().filter_map(|id| self.offers.number(id));
-        numbers.filter(|n| self.offers.get(*n).is_some_and(|offer| Some(offer.framework) == own)).collect()
+        let mut numbers: Vec<OfferNumber> = ids.iter().filter_map(|id| self.offers.number(id)).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers.retain(|number| self.offers.get(*number).is_some_and(|offer| Some(offer.framework) == own));
+        numbers
     }
 
     /// What would be left on each agent, and what is to be done beside launching.
@@ -85,11 +88,13 @@ impl Master {
         &self,
         framework_id: &FrameworkId,
         ids: &[OfferId],
-        numbers: &BTreeSet<OfferNumber>,
+        numbers: &[OfferNumber],
         operations: &[Operation],
         launch: &[TaskInfo],
     ) -> Result<(Pools, Plan), Refusal> {
-        if let Some(gone) = ids.iter().find(|id| self.offers.number(id).is_none_or(|n| !numbers.contains(&n))) {
+        if let Some(gone) =
+            ids.iter().find(|id| self.offers.number(id).is_none_or(|n| numbers.binary_search(&n).is_err()))
+        {
             let message = format!("offer {gone} does not stand: it was answered, rescinded or has expired");
             return Err(Refusal { reason: Reason::InvalidOffer, message });
         }
@@ -148,7 +153,7 @@ impl Master {
     fn launch(
         &mut self,
         framework_id: &FrameworkId,
-        numbers: &BTreeSet<OfferNumber>,
+        numbers: &[OfferNumber],
         launch: Vec<TaskInfo>,
         (left, plan): (Pools, Plan),
         refuse_ms: Option<u64>,

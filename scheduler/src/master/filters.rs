@@ -148,14 +148,16 @@ impl Filters {
         if here.refused_until(framework, refused).is_some_and(|end_ms| end_ms >= until_ms) {
             return;
         }
-        for at in here.of(framework).rev() {
+        let own = here.of(framework);
+        for at in own.clone().rev() {
             let other = here.refusals[at];
             let contained = refused.contains(&here.sights[usize::from(other.sight)].resources);
             if other.until_ms() <= until_ms && contained {
                 here.remove_at(at);
             }
         }
-        if here.of(framework).len() == MAX_PER_PAIR
+        if own.len() >= MAX_PER_PAIR
+            && here.of(framework).len() == MAX_PER_PAIR
             && let Some(first) = here.of(framework).min_by_key(|at| here.refusals[*at].until_ms())
         {
             here.remove_at(first);

@@ -76,10 +76,9 @@ impl Ledger {
 
     fn check(&self) {
         let parts = [&self.free, &self.offered, &self.used].map(Resources::amounts);
-        let (mut sum, none) = (Scalars::new(), Scalars::new());
-        for part in parts {
-            sum.add(part);
-        }
+        let (mut sum, none) = (parts[0].clone(), Scalars::new());
+        sum.add(parts[1]);
+        sum.add(parts[2]);
         assert!(
             sum == *self.total.amounts() && parts.iter().all(|part| part.contains(&none)),
             "free, offered and used do not make the total of {self:?}"

@@ -7,6 +7,7 @@
 use super::view::OfferState;
 use jobs::{AgentId, FrameworkId, OfferId, Resources, TaskId};
 use std::collections::{BTreeMap, VecDeque};
+use std::io::Write;
 use std::sync::Arc;
 
 /// The number in the id of an offer; offers of one master are ordered by it, oldest first.
@@ -64,7 +65,13 @@ impl Offers {
     }
 
     pub fn id(&self, number: OfferNumber) -> OfferId {
-        OfferId::new(format!("{}{}", self.prefix, number.0))
+        // The prefix and the number have 20 digits each at most; in no string of their own, for there are many of them.
+        let mut text = [0; 64];
+        let mut rest = &mut text[..];
+        write!(rest, "{}{}", self.prefix, number.0).expect("an offer's id is short");
+        let n_left = rest.len();
+        let n = text.len() - n_left;
+        OfferId::new(str::from_utf8(&text[..n]).expect("an offer's id is text"))
     }
 
     /// The number of an id that this master may have given.
