@@ -129,12 +129,11 @@ impl Cluster {
 
     /// Every framework declines all that it was offered; what that is is offered to others in the same cycle.
     pub fn decline_round(&mut self, refuse_ms: u64) {
-        let offers: Vec<Vec<Offer>> = self.offers.iter_mut().map(std::mem::take).collect();
-        let decline = |(at, offers): (usize, Vec<Offer>)| {
-            let offer_ids = offers.into_iter().map(|offer| offer.offer_id).collect();
+        let decline = |(at, offers): (usize, &mut Vec<Offer>)| {
+            let offer_ids = offers.drain(..).map(|offer| offer.offer_id).collect();
             from_framework(at, FrameworkCall::Decline { offer_ids, refuse_ms: Some(refuse_ms) })
         };
-        let events: Vec<Event> = offers.into_iter().enumerate().map(decline).collect();
+        let events: Vec<Event> = self.offers.iter_mut().enumerate().map(decline).collect();
         self.hear(events);
     }
 }

@@ -1,7 +1,7 @@
 //! One agent's free resources, and the framework that they are offered to next.
 //!
 //! Invariant: nothing is changed here. A framework that refused is passed over without being looked at: refusals of an
-//! agent are marked once, when the first few in order all refused.
+//! agent are marked once, when the first in order refused: the first few, where there are many refusals to mark.
 
 use super::Master;
 use super::agents::Agent;
@@ -10,6 +10,9 @@ use super::frameworks::Framework;
 use super::holds::HoldNumber;
 use jobs::{Resources, Scalars, Site};
 use std::borrow::Cow;
+
+/// To mark so many refusals costs about as much as to ask one framework.
+const MARKED_AS_ONE_IS_ASKED: usize = 128;
 
 #[derive(Debug)]
 pub struct Contest {
@@ -67,6 +70,7 @@ impl Contest {
         self.n_agents += 1;
         let mut n_refused = 0;
         let refusals = master.filters.of_agent(agent.number());
+        let n_unmarked = 1 + refusals.map_or(0, OnAgent::n) / MARKED_AS_ONE_IS_ASKED;
         let mut takes = |number: u32| {
             if self.refused[number as usize] == self.n_agents {
                 return false;
@@ -78,7 +82,7 @@ impl Contest {
             let Some(resources) = master.share_for(framework, &terms) else { return false };
             if refusals.is_some_and(|refusals| refusals.refused_until(number, &resources).is_some()) {
                 n_refused += 1;
-                if let Some(refusals) = refusals.filter(|_| n_refused == 8) {
+                if let Some(refusals) = refusals.filter(|_| n_refused == n_unmarked) {
                     // Who refused all of it refused any part of it.
                     refusals.each_refuser(free, |number| self.refused[number as usize] = self.n_agents);
                 }
@@ -183,7 +187,8 @@ impl Master {
         };
         let is_wanted = match &framework.demands {
             Some(demands) => framework.wish.wants(demands, terms.site, &resources),
-            None => self.is_allocatable(&resources),
+            // That all of it is was said above.
+            None => matches!(resources, Cow::Borrowed(_)) || self.is_allocatable(&resources),
         };
         is_wanted.then_some(resources)
     }

@@ -56,6 +56,10 @@ pub struct OnAgent {
 }
 
 impl OnAgent {
+    pub fn n(&self) -> usize {
+        self.refusals.len()
+    }
+
     fn of(&self, framework: u32) -> std::ops::Range<usize> {
         let from = self.refusals.partition_point(|refusal| refusal.framework < framework);
         let n = self.refusals[from..].iter().take_while(|refusal| refusal.framework == framework).count();

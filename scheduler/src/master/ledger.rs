@@ -37,29 +37,25 @@ impl Ledger {
 
     /// Free to offered.
     pub fn offer(&mut self, resources: &Resources) {
-        self.free.subtract(resources);
-        self.offered.add(resources);
+        pass(&mut self.free, &mut self.offered, resources);
         self.check();
     }
 
     /// Offered to free.
     pub fn take_back(&mut self, resources: &Resources) {
-        self.offered.subtract(resources);
-        self.free.add(resources);
+        pass(&mut self.offered, &mut self.free, resources);
         self.check();
     }
 
     /// Offered to used.
     pub fn launch(&mut self, resources: &Resources) {
-        self.offered.subtract(resources);
-        self.used.add(resources);
+        pass(&mut self.offered, &mut self.used, resources);
         self.check();
     }
 
     /// Used to free.
     pub fn release(&mut self, resources: &Resources) {
-        self.used.subtract(resources);
-        self.free.add(resources);
+        pass(&mut self.used, &mut self.free, resources);
         self.check();
     }
 
@@ -68,8 +64,7 @@ impl Ledger {
     #[must_use = "what was claimed must be released later"]
     pub fn claim(&mut self, wanted: &Resources) -> Resources {
         let claimed = self.free.common(wanted);
-        self.free.subtract(&claimed);
-        self.used.add(&claimed);
+        pass(&mut self.free, &mut self.used, &claimed);
         self.check();
         claimed
     }
@@ -83,9 +78,16 @@ impl Ledger {
             sum == *self.total.amounts() && parts.iter().all(|part| part.contains(&none)),
             "free, offered and used do not make the total of {self:?}"
         );
-        let n_ports = self.free.n_ports() + self.offered.n_ports() + self.used.n_ports();
-        assert!(n_ports == self.total.n_ports(), "ports of {self:?} do not make the total");
     }
+}
+
+/// From one part to another; no port is lost on the way, or there twice. The parts that have no share in it are not looked
+/// at: their ports lie elsewhere in memory.
+fn pass(from: &mut Resources, to: &mut Resources, resources: &Resources) {
+    let n_ports = from.n_ports() + to.n_ports();
+    from.subtract(resources);
+    to.add(resources);
+    assert!(from.n_ports() + to.n_ports() == n_ports, "ports of {resources} were counted twice: {from} and {to}");
 }
 
 #[cfg(test)]
