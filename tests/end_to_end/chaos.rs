@@ -1,16 +1,20 @@
 //! Two hundred tasks of one framework while the master, the agents, the tasks and the framework's own connection are killed
-//! and stopped at random: nothing is lost, nothing runs twice, every update is delivered.
+//! and stopped at random, and lines between agents and master are cut where network namespaces are permitted: nothing is
+//! lost, nothing runs twice, every update is delivered.
 //!
 //! `SMACK_CHAOS_SECONDS=n` says how long (60 without it), `SMACK_SEED=n` what happens when, as far as clocks allow.
 
 mod framework;
 mod members;
+mod network;
 
 use crate::cluster::Turn;
 use crate::processes;
 use crate::wait::patience;
+use daemon::door::Token;
 use framework::{Framework, Told};
 use members::Members;
+use network::{Cut, Network};
 use nix::sys::signal::Signal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -71,8 +75,15 @@ async fn whatever_is_killed_no_task_is_lost_or_runs_twice() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::create_dir(folder.path().join("started")).expect("a folder");
     let mut dice = Dice(seed | 1);
-    let mut members = Members::start(folder.path(), N_AGENTS);
-    let mut framework = Framework::start(folder.path(), members.master_address(), N_TASKS, seed);
+    let network = Network::start(N_AGENTS);
+    if let Err(problem) = &network {
+        println!("no line is cut, for there is no network to do it in: {problem}");
+    }
+    let token_file = folder.path().join("token");
+    std::fs::write(&token_file, "chaos").expect("a file");
+    let mut members = Members::start(folder.path(), N_AGENTS, network.ok(), &token_file);
+    let token = Token::read(&token_file).expect("a token");
+    let mut framework = Framework::start(folder.path(), &members, token, N_TASKS, seed);
     framework.wait_until("all tasks run", Framework::is_as_wanted).await;
 
     let until = Instant::now() + Duration::from_secs(seconds);
@@ -90,7 +101,8 @@ async fn whatever_is_killed_no_task_is_lost_or_runs_twice() {
 
     println!("{hits:?}\n{}", framework.summary());
     verify(&framework, folder.path());
-    for fault in FAULTS {
+    let n_faults = if members.network().is_some() { FAULTS.len() } else { WITHOUT_NETWORK };
+    for fault in &FAULTS[..n_faults] {
         assert!(hits.contains_key(fault) || seconds < 60, "'{fault}' never happened: {hits:?}");
     }
     framework.tear_down().await;
@@ -107,13 +119,25 @@ async fn whatever_is_killed_no_task_is_lost_or_runs_twice() {
     drop(turn);
 }
 
-const FAULTS: [&str; 6] =
-    ["master killed", "master stopped", "agent killed", "agent stopped", "task killed", "framework disconnected"];
+const FAULTS: [&str; 9] = [
+    "master killed",
+    "master stopped",
+    "agent killed",
+    "agent stopped",
+    "task killed",
+    "framework disconnected",
+    "agent cut off",
+    "agent not heard",
+    "agent hears nothing",
+];
+/// So many of them need no network of their own.
+const WITHOUT_NETWORK: usize = 6;
 
 /// One thing goes wrong.
 fn strike(dice: &mut Dice, members: &mut Members, framework: &Framework, folder: &Path) -> &'static str {
     let agent = dice.below(N_AGENTS as u64) as usize;
-    match dice.below(20) {
+    let n_sides = if members.network().is_some() { 25 } else { 20 };
+    match dice.below(n_sides) {
         0..2 => {
             members.kill(members::MASTER, dice.ms(0, 2_000));
             FAULTS[0]
@@ -139,9 +163,19 @@ fn strike(dice: &mut Dice, members: &mut Members, framework: &Framework, folder:
             }
             FAULTS[4]
         }
-        _ => {
+        18..20 => {
             framework.disconnect();
             FAULTS[5]
+        }
+        side => {
+            let (fault, cut) = match side {
+                20..22 => (6, Cut::BothWays),
+                22..24 => (7, Cut::ToMaster),
+                _ => (8, Cut::FromMaster),
+            };
+            // As long as when they are stopped: some of them are given up.
+            members.cut(agent, cut, dice.ms(100, 12_000));
+            FAULTS[fault]
         }
     }
 }

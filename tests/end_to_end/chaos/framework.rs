@@ -3,16 +3,19 @@
 //!
 //! Invariant: an id is launched once. What it is told of a task is checked when it is heard: nothing new comes after an end.
 
+use super::members::Members;
 use super::{Dice, script};
 use crate::wait::patience;
 use daemon::client::{ClientError, FrameworkClient, Subscription};
 use daemon::convert;
+use daemon::door::Token;
 use jobs::Resources;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use wire::v1;
 use wire::v1::framework_call::Call;
@@ -76,10 +79,12 @@ pub struct Framework {
     shared: Arc<Shared>,
     worker: tokio::task::JoinHandle<()>,
     n_tasks: usize,
+    /// Its threads are in the master's network.
+    runtime: Option<Runtime>,
 }
 
 impl Framework {
-    pub fn start(folder: &Path, master: &str, n_tasks: usize, seed: u64) -> Self {
+    pub fn start(folder: &Path, members: &Members, token: Token, n_tasks: usize, seed: u64) -> Self {
         let shared = Arc::new(Shared {
             book: Mutex::default(),
             disconnect: Notify::new(),
@@ -89,14 +94,26 @@ impl Framework {
         let worker = Worker {
             shared: Arc::clone(&shared),
             folder: folder.to_path_buf(),
-            master: master.to_string(),
+            master: members.master_address().to_string(),
+            token,
             n_tasks,
             dice: Dice(seed.rotate_left(32) | 1),
             offers: VecDeque::new(),
             wanted: None,
             asked: Instant::now(),
         };
-        Self { shared, worker: tokio::spawn(worker.work()), n_tasks }
+        let namespace = members.network().map(|network| network.of_master().again().expect("a second hold of it"));
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .on_thread_start(move || {
+                if let Some(namespace) = &namespace {
+                    namespace.enter().expect("the master's network");
+                }
+            })
+            .build()
+            .expect("a runtime");
+        Self { shared, worker: runtime.spawn(worker.work()), n_tasks, runtime: Some(runtime) }
     }
 
     /// Its stream ends now, and it comes back.
@@ -152,9 +169,18 @@ impl Framework {
     }
 
     /// Ends it with all its tasks.
-    pub async fn tear_down(self) {
+    pub async fn tear_down(mut self) {
         self.shared.tear_down.store(true, Ordering::Relaxed);
-        self.worker.await.expect("the framework ends");
+        (&mut self.worker).await.expect("the framework ends");
+    }
+}
+
+impl Drop for Framework {
+    /// It may be dropped where nothing may block.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -162,6 +188,7 @@ struct Worker {
     shared: Arc<Shared>,
     folder: PathBuf,
     master: String,
+    token: Token,
     n_tasks: usize,
     dice: Dice,
     offers: VecDeque<v1::Offer>,
@@ -195,7 +222,7 @@ impl Worker {
             constraints: Vec::new(),
         };
         // A master that was stopped accepts connections and says nothing.
-        let subscribing = FrameworkClient::subscribe(&self.master, None, subscribe);
+        let subscribing = FrameworkClient::subscribe(&self.master, Some(self.token.clone()), subscribe);
         let subscription = match tokio::time::timeout(Duration::from_secs(5), subscribing).await {
             Ok(subscription) => subscription?,
             Err(_) => return Err(ClientError::Ended { address: self.master.clone() }),
