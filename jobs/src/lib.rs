@@ -18,6 +18,7 @@ pub mod health;
 pub mod ids;
 pub mod plan;
 pub mod resources;
+pub mod revocable;
 pub mod scalars;
 pub mod site;
 pub mod spec;

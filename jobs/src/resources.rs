@@ -3,6 +3,7 @@
 //! Invariant: scalars are whole thousandths (as in Mesos), so sums are exact and free + offered + used = total can be
 //! checked with `==`. Mem and disk are MiB.
 
+use crate::revocable::lent_of;
 use crate::scalars::Scalars;
 use crate::things::{Gpu, Things, gpu_counts, model_of};
 use serde::{Deserialize, Serialize};
@@ -303,7 +304,7 @@ impl fmt::Display for Resources {
                 f.write_str(", ")?;
             }
             write!(f, "{name} {}", milli as f64 / 1000.0)?;
-            if name == "mem" || name == "disk" {
+            if matches!(lent_of(name), "mem" | "disk") {
                 f.write_str(" MiB")?;
             }
         }

@@ -128,7 +128,7 @@ fn exchanges() -> bool {
 impl StreamBody {
     /// In bytes, of a task with these resources: half of its memory, unless the file says something else.
     pub fn state_memory(&self, resources: &Resources) -> u64 {
-        self.state_memory_bytes.unwrap_or((resources.amount("mem") * 1024.0 * 1024.0 / 2.0) as u64)
+        self.state_memory_bytes.unwrap_or((resources.memory_mib() * 1024.0 * 1024.0 / 2.0) as u64)
     }
 }
 

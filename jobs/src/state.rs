@@ -100,10 +100,16 @@ pub enum Reason {
     Unhealthy,
     /// It wrote more than it was given disk.
     OutOfDisk,
+    /// Its place was wanted for what is more important.
+    Preempted,
+    /// Its agent is to be empty.
+    AgentDrained,
+    /// What it ran on was only lent, and those to whom it was given need it.
+    Revoked,
 }
 
 impl Reason {
-    pub const ALL: [Reason; 14] = [
+    pub const ALL: [Reason; 17] = [
         Self::None,
         Self::Exited,
         Self::LaunchFailed,
@@ -118,5 +124,13 @@ impl Reason {
         Self::TimedOut,
         Self::Unhealthy,
         Self::OutOfDisk,
+        Self::Preempted,
+        Self::AgentDrained,
+        Self::Revoked,
     ];
+
+    /// The task was ended for the sake of something else, and did nothing wrong itself.
+    pub fn is_for_others(self) -> bool {
+        matches!(self, Self::KillRequested | Self::Preempted | Self::AgentDrained | Self::Revoked)
+    }
 }

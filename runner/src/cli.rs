@@ -517,6 +517,13 @@ struct AgentArgs {
     /// What it keeps for a role and those below it, for example --reserve 'ml/train:cpus=4;mem=8GiB'.
     #[arg(long = "reserve", value_name = "ROLE:AMOUNTS", value_parser = reservation)]
     reserved: Vec<scheduler::model::Reservation>,
+    /// How much of what its tasks were given and do not use it offers once more, to jobs that say `revocable`: 0.8 is four
+    /// fifths. They are ended when it is used after all.
+    #[arg(long, value_name = "PART", default_value_t = 0.0, value_parser = part)]
+    lend: f64,
+    /// What was not used for so long is offered once more.
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = jobs::text::parse_duration)]
+    lend_after: Duration,
     /// How long its tasks go on when it is gone and not started again in its folder.
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = jobs::text::parse_duration)]
     recovery_timeout: Duration,
@@ -585,6 +592,11 @@ fn attributes(text: &str) -> std::result::Result<Attributes, String> {
         _ => Err(format!("'{part}' is not of the form key:value")),
     };
     Ok(Attributes(parts.map(pair).collect::<std::result::Result<_, _>>()?))
+}
+
+fn part(text: &str) -> std::result::Result<f64, String> {
+    let part = text.parse::<f64>().ok().filter(|part| (0.0..=1.0).contains(part));
+    part.ok_or_else(|| format!("'{text}' is no part of something: a number from 0 to 1"))
 }
 
 fn reservation(text: &str) -> std::result::Result<scheduler::model::Reservation, String> {

@@ -5,6 +5,7 @@
 //! the newest connection is obeyed, and only a master of the newest epoch seen.
 
 pub mod events;
+mod lending;
 mod recovered;
 mod updates;
 mod volumes;
@@ -14,7 +15,7 @@ pub use events::{Command, Event, Exit, Record, Signal};
 pub use recovered::{Found, Recovered, RecoveredTask};
 
 use crate::alarms::Alarms;
-use crate::model::{AgentCall, AgentInfo, AgentOrder, AgentTask, ConnectionId, TaskInfo, TaskKey, TaskStatus};
+use crate::model::{AgentCall, AgentInfo, AgentOrder, AgentTask, Cause, ConnectionId, TaskInfo, TaskKey, TaskStatus};
 use crate::mutants::{self, Mutant};
 use crate::volumes::{Volume, VolumeKey};
 use jobs::{Reason, TaskState};
@@ -31,11 +32,22 @@ pub struct Config {
     /// First wait before an update that nobody acknowledged is sent again; it doubles.
     pub resend_first_ms: u64,
     pub resend_most_ms: u64,
+    /// Of what tasks were given and do not use, in thousandths, how much is lent to others; 0 is nothing.
+    pub lend_milli: i64,
+    /// What was not used for so long is lent.
+    pub look_back_ms: u64,
 }
 
 impl Config {
     pub fn new(agent: AgentInfo) -> Self {
-        Self { agent, default_kill_grace_ms: 5_000, resend_first_ms: 1_000, resend_most_ms: 60_000 }
+        Self {
+            agent,
+            default_kill_grace_ms: 5_000,
+            resend_first_ms: 1_000,
+            resend_most_ms: 60_000,
+            lend_milli: 0,
+            look_back_ms: 60_000,
+        }
     }
 }
 
@@ -64,14 +76,16 @@ struct Task {
     updates: Updates,
     kill: Option<Kill>,
     health: Option<Health>,
-    /// Why this agent ends it, if nobody asked for that.
-    cause: Option<(Reason, String)>,
+    /// When its process was first there.
+    since_ms: u64,
+    /// Why it is ended, if its framework did not ask for that.
+    cause: Option<Cause>,
 }
 
 impl Task {
     fn new(info: TaskInfo, process: Process, latest: TaskState, updates: Updates) -> Self {
         let health = info.health.as_deref().cloned().map(Health::new);
-        Self { info, process, latest, updates, kill: None, health, cause: None }
+        Self { info, process, latest, updates, kill: None, health, since_ms: 0, cause: None }
     }
 }
 
@@ -105,6 +119,7 @@ pub struct Agent {
     tasks: BTreeMap<TaskKey, Task>,
     /// With how much each has, in thousandths of a MiB.
     volumes: BTreeMap<VolumeKey, i64>,
+    lending: lending::Lending,
     alarms: Alarms<Alarm>,
     /// Why the master wants us gone.
     shutdown: Option<String>,
@@ -121,6 +136,7 @@ impl Agent {
             leader_epoch: 0,
             tasks: BTreeMap::new(),
             volumes: recovered.volumes.into_iter().map(|volume| (volume.key, volume.disk_milli)).collect(),
+            lending: lending::Lending::default(),
             alarms: Alarms::default(),
             shutdown: None,
             out: Vec::new(),
@@ -152,6 +168,7 @@ impl Agent {
             Event::Probed { task, outcome } => self.probed(&task, outcome),
             Event::Overdrawn { task, why } => self.end(&task, Reason::OutOfDisk, why),
             Event::VolumeRemoved { key } => self.volume_removed(key),
+            Event::Measured { used } => self.measured(&used),
             Event::Tick => {}
         }
         while let Some(alarm) = self.alarms.due(self.now_ms) {
@@ -180,7 +197,8 @@ impl Agent {
     fn recover(&mut self, recovered: RecoveredTask) {
         let RecoveredTask { task: key, info, pid, found, latest, updates, n_updates, since_ms, cause } = recovered;
         let updates = Updates::new(updates, n_updates);
-        let task = Task { cause, ..Task::new(info, Process::Gone, latest, updates) };
+        let began_ms = since_ms.unwrap_or(self.now_ms);
+        let task = Task { cause, since_ms: began_ms, ..Task::new(info, Process::Gone, latest, updates) };
         self.tasks.insert(key.clone(), task);
         if latest.is_terminal() {
             return;
@@ -191,7 +209,7 @@ impl Agent {
                 if pid != Some(now) {
                     self.out.push(Command::Persist(Record::Started { task: key.clone(), pid: now }));
                 }
-                self.watch(&key, since_ms.unwrap_or(self.now_ms));
+                self.watch(&key, began_ms);
                 if latest == TaskState::Staging {
                     self.report_start(&key);
                 } else if latest == TaskState::Killing {
@@ -272,8 +290,8 @@ impl Agent {
             AgentOrder::Launch { framework_id, task } => {
                 self.launch(TaskKey::new(framework_id, task.task_id.clone()), *task);
             }
-            AgentOrder::Kill { framework_id, task_id, grace_ms } => {
-                self.kill(&TaskKey::new(framework_id, task_id), grace_ms);
+            AgentOrder::Kill { framework_id, task_id, grace_ms, cause } => {
+                self.kill(&TaskKey::new(framework_id, task_id), grace_ms, cause);
             }
             AgentOrder::Acknowledge { framework_id, acknowledgement } => {
                 self.acknowledged(&TaskKey::new(framework_id, acknowledgement.task_id), acknowledgement.uuid);
@@ -293,6 +311,7 @@ impl Agent {
         let heartbeat_ms = heartbeat_ms.max(1);
         self.link = Some(Link { connection, heartbeat_ms: Some(heartbeat_ms) });
         self.alarms.set(Alarm::Heartbeat, self.now_ms + heartbeat_ms);
+        self.lend_again(connection);
         let keys: Vec<TaskKey> = self.tasks.keys().cloned().collect();
         for key in keys {
             self.alarms.cancel(&Alarm::Unheard(key.clone()));
@@ -314,7 +333,7 @@ impl Agent {
         self.shutdown = Some(message);
         let keys: Vec<TaskKey> = self.tasks.keys().cloned().collect();
         for key in keys {
-            self.kill(&key, None);
+            self.kill(&key, None, None);
         }
     }
 
@@ -339,21 +358,23 @@ impl Agent {
     fn started(&mut self, key: TaskKey, pid: u32) {
         let Some(task) = self.tasks.get_mut(&key).filter(|task| task.process == Process::Starting) else { return };
         task.process = Process::Running;
-        let wanted = task.kill.take();
+        task.since_ms = self.now_ms;
+        let (wanted, cause) = (task.kill.take(), task.cause.take());
         self.out.push(Command::Persist(Record::Started { task: key.clone(), pid }));
         self.report_start(&key);
         self.watch(&key, self.now_ms);
         if let Some(Kill::Wanted { grace_ms }) = wanted {
-            self.kill(&key, Some(grace_ms));
+            self.kill(&key, Some(grace_ms), cause);
         }
     }
 
     fn start_failed(&mut self, key: &TaskKey, message: String) {
         let Some(task) = self.tasks.get_mut(key).filter(|task| task.process == Process::Starting) else { return };
         task.process = Process::Gone;
-        match task.kill {
-            Some(_) => self.report(key, TaskState::Killed, Reason::KillRequested, message, 0),
-            None => self.report(key, TaskState::Failed, Reason::LaunchFailed, message, 0),
+        match (task.kill, task.cause.clone()) {
+            (Some(_), Some(cause)) => self.report(key, TaskState::Killed, cause.reason, cause.message, 0),
+            (Some(_), None) => self.report(key, TaskState::Killed, Reason::KillRequested, message, 0),
+            (None, _) => self.report(key, TaskState::Failed, Reason::LaunchFailed, message, 0),
         }
     }
 
@@ -373,8 +394,9 @@ impl Agent {
             Exit::Abandoned => (0, "was ended, because its agent was gone for too long".to_string()),
             Exit::Unseen => (0, "ended together with its supervisor, so that nobody saw how".to_string()),
         };
-        if let Some((reason, why)) = cause.filter(|_| was_killed) {
-            return self.report(key, TaskState::Failed, reason, format!("{why}; it {how}"), exit_code);
+        if let Some(Cause { reason, message }) = cause.filter(|_| was_killed) {
+            let state = if reason.is_for_others() { TaskState::Killed } else { TaskState::Failed };
+            return self.report(key, state, reason, format!("{message}; it {how}"), exit_code);
         }
         let (state, reason) = match exit {
             _ if was_killed => (TaskState::Killed, Reason::KillRequested),
@@ -386,8 +408,8 @@ impl Agent {
         self.report(key, state, reason, how, exit_code);
     }
 
-    /// SIGTERM, and SIGKILL after the grace. A repeated kill can only shorten it.
-    fn kill(&mut self, key: &TaskKey, grace_ms: Option<u64>) {
+    /// SIGTERM, and SIGKILL after the grace. A repeated kill can only shorten it, and changes nothing of why.
+    fn kill(&mut self, key: &TaskKey, grace_ms: Option<u64>, cause: Option<Cause>) {
         let grace_ms = grace_ms.unwrap_or_else(|| self.grace_of(key));
         let Some(task) = self.tasks.get_mut(key) else { return };
         let kill_at_ms = self.now_ms.saturating_add(grace_ms);
@@ -396,7 +418,10 @@ impl Agent {
             (Process::Starting, before) => {
                 let shortest = match before {
                     Some(Kill::Wanted { grace_ms: before }) => before.min(grace_ms),
-                    Some(Kill::Termed { .. } | Kill::Killed) | None => grace_ms,
+                    Some(Kill::Termed { .. } | Kill::Killed) | None => {
+                        task.cause = cause;
+                        grace_ms
+                    }
                 };
                 task.kill = Some(Kill::Wanted { grace_ms: shortest });
             }
@@ -406,7 +431,12 @@ impl Agent {
                 self.alarms.set(Alarm::Kill(key.clone()), kill_at_ms);
             }
             (Process::Running, Some(Kill::Wanted { .. }) | None) => {
-                self.report(key, TaskState::Killing, Reason::KillRequested, format!("has {grace_ms} ms to end"), 0);
+                task.cause.clone_from(&cause);
+                let Cause { reason, message } = cause.unwrap_or_else(|| Cause {
+                    reason: Reason::KillRequested,
+                    message: format!("has {grace_ms} ms to end"),
+                });
+                self.report(key, TaskState::Killing, reason, message, 0);
                 self.start_kill(key, kill_at_ms);
             }
         }

@@ -17,6 +17,7 @@ mod frameworks;
 mod gone;
 mod holds;
 mod ledger;
+mod lending;
 mod offers;
 mod operations;
 mod preemption;

@@ -4,6 +4,7 @@
 //! ([`is_sane`], [`is_good_id`]). The wire format is not known here.
 
 use crate::volumes::{Volume, VolumeKey};
+use jobs::revocable::lent_of;
 use jobs::site::Constraint;
 use jobs::volumes::VolumeClaim;
 use jobs::{AgentId, FrameworkId, HealthCheck, OfferId, Reason, Resources, Rules, Scalars, Site, TaskId, TaskState};
@@ -129,6 +130,13 @@ pub struct TaskStatus {
     pub exit_code: i32,
 }
 
+/// Why a task is ended, where its framework did not ask for that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    pub reason: Reason,
+    pub message: String,
+}
+
 /// A task as a registering agent reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentTask {
@@ -194,6 +202,10 @@ pub enum AgentCall {
         framework_id: FrameworkId,
         status: TaskStatus,
     },
+    /// So much of what its tasks were given they do not use, and it is offered to whoever can do with what may be taken back.
+    Lends {
+        lent: Scalars,
+    },
     /// Nothing is left of it.
     VolumeDestroyed {
         key: VolumeKey,
@@ -218,6 +230,8 @@ pub enum AgentOrder {
         task_id: TaskId,
         /// `None`: the grace of the task.
         grace_ms: Option<u64>,
+        /// `None`: its framework asked for it.
+        cause: Option<Cause>,
     },
     Acknowledge {
         framework_id: FrameworkId,
@@ -449,7 +463,7 @@ pub fn is_below(role: &str, above: &str) -> bool {
 /// An amount as one says it: "6 cpus", "512 MiB of mem".
 pub fn amount_text(name: &str, milli: i64) -> String {
     let amount = milli as f64 / 1000.0;
-    match name {
+    match lent_of(name) {
         "mem" | "disk" => format!("{amount} MiB of {name}"),
         _ => format!("{amount} {name}"),
     }

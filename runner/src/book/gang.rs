@@ -22,7 +22,7 @@ pub fn environment(job: &Job, gang: &Gang, at: usize, offered: &Resources) -> BT
         Distributed::Torch => torch(job, at, offered),
     };
     // Both take every core of the machine otherwise, in every task.
-    let threads = (offered.amount("cpus").floor() as u64).max(1).to_string();
+    let threads = (offered.cores().floor() as u64).max(1).to_string();
     let hints: &[&str] = match gang.distributed {
         Distributed::Tensorflow => &["OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"],
         Distributed::Torch => &["OMP_NUM_THREADS"],

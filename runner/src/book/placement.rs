@@ -241,7 +241,7 @@ mod tests {
         let (small, large) = (Resources::new().cpus(0.5), Resources::new().cpus(3.0));
         let placed = place(&offers, &[need(&small, 1, 2), need(&large, 1, 1)], &Rules::default()).unwrap();
         let places: Vec<(&str, f64)> =
-            placed.iter().map(|placed| (placed.agent.as_str(), placed.resources.amount("cpus"))).collect();
+            placed.iter().map(|placed| (placed.agent.as_str(), placed.resources.cores())).collect();
         assert_eq!(places, [("a1", 0.5), ("a1", 0.5), ("a2", 3.0)]);
         assert!(
             place(&offers, &[need(&small, 1, 1), need(&large, 1, 2)], &Rules::default()).is_none(),

@@ -76,7 +76,7 @@ pub fn launch(config: &Config, job: &Job, at: usize, from: Option<u64>, placed: 
             index: *index,
             life: *life,
             begun_us: record.begun_us,
-            slices: (spec.resources.amount("cpus").round() as u32).max(1),
+            slices: (spec.resources.cores().round() as u32).max(1),
             peers: record.tasks.iter().map(peer).collect(),
             runner: config.endpoint.clone(),
             checkpoint_dir: super::checkpoint_folder(config, record),

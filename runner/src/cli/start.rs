@@ -109,6 +109,8 @@ pub fn agent(args: AgentArgs, globals: &Globals) -> Result<()> {
     let listed = args.attribute_list.into_iter().flat_map(|Attributes(list)| list);
     config.attributes = args.attributes.into_iter().chain(listed).collect();
     config.reserved = args.reserved;
+    config.lend = args.lend;
+    config.lend_after = args.lend_after;
     config.recovery_timeout_ms = millis(args.recovery_timeout);
     config.leash = args.leash;
     config.isolation.cgroups = args.isolation == Isolation::Auto;

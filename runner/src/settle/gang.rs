@@ -106,12 +106,14 @@ fn role(reader: &mut Reader<'_>, member: Member, usual: &Usual<'_>, span: Span) 
 
 /// What `[job]` says, but for what the role says itself. GPUs and their model are said together.
 fn resources(reader: &mut Reader<'_>, usual: &Resources) -> Resources {
-    let cpus = reader.number("cpus").unwrap_or(usual.amount("cpus"));
-    let mem_mib = reader.mem_mib("mem").unwrap_or(usual.amount("mem"));
-    if reader.has("gpus") || reader.has("gpu_model") {
-        return with_gpus(reader, Resources::new().cpus(cpus).mem_mib(mem_mib));
-    }
-    usual.clone().cpus(cpus).mem_mib(mem_mib)
+    let cpus = reader.number("cpus").unwrap_or(usual.cores());
+    let mem_mib = reader.mem_mib("mem").unwrap_or(usual.memory_mib());
+    let others = match reader.has("gpus") || reader.has("gpu_model") {
+        true => with_gpus(reader, Resources::new()),
+        false => usual.clone(),
+    };
+    let kind = if usual.is_revocable() { others.revocable() } else { others };
+    kind.with_cores(cpus, mem_mib)
 }
 
 #[cfg(test)]

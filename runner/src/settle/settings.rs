@@ -75,6 +75,9 @@ impl JobSettings {
             resources = with_gpus(reader, resources);
             n_ports = reader.whole("ports").and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
         }
+        if reader.boolean("revocable").unwrap_or(false) {
+            resources = resources.revocable();
+        }
         let kill_grace_ms = reader.duration_ms("kill_grace").unwrap_or(5_000);
         let max_completion_ms = reader.duration_ms("max_completion").unwrap_or(0);
         let unreachable_kill_ms = reader.duration_ms("unreachable").unwrap_or(0);

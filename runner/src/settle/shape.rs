@@ -116,6 +116,12 @@ const DISK: Field = field(
     None,
     "what each task may write in its folder: MiB, or a text like '2g'; one that writes more is ended; any by default",
 );
+const REVOCABLE: Field = field(
+    "revocable",
+    Kind::Boolean,
+    Some("false"),
+    "its cores and memory are only lent, by tasks that do not use theirs; a task is ended when these do",
+);
 const VOLUMES: Field = field(
     "volumes",
     Kind::TextTable,
@@ -178,6 +184,7 @@ const JOB_FIELDS: &[Field] = &[
     CPUS,
     MEM,
     DISK,
+    REVOCABLE,
     RESTART,
     KILL_GRACE,
     MAX_COMPLETION,
@@ -195,6 +202,7 @@ static TRAIN_JOB: Shape = Shape {
         CPUS,
         MEM,
         DISK,
+        REVOCABLE,
         RESTART,
         KILL_GRACE,
         MAX_COMPLETION,
@@ -214,6 +222,7 @@ static COMMAND_JOB: Shape = Shape {
         CPUS,
         MEM,
         DISK,
+        REVOCABLE,
         COMMAND_RESTART,
         KILL_GRACE,
         MAX_COMPLETION,
@@ -237,6 +246,7 @@ static SERVICE_JOB: Shape = Shape {
         CPUS,
         MEM,
         DISK,
+        REVOCABLE,
         SERVICE_RESTART,
         KILL_GRACE,
         MAX_COMPLETION,

@@ -285,8 +285,8 @@ async fn stream(
     let mut spec = spec(shared, name, shared.job.parallelism, JobBody::Stream(body));
     if learns {
         // One slice learns from all rows, and a task has as many as cores.
-        let cpus = spec.resources.amount("cpus").min(1.0);
-        (spec.parallelism, spec.resources) = (1, spec.resources.cpus(cpus));
+        let (cores, memory_mib) = (spec.resources.cores().min(1.0), spec.resources.memory_mib());
+        (spec.parallelism, spec.resources) = (1, spec.resources.with_cores(cores, memory_mib));
     }
     spec
 }

@@ -6,6 +6,7 @@
 //! begins, no process of the directory's tasks is alive that it does not hold.
 
 mod connection;
+mod consumption;
 mod counts;
 pub mod fleet;
 mod garbage;
@@ -31,7 +32,7 @@ use crate::door::{self, ListenError, Token};
 use crate::encrypted::Encrypted;
 use crate::{files, stop};
 use jobs::{AgentId, Resources};
-use scheduler::agent::{Agent, Config, Recovered};
+use scheduler::agent::{Agent, Config, Found, Recovered};
 use scheduler::model::{AgentInfo, Reservation, TaskKey};
 use std::collections::BTreeMap;
 use std::io;
@@ -86,6 +87,12 @@ pub struct AgentConfig {
     pub sandboxes_kept_for: Duration,
     /// Between looks at what tasks have on the disk.
     pub disk_check_every: Duration,
+    /// Of what tasks were given and do not use, how much others may run on until it is used; from 0 to 1.
+    pub lend: f64,
+    /// What was not used for so long is lent.
+    pub lend_after: Duration,
+    /// Between looks at what tasks use.
+    pub lend_check_every: Duration,
 }
 
 impl AgentConfig {
@@ -113,6 +120,9 @@ impl AgentConfig {
             output_most_bytes: 256 << 20,
             sandboxes_kept_for: Duration::from_secs(7 * 24 * 3600),
             disk_check_every: Duration::from_secs(15),
+            lend: 0.0,
+            lend_after: Duration::from_secs(60),
+            lend_check_every: Duration::from_secs(5),
         })
     }
 }
@@ -233,9 +243,17 @@ pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
         config.disk_check_every,
         recovered_running.map(|task| (&task.task, &task.info)),
     );
+    let found_alive = recovered.tasks.iter().filter_map(|task| match task.found {
+        Found::Alive { pid } => Some((task.task.clone(), i32::try_from(pid).ok()?)),
+        Found::Ended(_) | Found::Nothing => None,
+    });
+    let look_every = (config.lend > 0.0).then_some(config.lend_check_every);
+    let (gauge, measured) = consumption::Gauge::open(look_every, found_alive.collect());
     let (nursery, reports) = nursery::Nursery::open(launcher, adopted).map_err(AgentError::Nursery)?;
     let mut machine_config = Config::new(agent);
     machine_config.default_kill_grace_ms = config.kill_grace_ms;
+    machine_config.lend_milli = (config.lend * 1000.0).round() as i64;
+    machine_config.look_back_ms = u64::try_from(config.lend_after.as_millis()).unwrap_or(u64::MAX);
     let (machine, commands) = Agent::new(machine_config, recovered, clock.now_ms());
 
     let (stop, stopped) = watch::channel(false);
@@ -244,7 +262,8 @@ pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
     let garbage = tokio::spawn(garbage::run(sandboxes.clone(), config.sandboxes_kept_for));
     let (probes, answers) = probes::Probes::new(sandboxes.clone());
     let id_path = data_dir.join(AGENT_ID_FILE);
-    let owner = owner::Owner::new(machine, clock, log, owner::Hands { nursery, probes, meter }, running, id_path);
+    let owner =
+        owner::Owner::new(machine, clock, log, owner::Hands { nursery, probes, meter, gauge }, running, id_path);
     let routes = sandboxes.clone().routes().merge(numbers(owner.counts(), whole, sandboxes));
     let routes = routes.layer(axum::middleware::from_fn_with_state(config.token, door::require_token));
     let http = tokio::spawn(async move {
@@ -253,7 +272,8 @@ pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
             Some(config) => axum::serve(Encrypted::open(listener, config), routes).await,
         }
     });
-    let owner = tokio::spawn(owner.run(commands, from_link, reports, answers, overdrawn, stopped));
+    let owner =
+        tokio::spawn(owner.run(commands, from_link, reports, owner::Seen { answers, overdrawn, measured }, stopped));
     Ok(Running { agent_id, http_address, stop, owner, link, http, garbage, _here: here })
 }
 

@@ -15,7 +15,7 @@ pub use volumes::claims_to;
 use jobs::{Gpu, HealthCheck, Probe, Reason, Resources, TaskState};
 use scheduler::master::{AgentView, ClusterView, FrameworkView, OfferView, TaskView};
 use scheduler::model::{
-    Acknowledgement, AgentCall, AgentInfo, AgentOrder, AgentTask, Demand, FrameworkCall, FrameworkEvent, Offer,
+    Acknowledgement, AgentCall, AgentInfo, AgentOrder, AgentTask, Cause, Demand, FrameworkCall, FrameworkEvent, Offer,
     TaskInfo, TaskStatus,
 };
 use scheduler::volumes::VolumeKey;
@@ -200,6 +200,9 @@ pub fn reason_from(wire: i32) -> Converted<Reason> {
         v1::Reason::TimedOut => Reason::TimedOut,
         v1::Reason::Unhealthy => Reason::Unhealthy,
         v1::Reason::OutOfDisk => Reason::OutOfDisk,
+        v1::Reason::Preempted => Reason::Preempted,
+        v1::Reason::AgentDrained => Reason::AgentDrained,
+        v1::Reason::Revoked => Reason::Revoked,
     })
 }
 
@@ -219,6 +222,9 @@ pub fn reason_to(reason: Reason) -> v1::Reason {
         Reason::TimedOut => v1::Reason::TimedOut,
         Reason::Unhealthy => v1::Reason::Unhealthy,
         Reason::OutOfDisk => v1::Reason::OutOfDisk,
+        Reason::Preempted => v1::Reason::Preempted,
+        Reason::AgentDrained => v1::Reason::AgentDrained,
+        Reason::Revoked => v1::Reason::Revoked,
     }
 }
 
@@ -461,6 +467,9 @@ fn agent_call_from(wire: v1::AgentCall) -> Converted<AgentCall> {
         agent_call::Call::Destroyed(v1::VolumeDestroyed { role, name }) => {
             AgentCall::VolumeDestroyed { key: VolumeKey { role, name } }
         }
+        agent_call::Call::Lends(v1::Lends { lent }) => {
+            AgentCall::Lends { lent: roles::scalars_from(lent, "lent").map_err(|malformed| malformed.inside("lends"))? }
+        }
         agent_call::Call::Heartbeat(v1::AgentHeartbeat {}) => AgentCall::Heartbeat,
         agent_call::Call::Update(v1::UpdateStatus { framework_id, status }) => {
             let status = required(status, "status")
@@ -483,6 +492,7 @@ pub fn agent_call_to(call: AgentCall) -> v1::AgentCall {
         AgentCall::VolumeDestroyed { key: VolumeKey { role, name } } => {
             agent_call::Call::Destroyed(v1::VolumeDestroyed { role, name })
         }
+        AgentCall::Lends { lent } => agent_call::Call::Lends(v1::Lends { lent: roles::amounts_to(&lent) }),
         AgentCall::Heartbeat => agent_call::Call::Heartbeat(v1::AgentHeartbeat {}),
         AgentCall::Update { framework_id, status } => agent_call::Call::Update(v1::UpdateStatus {
             framework_id: framework_id.to_string(),
@@ -508,8 +518,12 @@ fn agent_order_from(wire: v1::AgentOrder) -> Converted<AgentOrder> {
                 .map_err(|malformed| malformed.inside("launch"))?;
             AgentOrder::Launch { framework_id: framework_id.into(), task: Box::new(task) }
         }
-        agent_order::Order::Kill(v1::KillTask { framework_id, task_id, grace_ms }) => {
-            AgentOrder::Kill { framework_id: framework_id.into(), task_id: task_id.into(), grace_ms }
+        agent_order::Order::Kill(v1::KillOrder { framework_id, task_id, grace_ms, reason, message }) => {
+            let cause = match reason == i32::from(v1::Reason::Unspecified) {
+                true => None,
+                false => Some(Cause { reason: reason_from(reason)?, message }),
+            };
+            AgentOrder::Kill { framework_id: framework_id.into(), task_id: task_id.into(), grace_ms, cause }
         }
         agent_order::Order::Acknowledge(acknowledge) => AgentOrder::Acknowledge {
             framework_id: acknowledge.framework_id.as_str().into(),
@@ -536,10 +550,12 @@ pub fn agent_order_to(order: AgentOrder) -> v1::AgentOrder {
             framework_id: framework_id.to_string(),
             task: Some(task_info_to(*task)),
         }),
-        AgentOrder::Kill { framework_id, task_id, grace_ms } => agent_order::Order::Kill(v1::KillTask {
+        AgentOrder::Kill { framework_id, task_id, grace_ms, cause } => agent_order::Order::Kill(v1::KillOrder {
             framework_id: framework_id.to_string(),
             task_id: task_id.to_string(),
             grace_ms,
+            reason: cause.as_ref().map_or(v1::Reason::Unspecified, |cause| reason_to(cause.reason)).into(),
+            message: cause.map(|cause| cause.message).unwrap_or_default(),
         }),
         AgentOrder::Acknowledge { framework_id, acknowledgement } => {
             agent_order::Order::Acknowledge(v1::AcknowledgeUpdate {

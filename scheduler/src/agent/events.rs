@@ -6,8 +6,9 @@
 
 use crate::model::{AgentCall, AgentOrder, ConnectionId, TaskInfo, TaskKey, TaskStatus};
 use crate::volumes::{Volume, VolumeKey};
-use jobs::Probe;
+use jobs::{Probe, Scalars};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -47,6 +48,10 @@ pub enum Event {
     Overdrawn {
         task: TaskKey,
         why: String,
+    },
+    /// What processes of tasks use of cores and memory; a task that is not among them was not seen for long enough.
+    Measured {
+        used: BTreeMap<TaskKey, Scalars>,
     },
     /// What was in a volume is gone, as [`Command::RemoveVolume`] asked.
     VolumeRemoved {

@@ -4,7 +4,7 @@
 //! since is not in the log: the caller looks, and says so in [`RecoveredTask::found`].
 
 use super::{Exit, Record};
-use crate::model::{TaskInfo, TaskKey, TaskStatus};
+use crate::model::{Cause, TaskInfo, TaskKey, TaskStatus};
 use crate::volumes::Volume;
 use jobs::{Reason, TaskState};
 use std::collections::BTreeMap;
@@ -32,8 +32,8 @@ pub struct RecoveredTask {
     pub n_updates: u64,
     /// When its process was first said to be there.
     pub since_ms: Option<u64>,
-    /// Why it is being ended, if the agent itself decided that.
-    pub cause: Option<(Reason, String)>,
+    /// Why it is being ended, if its framework did not ask for that.
+    pub cause: Option<Cause>,
 }
 
 /// What a restarted agent finds of a task's process.
@@ -74,7 +74,7 @@ impl Recovered {
                             task.since_ms.get_or_insert(status.at_ms);
                         }
                         if status.state == TaskState::Killing && status.reason != Reason::KillRequested {
-                            task.cause = Some((status.reason, status.message.clone()));
+                            task.cause = Some(Cause { reason: status.reason, message: status.message.clone() });
                         }
                         task.n_updates += 1;
                         task.updates.push(status);

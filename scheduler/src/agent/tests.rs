@@ -1,5 +1,7 @@
 //! What the agent promises: one start for each task, reliable updates, kills that only get shorter, recovery.
 
+mod lending;
+
 use super::*;
 use crate::model::Acknowledgement;
 use jobs::Resources;
@@ -85,7 +87,7 @@ impl Desk {
     }
 
     fn kill(&mut self, id: &str, grace_ms: Option<u64>) -> Vec<Command> {
-        self.order(1, AgentOrder::Kill { framework_id: "f".into(), task_id: id.into(), grace_ms })
+        self.order(1, AgentOrder::Kill { framework_id: "f".into(), task_id: id.into(), grace_ms, cause: None })
     }
 
     fn acknowledge(&mut self, connection: u64, id: &str, uuid: &str) -> Vec<Command> {
@@ -107,6 +109,9 @@ fn brief(commands: &[Command]) -> Vec<String> {
         Command::Send { call: AgentCall::Update { status, .. }, .. } => format!("send {}", status.state),
         Command::Send { call: AgentCall::Register { tasks, .. }, .. } => format!("register {}", tasks.len()),
         Command::Send { call: AgentCall::VolumeDestroyed { key }, .. } => format!("destroyed {key}"),
+        Command::Send { call: AgentCall::Lends { lent }, .. } => {
+            format!("lends {} cpus {} mem", lent.get("cpus:revocable"), lent.get("mem:revocable"))
+        }
         Command::Send { call: AgentCall::Heartbeat, .. } => "beat".into(),
         Command::Close { connection } => format!("close {}", connection.0),
         Command::Start { .. } => "start".into(),
@@ -159,6 +164,37 @@ fn ends_are_told_apart() {
     desk.kill("killed", None);
     let killed = desk.apply(Event::Exited { task: key("killed"), exit: Exit::Signal(15) });
     assert_eq!(end_of(killed), Some((TaskState::Killed, Reason::KillRequested, -15)));
+}
+
+#[test]
+fn who_is_ended_for_others_is_told_what_for_over_a_restart_too() {
+    let updates = |commands: &[Command]| -> Vec<TaskStatus> {
+        let updates = commands.iter().filter_map(|command| match command {
+            Command::Persist(Record::Update { status, .. }) => Some(status.clone()),
+            _ => None,
+        });
+        updates.collect()
+    };
+    let preempted = || Cause { reason: Reason::Preempted, message: "has to leave for urgent".into() };
+    let kill = |cause| AgentOrder::Kill { framework_id: "f".into(), task_id: "t".into(), grace_ms: None, cause };
+    let mut desk = Desk::new();
+    desk.running("t");
+    let killing = updates(&desk.order(1, kill(Some(preempted()))));
+    assert_eq!((killing[0].state, killing[0].reason), (TaskState::Killing, Reason::Preempted));
+    assert_eq!(updates(&desk.order(1, kill(None))), [], "its framework may say the same, and changes nothing of why");
+    let log = desk.log.clone();
+    let ended = updates(&desk.apply(Event::Exited { task: key("t"), exit: Exit::Signal(15) }));
+    let (_, commands) = Desk::recovered(log, |task| task.found = Found::Ended(Exit::Signal(15)));
+    for ended in [&ended[0], &updates(&commands)[0]] {
+        assert_eq!((ended.state, ended.reason, ended.exit_code), (TaskState::Killed, Reason::Preempted, -15));
+        assert_eq!(ended.message, "has to leave for urgent; it ended by signal 15");
+    }
+    // The same, where it has not begun yet.
+    let mut desk = Desk::new();
+    desk.launch("t");
+    assert_eq!(updates(&desk.order(1, kill(Some(preempted())))), []);
+    let started = updates(&desk.apply(Event::Started { task: key("t"), pid: 7 }));
+    assert_eq!((started[1].state, started[1].reason), (TaskState::Killing, Reason::Preempted));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! says it, whichever agent makes that.
 
 use super::{Agent, Alarm, Command, Process};
-use crate::model::TaskKey;
+use crate::model::{Cause, TaskKey};
 use jobs::{HealthCheck, Probe, Reason, TaskState};
 
 /// Until it was healthy once it is asked at least this often, so that nobody waits for a long interval.
@@ -145,13 +145,13 @@ impl Agent {
         self.end(key, Reason::AgentUnreachable, why);
     }
 
-    /// Ends a task that nobody asked to end.
+    /// Ends a task that nobody asked to end; it is this agent that wants it.
     pub(super) fn end(&mut self, key: &TaskKey, reason: Reason, why: String) {
         let Some(task) = self.tasks.get_mut(key) else { return };
         if task.process != Process::Running || task.kill.is_some() {
             return;
         }
-        task.cause = Some((reason, why.clone()));
+        task.cause = Some(Cause { reason, message: why.clone() });
         let kill_at_ms = self.now_ms.saturating_add(self.grace_of(key));
         self.report(key, TaskState::Killing, reason, why, 0);
         self.start_kill(key, kill_at_ms);

@@ -13,7 +13,7 @@ use super::gone::gone;
 use super::ledger::Ledger;
 use super::offers::OfferNumber;
 use super::reserved::check_reservation;
-use super::tasks::Task;
+use super::tasks::{KillAsked, Task};
 use super::view::{AgentState, OfferState};
 use super::{Alarm, Command, Master, Peer, Record};
 use crate::model::{AgentCall, AgentInfo, AgentOrder, AgentTask, ConnectionId, TaskKey, is_good_id, is_sane};
@@ -104,15 +104,20 @@ impl Master {
                 self.update(&id, framework_id, status);
             }
             (Some(id), AgentCall::VolumeDestroyed { key }) => self.volume_destroyed(&id, &key),
+            (Some(id), AgentCall::Lends { lent }) => self.lends(connection, &id, lent),
             // The stream of a master that was replaced, or of an agent that was declared unreachable: it must
             // register again.
-            (None, AgentCall::Heartbeat | AgentCall::Update { .. } | AgentCall::VolumeDestroyed { .. }) => {
-                self.out.push(Command::Close { connection });
-            }
+            (
+                None,
+                AgentCall::Heartbeat
+                | AgentCall::Update { .. }
+                | AgentCall::VolumeDestroyed { .. }
+                | AgentCall::Lends { .. },
+            ) => self.out.push(Command::Close { connection }),
         }
     }
 
-    fn refuse_agent(&mut self, connection: ConnectionId, problem: &str) {
+    pub(super) fn refuse_agent(&mut self, connection: ConnectionId, problem: &str) {
         let order = AgentOrder::Shutdown { message: problem.to_string() };
         self.out.push(Command::ToAgent { connection, order });
         self.out.push(Command::Close { connection });
@@ -196,7 +201,7 @@ impl Master {
             let was_known = missing.remove(&key);
             if !was_known && self.tasks.get(&key).is_some() {
                 // The same id runs elsewhere, or the agent named it twice. This copy is not the one to keep.
-                self.order_kill(id, &key, None);
+                self.order_kill(id, &key, KillAsked::default());
                 continue;
             }
             if !was_known {
@@ -225,13 +230,13 @@ impl Master {
                 self.frameworks.count_running(&key.framework_id, task.priority, 1);
             }
             if let Some(grace_ms) = self.frameworks.take_early_kill(&key) {
-                task.kill = Some(grace_ms);
+                task.kill = Some(KillAsked { grace_ms, cause: None });
             }
-            if is_ended && task.kill.is_none() {
-                task.kill = Some(None);
+            if is_ended {
+                task.kill.get_or_insert_default();
             }
-            if let Some(grace_ms) = task.kill.filter(|_| !state.is_terminal()) {
-                self.order_kill(id, &key, grace_ms);
+            if let Some(asked) = task.kill.clone().filter(|_| !state.is_terminal()) {
+                self.order_kill(id, &key, asked);
             }
             if !state.is_terminal() && (was_unreachable || !was_known) {
                 let message = format!("agent {id} is back and has the task");
@@ -301,7 +306,7 @@ impl Master {
             self.has_left(key);
         }
         self.withdraw_volumes(id);
-        self.cluster_total.subtract(self.agents.known(id).ledger.total().amounts());
+        self.cluster_total.subtract(&self.agents.known(id).ledger.total().amounts().own());
         self.dirty.total = true;
         self.agents.books(id, |ledger| *ledger = Ledger::default());
     }
@@ -319,10 +324,11 @@ impl Master {
         }
     }
 
-    pub(super) fn order_kill(&mut self, agent: &AgentId, key: &TaskKey, grace_ms: Option<u64>) {
+    pub(super) fn order_kill(&mut self, agent: &AgentId, key: &TaskKey, asked: KillAsked) {
         if let Some(connection) = self.agents.connection(agent) {
             let TaskKey { framework_id, task_id } = key.clone();
-            let order = AgentOrder::Kill { framework_id, task_id, grace_ms };
+            let KillAsked { grace_ms, cause } = asked;
+            let order = AgentOrder::Kill { framework_id, task_id, grace_ms, cause };
             self.out.push(Command::ToAgent { connection, order });
         }
     }
@@ -337,7 +343,7 @@ fn check_registration(agent: &AgentInfo, tasks: &[AgentTask], volumes: &[Volume]
     if !is_good_id(id.as_str()) {
         return Err(format!("'{id}' cannot be an agent's id: it must be short, printable and without blanks"));
     }
-    if !is_sane(&agent.total) || !agent.total.has_the_gpus_it_counts() {
+    if !is_sane(&agent.total) || !agent.total.has_the_gpus_it_counts() || agent.total.is_revocable() {
         return Err(format!("agent {id} cannot have {}", agent.total));
     }
     for reservation in &agent.reserved {

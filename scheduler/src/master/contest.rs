@@ -40,6 +40,8 @@ struct Terms<'a> {
     surplus: Option<Scalars>,
     /// Whether there is so much that anybody takes it.
     is_allocatable: bool,
+    /// Some of it is only lent.
+    has_lent: bool,
 }
 
 impl Contest {
@@ -143,6 +145,7 @@ impl Master {
             agent,
             surplus: self.surplus(),
             is_allocatable: self.is_allocatable(free),
+            has_lent: free.is_revocable(),
         }
     }
 
@@ -164,6 +167,9 @@ impl Master {
         };
         let amounts = terms.free.amounts();
         let mut most = roles.within_limits(role, amounts);
+        if terms.has_lent && !framework.takes_lent() {
+            most = most.own();
+        }
         if !kept_from.is_empty() {
             most = most.least(&amounts.beyond(&kept_from));
         }

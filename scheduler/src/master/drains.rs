@@ -7,7 +7,7 @@
 use super::view::AgentState;
 use super::{Alarm, Command, Master, Record};
 use crate::model::{FrameworkEvent, TaskKey, Window};
-use jobs::{AgentId, FrameworkId};
+use jobs::{AgentId, FrameworkId, Reason};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -187,8 +187,7 @@ impl Master {
     /// An agent that is away is told when it comes back.
     pub(super) fn drain_ends(&mut self, id: &AgentId) {
         for key in self.tasks_left_on(id) {
-            self.tasks.known(&key).kill.get_or_insert(None);
-            self.order_kill(id, &key, None);
+            self.take_from(&key, Reason::AgentDrained, &format!("agent {id} is drained"));
         }
     }
 }

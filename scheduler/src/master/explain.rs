@@ -59,7 +59,12 @@ impl Master {
                 n => format!("{needs}; none of the {n} agents is one of these"),
             };
         }
-        let large: Vec<&Agent> = active.iter().copied().filter(|agent| fits(&agent.info.total, demand)).collect();
+        if demand.shape.is_revocable() && !active.iter().any(|agent| agent.ledger.total().is_revocable()) {
+            return format!(
+                "{needs}; no agent lends any now: what tasks were given and do not use (smack agent --lend)"
+            );
+        }
+        let large: Vec<&Agent> = active.iter().copied().filter(|agent| fits(agent.ledger.total(), demand)).collect();
         if large.is_empty() {
             return format!("{needs}; {}; none fits", largest(&active, demand));
         }
@@ -245,18 +250,18 @@ fn needs(demand: &Demand) -> String {
 /// The first resource of which no agent has enough, or that no agent has all of them together.
 fn largest(agents: &[&Agent], demand: &Demand) -> String {
     for (name, need) in demand.shape.scalars() {
-        let most = agents.iter().max_by_key(|agent| agent.info.total.milli(name));
-        if let Some(agent) = most.filter(|agent| agent.info.total.milli(name) < need) {
-            return format!("the largest agent has {} ({})", one(&agent.info.total, name), agent.info.agent_id);
+        let most = agents.iter().max_by_key(|agent| agent.ledger.total().milli(name));
+        if let Some(agent) = most.filter(|agent| agent.ledger.total().milli(name) < need) {
+            return format!("the largest agent has {} ({})", one(agent.ledger.total(), name), agent.info.agent_id);
         }
     }
-    let most_ports = agents.iter().max_by_key(|agent| agent.info.total.n_ports());
-    if let Some(agent) = most_ports.filter(|agent| agent.info.total.n_ports() < demand.n_ports as usize) {
-        return format!("the largest agent has {} ports ({})", agent.info.total.n_ports(), agent.info.agent_id);
+    let most_ports = agents.iter().max_by_key(|agent| agent.ledger.total().n_ports());
+    if let Some(agent) = most_ports.filter(|agent| agent.ledger.total().n_ports() < demand.n_ports as usize) {
+        return format!("the largest agent has {} ports ({})", agent.ledger.total().n_ports(), agent.info.agent_id);
     }
     format!(
         "no agent has all of it at once: {}",
-        list(agents.iter().map(|a| (&a.info.agent_id, &a.info.total)), demand)
+        list(agents.iter().map(|a| (&a.info.agent_id, a.ledger.total())), demand)
     )
 }
 

@@ -1,9 +1,11 @@
 //! One agent's resources: what is free, what is offered, what tasks use.
 //!
-//! Invariant: free + offered + used = total, for every scalar and every port, after every operation. To move what is
+//! Invariant: free + offered + used = total, for every scalar and every port, after every operation; of what is only lent
+//! the total is what is lent now, or what is held of it where that is more. To move what is
 //! not there is a defect of the caller and ends in a panic that shows both sides; nothing that a peer sends may get
 //! here unchecked. Who holds an offer or a task is not known here.
 
+use jobs::revocable::LENT;
 use jobs::{Resources, Scalars};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,11 +14,13 @@ pub struct Ledger {
     free: Resources,
     offered: Resources,
     used: Resources,
+    /// What the agent lends now, which is in the total besides what it has.
+    lent: Scalars,
 }
 
 impl Ledger {
     pub fn new(total: Resources) -> Self {
-        Self { free: total.clone(), total, offered: Resources::new(), used: Resources::new() }
+        Self { free: total.clone(), total, ..Self::default() }
     }
 
     pub fn total(&self) -> &Resources {
@@ -35,6 +39,25 @@ impl Ledger {
         &self.used
     }
 
+    /// It lends so much from now on. Whoever holds more keeps it until it gives it back.
+    pub fn lend(&mut self, lent: Scalars) {
+        self.lent = lent;
+        self.settle_lent();
+        self.check();
+    }
+
+    fn settle_lent(&mut self) {
+        if self.lent.is_empty() && !self.total.is_revocable() {
+            return;
+        }
+        for (_, name) in LENT {
+            let held = self.offered.milli(name) + self.used.milli(name);
+            let total = held.max(self.lent.get(name));
+            self.total.set_milli(name, total);
+            self.free.set_milli(name, total - held);
+        }
+    }
+
     /// Free to offered.
     pub fn offer(&mut self, resources: &Resources) {
         pass(&mut self.free, &mut self.offered, resources);
@@ -44,6 +67,7 @@ impl Ledger {
     /// Offered to free.
     pub fn take_back(&mut self, resources: &Resources) {
         pass(&mut self.offered, &mut self.free, resources);
+        self.settle_lent();
         self.check();
     }
 
@@ -56,13 +80,22 @@ impl Ledger {
     /// Used to free.
     pub fn release(&mut self, resources: &Resources) {
         pass(&mut self.used, &mut self.free, resources);
+        self.settle_lent();
         self.check();
     }
 
     /// Free to used for a task that runs already, as a registering agent reports it. The agent may have come back
-    /// smaller than what its tasks were promised, so this takes as much as is there and returns what it took.
+    /// smaller than what its tasks were promised, so this takes as much as is there and returns what it took. What was lent
+    /// is held by whoever has it.
     #[must_use = "what was claimed must be released later"]
     pub fn claim(&mut self, wanted: &Resources) -> Resources {
+        for (_, name) in LENT {
+            let short = wanted.milli(name) - self.free.milli(name);
+            if short > 0 {
+                self.total.set_milli(name, self.total.milli(name) + short);
+                self.free.set_milli(name, wanted.milli(name));
+            }
+        }
         let claimed = self.free.common(wanted);
         pass(&mut self.free, &mut self.used, &claimed);
         self.check();
@@ -132,6 +165,31 @@ mod tests {
         assert_eq!(claimed, some(2_000, 13, 2));
         ledger.release(&claimed);
         assert_eq!(ledger, Ledger::new(some(2_000, 10, 5)));
+    }
+
+    #[test]
+    fn what_is_lent_comes_and_goes_and_whoever_holds_it_keeps_it() {
+        let lent = |cpus: i64| Scalars::from_iter([("cpus:revocable", cpus)]);
+        let piece = |cpus: i64| Resources::new().with_amounts(lent(cpus));
+        let mut ledger = Ledger::new(some(4_000, 0, 0));
+        ledger.lend(lent(2_000));
+        assert_eq!(ledger.free(), &some(4_000, 0, 0).with("cpus:revocable", 2.0));
+        ledger.offer(&piece(1_500));
+        ledger.launch(&piece(1_500));
+        ledger.lend(lent(1_000));
+        assert_eq!((ledger.total().milli("cpus:revocable"), ledger.free()), (1_500, &some(4_000, 0, 0)));
+        ledger.release(&piece(1_500));
+        assert_eq!((ledger.total().milli("cpus:revocable"), ledger.free().milli("cpus:revocable")), (1_000, 1_000));
+        ledger.lend(Scalars::new());
+        assert_eq!(ledger, Ledger::new(some(4_000, 0, 0)));
+        let claimed = ledger.claim(&piece(700));
+        assert_eq!(
+            (&claimed, ledger.total().milli("cpus:revocable")),
+            (&piece(700), 700),
+            "a task that runs on it came back"
+        );
+        ledger.release(&claimed);
+        assert_eq!(ledger, Ledger::new(some(4_000, 0, 0)));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::victims::{Candidate, Choice, Rooms, choose, fits, most};
 use super::view::AgentState;
 use super::{Alarm, Master};
 use crate::model::{Demand, FrameworkEvent, TaskKey, is_below};
-use jobs::{AgentId, FrameworkId, Resources, Scalars, TaskId};
+use jobs::{AgentId, FrameworkId, Reason, Resources, Scalars, TaskId};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -467,11 +467,9 @@ impl Master {
             self.look_later(&framework_id, &key, AGAIN_MS);
             return self.end_hold(number);
         }
-        for key in hold.leaving.clone() {
-            let task = self.tasks.known(&key);
-            task.kill.get_or_insert(None);
-            let agent_id = task.agent_id.clone();
-            self.order_kill(&agent_id, &key, None);
+        let (leaving, message) = (hold.leaving.clone(), hold.message.clone());
+        for key in leaving {
+            self.take_from(&key, Reason::Preempted, &message);
         }
         self.alarms.set(Alarm::HoldDue(number), ends_ms);
     }

@@ -12,6 +12,7 @@ use super::view::OfferState;
 use super::{Command, Master, Record};
 use crate::model::{OperatorCall, Quota, RequestId, amount_text, is_below, is_good_id, is_good_role, is_sane_amount};
 use jobs::Scalars;
+use jobs::revocable::is_revocable;
 
 /// More would be felt nowhere, and a weight must not make every share nothing.
 const WEIGHTS_MILLI: std::ops::RangeInclusive<u64> = 1..=1_000_000_000;
@@ -73,6 +74,12 @@ impl Master {
             }
         }
         for (name, milli) in guarantee.iter() {
+            if is_revocable(name) {
+                let amount = amount_text(name, milli);
+                return Err(format!(
+                    "role {role} cannot be guaranteed {amount}: what is lent may be taken back at any time"
+                ));
+            }
             if let Some(limit) = limit.get(name).filter(|limit| **limit < milli) {
                 let (guarantee, limit) = (amount_text(name, milli), amount_text(name, *limit));
                 return Err(format!("role {role}: its guarantee of {guarantee} is above its limit of {limit}"));

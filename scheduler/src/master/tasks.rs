@@ -6,7 +6,7 @@
 
 use super::view::AgentState;
 use super::{Command, Master};
-use crate::model::{Acknowledgement, AgentOrder, FrameworkEvent, TaskInfo, TaskKey, TaskStatus};
+use crate::model::{Acknowledgement, AgentOrder, Cause, FrameworkEvent, TaskInfo, TaskKey, TaskStatus};
 use crate::volumes::VolumeKey;
 use jobs::{AgentId, FrameworkId, OfferId, Reason, Resources, TaskId, TaskState};
 use std::collections::BTreeMap;
@@ -26,8 +26,8 @@ pub struct Task {
     pub told: Option<TaskState>,
     /// Update that the framework has not acknowledged. An agent sends one at a time, so there is one at most.
     pub in_flight: Option<TaskStatus>,
-    /// A kill was asked for, with this grace; it is ordered again whenever the agent comes back.
-    pub kill: Option<Option<u64>>,
+    /// It is ordered again whenever the agent comes back.
+    pub kill: Option<KillAsked>,
     pub priority: i32,
     /// Leaves with the others of the group.
     pub group: String,
@@ -36,6 +36,13 @@ pub struct Task {
     pub since_ms: u64,
     /// It has to leave by then.
     pub leave_by_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KillAsked {
+    pub grace_ms: Option<u64>,
+    /// `None`: its framework asked for it.
+    pub cause: Option<Cause>,
 }
 
 impl Task {
@@ -171,15 +178,24 @@ impl Master {
             return self.kill_unknown(&key, grace_ms);
         }
         let task = self.tasks.known(&key);
-        let shortest = match (task.kill.flatten(), grace_ms) {
+        let asked = task.kill.get_or_insert_default();
+        asked.grace_ms = match (asked.grace_ms, grace_ms) {
             (Some(before), Some(now)) => Some(before.min(now)),
             (before, now) => before.or(now),
         };
-        task.kill = Some(shortest);
         if !task.latest.is_terminal() {
-            let agent_id = task.agent_id.clone();
-            self.order_kill(&agent_id, &key, grace_ms);
+            let (agent_id, cause) = (task.agent_id.clone(), asked.cause.clone());
+            self.order_kill(&agent_id, &key, KillAsked { grace_ms, cause });
         }
+    }
+
+    /// Ends a task for the sake of something else, unless it is being ended already.
+    pub(super) fn take_from(&mut self, key: &TaskKey, reason: Reason, message: &str) {
+        let task = self.tasks.known(key);
+        let because = || KillAsked { grace_ms: None, cause: Some(Cause { reason, message: message.to_string() }) };
+        let asked = task.kill.get_or_insert_with(because);
+        let (agent_id, cause) = (task.agent_id.clone(), asked.cause.clone());
+        self.order_kill(&agent_id, key, KillAsked { grace_ms: None, cause });
     }
 
     /// The tasks of a framework that ends: killed where they can be reached. An agent that cannot be reached is told
@@ -188,7 +204,7 @@ impl Master {
         let keys: Vec<TaskKey> = self.tasks.of_framework(id).map(|(key, _)| key.clone()).collect();
         for key in keys {
             let task = self.tasks.known(&key);
-            task.kill.get_or_insert(None);
+            let asked = task.kill.get_or_insert_default().clone();
             let (agent_id, is_terminal) = (task.agent_id.clone(), task.latest.is_terminal());
             let uuid = task.in_flight.as_ref().and_then(|update| update.uuid.clone());
             if let Some(uuid) = uuid {
@@ -199,7 +215,7 @@ impl Master {
             if self.agents.get(&agent_id).is_some_and(|agent| agent.state == AgentState::Unreachable) {
                 self.forget(&key);
             } else if !is_terminal {
-                self.order_kill(&agent_id, &key, None);
+                self.order_kill(&agent_id, &key, KillAsked { grace_ms: None, ..asked });
             }
         }
     }

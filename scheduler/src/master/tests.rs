@@ -1,5 +1,6 @@
 //! What the master promises to a few agents and frameworks, step by step.
 
+mod lending;
 mod preemption;
 mod reserved;
 mod roles;
@@ -453,7 +454,7 @@ fn a_kill_reaches_an_agent_that_was_away() {
     desk.framework(10, FrameworkCall::Kill { task_id: "t".into(), grace_ms: Some(9_000) });
     desk.framework(10, FrameworkCall::Kill { task_id: "t".into(), grace_ms: Some(7_000) });
     desk.register(2, "a", 4.0, vec![reported(&id, "t", TaskState::Running)]);
-    let kill = AgentOrder::Kill { framework_id: id, task_id: "t".into(), grace_ms: Some(7_000) };
+    let kill = AgentOrder::Kill { framework_id: id, task_id: "t".into(), grace_ms: Some(7_000), cause: None };
     assert_eq!(desk.orders_to(2)[1..], [kill]);
 }
 
@@ -596,7 +597,8 @@ fn a_drained_agent_is_offered_to_nobody_and_empty_in_time_also_under_the_next_ma
     assert!(desk.offers_to(10).is_empty() && desk.orders_to(1).is_empty());
     desk.pass(1, &[1]);
     let orders = desk.orders_to(1);
-    assert!(matches!(orders.as_slice(), [AgentOrder::Kill { grace_ms: None, .. }]), "{orders:?}");
+    let [AgentOrder::Kill { grace_ms: None, cause: Some(cause), .. }] = orders.as_slice() else { panic!("{orders:?}") };
+    assert_eq!((cause.reason, cause.message.as_str()), (Reason::AgentDrained, "agent a is drained"));
     desk.report(1, &id, "t", TaskState::Killed);
     assert_eq!(desk.state_of("a"), AgentState::Drained);
     desk.pass(60_000, &[1]);
@@ -624,7 +626,9 @@ fn an_agent_that_was_away_when_it_should_have_been_empty_is_emptied_when_it_come
     desk.orders_to(1);
     desk.register(2, "a", 4.0, vec![running]);
     let orders = desk.orders_to(2);
-    assert!(orders.iter().any(|order| matches!(order, AgentOrder::Kill { .. })), "{orders:?}");
+    let is_for_the_drain = |cause: &Option<Cause>| cause.as_ref().is_some_and(|c| c.reason == Reason::AgentDrained);
+    let is_kill = |order: &AgentOrder| matches!(order, AgentOrder::Kill { cause, .. } if is_for_the_drain(cause));
+    assert!(orders.iter().any(is_kill), "{orders:?}");
     assert_eq!(desk.state_of("a"), AgentState::Draining);
 }
 

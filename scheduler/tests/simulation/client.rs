@@ -103,6 +103,9 @@ impl Client {
         let mut shape = Resources::new();
         shape.set_milli("cpus", rng.random_range(1..=2) * 500);
         shape.set_milli("mem", rng.random_range(1..=4) * 64_000);
+        if is_filler && rng.random_bool(0.3) {
+            shape = shape.revocable();
+        }
         Self {
             index,
             character,

@@ -17,6 +17,7 @@ const RECOVERY_TIMEOUT_MS: u64 = 20_000;
 impl World {
     /// Something goes wrong now.
     pub fn strike(&mut self) {
+        self.measure();
         match self.rng.random_range(0..120) {
             0..25 => {
                 let working = self.network.working(None);
@@ -252,6 +253,21 @@ impl World {
             self.hits.fault(Fault::Overdrawn);
             self.agent_event(host, agent::Event::Overdrawn { task, why: "it has too much".into() });
         }
+    }
+
+    /// An agent looks at what its tasks use: mostly little.
+    fn measure(&mut self) {
+        let host = self.rng.random_range(0..self.hosts.len());
+        if self.hosts[host].frozen_until_ms > self.now_ms {
+            return;
+        }
+        let percent = if self.rng.random_bool(0.7) { 10 } else { 100 };
+        let used = self.hosts[host].processes.iter().map(|(task, process)| {
+            let given = &process.info.resources;
+            (task.clone(), ["cpus", "mem"].map(|name| (name, given.milli(name) * percent / 100)).into_iter().collect())
+        });
+        let used = used.collect();
+        self.agent_event(host, agent::Event::Measured { used });
     }
 
     /// An operator wants a volume gone, whether a task has it or not.

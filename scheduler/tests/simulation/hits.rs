@@ -64,6 +64,8 @@ pub enum Fault {
     Operated,
     OperationRefused,
     Overdrawn,
+    Lent,
+    LentNoMore,
 }
 
 /// What a demand was seen to wait for.
@@ -90,7 +92,7 @@ const WAITS: [Wait; 8] = [
     Wait::VolumeTaken,
 ];
 
-const FAULTS: [Fault; 55] = [
+const FAULTS: [Fault; 57] = [
     Fault::ConnectionCut,
     Fault::CutNoticedLate,
     Fault::MasterKilled,
@@ -146,6 +148,8 @@ const FAULTS: [Fault; 55] = [
     Fault::Operated,
     Fault::OperationRefused,
     Fault::Overdrawn,
+    Fault::Lent,
+    Fault::LentNoMore,
 ];
 
 const OFFER_STATES: [OfferState; 5] =

@@ -98,7 +98,7 @@ impl Host {
     }
 
     pub fn config(&self) -> Config {
-        Config::new(self.info.clone())
+        Config { lend_milli: 800, look_back_ms: 2_000, ..Config::new(self.info.clone()) }
     }
 
     /// The agent's process ends, alone or with all of its tasks and their supervisors.

@@ -71,8 +71,11 @@ impl World {
                     self.hosts[host].write(record);
                 }
                 agent::Command::Send { connection, call } => {
-                    if let AgentCall::Update { framework_id, status } = &call {
-                        self.updates.sent(framework_id, status);
+                    match &call {
+                        AgentCall::Update { framework_id, status } => self.updates.sent(framework_id, status),
+                        AgentCall::Lends { lent } if lent.is_empty() => self.hits.fault(Fault::LentNoMore),
+                        AgentCall::Lends { .. } => self.hits.fault(Fault::Lent),
+                        AgentCall::Register { .. } | AgentCall::Heartbeat | AgentCall::VolumeDestroyed { .. } => {}
                     }
                     self.send(connection, Side::Master, Message::FromAgent(call));
                 }

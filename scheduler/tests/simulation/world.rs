@@ -7,7 +7,7 @@ use crate::client::{CHARACTERS, Client};
 use crate::hits::{Fault, Hits};
 use crate::host::Host;
 use crate::invariants::{
-    all_or_none, books, no_starvation, nothing_forgotten, placed, preemption, quota, reserved,
+    all_or_none, books, lent, no_starvation, nothing_forgotten, placed, preemption, quota, reserved,
     started_once::StartedOnce, updates::Updates, volumes, where_it_may, windows,
 };
 use crate::network::{Message, Network, Peer, Side};
@@ -442,6 +442,7 @@ impl World {
             quota::check(&commands, view);
             reserved::check(&commands, view);
             where_it_may::check(&commands, view, &self.clients);
+            lent::check(&commands, view);
             no_starvation::check(view, &mut self.hits);
         }
         if self.n_events.is_multiple_of(32) {

@@ -24,7 +24,7 @@ const SINK_NOT_NULL_WAYS: [&str; 2] = ["error", "drop"];
 const TTL_MAX: Duration = Duration::from_secs(1000 * 366 * 86_400);
 
 /// Every key, with what its value is.
-pub const SETTINGS: [(&str, &str); 22] = [
+pub const SETTINGS: [(&str, &str); 24] = [
     ("job.name", "name of the group of jobs in this file"),
     ("job.role", "role whose share the jobs use"),
     ("job.priority", "from -1000 to 1000: jobs of the role with a lower one make room for it"),
@@ -34,6 +34,8 @@ pub const SETTINGS: [(&str, &str); 22] = [
     ("job.parallelism", "number of tasks of each stream job"),
     ("job.cpus", "processors of each task, also its number of slices"),
     ("job.mem", "memory of each task, for example 512MiB"),
+    ("job.disk", "what each task may write in its folder, for example 2GiB; any without it"),
+    ("job.revocable", "true or false: cores and memory are only lent, by tasks that do not use theirs"),
     ("job.restart", "never, on-failure or always"),
     ("job.kill_grace", "time that a task has to end by itself when it is told to, for example 5s"),
     ("job.max_completion", "how long a task may run before it is ended, for example 1h"),
@@ -141,9 +143,14 @@ fn check(setting: &Setting) -> Parsed<()> {
                 return at_value(format!("'{value}' is not a number of processors"));
             }
         }
-        "job.mem" | "state.memory" => {
+        "job.mem" | "job.disk" | "state.memory" => {
             if let Err(error) = jobs::text::parse_mem_mib(value) {
                 return at_value(error);
+            }
+        }
+        "job.revocable" => {
+            if !matches!(value.to_ascii_lowercase().as_str(), "true" | "false") {
+                return at_value(format!("'{value}' is neither true nor false"));
             }
         }
         "job.restart" => {

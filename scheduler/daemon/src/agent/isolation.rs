@@ -140,18 +140,20 @@ impl Cgroups {
             }
             dirs.insert(dir);
         }
-        let limit_mib = resources.amount("mem").ceil() as u64;
+        let limit_mib = resources.memory_mib().ceil() as u64;
         Ok(Cgroup { dirs: dirs.into_iter().collect(), memory, limit_mib })
     }
 
     /// What is written where.
     fn limits(&self, controller: Controller, resources: &Resources) -> Vec<(&'static str, String)> {
-        let cpus = resources.amount("cpus");
+        let cpus = resources.cores();
+        // Who runs on what is lent gets what others leave.
+        let weighs = if resources.is_revocable() { 0.0 } else { cpus };
         let quota_us = (cpus * CPU_PERIOD_US).max(CPU_QUOTA_US_MIN).round();
-        let memory = (resources.amount("mem") * 1024.0 * 1024.0).round();
+        let memory = (resources.memory_mib() * 1024.0 * 1024.0).round();
         match (controller, self.version) {
             (Controller::Cpu, Version::V1) => {
-                let mut limits = vec![("cpu.shares", ((cpus * 1024.0).round().max(2.0)).to_string())];
+                let mut limits = vec![("cpu.shares", ((weighs * 1024.0).round().max(2.0)).to_string())];
                 if self.config.cpu_quota {
                     limits.push(("cpu.cfs_period_us", CPU_PERIOD_US.to_string()));
                     limits.push(("cpu.cfs_quota_us", quota_us.to_string()));
@@ -159,7 +161,7 @@ impl Cgroups {
                 limits
             }
             (Controller::Cpu, Version::V2) => {
-                let mut limits = vec![("cpu.weight", (cpus * 100.0).round().clamp(1.0, 10_000.0).to_string())];
+                let mut limits = vec![("cpu.weight", (weighs * 100.0).round().clamp(1.0, 10_000.0).to_string())];
                 if self.config.cpu_quota {
                     limits.push(("cpu.max", format!("{quota_us} {CPU_PERIOD_US}")));
                 }
@@ -310,6 +312,13 @@ mod tests {
         let file = |tree: &str, name: &str| read(dir.path().join(tree).join("smack.a/task.7.1").join(name));
         assert_eq!((file("cpu", "cpu.shares"), file("cpu", "cpu.cfs_quota_us")), ("512".into(), "50000".into()));
         assert_eq!(file("memory", "memory.limit_in_bytes"), "67108864");
+        let lent = cgroups.make(&Resources::new().cpus(0.5).mem_mib(64.0).revocable()).expect("made");
+        let files = ["cpu/cpu.shares", "cpu/cpu.cfs_quota_us", "memory/memory.limit_in_bytes"];
+        let found = files.map(|file| {
+            let (tree, name) = file.split_once('/').expect("both");
+            read(dir.path().join(tree).join("smack.a/task.7.2").join(name))
+        });
+        assert_eq!((lent.limit_mib, found), (64, ["2", "50000", "67108864"].map(String::from)));
         assert_eq!(file("pids", "pids.max"), "99");
 
         let one = dir.path().join("one");

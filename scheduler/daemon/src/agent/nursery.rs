@@ -222,7 +222,7 @@ fn launch(launcher: &mut Launcher, task: &TaskKey, info: TaskInfo) -> Result<(Pa
         Some(text) => Ok(text.to_string()),
         None => Err(format!("failed to start the task: {} is no readable name", path.display())),
     };
-    let cpus = info.resources.amount("cpus").ceil().max(1.0);
+    let cpus = info.resources.cores().ceil().max(1.0);
     // A task that says nothing else computes on as many threads as it was given cores.
     let mut env = std::collections::BTreeMap::from([("RAYON_NUM_THREADS".to_string(), cpus.to_string())]);
     let argv = if info.argv.is_empty() {
@@ -258,6 +258,7 @@ fn launch(launcher: &mut Launcher, task: &TaskKey, info: TaskInfo) -> Result<(Pa
         }
     });
     let output_most_bytes = launcher.output_most_bytes;
-    let start = Start { sandbox: sandbox.clone(), argv, env, kill_grace_ms, cgroup, output_most_bytes };
+    let is_lent = info.resources.is_revocable();
+    let start = Start { sandbox: sandbox.clone(), argv, env, kill_grace_ms, cgroup, output_most_bytes, is_lent };
     launcher.zygote.start(&start).map(|kept| (sandbox, kept))
 }

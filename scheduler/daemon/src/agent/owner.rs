@@ -5,6 +5,7 @@
 
 use super::AgentError;
 use super::connection::Connection;
+use super::consumption::{Gauge, Measured};
 use super::counts::Counts;
 use super::link::Input;
 use super::nursery::{Nursery, Order, Report, Reports};
@@ -33,6 +34,14 @@ pub(super) struct Hands {
     pub nursery: Nursery,
     pub probes: Probes,
     pub meter: Meter,
+    pub gauge: Gauge,
+}
+
+/// What was seen of tasks by those who look.
+pub(super) struct Seen {
+    pub answers: Answers,
+    pub overdrawn: Overdrawn,
+    pub measured: Measured,
 }
 
 pub(super) struct Owner {
@@ -42,6 +51,7 @@ pub(super) struct Owner {
     nursery: Nursery,
     probes: Probes,
     meter: Meter,
+    gauge: Gauge,
     agent_id_path: PathBuf,
     connection: Option<Connection>,
     /// Processes that were ordered, or found, and are not known to have ended.
@@ -64,7 +74,7 @@ impl Owner {
         running: impl IntoIterator<Item = TaskKey>,
         agent_id_path: PathBuf,
     ) -> Self {
-        let Hands { nursery, probes, meter } = hands;
+        let Hands { nursery, probes, meter, gauge } = hands;
         Self {
             machine,
             clock,
@@ -72,6 +82,7 @@ impl Owner {
             nursery,
             probes,
             meter,
+            gauge,
             agent_id_path,
             connection: None,
             running: running.into_iter().collect(),
@@ -93,8 +104,7 @@ impl Owner {
         commands: Vec<Command>,
         mut inputs: mpsc::Receiver<Input>,
         mut reports: Reports,
-        mut answers: Answers,
-        mut overdrawn: Overdrawn,
+        mut seen: Seen,
         mut stopped: watch::Receiver<bool>,
     ) -> Result<(), AgentError> {
         self.carry_out(commands);
@@ -110,11 +120,12 @@ impl Owner {
                 n_reported = reports.recv_many(&mut reported, REPORTS_PER_TURN) => if n_reported == 0 {
                     return Err(AgentError::Defect { part: "nursery" });
                 },
-                Some(answer) = answers.recv() => {
+                Some(answer) = seen.answers.recv() => {
                     let (task, outcome) = answer;
                     self.tell(Event::Probed { task, outcome });
                 }
-                Some((task, why)) = overdrawn.recv() => self.tell(Event::Overdrawn { task, why }),
+                Some((task, why)) = seen.overdrawn.recv() => self.tell(Event::Overdrawn { task, why }),
+                Some(used) = seen.measured.recv() => self.tell(Event::Measured { used }),
                 () = self.clock.reached(wakeup) => {}
                 // An error means that the handle of this agent is gone: it is dropped with us.
                 _ = stopped.wait_for(|stopped| *stopped), if self.stopping_since_ms.is_none() => self.begin_to_stop(),
@@ -167,6 +178,7 @@ impl Owner {
             Report::Started { task, pid } => {
                 info!(%task, pid, "task started");
                 self.counts.change(|numbers| numbers.started += 1);
+                self.gauge.began(&task, pid);
                 Event::Started { task, pid }
             }
             Report::StartFailed { task, message } => {
@@ -181,6 +193,7 @@ impl Owner {
                 self.counts.change(|numbers| numbers.exited(&exit));
                 self.running.remove(&task);
                 self.meter.ended(&task);
+                self.gauge.ended(&task);
                 Event::Exited { task, exit }
             }
             Report::VolumeRemoved(key) => Event::VolumeRemoved { key },

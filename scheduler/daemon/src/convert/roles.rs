@@ -67,11 +67,11 @@ pub(super) fn unfilled_to((role, amounts): (String, Scalars)) -> v1::Reservation
     reservation_to(Reservation { role, amounts, labels: BTreeMap::new() })
 }
 
-fn amounts_to(scalars: &Scalars) -> Vec<v1::Scalar> {
+pub(super) fn amounts_to(scalars: &Scalars) -> Vec<v1::Scalar> {
     scalars.iter().map(|(name, milli)| v1::Scalar { name: name.to_string(), milli }).collect()
 }
 
-fn scalars_from(wire: Vec<v1::Scalar>, path: &str) -> Converted<Scalars> {
+pub(super) fn scalars_from(wire: Vec<v1::Scalar>, path: &str) -> Converted<Scalars> {
     Ok(amounts_from(wire, path)?.iter().map(|(name, milli)| (name.as_str(), *milli)).collect())
 }
 

@@ -6,6 +6,7 @@ mod framework;
 mod fuzz;
 mod http;
 mod keep;
+mod lending;
 mod roles;
 mod volumes;
 mod world;

@@ -30,6 +30,7 @@ pub struct World {
     master: Option<master::Running>,
     agent: Option<agent::Running>,
     is_isolated: bool,
+    is_lending: bool,
 }
 
 impl World {
@@ -51,6 +52,14 @@ impl World {
         world
     }
 
+    /// Its agent has one core and lends four fifths of what its tasks do not use.
+    pub async fn lending() -> Self {
+        let mut world = Self::without_agent(None).await;
+        world.is_lending = true;
+        world.start_agent().await;
+        world
+    }
+
     pub async fn without_agent(token: Option<Token>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let script = dir.path().join("task.sh");
@@ -59,8 +68,16 @@ impl World {
         let leash = File::create(dir.path().join(LEASH)).expect("a file");
         let leash = Flock::lock(leash, FlockArg::LockExclusive).map_err(|(_, errno)| errno).expect("a lock");
         let master_address = "127.0.0.1:0".parse().expect("an address");
-        let mut world =
-            Self { _leash: leash, dir, token, master_address, master: None, agent: None, is_isolated: false };
+        let mut world = Self {
+            _leash: leash,
+            dir,
+            token,
+            master_address,
+            master: None,
+            agent: None,
+            is_isolated: false,
+            is_lending: false,
+        };
         world.start_master().await;
         world
     }
@@ -93,6 +110,11 @@ impl World {
         config.token.clone_from(&self.token);
         config.task_binary = self.path("task.sh");
         config.isolation.cgroups = self.is_isolated;
+        if self.is_lending {
+            config.total = config.total.cpus(1.0);
+            (config.lend, config.lend_after, config.lend_check_every) =
+                (0.8, Duration::from_secs(1), Duration::from_millis(200));
+        }
         config
     }
 

@@ -179,9 +179,10 @@ pub fn check_reservation(reservation: &Reservation) -> Result<(), String> {
         return Err(format!("a reservation for role {role} names no amount"));
     }
     let resources = Resources::new().with_amounts(amounts.clone());
-    if !is_sane(&resources) || amounts.get("ports") != 0 {
+    if !is_sane(&resources) || amounts.get("ports") != 0 || resources.is_revocable() {
         return Err(format!(
-            "{resources} cannot be reserved for role {role}: reservations are amounts of scalars, and of whole GPUs"
+            "{resources} cannot be reserved for role {role}: reservations are amounts of scalars, and of whole GPUs, that are \
+             more than lent"
         ));
     }
     if labels.len() > MAX_LABELS || !labels.iter().all(|(key, value)| is_good_id(key) && is_good_label(value)) {

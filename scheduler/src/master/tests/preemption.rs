@@ -57,7 +57,10 @@ impl Desk {
 
     fn kills(&mut self) -> Vec<String> {
         let kills = std::mem::take(&mut self.to_agents).into_iter().filter_map(|(_, order)| match order {
-            AgentOrder::Kill { task_id, .. } => Some(task_id.to_string()),
+            AgentOrder::Kill { task_id, cause, .. } => {
+                assert!(cause.is_some_and(|cause| cause.reason == Reason::Preempted && !cause.message.is_empty()));
+                Some(task_id.to_string())
+            }
             _ => None,
         });
         kills.collect()

@@ -1,5 +1,5 @@
 //! Conservation: on each agent free + offered + used = total, offered is the sum of its standing offers, which do not
-//! overlap, and used is the sum of its tasks that have not ended, and of its volumes.
+//! overlap, and used is the sum of its tasks that have not ended, and of its volumes. What it lends is there besides.
 
 use jobs::{AgentId, Resources};
 use scheduler::master::{AgentState, ClusterView, OfferState};
@@ -36,7 +36,8 @@ pub fn check(view: &ClusterView) {
         }
         if is_counted {
             let (total, used) = (&agent.agent.total, used.remove(id).unwrap_or_default());
-            assert!(sum == *total, "free, offered and used of {id} sum to {sum}, its total is {total}");
+            let own = sum.clone().with_amounts(sum.amounts().own());
+            assert!(own == *total, "free, offered and used of {id} sum to {sum}, its total is {total}");
             assert!(agent.used == used, "used of {id} is {}, its tasks sum to {used}", agent.used);
         }
     }

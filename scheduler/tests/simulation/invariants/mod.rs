@@ -4,6 +4,7 @@
 pub mod all_or_none;
 pub mod books;
 pub mod fairness;
+pub mod lent;
 pub mod no_starvation;
 pub mod nothing_forgotten;
 pub mod placed;

@@ -48,8 +48,8 @@ fn has_no_room(client: &Client, slot: usize, view: &ClusterView) -> bool {
     let mut needs = client.shape.clone();
     needs.set_milli("disk", (claims.iter().map(|claim| claim.disk_milli).sum::<i64>() - has_milli).max(0));
     let has_room = |agent: &scheduler::master::AgentView| {
-        let mut left = agent.agent.total.clone();
-        left.subtract(&agent.used);
+        let mut left = agent.free.clone();
+        left.add(&agent.offered);
         left.place(&needs, 0).is_some()
     };
     (!client.rules.constraints.is_empty() || !claims.is_empty()) && !allowed.into_iter().any(has_room)

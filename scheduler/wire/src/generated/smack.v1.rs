@@ -337,6 +337,12 @@ pub enum Reason {
     Unhealthy = 22,
     /// The message says how much disk it used, and what it may.
     OutOfDisk = 23,
+    /// Ended by the master: the message says for what its place was wanted.
+    Preempted = 24,
+    /// Ended by the master: its agent is to be empty.
+    AgentDrained = 25,
+    /// It ran on revocable resources, and those to whom they were given need them. The message has the numbers.
+    Revoked = 26,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -360,6 +366,9 @@ impl Reason {
             Self::TimedOut => "REASON_TIMED_OUT",
             Self::Unhealthy => "REASON_UNHEALTHY",
             Self::OutOfDisk => "REASON_OUT_OF_DISK",
+            Self::Preempted => "REASON_PREEMPTED",
+            Self::AgentDrained => "REASON_AGENT_DRAINED",
+            Self::Revoked => "REASON_REVOKED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -380,6 +389,9 @@ impl Reason {
             "REASON_TIMED_OUT" => Some(Self::TimedOut),
             "REASON_UNHEALTHY" => Some(Self::Unhealthy),
             "REASON_OUT_OF_DISK" => Some(Self::OutOfDisk),
+            "REASON_PREEMPTED" => Some(Self::Preempted),
+            "REASON_AGENT_DRAINED" => Some(Self::AgentDrained),
+            "REASON_REVOKED" => Some(Self::Revoked),
             _ => None,
         }
     }
@@ -394,7 +406,7 @@ pub struct AgentCalls {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentCall {
-    #[prost(oneof = "agent_call::Call", tags = "1, 2, 3, 20")]
+    #[prost(oneof = "agent_call::Call", tags = "1, 2, 3, 20, 21")]
     pub call: ::core::option::Option<agent_call::Call>,
 }
 /// Nested message and enum types in `AgentCall`.
@@ -409,6 +421,8 @@ pub mod agent_call {
         Update(super::UpdateStatus),
         #[prost(message, tag = "20")]
         Destroyed(super::VolumeDestroyed),
+        #[prost(message, tag = "21")]
+        Lends(super::Lends),
     }
 }
 /// First call of every connection, also after a restart of either side.
@@ -442,6 +456,13 @@ pub struct UpdateStatus {
     #[prost(message, optional, tag = "2")]
     pub status: ::core::option::Option<TaskStatus>,
 }
+/// So much of what its tasks were given ("cpus:revocable", "mem:revocable") they do not use: it is offered to frameworks whose
+/// demands name it, and may be taken back at any time. Replaces what was said before on the connection.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Lends {
+    #[prost(message, repeated, tag = "1")]
+    pub lent: ::prost::alloc::vec::Vec<Scalar>,
+}
 /// Nothing is left of it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VolumeDestroyed {
@@ -469,7 +490,7 @@ pub mod agent_order {
         #[prost(message, tag = "2")]
         Launch(super::LaunchTask),
         #[prost(message, tag = "3")]
-        Kill(super::KillTask),
+        Kill(super::KillOrder),
         #[prost(message, tag = "4")]
         Acknowledge(super::AcknowledgeUpdate),
         /// The agent must end all its tasks and not come back under this id.
@@ -515,6 +536,21 @@ pub struct KillTask {
     /// Absent: the grace of the task. A repeated kill may only shorten it.
     #[prost(uint64, optional, tag = "3")]
     pub grace_ms: ::core::option::Option<u64>,
+}
+/// The same from the master to an agent.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KillOrder {
+    #[prost(string, tag = "1")]
+    pub framework_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub task_id: ::prost::alloc::string::String,
+    #[prost(uint64, optional, tag = "3")]
+    pub grace_ms: ::core::option::Option<u64>,
+    /// What the task's updates give as their reason, where its framework did not ask for it.
+    #[prost(enumeration = "Reason", tag = "4")]
+    pub reason: i32,
+    #[prost(string, tag = "5")]
+    pub message: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AcknowledgeUpdate {

@@ -44,6 +44,8 @@ pub struct Start {
     pub cgroup: Option<Cgroup>,
     /// What standard output and standard error each may take on the disk.
     pub output_most_bytes: u64,
+    /// It runs on what is only lent, and steps back for others.
+    pub is_lent: bool,
 }
 
 /// A control group that was made for one task.

@@ -123,7 +123,7 @@ fn spawn(start: &Start) -> Result<std::process::Child, String> {
     let supervisor = Pid::this();
     let entrances = Entrances::open(start.cgroup.as_ref())
         .map_err(|error| format!("failed to open the control group of the task: {error}"))?;
-    let descriptors = entrances.descriptors();
+    let (descriptors, is_lent) = (entrances.descriptors(), start.is_lent);
     let prepare = move || {
         setsid()?;
         prctl::set_pdeathsig(Signal::SIGKILL)?;
@@ -133,6 +133,9 @@ fn spawn(start: &Start) -> Result<std::process::Child, String> {
         }
         SigSet::empty().thread_set_mask()?;
         limits::set_resource_limits()?;
+        if is_lent {
+            limits::step_back();
+        }
         limits::enter(&descriptors)
     };
     // SAFETY: between fork and exec only async-signal-safe calls are allowed; these are system calls on values copied
