@@ -129,6 +129,7 @@ impl Master {
     fn register(&mut self, connection: ConnectionId, info: AgentInfo, reported: Vec<AgentTask>, volumes: Vec<Volume>) {
         let id = info.agent_id.clone();
         self.agents.awaited.remove(&id);
+        self.agents.unheard.remove(&id);
         let before = self.agents.get(&id);
         let before_is_known = before.is_some();
         let was_unreachable = before.is_some_and(|agent| agent.state == AgentState::Unreachable);
@@ -181,7 +182,7 @@ impl Master {
         self.take_over_volumes(&id, connection, volumes);
         self.take_over_tasks(&id, reported, missing, was_unreachable);
         self.hold_back(&id);
-        self.end_recovery_if_complete();
+        self.answer_if_complete();
     }
 
     /// Settles what the agent reports with what was known of it: `missing` is what it had.
@@ -277,7 +278,9 @@ impl Master {
         let agent = self.agents.known(id);
         let tasks: Vec<TaskKey> = agent.tasks.iter().cloned().collect();
         self.agents.set_state(id, AgentState::Unreachable);
-        self.agents.awaited.remove(id);
+        if self.agents.awaited.remove(id) {
+            self.agents.unheard.insert(id.clone());
+        }
         for key in tasks {
             if self.frameworks.has_ended(&key.framework_id) {
                 // Nobody asks for it any more; if the agent ever comes back with it, it is killed then.
@@ -287,7 +290,7 @@ impl Master {
                 self.tell_state(&key, Reason::AgentUnreachable, message);
             }
         }
-        self.end_recovery_if_complete();
+        self.answer_if_complete();
     }
 
     /// Takes an agent's resources out of the cluster: nothing of it is free, offered or used any more.

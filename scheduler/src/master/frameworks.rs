@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// orphan's timeout.
 const MAX_ENDED: usize = 10_000;
 
-/// What a framework asked about tasks that nobody knows yet is kept until recovery ends, at most this many of each.
+/// What a framework asked about tasks that nobody knows yet is kept until all agents are back, at most this many of each.
 const MAX_EARLY: usize = 100_000;
 
 #[derive(Debug)]
@@ -61,8 +61,8 @@ pub struct Framework {
     is_touched: bool,
     /// So is its wish.
     pub is_wish_stale: bool,
-    /// Tasks that it asked about before all agents were back.
-    pub unanswered: BTreeSet<TaskId>,
+    /// Tasks that it asked about before all agents were back; of each, whether it was told that it is unreachable.
+    pub unanswered: BTreeMap<TaskId, bool>,
     /// Kills for such tasks, with their grace.
     pub early_kills: BTreeMap<TaskId, Option<u64>>,
 }
@@ -173,7 +173,7 @@ impl Frameworks {
             is_demanding: false,
             is_touched: false,
             is_wish_stale: false,
-            unanswered: BTreeSet::new(),
+            unanswered: BTreeMap::new(),
             early_kills: BTreeMap::new(),
         }));
         self.by_id.insert(id, number);
@@ -343,9 +343,9 @@ impl Frameworks {
 }
 
 impl Framework {
-    pub fn remember_question(&mut self, task_id: TaskId) {
+    pub fn remember_question(&mut self, task_id: TaskId, is_told: bool) {
         if self.unanswered.len() < MAX_EARLY {
-            self.unanswered.insert(task_id);
+            self.unanswered.insert(task_id, is_told);
         }
     }
 

@@ -48,7 +48,7 @@ impl Master {
         self.forget_volumes(id);
         self.agents.stale.insert(id.clone());
         self.agents.remove(id);
-        self.end_recovery_if_complete();
+        self.answer_if_complete();
         Ok(Vec::new())
     }
 }

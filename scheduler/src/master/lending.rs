@@ -32,7 +32,7 @@ impl Master {
         }
         self.take_back_lent(id, &lent);
         self.agents.books(id, |ledger| ledger.lend(lent));
-        self.dirty.agents.insert(id.clone());
+        self.agents.touch(id);
     }
 
     /// What is offered of it and not there any more; the newest offers first.

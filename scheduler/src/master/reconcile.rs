@@ -1,7 +1,8 @@
 //! What a task's state is, for a framework that asks or must be told.
 //!
-//! Invariant: nobody is told that a task is unknown while an agent that may have it is still expected back, nor that
-//! it has ended before the update that says so.
+//! Invariant: nobody is told that a task is unknown while an agent that may have it has not come back to this master, nor that
+//! it has ended before the update that says so. While such agents are expected back at any moment nothing is said; of one that
+//! was given up it is said that the task is unreachable, until the agent is back or is declared gone.
 
 use super::view::AgentState;
 use super::{Alarm, Master};
@@ -17,23 +18,44 @@ impl Master {
         for key in keys {
             if self.tasks.get(&key).is_some() {
                 self.tell_state(&key, Reason::Reconciliation, "as asked".into());
-            } else if self.is_recovering() {
-                self.frameworks.known(framework_id).remember_question(key.task_id);
             } else {
-                self.tell_unknown(&key);
+                self.answer_of_absent(&key);
             }
         }
     }
 
     /// A kill for a task that is not in the books.
     pub(super) fn kill_unknown(&mut self, key: &TaskKey, grace_ms: Option<u64>) {
-        if self.is_recovering() {
-            let framework = self.frameworks.known(&key.framework_id);
-            framework.remember_kill(key.task_id.clone(), grace_ms);
-            framework.remember_question(key.task_id.clone());
-        } else {
-            self.tell_unknown(key);
+        if !self.agents.awaited.is_empty() || !self.agents.unheard.is_empty() {
+            self.frameworks.known(&key.framework_id).remember_kill(key.task_id.clone(), grace_ms);
         }
+        self.answer_of_absent(key);
+    }
+
+    /// Of a task that no agent that is there has.
+    fn answer_of_absent(&mut self, key: &TaskKey) {
+        let (is_recovering, is_complete) = (!self.agents.awaited.is_empty(), self.agents.unheard.is_empty());
+        if is_recovering || !is_complete {
+            self.frameworks.known(&key.framework_id).remember_question(key.task_id.clone(), !is_recovering);
+        }
+        match (is_recovering, is_complete) {
+            (true, _) => {}
+            (false, false) => self.tell_unreachable(key),
+            (false, true) => self.tell_unknown(key),
+        }
+    }
+
+    fn tell_unreachable(&mut self, key: &TaskKey) {
+        let who: Vec<&str> = self.agents.unheard.iter().take(3).map(AgentId::as_str).collect();
+        let more = match self.agents.unheard.len() - who.len() {
+            0 => String::new(),
+            n => format!(" and {n} more"),
+        };
+        let message =
+            format!("no agent that is there has it; not heard since this master began: {}{more}", who.join(", "));
+        let (state, reason) = (TaskState::Unreachable, Reason::AgentUnreachable);
+        let status = self.own_status(key.task_id.clone(), AgentId::default(), state, reason, message);
+        self.tell(&key.framework_id, FrameworkEvent::Update(status));
     }
 
     fn tell_unknown(&mut self, key: &TaskKey) {
@@ -63,21 +85,30 @@ impl Master {
         }
     }
 
-    pub(super) fn is_recovering(&self) -> bool {
-        !self.agents.awaited.is_empty()
-    }
-
-    /// All agents of the registry are back, or were given up.
-    pub(super) fn end_recovery_if_complete(&mut self) {
-        // Nothing is kept until recovery ends once it has.
-        if self.is_recovering() || !std::mem::take(&mut self.agents.keeps_questions) {
+    /// An agent of the registry is back, or was given up.
+    pub(super) fn answer_if_complete(&mut self) {
+        // Nothing is kept any more once all of them are back.
+        if !self.agents.awaited.is_empty() || !self.agents.keeps_questions {
             return;
         }
+        if !self.agents.unheard.is_empty() {
+            let mut unreachable = Vec::new();
+            for framework in self.frameworks.iter_mut() {
+                let untold = framework.unanswered.iter_mut().filter(|(_, is_told)| !**is_told);
+                for (task_id, is_told) in untold {
+                    *is_told = true;
+                    unreachable.push(TaskKey::new(framework.id.clone(), task_id.clone()));
+                }
+            }
+            unreachable.sort();
+            return unreachable.iter().for_each(|key| self.tell_unreachable(key));
+        }
+        self.agents.keeps_questions = false;
         let mut unknown = Vec::new();
         for framework in self.frameworks.iter_mut() {
             framework.early_kills.clear();
             let asked = std::mem::take(&mut framework.unanswered);
-            unknown.extend(asked.into_iter().map(|task_id| TaskKey::new(framework.id.clone(), task_id)));
+            unknown.extend(asked.into_keys().map(|task_id| TaskKey::new(framework.id.clone(), task_id)));
         }
         unknown.sort();
         for key in unknown {

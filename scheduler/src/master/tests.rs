@@ -523,6 +523,42 @@ fn a_new_master_learns_from_those_who_come_back() {
 }
 
 #[test]
+fn what_an_agent_may_have_that_was_given_up_is_unreachable_until_it_is_back_or_gone() {
+    let (mut desk, id) = with_running_task();
+    desk.register(2, "b", 4.0, vec![]);
+    let registry: Vec<Record> = desk.registry.into_values().collect();
+    for ends_by in ["coming back", "being gone"] {
+        let mut desk = Desk::with_registry(2, 1_000, registry.clone());
+        desk.subscribe(10, Some(id.as_str()), "r", 60_000);
+        desk.register(2, "b", 4.0, vec![]);
+        assert_eq!(desk.reconcile(10, &["t"]), [], "it is expected at any moment");
+        desk.pass(700_000, &[2]);
+        let told = |id: &str, state, reason| (id.to_string(), state, reason, false);
+        let unreachable = |id| told(id, TaskState::Unreachable, Reason::AgentUnreachable);
+        assert_eq!(desk.updates_to(10), [unreachable("t")]);
+        assert_eq!(desk.reconcile(10, &["nowhere", "t"]), [unreachable("nowhere"), unreachable("t")]);
+        desk.framework(10, FrameworkCall::Kill { task_id: "t".into(), grace_ms: Some(70) });
+        assert_eq!(desk.updates_to(10), [unreachable("t")]);
+        desk.close(2);
+        desk.register(3, "b", 4.0, vec![]);
+        assert_eq!(desk.updates_to(10), [], "it was told");
+        let unknown = |id| told(id, TaskState::Unknown, Reason::Reconciliation);
+        if ends_by == "being gone" {
+            desk.operate(OperatorCall::Gone { agent_id: "a".into(), force: false }).expect("it is away");
+            assert_eq!(desk.updates_to(10), [unknown("nowhere"), unknown("t")]);
+            continue;
+        }
+        desk.register(1, "a", 4.0, vec![reported(&id, "t", TaskState::Running)]);
+        let back = told("t", TaskState::Running, Reason::Reconciliation);
+        assert_eq!(desk.updates_to(10), [back, unknown("nowhere")]);
+        let orders = desk.orders_to(1);
+        let is_kill = |order: &AgentOrder| matches!(order, AgentOrder::Kill { grace_ms: Some(70), cause: None, .. });
+        assert!(orders.iter().any(is_kill), "{orders:?}");
+        assert_eq!(desk.reconcile(10, &["nowhere"]), [unknown("nowhere")]);
+    }
+}
+
+#[test]
 fn a_master_without_a_registry_adopts_the_framework_of_a_task() {
     let mut desk = Desk::with_registry(5, 0, []);
     let id = FrameworkId::from("f-4-1");

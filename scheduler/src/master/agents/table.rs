@@ -27,9 +27,11 @@ pub struct Agents {
     pub gone: BTreeSet<AgentId>,
     /// Known from the registry and not yet heard by this master.
     pub awaited: BTreeSet<AgentId>,
+    /// Of these, whoever was given up.
+    pub unheard: BTreeSet<AgentId>,
     /// Who holds what on them changed since what is reserved there and not filled was found.
     pub stale: BTreeSet<AgentId>,
-    /// What frameworks ask about tasks that nobody knows was kept while agents were awaited, and is not answered yet.
+    /// What frameworks ask about tasks that nobody knows is kept, for not all agents are back.
     pub keeps_questions: bool,
 }
 
@@ -174,6 +176,7 @@ impl Agents {
         self.set_state(id, AgentState::Disconnected);
         self.known(id).connection = None;
         self.awaited.remove(id);
+        self.unheard.remove(id);
     }
 
     pub fn connection(&self, id: &AgentId) -> Option<ConnectionId> {
