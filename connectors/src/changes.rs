@@ -3,10 +3,11 @@
 //! Invariant: a weight is +1 or -1; anything else is an error of whoever gave it, never rounded to one of the two.
 
 use crate::{Error, Gives, Result, TableDef, Takes, find, registry};
-use arrow::array::{Array, BooleanArray, Int8Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, BooleanArray, Int8Array, RecordBatch, StringArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{filter_record_batch, not};
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use std::sync::Arc;
 
 /// The last column of what a source of changes gives.
 pub(crate) fn weight_field() -> Field {
@@ -51,6 +52,30 @@ pub(crate) fn there(table: &str, batch: &RecordBatch, weights: &Int8Array) -> Re
         return Err(unfit(format!("{odd}, where +1 or -1 is due")));
     }
     Ok(BooleanArray::new(BooleanBuffer::from_iter(weights.values().iter().map(|weight| *weight > 0)), None))
+}
+
+/// Changes as rows for people: one column more, the first, is `op`: `+` for a row that is there now, `-` for one that is there
+/// no longer.
+pub(crate) struct Told {
+    table: String,
+    schema: SchemaRef,
+}
+
+impl Told {
+    pub fn of(table: &TableDef) -> Self {
+        let op: FieldRef = Arc::new(Field::new("op", DataType::Utf8, false));
+        let fields: Vec<FieldRef> = std::iter::once(op).chain(table.schema.fields().iter().cloned()).collect();
+        Self { table: table.name.clone(), schema: Arc::new(Schema::new(fields)) }
+    }
+
+    pub fn of_changes(&self, batch: &RecordBatch, weights: &Int8Array) -> Result<RecordBatch> {
+        let there = there(&self.table, batch, weights)?;
+        let op: StringArray = there.iter().map(|there| Some(if there == Some(true) { "+" } else { "-" })).collect();
+        let op: ArrayRef = Arc::new(op);
+        let columns = std::iter::once(op).chain(batch.columns().iter().cloned()).collect();
+        RecordBatch::try_new(Arc::clone(&self.schema), columns)
+            .map_err(|why| Error::Fatal(format!("rows do not fit table '{}': {why}", self.table)))
+    }
 }
 
 /// The rows that are there now, and those that are there no longer, each in order.
@@ -107,7 +132,7 @@ mod tests {
                     "{told}"
                 );
                 let word = match (connector.name(), declared.option("format")) {
-                    ("files", _) => "others can: 'kafka', 'cassandra', 'table', 'stdout', 'blackhole'",
+                    ("files", _) => "others can: 'kafka', 'cassandra', 'table', 'stdout', 'sse', 'blackhole'",
                     ("kafka", _) => "changelog = 'upsert'",
                     ("stdout", _) => "format = 'raw'",
                     _ => "PRIMARY KEY",

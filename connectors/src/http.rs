@@ -9,6 +9,8 @@
 mod door;
 mod source;
 
+pub(crate) use door::{bind, shows};
+
 use crate::formats::{self, JSON_TIMESTAMP_FORMAT};
 use crate::{Connector, Context, Error, OptionInfo, Options, Result, Sink, SourceReader, SplitStart, TableDef};
 use jobs::Diagnostic;
@@ -70,24 +72,31 @@ struct Settings {
     refuse_bad: bool,
 }
 
+/// Where a table listens, and what guards it.
+pub(crate) fn address_and_token(
+    options: &Options<'_>,
+) -> std::result::Result<(SocketAddr, Option<String>), Diagnostic> {
+    let text = options.text(LISTEN.name).unwrap_or_default();
+    let listen: SocketAddr = text.parse().map_err(|_| {
+        let wrong = options.wrong(LISTEN.name, format!("option 'listen' is '{text}', which is no address and port"));
+        wrong.help("for example 127.0.0.1:8088")
+    })?;
+    let token = options.text(TOKEN.name).map(str::to_owned);
+    if token.as_ref().is_some_and(|token| token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic())) {
+        return Err(options.wrong(TOKEN.name, "option 'token' must be of visible ASCII characters"));
+    }
+    if token.is_none() && !listen.ip().to_canonical().is_loopback() {
+        let wrong =
+            options.wrong(LISTEN.name, format!("{listen} can be reached from other machines, and no token guards it"));
+        return Err(wrong.help("add option 'token', or listen on 127.0.0.1"));
+    }
+    Ok((listen, token))
+}
+
 impl Settings {
     fn of(table: &TableDef) -> std::result::Result<Self, Diagnostic> {
         let options = Options::new(table);
-        let text = options.text(LISTEN.name).unwrap_or_default();
-        let listen: SocketAddr = text.parse().map_err(|_| {
-            let wrong =
-                options.wrong(LISTEN.name, format!("option 'listen' is '{text}', which is no address and port"));
-            wrong.help("for example 127.0.0.1:8088")
-        })?;
-        let token = options.text(TOKEN.name).map(str::to_owned);
-        if token.as_ref().is_some_and(|token| token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic())) {
-            return Err(options.wrong(TOKEN.name, "option 'token' must be of visible ASCII characters"));
-        }
-        if token.is_none() && !listen.ip().to_canonical().is_loopback() {
-            let wrong = options
-                .wrong(LISTEN.name, format!("{listen} can be reached from other machines, and no token guards it"));
-            return Err(wrong.help("add option 'token', or listen on 127.0.0.1"));
-        }
+        let (listen, token) = address_and_token(&options)?;
         let queue_bytes = match options.text(QUEUE.name) {
             None => 32 << 20,
             Some(text) => {

@@ -19,6 +19,7 @@ mod options;
 mod registry;
 pub mod s3;
 pub mod secrets;
+mod sse;
 mod stdout;
 mod table;
 #[cfg(test)]

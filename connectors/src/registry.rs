@@ -17,6 +17,7 @@ static REGISTRY: &[&dyn Connector] = &[
     &crate::generators::datagen::CONNECTOR,
     &crate::generators::nexmark::CONNECTOR,
     &crate::stdout::CONNECTOR,
+    &crate::sse::CONNECTOR,
     &crate::blackhole::CONNECTOR,
 ];
 

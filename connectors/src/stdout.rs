@@ -3,15 +3,12 @@
 //! Promise: at least once; what a crashed job had printed since its last checkpoint is printed again. Changes have one
 //! field more, the first: `"op"` is `"+"` for a row that is there now and `"-"` for one that is there no longer.
 
+use crate::changes::Told;
 use crate::formats::{self, Encoder, Format};
-use crate::{
-    Connector, Context, Delivery, Error, OptionInfo, Result, Sink, SourceReader, SplitStart, TableDef, Takes, changes,
-};
-use arrow::array::{ArrayRef, Int8Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use crate::{Connector, Context, Delivery, Error, OptionInfo, Result, Sink, SourceReader, SplitStart, TableDef, Takes};
+use arrow::array::{Int8Array, RecordBatch};
 use jobs::Diagnostic;
 use std::io::Write;
-use std::sync::Arc;
 
 static OPTIONS: [OptionInfo; 2] = [formats::FORMAT, formats::CSV_DELIMITER];
 
@@ -82,25 +79,15 @@ impl Connector for StdoutConnector {
 }
 
 struct LinesSink<W> {
-    table: String,
     encoder: Encoder,
-    /// The table's columns behind what became of the row.
-    changes: SchemaRef,
+    told: Told,
     out: W,
     lines: Vec<u8>,
 }
 
 impl<W: Write> LinesSink<W> {
     fn new(table: &TableDef, out: W) -> Result<Self> {
-        let op: FieldRef = Arc::new(Field::new("op", DataType::Utf8, false));
-        let fields: Vec<FieldRef> = std::iter::once(op).chain(table.schema.fields().iter().cloned()).collect();
-        Ok(Self {
-            table: table.name.clone(),
-            encoder: Encoder::new(table)?,
-            changes: Arc::new(Schema::new(fields)),
-            out,
-            lines: Vec::new(),
-        })
+        Ok(Self { encoder: Encoder::new(table)?, told: Told::of(table), out, lines: Vec::new() })
     }
 
     fn put(&mut self, lines: &[u8]) -> Result<()> {
@@ -123,13 +110,8 @@ impl<W: Write + Send> Sink for LinesSink<W> {
     }
 
     fn change(&mut self, batch: &RecordBatch, weights: &Int8Array) -> Result<()> {
-        let there = changes::there(&self.table, batch, weights)?;
-        let op: StringArray = there.iter().map(|there| Some(if there == Some(true) { "+" } else { "-" })).collect();
-        let op: ArrayRef = Arc::new(op);
-        let columns = std::iter::once(op).chain(batch.columns().iter().cloned()).collect();
-        let batch = RecordBatch::try_new(Arc::clone(&self.changes), columns)
-            .map_err(|why| Error::Fatal(format!("rows do not fit table '{}': {why}", self.table)))?;
-        self.write(&batch)
+        let told = self.told.of_changes(batch, weights)?;
+        self.write(&told)
     }
 
     fn prepare(&mut self, _epoch: u64) -> Result<Vec<u8>> {

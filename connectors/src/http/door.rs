@@ -12,7 +12,6 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
-#[cfg(test)]
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -95,10 +94,7 @@ impl Door {
         let listen = settings.listen;
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("http").enable_all().build();
         let runtime = runtime.map_err(|why| Error::Fatal(format!("no thread for requests can be started: {why}")))?;
-        // An earlier task may be about to end.
-        let unheard = |why: std::io::Error| Error::Transient(format!("{listen} cannot be listened on: {why}"));
-        let listener = runtime.block_on(TcpListener::bind(listen)).map_err(unheard)?;
-        let address = listener.local_addr().map_err(unheard)?;
+        let (listener, address) = runtime.block_on(bind(listen))?;
         let (sender, posted) = channel();
         let shared = Shared { settings, posted: sender, queued: Arc::default(), waiting: Arc::default() };
         #[cfg(test)]
@@ -148,6 +144,14 @@ impl Drop for Door {
             runtime.shutdown_background();
         }
     }
+}
+
+/// Also the address that it got. An earlier task may be about to end, so it may go better in a moment.
+pub(crate) async fn bind(listen: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
+    let unheard = |why: std::io::Error| Error::Transient(format!("{listen} cannot be listened on: {why}"));
+    let listener = TcpListener::bind(listen).await.map_err(unheard)?;
+    let address = listener.local_addr().map_err(unheard)?;
+    Ok((listener, address))
 }
 
 async fn take(State(shared): State<Arc<Shared>>, method: Method, headers: HeaderMap, body: Body) -> Response {
@@ -225,7 +229,7 @@ fn gone() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], text).into_response()
 }
 
-fn shows(headers: &HeaderMap, token: &str) -> bool {
+pub(crate) fn shows(headers: &HeaderMap, token: &str) -> bool {
     let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.split_once(' '));
     let Some((_, shown)) = shown.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else { return false };
     let (own, shown) = (token.as_bytes(), shown.trim().as_bytes());

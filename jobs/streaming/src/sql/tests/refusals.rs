@@ -183,7 +183,7 @@ fn tables_of_changes() {
                  INSERT INTO kept SELECT k, v FROM {table}"
             ),
             "<INSERT INTO> table 'kept' takes appended rows only, and the query takes rows back; connector 'files' cannot; \
-             others can: 'kafka', 'cassandra', 'table', 'stdout', 'blackhole'",
+             others can: 'kafka', 'cassandra', 'table', 'stdout', 'sse', 'blackhole'",
         );
         refused(
             &format!("{CHANGED} INSERT INTO {table} SELECT a, b FROM plain"),
