@@ -129,3 +129,31 @@ fn what_is_reserved_is_for_its_role_alone() {
     cluster.smack(&["unreserve", "kept", "web", "--label", "disk=fast"]).expect(0);
     cluster.wait_until(&small, "running");
 }
+
+#[test]
+fn what_tasks_do_not_use_is_lent_to_jobs_that_can_do_with_it() {
+    let cluster = Cluster::start();
+    let on_lender = "constraints = \"agent = lender\"";
+    let guest = format!(
+        "kind = \"command\"\nargv = [\"sleep\", \"600\"]\n[job]\ncpus = 3\nmem = 64\nrevocable = true\n{on_lender}\n"
+    );
+    let _lender = Agent::start(&cluster, "lender", "zone:z9", &["--lend", "0.8", "--lend-after", "1s"]);
+    let waiting = cluster.submit("guest.toml", &guest).remove(0);
+    cluster.wait_until_why(&waiting, &["cpus:revocable 3", "no agent lends any now"]);
+    let go = cluster.folder().join("go");
+    let busy = format!(
+        "while ! [ -e {} ]; do sleep 0.2; done; for n in 1 2 3; do while :; do :; done & done; wait",
+        go.display()
+    );
+    let owner =
+        format!("kind = \"command\"\nargv = [\"sh\", \"-c\", \"{busy}\"]\n[job]\ncpus = 4\nmem = 512\n{on_lender}\n");
+    let owner = cluster.submit("owner.toml", &owner).remove(0);
+    cluster.wait_until(&owner, "running");
+    cluster.wait_until(&waiting, "running");
+    let listed = cluster.smack(&["agents"]).expect(0).out;
+    assert!(listed.contains("OF WHICH TASKS USE") && listed.contains("cpus:revocable"), "{listed}");
+    std::fs::write(&go, "").expect("a file");
+    let is_told = |job: &crate::cluster::Job| job.events.iter().any(|event| event.text.contains("was only lent"));
+    cluster.wait_for(&waiting, "was told that it had to go", is_told);
+    cluster.wait_until(&owner, "running");
+}

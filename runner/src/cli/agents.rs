@@ -6,7 +6,7 @@ use super::human::{day_and_clock, duration, now_ms};
 use super::output::{Output, table};
 use super::roles::{Amounts, amounts, listed, say};
 use crate::client::Client;
-use crate::view::{AgentView, DrainRequest, GoneRequest, ReserveRequest, UnreserveRequest};
+use crate::view::{AgentView, DrainRequest, GoneRequest, ReserveRequest, ResourcesView, UnreserveRequest};
 use jobs::text::parse_duration;
 use std::collections::BTreeMap;
 
@@ -140,9 +140,51 @@ pub fn show_reserved(agents: &[AgentView]) -> Option<String> {
     (!rows.is_empty()).then(|| table(["AGENT", "RESERVED FOR", "AMOUNTS", "NOT HELD BY IT", "LABELS", "BY"], rows))
 }
 
+/// What agents lend of what their tasks do not use, and how much of that tasks run on.
+pub fn show_lent(agents: &[AgentView]) -> Option<String> {
+    let lent = |view: &ResourcesView| -> BTreeMap<String, f64> {
+        let lent = view.scalars.iter().filter(|(name, _)| jobs::revocable::is_revocable(name));
+        lent.map(|(name, amount)| (name.clone(), *amount)).collect()
+    };
+    let rows: Vec<[String; 3]> = agents
+        .iter()
+        .filter_map(|agent| {
+            let used = lent(&agent.used);
+            let mut all = used.clone();
+            for (name, amount) in [&agent.offered, &agent.free].into_iter().flat_map(lent) {
+                *all.entry(name).or_default() += amount;
+            }
+            (!all.is_empty()).then(|| [agent.id.clone(), listed(&all), listed(&used)])
+        })
+        .collect();
+    (!rows.is_empty()).then(|| table(["AGENT", "LENDS", "OF WHICH TASKS USE"], rows))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_lent_is_listed_where_there_is_any() {
+        let of = |amounts: &[(&str, f64)]| ResourcesView {
+            scalars: amounts.iter().map(|(name, amount)| (name.to_string(), *amount)).collect(),
+            ..ResourcesView::default()
+        };
+        let agent = |id: &str, free: ResourcesView, used: ResourcesView| AgentView {
+            id: id.to_string(),
+            free,
+            used,
+            ..AgentView::default()
+        };
+        let plain = agent("a", of(&[("cpus", 2.0)]), of(&[("cpus", 1.0)]));
+        assert_eq!(show_lent(std::slice::from_ref(&plain)), None);
+        let lends = agent("b", of(&[("cpus:revocable", 0.5)]), of(&[("cpus:revocable", 1.0), ("mem:revocable", 64.0)]));
+        let shown = show_lent(&[plain, lends]).expect("one lends");
+        let cells: Vec<&str> =
+            shown.lines().last().expect("a row").split("  ").filter(|cell| !cell.is_empty()).collect();
+        assert_eq!(cells[0], "b", "{shown}");
+        assert!(shown.contains("1.5") && !shown.contains("\na "), "{shown}");
+    }
 
     #[test]
     fn moments_are_times_of_day_or_a_while_from_now() {

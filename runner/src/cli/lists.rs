@@ -241,6 +241,10 @@ fn show_agents(cluster: &ClusterView, now_ms: u64) -> String {
         shown.push('\n');
         shown.push_str(&reserved);
     }
+    if let Some(lent) = agents::show_lent(&cluster.agents) {
+        shown.push('\n');
+        shown.push_str(&lent);
+    }
     if !cluster.frameworks.is_empty() {
         shown.push('\n');
         shown.push_str(&table(

@@ -312,7 +312,11 @@ async fn commands_ask_for_gpus_and_ports() {
     let job = settled(&file("gpus = 2\ngpu_model = \"a100\"\nports = 3"), "a.toml").await.jobs.remove(0);
     let gpus = (job.resources.milli("gpus"), job.resources.milli("gpus:a100"));
     assert_eq!((gpus, job.n_ports), ((2_000, 2_000), 3));
+    let job = settled(&file("gpus = 1\ncpus = 2\nmem = 100\nrevocable = true"), "a.toml").await.jobs.remove(0);
+    let lent = ["cpus", "cpus:revocable", "mem:revocable", "gpus"].map(|name| job.resources.milli(name));
+    assert_eq!(lent, [0, 2_000, 100_000, 1_000], "cores and memory are lent, a GPU is not");
     for (job, text) in [
+        ("revocable = 3", "true or false"),
         ("gpu_model = \"a100\"", "no gpus are asked for"),
         ("gpus = 1\ngpu_model = \"a 100\"", "no name of a model"),
         ("gpus = 0.5", "gpus"),
