@@ -11,6 +11,7 @@ use jobs::{AgentId, FrameworkId, HealthCheck, OfferId, Reason, Resources, Rules,
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// One open stream between two processes. Whoever owns the sockets numbers them and never uses a number twice in one
 /// life of the process, so that what arrives late from an older stream can be told from what the newer one says.
@@ -150,10 +151,10 @@ pub struct AgentTask {
 pub struct Offer {
     pub offer_id: OfferId,
     pub agent_id: AgentId,
-    pub host: String,
-    pub role: String,
+    pub host: Arc<str>,
+    pub role: Arc<str>,
     pub resources: Resources,
-    pub attributes: BTreeMap<String, String>,
+    pub attributes: Arc<BTreeMap<String, String>>,
     /// As of the moment that the offer was sent.
     pub expires_in_ms: u64,
     /// When its agent is to be empty, or offered to nobody, where that is planned.

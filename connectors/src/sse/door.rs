@@ -134,7 +134,7 @@ async fn listen(State(shared): State<Arc<Shared>>, method: Method, headers: Head
     };
     let told = futures::stream::unfold(
         (Arc::clone(events), place, events.subscribe()),
-        |(events, mut place, mut news)| async {
+        |(events, mut place, mut news)| async move {
             loop {
                 match events.next(&mut place) {
                     Next::Text(text) => return Some((Ok::<Bytes, Infallible>(text), (events, place, news))),

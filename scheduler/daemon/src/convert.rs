@@ -21,6 +21,7 @@ use scheduler::model::{
 use scheduler::volumes::VolumeKey;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 use wire::v1;
 use wire::v1::{agent_call, agent_order, framework_call, framework_event};
 
@@ -432,10 +433,10 @@ fn offer_to(offer: Offer) -> v1::Offer {
     v1::Offer {
         offer_id: offer.offer_id.to_string(),
         agent_id: offer.agent_id.to_string(),
-        host: offer.host,
-        role: offer.role,
+        host: offer.host.to_string(),
+        role: offer.role.to_string(),
         resources: Some(resources_to(&offer.resources)),
-        attributes: offer.attributes,
+        attributes: Arc::unwrap_or_clone(offer.attributes),
         expires_in_ms: offer.expires_in_ms,
         drains_in_ms: offer.drains_in_ms,
         volumes: offer.volumes.into_iter().map(volumes::volume_to).collect(),

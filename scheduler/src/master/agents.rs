@@ -20,12 +20,16 @@ use crate::model::{AgentCall, AgentInfo, AgentOrder, AgentTask, ConnectionId, Ta
 use crate::mutants::{self, Mutant};
 use crate::volumes::{Volume, VolumeKey};
 use jobs::{AgentId, Reason, TaskState};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 #[derive(Debug)]
 pub struct Agent {
     spot: Spot,
     pub info: AgentInfo,
+    /// As offers show it.
+    pub host: Arc<str>,
+    pub attributes: Arc<BTreeMap<String, String>>,
     pub connection: Option<ConnectionId>,
     pub state: AgentState,
     pub heard_ms: u64,
@@ -43,6 +47,24 @@ pub struct Agent {
 }
 
 impl Agent {
+    fn new(info: AgentInfo, heard_ms: u64) -> Self {
+        Self {
+            spot: Spot::default(),
+            host: info.host.as_str().into(),
+            attributes: Arc::new(info.attributes.clone()),
+            info,
+            connection: None,
+            state: AgentState::Disconnected,
+            heard_ms,
+            ledger: Ledger::default(),
+            offers: Vec::new(),
+            tasks: BTreeSet::new(),
+            keeps: false,
+            is_roomy: false,
+            is_touched: false,
+        }
+    }
+
     /// Its place in tables that are kept for all agents.
     pub fn number(&self) -> u32 {
         self.spot.number
@@ -56,19 +78,7 @@ impl Master {
         self.agents.awaited.insert(id.clone());
         self.agents.keeps_questions = true;
         self.alarms.set(Alarm::AgentSilent(id), self.now_ms + self.config.recovery_ms);
-        self.agents.insert(Agent {
-            spot: Spot::default(),
-            info,
-            connection: None,
-            state: AgentState::Disconnected,
-            heard_ms: self.now_ms,
-            ledger: Ledger::default(),
-            offers: Vec::new(),
-            tasks: BTreeSet::new(),
-            keeps: false,
-            is_roomy: false,
-            is_touched: false,
-        });
+        self.agents.insert(Agent::new(info, self.now_ms));
     }
 
     pub(super) fn agent_says(&mut self, connection: ConnectionId, call: AgentCall) {
@@ -156,19 +166,8 @@ impl Master {
             false => BTreeSet::new(),
         };
         let keeps = !info.reserved.is_empty() || !self.reserved.by_operators(&id).is_empty();
-        self.agents.insert(Agent {
-            spot: Spot::default(),
-            info,
-            connection: Some(connection),
-            state: AgentState::Disconnected,
-            heard_ms: self.now_ms,
-            ledger,
-            offers: Vec::new(),
-            tasks: BTreeSet::new(),
-            keeps,
-            is_roomy: false,
-            is_touched: false,
-        });
+        let agent = Agent::new(info, self.now_ms);
+        self.agents.insert(Agent { connection: Some(connection), ledger, keeps, ..agent });
         self.agents.set_state(&id, AgentState::Active);
         self.peers.insert(connection, Peer::Agent(id.clone()));
         self.alarms.set(Alarm::AgentSilent(id.clone()), self.now_ms + self.silence_ms());

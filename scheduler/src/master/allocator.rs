@@ -242,14 +242,14 @@ impl Master {
         if let Some(demands) = &framework.demands {
             framework.wish.count(demands, n_agents, agent.info.site(), &resources);
         }
-        let (host, attributes) = (agent.info.host.clone(), agent.info.attributes.clone());
+        let (host, attributes) = (Arc::clone(&agent.host), Arc::clone(&agent.attributes));
         self.find_turn(number);
         self.frameworks.roles.reorder(role_number);
         let Some(connection) = connection else { return };
         let offer = Offer {
             offer_id: self.offers.id(offer_number),
             host,
-            role: role.to_string(),
+            role: Arc::clone(&role),
             resources,
             attributes,
             expires_in_ms: self.config.offer_expiry_ms,

@@ -13,6 +13,7 @@ use super::view::{
 use crate::model::Offer;
 use jobs::{Scalars, TaskState};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 impl Master {
     pub fn view(&self, now_ms: u64) -> ClusterView {
@@ -141,14 +142,14 @@ impl Master {
     }
 
     fn shown(&self, number: OfferNumber, offer: &Standing, expires_in_ms: u64) -> Offer {
-        let info = self.agents.get(&offer.agent_id).map(|agent| &agent.info);
+        let agent = self.agents.get(&offer.agent_id);
         Offer {
             offer_id: self.offers.id(number),
             agent_id: offer.agent_id.clone(),
-            host: info.map(|info| info.host.clone()).unwrap_or_default(),
-            role: offer.role.to_string(),
+            host: agent.map(|agent| Arc::clone(&agent.host)).unwrap_or_default(),
+            role: Arc::clone(&offer.role),
             resources: offer.resources.clone(),
-            attributes: info.map(|info| info.attributes.clone()).unwrap_or_default(),
+            attributes: agent.map(|agent| Arc::clone(&agent.attributes)).unwrap_or_default(),
             expires_in_ms,
             drains_in_ms: self.drains_in_ms(&offer.agent_id),
             volumes: Vec::new(),

@@ -217,7 +217,7 @@ fn a_plain_framework_is_offered_whatever_is_free_and_gets_back_at_once_what_a_ta
     assert_eq!(desk.offers_to(10), [], "it may be about to say what it wants");
     desk.pass(20, &[1]);
     let offer = desk.offers_to(10).remove(0);
-    assert_eq!((offer.resources.clone(), offer.host.as_str()), (machine(4.0), "a.local"));
+    assert_eq!((offer.resources.clone(), &*offer.host), (machine(4.0), "a.local"));
     desk.accept(10, &[&offer], vec![task("t", "a", 4.0)]);
     assert!(matches!(&desk.orders_to(1)[..], [_, AgentOrder::Launch { task, .. }] if task.task_id == "t".into()));
     assert_eq!(desk.offers_to(10), [], "the rest is refused for 5 s");

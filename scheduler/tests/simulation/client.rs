@@ -563,10 +563,10 @@ fn no_offer(offer_id: OfferId) -> Offer {
     Offer {
         offer_id,
         agent_id: "agent-0".into(),
-        host: String::new(),
-        role: String::new(),
+        host: "".into(),
+        role: "".into(),
         resources: Resources::new(),
-        attributes: BTreeMap::new(),
+        attributes: BTreeMap::new().into(),
         expires_in_ms: 0,
         drains_in_ms: None,
         volumes: Vec::new(),
