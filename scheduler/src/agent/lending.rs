@@ -20,6 +20,8 @@ const PATIENCE: [u32; LENT.len()] = [2, 1];
 
 #[derive(Debug, Default)]
 pub struct Lending {
+    /// The first look of this life: what was before nobody knows.
+    began_ms: Option<u64>,
     /// What tasks used, at each look that still counts.
     looks: VecDeque<(u64, Scalars)>,
     pub lent: Scalars,
@@ -45,6 +47,7 @@ impl Agent {
             return;
         }
         let back_ms = self.config.look_back_ms;
+        let looks_for_long = self.lending.began_ms.get_or_insert(self.now_ms).saturating_add(back_ms) <= self.now_ms;
         let (mut given, mut now, mut safe) = (Scalars::new(), Scalars::new(), Scalars::new());
         for (key, task) in self.tasks.iter().filter(|(_, task)| task.is_there() && !task.info.resources.is_revocable())
         {
@@ -52,7 +55,7 @@ impl Agent {
             let mut used = used.get(key).unwrap_or(&own).clone();
             // More cores than it was given it has only while nobody else wants them.
             used.set("cpus", used.get("cpus").min(own.get("cpus")));
-            let is_known = task.since_ms.saturating_add(back_ms) <= self.now_ms;
+            let is_known = looks_for_long && task.since_ms.saturating_add(back_ms) <= self.now_ms;
             safe.add(if is_known { &used } else { &own });
             now.add(&used);
             given.add(&own);

@@ -63,6 +63,24 @@ fn what_was_not_used_for_a_while_is_lent_and_less_of_it_at_once() {
 }
 
 #[test]
+fn an_agent_that_begins_anew_looks_for_as_long_first() {
+    let mut desk = Desk::lending();
+    desk.running_on("t", given(1.0, 1024.0), 0);
+    desk.measure(1_000, &[("t", 0.0, 0.0)]);
+    assert_eq!(desk.measure(50_000, &[("t", 0.0, 0.0)]), ["lends 800 cpus 768000 mem"]);
+    let mut recovered = Recovered::replay(desk.log.clone());
+    recovered.tasks[0].found = Found::Alive { pid: 7 };
+    let config = desk.agent.config.clone();
+    let (agent, _) = Agent::new(config, recovered, 60_000);
+    let mut desk = Desk { agent, now_ms: 60_000, log: desk.log };
+    desk.apply(Event::Connected { connection: ConnectionId(2) });
+    desk.registered(2, 6);
+    assert_eq!(desk.measure(60_000, &[("t", 0.0, 0.0)]), [""; 0]);
+    assert_eq!(desk.measure(69_999, &[("t", 0.0, 0.0)]), [""; 0]);
+    assert_eq!(desk.measure(80_000, &[("t", 0.0, 0.0)]), ["lends 800 cpus 768000 mem"]);
+}
+
+#[test]
 fn a_new_master_hears_what_is_lent() {
     let mut desk = Desk::lending();
     desk.running_on("t", given(1.0, 1024.0), 0);
