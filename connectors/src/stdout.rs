@@ -132,6 +132,8 @@ mod tests {
     use super::*;
     use crate::testing::table;
     use arrow::array::Int64Array;
+    use arrow::datatypes::DataType;
+    use std::sync::Arc;
 
     #[test]
     fn a_row_is_a_line() {

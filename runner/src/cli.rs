@@ -331,6 +331,9 @@ enum Verb {
         /// Suites broker and latency: measure this running broker too, host:port.
         #[arg(long, env = "SMACK_BROKERS", value_name = "HOST:PORT")]
         beside: Option<String>,
+        /// Suite cassandra, which has no node of its own: this running one.
+        #[arg(long, value_name = "HOST:PORT")]
+        cassandra: Option<String>,
         /// Suite kafka: these running brokers instead of one of our own.
         #[arg(long, env = "SMACK_BROKERS", value_name = "HOST:PORT,…")]
         brokers: Option<String>,
@@ -680,9 +683,9 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8> {
             start::demo(args, &globals, output)
         }
         Verb::Run { file, slices, data_dir } => start::run(&file, target, slices, data_dir, output),
-        Verb::Bench { suite, peers, events, source, keys, beside, brokers } => {
+        Verb::Bench { suite, peers, events, source, keys, beside, brokers, cassandra } => {
             let json = output.json;
-            done(start::bench(BenchConfig { suite, peers, events, source, keys, beside, brokers, json }))
+            done(start::bench(BenchConfig { suite, peers, events, source, keys, beside, brokers, cassandra, json }))
         }
         Verb::BenchRank { what, rank, peers } => match crate::bench::gang::rank(what, rank, &peers) {
             Ok(seconds) => done(output.raw(format!("{seconds}\n").as_bytes())),

@@ -408,7 +408,11 @@ struct Ports {
 
 impl Ports {
     fn choose(config: &DevConfig) -> anyhow::Result<Self> {
-        let runner = TcpListener::bind((Ipv4Addr::LOCALHOST, config.listen_port)).map_err(|error| match error.kind() {
+        let runner = match config.listen_port {
+            0 => free_port(),
+            port => TcpListener::bind((Ipv4Addr::LOCALHOST, port)),
+        };
+        let runner = runner.map_err(|error| match error.kind() {
             std::io::ErrorKind::AddrInUse => anyhow::anyhow!(
                 "failed to start: port {} is in use; end what listens there (another `smack dev`?) or choose another \
                  with --port",
@@ -416,11 +420,11 @@ impl Ports {
             ),
             _ => anyhow::anyhow!(error).context(format!("failed to listen on port {}", config.listen_port)),
         })?;
-        let master = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("failed to find a free port")?;
+        let master = free_port().context("failed to find a free port")?;
         // Another broker may well have the usual port: a Kafka, or that of another `smack dev`.
-        let kafka = |port| {
-            let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).or_else(|_| free()).context("failed to find a free port")
+        let kafka = |port: u16| {
+            let usual = if port == 0 { free_port() } else { TcpListener::bind((Ipv4Addr::LOCALHOST, port)) };
+            usual.or_else(|_| free_port()).context("failed to find a free port")
         };
         let kafka = config.kafka_port.map(kafka).transpose()?;
         // Two clusters on one machine must not offer the same ports; below the range that the system hands out itself.
@@ -432,6 +436,16 @@ impl Ports {
             tasks: 12_000 + spread * PORTS_PER_AGENT,
         })
     }
+}
+
+/// One that a member can have in a moment, and again when it is started anew: none of those that the system hands out to
+/// whoever connects to something, unless all others are taken.
+fn free_port() -> std::io::Result<TcpListener> {
+    const FIRST: u16 = 9_500;
+    const N: u16 = 2_000;
+    let from = (std::process::id() as u16).wrapping_mul(7919) % N;
+    let bind = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    (0..N).find_map(|at| bind(FIRST + (from + at) % N).ok()).map_or_else(|| bind(0), Ok)
 }
 
 fn lock(data_dir: &Path) -> anyhow::Result<nix::fcntl::Flock<File>> {

@@ -553,6 +553,7 @@ pub struct AgentView {
     /// What jobs may ask for; `isolation` says what holds tasks to what they asked for.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
+    /// What it has, and under names that end in `:revocable` what it lends besides.
     pub total: ResourcesView,
     pub free: ResourcesView,
     pub offered: ResourcesView,

@@ -133,27 +133,25 @@ fn what_is_reserved_is_for_its_role_alone() {
 #[test]
 fn what_tasks_do_not_use_is_lent_to_jobs_that_can_do_with_it() {
     let cluster = Cluster::start();
-    let on_lender = "constraints = \"agent = lender\"";
-    let guest = format!(
-        "kind = \"command\"\nargv = [\"sleep\", \"600\"]\n[job]\ncpus = 3\nmem = 64\nrevocable = true\n{on_lender}\n"
-    );
+    let job = |argv: &str, resources: &str| {
+        format!("kind = \"command\"\nargv = [{argv}]\n[job]\n{resources}\nconstraints = \"agent = lender\"\n")
+    };
     let _lender = Agent::start(&cluster, "lender", "zone:z9", &["--lend", "0.8", "--lend-after", "1s"]);
-    let waiting = cluster.submit("guest.toml", &guest).remove(0);
-    cluster.wait_until_why(&waiting, &["cpus:revocable 3", "no agent lends any now"]);
+    let guest = job("\"sleep\", \"600\"", "cpus = 1\nmem = 512\nrevocable = true");
+    let guest = cluster.submit("guest.toml", &guest).remove(0);
+    cluster.wait_until_why(&guest, &["cpus:revocable 1, mem:revocable 512 MiB", "no agent lends any now"]);
     let go = cluster.folder().join("go");
-    let busy = format!(
-        "while ! [ -e {} ]; do sleep 0.2; done; for n in 1 2 3; do while :; do :; done & done; wait",
-        go.display()
-    );
-    let owner =
-        format!("kind = \"command\"\nargv = [\"sh\", \"-c\", \"{busy}\"]\n[job]\ncpus = 4\nmem = 512\n{on_lender}\n");
+    // All of the agent's memory is given to it, and it takes little of that before it is told.
+    let wait = format!("while ! [ -e {} ]; do sleep 0.2; done", go.display());
+    let script = format!("{wait}; (head -c 700000000 /dev/zero; exec sleep 600) | tail");
+    let owner = job(&format!("\"sh\", \"-c\", \"{script}\""), "cpus = 4\nmem = 1024");
     let owner = cluster.submit("owner.toml", &owner).remove(0);
     cluster.wait_until(&owner, "running");
-    cluster.wait_until(&waiting, "running");
+    cluster.wait_until(&guest, "running");
     let listed = cluster.smack(&["agents"]).expect(0).out;
-    assert!(listed.contains("OF WHICH TASKS USE") && listed.contains("cpus:revocable"), "{listed}");
+    assert!(listed.contains("OF WHICH TASKS USE") && listed.contains("mem:revocable"), "{listed}");
     std::fs::write(&go, "").expect("a file");
     let is_told = |job: &crate::cluster::Job| job.events.iter().any(|event| event.text.contains("was only lent"));
-    cluster.wait_for(&waiting, "was told that it had to go", is_told);
+    cluster.wait_for(&guest, "was told that it had to go", is_told);
     cluster.wait_until(&owner, "running");
 }

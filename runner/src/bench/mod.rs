@@ -6,6 +6,7 @@
 mod allocator;
 mod api;
 mod broker;
+mod cassandra;
 mod decode;
 pub mod gang;
 mod kafka;
@@ -32,7 +33,7 @@ pub struct BenchConfig {
     pub suite: Option<String>,
     /// Also run the peers.
     pub peers: bool,
-    /// How many events the Nexmark queries read, and rows those of `spill` and `kafka`.
+    /// How many events the Nexmark queries read, and rows those of `spill`, `kafka` and `cassandra`.
     pub events: Option<u64>,
     /// Where suite nexmark's events come from.
     pub source: nexmark::From,
@@ -42,6 +43,8 @@ pub struct BenchConfig {
     pub beside: Option<String>,
     /// The brokers that suite `kafka` reads from and writes to; one of our own where there are none.
     pub brokers: Option<String>,
+    /// The node that suite `cassandra` writes to; without one it is left out where all are asked for.
+    pub cassandra: Option<String>,
     pub json: bool,
 }
 
@@ -91,7 +94,7 @@ impl Figure {
     }
 }
 
-pub const SUITES: [&str; 14] = [
+pub const SUITES: [&str; 15] = [
     "start",
     "train",
     "gang",
@@ -103,6 +106,7 @@ pub const SUITES: [&str; 14] = [
     "spill",
     "broker",
     "kafka",
+    "cassandra",
     "allocator",
     "launches",
     "api",
@@ -110,7 +114,7 @@ pub const SUITES: [&str; 14] = [
 
 pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
     let suites: Vec<&str> = match &config.suite {
-        None => SUITES.to_vec(),
+        None => SUITES.into_iter().filter(|suite| *suite != "cassandra" || config.cassandra.is_some()).collect(),
         Some(suite) => match SUITES.iter().find(|known| *known == suite) {
             Some(known) => vec![known],
             None => anyhow::bail!("failed to find the suite '{suite}': there are {}", SUITES.join(", ")),
@@ -133,6 +137,9 @@ pub async fn bench(config: BenchConfig) -> anyhow::Result<()> {
             "allocator" => allocator::measure().await?,
             "launches" => launches::measure().await?,
             "api" => api::measure().await?,
+            "cassandra" => {
+                cassandra::measure(config.cassandra.clone(), config.events.unwrap_or(cassandra::ROWS)).await?
+            }
             "kafka" => kafka::measure(config.brokers.clone(), config.events.unwrap_or(kafka::ROWS)).await?,
             other => unreachable!("suite {other} is listed and not measured"),
         });

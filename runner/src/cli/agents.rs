@@ -149,12 +149,8 @@ pub fn show_lent(agents: &[AgentView]) -> Option<String> {
     let rows: Vec<[String; 3]> = agents
         .iter()
         .filter_map(|agent| {
-            let used = lent(&agent.used);
-            let mut all = used.clone();
-            for (name, amount) in [&agent.offered, &agent.free].into_iter().flat_map(lent) {
-                *all.entry(name).or_default() += amount;
-            }
-            (!all.is_empty()).then(|| [agent.id.clone(), listed(&all), listed(&used)])
+            let all = lent(&agent.total);
+            (!all.is_empty()).then(|| [agent.id.clone(), listed(&all), listed(&lent(&agent.used))])
         })
         .collect();
     (!rows.is_empty()).then(|| table(["AGENT", "LENDS", "OF WHICH TASKS USE"], rows))
@@ -170,15 +166,19 @@ mod tests {
             scalars: amounts.iter().map(|(name, amount)| (name.to_string(), *amount)).collect(),
             ..ResourcesView::default()
         };
-        let agent = |id: &str, free: ResourcesView, used: ResourcesView| AgentView {
+        let agent = |id: &str, total: ResourcesView, used: ResourcesView| AgentView {
             id: id.to_string(),
-            free,
+            total,
             used,
             ..AgentView::default()
         };
         let plain = agent("a", of(&[("cpus", 2.0)]), of(&[("cpus", 1.0)]));
         assert_eq!(show_lent(std::slice::from_ref(&plain)), None);
-        let lends = agent("b", of(&[("cpus:revocable", 0.5)]), of(&[("cpus:revocable", 1.0), ("mem:revocable", 64.0)]));
+        let lends = agent(
+            "b",
+            of(&[("cpus", 2.0), ("cpus:revocable", 1.5)]),
+            of(&[("cpus:revocable", 1.0), ("mem:revocable", 64.0)]),
+        );
         let shown = show_lent(&[plain, lends]).expect("one lends");
         let cells: Vec<&str> =
             shown.lines().last().expect("a row").split("  ").filter(|cell| !cell.is_empty()).collect();

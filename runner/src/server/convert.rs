@@ -9,6 +9,7 @@ use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use daemon::convert::{claims_to, health_to, reason_from, resources_from, resources_to, rules_to, task_state_from};
+use jobs::revocable::is_revocable;
 use jobs::{Reason, Resources, TaskId};
 use std::collections::BTreeMap;
 use streaming::control::{Level, Metrics, OperatorMetrics, Order, Report, SplitMetrics, TaskSnapshot};
@@ -417,7 +418,7 @@ pub fn cluster_view(state: v1::StateResponse) -> view::ClusterView {
                     host: info.host,
                     state: agent.state,
                     attributes: info.attributes,
-                    total: resources_view(info.total),
+                    total: with_lent(resources_view(info.total), [&agent.free, &agent.offered, &agent.used]),
                     free: resources_view(agent.free),
                     offered: resources_view(agent.offered),
                     used: resources_view(agent.used),
@@ -503,6 +504,16 @@ fn role_view(role: v1::RoleView) -> view::RoleView {
         limit: amounts_view(role.limit),
         n_frameworks: role.n_frameworks,
     }
+}
+
+/// With what the agent lends besides: all of it that anybody has, or could have.
+fn with_lent(mut total: view::ResourcesView, parts: [&Option<v1::Resources>; 3]) -> view::ResourcesView {
+    for scalar in parts.into_iter().flatten().flat_map(|part| &part.scalars) {
+        if is_revocable(&scalar.name) {
+            *total.scalars.entry(scalar.name.clone()).or_default() += scalar.milli as f64 / 1000.0;
+        }
+    }
+    total
 }
 
 fn resources_view(resources: Option<v1::Resources>) -> view::ResourcesView {

@@ -67,7 +67,7 @@ export function figure(value: number | null | undefined): string {
 
 /** An amount of a resource; those kept in MiB say so. */
 export function amount(name: string, value: number): string {
-  if (name !== "mem" && name !== "disk") return short.format(value);
+  if (!/^(mem|disk)(:|$)/.test(name)) return short.format(value);
   return value >= 1024 ? `${short.format(value / 1024)} GiB` : `${short.format(value)} MiB`;
 }
 

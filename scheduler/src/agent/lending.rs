@@ -52,12 +52,16 @@ impl Agent {
         for (key, task) in self.tasks.iter().filter(|(_, task)| task.is_there() && !task.info.resources.is_revocable())
         {
             let own = own(&task.info.resources);
-            let mut used = used.get(key).unwrap_or(&own).clone();
-            // More cores than it was given it has only while nobody else wants them.
-            used.set("cpus", used.get("cpus").min(own.get("cpus")));
+            let used = used.get(key).map(|used| {
+                let mut used = used.clone();
+                // More cores than it was given it has only while nobody else wants them.
+                used.set("cpus", used.get("cpus").min(own.get("cpus")));
+                used
+            });
             let is_known = looks_for_long && task.since_ms.saturating_add(back_ms) <= self.now_ms;
-            safe.add(if is_known { &used } else { &own });
-            now.add(&used);
+            safe.add(used.as_ref().filter(|_| is_known).unwrap_or(&own));
+            // Of one that has only just begun it is not known yet, and hardly anything.
+            now.add(&used.unwrap_or_default());
             given.add(&own);
         }
         let looks = &mut self.lending.looks;

@@ -8,7 +8,7 @@ use wire::v1;
 use wire::v1::framework_call::Call;
 
 fn lent() -> v1::Resources {
-    daemon::convert::resources_to(&Resources::new().cpus(0.5).mem_mib(8.0).revocable())
+    daemon::convert::resources_to(&Resources::new().cpus(0.5).mem_mib(128.0).revocable())
 }
 
 async fn want(framework: &Framework, shapes: &[v1::Resources]) {
@@ -24,12 +24,13 @@ async fn what_a_task_does_not_use_is_lent_until_it_does() {
     let all = daemon::convert::resources_to(&Resources::new().cpus(1.0).mem_mib(256.0));
     want(&framework, std::slice::from_ref(&all)).await;
     let go = world.path("go");
-    let script = format!("while ! [ -e {} ]; do sleep 0.1; done; while :; do :; done", go.display());
+    let wait = format!("while ! [ -e {} ]; do sleep 0.1; done", go.display());
+    let script = format!("{wait}; (head -c 170000000 /dev/zero; exec sleep 600) | tail");
     let owner = v1::TaskInfo { resources: Some(all), ..framework::shell("owner", &script) };
     framework.launch(vec![owner]).await;
     framework.until("owner", TaskState::Running).await;
 
-    // It has the only core, and hardly uses it.
+    // It has all that there is, and hardly uses it.
     want(&framework, &[lent()]).await;
     let guest = |id: &str| v1::TaskInfo { resources: Some(lent()), ..framework::shell(id, "exec sleep 600") };
     framework.launch(vec![guest("guest")]).await;
@@ -52,7 +53,7 @@ async fn what_a_task_does_not_use_is_lent_until_it_does() {
     fs::write(&go, "").expect("writes");
     let last = framework.until_over("guest").await;
     assert_eq!((last.state, last.reason), (TaskState::Killed, Reason::Revoked), "{last:?}");
-    assert!(last.message.starts_with("ran on cpus 0.5, which was only lent: "), "{}", last.message);
+    assert!(last.message.starts_with("ran on mem 128 MiB, which was only lent: "), "{}", last.message);
     framework.reconcile_until("owner", TaskState::Running).await;
     eventually("the guest is gone", || !fs::exists(format!("/proc/{pid}")).unwrap_or(true)).await;
 }

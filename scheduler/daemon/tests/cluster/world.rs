@@ -52,7 +52,7 @@ impl World {
         world
     }
 
-    /// Its agent has one core and lends four fifths of what its tasks do not use.
+    /// Its agent has one core and 256 MiB, and lends four fifths of what its tasks do not use.
     pub async fn lending() -> Self {
         let mut world = Self::without_agent(None).await;
         world.is_lending = true;
@@ -111,7 +111,7 @@ impl World {
         config.task_binary = self.path("task.sh");
         config.isolation.cgroups = self.is_isolated;
         if self.is_lending {
-            config.total = config.total.cpus(1.0);
+            config.total = config.total.cpus(1.0).mem_mib(256.0);
             (config.lend, config.lend_after, config.lend_check_every) =
                 (0.8, Duration::from_secs(1), Duration::from_millis(200));
         }

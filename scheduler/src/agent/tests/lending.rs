@@ -120,6 +120,8 @@ fn who_runs_on_what_is_used_after_all_is_ended_the_least_important_and_latest_fi
         let why = "ran on cpus 1, which was only lent: those to whom it was given use cpus 2.5 of cpus 4 now; it ended by signal 15";
         assert_eq!(status.message, why);
     }
+    // A task that begins takes nothing away before it uses it.
+    desk.running_on("new", given(0.0, 1024.0), 0);
     // Memory is not shared for a moment, and what was given to nobody serves as well.
     assert_eq!(quiet(&mut desk, 6_000, 0.0, 3840.0), [""; 0]);
     assert_eq!(quiet(&mut desk, 7_000, 0.0, 3841.0), ["term"]);
