@@ -95,8 +95,6 @@ pub struct Master {
     cluster_total: Scalars,
     /// Active agents, as of the latest allocation.
     n_agents: usize,
-    /// What guarantees lacked after the latest allocation.
-    last_need: Scalars,
     dirty: allocator::Dirty,
     /// Those of offers are with these.
     counts: Counts,
@@ -125,7 +123,6 @@ impl Master {
             alarms: Alarms::default(),
             cluster_total: Scalars::new(),
             n_agents: 0,
-            last_need: Scalars::new(),
             dirty: allocator::Dirty::default(),
             counts: Counts::default(),
             out: Vec::new(),

@@ -51,10 +51,11 @@ impl Master {
         for agent in self.refresh_reserved() {
             self.agents.touch(&agent);
         }
-        // Tasks that came with their agents may have filled guarantees, and what was kept free for them is free.
-        let needs_less = !self.frameworks.roles.need().contains(&self.last_need);
+        // Tasks that came with their agents may have filled guarantees, and what was kept free for them is free; those of a
+        // framework that ended fill none, and others of its role, or of the role above, may have what they filled.
+        let needs_otherwise = self.frameworks.roles.needs_changed();
         let is_clean = !self.agents.is_any_touched() && self.dirty.frameworks.is_empty() && relieved.is_empty();
-        if is_clean && !needs_less {
+        if is_clean && !needs_otherwise {
             return;
         }
         let changed = self.agents.take_touched();
@@ -69,25 +70,25 @@ impl Master {
         let needs_something = !self.frameworks.roles.need().is_empty();
         let mut round = Round {
             // What became free anywhere may be what had to be kept free elsewhere.
-            everywhere: needs_less || (needs_something && !changed.is_empty()),
+            everywhere: needs_otherwise || (needs_something && !changed.is_empty()),
             changed,
             wanting: wanting.into_iter().collect(),
         };
-        let mut before = self.frameworks.roles.need().clone();
-        if needs_something {
-            self.go_round(&mut round, true);
-        }
         loop {
-            // What was kept free for guarantees that are now filled is for everybody, wherever it is.
-            let need = self.frameworks.roles.need();
-            round.everywhere |= !need.contains(&before);
-            before.clone_from(need);
+            let needs_something = !self.frameworks.roles.need().is_empty();
+            let keeps_something = needs_something || !self.reserved.idle.is_empty();
+            let (n_before, _) = self.offers.counts();
+            if needs_something {
+                self.go_round(&mut round, true);
+            }
             self.go_round(&mut round, false);
-            if self.frameworks.roles.need().contains(&before) {
+            if !keeps_something || self.offers.counts().0 == n_before {
                 break;
             }
+            // What was kept free, and is offered now or need not be kept any more, may be for others, wherever it is.
+            round.everywhere = true;
         }
-        self.last_need.clone_from(self.frameworks.roles.need());
+        self.frameworks.roles.settle_needs();
     }
 
     /// Finds whose turn or wish changed, and gives back the roles that may have more than before.

@@ -32,7 +32,7 @@ pub struct Reserved {
     /// Of agents that are active and keep something.
     unfilled: BTreeMap<AgentId, Unfilled>,
     /// Sum of what is not filled, by role.
-    idle: BTreeMap<String, Scalars>,
+    pub idle: BTreeMap<String, Scalars>,
 }
 
 impl Reserved {
@@ -90,6 +90,10 @@ impl Master {
             if self.reserved.set(id.clone(), unfilled) {
                 changed.push(id);
             }
+        }
+        if !changed.is_empty() {
+            // It counts for guarantees, which may need more or less of what is free elsewhere.
+            self.frameworks.roles.touch_needs();
         }
         changed
     }
@@ -181,8 +185,10 @@ impl Master {
         // From the roles furthest down upwards: of what is reserved below a role no more counts than the role needs.
         let mut covered: BTreeMap<(Reverse<usize>, RoleNumber), Scalars> = BTreeMap::new();
         let place = |number| (Reverse(roles.path(number).count()), number);
-        for (role, idle) in &self.reserved.idle {
-            covered.entry(place(roles.nearest(role))).or_default().add(idle);
+        // A role that is not known needs nothing, so what is reserved for it counts for nobody.
+        let known = self.reserved.idle.iter().filter_map(|(role, idle)| Some((roles.number(role)?, idle)));
+        for (number, idle) in known {
+            covered.entry(place(number)).or_default().add(idle);
         }
         while let Some(((_, number), idle)) = covered.pop_first() {
             let role = roles.get(number);

@@ -131,6 +131,8 @@ pub struct Roles {
     min_allocatable: Vec<Scalars>,
     /// Roles with terms that gave something back, so that they may have more.
     relieved: BTreeSet<RoleNumber>,
+    /// What the guarantee of some role lacks is not what it was when all was offered last.
+    needs_changed: bool,
 }
 
 impl Roles {
@@ -142,6 +144,7 @@ impl Roles {
             fair_total: Scalars::new(),
             min_allocatable,
             relieved: BTreeSet::new(),
+            needs_changed: false,
         }
     }
 
@@ -157,11 +160,6 @@ impl Roles {
 
     pub fn number(&self, name: &str) -> Option<RoleNumber> {
         self.by_name.get(name).copied()
-    }
-
-    /// The role of this name, or the nearest above it that is known.
-    pub fn nearest(&self, name: &str) -> RoleNumber {
-        self.number(name).unwrap_or_else(|| name.rsplit_once('/').map_or(ROOT, |(above, _)| self.nearest(above)))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Role> {
@@ -316,6 +314,7 @@ impl Roles {
             let before = std::mem::replace(&mut role.need, need.clone());
             number = role.parent;
             if before != need {
+                self.needs_changed = true;
                 let above = &mut self.at(number).children_need;
                 above.subtract(&before);
                 above.add(&need);
@@ -323,6 +322,19 @@ impl Roles {
         }
         let root = self.at(ROOT);
         root.need.clone_from(&root.children_need);
+    }
+
+    pub fn needs_changed(&self) -> bool {
+        self.needs_changed
+    }
+
+    pub fn touch_needs(&mut self) {
+        self.needs_changed |= !self.need().is_empty();
+    }
+
+    /// All is offered that can be, as things are.
+    pub fn settle_needs(&mut self) {
+        self.needs_changed = false;
     }
 
     /// What is guaranteed to a role, or to those below it if that is more.

@@ -240,10 +240,8 @@ impl Master {
 
     /// Gives back what it holds.
     fn release(&mut self, key: &TaskKey) {
+        self.let_go_of_volumes(key);
         let task = self.tasks.known(key);
-        for volume in std::mem::take(&mut task.volumes) {
-            self.volumes.let_go(&task.agent_id, &volume, key);
-        }
         if let Some(charged) = task.charged.take() {
             let (agent_id, priority) = (task.agent_id.clone(), task.priority);
             self.agents.books(&agent_id, |ledger| ledger.release(&charged));
@@ -255,10 +253,10 @@ impl Master {
     }
 
     pub(super) fn forget(&mut self, key: &TaskKey) {
+        if self.tasks.get(key).is_some() {
+            self.let_go_of_volumes(key);
+        }
         if let Some(task) = self.tasks.0.remove(key) {
-            for volume in &task.volumes {
-                self.volumes.let_go(&task.agent_id, volume, key);
-            }
             assert!(task.charged.is_none(), "task {key} is forgotten and still holds {:?}", task.charged);
             self.agents.known(&task.agent_id).tasks.remove(key);
         }

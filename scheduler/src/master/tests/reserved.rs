@@ -153,6 +153,28 @@ fn guarantees_and_reservations_do_not_keep_the_same_twice() {
     assert_eq!(desk.offered_cpus(11), [4.0]);
 }
 
+/// What is reserved counts for the guarantee only while its agent is there.
+#[test]
+fn a_guarantee_gets_elsewhere_what_was_reserved_on_an_agent_that_went() {
+    let mut desk = Desk::new();
+    desk.register(1, "a", 4.0, vec![]);
+    desk.register(2, "b", 4.0, vec![]);
+    assert_eq!(desk.reserve("a", "eng", 4.0), Ok(vec![]));
+    for role in ["eng", "web"] {
+        let quota = Quota { guarantee: Resources::new().cpus(4.0).amounts().clone(), limit: BTreeMap::new() };
+        desk.operate(OperatorCall::SetQuota { role: role.into(), quota, force: false }).expect("it can be");
+    }
+    for (connection, role) in [(10, "web"), (11, "eng")] {
+        desk.join(connection, role);
+        let offer_ids: Vec<_> = desk.offers_to(connection).into_iter().map(|offer| offer.offer_id).collect();
+        assert_eq!(offer_ids.len(), 1, "to {role} its own");
+        desk.framework(connection, FrameworkCall::Decline { offer_ids, refuse_ms: Some(1_000_000) });
+    }
+    assert_eq!(desk.offered_cpus(11), Vec::<f64>::new(), "b is kept for web");
+    desk.close(1);
+    assert_eq!(desk.offered_cpus(11), [4.0], "half of what both lack is there");
+}
+
 #[test]
 fn an_agent_that_was_declared_gone_is_never_accepted_again() {
     let (mut desk, id) = with_running_task();

@@ -186,6 +186,27 @@ fn a_volume_goes_by_a_word_and_its_disk_comes_back() {
     assert_eq!(desk.operate(quota(30_000)), Ok(vec![]));
 }
 
+/// Given up while its agent was away: no master knew that a task has it.
+#[test]
+fn a_volume_that_was_given_up_under_a_task_goes_when_the_task_does() {
+    let mut desk = Desk::new();
+    let id = desk.subscribe(10, None, "r", 60_000);
+    desk.disk(1, "a", vec![], vec![volume("r", "v", 20)]);
+    let registry: Vec<Record> = desk.registry.into_values().collect();
+    let mut desk = Desk::with_registry(2, 1_000, registry);
+    desk.subscribe(10, Some(id.as_str()), "r", 60_000);
+    let remove = OperatorCall::RemoveVolume { key: VolumeKey::new("r", "v"), agent_id: None };
+    assert!(desk.operate(remove).is_ok_and(|doubts| doubts.len() == 1), "the agent is away");
+    let info = TaskInfo { volumes: vec![claim("v", 20)], role: "r".into(), ..task("t", "a", 1.0) };
+    let running = AgentTask { framework_id: id.clone(), info, state: TaskState::Running };
+    desk.disk(1, "a", vec![running], vec![volume("r", "v", 20)]);
+    assert!(desk.brief_to(1).contains(&"destroy v".to_string()), "which the agent does not do under a task");
+    desk.ends(1, &id, "t");
+    assert!(desk.brief_to(1).contains(&"destroy v".to_string()), "now it can");
+    desk.agent(1, AgentCall::VolumeDestroyed { key: VolumeKey::new("r", "v") });
+    assert_eq!(desk.used_disk(0), 0.0);
+}
+
 #[test]
 fn an_accept_keeps_room_and_has_volumes_or_does_none_of_it() {
     let mut desk = Desk::new();

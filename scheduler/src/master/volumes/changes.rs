@@ -4,7 +4,7 @@
 
 use super::super::{Command, Master, Record};
 use super::Held;
-use crate::model::{AgentOrder, ConnectionId, amount_text};
+use crate::model::{AgentOrder, ConnectionId, TaskKey, amount_text};
 use crate::volumes::{Volume, VolumeKey, disk};
 use jobs::{AgentId, FrameworkId, Resources, Scalars};
 use std::collections::BTreeMap;
@@ -100,6 +100,21 @@ impl Master {
         match &held.user {
             Some(user) => Err(format!("volume {key} on agent {agent} is task {}'s", user.task_id)),
             None => Ok(()),
+        }
+    }
+
+    /// Those of a task that has them no more. One that was given up goes now: its agent did not remove it under a task.
+    pub(in crate::master) fn let_go_of_volumes(&mut self, task: &TaskKey) {
+        let (agent, volumes) = {
+            let task = self.tasks.known(task);
+            (task.agent_id.clone(), std::mem::take(&mut task.volumes))
+        };
+        for key in volumes {
+            self.volumes.let_go(&agent, &key, task);
+            let goes = self.volumes.get(&agent, &key).is_some_and(|held| held.is_leaving && held.user.is_none());
+            if let Some(connection) = self.agents.connection(&agent).filter(|_| goes) {
+                self.out.push(Command::ToAgent { connection, order: AgentOrder::DestroyVolume { key } });
+            }
         }
     }
 
