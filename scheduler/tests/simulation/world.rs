@@ -445,7 +445,7 @@ impl World {
             lent::check(&commands, view);
             no_starvation::check(view, &mut self.hits);
         }
-        if self.n_events.is_multiple_of(32) {
+        if self.n_events.is_multiple_of(8) {
             nothing_forgotten::check(master, &commands);
         }
         if let Some(view) = view.filter(|_| self.n_events.is_multiple_of(8)) {
