@@ -1,9 +1,9 @@
 //! One agent's resources: what is free, what is offered, what tasks use.
 //!
 //! Invariant: free + offered + used = total, for every scalar and every port, after every operation; of what is only lent
-//! the total is what is lent now, or what is held of it where that is more. To move what is
-//! not there is a defect of the caller and ends in a panic that shows both sides; nothing that a peer sends may get
-//! here unchecked. Who holds an offer or a task is not known here.
+//! the total is what is lent now, or what is held of it where that is more. To move what is not there is a defect of the
+//! caller and ends in a panic that shows both sides; nothing that a peer sends may get here unchecked. Who holds an offer or
+//! a task is not known here.
 
 use jobs::revocable::LENT;
 use jobs::{Resources, Scalars};

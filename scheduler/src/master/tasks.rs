@@ -240,23 +240,22 @@ impl Master {
 
     /// Gives back what it holds.
     fn release(&mut self, key: &TaskKey) {
-        self.let_go_of_volumes(key);
         let task = self.tasks.known(key);
+        let (agent_id, volumes) = (task.agent_id.clone(), std::mem::take(&mut task.volumes));
         if let Some(charged) = task.charged.take() {
-            let (agent_id, priority) = (task.agent_id.clone(), task.priority);
+            let priority = task.priority;
             self.agents.books(&agent_id, |ledger| ledger.release(&charged));
             self.frameworks.discharge(&key.framework_id, &charged);
             self.frameworks.count_running(&key.framework_id, priority, -1);
             self.agents.touch(&agent_id);
         }
+        self.let_go_of_volumes(key, &agent_id, volumes);
         self.has_left(key);
     }
 
     pub(super) fn forget(&mut self, key: &TaskKey) {
-        if self.tasks.get(key).is_some() {
-            self.let_go_of_volumes(key);
-        }
         if let Some(task) = self.tasks.0.remove(key) {
+            self.let_go_of_volumes(key, &task.agent_id, task.volumes);
             assert!(task.charged.is_none(), "task {key} is forgotten and still holds {:?}", task.charged);
             self.agents.known(&task.agent_id).tasks.remove(key);
         }

@@ -255,16 +255,22 @@ impl World {
         }
     }
 
-    /// An agent looks at what its tasks use: mostly little.
+    /// An agent looks at what its tasks use: mostly little, and else all cores and more memory than they were given.
     fn measure(&mut self) {
         let host = self.rng.random_range(0..self.hosts.len());
         if self.hosts[host].frozen_until_ms > self.now_ms {
             return;
         }
-        let percent = if self.rng.random_bool(0.7) { 10 } else { 100 };
+        let (cpus, mem) = if self.rng.random_bool(0.7) { (10, 10) } else { (100, 1_000) };
         let used = self.hosts[host].processes.iter().map(|(task, process)| {
             let given = &process.info.resources;
-            (task.clone(), ["cpus", "mem"].map(|name| (name, given.milli(name) * percent / 100)).into_iter().collect())
+            (
+                task.clone(),
+                [("cpus", cpus), ("mem", mem)]
+                    .map(|(name, percent)| (name, given.milli(name) * percent / 100))
+                    .into_iter()
+                    .collect(),
+            )
         });
         let used = used.collect();
         self.agent_event(host, agent::Event::Measured { used });

@@ -104,15 +104,11 @@ impl Master {
     }
 
     /// Those of a task that has them no more. One that was given up goes now: its agent did not remove it under a task.
-    pub(in crate::master) fn let_go_of_volumes(&mut self, task: &TaskKey) {
-        let (agent, volumes) = {
-            let task = self.tasks.known(task);
-            (task.agent_id.clone(), std::mem::take(&mut task.volumes))
-        };
+    pub(in crate::master) fn let_go_of_volumes(&mut self, task: &TaskKey, agent: &AgentId, volumes: Vec<VolumeKey>) {
         for key in volumes {
-            self.volumes.let_go(&agent, &key, task);
-            let goes = self.volumes.get(&agent, &key).is_some_and(|held| held.is_leaving && held.user.is_none());
-            if let Some(connection) = self.agents.connection(&agent).filter(|_| goes) {
+            self.volumes.let_go(agent, &key, task);
+            let goes = self.volumes.get(agent, &key).is_some_and(|held| held.is_leaving && held.user.is_none());
+            if let Some(connection) = self.agents.connection(agent).filter(|_| goes) {
                 self.out.push(Command::ToAgent { connection, order: AgentOrder::DestroyVolume { key } });
             }
         }
