@@ -17,7 +17,6 @@ mod watch;
 mod write;
 
 use crate::formats::{self, CSV_DELIMITER, CSV_HEADER, JSON_TIMESTAMP_FORMAT};
-use crate::s3;
 use crate::{
     Connector, Context, Delivery, Error, Gives, OptionInfo, Options, Result, Sink, SourceReader, SplitStart, TableDef,
 };
@@ -152,7 +151,7 @@ fn check_path(table: &TableDef) -> Option<Diagnostic> {
         return Some(options.wrong(PATH.name, "option 'path' is empty").help("name a file or directory"));
     }
     match location.split_once("://") {
-        Some(("s3", _)) => s3::refuse(location).map(|why| options.wrong(PATH.name, why)),
+        Some(("s3", _)) => objects::refuse(location).map(|why| options.wrong(PATH.name, why)),
         Some((kind, _)) => {
             let wrong = options.wrong(PATH.name, format!("there is no store '{kind}://'"));
             Some(wrong.help("give a path, or s3://bucket/prefix"))

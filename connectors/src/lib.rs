@@ -17,7 +17,6 @@ mod kafka;
 mod kept;
 mod options;
 mod registry;
-pub mod s3;
 pub mod secrets;
 mod sse;
 mod stdout;

@@ -11,6 +11,7 @@
 //! - **watermark**: no row with an earlier event time is expected any more.
 
 pub mod amounts;
+pub mod artifacts;
 pub mod cron;
 pub mod diagnostic;
 pub mod gang;
@@ -19,6 +20,7 @@ pub mod ids;
 pub mod plan;
 pub mod resources;
 pub mod revocable;
+pub mod rights;
 pub mod scalars;
 pub mod site;
 pub mod spec;
@@ -28,6 +30,7 @@ pub mod things;
 pub mod train;
 pub mod volumes;
 
+pub use artifacts::Artifact;
 pub use diagnostic::Diagnostic;
 pub use gang::{Distributed, Gang, GangRole, Member};
 pub use health::{HealthCheck, Probe};

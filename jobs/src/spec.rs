@@ -1,7 +1,7 @@
 //! A settled job: everything that a file said, checked and with its defaults filled in.
 
 use crate::volumes::VolumeClaim;
-use crate::{Gang, GangRole, HealthCheck, JobId, Member, Resources, Rules, TrainBody};
+use crate::{Artifact, Gang, GangRole, HealthCheck, JobId, Member, Resources, Rules, TrainBody};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -39,6 +39,9 @@ pub struct JobSpec {
     /// own, and the next one of its number, also of a later submission, finds it again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub volumes: BTreeMap<String, i64>,
+    /// Whose rights its tasks have; those that the agent says where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// Jobs that must have finished (or, for a model, produced a version) before this one starts.
     pub after: Vec<JobId>,
     pub body: JobBody,
@@ -132,10 +135,16 @@ impl StreamBody {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CommandBody {
     pub argv: Vec<String>,
     pub env: BTreeMap<String, String>,
+    /// Environment variables whose values agents keep, by the names of these secrets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, String>,
+    /// What each of its tasks finds in its sandbox.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<Artifact>,
     /// Of a service: it is running once this was healthy.
     #[serde(default)]
     pub health: Option<HealthCheck>,

@@ -81,6 +81,8 @@ pub enum Reason {
     Exited,
     /// The process could not be started.
     LaunchFailed,
+    /// What it wants in its sandbox could not be fetched.
+    FetchFailed,
     /// A framework or an operator asked for it.
     KillRequested,
     /// The accept named an offer that no longer stands.
@@ -109,10 +111,11 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 17] = [
+    pub const ALL: [Reason; 18] = [
         Self::None,
         Self::Exited,
         Self::LaunchFailed,
+        Self::FetchFailed,
         Self::KillRequested,
         Self::InvalidOffer,
         Self::InvalidTask,

@@ -542,6 +542,19 @@ struct AgentArgs {
     /// How long the folders of tasks that ended are kept, while the disk is not full.
     #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = jobs::text::parse_duration)]
     keep_sandboxes: Duration,
+    /// User as whom tasks run that do not say; without it as the agent does. An agent that is not root has no choice.
+    #[arg(long, value_name = "USER", value_parser = user)]
+    task_user: Option<String>,
+    /// Users as whom tasks may run that say so, with commas between them; without it nobody else than --task-user, or
+    /// anybody where that is not said either.
+    #[arg(long, value_name = "USER,…", value_delimiter = ',', value_parser = user)]
+    users: Option<Vec<String>>,
+    /// Folder of what tasks are told by name, one file for each secret; those of a role are in a folder of its name.
+    #[arg(long, value_name = "DIR")]
+    secrets: Option<PathBuf>,
+    /// What was fetched for tasks is kept for others, up to so much.
+    #[arg(long, value_name = "SIZE", default_value = "10g", value_parser = memory)]
+    artifact_cache: f64,
     /// A file that somebody keeps locked; when nobody does, all tasks end at once.
     #[arg(long, value_name = "FILE", hide = true)]
     leash: Option<PathBuf>,
@@ -567,6 +580,10 @@ fn positive(text: &str) -> std::result::Result<f64, String> {
         Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
         _ => Err("not a number above 0".to_string()),
     }
+}
+
+fn user(text: &str) -> std::result::Result<String, String> {
+    jobs::rights::check_user(text).map(|()| text.to_string())
 }
 
 fn memory(text: &str) -> std::result::Result<f64, String> {

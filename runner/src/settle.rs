@@ -3,6 +3,7 @@
 //! Promises that what comes out can be placed and run without asking the user again. Does not touch the network; the
 //! only file it reads besides the text is one that the text names.
 
+mod artifacts;
 mod continuous;
 mod document;
 mod embed;

@@ -163,7 +163,7 @@ impl Agent {
                 }
             }
             Event::Started { task, pid } => self.started(task, pid),
-            Event::StartFailed { task, message } => self.start_failed(&task, message),
+            Event::StartFailed { task, reason, message } => self.start_failed(&task, reason, message),
             Event::Exited { task, exit } => self.exited(&task, exit),
             Event::Probed { task, outcome } => self.probed(&task, outcome),
             Event::Overdrawn { task, why } => self.end(&task, Reason::OutOfDisk, why),
@@ -352,7 +352,13 @@ impl Agent {
             return self.report(&key, TaskState::Failed, Reason::LaunchFailed, message, 0);
         }
         self.out.push(Command::Start { task: key.clone(), info: Box::new(info.clone()) });
-        self.tasks.insert(key, Task::new(info, Process::Starting, TaskState::Staging, Updates::new([], 0)));
+        let n_artifacts = info.artifacts.len();
+        self.tasks.insert(key.clone(), Task::new(info, Process::Starting, TaskState::Staging, Updates::new([], 0)));
+        if n_artifacts > 0 {
+            // It may take long, and people want to know what it waits for.
+            let message = format!("{n_artifacts} artifacts are fetched for it");
+            self.report(&key, TaskState::Staging, Reason::None, message, 0);
+        }
     }
 
     fn started(&mut self, key: TaskKey, pid: u32) {
@@ -368,13 +374,13 @@ impl Agent {
         }
     }
 
-    fn start_failed(&mut self, key: &TaskKey, message: String) {
+    fn start_failed(&mut self, key: &TaskKey, reason: Reason, message: String) {
         let Some(task) = self.tasks.get_mut(key).filter(|task| task.process == Process::Starting) else { return };
         task.process = Process::Gone;
         match (task.kill, task.cause.clone()) {
             (Some(_), Some(cause)) => self.report(key, TaskState::Killed, cause.reason, cause.message, 0),
             (Some(_), None) => self.report(key, TaskState::Killed, Reason::KillRequested, message, 0),
-            (None, _) => self.report(key, TaskState::Failed, Reason::LaunchFailed, message, 0),
+            (None, _) => self.report(key, TaskState::Failed, reason, message, 0),
         }
     }
 
@@ -424,6 +430,9 @@ impl Agent {
                     }
                 };
                 task.kill = Some(Kill::Wanted { grace_ms: shortest });
+                if !task.info.artifacts.is_empty() {
+                    self.out.push(Command::GiveUp { task: key.clone() });
+                }
             }
             (Process::Running, Some(Kill::Termed { kill_at_ms: before })) => {
                 let kill_at_ms = before.min(kill_at_ms);

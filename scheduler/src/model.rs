@@ -4,10 +4,14 @@
 //! ([`is_sane`], [`is_good_id`]). The wire format is not known here.
 
 use crate::volumes::{Volume, VolumeKey};
+use jobs::artifacts::check_artifacts;
 use jobs::revocable::lent_of;
+use jobs::rights::{check_secrets, check_user};
 use jobs::site::Constraint;
 use jobs::volumes::VolumeClaim;
-use jobs::{AgentId, FrameworkId, HealthCheck, OfferId, Reason, Resources, Rules, Scalars, Site, TaskId, TaskState};
+use jobs::{
+    AgentId, Artifact, FrameworkId, HealthCheck, OfferId, Reason, Resources, Rules, Scalars, Site, TaskId, TaskState,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -112,9 +116,18 @@ pub struct TaskInfo {
     pub group: String,
     #[serde(default)]
     pub volumes: Vec<VolumeClaim>,
-    /// Whose its volumes are: that of its framework, and said by the master.
+    /// Whose its volumes and secrets are: that of its framework, and said by the master.
     #[serde(default)]
     pub role: String,
+    /// What it finds in its sandbox.
+    #[serde(default)]
+    pub artifacts: Vec<Artifact>,
+    /// Whose rights it has. Empty: whose the agent says.
+    #[serde(default)]
+    pub user: String,
+    /// Names of what the agent keeps, by the environment variables that hold it.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -442,6 +455,13 @@ pub fn is_sane(resources: &Resources) -> bool {
 
 pub fn is_sane_amount(milli: i64) -> bool {
     (0..=MAX_MILLI).contains(&milli)
+}
+
+/// Whether what a task says of its place on an agent can be: its artifacts, its user, its secrets.
+pub fn check_task(info: &TaskInfo) -> Result<(), String> {
+    check_artifacts(&info.artifacts)?;
+    check_secrets(&info.secrets)?;
+    if info.user.is_empty() { Ok(()) } else { check_user(&info.user) }
 }
 
 /// What a task or a demand may have as its priority.

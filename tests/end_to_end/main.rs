@@ -3,6 +3,7 @@
 //! Nothing needs to be installed. Each test owns a folder and, where it needs one, a cluster in it; at most two clusters
 //! work at a time. Every wait has a generous end and says what it last saw; nothing is timed.
 
+mod artifacts;
 mod broker;
 mod chaos;
 mod checkpoints;

@@ -7,19 +7,32 @@ use serde_json::Value;
 use std::process::Command;
 
 /// A crate, and the crates of the workspace that it may depend on.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("jobs", &[]),
     ("wire", &[]),
     ("scheduler", &["jobs"]),
-    ("connectors", &["jobs", "tls"]),
+    ("connectors", &["jobs", "objects", "tls"]),
+    ("objects", &[]),
     ("tables", &["jobs"]),
     ("broker", &[]),
-    ("streaming", &["connectors", "jobs", "tls"]),
+    ("streaming", &["connectors", "jobs", "objects", "tls"]),
     ("training", &["connectors", "jobs", "tls"]),
-    ("daemon", &["jobs", "scheduler", "tls", "wire"]),
+    ("daemon", &["jobs", "objects", "scheduler", "tls", "wire"]),
     (
         "runner",
-        &["broker", "connectors", "daemon", "jobs", "scheduler", "streaming", "tables", "tls", "training", "wire"],
+        &[
+            "broker",
+            "connectors",
+            "daemon",
+            "jobs",
+            "objects",
+            "scheduler",
+            "streaming",
+            "tables",
+            "tls",
+            "training",
+            "wire",
+        ],
     ),
     ("tests", &[]),
     ("tls", &[]),

@@ -4,11 +4,11 @@
 //! at least one file: reading nothing by mistake looks too much like reading everything.
 
 use super::stored::{key_of, s3_failed};
-use crate::s3::{self, Bucket};
 use crate::{Error, Result};
 use futures::TryStreamExt;
 use object_store::path::Path as Key;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use objects::Bucket;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -27,7 +27,7 @@ pub struct Found {
 
 /// The files that there are now. `partitioned`: directories called `key=value` belong to the directory above them.
 pub fn find(base: &Path, path: &str, partitioned: bool) -> Result<Vec<Found>> {
-    let mut found = match s3::split(path) {
+    let mut found = match objects::split(path) {
         Some((bucket, key)) => in_bucket(path, bucket, key, partitioned)?,
         None => local(base, path, partitioned)?,
     };
@@ -39,7 +39,7 @@ pub fn find(base: &Path, path: &str, partitioned: bool) -> Result<Vec<Found>> {
 pub fn find_some(base: &Path, path: &str, partitioned: bool) -> Result<Vec<Found>> {
     let found = find(base, path, partitioned)?;
     if found.is_empty() {
-        let whole = if s3::split(path).is_some() { PathBuf::from(path) } else { base.join(path) };
+        let whole = if objects::split(path).is_some() { PathBuf::from(path) } else { base.join(path) };
         return Err(Error::Fatal(format!("no file is at '{}'; check option 'path'", whole.display())));
     }
     Ok(found)
@@ -78,7 +78,7 @@ fn in_bucket(path: &str, bucket: &str, key: &str, partitioned: bool) -> Result<V
     let literal = parts.iter().take_while(|part| !is_pattern(part)).count();
     let below = key_of(path, &parts[..literal].join("/"))?;
     let found = |about: ObjectMeta| Found {
-        path: format!("{}{}/{}", s3::S3, bucket.name, about.location),
+        path: format!("{}{}/{}", objects::S3, bucket.name, about.location),
         bytes: about.size,
         written_us: about.last_modified.timestamp_micros(),
     };
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn objects_are_found_as_files_are() {
-        let bucket = Bucket::in_memory("pattern-test");
+        let bucket = Bucket::in_memory("pattern-test").unwrap();
         for name in
             ["in/b/2.json", "in/b/10.json", "in/a/1.json", "in/a/.part", "in/.u/x", "in/top.json", "in/k=1/3.json"]
         {

@@ -2,11 +2,11 @@
 //!
 //! Invariant: of a file on a store only a few pieces are in memory at any time, in order at most [`PIECE`] twice.
 
-use crate::s3::{self, Bucket};
 use crate::{Error, Result};
 use bytes::Bytes;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
+use objects::Bucket;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -60,7 +60,7 @@ pub fn read_failed(path: &Path, why: &std::io::Error) -> Error {
 impl Stored {
     /// `path`: as [`super::pattern::find`] gives it.
     pub fn open(base: &Path, path: &str) -> Result<Self> {
-        if let Some((bucket, key)) = s3::split(path) {
+        if let Some((bucket, key)) = objects::split(path) {
             let failed = |why: object_store::Error| s3_failed(path, "be read", &why);
             let bucket = Bucket::open(bucket).map_err(failed)?;
             let key = key_of(path, key)?;
@@ -210,7 +210,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let content: Vec<u8> = (0..2 * PIECE + 777).map(|at| (at % 251) as u8).collect();
         std::fs::write(dir.path().join("x"), &content).unwrap();
-        let bucket = Bucket::in_memory("stored-test");
+        let bucket = Bucket::in_memory("stored-test").unwrap();
         bucket.block_on(bucket.store.put(&Key::from("x"), content.clone().into())).unwrap();
         for path in ["x", "s3://stored-test/x"] {
             let stored = Stored::open(dir.path(), path).unwrap();

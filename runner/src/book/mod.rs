@@ -31,14 +31,14 @@ pub use frameworks::Framework;
 mod tests;
 
 use crate::runs::Note;
-use connectors::s3::S3;
 use frameworks::{Kind, Standing};
 use job::{Job, Phase, Record, TaskLive};
 use jobs::volumes::VolumeClaim;
 use jobs::{
-    FrameworkId, HealthCheck, JobBody, JobId, JobSpec, OfferId, Reason, Resources, Restart, Rules, TaskId, TaskPlan,
-    TaskState,
+    Artifact, FrameworkId, HealthCheck, JobBody, JobId, JobSpec, OfferId, Reason, Resources, Restart, Rules, TaskId,
+    TaskPlan, TaskState,
 };
+use objects::S3;
 use placement::HeldOffer;
 use schedules::{Due, Schedule};
 use std::collections::{BTreeMap, BTreeSet};
@@ -239,6 +239,7 @@ pub struct Launch {
     /// All tasks of it leave if one has to.
     pub group: String,
     pub volumes: Vec<VolumeClaim>,
+    pub user: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -248,6 +249,8 @@ pub enum Payload {
     Command {
         argv: Vec<String>,
         env: BTreeMap<String, String>,
+        secrets: BTreeMap<String, String>,
+        artifacts: Vec<Artifact>,
     },
 }
 

@@ -44,7 +44,9 @@ impl Job {
     /// Whether this end of a task leaves the others as they are.
     pub(super) fn goes_on_without(&self, status: &Status) -> bool {
         let ended = match (status.state, status.reason) {
-            (TaskState::Failed, Reason::Exited | Reason::LaunchFailed) => status.exit_code != EXIT_FATAL,
+            (TaskState::Failed, Reason::Exited | Reason::LaunchFailed | Reason::FetchFailed) => {
+                status.exit_code != EXIT_FATAL
+            }
             // Its offer was gone: it never ran.
             (TaskState::Dropped, _) => true,
             _ => false,

@@ -58,15 +58,19 @@ pub fn launch(config: &Config, job: &Job, at: usize, from: Option<u64>, placed: 
         JobBody::Command(_) | JobBody::Service(_) => None,
     };
     let payload = match (&spec.body, body) {
-        (JobBody::Command(command) | JobBody::Service(command), _) => match &command.gang {
-            None => Payload::Command { argv: command.argv.clone(), env: command.env.clone() },
-            Some(gang) => {
-                let role = gang.place_of(*index).map(|(role, _)| role);
-                let mut env = gang::environment(job, gang, at, &placed.resources);
-                env.extend(role.into_iter().flat_map(|role| role.env.clone()));
-                Payload::Command { argv: role.map_or(Vec::new(), |role| role.argv.clone()), env }
-            }
-        },
+        (JobBody::Command(command) | JobBody::Service(command), _) => {
+            let (argv, env) = match &command.gang {
+                None => (command.argv.clone(), command.env.clone()),
+                Some(gang) => {
+                    let role = gang.place_of(*index).map(|(role, _)| role);
+                    let mut env = gang::environment(job, gang, at, &placed.resources);
+                    env.extend(role.into_iter().flat_map(|role| role.env.clone()));
+                    (role.map_or(Vec::new(), |role| role.argv.clone()), env)
+                }
+            };
+            let (secrets, artifacts) = (command.secrets.clone(), command.artifacts.clone());
+            Payload::Command { argv, env, secrets, artifacts }
+        }
         (_, Some(body)) => Payload::Plan(Box::new(TaskPlan {
             task: task.clone(),
             job: spec.id.clone(),
@@ -111,6 +115,7 @@ pub fn launch(config: &Config, job: &Job, at: usize, from: Option<u64>, placed: 
         priority: spec.priority,
         group: spec.id.to_string(),
         volumes: spec.claims(*index),
+        user: spec.user.clone(),
     }
 }
 

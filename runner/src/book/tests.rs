@@ -61,7 +61,7 @@ fn stream() -> JobBody {
 }
 
 fn command() -> JobBody {
-    JobBody::Command(CommandBody { argv: vec!["true".into()], env: BTreeMap::new(), health: None, gang: None })
+    JobBody::Command(CommandBody { argv: vec!["true".into()], ..CommandBody::default() })
 }
 
 /// Two tasks of one core each.
@@ -81,6 +81,7 @@ fn spec(name: &str, body: JobBody) -> JobSpec {
         max_completion_ms: 0,
         unreachable_kill_ms: 0,
         volumes: BTreeMap::new(),
+        user: None,
         after: Vec::new(),
         body,
     }

@@ -111,6 +111,13 @@ pub fn agent(args: AgentArgs, globals: &Globals) -> Result<()> {
     config.reserved = args.reserved;
     config.lend = args.lend;
     config.lend_after = args.lend_after;
+    (config.task_user, config.users) = (args.task_user, args.users);
+    if let Some(dir) = &args.secrets {
+        let opened = std::fs::canonicalize(dir);
+        let opened = opened.map_err(|error| Fail::new(FAILED, format!("failed to read {}: {error}", dir.display())))?;
+        config.secrets = Some(opened);
+    }
+    config.artifacts_most_bytes = (args.artifact_cache * 1_048_576.0) as u64;
     config.recovery_timeout_ms = millis(args.recovery_timeout);
     config.leash = args.leash;
     config.isolation.cgroups = args.isolation == Isolation::Auto;

@@ -8,7 +8,9 @@ use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
-use daemon::convert::{claims_to, health_to, reason_from, resources_from, resources_to, rules_to, task_state_from};
+use daemon::convert::{
+    artifact_to, claims_to, health_to, reason_from, resources_from, resources_to, rules_to, task_state_from,
+};
 use jobs::revocable::is_revocable;
 use jobs::{Reason, Resources, TaskId};
 use std::collections::BTreeMap;
@@ -54,6 +56,7 @@ pub fn demand_to_wire(demand: Demand) -> v1::Demand {
 
 pub fn launch_to_wire(launch: Launch, token_file: Option<&str>) -> Result<v1::TaskInfo, serde_json::Error> {
     let mut env: BTreeMap<String, String> = BTreeMap::new();
+    let (mut secrets, mut artifacts) = (BTreeMap::new(), Vec::new());
     let (argv, plan) = match launch.payload {
         Payload::Plan(plan) => {
             if let Some(token_file) = token_file {
@@ -61,9 +64,10 @@ pub fn launch_to_wire(launch: Launch, token_file: Option<&str>) -> Result<v1::Ta
             }
             (Vec::new(), serde_json::to_vec(&plan)?)
         }
-        Payload::Command { argv, env: given } => {
+        Payload::Command { argv, env: given, secrets: kept, artifacts: wanted } => {
             env.extend(places(&launch.resources));
             env.extend(given);
+            (secrets, artifacts) = (kept, wanted.into_iter().map(artifact_to).collect());
             (argv, Vec::new())
         }
     };
@@ -84,6 +88,9 @@ pub fn launch_to_wire(launch: Launch, token_file: Option<&str>) -> Result<v1::Ta
         volumes: claims_to(launch.volumes),
         // The master knows.
         role: String::new(),
+        artifacts,
+        user: launch.user.unwrap_or_default(),
+        secrets,
     })
 }
 

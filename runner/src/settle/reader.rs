@@ -307,6 +307,35 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads each table under `name`; `read` is told what the file calls it. A text stands for a table with the first setting.
+    pub fn tables<T>(&mut self, name: &str, mut read: impl FnMut(&mut Reader<'_>, &str, Span) -> Option<T>) -> Vec<T> {
+        let field = self.field(name);
+        let Kind::Tables(shape) = field.kind else { panic!("'{name}' is {:?}", field.kind) };
+        let Some(node) = self.node(name) else { return Vec::new() };
+        let Value::Table(entries) = &node.value else {
+            self.wrong(name, node, "a table of tables");
+            return Vec::new();
+        };
+        let mut values = Vec::with_capacity(entries.len());
+        for Entry { key, key_span, node } in entries {
+            let alone;
+            let settings = match &node.value {
+                Value::Table(settings) => settings,
+                Value::Text(_) => {
+                    let first = shape.fields.first().map_or("", |field| field.name);
+                    alone = vec![Entry { key: first.to_string(), key_span: *key_span, node: node.clone() }];
+                    &alone
+                }
+                _ => {
+                    self.wrong(key, node, "a text or a table");
+                    continue;
+                }
+            };
+            values.extend(read(&mut Reader::new(shape, settings, Some(node.span), self.diagnostics), key, *key_span));
+        }
+        values
+    }
+
     /// A text or a list of texts.
     pub fn names(&mut self, name: &str) -> Vec<String> {
         match self.node(name).map(|node| &node.value) {

@@ -4,6 +4,7 @@
 use super::document::{Entry, Node, Span, Value};
 use super::reader::Reader;
 use super::shape;
+use jobs::rights::check_user;
 use jobs::{Diagnostic, Resources, Restart, Rules, site, things};
 use streaming::runtime::store::refuse_location;
 
@@ -23,6 +24,7 @@ pub struct JobSettings {
     pub max_completion_ms: u64,
     /// 0 is for ever.
     pub unreachable_kill_ms: u64,
+    pub user: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -81,6 +83,10 @@ impl JobSettings {
         let kill_grace_ms = reader.duration_ms("kill_grace").unwrap_or(5_000);
         let max_completion_ms = reader.duration_ms("max_completion").unwrap_or(0);
         let unreachable_kill_ms = reader.duration_ms("unreachable").unwrap_or(0);
+        let user = reader.text("user");
+        if let Some(Err(problem)) = user.as_deref().map(check_user) {
+            reader.complain_at("user", Diagnostic::new(problem));
+        }
         Self {
             group,
             role,
@@ -93,6 +99,7 @@ impl JobSettings {
             kill_grace_ms,
             max_completion_ms,
             unreachable_kill_ms,
+            user,
         }
     }
 }

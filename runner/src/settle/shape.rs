@@ -43,6 +43,8 @@ pub enum Kind {
     Sizes,
     WholeList,
     Table(&'static Shape),
+    /// Tables under names of the file's own choosing; a text is the first setting alone.
+    Tables(&'static Shape),
     /// What each of some settings may be in a sweep: a list, or a table that says how it is drawn.
     Tried,
     /// Tables of several kinds, see [`Variant`].
@@ -128,6 +130,33 @@ const VOLUMES: Field = field(
     None,
     "directories that outlive its tasks, each task its own, with how large they may get: data = \"20g\" is ./data",
 );
+const USER: Field = field(
+    "user",
+    Kind::Text,
+    None,
+    "user of the agents' machines whose rights its tasks have; by default whose the agents say, else the agents' own",
+);
+const SECRETS: Field = field(
+    "secrets",
+    Kind::TextTable,
+    None,
+    "environment variables whose values the agents keep: DB_PASSWORD = \"db\" is what an agent has under db",
+);
+const ARTIFACTS: Field = field(
+    "artifacts",
+    Kind::Tables(&ARTIFACT),
+    None,
+    "what is fetched into the folder of each task before it starts, by the names that it has there",
+);
+static ARTIFACT: Shape = Shape {
+    place: "an artifact",
+    fields: &[
+        required("from", Kind::Text, "https://…, s3://bucket/key, or a path on the agents' machines"),
+        field("sha256", Kind::Text, None, "of its bytes; others are refused, and agents that have these fetch nothing"),
+        field("unpack", Kind::Boolean, Some("false"), "it is a .tar, .tar.gz or .tar.zst, and becomes a folder"),
+        field("executable", Kind::Boolean, Some("false"), "it is a program"),
+    ],
+};
 const GPUS: Field = field(
     "gpus",
     Kind::Whole(0, 64),
@@ -189,6 +218,7 @@ const JOB_FIELDS: &[Field] = &[
     KILL_GRACE,
     MAX_COMPLETION,
     UNREACHABLE,
+    USER,
 ];
 static TRAIN_JOB: Shape = Shape {
     place: "[job]",
@@ -207,6 +237,7 @@ static TRAIN_JOB: Shape = Shape {
         KILL_GRACE,
         MAX_COMPLETION,
         UNREACHABLE,
+        USER,
     ],
 };
 static COMMAND_JOB: Shape = Shape {
@@ -227,6 +258,7 @@ static COMMAND_JOB: Shape = Shape {
         KILL_GRACE,
         MAX_COMPLETION,
         UNREACHABLE,
+        USER,
         GPUS,
         GPU_MODEL,
         PORTS,
@@ -251,6 +283,7 @@ static SERVICE_JOB: Shape = Shape {
         KILL_GRACE,
         MAX_COMPLETION,
         UNREACHABLE,
+        USER,
         GPUS,
         GPU_MODEL,
         PORTS,
@@ -364,6 +397,8 @@ pub static COMMAND: Shape = Shape {
         field("roles", Kind::Table(&ROLES), None, "its roles, where they are not all workers"),
         field("job", Kind::Table(&COMMAND_JOB), None, "who runs it and on how much"),
         VOLUMES,
+        ARTIFACTS,
+        SECRETS,
     ],
 };
 
@@ -376,6 +411,8 @@ pub static SERVICE: Shape = Shape {
         ENV,
         field("job", Kind::Table(&SERVICE_JOB), None, "who runs it and on how much"),
         VOLUMES,
+        ARTIFACTS,
+        SECRETS,
         field("health", Kind::Table(&HEALTH), None, "how it is found out whether it works; it runs once it does"),
     ],
 };

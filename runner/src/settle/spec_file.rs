@@ -1,6 +1,7 @@
 //! A TOML or YAML job file: `kind` says which of the four it is.
 
 use super::Settled;
+use super::artifacts;
 use super::document::{Entry, Node, Value};
 use super::embed::Embedded;
 use super::gang::{self, Usual};
@@ -10,6 +11,7 @@ use super::settings::{Around, CheckpointSettings, JobSettings, StateSettings, ch
 use super::shape::{self, KINDS};
 use super::sql_file::{self, Surroundings};
 use super::sweep;
+use jobs::rights::check_secrets;
 use jobs::text::parse_mem_mib;
 use jobs::volumes::{VolumeClaim, check_claims};
 use jobs::{CommandBody, Diagnostic, HealthCheck, JobBody, JobId, JobSpec, Probe};
@@ -230,6 +232,7 @@ fn train_once(
         max_completion_ms: settings.max_completion_ms,
         unreachable_kill_ms: settings.unreachable_kill_ms,
         volumes: BTreeMap::new(),
+        user: settings.user,
         after: Vec::new(),
         body: JobBody::Train(Box::new(body)),
     };
@@ -264,6 +267,7 @@ fn command(kind: &str, entries: &[Entry], file: &str, base_dir: &Path, diagnosti
         _ => {}
     }
     let volumes = volumes(&mut reader);
+    let (secrets, artifacts) = (secrets(&mut reader), artifacts::read(&mut reader, base_dir));
     let usual = Usual { argv: &argv, env: &env, settings: &settings, parallelism, wind_down };
     let gang = if service { None } else { gang::read(&mut reader, &usual) };
     let first = gang.as_ref().and_then(|gang| gang.roles.first());
@@ -271,7 +275,7 @@ fn command(kind: &str, entries: &[Entry], file: &str, base_dir: &Path, diagnosti
         (Some(gang), Some(first)) => (gang.n_tasks(), first.n_ports, first.resources.clone()),
         _ => (settings.parallelism, settings.n_ports, settings.resources),
     };
-    let body = CommandBody { argv, env, health, gang };
+    let body = CommandBody { argv, env, secrets, artifacts, health, gang };
     let group = settings.group.unwrap_or_else(|| name.clone());
     let job = JobSpec {
         id: JobId::of(&group, &name),
@@ -288,6 +292,7 @@ fn command(kind: &str, entries: &[Entry], file: &str, base_dir: &Path, diagnosti
         max_completion_ms: settings.max_completion_ms,
         unreachable_kill_ms: settings.unreachable_kill_ms,
         volumes,
+        user: settings.user,
         after: Vec::new(),
         body: if service { JobBody::Service(body) } else { JobBody::Command(body) },
     };
@@ -314,6 +319,16 @@ fn volumes(reader: &mut Reader<'_>) -> BTreeMap<String, i64> {
         volumes.insert(name, claim.map_or(0, |claim| claim.disk_milli));
     }
     volumes
+}
+
+/// `[secrets]`: names by environment variables.
+fn secrets(reader: &mut Reader<'_>) -> BTreeMap<String, String> {
+    let secrets = reader.text_table("secrets");
+    if let Err(problem) = check_secrets(&secrets) {
+        let help = "for example DB_PASSWORD = \"db\"; the value is with the agents";
+        reader.complain_at("secrets", Diagnostic::new(problem).help(help));
+    }
+    secrets
 }
 
 /// `[health]`, which says one thing that is to be asked.

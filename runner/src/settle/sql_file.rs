@@ -231,6 +231,7 @@ fn spec(shared: &Shared<'_>, name: &str, parallelism: u32, body: JobBody) -> Job
         max_completion_ms: shared.job.max_completion_ms,
         unreachable_kill_ms: shared.job.unreachable_kill_ms,
         volumes: std::collections::BTreeMap::new(),
+        user: shared.job.user.clone(),
         after: Vec::new(),
         body,
     }

@@ -326,6 +326,40 @@ async fn commands_ask_for_gpus_and_ports() {
     }
 }
 
+#[tokio::test]
+async fn commands_want_files_secrets_and_a_user() {
+    let file = |more: &str| format!("kind = \"service\"\nargv = [\"serve\"]\n{more}\n");
+    let sum = "0f".repeat(32);
+    let more = format!(
+        "artifacts.model = {{ from = \"s3://models/7.tar.zst\", unpack = true }}\nartifacts.\"etc/words\" = \"words\"\n\
+         artifacts.tool = {{ from = \"https://h/t\", sha256 = \"{}\", executable = true }}\n\
+         secrets.DB_PASSWORD = \"db.password\"\njob.user = \"nobody\"",
+        sum.to_uppercase()
+    );
+    let job = settled(&file(&more), "/jobs/a.toml").await.jobs.remove(0);
+    assert_eq!(job.user.as_deref(), Some("nobody"));
+    let JobBody::Service(body) = job.body else { panic!("a service") };
+    let names: Vec<_> = body.artifacts.iter().map(|one| (one.path.as_str(), one.unpack, one.executable)).collect();
+    assert_eq!(names, [("model", true, false), ("etc/words", false, false), ("tool", false, true)]);
+    assert!(body.artifacts[1].from.starts_with('/') && body.artifacts[1].from.ends_with("/words"), "{body:?}");
+    assert_eq!(
+        (body.artifacts[2].sha256.as_str(), body.secrets["DB_PASSWORD"].as_str()),
+        (sum.as_str(), "db.password")
+    );
+    for (more, text) in [
+        ("artifacts = \"words\"", "a table of tables"),
+        ("artifacts.a = 3", "a text or a table"),
+        ("artifacts.a = { sha256 = \"00\" }", "'from' is missing in an artifact"),
+        ("artifacts.a = { from = \"a.zip\", unpack = true }", "cannot be unpacked"),
+        ("secrets.\"A-B\" = \"x\"", "cannot be the environment variable"),
+        ("secrets.A = \"../x\"", "no name of a secret"),
+        ("job.user = \"0\"", "'0' is no name of a user"),
+    ] {
+        let found = mistakes(&file(more), "a.toml").await;
+        assert!(found.iter().any(|mistake| mistake.1.contains(text)), "{more}: {found:?}");
+    }
+}
+
 #[test]
 fn the_schema_names_every_kind_and_its_keys() {
     let schema = json_schema();

@@ -22,8 +22,9 @@ fn record(phase: Phase, generation: u64, tasks: &[&str]) -> Record {
         max_completion_ms: 0,
         unreachable_kill_ms: 0,
         volumes: Default::default(),
+        user: None,
         after: Vec::new(),
-        body: JobBody::Command(CommandBody { argv: Vec::new(), env: BTreeMap::new(), health: None, gang: None }),
+        body: JobBody::Command(CommandBody::default()),
     };
     let task = |(index, id): (usize, &&str)| TaskRecord {
         id: TaskId::new(*id),

@@ -5,11 +5,14 @@
 //! Invariant: tasks outlive the agent that had them started, and the next one of the directory takes them up; when it
 //! begins, no process of the directory's tasks is alive that it does not hold.
 
+mod accounts;
+mod artifacts;
 mod connection;
 mod consumption;
 mod counts;
 pub mod fleet;
 mod garbage;
+mod ground;
 mod isolation;
 pub mod keep;
 mod leftovers;
@@ -19,6 +22,7 @@ mod owner;
 mod probes;
 mod recovery;
 mod sandboxes;
+mod secrets;
 mod tasklog;
 mod totals;
 mod usage;
@@ -38,6 +42,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -87,6 +92,14 @@ pub struct AgentConfig {
     pub sandboxes_kept_for: Duration,
     /// Between looks at what tasks have on the disk.
     pub disk_check_every: Duration,
+    /// As whom a task runs that does not say; `None`: as the agent does.
+    pub task_user: Option<String>,
+    /// As whom tasks may run that say so, besides; `None`: as nobody else if there is a `task_user`, and else as anybody.
+    pub users: Option<Vec<String>>,
+    /// The folder of what tasks are told and nobody else.
+    pub secrets: Option<PathBuf>,
+    /// What was fetched for tasks is kept for others, up to so much.
+    pub artifacts_most_bytes: u64,
     /// Of what tasks were given and do not use, how much others may run on until it is used; from 0 to 1.
     pub lend: f64,
     /// What was not used for so long is lent.
@@ -120,6 +133,10 @@ impl AgentConfig {
             output_most_bytes: 256 << 20,
             sandboxes_kept_for: Duration::from_secs(7 * 24 * 3600),
             disk_check_every: Duration::from_secs(15),
+            task_user: None,
+            users: None,
+            secrets: None,
+            artifacts_most_bytes: 10 << 30,
             lend: 0.0,
             lend_after: Duration::from_secs(60),
             lend_check_every: Duration::from_secs(5),
@@ -224,6 +241,8 @@ pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
     let (n_recovered, n_running, total) = (recovered.tasks.len(), running.len(), &agent.total);
     info!(%agent_id, %http_address, %total, n_recovered, n_running, n_ended, "agent starts");
 
+    let accounts = accounts::Accounts::new(config.task_user, config.users, data_dir.clone());
+    let ground = ground::Ground { sandboxes: sandboxes.clone(), accounts };
     let launcher = nursery::Launcher {
         agent_id: agent_id.clone(),
         host,
@@ -231,10 +250,13 @@ pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
         kill_grace_ms: config.kill_grace_ms,
         cgroups,
         output_most_bytes: config.output_most_bytes,
-        sandboxes: sandboxes.clone(),
+        ground: ground.clone(),
+        secrets: secrets::Secrets::new(config.secrets),
         volumes: volumes.clone(),
         zygote,
     };
+    let (fetcher, fetched) = artifacts::Fetcher::open(ground, data_dir.join("artifacts"), config.artifacts_most_bytes)?;
+    let cache = fetcher.cache();
     let is_running: std::collections::BTreeSet<&TaskKey> = running.iter().collect();
     let recovered_running = recovered.tasks.iter().filter(|task| is_running.contains(&task.task));
     let (meter, overdrawn) = usage::Meter::open(
@@ -259,12 +281,18 @@ pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
     let (stop, stopped) = watch::channel(false);
     let (inputs, from_link) = mpsc::channel(LINK_INPUTS);
     let link = tokio::spawn(link::run(config.master, config.token.clone(), inputs));
-    let garbage = tokio::spawn(garbage::run(sandboxes.clone(), config.sandboxes_kept_for));
+    let garbage = tokio::spawn(garbage::run(sandboxes.clone(), Arc::clone(&cache), config.sandboxes_kept_for));
     let (probes, answers) = probes::Probes::new(sandboxes.clone());
     let id_path = data_dir.join(AGENT_ID_FILE);
-    let owner =
-        owner::Owner::new(machine, clock, log, owner::Hands { nursery, probes, meter, gauge }, running, id_path);
-    let routes = sandboxes.clone().routes().merge(numbers(owner.counts(), whole, sandboxes));
+    let owner = owner::Owner::new(
+        machine,
+        clock,
+        log,
+        owner::Hands { nursery, fetcher, probes, meter, gauge },
+        running,
+        id_path,
+    );
+    let routes = sandboxes.clone().routes().merge(numbers(owner.counts(), whole, sandboxes, cache));
     let routes = routes.layer(axum::middleware::from_fn_with_state(config.token, door::require_token));
     let http = tokio::spawn(async move {
         match tls::door(true) {
@@ -272,17 +300,27 @@ pub async fn start(config: AgentConfig) -> Result<Running, AgentError> {
             Some(config) => axum::serve(Encrypted::open(listener, config), routes).await,
         }
     });
-    let owner =
-        tokio::spawn(owner.run(commands, from_link, reports, owner::Seen { answers, overdrawn, measured }, stopped));
+    let owner = tokio::spawn(owner.run(
+        commands,
+        from_link,
+        reports,
+        owner::Seen { answers, fetched, overdrawn, measured },
+        stopped,
+    ));
     Ok(Running { agent_id, http_address, stop, owner, link, http, garbage, _here: here })
 }
 
 /// `GET /metrics`.
-fn numbers(counts: counts::Counts, total: Resources, sandboxes: sandboxes::Sandboxes) -> axum::Router {
+fn numbers(
+    counts: counts::Counts,
+    total: Resources,
+    sandboxes: sandboxes::Sandboxes,
+    cache: Arc<artifacts::Cache>,
+) -> axum::Router {
     let scrape = move || {
-        let (counts, total, sandboxes) = (counts.clone(), total.clone(), sandboxes.clone());
+        let (counts, total, sandboxes, cache) = (counts.clone(), total.clone(), sandboxes.clone(), Arc::clone(&cache));
         async move {
-            let families = tokio::task::spawn_blocking(move || counts.families(&total, &sandboxes)).await;
+            let families = tokio::task::spawn_blocking(move || counts.families(&total, &sandboxes, &cache)).await;
             crate::metrics::answer(&families.unwrap_or_default())
         }
     };

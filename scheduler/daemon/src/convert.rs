@@ -12,7 +12,7 @@ pub use roles::operator_call_from;
 pub use rules::rules_to;
 pub use volumes::claims_to;
 
-use jobs::{Gpu, HealthCheck, Probe, Reason, Resources, TaskState};
+use jobs::{Artifact, Gpu, HealthCheck, Probe, Reason, Resources, TaskState};
 use scheduler::master::{AgentView, ClusterView, FrameworkView, OfferView, TaskView};
 use scheduler::model::{
     Acknowledgement, AgentCall, AgentInfo, AgentOrder, AgentTask, Cause, Demand, FrameworkCall, FrameworkEvent, Offer,
@@ -204,6 +204,7 @@ pub fn reason_from(wire: i32) -> Converted<Reason> {
         v1::Reason::Preempted => Reason::Preempted,
         v1::Reason::AgentDrained => Reason::AgentDrained,
         v1::Reason::Revoked => Reason::Revoked,
+        v1::Reason::FetchFailed => Reason::FetchFailed,
     })
 }
 
@@ -226,6 +227,7 @@ pub fn reason_to(reason: Reason) -> v1::Reason {
         Reason::Preempted => v1::Reason::Preempted,
         Reason::AgentDrained => v1::Reason::AgentDrained,
         Reason::Revoked => v1::Reason::Revoked,
+        Reason::FetchFailed => v1::Reason::FetchFailed,
     }
 }
 
@@ -257,6 +259,9 @@ pub fn task_info_from(wire: v1::TaskInfo) -> Converted<TaskInfo> {
         group: wire.group,
         volumes: volumes::claims_from(wire.volumes),
         role: wire.role,
+        artifacts: wire.artifacts.into_iter().map(artifact_from).collect(),
+        user: wire.user,
+        secrets: wire.secrets,
     })
 }
 
@@ -277,7 +282,20 @@ pub fn task_info_to(info: TaskInfo) -> v1::TaskInfo {
         group: info.group,
         volumes: claims_to(info.volumes),
         role: info.role,
+        artifacts: info.artifacts.into_iter().map(artifact_to).collect(),
+        user: info.user,
+        secrets: info.secrets,
     }
+}
+
+fn artifact_from(wire: v1::Artifact) -> Artifact {
+    let v1::Artifact { from, path, sha256, unpack, executable } = wire;
+    Artifact { from, path, sha256, unpack, executable }
+}
+
+pub fn artifact_to(artifact: Artifact) -> v1::Artifact {
+    let Artifact { from, path, sha256, unpack, executable } = artifact;
+    v1::Artifact { from, path, sha256, unpack, executable }
 }
 
 /// An agent that asks more often than this does little else.
@@ -761,6 +779,15 @@ mod tests {
             group: "fraud/features".into(),
             volumes: vec![VolumeClaim { name: "data".into(), disk_milli: 15, path: "var/data".into() }],
             role: "ml".into(),
+            artifacts: vec![Artifact {
+                from: "https://h/a.tgz".into(),
+                path: "a".into(),
+                sha256: "17".into(),
+                unpack: true,
+                executable: false,
+            }],
+            user: "nobody".into(),
+            secrets: [("KEY".to_string(), "name".to_string())].into(),
         };
         let call = AgentCall::Register {
             agent: AgentInfo {

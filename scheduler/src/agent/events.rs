@@ -6,7 +6,7 @@
 
 use crate::model::{AgentCall, AgentOrder, ConnectionId, TaskInfo, TaskKey, TaskStatus};
 use crate::volumes::{Volume, VolumeKey};
-use jobs::{Probe, Scalars};
+use jobs::{Probe, Reason, Scalars};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -32,6 +32,7 @@ pub enum Event {
     /// It does not and will not; the message names what failed.
     StartFailed {
         task: TaskKey,
+        reason: Reason,
         message: String,
     },
     /// A process ended: after [`Event::Started`], or one that was found alive at recovery.
@@ -89,8 +90,10 @@ pub enum Command {
     RemoveVolume { key: VolumeKey },
     /// End the stream; the other side is not, or no longer, the master to obey.
     Close { connection: ConnectionId },
-    /// Start a process; answered by [`Event::Started`] or [`Event::StartFailed`].
+    /// Fetch what a task wants in its sandbox and start its process; answered by [`Event::Started`] or [`Event::StartFailed`].
     Start { task: TaskKey, info: Box<TaskInfo> },
+    /// A process that something is fetched for is not wanted any more: it is not started, unless it is too late for that.
+    GiveUp { task: TaskKey },
     /// Signal the whole process group of a task; answered by [`Event::Exited`] once it is gone.
     Signal { task: TaskKey, signal: Signal },
     /// Ask whether a task does its work; answered by [`Event::Probed`], also when it ends meanwhile.

@@ -4,8 +4,8 @@ mod lending;
 
 use super::*;
 use crate::model::Acknowledgement;
-use jobs::Resources;
 use jobs::volumes::VolumeClaim;
+use jobs::{Artifact, Resources};
 
 struct Desk {
     agent: Agent,
@@ -117,6 +117,7 @@ fn brief(commands: &[Command]) -> Vec<String> {
         Command::Start { .. } => "start".into(),
         Command::Signal { signal, .. } => format!("{signal:?}").to_lowercase(),
         Command::Probe { timeout_ms, .. } => format!("probe {timeout_ms}"),
+        Command::GiveUp { task } => format!("give up {}", task.task_id),
         Command::Exit { message } => format!("exit: {message}"),
     };
     commands.iter().map(brief).collect()
@@ -139,6 +140,33 @@ fn a_task_is_started_once_and_persisted_before_it_is_told() {
 }
 
 #[test]
+fn a_task_that_is_fetched_for_is_given_up_when_it_is_killed() {
+    let mut desk = Desk::new();
+    let fetching = |desk: &mut Desk, id: &str| {
+        let artifacts = vec![Artifact { from: "/a".into(), path: "a".into(), ..Default::default() }];
+        let task = TaskInfo { task_id: id.into(), artifacts, ..Default::default() };
+        desk.order(1, AgentOrder::Launch { framework_id: "f".into(), task: Box::new(task) })
+    };
+    let unfetched =
+        |id: &str| Event::StartFailed { task: key(id), reason: Reason::FetchFailed, message: "there is no /a".into() };
+    let end_of = |commands: Vec<Command>| {
+        commands.into_iter().find_map(|command| match command {
+            Command::Persist(Record::Update { status, .. }) => Some((status.state, status.reason)),
+            _ => None,
+        })
+    };
+    assert_eq!(brief(&fetching(&mut desk, "t")), ["log launched", "start", "log staging", "send staging"]);
+    assert_eq!(end_of(desk.apply(unfetched("t"))), Some((TaskState::Failed, Reason::FetchFailed)));
+    fetching(&mut desk, "killed");
+    assert_eq!(brief(&desk.kill("killed", None)), ["give up killed"]);
+    assert_eq!(end_of(desk.apply(unfetched("killed"))), Some((TaskState::Killed, Reason::KillRequested)));
+    // It was too late to give it up.
+    fetching(&mut desk, "late");
+    desk.kill("late", Some(100));
+    assert!(brief(&desk.apply(Event::Started { task: key("late"), pid: 7 })).contains(&"term".to_string()));
+}
+
+#[test]
 fn ends_are_told_apart() {
     let mut desk = Desk::new();
     let end_of = |commands: Vec<Command>| {
@@ -148,7 +176,11 @@ fn ends_are_told_apart() {
         })
     };
     desk.launch("unstarted");
-    let failed = desk.apply(Event::StartFailed { task: key("unstarted"), message: "no such file".into() });
+    let failed = desk.apply(Event::StartFailed {
+        task: key("unstarted"),
+        reason: Reason::LaunchFailed,
+        message: "no such file".into(),
+    });
     assert_eq!(end_of(failed), Some((TaskState::Failed, Reason::LaunchFailed, 0)));
     for (id, exit, expected) in [
         ("done", Exit::Code(0), (TaskState::Finished, Reason::None, 0)),

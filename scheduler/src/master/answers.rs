@@ -9,7 +9,7 @@ use super::tasks::Task;
 use super::view::OfferState;
 use super::{Command, Master};
 use crate::model::{
-    AgentOrder, FrameworkEvent, MAX_GROUP, Operation, PRIORITIES, TaskInfo, TaskKey, is_good_id, is_sane,
+    AgentOrder, FrameworkEvent, MAX_GROUP, Operation, PRIORITIES, TaskInfo, TaskKey, check_task, is_good_id, is_sane,
 };
 use crate::mutants::{self, Mutant};
 use crate::volumes::VolumeKey;
@@ -143,6 +143,9 @@ impl Master {
             if !needs.has_the_gpus_it_counts() {
                 return invalid(format!("task {id} needs {needs} and does not name as many GPUs of the offer"));
             }
+            if let Err(problem) = check_task(task) {
+                return invalid(format!("task {id}: {problem}"));
+            }
             pool.subtract(needs);
             self.plan_claims(&mut plan, role, task, pool)
                 .map_err(|message| Refusal { reason: Reason::InvalidTask, message })?;
@@ -183,7 +186,8 @@ impl Master {
         for mut info in launch {
             let agent_id = info.agent_id.clone();
             let key = TaskKey::new(framework_id.clone(), info.task_id.clone());
-            info.role = if info.volumes.is_empty() { String::new() } else { role.to_string() };
+            let is_of_role = !info.volumes.is_empty() || !info.secrets.is_empty();
+            info.role = if is_of_role { role.to_string() } else { String::new() };
             for claim in &info.volumes {
                 self.volumes.set_user(&agent_id, &VolumeKey::of(claim, &role), Some(key.clone()));
             }

@@ -6,7 +6,9 @@
 use crate::hits::{Fault, Hits};
 use crate::world::ZONES;
 use jobs::volumes::VolumeClaim;
-use jobs::{AgentId, FrameworkId, HealthCheck, OfferId, Probe, Resources, Rules, Scalars, Site, TaskId, TaskState};
+use jobs::{
+    AgentId, Artifact, FrameworkId, HealthCheck, OfferId, Probe, Resources, Rules, Scalars, Site, TaskId, TaskState,
+};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use scheduler::model::{
@@ -410,6 +412,7 @@ impl Client {
                 priority: self.priority,
                 group: group.clone(),
                 volumes,
+                artifacts: if self.is_timed { vec![artifact()] } else { Vec::new() },
                 ..Default::default()
             });
         }
@@ -571,4 +574,8 @@ fn no_offer(offer_id: OfferId) -> Offer {
         drains_in_ms: None,
         volumes: Vec::new(),
     }
+}
+
+fn artifact() -> Artifact {
+    Artifact { from: "https://h/a".into(), path: "a".into(), ..Artifact::default() }
 }

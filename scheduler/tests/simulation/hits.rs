@@ -23,6 +23,8 @@ pub enum Fault {
     SubscribedTwice,
     TaskCrashed,
     StartFailed,
+    FetchFailed,
+    FetchGivenUp,
     TermIgnored,
     OfferIgnored,
     AcceptOfGoneOffer,
@@ -92,7 +94,7 @@ const WAITS: [Wait; 8] = [
     Wait::VolumeTaken,
 ];
 
-const FAULTS: [Fault; 57] = [
+const FAULTS: [Fault; 59] = [
     Fault::ConnectionCut,
     Fault::CutNoticedLate,
     Fault::MasterKilled,
@@ -107,6 +109,8 @@ const FAULTS: [Fault; 57] = [
     Fault::SubscribedTwice,
     Fault::TaskCrashed,
     Fault::StartFailed,
+    Fault::FetchFailed,
+    Fault::FetchGivenUp,
     Fault::TermIgnored,
     Fault::OfferIgnored,
     Fault::AcceptOfGoneOffer,

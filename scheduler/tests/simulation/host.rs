@@ -19,6 +19,14 @@ pub struct Process {
     /// Until then it is only an order, which may be lost with the agent.
     pub is_begun: bool,
     pub is_ill: bool,
+    /// Nobody wants it any more, and what it needs was still being fetched.
+    pub is_given_up: bool,
+}
+
+impl Process {
+    pub fn new(info: TaskInfo) -> Self {
+        Self { info, pid: 0, is_begun: false, is_ill: false, is_given_up: false }
+    }
 }
 
 #[derive(Debug)]
@@ -109,7 +117,8 @@ impl Host {
         self.tick_ms = None;
         self.fuse = None;
         self.frozen_until_ms = 0;
-        self.processes.retain(|_, process| !with_tasks && (process.is_begun || rng.random_bool(0.5)));
+        self.processes
+            .retain(|_, process| !with_tasks && (process.is_begun || !process.is_given_up && rng.random_bool(0.5)));
         for process in self.processes.values_mut() {
             process.is_begun = true;
         }

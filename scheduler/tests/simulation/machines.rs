@@ -7,7 +7,7 @@ use crate::host::{Host, Process};
 use crate::invariants::room;
 use crate::network::{Message, Peer, Side};
 use crate::world::{Happening, World};
-use jobs::AgentId;
+use jobs::{AgentId, Reason};
 use rand::Rng;
 use scheduler::agent::{self, Agent, Exit, Signal};
 use scheduler::master;
@@ -86,6 +86,7 @@ impl World {
                 agent::Command::KeepVolume { volume } => self.keep_volume(host, volume),
                 agent::Command::RemoveVolume { key } => self.remove_volume(host, key),
                 agent::Command::Start { task, info } => self.spawn(host, task, *info),
+                agent::Command::GiveUp { task } => self.give_up(host, task),
                 agent::Command::Signal { task, signal } => self.signal(host, task, signal),
                 agent::Command::Probe { task, .. } => self.probe(host, task),
                 agent::Command::Exit { message } => {
@@ -157,10 +158,12 @@ impl World {
         let is_gone = |id: &AgentId| is_gone(&self.registry, id);
         self.volumes.begins(&self.hosts[host], &task, &info, is_gone, &mut self.hits);
         let (is_batch, is_filler) = (info.name == "batch", info.name == "filler");
-        let process = Process { info, pid: self.rng.random_range(2..30_000), is_begun: false, is_ill: false };
+        let fetches = !info.artifacts.is_empty();
+        let process = Process { pid: self.rng.random_range(2..30_000), ..Process::new(info) };
         self.hosts[host].processes.insert(task.clone(), process);
         room::check(&self.hosts[host]);
-        let (life, delay_ms) = (self.hosts[host].life, self.rng.random_range(1..500));
+        let most_ms = if fetches { 5_000 } else { 500 };
+        let (life, delay_ms) = (self.hosts[host].life, self.rng.random_range(1..most_ms));
         self.after(delay_ms, Happening::Spawned { host, life, task: task.clone() });
         // Its fate is its own, whatever becomes of the agent.
         let crashes = !self.is_calm && self.rng.random_bool(0.2);
@@ -180,11 +183,38 @@ impl World {
         }
     }
 
+    /// What is not yet there is not started; what is on its way is.
+    fn give_up(&mut self, host: usize, task: TaskKey) {
+        let process = self.hosts[host].processes.get_mut(&task);
+        if let Some(process) = process.filter(|process| !process.is_begun && !process.info.artifacts.is_empty()) {
+            process.is_given_up = true;
+            let life = self.hosts[host].life;
+            self.after(1, Happening::Spawned { host, life, task });
+        }
+    }
+
+    /// Why it cannot be started, if it cannot.
+    fn not_started(&mut self, host: usize, task: &TaskKey) -> Option<(Fault, Reason)> {
+        let process = self.hosts[host].processes.get(task).filter(|process| !process.is_begun)?;
+        let (is_given_up, fetches) = (process.is_given_up, !process.info.artifacts.is_empty());
+        if is_given_up {
+            return Some((Fault::FetchGivenUp, Reason::FetchFailed));
+        }
+        if self.is_calm || !self.rng.random_bool(0.05) {
+            return None;
+        }
+        match fetches && self.rng.random_bool(0.5) {
+            true => Some((Fault::FetchFailed, Reason::FetchFailed)),
+            false => Some((Fault::StartFailed, Reason::LaunchFailed)),
+        }
+    }
+
     pub fn spawned(&mut self, host: usize, task: TaskKey) {
-        if !self.is_calm && self.rng.random_bool(0.05) && self.hosts[host].processes.remove(&task).is_some() {
-            self.hits.fault(Fault::StartFailed);
+        if let Some((fault, reason)) = self.not_started(host, &task) {
+            self.hosts[host].processes.remove(&task);
+            self.hits.fault(fault);
             let message = "failed to start it: no such file".to_string();
-            return self.agent_event(host, agent::Event::StartFailed { task, message });
+            return self.agent_event(host, agent::Event::StartFailed { task, reason, message });
         }
         let Some(process) = self.hosts[host].processes.get_mut(&task) else { return };
         process.is_begun = true;

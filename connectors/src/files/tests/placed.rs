@@ -1,9 +1,9 @@
 //! Files in directories by their columns, rolled by size, on a store, and all of these killed at any moment.
 
 use super::*;
-use crate::s3::Bucket;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
+use objects::Bucket;
 use std::collections::BTreeSet;
 
 /// Tables of three columns, `id`, `name` and `part`, of which the last stands in the path.
@@ -49,7 +49,7 @@ fn every_epoch_appears_once_in_its_directories_wherever_the_crash_falls() {
             let mut path = place.to_owned();
             if place != "out" {
                 path = format!("{place}-{format}-{crash}/deep/out");
-                Bucket::in_memory(s3::split(&path).unwrap().0);
+                Bucket::in_memory(objects::split(&path).unwrap().0).unwrap();
             }
             let table = partitioned(&path, &[("format", format), ("rolling.size", "1k")]);
             assert_eq!(CONNECTOR.check(&table), vec![]);
@@ -92,7 +92,7 @@ fn every_epoch_appears_once_in_its_directories_wherever_the_crash_falls() {
 
 /// Unfinished files, or what tells of unfinished uploads.
 fn hidden(path: &str, base: &Path) -> BTreeSet<String> {
-    let Some((bucket, _)) = s3::split(path) else {
+    let Some((bucket, _)) = objects::split(path) else {
         let names = std::fs::read_dir(base.join(path)).unwrap().map(|entry| entry.unwrap().file_name());
         return names.filter_map(|name| name.into_string().ok()).filter(|name| name.starts_with('.')).collect();
     };
@@ -105,7 +105,7 @@ fn hidden(path: &str, base: &Path) -> BTreeSet<String> {
 #[test]
 fn uploads_that_no_checkpoint_knows_are_given_up_and_those_of_others_left() {
     let dir = tempfile::tempdir().unwrap();
-    Bucket::in_memory("orphans");
+    Bucket::in_memory("orphans").unwrap();
     let table = table(&columns(), &[("path", "s3://orphans/out"), ("format", "parquet")]);
     let mut context = context(dir.path());
     for (job, begun_us) in [("group/job", 10), ("group/other", 10), ("group/job", 20)] {
@@ -121,7 +121,7 @@ fn uploads_that_no_checkpoint_knows_are_given_up_and_those_of_others_left() {
 #[test]
 fn an_upload_that_the_store_has_given_up_is_told_and_not_forgotten() {
     let dir = tempfile::tempdir().unwrap();
-    let bucket = Bucket::in_memory("lost");
+    let bucket = Bucket::in_memory("lost").unwrap();
     let table = table(&columns(), &[("path", "s3://lost/out"), ("format", "arrow")]);
     let mut sink = CONNECTOR.open_sink(&table, &context(dir.path())).unwrap();
     sink.write(&rows(0..10)).unwrap();

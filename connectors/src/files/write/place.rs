@@ -9,12 +9,12 @@
 use super::target::{Target, Upload};
 use super::{Part, UploadId};
 use crate::files::stored::{key_of, s3_failed};
-use crate::s3::{self, Bucket};
 use crate::{Error, Result};
 use futures::TryStreamExt;
 use object_store::multipart::PartId;
 use object_store::path::Path as Key;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use objects::Bucket;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ pub enum Place {
 
 impl Place {
     pub fn open(base: &Path, path: &str) -> Result<Self> {
-        if let Some((bucket, prefix)) = s3::split(path) {
+        if let Some((bucket, prefix)) = objects::split(path) {
             let bucket = Bucket::open(bucket).map_err(|why| s3_failed(path, "be written", &why))?;
             let prefix = prefix.trim_matches('/').to_owned();
             key_of(path, &prefix)?;
@@ -46,7 +46,7 @@ impl Place {
     pub fn name(&self) -> String {
         match self {
             Self::Folder(directory) => directory.display().to_string(),
-            Self::Store { bucket, prefix } => format!("{}{}/{prefix}", s3::S3, bucket.name),
+            Self::Store { bucket, prefix } => format!("{}{}/{prefix}", objects::S3, bucket.name),
         }
     }
 
@@ -60,7 +60,7 @@ impl Place {
             }
             Self::Store { bucket, prefix } => {
                 let key = below(prefix, visible)?;
-                let location = || format!("{}{}/{key}", s3::S3, bucket.name);
+                let location = || format!("{}{}/{key}", objects::S3, bucket.name);
                 let failed = |why: object_store::Error| s3_failed(&location(), "be written", &why);
                 let id = bucket.block_on(bucket.store.create_multipart(&key)).map_err(failed)?;
                 let upload = UploadId { key: key.to_string(), id: id.clone(), pieces: Vec::new() };
@@ -185,7 +185,7 @@ fn publish_file(directory: &Path, part: &Part) -> Result<()> {
 
 /// Completes an upload, or finds that this was done before.
 fn complete(bucket: &Bucket, prefix: &str, part: &Part, upload: &UploadId) -> Result<()> {
-    let location = format!("{}{}/{}", s3::S3, bucket.name, upload.key);
+    let location = format!("{}{}/{}", objects::S3, bucket.name, upload.key);
     let key = key_of(&location, &upload.key)?;
     let pieces: Vec<PartId> = upload.pieces.iter().map(|id| PartId { content_id: id.clone() }).collect();
     if let Err(why) = bucket.block_on(bucket.store.complete_multipart(&key, &upload.id, pieces)) {

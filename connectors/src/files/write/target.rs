@@ -2,10 +2,10 @@
 //!
 //! Invariant: nothing of a target is visible to readers until it is published by [`super::place`].
 
-use crate::s3::Bucket;
 use bytes::Bytes;
 use object_store::PutPayload;
 use object_store::path::Path as Key;
+use objects::Bucket;
 use std::fs::File;
 use std::io::{BufWriter, Result, Write};
 use std::path::PathBuf;
@@ -94,7 +94,7 @@ impl Upload {
     }
 
     pub fn location(&self) -> String {
-        format!("{}{}/{}", crate::s3::S3, self.bucket.name, self.key)
+        format!("{}{}/{}", objects::S3, self.bucket.name, self.key)
     }
 
     /// Never fails: a piece that does not arrive is kept, and told of by [`Upload::settle`].

@@ -2,10 +2,10 @@
 //!
 //! Invariant: names only. What a file means is known to those who write and read it.
 
-use connectors::s3::{self, Bucket};
 use futures::StreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use objects::Bucket;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
@@ -38,7 +38,7 @@ pub fn refuse_location(location: &str) -> Option<String> {
     match location.split_once("://") {
         None if location.is_empty() => Some("the folder has no name".to_string()),
         None => None,
-        Some(("s3", _)) => s3::refuse(location),
+        Some(("s3", _)) => objects::refuse(location),
         Some((kind, _)) => Some(format!("there is no store '{kind}://'; give a folder, or s3://bucket/prefix")),
     }
 }
@@ -46,7 +46,9 @@ pub fn refuse_location(location: &str) -> Option<String> {
 impl Folder {
     /// A folder of the local file system, or `s3://bucket/prefix`, see [`connectors::s3`].
     pub fn open(location: &str) -> Result<Self, Error> {
-        let Some((bucket, prefix)) = s3::split(location) else { return Self::local(std::path::Path::new(location)) };
+        let Some((bucket, prefix)) = objects::split(location) else {
+            return Self::local(std::path::Path::new(location));
+        };
         let failed = |source| Error {
             what: "open",
             path: location.to_string(),

@@ -18,7 +18,7 @@ fn role(member: Member, count: u32) -> GangRole {
 fn gang(distributed: Distributed, roles: Vec<GangRole>) -> JobSpec {
     let gang = Gang { distributed, roles, wind_down_ms: 1_000 };
     let parallelism = gang.n_tasks();
-    let body = CommandBody { argv: Vec::new(), env: BTreeMap::new(), health: None, gang: Some(gang) };
+    let body = CommandBody { gang: Some(gang), ..CommandBody::default() };
     JobSpec { parallelism, n_ports: 1, ..spec("c", JobBody::Command(body)) }
 }
 

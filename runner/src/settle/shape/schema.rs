@@ -40,6 +40,10 @@ fn field_schema(field: &Field) -> Value {
         Kind::TextList => json!({ "type": "array", "items": { "type": "string" } }),
         Kind::TextTable => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         Kind::Table(shape) => shape_schema(shape),
+        Kind::Tables(shape) => json!({ "type": "object", "additionalProperties": { "anyOf": [
+            { "type": "string" },
+            shape_schema(shape),
+        ] } }),
         Kind::Tried => json!({ "type": "object", "additionalProperties": { "anyOf": [
             { "type": "array", "minItems": 1 },
             { "type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": false, "properties": {

@@ -1,5 +1,6 @@
 //! The agent in numbers, for Prometheus: counted by its owner, read when somebody asks.
 
+use super::artifacts::{Cache, Counted};
 use super::sandboxes::Sandboxes;
 use crate::metrics::{self, Family};
 use jobs::Resources;
@@ -46,8 +47,9 @@ impl Counts {
     }
 
     /// Looks at the disk too, so not on a thread that others wait for.
-    pub fn families(&self, total: &Resources, sandboxes: &Sandboxes) -> Vec<Family> {
+    pub fn families(&self, total: &Resources, sandboxes: &Sandboxes, cache: &Cache) -> Vec<Family> {
         let numbers = self.numbers();
+        let Counted { fetched, fetched_bytes, found, kept_bytes } = cache.counted();
         let mut resources =
             Family::gauge("smack_agent_resource", "What the agent offers, in units, mem and disk in MiB.");
         for (name, milli) in total.scalars() {
@@ -69,6 +71,13 @@ impl Counts {
             Family::counter("smack_agent_tasks_not_started_total", "Tasks that failed to start.")
                 .of(numbers.not_started as f64),
             ended,
+            Family::counter("smack_agent_artifacts_fetched_total", "Files that were fetched for tasks.")
+                .of(fetched as f64),
+            Family::counter("smack_agent_artifacts_fetched_bytes_total", "What they had.").of(fetched_bytes as f64),
+            Family::counter("smack_agent_artifacts_found_total", "Files that tasks wanted and that were there.")
+                .of(found as f64),
+            Family::gauge("smack_agent_artifacts_kept_bytes", "What was fetched and may be wanted again.")
+                .of(kept_bytes as f64),
             Family::gauge("smack_agent_sandboxes", "Folders of tasks, of those that are over too.")
                 .of(sandboxes.all().len() as f64),
         ]);

@@ -168,7 +168,11 @@ impl One {
                 }
                 Command::RemoveVolume { key } => self.starts.push(Event::VolumeRemoved { key }),
                 // There is no process, and no directory.
-                Command::Signal { .. } | Command::Probe { .. } | Command::Exit { .. } | Command::KeepVolume { .. } => {}
+                Command::Signal { .. }
+                | Command::GiveUp { .. }
+                | Command::Probe { .. }
+                | Command::Exit { .. }
+                | Command::KeepVolume { .. } => {}
             }
         }
     }

@@ -1,10 +1,13 @@
-//! Sandboxes of tasks that ended go, the oldest first: after a while, and sooner when the disk fills up.
+//! Sandboxes of tasks that ended go, the oldest first: after a while, and sooner when the disk fills up; and so does what was
+//! fetched and may be wanted again.
 //!
 //! Invariant: only a sandbox in which a supervisor wrote how the task ended is ever removed.
 
+use super::artifacts::Cache;
 use super::keep::ended_at;
 use super::sandboxes::Sandboxes;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tracing::{info, warn};
 
@@ -17,21 +20,24 @@ const HEADROOM: f64 = 0.1;
 const KEPT_AT_LEAST: Duration = Duration::from_secs(600);
 
 /// Looks again and again, until it is dropped.
-pub(super) async fn run(sandboxes: Sandboxes, keep_for: Duration) {
+pub(super) async fn run(sandboxes: Sandboxes, cache: Arc<Cache>, keep_for: Duration) {
     loop {
-        let sandboxes = sandboxes.clone();
+        let (sandboxes, cache) = (sandboxes.clone(), Arc::clone(&cache));
         // How it went is in the log; the next look is in a minute either way.
-        let _ = tokio::task::spawn_blocking(move || collect(&sandboxes, keep_for)).await;
+        let _ = tokio::task::spawn_blocking(move || collect(&sandboxes, Some(&cache), keep_for)).await;
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
-fn collect(sandboxes: &Sandboxes, keep_for: Duration) {
+fn collect(sandboxes: &Sandboxes, cache: Option<&Cache>, keep_for: Duration) {
     let used = match nix::sys::statvfs::statvfs(sandboxes.root()) {
         Ok(disk) if disk.blocks() > 0 => 1.0 - disk.blocks_available() as f64 / disk.blocks() as f64,
         Ok(_) => 0.0,
         Err(error) => return warn!(%error, "the disk of the sandboxes cannot be looked at"),
     };
+    if let Some(cache) = cache {
+        cache.throw_out(allowed(used));
+    }
     let ended = ended(sandboxes);
     let oldest_kept = SystemTime::now().checked_sub(allowed_age(keep_for, used)).unwrap_or(SystemTime::UNIX_EPOCH);
     let (n_ended, n_removed) = (ended.len(), remove(ended, oldest_kept));
@@ -47,8 +53,12 @@ fn ended(sandboxes: &Sandboxes) -> Vec<(PathBuf, SystemTime)> {
 /// How old a sandbox may get with so much of the disk used: all of it while there is headroom, hardly anything on a full
 /// disk.
 fn allowed_age(keep_for: Duration, used: f64) -> Duration {
-    let shortened = keep_for.mul_f64((1.0 - HEADROOM - used).clamp(0.0, 0.5) / 0.5);
-    shortened.max(KEPT_AT_LEAST.min(keep_for))
+    keep_for.mul_f64(allowed(used)).max(KEPT_AT_LEAST.min(keep_for))
+}
+
+/// Of what may be kept, the part that is, with so much of the disk used.
+fn allowed(used: f64) -> f64 {
+    (1.0 - HEADROOM - used).clamp(0.0, 0.5) / 0.5
 }
 
 fn remove(ended: Vec<(PathBuf, SystemTime)>, oldest_kept: SystemTime) -> usize {
@@ -94,7 +104,7 @@ mod tests {
         std::fs::write(sandboxes.path_of(&key("ended")).join(".end"), "{\"code\":0}").expect("writes");
         assert_eq!(sandboxes.all().len(), 2);
         assert_eq!(remove(ended(&sandboxes), SystemTime::now() - Duration::from_secs(3_600)), 0, "too young");
-        collect(&sandboxes, Duration::ZERO);
+        collect(&sandboxes, None, Duration::ZERO);
         assert_eq!(sandboxes.all(), [sandboxes.path_of(&key("runs"))]);
     }
 }

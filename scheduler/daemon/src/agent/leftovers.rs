@@ -29,12 +29,15 @@ pub enum LeftoverError {
 
 /// Ends every process whose sandbox lies under `root` and is not spared; how many there were. Blocks.
 pub(super) fn end_all_under(root: &Path, spared: &BTreeSet<PathBuf>) -> Result<usize, LeftoverError> {
-    end_all(|sandbox| sandbox != root && sandbox.starts_with(root) && !spared.contains(sandbox))
+    end_all(|sandbox| {
+        let is_spared = sandbox.ancestors().any(|dir| spared.contains(dir));
+        sandbox != root && sandbox.starts_with(root) && !is_spared
+    })
 }
 
 /// Ends every process of one sandbox. Blocks.
 pub(super) fn end_all_in(only: &Path) -> Result<usize, LeftoverError> {
-    end_all(|sandbox| sandbox == only)
+    end_all(|sandbox| sandbox.starts_with(only))
 }
 
 fn end_all(is_meant: impl Fn(&Path) -> bool) -> Result<usize, LeftoverError> {

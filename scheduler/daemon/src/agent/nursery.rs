@@ -7,14 +7,16 @@
 //! Invariant: for one task, `Started` is reported before `Exited`, and each at most once.
 //! Invariant: when a task's end is reported, no process of it is left.
 
+use super::accounts::Account;
+use super::ground::{Ground, Place};
 use super::isolation::Cgroups;
 use super::keep::identity::PidFd;
 use super::keep::zygote::Zygote;
 use super::keep::{Kept, Start, read_end};
 use super::leftovers;
-use super::sandboxes::{SANDBOX_VARIABLE, Sandboxes};
+use super::sandboxes::SANDBOX_VARIABLE;
+use super::secrets::Secrets;
 use super::volumes::Volumes;
-use crate::files;
 use jobs::AgentId;
 use scheduler::agent::{Exit, Signal};
 use scheduler::model::{TaskInfo, TaskKey};
@@ -58,7 +60,8 @@ pub(super) struct Launcher {
     /// `None` where the machine permits none.
     pub cgroups: Option<Cgroups>,
     pub output_most_bytes: u64,
-    pub sandboxes: Sandboxes,
+    pub ground: Ground,
+    pub secrets: Secrets,
     pub volumes: Volumes,
     pub zygote: Zygote,
 }
@@ -171,9 +174,15 @@ fn run(mut launcher: Launcher, mut wards: Wards, mut orders: mpsc::Receiver<Orde
             Order::Start { task, info } => {
                 // Whoever waited for one that ended has let go of it.
                 wards.by_task.retain(|_, ward| Arc::strong_count(&ward.0) > 1);
+                let is_fetched_for = !info.artifacts.is_empty();
                 match launch(&mut launcher, &task, *info) {
                     Ok((sandbox, kept)) => started(&mut wards, task, sandbox, &kept),
-                    Err(message) => wards.report(Report::StartFailed { task, message }),
+                    Err(message) => {
+                        if is_fetched_for {
+                            launcher.ground.discard(&task);
+                        }
+                        wards.report(Report::StartFailed { task, message });
+                    }
                 }
             }
             Order::Signal { task, signal } => wards.signal(&task, signal),
@@ -211,13 +220,13 @@ fn started(wards: &mut Wards, task: TaskKey, sandbox: PathBuf, kept: &Kept) {
 
 /// Prepares the sandbox and has the process started in it. An error is a sentence for people.
 fn launch(launcher: &mut Launcher, task: &TaskKey, info: TaskInfo) -> Result<(PathBuf, Kept), String> {
-    let sandbox = launcher.sandboxes.create(task).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => {
-            format!("failed to create the sandbox of task {}: a task of this id ran on this agent before", task.task_id)
-        }
-        _ => format!("failed to create the sandbox of task {}: {error}", task.task_id),
-    })?;
-    let shown = launcher.volumes.show(&sandbox, &info)?;
+    // What is fetched for it is in its sandbox already.
+    let make = if info.artifacts.is_empty() { Ground::make } else { Ground::find };
+    let place = make(&launcher.ground, task, &info)?;
+    let secrets = launcher.secrets.of(&info)?;
+    let shown = launcher.volumes.show(&launcher.ground, &place, &info)?;
+    place.hand_over()?;
+    let Place { sandbox, work, account } = &place;
     let text = |path: &Path| match path.to_str() {
         Some(text) => Ok(text.to_string()),
         None => Err(format!("failed to start the task: {} is no readable name", path.display())),
@@ -230,19 +239,23 @@ fn launch(launcher: &mut Launcher, task: &TaskKey, info: TaskInfo) -> Result<(Pa
         for (_, variable, path) in tls::process().into_iter().flat_map(|tls| tls.files.given()) {
             env.insert(variable.to_string(), text(path)?);
         }
-        let plan = sandbox.join("plan.json");
-        files::write(&plan, &info.plan).map_err(|error| format!("failed to {error}"))?;
+        let plan = place.write("plan.json", &info.plan)?;
         vec![text(&launcher.task_binary)?, "task".to_string(), "--plan".to_string(), text(&plan)?]
     } else {
         info.argv
     };
+    if let Some(Account { name, home, .. }) = account {
+        let own = [("USER", name.clone()), ("LOGNAME", name.clone()), ("HOME", text(home)?)];
+        env.extend(own.map(|(variable, value)| (variable.to_string(), value)));
+    }
     env.extend(info.env);
+    env.extend(secrets);
     for (name, value) in [
         ("SMACK_TASK_ID", task.task_id.to_string()),
         ("SMACK_FRAMEWORK_ID", task.framework_id.to_string()),
         ("SMACK_AGENT_ID", launcher.agent_id.to_string()),
         ("SMACK_HOST", launcher.host.clone()),
-        (SANDBOX_VARIABLE, text(&sandbox)?),
+        (SANDBOX_VARIABLE, text(work)?),
     ] {
         env.insert(name.to_string(), value);
     }
@@ -259,6 +272,7 @@ fn launch(launcher: &mut Launcher, task: &TaskKey, info: TaskInfo) -> Result<(Pa
     });
     let output_most_bytes = launcher.output_most_bytes;
     let is_lent = info.resources.is_revocable();
-    let start = Start { sandbox: sandbox.clone(), argv, env, kill_grace_ms, cgroup, output_most_bytes, is_lent };
-    launcher.zygote.start(&start).map(|kept| (sandbox, kept))
+    let (sandbox, work, account) = (sandbox.clone(), work.clone(), account.clone());
+    let start = Start { sandbox, work, account, argv, env, kill_grace_ms, cgroup, output_most_bytes, is_lent };
+    launcher.zygote.start(&start).map(|kept| (start.sandbox, kept))
 }

@@ -4,6 +4,7 @@
 //! Invariant: the owner waits for the disk and for the thread that starts tasks, never for the master.
 
 use super::AgentError;
+use super::artifacts::{Fetched, Fetcher, Outcome};
 use super::connection::Connection;
 use super::consumption::{Gauge, Measured};
 use super::counts::Counts;
@@ -14,6 +15,7 @@ use super::tasklog::TaskLog;
 use super::usage::{Meter, Overdrawn};
 use super::volumes;
 use crate::clock::Clock;
+use jobs::Reason;
 use scheduler::agent::{Agent, Command, Event, Record, Signal};
 use scheduler::model::{ConnectionId, TaskKey};
 use std::collections::BTreeSet;
@@ -32,6 +34,7 @@ const REPORTS_PER_TURN: usize = 256;
 /// By which it has things done.
 pub(super) struct Hands {
     pub nursery: Nursery,
+    pub fetcher: Fetcher,
     pub probes: Probes,
     pub meter: Meter,
     pub gauge: Gauge,
@@ -40,6 +43,7 @@ pub(super) struct Hands {
 /// What was seen of tasks by those who look.
 pub(super) struct Seen {
     pub answers: Answers,
+    pub fetched: Fetched,
     pub overdrawn: Overdrawn,
     pub measured: Measured,
 }
@@ -49,6 +53,7 @@ pub(super) struct Owner {
     clock: Clock,
     log: TaskLog,
     nursery: Nursery,
+    fetcher: Fetcher,
     probes: Probes,
     meter: Meter,
     gauge: Gauge,
@@ -74,12 +79,13 @@ impl Owner {
         running: impl IntoIterator<Item = TaskKey>,
         agent_id_path: PathBuf,
     ) -> Self {
-        let Hands { nursery, probes, meter, gauge } = hands;
+        let Hands { nursery, fetcher, probes, meter, gauge } = hands;
         Self {
             machine,
             clock,
             log,
             nursery,
+            fetcher,
             probes,
             meter,
             gauge,
@@ -124,6 +130,7 @@ impl Owner {
                     let (task, outcome) = answer;
                     self.tell(Event::Probed { task, outcome });
                 }
+                Some((task, outcome)) = seen.fetched.recv() => self.fetched(task, outcome),
                 Some((task, why)) = seen.overdrawn.recv() => self.tell(Event::Overdrawn { task, why }),
                 Some(used) = seen.measured.recv() => self.tell(Event::Measured { used }),
                 () = self.clock.reached(wakeup) => {}
@@ -181,13 +188,7 @@ impl Owner {
                 self.gauge.began(&task, pid);
                 Event::Started { task, pid }
             }
-            Report::StartFailed { task, message } => {
-                warn!(%task, message, "task not started");
-                self.counts.change(|numbers| numbers.not_started += 1);
-                self.running.remove(&task);
-                self.meter.ended(&task);
-                Event::StartFailed { task, message }
-            }
+            Report::StartFailed { task, message } => return self.not_started(task, Reason::LaunchFailed, message),
             Report::Exited { task, exit } => {
                 info!(%task, ?exit, "task ended");
                 self.counts.change(|numbers| numbers.exited(&exit));
@@ -199,6 +200,22 @@ impl Owner {
             Report::VolumeRemoved(key) => Event::VolumeRemoved { key },
         };
         self.tell(event);
+    }
+
+    fn fetched(&mut self, task: TaskKey, outcome: Outcome) {
+        self.fetcher.ended(&task);
+        match outcome {
+            Ok(info) => self.orders.push(Order::Start { task, info }),
+            Err((reason, message)) => self.not_started(task, reason, message),
+        }
+    }
+
+    fn not_started(&mut self, task: TaskKey, reason: Reason, message: String) {
+        warn!(%task, message, "task not started");
+        self.counts.change(|numbers| numbers.not_started += 1);
+        self.running.remove(&task);
+        self.meter.ended(&task);
+        self.tell(Event::StartFailed { task, reason, message });
     }
 
     fn tell(&mut self, event: Event) {
@@ -217,13 +234,18 @@ impl Owner {
                 }
                 Command::Close { connection } => self.hang_up(connection),
                 Command::Start { task, .. } if self.stopping_since_ms.is_some() => {
-                    self.tell(Event::StartFailed { task, message: "failed to start: the agent is stopping".into() });
+                    let message = "failed to start: the agent is stopping".to_string();
+                    self.tell(Event::StartFailed { task, reason: Reason::LaunchFailed, message });
                 }
                 Command::Start { task, info } => {
                     self.running.insert(task.clone());
                     self.meter.begins(&task, &info);
-                    self.orders.push(Order::Start { task, info });
+                    match info.artifacts.is_empty() {
+                        true => self.orders.push(Order::Start { task, info }),
+                        false => self.fetcher.begin(task, info),
+                    }
                 }
+                Command::GiveUp { task } => self.fetcher.give_up(&task),
                 Command::KeepVolume { volume } => self.orders.push(Order::KeepVolume(volume)),
                 Command::RemoveVolume { key } => self.orders.push(Order::RemoveVolume(key)),
                 Command::Signal { task, signal } => self.orders.push(Order::Signal { task, signal }),
@@ -262,6 +284,7 @@ impl Owner {
     fn begin_to_stop(&mut self) {
         info!(n_tasks = self.running.len(), "agent stops; its tasks are asked to end");
         self.stopping_since_ms = Some(self.clock.now_ms());
+        self.fetcher.give_up_all();
         self.signal_all(Signal::Term);
     }
 

@@ -3,6 +3,8 @@
 //! Invariant: every question is answered, within its time.
 //! Invariant: what a task answers is read only as far as it matters.
 
+use super::ground::work_of;
+use super::keep::read_kept;
 use super::sandboxes::{SANDBOX_VARIABLE, Sandboxes};
 use crate::client::chain;
 use jobs::Probe;
@@ -65,8 +67,17 @@ async fn ask(probe: &Probe, sandbox: &Path) -> Result<(), String> {
 
 async fn run(argv: &[String], sandbox: &Path) -> Result<(), String> {
     let (program, args) = argv.split_first().ok_or("it has no command")?;
+    let account = read_kept(sandbox).and_then(|kept| kept.account);
+    let work = work_of(sandbox, account.as_ref());
     let mut command = Command::new(program);
-    command.args(args).current_dir(sandbox).env(SANDBOX_VARIABLE, sandbox);
+    command.args(args).current_dir(&work).env(SANDBOX_VARIABLE, &work);
+    if let Some(account) = account {
+        command.env("USER", &account.name).env("LOGNAME", &account.name).env("HOME", &account.home);
+        // SAFETY: system calls on what was made before.
+        unsafe {
+            command.pre_exec(move || account.become_it());
+        }
+    }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     match command.status().await {
         Ok(status) if status.success() => Ok(()),

@@ -3,6 +3,7 @@
 //! Invariant: a volume that is written down has its directory; one that is removed is out of the way in one step, however
 //! much is in it, and never seen again.
 
+use super::ground::{Ground, Place};
 use super::sandboxes::directory_name;
 use crate::files::{self, FileError};
 use scheduler::model::TaskInfo;
@@ -83,14 +84,19 @@ impl Volumes {
     }
 
     /// Shows a task in its sandbox what it claims. An error is a sentence for people.
-    pub fn show(&self, sandbox: &Path, info: &TaskInfo) -> Result<Vec<(String, PathBuf)>, String> {
+    pub fn show(&self, ground: &Ground, place: &Place, info: &TaskInfo) -> Result<Vec<(String, PathBuf)>, String> {
         let mut shown = Vec::new();
         for claim in &info.volumes {
             let data = self.data_of(&VolumeKey::of(claim, &info.role));
             if !data.is_dir() {
                 return Err(format!("failed to find volume {}: {} is not there", claim.name, data.display()));
             }
-            let at = sandbox.join(claim.path());
+            if let Some(account) = &place.account {
+                // What is in it is whose it was: it may be the only copy, and its owner's business.
+                let given = ground.accounts.open_way(&data).and_then(|()| account.own(&data));
+                given.map_err(|error| format!("failed to give volume {} to {}: {error}", claim.name, account.name))?;
+            }
+            let at = place.work.join(claim.path());
             let made = at.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| symlink(&data, &at));
             made.map_err(|error| format!("failed to show volume {} at {}: {error}", claim.name, claim.path()))?;
             shown.push((variable(claim.path()), data));
@@ -158,6 +164,8 @@ fn remove_all(dir: PathBuf) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::accounts::Accounts;
+    use crate::agent::sandboxes::Sandboxes;
     use jobs::volumes::VolumeClaim;
 
     #[test]
@@ -166,6 +174,8 @@ mod tests {
         let open = || Volumes::open(dir.path().join("volumes")).expect("opens");
         let (key, sandbox) = (VolumeKey::new("ml/train", "data"), dir.path().join("sandbox"));
         fs::create_dir(&sandbox).expect("a sandbox");
+        let sandboxes = Sandboxes::open(dir.path().join("sandboxes")).expect("opens");
+        let ground = Ground { sandboxes, accounts: Accounts::new(None, None, dir.path().into()) };
         let volume = Volume { key: key.clone(), disk_milli: 5_000 };
         open().keep(&volume).expect("is kept");
         open().keep(&Volume { disk_milli: 6_000, ..volume.clone() }).expect("grows");
@@ -174,7 +184,8 @@ mod tests {
 
         let claim = VolumeClaim { name: "data".into(), disk_milli: 1, path: "var/it".into() };
         let info = TaskInfo { volumes: vec![claim], role: "ml/train".into(), ..Default::default() };
-        let shown = open().show(&sandbox, &info).expect("is shown");
+        let place = Place { sandbox: sandbox.clone(), work: sandbox.clone(), account: None };
+        let shown = open().show(&ground, &place, &info).expect("is shown");
         assert_eq!(shown, [("SMACK_VOLUME_VAR_IT".to_string(), open().data_of(&key))]);
         fs::write(sandbox.join("var/it/word"), "kept").expect("writes through the link");
         assert_eq!(fs::read_to_string(open().data_of(&key).join("word")).expect("reads"), "kept");
@@ -185,7 +196,7 @@ mod tests {
         open().remove(&key).expect("is gone already");
         assert_eq!((open().all(), open().data_of(&key).exists()), (vec![], false));
         let other = TaskInfo { role: "ml".into(), ..info };
-        let problem = open().show(dir.path(), &other).expect_err("another role has no such volume");
+        let problem = open().show(&ground, &place, &other).expect_err("another role has no such volume");
         assert!(problem.contains("is not there"), "{problem}");
     }
 }

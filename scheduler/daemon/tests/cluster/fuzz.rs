@@ -95,8 +95,22 @@ impl Dice {
             group: self.text(),
             volumes: self.some(2, Self::claim),
             role: self.text(),
+            artifacts: self.some(2, Self::artifact),
+            user: self.text(),
+            secrets: self.some(2, |dice| (dice.text(), dice.text())).into_iter().collect(),
             health: self.one_in(3).then(|| v1::HealthCheck { interval_ms: self.number(), ..Default::default() }),
             ..Default::default()
+        }
+    }
+
+    fn artifact(&mut self) -> v1::Artifact {
+        let from = ["", "ftp://x/y", "s3://", "/etc/hostname", "http://127.0.0.1:1/x"][self.below(5) as usize].into();
+        v1::Artifact {
+            from,
+            path: self.text(),
+            sha256: self.text(),
+            unpack: self.one_in(2),
+            executable: self.one_in(2),
         }
     }
 
@@ -129,7 +143,7 @@ impl Dice {
             task_id: self.text(),
             agent_id: self.text(),
             state: self.below(14) as i32 - 1,
-            reason: self.below(24) as i32 - 1,
+            reason: self.below(30) as i32 - 1,
             message: self.text(),
             uuid: self.text(),
             at_ms: self.number(),

@@ -7,6 +7,7 @@ mod fuzz;
 mod http;
 mod keep;
 mod lending;
+mod rights;
 mod roles;
 mod volumes;
 mod world;

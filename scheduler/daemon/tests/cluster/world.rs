@@ -29,9 +29,11 @@ pub struct World {
     master_address: SocketAddr,
     master: Option<master::Running>,
     agent: Option<agent::Running>,
-    is_isolated: bool,
-    is_lending: bool,
+    adjust: Adjust,
 }
+
+/// What a world's agent has that others have not; with the world's directory.
+type Adjust = fn(&Path, &mut AgentConfig);
 
 impl World {
     pub async fn start() -> Self {
@@ -46,16 +48,22 @@ impl World {
 
     /// Its agent holds tasks to what they ask for, where the machine permits that.
     pub async fn isolated() -> Self {
-        let mut world = Self::without_agent(None).await;
-        world.is_isolated = true;
-        world.start_agent().await;
-        world
+        Self::with_agent(|_, config| config.isolation.cgroups = true).await
     }
 
     /// Its agent has one core and 256 MiB, and lends four fifths of what its tasks do not use.
     pub async fn lending() -> Self {
+        Self::with_agent(|_, config| {
+            config.total = std::mem::take(&mut config.total).cpus(1.0).mem_mib(256.0);
+            (config.lend, config.lend_after, config.lend_check_every) =
+                (0.8, Duration::from_secs(1), Duration::from_millis(200));
+        })
+        .await
+    }
+
+    pub async fn with_agent(adjust: Adjust) -> Self {
         let mut world = Self::without_agent(None).await;
-        world.is_lending = true;
+        world.adjust = adjust;
         world.start_agent().await;
         world
     }
@@ -68,16 +76,8 @@ impl World {
         let leash = File::create(dir.path().join(LEASH)).expect("a file");
         let leash = Flock::lock(leash, FlockArg::LockExclusive).map_err(|(_, errno)| errno).expect("a lock");
         let master_address = "127.0.0.1:0".parse().expect("an address");
-        let mut world = Self {
-            _leash: leash,
-            dir,
-            token,
-            master_address,
-            master: None,
-            agent: None,
-            is_isolated: false,
-            is_lending: false,
-        };
+        let mut world =
+            Self { _leash: leash, dir, token, master_address, master: None, agent: None, adjust: |_, _| {} };
         world.start_master().await;
         world
     }
@@ -109,12 +109,7 @@ impl World {
         let mut config = agent_config(self.master_address.to_string(), self.path("agent"));
         config.token.clone_from(&self.token);
         config.task_binary = self.path("task.sh");
-        config.isolation.cgroups = self.is_isolated;
-        if self.is_lending {
-            config.total = config.total.cpus(1.0).mem_mib(256.0);
-            (config.lend, config.lend_after, config.lend_check_every) =
-                (0.8, Duration::from_secs(1), Duration::from_millis(200));
-        }
+        (self.adjust)(self.dir.path(), &mut config);
         config
     }
 

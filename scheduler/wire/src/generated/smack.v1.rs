@@ -87,9 +87,39 @@ pub struct TaskInfo {
     pub group: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "25")]
     pub volumes: ::prost::alloc::vec::Vec<VolumeClaim>,
-    /// Whose its volumes are: that of its framework. Said by the master.
+    /// Whose its volumes and secrets are: that of its framework. Said by the master.
     #[prost(string, tag = "26")]
     pub role: ::prost::alloc::string::String,
+    /// Fetched before it is started.
+    #[prost(message, repeated, tag = "27")]
+    pub artifacts: ::prost::alloc::vec::Vec<Artifact>,
+    /// Of its agent's machine: whose rights it has. Empty: whose the agent says.
+    #[prost(string, tag = "28")]
+    pub user: ::prost::alloc::string::String,
+    /// Environment variables, by each the name of a secret that the agent keeps: the value is in no message.
+    #[prost(btree_map = "string, string", tag = "29")]
+    pub secrets: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+}
+/// Something that a task finds in its sandbox.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Artifact {
+    /// "<https://…",> "<http://…",> "s3://bucket/key", "file:///path" or "/path" on the agent's machine.
+    #[prost(string, tag = "1")]
+    pub from: ::prost::alloc::string::String,
+    /// Below the sandbox: the file, or the directory that an archive is unpacked into.
+    #[prost(string, tag = "2")]
+    pub path: ::prost::alloc::string::String,
+    /// Of its bytes, in lowercase hexadecimal digits; empty: whatever is there.
+    #[prost(string, tag = "3")]
+    pub sha256: ::prost::alloc::string::String,
+    /// A tar archive, plain or packed with gzip or zstd, by the end of its name.
+    #[prost(bool, tag = "4")]
+    pub unpack: bool,
+    #[prost(bool, tag = "5")]
+    pub executable: bool,
 }
 /// A directory of an agent that outlives tasks: the next task of its role that names it finds there what the one before it
 /// left. It is one task's at a time.
@@ -343,6 +373,8 @@ pub enum Reason {
     AgentDrained = 25,
     /// It ran on revocable resources, and those to whom they were given need them. The message has the numbers.
     Revoked = 26,
+    /// What it wants in its sandbox could not be fetched. The message says what, and why.
+    FetchFailed = 27,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -369,6 +401,7 @@ impl Reason {
             Self::Preempted => "REASON_PREEMPTED",
             Self::AgentDrained => "REASON_AGENT_DRAINED",
             Self::Revoked => "REASON_REVOKED",
+            Self::FetchFailed => "REASON_FETCH_FAILED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -392,6 +425,7 @@ impl Reason {
             "REASON_PREEMPTED" => Some(Self::Preempted),
             "REASON_AGENT_DRAINED" => Some(Self::AgentDrained),
             "REASON_REVOKED" => Some(Self::Revoked),
+            "REASON_FETCH_FAILED" => Some(Self::FetchFailed),
             _ => None,
         }
     }

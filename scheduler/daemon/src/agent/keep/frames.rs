@@ -4,6 +4,7 @@
 //! latter is on disk before the supervisor goes.
 
 use super::identity::Identity;
+use crate::agent::accounts::Account;
 use crate::files;
 use scheduler::agent::Exit;
 use serde::de::DeserializeOwned;
@@ -34,6 +35,10 @@ pub struct Hello {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
     pub sandbox: PathBuf,
+    /// Its present directory.
+    pub work: PathBuf,
+    /// As whom it runs, if not as the agent does.
+    pub account: Option<Account>,
     /// Program and arguments.
     pub argv: Vec<String>,
     /// Beside that of the agent.
@@ -73,6 +78,8 @@ pub struct Kept {
     pub boot_id: String,
     pub supervisor: Identity,
     pub task: Identity,
+    #[serde(default)]
+    pub account: Option<Account>,
 }
 
 pub(super) fn send<T: Serialize>(to: &mut impl Write, value: &T) -> io::Result<()> {
@@ -100,6 +107,11 @@ pub(super) fn receive<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<T
 /// Not for the disk: when the machine goes down, so do the processes.
 pub(super) fn write_kept(sandbox: &Path, kept: &Kept) -> io::Result<()> {
     files::replace(&sandbox.join(PROCESS_FILE), &serde_json::to_vec(kept)?)
+}
+
+/// Whether a task ever ran in this sandbox.
+pub fn has_begun(sandbox: &Path) -> bool {
+    sandbox.join(PROCESS_FILE).exists() || sandbox.join(END_FILE).exists()
 }
 
 /// `None` if no supervisor began in this sandbox, or it was one of an earlier boot.
@@ -148,7 +160,7 @@ mod tests {
     fn a_process_of_an_earlier_boot_is_none() {
         let dir = tempfile::tempdir().expect("a directory");
         let me = Identity::of(std::process::id() as i32).expect("this process");
-        let kept = Kept { boot_id: super::super::identity::boot_id(), supervisor: me, task: me };
+        let kept = Kept { boot_id: super::super::identity::boot_id(), supervisor: me, task: me, account: None };
         write_kept(dir.path(), &kept).expect("writes");
         assert_eq!(read_kept(dir.path()), Some(kept.clone()));
         write_kept(dir.path(), &Kept { boot_id: "another".into(), ..kept }).expect("writes");

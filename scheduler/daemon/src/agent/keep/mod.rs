@@ -16,7 +16,7 @@ mod lock;
 mod supervisor;
 pub(super) mod zygote;
 
-pub(super) use frames::{Cgroup, Hello, Kept, Start, ended_at, read_end, read_kept};
+pub(super) use frames::{Cgroup, Hello, Kept, Start, ended_at, has_begun, read_end, read_kept};
 pub(super) use lock::Held;
 
 use std::io;

@@ -11,6 +11,7 @@ use super::frames::{Answer, Hello, Kept, Start, send, write_end, write_kept};
 use super::identity::{Identity, boot_id};
 use super::limits::{self, Entrances};
 use super::lock::{Held, is_held};
+use crate::agent::accounts::Account;
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, SigSet, Signal, kill, killpg, signal};
@@ -95,7 +96,7 @@ fn begin(start: &Start) -> Result<(Pid, Kept), String> {
     let identified = Identity::of(Pid::this().as_raw()).zip(Identity::of(leader.as_raw()));
     let written = match identified {
         Some((supervisor, task)) => {
-            let kept = Kept { boot_id: boot_id(), supervisor, task };
+            let kept = Kept { boot_id: boot_id(), supervisor, task, account: start.account.clone() };
             write_kept(&start.sandbox, &kept).map(|()| kept)
         }
         None => Err(io::Error::other("/proc does not show it")),
@@ -113,44 +114,53 @@ fn begin(start: &Start) -> Result<(Pid, Kept), String> {
 
 fn spawn(start: &Start) -> Result<std::process::Child, String> {
     let output = |name: &str| {
-        let file = OpenOptions::new().create_new(true).append(true).mode(0o600).open(start.sandbox.join(name));
-        file.map_err(|error| format!("failed to create {name} in the sandbox: {error}"))
+        let path = start.sandbox.join(name);
+        let file = OpenOptions::new().create_new(true).append(true).mode(0o600).open(&path);
+        // Programs open their output anew, by its name in /dev.
+        let owned = file.and_then(|file| start.account.as_ref().map_or(Ok(()), |user| user.own(&path)).map(|()| file));
+        owned.map_err(|error| format!("failed to create {name} in the sandbox: {error}"))
     };
     let (stdout, stderr): (File, File) = (output("stdout")?, output("stderr")?);
     let (program, args) = start.argv.split_first().ok_or("failed to start the task: it has no command")?;
     let mut command = Command::new(program);
-    command.args(args).envs(&start.env).current_dir(&start.sandbox).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+    command.args(args).envs(&start.env).current_dir(&start.work).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
     let supervisor = Pid::this();
     let entrances = Entrances::open(start.cgroup.as_ref())
         .map_err(|error| format!("failed to open the control group of the task: {error}"))?;
-    let (descriptors, is_lent) = (entrances.descriptors(), start.is_lent);
+    let (descriptors, is_lent, account) = (entrances.descriptors(), start.is_lent, start.account.clone());
     let prepare = move || {
         setsid()?;
-        prctl::set_pdeathsig(Signal::SIGKILL)?;
-        // The supervisor died before it could be told about: the signal will not come.
-        if getppid() != supervisor {
-            return Err(Errno::ESRCH.into());
-        }
         SigSet::empty().thread_set_mask()?;
         limits::set_resource_limits()?;
         if is_lent {
             limits::step_back();
         }
-        limits::enter(&descriptors)
+        limits::enter(&descriptors)?;
+        if let Some(account) = &account {
+            account.become_it()?;
+        }
+        // Whoever becomes another user loses it.
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // The supervisor died before it could be told about: the signal will not come.
+        if getppid() == supervisor { Ok(()) } else { Err(Errno::ESRCH.into()) }
     };
     // SAFETY: between fork and exec only async-signal-safe calls are allowed; these are system calls on values copied
     // beforehand, and an error is made from a number, without allocating.
     unsafe {
         command.pre_exec(prepare);
     }
-    command.spawn().map_err(|error| start_failed(Path::new(program), &error))
+    command.spawn().map_err(|error| start_failed(Path::new(program), start.account.as_ref(), &error))
 }
 
-fn start_failed(program: &Path, error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => {
+fn start_failed(program: &Path, account: Option<&Account>, error: &io::Error) -> String {
+    match (error.kind(), account) {
+        (io::ErrorKind::NotFound, _) => {
             format!("failed to start {}: there is no such program on this agent", program.display())
         }
+        (io::ErrorKind::PermissionDenied, Some(Account { name, .. })) => format!(
+            "failed to start {} as user {name}: {error}; it, or a folder that it is in, is closed to that user",
+            program.display()
+        ),
         _ => format!("failed to start {}: {error}", program.display()),
     }
 }

@@ -1,4 +1,4 @@
-//! Stores that speak S3, for everything here that reads or writes files there, and for checkpoints.
+//! Stores that speak S3: one client for the files that connectors read and write, checkpoints, and what agents fetch.
 //!
 //! Invariant: one client for each bucket, and one runtime for all of their connections: whoever asks may be on a runtime
 //! that ends soon, or that is driven only while it waits for something, and a connection must not stand still with it.
@@ -90,10 +90,9 @@ impl Bucket {
         self.handle.block_on(asked)
     }
 
-    /// A bucket in memory, known under this name to the whole process.
-    #[cfg(test)]
-    pub fn in_memory(name: &str) -> Self {
-        Self::known_or(name, |_| Ok(Arc::new(object_store::memory::InMemory::new()))).expect("a bucket in memory")
+    /// A bucket in memory, known under this name to the whole process; for tests.
+    pub fn in_memory(name: &str) -> Result<Self, object_store::Error> {
+        Self::known_or(name, |_| Ok(Arc::new(object_store::memory::InMemory::new())))
     }
 }
 
