@@ -9,6 +9,8 @@ mod keep;
 mod lending;
 mod rights;
 mod roles;
+#[cfg(feature = "live")]
+mod stored;
 mod volumes;
 mod world;
 
