@@ -16,6 +16,7 @@ mod filters;
 mod frameworks;
 mod gone;
 mod holds;
+pub mod journal;
 mod ledger;
 mod lending;
 mod offers;
@@ -39,10 +40,11 @@ pub mod volumes;
 pub use config::Config;
 pub use drains::Drain;
 pub use events::{Command, Event, Record};
+pub use journal::Noted;
 pub use reserved::check_reservation;
 pub use view::{
-    AgentState, AgentView, ClusterView, Counts, FrameworkSummary, FrameworkView, OfferState, OfferView, RoleView,
-    Summary, TaskView, VolumeView,
+    AgentState, AgentView, Change, ClusterView, Counts, FrameworkSummary, FrameworkView, OfferState, OfferView,
+    RoleView, Summary, TaskView, VolumeView, WatchedAgent, WatchedFramework, WatchedRole,
 };
 
 use crate::alarms::Alarms;
@@ -98,6 +100,7 @@ pub struct Master {
     dirty: allocator::Dirty,
     /// Those of offers are with these.
     counts: Counts,
+    journal: journal::Journal,
     out: Vec<Command>,
 }
 
@@ -125,6 +128,7 @@ impl Master {
             n_agents: 0,
             dirty: allocator::Dirty::default(),
             counts: Counts::default(),
+            journal: journal::Journal::default(),
             out: Vec::new(),
         };
         for record in registry {
@@ -155,6 +159,7 @@ impl Master {
         self.pass_time();
         for event in events {
             self.hear(event);
+            self.note_changes();
         }
         self.allocate();
         std::mem::take(&mut self.out)
@@ -183,6 +188,7 @@ impl Master {
         }
         while let Some(alarm) = self.alarms.due(self.now_ms) {
             self.set_off(alarm);
+            self.note_changes();
         }
     }
 

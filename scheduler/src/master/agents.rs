@@ -69,6 +69,14 @@ impl Agent {
     pub fn number(&self) -> u32 {
         self.spot.number
     }
+
+    /// As people see it.
+    pub fn shown_state(&self) -> AgentState {
+        match self.state {
+            AgentState::Draining if self.ledger.used().is_empty() => AgentState::Drained,
+            state => state,
+        }
+    }
 }
 
 impl Master {
@@ -205,7 +213,7 @@ impl Master {
                 continue;
             }
             if !was_known {
-                self.tasks.insert(key.clone(), Task::reported(&info, id.clone(), state, self.now_ms));
+                self.add_task(key.clone(), Task::reported(&info, id.clone(), state, self.now_ms));
             }
             if !state.is_terminal() {
                 for claim in &info.volumes {
@@ -222,6 +230,8 @@ impl Master {
                 self.out.push(Command::ToAgent { connection, order });
             }
             let task = self.tasks.known(&key);
+            let shown =
+                if was_unreachable && !task.latest.is_terminal() { TaskState::Unreachable } else { task.latest };
             task.latest = state;
             if !state.is_terminal() {
                 let claimed = self.agents.books(id, |ledger| ledger.claim(&task.resources));
@@ -238,9 +248,12 @@ impl Master {
             if let Some(asked) = task.kill.clone().filter(|_| !state.is_terminal()) {
                 self.order_kill(id, &key, asked);
             }
+            let message = || format!("agent {id} is back and has the task");
+            if was_known && shown != state {
+                self.note_state(&key, id, state, Reason::Reconciliation, &message());
+            }
             if !state.is_terminal() && (was_unreachable || !was_known) {
-                let message = format!("agent {id} is back and has the task");
-                self.tell_state(&key, Reason::Reconciliation, message);
+                self.tell_state(&key, Reason::Reconciliation, message());
             }
         }
         for key in missing {
@@ -286,6 +299,7 @@ impl Master {
                 self.forget(&key);
             } else if !self.tasks.known(&key).latest.is_terminal() {
                 let message = format!("agent {id} was not heard for {heard_ms_ago} ms");
+                self.note_state(&key, id, TaskState::Unreachable, Reason::AgentUnreachable, &message);
                 self.tell_state(&key, Reason::AgentUnreachable, message);
             }
         }
@@ -304,7 +318,7 @@ impl Master {
                 self.frameworks.count_running(&key.framework_id, task.priority, -1);
             }
             // It may run on, and be asked again when its agent is back.
-            task.leave_by_ms = None;
+            self.set_leave_by(key, None);
             self.has_left(key);
         }
         self.withdraw_volumes(id);

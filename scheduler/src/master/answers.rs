@@ -195,11 +195,12 @@ impl Master {
             let agent = self.agents.known(&agent_id);
             agent.tasks.insert(key.clone());
             let offer_id = first_offer.get(&agent_id).cloned().unwrap_or_default();
-            self.tasks.insert(key, Task::launched(&info, offer_id, self.now_ms));
+            let connection = agent.connection;
+            self.add_task(key, Task::launched(&info, offer_id, self.now_ms));
             self.frameworks.count_running(framework_id, info.priority, 1);
             self.counts.tasks_launched += 1;
             launched.push((info.resources.clone(), info.volumes.clone()));
-            if let Some(connection) = agent.connection {
+            if let Some(connection) = connection {
                 let order = AgentOrder::Launch { framework_id: framework_id.clone(), task: Box::new(info) };
                 self.out.push(Command::ToAgent { connection, order });
             }

@@ -47,6 +47,7 @@ impl Master {
                 None => self.alarms.cancel(&alarm),
             }
         }
+        self.agents.noted.note(&id);
         match drain {
             Some(drain) => self.drains.0.insert(id, drain),
             None => self.drains.0.remove(&id),

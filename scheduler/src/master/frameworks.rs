@@ -4,6 +4,7 @@
 //! Whatever changes what a framework holds or wants touches it, and its turn is found anew before the next offer.
 //! An ended framework's id is remembered, so that it is never accepted again.
 
+use super::journal::Touched;
 use super::offers::OfferNumber;
 use super::roles::{RoleNumber, Roles, Turn};
 use super::shapes::Wish;
@@ -78,6 +79,8 @@ pub struct Frameworks {
     ended: BTreeSet<FrameworkId>,
     ended_order: VecDeque<FrameworkId>,
     made: u64,
+    /// By whatever watchers are told of frameworks.
+    pub noted: Touched<FrameworkId>,
 }
 
 impl Frameworks {
@@ -91,6 +94,7 @@ impl Frameworks {
             ended: BTreeSet::new(),
             ended_order: VecDeque::new(),
             made: 0,
+            noted: Touched::default(),
         }
     }
 
@@ -98,7 +102,9 @@ impl Frameworks {
         self.numbered(*self.by_id.get(id)?)
     }
 
+    /// All that watchers are told of it is changed through this.
     pub fn get_mut(&mut self, id: &FrameworkId) -> Option<&mut Framework> {
+        self.noted.note(id);
         let number = *self.by_id.get(id)?;
         self.numbered_mut(number)
     }
@@ -176,6 +182,7 @@ impl Frameworks {
             unanswered: BTreeMap::new(),
             early_kills: BTreeMap::new(),
         }));
+        self.noted.note(&id);
         self.by_id.insert(id, number);
         match self.slots.get_mut(number as usize) {
             Some(slot) => *slot = framework,
@@ -184,6 +191,7 @@ impl Frameworks {
     }
 
     pub fn remove(&mut self, id: &FrameworkId) {
+        self.noted.note(id);
         let Some(number) = self.by_id.remove(id) else { return };
         self.set_turn(number, None);
         let Some(framework) = self.slots.get_mut(number as usize).and_then(Option::take) else { return };

@@ -405,7 +405,7 @@ impl Master {
         };
         let message = format!("has to leave for {} of role {role}: {why}", names.join(", "));
         for key in &leaving {
-            self.tasks.known(key).leave_by_ms = Some(leave_by_ms);
+            self.set_leave_by(key, Some(leave_by_ms));
         }
         self.counts.tasks_preempted += leaving.len() as u64;
         let own: Vec<_> = self.frameworks.known(&batch.framework_id).offers.iter().copied().collect();
@@ -479,7 +479,7 @@ impl Master {
         let Some(hold) = self.holds.end(number) else { return };
         self.alarms.cancel(&Alarm::HoldDue(number));
         for key in &hold.leaving {
-            self.tasks.known(key).leave_by_ms = None;
+            self.set_leave_by(key, None);
         }
         for agent in hold.places.keys() {
             self.agents.touch(agent);

@@ -45,7 +45,7 @@ impl Master {
         };
         summary.counts.offers_ended = self.offers.counts().1.clone();
         for agent in self.agents.iter() {
-            *summary.agents.entry(shown_state(agent)).or_default() += 1;
+            *summary.agents.entry(agent.shown_state()).or_default() += 1;
             summary.total.add(agent.ledger.total().amounts());
             summary.offered.add(agent.ledger.offered().amounts());
             summary.used.add(agent.ledger.used().amounts());
@@ -72,7 +72,7 @@ impl Master {
         let agents = self.agents.iter();
         let view = |agent: &Agent| AgentView {
             agent: agent.info.clone(),
-            state: shown_state(agent),
+            state: agent.shown_state(),
             free: agent.ledger.free().clone(),
             offered: agent.ledger.offered().clone(),
             used: agent.ledger.used().clone(),
@@ -157,18 +157,7 @@ impl Master {
     }
 
     fn task_views(&self, now_ms: u64) -> Vec<TaskView> {
-        let tasks = self.tasks.iter().map(|(key, task)| TaskView {
-            task_id: key.task_id.clone(),
-            name: task.name.clone(),
-            framework_id: key.framework_id.clone(),
-            agent_id: task.agent_id.clone(),
-            offer_id: task.offer_id.clone(),
-            state: self.state_of(task),
-            resources: task.resources.clone(),
-            priority: task.priority,
-            leaves_in_ms: task.leave_by_ms.map(|by_ms| by_ms.saturating_sub(now_ms)),
-        });
-        tasks.collect()
+        self.tasks.iter().map(|(key, task)| task.view(key, self.state_of(task), now_ms)).collect()
     }
 
     fn state_of(&self, task: &Task) -> TaskState {
@@ -177,12 +166,5 @@ impl Master {
             true => task.latest,
             false => TaskState::Unreachable,
         }
-    }
-}
-
-fn shown_state(agent: &Agent) -> AgentState {
-    match agent.state {
-        AgentState::Draining if agent.ledger.used().is_empty() => AgentState::Drained,
-        state => state,
     }
 }

@@ -8,6 +8,7 @@ mod turns;
 
 pub use turns::Turn;
 
+use super::journal::Touched;
 use jobs::Scalars;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -133,6 +134,8 @@ pub struct Roles {
     relieved: BTreeSet<RoleNumber>,
     /// What the guarantee of some role lacks is not what it was when all was offered last.
     needs_changed: bool,
+    /// By whatever watchers are told of roles.
+    pub noted: Touched<String>,
 }
 
 impl Roles {
@@ -145,6 +148,7 @@ impl Roles {
             min_allocatable,
             relieved: BTreeSet::new(),
             needs_changed: false,
+            noted: Touched::default(),
         }
     }
 
@@ -187,6 +191,7 @@ impl Roles {
             None => ROOT,
         };
         let number = self.unused.pop().unwrap_or(self.roles.len() as RoleNumber);
+        self.noted.note(name);
         self.by_name.insert(name.to_string(), number);
         let role = Some(Box::new(Role::new(name.to_string(), parent)));
         match self.roles.get_mut(number as usize) {
@@ -207,6 +212,7 @@ impl Roles {
             }
             let (name, parent) = (role.name.clone(), role.parent);
             self.place(number, None);
+            self.noted.note(&name);
             self.by_name.remove(&name);
             self.roles[number as usize] = None;
             self.unused.push(number);
@@ -230,6 +236,7 @@ impl Roles {
 
     pub fn set_terms(&mut self, name: &str, terms: Terms) {
         let number = self.make(name);
+        self.noted.note(name);
         self.at(number).terms = terms;
         self.find_needs(number);
         self.reorder(number);

@@ -4,7 +4,7 @@
 //! withdrawn, and is forgotten when the acknowledgement of its terminal update passes. Updates are passed on, never
 //! made up, except for what only the master can know (dropped, lost, unreachable); those carry no uuid.
 
-use super::view::AgentState;
+use super::view::{AgentState, Change, TaskView};
 use super::{Command, Master};
 use crate::model::{Acknowledgement, AgentOrder, Cause, FrameworkEvent, TaskInfo, TaskKey, TaskStatus};
 use crate::volumes::VolumeKey;
@@ -70,6 +70,21 @@ impl Task {
             leave_by_ms: None,
         }
     }
+
+    /// `state`: as people see it.
+    pub fn view(&self, key: &TaskKey, state: TaskState, now_ms: u64) -> TaskView {
+        TaskView {
+            task_id: key.task_id.clone(),
+            name: self.name.clone(),
+            framework_id: key.framework_id.clone(),
+            agent_id: self.agent_id.clone(),
+            offer_id: self.offer_id.clone(),
+            state,
+            resources: self.resources.clone(),
+            priority: self.priority,
+            leaves_in_ms: self.leave_by_ms.map(|by_ms| by_ms.saturating_sub(now_ms)),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -83,10 +98,6 @@ impl Tasks {
     /// A task that an agent of ours is known to have.
     pub fn known(&mut self, key: &TaskKey) -> &mut Task {
         self.0.get_mut(key).unwrap_or_else(|| panic!("task {key} is named and not known"))
-    }
-
-    pub fn insert(&mut self, key: TaskKey, task: Task) {
-        self.0.insert(key, task);
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&TaskKey, &Task)> {
@@ -112,6 +123,20 @@ fn progress(state: TaskState) -> u8 {
 }
 
 impl Master {
+    /// Its agent is there.
+    pub(super) fn add_task(&mut self, key: TaskKey, task: Task) {
+        self.journal.step(|| Change::TaskAdded(task.view(&key, task.latest, self.now_ms)));
+        self.tasks.0.insert(key, task);
+    }
+
+    /// It has to leave for others by then, or no more.
+    pub(super) fn set_leave_by(&mut self, key: &TaskKey, leave_by_ms: Option<u64>) {
+        let before = std::mem::replace(&mut self.tasks.known(key).leave_by_ms, leave_by_ms);
+        if before != leave_by_ms {
+            self.journal.step(|| Change::TaskLeaves { task: key.clone(), leave_by_ms });
+        }
+    }
+
     /// An update from an agent: remembered, and passed on.
     pub(super) fn update(&mut self, agent_id: &AgentId, framework_id: FrameworkId, status: TaskStatus) {
         let key = TaskKey::new(framework_id, status.task_id.clone());
@@ -124,14 +149,23 @@ impl Master {
         let is_ours = self.tasks.get(&key).is_some_and(|task| task.agent_id == *agent_id);
         if is_ours {
             let task = self.tasks.known(&key);
+            let before = task.latest;
+            let in_flight = task.in_flight.as_ref().and_then(|update| update.uuid.as_ref());
+            let is_repeated = status.uuid.is_none() || in_flight == status.uuid.as_ref();
             if progress(status.state) >= progress(task.latest) && !task.latest.is_terminal() {
                 task.latest = status.state;
                 if status.state.is_terminal() {
                     *self.counts.tasks_ended.entry(status.state).or_default() += 1;
                 }
             }
+            // An agent that registers may be ahead of its updates: how a task ended is known only when they say so.
+            let says_how_it_ended = status.state.is_terminal() && !is_repeated;
+            let is_news = task.latest == status.state && (before != status.state || says_how_it_ended);
             if status.uuid.is_some() {
                 task.in_flight = Some(status.clone());
+            }
+            if is_news {
+                self.note_status(&key.framework_id, &status);
             }
             if status.state.is_terminal() {
                 self.release(&key);
@@ -226,10 +260,11 @@ impl Master {
         let agent_id = task.agent_id.clone();
         // It had ended, and the framework was told or would have been: what it ended as is still true.
         let state = if task.latest.is_terminal() { task.latest } else { TaskState::Lost };
-        if !task.latest.is_terminal() {
+        let (is_ended, is_told) = (task.latest.is_terminal(), task.told == Some(state));
+        if !is_ended {
             *self.counts.tasks_ended.entry(state).or_default() += 1;
+            self.note_state(key, &agent_id, state, reason, &message);
         }
-        let is_told = task.told == Some(state);
         self.release(key);
         self.forget(key);
         if !is_told {
@@ -258,6 +293,7 @@ impl Master {
             self.let_go_of_volumes(key, &task.agent_id, task.volumes);
             assert!(task.charged.is_none(), "task {key} is forgotten and still holds {:?}", task.charged);
             self.agents.known(&task.agent_id).tasks.remove(key);
+            self.journal.step(|| Change::TaskForgotten { task: key.clone() });
         }
     }
 

@@ -1,8 +1,8 @@
 //! What the master knows now, for people and tools.
 
 use super::drains::Drain;
-use crate::model::{AgentInfo, Demand, Offer, Reservation, TaskKey};
-use crate::volumes::Volume;
+use crate::model::{AgentInfo, Demand, Offer, Reservation, TaskKey, TaskStatus};
+use crate::volumes::{Volume, VolumeKey};
 use jobs::{AgentId, FrameworkId, OfferId, Resources, Scalars, TaskId, TaskState};
 use std::collections::BTreeMap;
 
@@ -188,4 +188,77 @@ pub struct VolumeView {
     pub user: Option<TaskKey>,
     /// It was given up, and its agent has not yet said that it is gone.
     pub is_leaving: bool,
+}
+
+/// Something is not as it was; see [`journal`](super::journal) for what is left out, and for their order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    AgentAdded(WatchedAgent),
+    AgentChanged(WatchedAgent),
+    /// An operator declared it gone for good: nothing else removes an agent.
+    AgentRemoved {
+        agent_id: AgentId,
+    },
+    FrameworkAdded(WatchedFramework),
+    FrameworkChanged(WatchedFramework),
+    /// It has ended.
+    FrameworkRemoved {
+        framework_id: FrameworkId,
+    },
+    TaskAdded(TaskView),
+    /// It is in another state, or how it ended is known now. An update that is sent again, or says what is over already, is
+    /// none.
+    TaskUpdated {
+        framework_id: FrameworkId,
+        status: TaskStatus,
+    },
+    /// It has to leave for others by then, or no more.
+    TaskLeaves {
+        task: TaskKey,
+        leave_by_ms: Option<u64>,
+    },
+    /// Its end is acknowledged, or nobody is left to do so.
+    TaskForgotten {
+        task: TaskKey,
+    },
+    RoleAdded(WatchedRole),
+    RoleChanged(WatchedRole),
+    RoleRemoved {
+        role: String,
+    },
+    VolumeAdded(VolumeView),
+    VolumeChanged(VolumeView),
+    VolumeRemoved {
+        agent_id: AgentId,
+        key: VolumeKey,
+    },
+}
+
+/// What is told of an agent when it changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WatchedAgent {
+    pub agent: Box<AgentInfo>,
+    pub state: AgentState,
+    /// By operators.
+    pub reserved: Vec<Reservation>,
+    pub drain: Option<Drain>,
+}
+
+/// What is told of a framework when it changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WatchedFramework {
+    pub framework_id: FrameworkId,
+    pub name: String,
+    pub role: String,
+    pub connected: bool,
+    pub suppressed: bool,
+}
+
+/// What is told of a role when it changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WatchedRole {
+    pub role: String,
+    pub weight: f64,
+    pub guarantee: Scalars,
+    pub limit: BTreeMap<String, i64>,
 }

@@ -14,6 +14,7 @@ mod claims;
 pub use claims::Asked;
 
 use super::Master;
+use super::journal::Touched;
 use super::view::{AgentState, VolumeView};
 use crate::model::{TaskKey, amount_text};
 use crate::volumes::{Volume, VolumeKey};
@@ -51,6 +52,8 @@ pub struct Volumes {
     claimers: BTreeSet<FrameworkId>,
     /// Something of these roles' volumes changed since their demands were last looked at.
     changed: BTreeSet<String>,
+    /// Agents, by whatever watchers are told of volumes.
+    pub noted: Touched<AgentId>,
 }
 
 impl Volumes {
@@ -65,6 +68,7 @@ impl Volumes {
 
     fn put(&mut self, agent: &AgentId, key: VolumeKey, held: Held) {
         self.changed.insert(key.role.clone());
+        self.noted.note(agent);
         self.homes.entry(key.clone()).or_default().insert(agent.clone());
         self.by_agent.entry(agent.clone()).or_default().insert(key, held);
     }
@@ -80,6 +84,7 @@ impl Volumes {
     }
 
     fn forget_home(&mut self, agent: &AgentId, key: &VolumeKey) {
+        self.noted.note(agent);
         self.changed.insert(key.role.clone());
         if let Some(homes) = self.homes.get_mut(key) {
             homes.remove(agent);
@@ -103,6 +108,7 @@ impl Volumes {
     }
 
     fn get_mut(&mut self, agent: &AgentId, key: &VolumeKey) -> Option<&mut Held> {
+        self.noted.note(agent);
         self.by_agent.get_mut(agent)?.get_mut(key)
     }
 
@@ -142,17 +148,16 @@ impl Volumes {
     }
 
     pub fn views(&self) -> Vec<VolumeView> {
-        let of_agent = |(agent, volumes): (&AgentId, &BTreeMap<VolumeKey, Held>)| {
-            let agent_id = agent.clone();
-            let view = move |(key, held): (&VolumeKey, &Held)| VolumeView {
-                agent_id: agent_id.clone(),
-                volume: Volume { key: key.clone(), disk_milli: held.disk_milli },
-                user: held.user.clone(),
-                is_leaving: held.is_leaving,
-            };
-            volumes.iter().map(view).collect::<Vec<_>>()
-        };
-        self.by_agent.iter().flat_map(of_agent).collect()
+        self.by_agent.keys().flat_map(|agent| self.views_on(agent)).collect()
+    }
+
+    pub fn views_on(&self, agent: &AgentId) -> impl Iterator<Item = VolumeView> {
+        self.on(agent).map(|(key, held)| VolumeView {
+            agent_id: agent.clone(),
+            volume: Volume { key: key.clone(), disk_milli: held.disk_milli },
+            user: held.user.clone(),
+            is_leaving: held.is_leaving,
+        })
     }
 }
 

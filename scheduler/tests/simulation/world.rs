@@ -8,7 +8,7 @@ use crate::hits::{Fault, Hits};
 use crate::host::Host;
 use crate::invariants::{
     all_or_none, books, lent, no_starvation, nothing_forgotten, placed, preemption, quota, reserved,
-    started_once::StartedOnce, updates::Updates, volumes, where_it_may, windows,
+    started_once::StartedOnce, updates::Updates, volumes, watched, where_it_may, windows,
 };
 use crate::network::{Message, Network, Peer, Side};
 use jobs::{Resources, TaskId};
@@ -116,6 +116,7 @@ pub struct World {
     pub started_once: StartedOnce,
     pub updates: Updates,
     pub volumes: volumes::Volumes,
+    pub watchers: watched::Watchers,
     pub begun: preemption::Begun,
     pub told_to_leave: preemption::Told,
     pub hits: Hits,
@@ -162,6 +163,7 @@ impl World {
             started_once: StartedOnce::default(),
             updates: Updates::default(),
             volumes: volumes::Volumes::default(),
+            watchers: watched::Watchers::default(),
             begun: preemption::Begun::default(),
             told_to_leave: preemption::Told::default(),
             hits: Hits::default(),
@@ -415,6 +417,7 @@ impl World {
             ..Config::default()
         };
         self.master = Some(Master::new(config, self.leader_epoch, self.now_ms, records));
+        self.watchers.master_starts();
         self.schedule_master_tick();
     }
 
@@ -445,6 +448,7 @@ impl World {
             lent::check(&commands, view);
             no_starvation::check(view, &mut self.hits);
         }
+        self.watchers.look(master, view.as_ref(), self.n_events, self.now_ms, &mut self.hits);
         if self.n_events.is_multiple_of(8) {
             nothing_forgotten::check(master, &commands);
         }

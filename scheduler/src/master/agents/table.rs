@@ -3,6 +3,7 @@
 //! Invariant: `roomy` and `available` are what the agents' books and states say, because whatever changes either goes
 //! through here. Whoever has an agent's number looks up no text.
 
+use super::super::journal::Touched;
 use super::super::ledger::Ledger;
 use super::super::view::AgentState;
 use super::Agent;
@@ -33,6 +34,8 @@ pub struct Agents {
     pub stale: BTreeSet<AgentId>,
     /// What frameworks ask about tasks that nobody knows is kept, for not all agents are back.
     pub keeps_questions: bool,
+    /// By whatever watchers are told of agents.
+    pub noted: Touched<AgentId>,
 }
 
 impl Agents {
@@ -66,6 +69,7 @@ impl Agents {
     /// One that is new, or takes the place of what was known of it.
     pub fn insert(&mut self, agent: Agent) {
         let id = &agent.info.agent_id;
+        self.noted.note(id);
         let (spot, all_moved) = self.order.get(id).map_or_else(|| self.order.add(id.clone()), |spot| (spot, false));
         let at = spot.number as usize;
         if at == self.slots.len() {
@@ -85,6 +89,7 @@ impl Agents {
     }
 
     pub fn remove(&mut self, id: &AgentId) {
+        self.noted.note(id);
         if let Some(spot) = self.order.remove(id) {
             self.slots[spot.number as usize] = None;
             self.roomy.remove(&spot);
@@ -139,6 +144,8 @@ impl Agents {
         let agent = self.slots.get_mut(number as usize).and_then(Option::as_deref_mut);
         let agent = agent.unwrap_or_else(|| panic!("agent {number} has no books"));
         if agent.state != AgentState::Active {
+            // It may be empty now, which is a state of its own for people.
+            self.noted.note(&agent.info.agent_id);
             return change(&mut agent.ledger);
         }
         self.available.subtract(agent.ledger.free().amounts());
@@ -153,6 +160,7 @@ impl Agents {
 
     /// What is free on an agent counts while it is active.
     pub fn set_state(&mut self, id: &AgentId, state: AgentState) {
+        self.noted.note(id);
         let number = self.known(id).spot.number;
         let Some(agent) = self.slots[number as usize].as_deref_mut() else { return };
         let before = std::mem::replace(&mut agent.state, state);

@@ -79,6 +79,7 @@ impl Master {
         let keeps = self.agents.get(id).is_some_and(|agent| self.reservations_on(agent).next().is_some());
         self.agents.known(id).keeps = keeps;
         self.agents.stale.insert(id.clone());
+        self.agents.noted.note(id);
         // Room that others leave may be somebody else's now.
         self.drop_holds_on(id);
         // What guarantees lack may be reserved now, or no more.

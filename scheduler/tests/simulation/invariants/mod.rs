@@ -15,5 +15,6 @@ pub mod room;
 pub mod started_once;
 pub mod updates;
 pub mod volumes;
+pub mod watched;
 pub mod where_it_may;
 pub mod windows;
