@@ -7,10 +7,12 @@
 mod roles;
 mod rules;
 mod volumes;
+mod watched;
 
 pub use roles::operator_call_from;
 pub use rules::rules_to;
 pub use volumes::claims_to;
+pub use watched::{noted_to, snapshot_to};
 
 use jobs::{Artifact, Gpu, HealthCheck, Probe, Reason, Resources, TaskState};
 use scheduler::master::{AgentView, ClusterView, FrameworkView, OfferView, TaskView};

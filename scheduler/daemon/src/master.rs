@@ -5,6 +5,7 @@
 mod doors;
 mod metrics;
 mod owner;
+mod watchers;
 
 use crate::clock::Clock;
 use crate::door::{self, ListenError, Token};
@@ -94,11 +95,12 @@ pub async fn start(config: MasterConfig) -> Result<Running, MasterError> {
     let leader_epoch = registry.epoch();
     let clock = Clock::start();
     info!(%address, leader_epoch, n_records = records.len(), "master listens");
+    let heartbeat_ms = machine.heartbeat_ms;
     let machine = scheduler::Master::new(machine, leader_epoch, clock.now_ms(), records);
 
     let (inputs, from_doors) = mpsc::channel(INPUTS);
     let (stop, stopped) = watch::channel(false);
-    let server = tokio::spawn(doors::serve(listener, token, inputs, stopped.clone()));
+    let server = tokio::spawn(doors::serve(listener, token, heartbeat_ms, inputs, stopped.clone()));
     let owner = tokio::spawn(owner::Owner::new(machine, clock, registry, versions).run(from_doors, stopped));
     Ok(Running { address, leader_epoch, stop, owner, server })
 }

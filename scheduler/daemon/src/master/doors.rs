@@ -1,10 +1,12 @@
-//! The master's doors: the two streams and the state call over gRPC, `/health` and `/metrics` over HTTP, all on one port.
+//! The master's doors: the streams of agents, frameworks and those who watch, and the state call over gRPC, `/health`,
+//! and `/metrics` over HTTP, all on one port.
 //!
 //! Invariant: a connection's messages reach the owner in order, and its first one carries a protocol version that this
 //! master speaks. A connection that sends what cannot be understood is ended with the field's name; no other is touched.
 
 use super::metrics;
-use super::owner::{Input, Outbox};
+use super::owner::{Input, Outbox, cut};
+use super::watchers::{self, BEHIND, Line, Told};
 use crate::client::{KEEPALIVE, MESSAGE_BYTES_MAX};
 use crate::convert::{self, Malformed};
 use crate::door::{self, Guard, Token};
@@ -34,18 +36,19 @@ const OUTBOX_MESSAGES: usize = 1024;
 pub(super) async fn serve(
     listener: TcpListener,
     token: Option<Token>,
+    heartbeat_ms: u64,
     inputs: mpsc::Sender<Input>,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
-    let scraped = inputs.clone();
-    let master = MasterServer::new(Doors { inputs, next_connection: Arc::new(AtomicU64::new(1)) })
+    let doors = Doors { inputs, heartbeat_ms, next_connection: Arc::new(AtomicU64::new(1)) };
+    let master = MasterServer::new(doors.clone())
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let grpc = Routes::new(InterceptedService::new(master, Guard::new(token.clone())));
     let http = axum::Router::new()
         .route("/health", get(|| async { "ok" }))
         .route("/metrics", get(in_numbers))
-        .with_state(scraped)
+        .with_state(doors)
         .layer(axum::middleware::from_fn_with_state(token, door::require_token));
     let routes = Routes::from(grpc.into_axum_router().merge(http));
     let server = Server::builder()
@@ -66,9 +69,9 @@ pub(super) async fn serve(
     }
 }
 
-async fn in_numbers(State(inputs): State<mpsc::Sender<Input>>) -> Answer {
+async fn in_numbers(State(doors): State<Doors>) -> Answer {
     let (answer, summary) = oneshot::channel();
-    let asked = inputs.send(Input::Summary(answer)).await;
+    let asked = doors.inputs.send(Input::Summary(answer)).await;
     match (asked, summary.await) {
         (Ok(()), Ok((summary, turns))) => {
             let mut families = crate::metrics::process("master");
@@ -79,8 +82,31 @@ async fn in_numbers(State(inputs): State<mpsc::Sender<Input>>) -> Answer {
     }
 }
 
+/// What a watcher is told, as messages.
+fn messages(told: Vec<Told>, heartbeat_ms: u64) -> Vec<Result<v1::ClusterEvents, Status>> {
+    if told.is_empty() {
+        return vec![Ok(v1::ClusterEvents::default())];
+    }
+    let (mut first, mut changes, mut last) = (None, Vec::new(), None);
+    for told in told {
+        match told {
+            Told::Snapshot(snapshot) => {
+                first = Some(Ok(convert::snapshot_to(snapshot.view, snapshot.number, heartbeat_ms)));
+            }
+            Told::Change(noted) => changes.push(convert::noted_to(Arc::unwrap_or_clone(noted))),
+            Told::Behind => last = Some(Err(Status::resource_exhausted(BEHIND))),
+        }
+    }
+    let lists = cut(&mut changes).into_iter();
+    let lists = lists.map(|events| Ok(v1::ClusterEvents { events, ..v1::ClusterEvents::default() }));
+    first.into_iter().chain(lists).chain(last).collect()
+}
+
+#[derive(Clone)]
 struct Doors {
     inputs: mpsc::Sender<Input>,
+    /// Those who watch hear something so often.
+    heartbeat_ms: u64,
     next_connection: Arc<AtomicU64>,
 }
 
@@ -88,6 +114,7 @@ struct Doors {
 impl Master for Doors {
     type AgentStream = ReceiverStream<Result<v1::AgentOrders, Status>>;
     type FrameworkStream = ReceiverStream<Result<v1::FrameworkEvents, Status>>;
+    type WatchStream = ReceiverStream<Result<v1::ClusterEvents, Status>>;
 
     async fn agent(&self, request: Request<Streaming<v1::AgentCalls>>) -> Result<Response<Self::AgentStream>, Status> {
         let (queue, outgoing) = mpsc::channel(OUTBOX_MESSAGES);
@@ -125,6 +152,12 @@ impl Master for Doors {
         Ok(Response::new(convert::view_to(view)))
     }
 
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        convert::check_version(request.into_inner().protocol_version)?;
+        let (line, heartbeat_ms) = (self.line().await?, self.heartbeat_ms);
+        Ok(Response::new(watchers::spoken(line, heartbeat_ms, move |told| messages(told, heartbeat_ms))))
+    }
+
     async fn operate(&self, request: Request<v1::OperateRequest>) -> Result<Response<v1::OperateResponse>, Status> {
         let call = convert::operator_call_from(request.into_inner())?;
         let (answer, answered) = oneshot::channel();
@@ -137,6 +170,13 @@ impl Master for Doors {
 }
 
 impl Doors {
+    /// A line to the owner for one more who watches.
+    async fn line(&self) -> Result<Line, Status> {
+        let (caller, line) = watchers::line();
+        self.inputs.send(Input::Watch(caller)).await.map_err(|_| stopping())?;
+        Ok(line)
+    }
+
     /// Tells the owner of a new connection and begins to read it.
     async fn open<M: Send + 'static>(
         &self,

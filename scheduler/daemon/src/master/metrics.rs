@@ -4,11 +4,14 @@ use crate::metrics::Family;
 use scheduler::master::{AgentState, OfferState, Summary};
 use std::time::Duration;
 
-/// What the owner's turns cost since it began.
+/// What the owner's turns cost since it began, and who watches.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Turns {
     pub n: u64,
     pub busy: Duration,
+    pub n_watchers: u64,
+    /// Since it began.
+    pub n_cut_off: u64,
 }
 
 const AGENT_STATES: [AgentState; 5] =
@@ -22,6 +25,9 @@ pub(super) fn families(summary: &Summary, turns: Turns) -> Vec<Family> {
         Family::counter("smack_master_turns_total", "Turns of the master's one loop.").of(turns.n as f64),
         Family::counter("smack_master_busy_seconds_total", "Time in these turns, writing to the registry included.")
             .of(turns.busy.as_secs_f64()),
+        Family::gauge("smack_watchers", "Those who are told of every change.").of(turns.n_watchers as f64),
+        Family::counter("smack_watchers_cut_off_total", "Those among them who did not take it away.")
+            .of(turns.n_cut_off as f64),
     ];
     families.extend(of_agents(summary));
     families.extend(of_offers(summary));

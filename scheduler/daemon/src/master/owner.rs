@@ -7,6 +7,7 @@
 
 use super::MasterError;
 use super::metrics::Turns;
+use super::watchers::{Caller, Snapshot, Watchers};
 use crate::client::MESSAGE_BYTES_AIM;
 use crate::clock::Clock;
 use crate::convert;
@@ -41,6 +42,8 @@ pub(super) enum Input {
     Closed(ConnectionId),
     View(oneshot::Sender<ClusterView>),
     Summary(oneshot::Sender<(Summary, Turns)>),
+    /// Somebody watches, for as long as the other end of the line is there.
+    Watch(Caller),
     Operate(OperatorCall, oneshot::Sender<Answer>),
 }
 
@@ -99,7 +102,7 @@ impl Outbox {
 }
 
 /// Takes everything out, in lists that are not too large to send.
-fn cut<M: Message>(said: &mut Vec<M>) -> Vec<Vec<M>> {
+pub(super) fn cut<M: Message>(said: &mut Vec<M>) -> Vec<Vec<M>> {
     let mut lists = Vec::new();
     let mut list = Vec::new();
     let mut bytes = 0;
@@ -128,6 +131,7 @@ pub(super) struct Owner {
     operators: HashMap<RequestId, oneshot::Sender<Answer>>,
     n_requests: u64,
     turns: Turns,
+    watchers: Watchers,
     /// Heard in this turn, and not yet told to the machine.
     heard: Vec<Event>,
     /// Of this turn: to be written, to be answered, to be sent to, to be hung up on.
@@ -148,6 +152,7 @@ impl Owner {
             operators: HashMap::new(),
             n_requests: 0,
             turns: Turns::default(),
+            watchers: Watchers::default(),
             heard: Vec::new(),
             puts: Vec::new(),
             answers: Vec::new(),
@@ -222,7 +227,14 @@ impl Owner {
             }
             Input::Summary(answer) => {
                 self.tell()?;
-                let _ = answer.send((self.machine.summary(), self.turns));
+                let (n_watchers, n_cut_off) = (self.watchers.n() as u64, self.watchers.n_cut_off());
+                let _ = answer.send((self.machine.summary(), Turns { n_watchers, n_cut_off, ..self.turns }));
+            }
+            Input::Watch(caller) => {
+                self.tell()?;
+                self.machine.watch(true);
+                let (view, number) = (self.machine.view(self.clock.now_ms()), self.machine.latest_change());
+                self.watchers.add(caller, Snapshot { view, number });
             }
         }
         Ok(())
@@ -256,6 +268,7 @@ impl Owner {
                 Command::Close { connection } => self.closing.push(connection),
             }
         }
+        self.watchers.note(self.machine.take_changes());
         Ok(())
     }
 
@@ -282,6 +295,8 @@ impl Owner {
                 // Whoever does not wait for it any more asks again, or looks.
                 let _ = operator.send(answer);
             }
+            self.watchers.flush();
+            self.machine.watch(self.watchers.n() > 0);
             let mut lost = Vec::new();
             for connection in std::mem::take(&mut self.said_to) {
                 let Some((outbox, _)) = self.connections.get_mut(&connection) else { continue };

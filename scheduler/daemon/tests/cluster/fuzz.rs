@@ -307,6 +307,12 @@ async fn say(master: SocketAddr, dice: &mut Dice) {
             _ => None,
         };
         let protocol_version = dice.version(true);
+        // Whether it listens, or hangs up before the first word, is its own business.
+        if let Ok(watched) = door.watch(v1::WatchRequest { protocol_version: dice.version(true) }).await
+            && dice.one_in(2)
+        {
+            let _ = tokio::time::timeout(quiet, watched.into_inner().message()).await;
+        }
         // Refused or not, both are answers.
         let _ = door.operate(v1::OperateRequest { protocol_version, call }).await;
     }

@@ -12,6 +12,7 @@ mod roles;
 #[cfg(feature = "live")]
 mod stored;
 mod volumes;
+mod watch;
 mod world;
 
 use framework::Framework;

@@ -1022,6 +1022,174 @@ pub struct TaskView {
     #[prost(uint64, optional, tag = "21")]
     pub leaves_in_ms: ::core::option::Option<u64>,
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchRequest {
+    #[prost(uint32, tag = "1")]
+    pub protocol_version: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ClusterEvents {
+    /// In the first message only, which has no events: all that there is.
+    #[prost(message, optional, tag = "1")]
+    pub snapshot: ::core::option::Option<StateResponse>,
+    /// In the first message: of the latest change that the snapshot has.
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    /// In the first message: how often something is said, be it nothing. A connection on which nothing is heard for several
+    /// times as long is dead.
+    #[prost(uint64, tag = "3")]
+    pub heartbeat_ms: u64,
+    /// Empty: nothing has changed, and the master is there.
+    #[prost(message, repeated, tag = "4")]
+    pub events: ::prost::alloc::vec::Vec<ClusterEvent>,
+}
+/// Offers are left out, and so are shares, demands and what of an agent is free: they come and go by the thousand, and State
+/// shows them.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ClusterEvent {
+    /// One more than that of the change before it. Another master begins anew.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// Milliseconds since 1970.
+    #[prost(uint64, tag = "2")]
+    pub at_ms: u64,
+    #[prost(
+        oneof = "cluster_event::Event",
+        tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18"
+    )]
+    pub event: ::core::option::Option<cluster_event::Event>,
+}
+/// Nested message and enum types in `ClusterEvent`.
+pub mod cluster_event {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Event {
+        #[prost(message, tag = "3")]
+        AgentAdded(super::WatchedAgent),
+        #[prost(message, tag = "4")]
+        AgentChanged(super::WatchedAgent),
+        #[prost(message, tag = "5")]
+        AgentRemoved(super::AgentRemoved),
+        #[prost(message, tag = "6")]
+        FrameworkAdded(super::WatchedFramework),
+        #[prost(message, tag = "7")]
+        FrameworkChanged(super::WatchedFramework),
+        #[prost(message, tag = "8")]
+        FrameworkRemoved(super::FrameworkRemoved),
+        #[prost(message, tag = "9")]
+        TaskAdded(super::TaskView),
+        #[prost(message, tag = "10")]
+        TaskUpdated(super::TaskUpdated),
+        #[prost(message, tag = "11")]
+        TaskLeaves(super::TaskLeaves),
+        #[prost(message, tag = "12")]
+        TaskForgotten(super::TaskForgotten),
+        #[prost(message, tag = "13")]
+        RoleAdded(super::WatchedRole),
+        #[prost(message, tag = "14")]
+        RoleChanged(super::WatchedRole),
+        #[prost(message, tag = "15")]
+        RoleRemoved(super::RoleRemoved),
+        #[prost(message, tag = "16")]
+        VolumeAdded(super::VolumeView),
+        #[prost(message, tag = "17")]
+        VolumeChanged(super::VolumeView),
+        #[prost(message, tag = "18")]
+        VolumeRemoved(super::VolumeRemoved),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WatchedAgent {
+    #[prost(message, optional, tag = "1")]
+    pub agent: ::core::option::Option<AgentInfo>,
+    /// As in AgentView, and so are the next four.
+    #[prost(string, tag = "2")]
+    pub state: ::prost::alloc::string::String,
+    #[prost(uint64, optional, tag = "3")]
+    pub drains_from_ms: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "4")]
+    pub drained_by_ms: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "5")]
+    pub drain_over_ms: ::core::option::Option<u64>,
+    #[prost(message, repeated, tag = "6")]
+    pub reserved: ::prost::alloc::vec::Vec<Reservation>,
+}
+/// An operator declared it gone for good: nothing else removes an agent.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AgentRemoved {
+    #[prost(string, tag = "1")]
+    pub agent_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchedFramework {
+    #[prost(string, tag = "1")]
+    pub framework_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub role: ::prost::alloc::string::String,
+    #[prost(bool, tag = "4")]
+    pub connected: bool,
+    #[prost(bool, tag = "5")]
+    pub suppressed: bool,
+}
+/// It has ended.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FrameworkRemoved {
+    #[prost(string, tag = "1")]
+    pub framework_id: ::prost::alloc::string::String,
+}
+/// Each state that its agent reports is told, and those that only the master knows.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaskUpdated {
+    #[prost(string, tag = "1")]
+    pub framework_id: ::prost::alloc::string::String,
+    /// Without a uuid: it is its framework that acknowledges it.
+    #[prost(message, optional, tag = "2")]
+    pub status: ::core::option::Option<TaskStatus>,
+}
+/// It has to leave for others by then; absent: no more.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaskLeaves {
+    #[prost(string, tag = "1")]
+    pub framework_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub task_id: ::prost::alloc::string::String,
+    #[prost(uint64, optional, tag = "3")]
+    pub leave_by_ms: ::core::option::Option<u64>,
+}
+/// Its end is acknowledged, or nobody is left to do so.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaskForgotten {
+    #[prost(string, tag = "1")]
+    pub framework_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub task_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WatchedRole {
+    #[prost(string, tag = "1")]
+    pub role: ::prost::alloc::string::String,
+    #[prost(double, tag = "2")]
+    pub weight: f64,
+    #[prost(message, repeated, tag = "3")]
+    pub guarantee: ::prost::alloc::vec::Vec<Scalar>,
+    #[prost(message, repeated, tag = "4")]
+    pub limit: ::prost::alloc::vec::Vec<Scalar>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RoleRemoved {
+    #[prost(string, tag = "1")]
+    pub role: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VolumeRemoved {
+    #[prost(string, tag = "1")]
+    pub agent_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub role: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct OperateRequest {
     #[prost(uint32, tag = "1")]
@@ -1341,6 +1509,29 @@ pub mod master_client {
             req.extensions_mut().insert(GrpcMethod::new("smack.v1.Master", "State"));
             self.inner.unary(req, path, codec).await
         }
+        /// The same, and then every change of it, in order and with none missing in between. Whoever does not take them away is cut
+        /// off with RESOURCE_EXHAUSTED, and may watch again.
+        pub async fn watch(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ClusterEvents>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/smack.v1.Master/Watch");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("smack.v1.Master", "Watch"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// For operators. What is refused is answered FAILED_PRECONDITION with the reason.
         pub async fn operate(
             &mut self,
@@ -1403,6 +1594,18 @@ pub mod master_server {
             &self,
             request: tonic::Request<super::StateRequest>,
         ) -> std::result::Result<tonic::Response<super::StateResponse>, tonic::Status>;
+        /// Server streaming response type for the Watch method.
+        type WatchStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ClusterEvents, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The same, and then every change of it, in order and with none missing in between. Whoever does not take them away is cut
+        /// off with RESOURCE_EXHAUSTED, and may watch again.
+        async fn watch(
+            &self,
+            request: tonic::Request<super::WatchRequest>,
+        ) -> std::result::Result<tonic::Response<Self::WatchStream>, tonic::Status>;
         /// For operators. What is refused is answered FAILED_PRECONDITION with the reason.
         async fn operate(
             &self,
@@ -1616,6 +1819,52 @@ pub mod master_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/smack.v1.Master/Watch" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchSvc<T: Master>(pub Arc<T>);
+                    impl<
+                        T: Master,
+                    > tonic::server::ServerStreamingService<super::WatchRequest>
+                    for WatchSvc<T> {
+                        type Response = super::ClusterEvents;
+                        type ResponseStream = T::WatchStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Master>::watch(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
