@@ -3,6 +3,7 @@
 //! Invariant: nothing that a peer sends ends the daemon; it may end that peer's connection.
 
 mod doors;
+mod events;
 mod metrics;
 mod owner;
 mod watchers;

@@ -1,19 +1,19 @@
 //! The master's doors: the streams of agents, frameworks and those who watch, and the state call over gRPC, `/health`,
-//! and `/metrics` over HTTP, all on one port.
+//! `/metrics` and `/events` over HTTP, all on one port.
 //!
 //! Invariant: a connection's messages reach the owner in order, and its first one carries a protocol version that this
 //! master speaks. A connection that sends what cannot be understood is ended with the field's name; no other is touched.
 
-use super::metrics;
 use super::owner::{Input, Outbox, cut};
 use super::watchers::{self, BEHIND, Line, Told};
+use super::{events, metrics};
 use crate::client::{KEEPALIVE, MESSAGE_BYTES_MAX};
 use crate::convert::{self, Malformed};
 use crate::door::{self, Guard, Token};
 use crate::encrypted;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response as Answer};
+use axum::response::{IntoResponse, Response as Answer, Sse};
 use axum::routing::get;
 use scheduler::model::ConnectionId;
 use std::sync::Arc;
@@ -48,6 +48,7 @@ pub(super) async fn serve(
     let http = axum::Router::new()
         .route("/health", get(|| async { "ok" }))
         .route("/metrics", get(in_numbers))
+        .route("/events", get(as_events))
         .with_state(doors)
         .layer(axum::middleware::from_fn_with_state(token, door::require_token));
     let routes = Routes::from(grpc.into_axum_router().merge(http));
@@ -79,6 +80,15 @@ async fn in_numbers(State(doors): State<Doors>) -> Answer {
             crate::metrics::answer(&families)
         }
         _ => (StatusCode::SERVICE_UNAVAILABLE, "the master is stopping\n").into_response(),
+    }
+}
+
+async fn as_events(State(doors): State<Doors>) -> Answer {
+    let heartbeat_ms = doors.heartbeat_ms;
+    let words = move |told| events::events(told, heartbeat_ms);
+    match doors.line().await {
+        Ok(line) => Sse::new(watchers::spoken(line, heartbeat_ms, words)).into_response(),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the master is stopping\n").into_response(),
     }
 }
 

@@ -233,8 +233,9 @@ impl Owner {
             Input::Watch(caller) => {
                 self.tell()?;
                 self.machine.watch(true);
-                let (view, number) = (self.machine.view(self.clock.now_ms()), self.machine.latest_change());
-                self.watchers.add(caller, Snapshot { view, number });
+                let at_ms = self.clock.now_ms();
+                let (view, number) = (self.machine.view(at_ms), self.machine.latest_change());
+                self.watchers.add(caller, Snapshot { view, number, at_ms });
             }
         }
         Ok(())

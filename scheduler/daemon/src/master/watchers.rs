@@ -34,6 +34,7 @@ pub(super) struct Snapshot {
     pub view: ClusterView,
     /// Of the latest change that the view has.
     pub number: u64,
+    pub at_ms: u64,
 }
 
 /// The owner's end of a line to one watcher.

@@ -1,9 +1,10 @@
-//! Those who watch hear of all that happens, in order; whoever does not listen is cut off.
+//! Those who watch hear of all that happens, in order, over gRPC and over HTTP; whoever does not listen is cut off.
 
 use crate::framework;
-use crate::http;
+use crate::http::{self, Listening};
 use crate::world::{PATIENCE, World};
 use daemon::client::{self, FrameworkClient};
+use daemon::door::Token;
 use jobs::TaskState;
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -188,4 +189,60 @@ async fn a_watcher_that_does_not_listen_is_cut_off_and_the_master_goes_on() {
     let mut door = client::master(&master.to_string(), None).await.expect("connects");
     let refused = door.watch(wrong).await.expect_err("is refused");
     assert!(refused.code() == Code::InvalidArgument && refused.message().contains("protocol_version"), "{refused}");
+}
+
+/// The next that is no heartbeat.
+async fn happened(events: &mut Listening) -> Option<(String, serde_json::Value)> {
+    loop {
+        let said = events.next().await?;
+        if said.0 != "heartbeat" {
+            return Some(said);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_same_is_told_as_server_sent_events() {
+    let token = Token::new("s3cret").expect("a token");
+    let mut world = World::without_agent(Some(token.clone())).await;
+    let master = world.master().address();
+    assert_eq!(http::get(master, "/events", None).await.0, 401);
+    let mut events = Listening::begin(master, "/events", Some(&token)).await;
+    let (name, snapshot) = events.next().await.expect("a snapshot");
+    let counts = ["leader_epoch", "number", "heartbeat_ms"].map(|name| snapshot[name].as_u64());
+    assert_eq!((name.as_str(), counts), ("snapshot", [Some(1), Some(0), Some(200)]));
+    assert_eq!((&snapshot["agents"], &snapshot["volumes"]), (&serde_json::json!([]), &serde_json::json!([])));
+
+    world.start_agent().await;
+    let (name, agent) = happened(&mut events).await.expect("an agent");
+    assert_eq!((name.as_str(), &agent["total"]["scalars"]["cpus"]), ("agent_added", &4.0.into()), "{agent}");
+    let agent_id = world.agent().agent_id().to_string();
+    assert_eq!((&agent["agent_id"], &agent["state"]), (&agent_id.as_str().into(), &"active".into()));
+    let mut framework = world.framework().await;
+    framework.launch(vec![framework::shell("t", "exit 3")]).await;
+    framework.until_over("t").await;
+    world.operate(Operation::Gone(v1::GoneAgent { agent_id, force: true })).await.expect("is gone");
+
+    let expected = [
+        "role_added",
+        "framework_added",
+        "task_added",
+        "task_updated",
+        "task_updated",
+        "task_forgotten",
+        "agent_removed",
+    ];
+    let mut states = Vec::new();
+    for (number, expected) in (2..).zip(expected) {
+        let (name, event) = happened(&mut events).await.expect("an event");
+        assert_eq!((name.as_str(), event["number"].as_u64()), (expected, Some(number)), "{event}");
+        if name.starts_with("task_") {
+            assert_eq!((&event["framework_id"], &event["task_id"]), (&framework.id.as_str().into(), &"t".into()));
+            states.push([&event["state"], &event["reason"], &event["exit_code"]].map(ToString::to_string).join(" "));
+        }
+    }
+    let expected = [r#""staging" null null"#, r#""running" "none" null"#, r#""failed" "exited" 3"#, "null null null"];
+    assert_eq!(states, expected);
+    world.stop_master().await;
+    while events.next().await.is_some() {}
 }
