@@ -9,6 +9,7 @@ mod agents;
 mod bundle;
 mod cert;
 mod check;
+mod events;
 pub mod exit;
 pub mod human;
 pub mod lists;
@@ -274,6 +275,8 @@ enum Verb {
     },
     /// List offers: to whom, of what, and what came of them.
     Offers,
+    /// Watch what happens to agents, frameworks, tasks, roles and volumes, until Ctrl-C; with -o json a line for each event.
+    Events,
     /// Print versions of this binary and of the runner.
     Version,
     /// Print a completion script, for example: smack completions bash > /etc/bash_completion.d/smack
@@ -762,6 +765,7 @@ async fn ask(verb: Verb, globals: &Globals, output: Output) -> Result<()> {
         Verb::Why { subject } => lists::why(&client, output, &subject).await,
         Verb::Agents => lists::agents(&client, output).await,
         Verb::Offers => lists::offers(&client, output).await,
+        Verb::Events => events::events(&client, output).await,
         Verb::Roles => roles::roles(&client, output).await,
         Verb::Quota { verb } => roles::quota(&client, output, verb).await,
         Verb::Weight { verb } => roles::weight(&client, output, verb).await,

@@ -2,6 +2,7 @@
 //!
 //! Does not print and does not retry: a person at a terminal decides that.
 
+pub mod events;
 mod query;
 mod schedules;
 mod sweeps;
@@ -284,8 +285,12 @@ impl Client {
     }
 
     fn strange(&self, error: &reqwest::Error) -> Error {
-        Error::Strange { url: self.url().to_string(), reason: innermost(error) }
+        strange(self.url(), error)
     }
+}
+
+fn strange(url: &str, error: &reqwest::Error) -> Error {
+    Error::Strange { url: url.to_string(), reason: innermost(error) }
 }
 
 /// The cause at the bottom, which names what happened ("connection refused"), not where in the client it passed.

@@ -13,6 +13,7 @@ mod continuous;
 mod demo;
 mod doors;
 mod encrypted;
+mod events;
 mod framework;
 mod gangs;
 mod kills;

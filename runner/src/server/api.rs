@@ -3,6 +3,7 @@
 
 mod agents;
 mod dataflow;
+mod events;
 mod metrics;
 mod models;
 mod openapi;
@@ -78,6 +79,7 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(scale))
         .routes(routes!(why))
         .routes(routes!(cluster))
+        .routes(routes!(events::of_cluster))
         .routes(routes!(roles::set_quota, roles::remove_quota))
         .routes(routes!(roles::set_weight))
         .routes(routes!(agents::drain, agents::undrain))

@@ -4,8 +4,8 @@
 use crate::framework;
 use crate::world::World;
 use jobs::{Reason, TaskState};
-use object_store::path::Path;
 use object_store::ObjectStoreExt;
+use object_store::path::Path;
 use wire::v1;
 
 #[tokio::test]
