@@ -406,6 +406,9 @@ struct DevArgs {
     /// Start no broker.
     #[arg(long)]
     no_broker: bool,
+    /// Folder of what tasks are told by name, as of `smack agent`.
+    #[arg(long, value_name = "DIR")]
+    secrets: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

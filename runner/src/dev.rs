@@ -42,6 +42,8 @@ pub struct DevConfig {
     /// Port of the broker; one that is in use makes way to any free one. `None` is no broker.
     pub kafka_port: Option<u16>,
     pub token_file: Option<PathBuf>,
+    /// The folder of what its agents tell tasks.
+    pub secrets: Option<PathBuf>,
 }
 
 /// What `dev.json` says, so that commands run in the same folder find the cluster.
@@ -342,34 +344,32 @@ fn members(config: &DevConfig, data_dir: &Path, disk_mib: f64, ports: &Ports, ka
         let name = format!("agent-{}", at + 1);
         let low = ports.tasks + at as u16 * PORTS_PER_AGENT;
         let task_ports = format!("{low}-{}", low + PORTS_PER_AGENT - 1);
-        members.push(Member::new(
+        let secrets = config.secrets.iter().flat_map(|dir| ["--secrets".to_string(), dir.display().to_string()]);
+        let args = text(&[
+            "agent",
+            "--master",
+            &master,
+            "--name",
             &name,
-            token(text(&[
-                "agent",
-                "--master",
-                &master,
-                "--name",
-                &name,
-                "--listen",
-                "127.0.0.1:0",
-                "--data-dir",
-                &folder(&name),
-                "--cpus",
-                &cpus.to_string(),
-                "--mem",
-                &format!("{mem_mib:.0}m"),
-                "--disk",
-                &format!("{disk_mib:.0}m"),
-                "--ports",
-                &task_ports,
-                // Tasks outlive an agent, but not this tree.
-                "--leash",
-                &folder(LOCK),
-                "--isolation",
-                config.isolation,
-            ])),
-            data_dir,
-        ));
+            "--listen",
+            "127.0.0.1:0",
+            "--data-dir",
+            &folder(&name),
+            "--cpus",
+            &cpus.to_string(),
+            "--mem",
+            &format!("{mem_mib:.0}m"),
+            "--disk",
+            &format!("{disk_mib:.0}m"),
+            "--ports",
+            &task_ports,
+            // Tasks outlive an agent, but not this tree.
+            "--leash",
+            &folder(LOCK),
+            "--isolation",
+            config.isolation,
+        ]);
+        members.push(Member::new(&name, token(args.into_iter().chain(secrets).collect()), data_dir));
     }
     members.push(Member::new(
         "runner",

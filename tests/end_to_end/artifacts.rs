@@ -1,7 +1,6 @@
 //! Jobs whose tasks find files fetched, and are told secrets.
 
 use crate::cluster::Cluster;
-use crate::places::Agent;
 use std::process::Command;
 
 /// Of nothing that is here.
@@ -53,15 +52,14 @@ fn tasks_find_what_their_job_wants_fetched() {
 
 #[test]
 fn a_job_is_told_the_secrets_of_its_role_and_nobody_sees_them() {
-    let cluster = Cluster::start();
-    std::fs::create_dir_all(cluster.path("secrets/ml")).expect("a folder");
-    cluster.write("secrets/ml/db", "pass-of-the-database\n");
-    let secrets = cluster.path("secrets").display().to_string();
-    let _agent = Agent::start(&cluster, "agent-3", "zone:z1", &["--secrets", &secrets]);
+    let secrets = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(secrets.path().join("ml")).expect("a folder");
+    std::fs::write(secrets.path().join("ml/db"), "pass-of-the-database\n").expect("writes");
+    let cluster = Cluster::start_with(&["--secrets", secrets.path().to_str().expect("a name")], None);
     let file = |role: &str| {
         format!(
             "kind = \"command\"\nargv = [\"sh\", \"-c\", \"echo it has ${{#DB_PASSWORD}} letters\"]\n\
-             [job]\ncpus = 0.1\nmem = 16\nrole = \"{role}\"\nconstraints = \"zone = z1\"\nrestart = \"never\"\n\
+             [job]\ncpus = 0.1\nmem = 16\nrole = \"{role}\"\nrestart = \"never\"\n\
              [secrets]\nDB_PASSWORD = \"db\"\n"
         )
     };

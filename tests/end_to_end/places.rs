@@ -7,10 +7,10 @@ use nix::unistd::Pid;
 use std::process::{Child, Stdio};
 
 /// One more agent of a cluster, in its folder.
-pub struct Agent(Child);
+struct Agent(Child);
 
 impl Agent {
-    pub fn start(cluster: &Cluster, name: &str, attributes: &str, more: &[&str]) -> Self {
+    fn start(cluster: &Cluster, name: &str, attributes: &str, more: &[&str]) -> Self {
         let folder = format!("more/{name}");
         let args = [
             "agent",

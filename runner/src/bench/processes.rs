@@ -14,6 +14,7 @@ pub async fn two_cores(folder: &Path) -> anyhow::Result<Tree> {
         listen_port: 0,
         kafka_port: None,
         token_file: None,
+        secrets: None,
     };
     Tree::start(&config).await
 }

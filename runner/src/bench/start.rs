@@ -42,6 +42,7 @@ async fn measure_in(folder: &Path) -> anyhow::Result<Vec<Figure>> {
             listen_port: 0,
             kafka_port: Some(0),
             token_file: None,
+            secrets: None,
         };
         let started = Instant::now();
         let tree = Tree::start(&config).await?;

@@ -86,6 +86,11 @@ pub fn master(args: MasterArgs, globals: &Globals) -> Result<()> {
         .map_err(|error| anyhow::Error::from(error).context("failed to run the master").into())
 }
 
+/// The folder, wherever a member works.
+fn readable(dir: &Path) -> Result<PathBuf> {
+    std::fs::canonicalize(dir).map_err(|error| Fail::new(FAILED, format!("failed to read {}: {error}", dir.display())))
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -112,11 +117,7 @@ pub fn agent(args: AgentArgs, globals: &Globals) -> Result<()> {
     config.lend = args.lend;
     config.lend_after = args.lend_after;
     (config.task_user, config.users) = (args.task_user, args.users);
-    if let Some(dir) = &args.secrets {
-        let opened = std::fs::canonicalize(dir);
-        let opened = opened.map_err(|error| Fail::new(FAILED, format!("failed to read {}: {error}", dir.display())))?;
-        config.secrets = Some(opened);
-    }
+    config.secrets = args.secrets.as_deref().map(readable).transpose()?;
     config.artifacts_most_bytes = (args.artifact_cache * 1_048_576.0) as u64;
     config.recovery_timeout_ms = millis(args.recovery_timeout);
     config.leash = args.leash;
@@ -197,6 +198,7 @@ pub fn dev(args: DevArgs, globals: &Globals) -> Result<()> {
         listen_port: args.port,
         kafka_port: (!args.no_broker).then_some(args.kafka_port),
         token_file: globals.token_file.clone(),
+        secrets: args.secrets.as_deref().map(readable).transpose()?,
     };
     super::on_one_thread(crate::dev::dev(config))?.map_err(Fail::from)
 }

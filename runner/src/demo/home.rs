@@ -40,6 +40,7 @@ impl Home {
             listen_port: 0,
             kafka_port: None,
             token_file: None,
+            secrets: None,
         };
         Ok(Self::Ours(Tree::start(&dev).await?))
     }
