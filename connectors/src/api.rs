@@ -6,7 +6,7 @@
 //! with a changelog is [`Connector::takes`]; a table that appends only is refused for such a query before the job runs
 //! ([`crate::refuses_changes`]). What a source gives is [`Connector::gives`], in the same two ways.
 
-use arrow::array::{Int8Array, RecordBatch};
+use arrow::array::{ArrayRef, Int8Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use jobs::Diagnostic;
 use std::path::PathBuf;
@@ -199,6 +199,15 @@ pub trait Sink: Send {
     fn restore(&mut self, epoch: u64, states: Vec<Vec<u8>>) -> Result<()>;
 }
 
+/// A column that has one of some values in all rows that are wanted.
+#[derive(Clone, Debug)]
+pub struct OneOf {
+    /// Index into the table's schema.
+    pub column: usize,
+    /// Of the column's type, none of them null.
+    pub values: ArrayRef,
+}
+
 /// What a lookup found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
@@ -365,6 +374,24 @@ pub trait Connector: Send + Sync {
         splits: &[SplitStart],
         context: &Context,
     ) -> Result<Box<dyn SourceReader>>;
+
+    /// Whether [`Connector::open_found`] may find rows of the table.
+    fn finds_rows(&self, _table: &TableDef) -> bool {
+        false
+    }
+
+    /// Reads the rows in which these columns have these values without reading all others, if the table has them in an order
+    /// or an index for that; else nothing. Rows with other values may come along. Asked only of a table that ends, where
+    /// positions do not matter.
+    fn open_found(
+        &self,
+        _table: &TableDef,
+        _projection: &[usize],
+        _wanted: &[OneOf],
+        _context: &Context,
+    ) -> Result<Option<Box<dyn SourceReader>>> {
+        Ok(None)
+    }
 
     fn open_sink(&self, table: &TableDef, context: &Context) -> Result<Box<dyn Sink>>;
 

@@ -8,13 +8,15 @@
 //! What a killed process wrote since its last checkpoint is there until a later row or deletion of its key comes.
 //! A writer outside this job whose clock is far ahead can shadow our writes; Cassandra has no fence against that.
 //! A timestamp keeps its milliseconds, which is what CQL's type holds.
-//! A lookup reads the rows of a key at the table's consistency when it asks.
+//! A lookup reads the rows of a key at the table's consistency when it asks; so does a query over the table alone that says
+//! which values the columns of its key have.
 //!
 //! Does not know: which slice writes which key. Two slices that write one key in one generation are ordered by their
 //! count of batches only; the planner sends a key to one slice.
 
 mod cells;
 mod duration;
+mod found;
 mod held;
 mod lookup;
 mod rows;
@@ -28,7 +30,7 @@ mod values;
 mod writes;
 
 use crate::api::{
-    Connector, Context, Delivery, Lookup, OptionInfo, Result, Sink, SourceReader, SplitStart, TableDef, Takes,
+    Connector, Context, Delivery, Lookup, OneOf, OptionInfo, Result, Sink, SourceReader, SplitStart, TableDef, Takes,
 };
 use jobs::Diagnostic;
 use settings::Settings;
@@ -141,6 +143,21 @@ impl Connector for Cassandra {
         _context: &Context,
     ) -> Result<Box<dyn SourceReader>> {
         Ok(Box::new(source::Source::open(Settings::open(table)?, table, projection, splits)?))
+    }
+
+    fn finds_rows(&self, _table: &TableDef) -> bool {
+        true
+    }
+
+    fn open_found(
+        &self,
+        table: &TableDef,
+        projection: &[usize],
+        wanted: &[OneOf],
+        _context: &Context,
+    ) -> Result<Option<Box<dyn SourceReader>>> {
+        let found = found::open(Settings::open(table)?, table, projection, wanted)?;
+        Ok(found.map(|found| Box::new(found) as Box<dyn SourceReader>))
     }
 
     fn open_sink(&self, table: &TableDef, context: &Context) -> Result<Box<dyn Sink>> {

@@ -7,8 +7,8 @@ use arrow::array::{
     TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::compute::{lexsort_to_indices, take_record_batch};
-use arrow::datatypes::{DataType, Int64Type, TimeUnit};
-use connectors::{Context, Error, Sink, TableDef, Takes};
+use arrow::datatypes::{DataType, Int32Type, Int64Type, TimeUnit};
+use connectors::{Context, Error, OneOf, Polled, Sink, TableDef, Takes};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -290,6 +290,56 @@ fn text_goes_into_uuid_and_address_columns_of_the_server() {
     assert_eq!(read(&table, &[0, 1, 2], &BTreeMap::new()).expect("read").all(), batch);
     let why = fatal(sink.write(&rows("no-uuid")));
     assert!(why.contains("'id'") && why.contains("'no-uuid'"), "{why}");
+}
+
+#[test]
+fn rows_are_found_by_their_key_or_an_index_and_by_nothing_else() {
+    let points = address("SMACK_CASSANDRA");
+    let name = fresh("found");
+    drop(sink(&features(&fresh("keyspace")), &context(0)));
+    cql(&format!("CREATE TABLE {KEYSPACE}.{name} (id uuid, n int, city text, x double, PRIMARY KEY (id, n))"));
+    cql(&format!("CREATE INDEX ON {KEYSPACE}.{name} (city)"));
+    let ids = ["6f2c1e9a-8f04-4a5d-9a53-0d6c1b1f3a77", "00000000-0000-4000-8000-000000000001"];
+    for (at, id) in ids.iter().enumerate() {
+        for n in 0..3 {
+            let city = if n == 2 { "Bern" } else { "Rome" };
+            let values = format!("({id}, {n}, '{city}', {at}.5)");
+            cql(&format!("INSERT INTO {KEYSPACE}.{name} (id, n, city, x) VALUES {values}"));
+        }
+    }
+    let kinds = [("id", DataType::Utf8), ("n", DataType::Int32), ("city", DataType::Utf8), ("x", DataType::Float64)];
+    let table = table("found", &kinds, 2, &options(&points, &name));
+    let texts = |column: usize, texts: &[&str]| OneOf { column, values: Arc::new(StringArray::from(texts.to_vec())) };
+    let whole = |column: usize, numbers: &[i32]| OneOf { column, values: Arc::new(Int32Array::from(numbers.to_vec())) };
+    // Each row as the last four letters of its id and its number.
+    let found = |wanted: &[OneOf]| -> Option<BTreeSet<(String, i32)>> {
+        let reader = connector("cassandra").open_found(&table, &[0, 1], wanted, &context(0)).expect("opens");
+        let mut reader = reader?;
+        let mut rows = Vec::new();
+        loop {
+            match reader.poll(std::time::Duration::from_secs(1)).expect("polled") {
+                Polled::Batch { batch, .. } => {
+                    let (ids, n) = (batch.column(0).as_string::<i32>(), batch.column(1).as_primitive::<Int32Type>());
+                    rows.extend((0..batch.num_rows()).map(|row| (ids.value(row)[32..].to_string(), n.value(row))));
+                }
+                Polled::End => break,
+                _ => {}
+            }
+        }
+        let n_rows = rows.len();
+        let rows: BTreeSet<(String, i32)> = rows.into_iter().collect();
+        assert_eq!(rows.len(), n_rows, "a row came twice");
+        Some(rows)
+    };
+    let set = |rows: &[(&str, i32)]| Some(rows.iter().map(|(id, n)| ((*id).to_string(), *n)).collect());
+    assert_eq!(found(&[texts(0, &ids[..1])]), set(&[("3a77", 0), ("3a77", 1), ("3a77", 2)]));
+    assert_eq!(found(&[whole(1, &[1, 7]), texts(0, &ids)]), set(&[("3a77", 1), ("0001", 1)]));
+    let upper = ids[0].to_uppercase();
+    assert_eq!(found(&[whole(1, &[0]), texts(0, &[ids[0], &upper, "no uuid"])]), set(&[("3a77", 0)]));
+    assert_eq!(found(&[texts(2, &["Bern", "Oslo"])]), set(&[("3a77", 2), ("0001", 2)]), "by the index");
+    assert_eq!(found(&[texts(0, &["no uuid"])]), set(&[]));
+    let number = OneOf { column: 3, values: Arc::new(Float64Array::from(vec![0.5])) };
+    assert_eq!((found(&[whole(1, &[1])]), found(&[number])), (None, None), "these find nothing without reading all");
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub struct Columns {
 }
 
 /// The values of one row as bytes, so that it can be sent, and sent again, when its batch is long gone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Encoded {
     bytes: Vec<u8>,
     /// Where each value ends; nothing for null.

@@ -176,7 +176,7 @@ fn by_key(declared: &Declared, asked: &[String]) -> bool {
 }
 
 /// Whether this is one column with an index of its own.
-async fn indexed(session: &Session, settings: &Settings, asked: &[String]) -> Result<bool> {
+pub async fn indexed(session: &Session, settings: &Settings, asked: &[String]) -> Result<bool> {
     let [column] = asked else { return Ok(false) };
     let statement = "SELECT options FROM system_schema.indexes WHERE keyspace_name = ? AND table_name = ?";
     let rows = session.query_unpaged(statement, (&settings.keyspace, &settings.table)).await;

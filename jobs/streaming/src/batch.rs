@@ -11,10 +11,12 @@ mod settled;
 mod sorted;
 #[cfg(test)]
 mod tests;
+mod wanted;
 
 pub use choice::{Engine, Mode, choose};
 pub use explain::{Shown, explain};
 pub use insert::{Insert, Tell, Written, check_insert, insert};
+pub(crate) use wanted::one_of;
 
 use crate::dataflow::Window;
 use crate::functions::{Functions, cumulate_ends, hop_starts, tumble_start};
@@ -26,7 +28,7 @@ use crate::sql::{
 };
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use connectors::{Gives, Polled, SplitStart, TableDef};
+use connectors::{Gives, OneOf, Polled, SplitStart, TableDef};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DataFusionError, NullHandling, Result as PlanResult, ScalarValue, UnnestOptions};
 use datafusion::execution::TaskContext;
@@ -448,20 +450,30 @@ fn spelled(schema: &Schema, script: &Script) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<Field>>()))
 }
 
+/// Stands for what is found by values.
+const FOUND: &str = "found";
+
 /// A plan that reads the wanted columns of a table, some of its splits in each partition.
 pub(crate) async fn scan(
     def: &TableDef,
     schema: &SchemaRef,
     projection: Option<&Vec<usize>>,
+    values: Vec<OneOf>,
     open: &Arc<BatchContext>,
 ) -> PlanResult<Arc<dyn ExecutionPlan>> {
     let wanted: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
     let schema = Arc::new(schema.project(&wanted)?);
-    let splits = {
+    let (splits, values) = {
         let (def, open) = (def.clone(), Arc::clone(open));
-        let asked = tokio::task::spawn_blocking(move || -> Result<Vec<String>, connectors::Error> {
+        let asked = tokio::task::spawn_blocking(move || -> Result<_, connectors::Error> {
             let connector = find(&def)?;
-            patiently(|| connector.splits(&def, &open.context))
+            // Whether the rows are found is known to the other end alone; they are read when the query runs.
+            let finds =
+                !values.is_empty() && patiently(|| connector.open_found(&def, &[], &values, &open.context))?.is_some();
+            match finds {
+                true => Ok((vec![FOUND.to_string()], values)),
+                false => Ok((patiently(|| connector.splits(&def, &open.context))?, Vec::new())),
+            }
         });
         asked.await.map_err(|error| outside(&error))?.map_err(|error| outside(&error))?
     };
@@ -480,6 +492,7 @@ pub(crate) async fn scan(
             def: def.clone(),
             schema: Arc::clone(&schema),
             wanted: wanted.clone(),
+            values: values.clone(),
             splits,
             open: Arc::clone(open),
         };
@@ -494,6 +507,8 @@ struct Splits {
     def: TableDef,
     schema: SchemaRef,
     wanted: Vec<usize>,
+    /// That rows have which are found by them: then these are all that is read.
+    values: Vec<OneOf>,
     splits: Vec<SplitStart>,
     open: Arc<BatchContext>,
 }
@@ -534,7 +549,14 @@ impl Splits {
             }
         };
         let connector = find(&self.def).map_err(|error| outside(&error))?;
-        let opened = patiently(|| connector.open_source(&self.def, &read, &self.splits, &self.open.context));
+        let context = &self.open.context;
+        let opened = patiently(|| match self.values.as_slice() {
+            [] => connector.open_source(&self.def, &read, &self.splits, context),
+            values => connector.open_found(&self.def, &read, values, context)?.ok_or_else(|| {
+                let text = format!("table '{}' changed while it was about to be read; ask again", self.def.name);
+                connectors::Error::Fatal(text)
+            }),
+        });
         let mut reader = opened.map_err(|error| outside(&error))?;
         loop {
             match patiently(|| reader.poll(POLL)).map_err(|error| outside(&error))? {

@@ -32,8 +32,8 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::{
-    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableScan, TableSource, TableType,
-    WindowUDF,
+    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableProviderFilterPushDown,
+    TableScan, TableSource, TableType, WindowUDF,
 };
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
@@ -83,15 +83,29 @@ impl TableProvider for ScriptTable {
         TableType::Base
     }
 
+    /// Of a table that finds rows by values, equality; it is compared all the same.
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let def = &self.statement.def;
+        let finds = self.open.is_some() && connectors::find(def.connector()).is_some_and(|found| found.finds_rows(def));
+        let takes = |filter: &&Expr| match finds && crate::batch::one_of(filter, &self.schema).is_some() {
+            true => TableProviderFilterPushDown::Inexact,
+            false => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(takes).collect())
+    }
+
     async fn scan(
         &self,
         _: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _: &[Expr],
+        filters: &[Expr],
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match &self.open {
-            Some(open) => crate::batch::scan(&self.statement.def, &self.schema, projection, open).await,
+            Some(open) => {
+                let wanted = filters.iter().filter_map(|filter| crate::batch::one_of(filter, &self.schema)).collect();
+                crate::batch::scan(&self.statement.def, &self.schema, projection, wanted, open).await
+            }
             None => {
                 Err(external(Diagnostic::new(format!("'{}' is not open for batch queries", self.statement.name.text))))
             }
