@@ -29,6 +29,9 @@ pub struct JobSpec {
     /// Between SIGTERM and SIGKILL for each of its tasks.
     #[serde(default = "kill_grace_ms")]
     pub kill_grace_ms: u64,
+    /// How long it may wait for its place, each time, before it has failed; 0 is for ever.
+    #[serde(default)]
+    pub start_within_ms: u64,
     /// How long a task may run; 0 is no limit.
     #[serde(default)]
     pub max_completion_ms: u64,

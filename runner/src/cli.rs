@@ -458,6 +458,13 @@ struct MasterArgs {
         value_parser = jobs::text::parse_duration
     )]
     preempt_notice: Duration,
+    /// An offer that no framework answers is taken back after this.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = jobs::text::parse_duration)]
+    offer_expiry: Duration,
+    /// Resources that do not count for shares, with commas between them: those that few agents have, so that whoever needs
+    /// one would have most of the cluster.
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', default_value = "gpus")]
+    scarce: Vec<String>,
     /// A task that has run for less does not have to leave for others.
     #[arg(
         long,
@@ -551,9 +558,9 @@ struct AgentArgs {
     /// User as whom tasks run that do not say; without it as the agent does. An agent that is not root has no choice.
     #[arg(long, value_name = "USER", value_parser = user)]
     task_user: Option<String>,
-    /// Users as whom tasks may run that say so, with commas between them; without it nobody else than --task-user, or
-    /// anybody where that is not said either.
-    #[arg(long, value_name = "USER,…", value_delimiter = ',', value_parser = user)]
+    /// Users as whom tasks may run that say so, with commas between them, besides --task-user; without it nobody else. Where
+    /// neither is said, tasks may run as anybody.
+    #[arg(long, value_name = "USER,…", value_delimiter = ',', value_parser = user, requires = "task_user")]
     users: Option<Vec<String>>,
     /// Folder of what tasks are told by name, one file for each secret; those of a role are in a folder of its name.
     #[arg(long, value_name = "DIR")]

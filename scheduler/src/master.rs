@@ -9,6 +9,7 @@ mod allocator;
 mod answers;
 pub mod config;
 mod contest;
+mod deadlines;
 mod drains;
 pub mod events;
 mod explain;
@@ -68,6 +69,8 @@ enum Alarm {
     DrainOver(AgentId),
     FrameworkAway(FrameworkId),
     FrameworkSettled(FrameworkId),
+    /// Something that it wants was to be met by then.
+    DemandsDue(FrameworkId),
     Heartbeats,
     /// Tasks that have to leave should have, or what is kept for others was kept for long enough.
     HoldDue(holds::HoldNumber),

@@ -15,6 +15,7 @@ use jobs::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 /// One open stream between two processes. Whoever owns the sockets numbers them and never uses a number twice in one
@@ -192,6 +193,8 @@ pub struct Demand {
     pub rules: Rules,
     /// What its one task claims: a demand of several has none, for a volume is one task's.
     pub volumes: Vec<VolumeClaim>,
+    /// It has to be met within this from when it, or something of its group, was first posted, or is wanted no longer.
+    pub within_ms: Option<u64>,
 }
 
 /// A framework's word that an update was received.
@@ -353,6 +356,10 @@ pub enum FrameworkEvent {
         agent_id: AgentId,
         ends_in_ms: u64,
     },
+    /// Demands that were not met in time are wanted no longer.
+    Expired {
+        names: Vec<String>,
+    },
     /// These have to leave by then, for others to take their place; what is left of them is killed.
     Preempted {
         task_ids: Vec<TaskId>,
@@ -460,6 +467,13 @@ pub fn is_sane_amount(milli: i64) -> bool {
 /// Whether what a task says of its place on an agent can be: its artifacts, its user, its secrets.
 pub fn check_task(info: &TaskInfo) -> Result<(), String> {
     check_artifacts(&info.artifacts)?;
+    let paths = info.volumes.iter().map(|claim| Path::new(claim.path()));
+    let within = |one: &Path, two: &Path| one.starts_with(two) || two.starts_with(one);
+    for path in paths {
+        if let Some(artifact) = info.artifacts.iter().find(|artifact| within(path, Path::new(&artifact.path))) {
+            return Err(format!("artifact {} and volume {} lie in each other", artifact.path, path.display()));
+        }
+    }
     check_secrets(&info.secrets)?;
     if info.user.is_empty() { Ok(()) } else { check_user(&info.user) }
 }
@@ -526,6 +540,20 @@ mod tests {
         assert!(is_good_id("fraud.features.3.0"));
         for bad in ["", "two words", "line\n", &"x".repeat(257)] {
             assert!(!is_good_id(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_that_a_task_finds_lies_in_something_else() {
+        let with = |artifact: &str, volume: &str| {
+            let artifacts = vec![Artifact { from: "/a".into(), path: artifact.into(), ..Artifact::default() }];
+            let volumes = vec![VolumeClaim { name: "v".into(), disk_milli: 1, path: volume.into() }];
+            check_task(&TaskInfo { artifacts, volumes, ..TaskInfo::default() })
+        };
+        assert_eq!(with("in/model", "in/data"), Ok(()));
+        for (artifact, volume) in [("m", "m/x/cron.d"), ("m/x", "m"), ("v", "")] {
+            let problem = with(artifact, volume).expect_err("refused");
+            assert!(problem.contains("lie in each other"), "{problem}");
         }
     }
 }

@@ -155,3 +155,13 @@ fn what_tasks_do_not_use_is_lent_to_jobs_that_can_do_with_it() {
     cluster.wait_for(&guest, "was told that it had to go", is_told);
     cluster.wait_until(&owner, "running");
 }
+
+#[test]
+fn a_job_that_finds_no_room_in_time_has_failed() {
+    let cluster = Cluster::start();
+    let job = cluster.submit("large.toml", &job_of(900, "start_within = \"2s\"")).remove(0);
+    cluster.wait_until(&job, "failed");
+    cluster.wait_until_why(&job, &["there was no room for it within 2 s", "900"]);
+    let job = cluster.submit("small.toml", &job_of(1, "start_within = \"1m\"")).remove(0);
+    cluster.wait_until(&job, "running");
+}

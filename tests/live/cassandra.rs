@@ -293,7 +293,7 @@ fn text_goes_into_uuid_and_address_columns_of_the_server() {
 }
 
 #[test]
-fn rows_are_found_by_their_key_or_an_index_and_by_nothing_else() {
+fn rows_are_found_by_their_key_and_by_nothing_else() {
     let points = address("SMACK_CASSANDRA");
     let name = fresh("found");
     drop(sink(&features(&fresh("keyspace")), &context(0)));
@@ -336,8 +336,8 @@ fn rows_are_found_by_their_key_or_an_index_and_by_nothing_else() {
     assert_eq!(found(&[whole(1, &[1, 7]), texts(0, &ids)]), set(&[("3a77", 1), ("0001", 1)]));
     let upper = ids[0].to_uppercase();
     assert_eq!(found(&[whole(1, &[0]), texts(0, &[ids[0], &upper, "no uuid"])]), set(&[("3a77", 0)]));
-    assert_eq!(found(&[texts(2, &["Bern", "Oslo"])]), set(&[("3a77", 2), ("0001", 2)]), "by the index");
     assert_eq!(found(&[texts(0, &["no uuid"])]), set(&[]));
+    assert_eq!(found(&[texts(2, &["Bern"])]), None, "an index may lag behind");
     let number = OneOf { column: 3, values: Arc::new(Float64Array::from(vec![0.5])) };
     assert_eq!((found(&[whole(1, &[1])]), found(&[number])), (None, None), "these find nothing without reading all");
 }

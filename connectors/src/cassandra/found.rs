@@ -1,10 +1,9 @@
-//! The rows of some keys, for a query that says which values columns have: by the whole partition key and the clustering
-//! columns behind it, or by one column with an index. Whatever else the query asks is compared afterwards.
+//! The rows of some keys, for a query that says which values columns have: the whole partition key, and clustering columns
+//! behind it. Whatever else the query asks is compared afterwards. An index is not asked: it may lag behind its table.
 //!
 //! Invariant: every row that has the values is found; where that is not sure, nothing is, and the table is read through.
 
 use super::cells::Columns;
-use super::lookup::indexed;
 use super::schema::{self, Found};
 use super::session;
 use super::settings::{Settings, quoted};
@@ -23,25 +22,18 @@ pub fn open(settings: Settings, table: &TableDef, projection: &[usize], wanted: 
     let session = session::connect(&settings)?;
     let prepared = session::block_on(async {
         let found = schema::find(&session, &settings, table, false).await?;
-        let by = match by_key(&found, table, wanted) {
-            Some(by) => by,
-            None => match indexed_one(&session, &settings, table, wanted).await? {
-                Some(one) => vec![one],
-                None => return Ok(None),
-            },
-        };
+        let Some(by) = by_key(&found, table, wanted) else { return Ok(None) };
         let Some(keys) = product(table, &by) else { return Ok(None) };
         let condition: Vec<String> =
             by.iter().map(|one| format!("{} = ?", quoted(table.schema.field(one.column).name()))).collect();
         let select = prepare(&session, &settings, table, projection, &found, &condition.join(" AND ")).await?;
-        Ok::<_, Error>(Some((select, keys)))
+        Ok::<_, Error>(Some((select, keys, found.partition_key.len() == 1)))
     })??;
-    let Some((select, keys)) = prepared else { return Ok(None) };
+    let Some((select, keys, is_single)) = prepared else { return Ok(None) };
     let there: Vec<_> = select.get_variable_col_specs().iter().map(|spec| spec.typ().clone()).collect();
     let columns = Columns::new(&keys, &there)?;
     // What the server cannot hold no row there has, and a partition key of one column is never empty.
-    let single = keys.num_columns() == 1;
-    let can_be_there = |row: &usize| columns.can_be_there(*row) && !(single && columns.is_empty(*row));
+    let can_be_there = |row: &usize| columns.can_be_there(*row) && !(is_single && columns.begins_empty(*row));
     // Two texts may be one uuid, whose rows come once.
     let mut seen = HashSet::new();
     let is_new = |row: &usize| columns.encode(*row, 0, false).is_ok_and(|encoded| seen.insert(encoded));
@@ -72,21 +64,6 @@ fn by_key<'a>(found: &Found, table: &TableDef, wanted: &'a [OneOf]) -> Option<Ve
     let mut by: Vec<&OneOf> = found.partition_key.iter().map(of).collect::<Option<_>>()?;
     by.extend(found.clustering_key.iter().map_while(of));
     Some(by)
-}
-
-async fn indexed_one<'a>(
-    session: &scylla::client::session::Session,
-    settings: &Settings,
-    table: &TableDef,
-    wanted: &'a [OneOf],
-) -> Result<Option<&'a OneOf>> {
-    for one in wanted {
-        let field = table.schema.field(one.column);
-        if is_exact(field.data_type()) && indexed(session, settings, std::slice::from_ref(field.name())).await? {
-            return Ok(Some(one));
-        }
-    }
-    Ok(None)
 }
 
 /// Each value of one with each of the others; nothing if that is too many.

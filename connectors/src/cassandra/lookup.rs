@@ -66,7 +66,7 @@ pub struct CassandraLookup {
     select: PreparedStatement,
     /// The server's types of the key.
     there: Vec<ColumnType<'static>>,
-    /// Whether the key is one column, which must not be empty then.
+    /// Whether the partition key is one column, the first of the key, which must not be empty then.
     single: bool,
     /// Whether a key has one row at most.
     whole: bool,
@@ -80,7 +80,7 @@ impl CassandraLookup {
             columns.iter().map(|column| table.schema.field(*column).name().clone()).collect()
         };
         let (asked, read) = (names(keys), names(projection));
-        let (select, whole) = session::block_on(async {
+        let (select, whole, single) = session::block_on(async {
             let declared = schema::find(&session, &settings, table, false).await?;
             if !by_key(&declared, &asked) && !indexed(&session, &settings, &asked).await? {
                 return Err(refused(&settings, &declared, &asked));
@@ -90,11 +90,14 @@ impl CassandraLookup {
             select.set_is_idempotent(true);
             select.set_page_size(PAGE_ROWS);
             let n_key = declared.partition_key.len() + declared.clustering_key.len();
-            Ok::<_, Error>((select, by_key(&declared, &asked) && asked.len() == n_key))
+            let is_by_key = by_key(&declared, &asked);
+            // Keys come in the order of the declaration, and its first column is the partition key's.
+            let single =
+                is_by_key && declared.partition_key.len() == 1 && asked.first() == declared.partition_key.first();
+            Ok::<_, Error>((select, is_by_key && asked.len() == n_key, single))
         })??;
         let there = select.get_variable_col_specs().iter().map(|spec| spec.typ().clone()).collect();
         let fields: Vec<_> = projection.iter().map(|at| Arc::clone(&table.schema.fields()[*at])).collect();
-        let single = keys.len() == 1;
         Ok(Self { settings, session, select, there, single, whole, wanted: Arc::new(Schema::new(fields)) })
     }
 
@@ -142,7 +145,7 @@ impl CassandraLookup {
 impl Lookup for CassandraLookup {
     fn get(&mut self, keys: &RecordBatch) -> Result<Found> {
         let columns = Columns::new(keys, &self.there)?;
-        let can_be_there = |row: &usize| columns.can_be_there(*row) && !(self.single && columns.is_empty(*row));
+        let can_be_there = |row: &usize| columns.can_be_there(*row) && !(self.single && columns.begins_empty(*row));
         let asked = (0..keys.num_rows()).filter(can_be_there).map(|row| {
             let bound = self.select.clone().bind(&Key { columns: &columns, row });
             let bound = bound.map_err(|why| {
@@ -176,7 +179,7 @@ fn by_key(declared: &Declared, asked: &[String]) -> bool {
 }
 
 /// Whether this is one column with an index of its own.
-pub async fn indexed(session: &Session, settings: &Settings, asked: &[String]) -> Result<bool> {
+async fn indexed(session: &Session, settings: &Settings, asked: &[String]) -> Result<bool> {
     let [column] = asked else { return Ok(false) };
     let statement = "SELECT options FROM system_schema.indexes WHERE keyspace_name = ? AND table_name = ?";
     let rows = session.query_unpaged(statement, (&settings.keyspace, &settings.table)).await;

@@ -246,6 +246,7 @@ impl Load {
             | Event::Heartbeat(_)
             | Event::Drains(_)
             | Event::Preempted(_)
+            | Event::Expired(_)
             | Event::Operated(_)
             | Event::VolumesAt(_) => {}
         }

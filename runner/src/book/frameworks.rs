@@ -3,7 +3,7 @@
 //! Invariant: a framework keeps its id for as long as the runner's store lives, so that the tasks that it launched stay its
 //! own. The two of the usual role are always there; those of others begin with the first job that has something to place.
 
-use super::job::Job;
+use super::job::{Job, Phase};
 use super::placement::HeldOffer;
 use super::{Book, Command, Demand};
 use jobs::{AgentId, FrameworkId, JobBody, JobId, JobSpec, OfferId};
@@ -128,6 +128,33 @@ impl Book {
             (framework, jobs.into_iter().map(|(_, _, _, id)| id).collect())
         };
         waiting.into_iter().map(in_order).collect()
+    }
+
+    /// Jobs whose place was not found in time have failed.
+    pub(super) fn expired(
+        &mut self,
+        now_ms: u64,
+        framework: &Framework,
+        names: &[String],
+        commands: &mut Vec<Command>,
+    ) {
+        let (waiting, jobs) = match self.standings.get(framework) {
+            Some(standing) => (&standing.waiting, &mut self.jobs),
+            None => return,
+        };
+        for job in jobs.values_mut().filter(|job| framework.has(job) && job.start_within_ms().is_some()) {
+            let Some(name) =
+                job.demands(now_ms).into_iter().map(|demand| demand.name).find(|name| names.contains(name))
+            else {
+                continue;
+            };
+            let within_s = job.record.spec.start_within_ms as f64 / 1000.0;
+            let why = waiting.get(&name).map_or(String::new(), |why| format!(": {why}"));
+            let error = format!("there was no room for it within {within_s} s{why}");
+            job.note(now_ms, "error", error.clone());
+            job.record.phase = Phase::Failed { error };
+            commands.push(Command::Persist(Box::new(job.record.clone())));
+        }
     }
 
     pub(super) fn post_demands(&mut self, now_ms: u64, commands: &mut Vec<Command>) {

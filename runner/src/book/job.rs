@@ -417,6 +417,12 @@ impl Job {
         needs
     }
 
+    /// How long it waits for its place, where it has none.
+    pub fn start_within_ms(&self) -> Option<u64> {
+        let within_ms = self.record.spec.start_within_ms;
+        (within_ms > 0 && self.record.phase == Phase::Placing).then_some(within_ms)
+    }
+
     /// One for each role of a gang. The master knows nothing of roles, so each has a name of its own.
     pub fn demands(&self, now_ms: u64) -> Vec<Demand> {
         let demand = |need: Need<'_>| Demand {
@@ -432,6 +438,7 @@ impl Job {
             group: self.record.spec.id.to_string(),
             rules: self.record.spec.rules.clone(),
             volumes: need.claims.map(|(_, claims)| claims).unwrap_or_default(),
+            within_ms: self.start_within_ms(),
         };
         self.needs(now_ms).into_iter().filter(|need| need.count > 0).map(demand).collect()
     }

@@ -62,6 +62,8 @@ pub struct Demand {
     pub group: String,
     pub rules: Rules,
     pub volumes: Vec<VolumeClaim>,
+    /// It is wanted for so long, and then no more.
+    pub within_ms: Option<u64>,
 }
 
 /// A status update as the master forwards it.
@@ -189,6 +191,11 @@ pub enum Event {
         framework: Framework,
         agent: jobs::AgentId,
         ends_in_ms: u64,
+    },
+    /// What was not placed in time is wanted no longer; these are the names of its demands.
+    Expired {
+        framework: Framework,
+        names: Vec<String>,
     },
     /// These have to leave by then, for others to take their place.
     Preempted {
@@ -450,6 +457,7 @@ impl Book {
             Event::Draining { framework, agent, ends_in_ms } => {
                 self.leave(now_ms, &framework, &agent, ends_in_ms, &mut commands);
             }
+            Event::Expired { framework, names } => self.expired(now_ms, &framework, &names, &mut commands),
             Event::Preempted { framework, tasks, ends_in_ms, message } => {
                 self.make_room(now_ms, &framework, &tasks, ends_in_ms, &message, &mut commands);
             }

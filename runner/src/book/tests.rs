@@ -78,6 +78,7 @@ fn spec(name: &str, body: JobBody) -> JobSpec {
         n_ports: 0,
         restart: Restart::OnFailure,
         kill_grace_ms: 5_000,
+        start_within_ms: 0,
         max_completion_ms: 0,
         unreachable_kill_ms: 0,
         volumes: BTreeMap::new(),

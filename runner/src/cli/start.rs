@@ -78,6 +78,8 @@ pub fn master(args: MasterArgs, globals: &Globals) -> Result<()> {
     config.token = token(globals)?;
     let machine = &mut config.machine;
     machine.missed_heartbeats = missed_heartbeats(args.agent_timeout, machine.heartbeat_ms);
+    machine.offer_expiry_ms = millis(args.offer_expiry).max(1);
+    machine.scarce = args.scarce.into_iter().filter(|name| !name.is_empty()).collect();
     machine.preempt_notice_ms = millis(args.preempt_notice);
     machine.preempt_min_run_ms = millis(args.preempt_min_run);
     // A new master gives those of its predecessor no less time to come back.

@@ -12,6 +12,8 @@ pub struct Events {
     response: reqwest::Response,
     /// Heard, and not yet a whole event.
     heard: Vec<u8>,
+    /// So much of it was looked through.
+    seen: usize,
     url: String,
 }
 
@@ -27,7 +29,7 @@ impl Client {
     pub async fn events(&self) -> Result<Events> {
         let call = self.call(Method::GET, &["events"], "").timeout(OF_A_WATCH);
         let response = self.send(call).await?;
-        Ok(Events { response, heard: Vec::new(), url: self.url().to_string() })
+        Ok(Events { response, heard: Vec::new(), seen: 0, url: self.url().to_string() })
     }
 }
 
@@ -35,7 +37,7 @@ impl Events {
     /// `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Event>> {
         loop {
-            if let Some(event) = take(&mut self.heard) {
+            if let Some(event) = take(&mut self.heard, &mut self.seen) {
                 return Ok(Some(event));
             }
             match self.response.chunk().await.map_err(|error| strange(&self.url, &error))? {
@@ -47,9 +49,13 @@ impl Events {
 }
 
 /// The first whole event of what was heard; those without data are passed over, as a browser does.
-fn take(heard: &mut Vec<u8>) -> Option<Event> {
+fn take(heard: &mut Vec<u8>, seen: &mut usize) -> Option<Event> {
     loop {
-        let end = heard.windows(2).position(|pair| pair == b"\n\n")?;
+        let Some(end) = heard[*seen..].windows(2).position(|pair| pair == b"\n\n").map(|at| *seen + at) else {
+            *seen = heard.len().saturating_sub(1);
+            return None;
+        };
+        *seen = 0;
         let text = String::from_utf8_lossy(&heard[..end]).into_owned();
         heard.drain(..end + 2);
         let (mut name, mut data) = (String::from("message"), Vec::new());
@@ -73,11 +79,12 @@ mod tests {
     #[test]
     fn events_are_taken_when_they_are_whole() {
         let mut heard = b": hello\n\nevent: a\ndata: 1\ndata: 2\n\nevent: b\ndata".to_vec();
+        let mut seen = 0;
         let event = |name: &str, data: &str| Some(Event { name: name.into(), data: data.into() });
-        assert_eq!(take(&mut heard), event("a", "1\n2"));
-        assert_eq!(take(&mut heard), None);
+        assert_eq!(take(&mut heard, &mut seen), event("a", "1\n2"));
+        assert_eq!(take(&mut heard, &mut seen), None);
         heard.extend_from_slice(b": 3\n\n");
-        assert_eq!(take(&mut heard), event("b", "3"));
+        assert_eq!(take(&mut heard, &mut seen), event("b", "3"));
         assert!(heard.is_empty());
     }
 }

@@ -51,6 +51,7 @@ pub fn demand_to_wire(demand: Demand) -> v1::Demand {
         together,
         spread,
         volumes: claims_to(demand.volumes),
+        within_ms: demand.within_ms,
     }
 }
 

@@ -253,6 +253,7 @@ async fn heard(framework: &Framework, owner: &Owner, event: Wire) {
             let tasks = task_ids.into_iter().map(TaskId::from).collect();
             owner.tell(Event::Preempted { framework, tasks, ends_in_ms, message }).await;
         }
+        Wire::Expired(v1::DemandsExpired { names }) => owner.tell(Event::Expired { framework, names }).await,
         Wire::Error(error) => {
             tracing::warn!(framework = framework.name(), reason = error.message, "the master ended the subscription");
         }

@@ -20,6 +20,8 @@ pub struct JobSettings {
     pub n_ports: u32,
     pub restart: Restart,
     pub kill_grace_ms: u64,
+    /// 0 is for ever.
+    pub start_within_ms: u64,
     /// 0 is no limit.
     pub max_completion_ms: u64,
     /// 0 is for ever.
@@ -81,6 +83,7 @@ impl JobSettings {
             resources = resources.revocable();
         }
         let kill_grace_ms = reader.duration_ms("kill_grace").unwrap_or(5_000);
+        let start_within_ms = reader.duration_ms("start_within").unwrap_or(0);
         let max_completion_ms = reader.duration_ms("max_completion").unwrap_or(0);
         let unreachable_kill_ms = reader.duration_ms("unreachable").unwrap_or(0);
         let user = reader.text("user");
@@ -97,6 +100,7 @@ impl JobSettings {
             n_ports,
             restart,
             kill_grace_ms,
+            start_within_ms,
             max_completion_ms,
             unreachable_kill_ms,
             user,

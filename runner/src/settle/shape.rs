@@ -189,6 +189,12 @@ const SERVICE_RESTART: Field =
     field("restart", Kind::Choice(RESTARTS), Some("always"), "when a service that ended is started again");
 const KILL_GRACE: Field =
     field("kill_grace", Kind::Duration(0), Some("5s"), "time that a task has to end by itself when it is told to");
+const START_WITHIN: Field = field(
+    "start_within",
+    Kind::Duration(1),
+    None,
+    "how long it may wait for room for its tasks before it has failed; for ever by default",
+);
 const MAX_COMPLETION: Field =
     field("max_completion", Kind::Duration(1), None, "how long a task may run before it is ended; for ever by default");
 const UNREACHABLE: Field = field(
@@ -216,6 +222,7 @@ const JOB_FIELDS: &[Field] = &[
     REVOCABLE,
     RESTART,
     KILL_GRACE,
+    START_WITHIN,
     MAX_COMPLETION,
     UNREACHABLE,
     USER,
@@ -235,6 +242,7 @@ static TRAIN_JOB: Shape = Shape {
         REVOCABLE,
         RESTART,
         KILL_GRACE,
+        START_WITHIN,
         MAX_COMPLETION,
         UNREACHABLE,
         USER,
@@ -256,6 +264,7 @@ static COMMAND_JOB: Shape = Shape {
         REVOCABLE,
         COMMAND_RESTART,
         KILL_GRACE,
+        START_WITHIN,
         MAX_COMPLETION,
         UNREACHABLE,
         USER,
@@ -281,6 +290,7 @@ static SERVICE_JOB: Shape = Shape {
         REVOCABLE,
         SERVICE_RESTART,
         KILL_GRACE,
+        START_WITHIN,
         MAX_COMPLETION,
         UNREACHABLE,
         USER,

@@ -228,6 +228,7 @@ fn spec(shared: &Shared<'_>, name: &str, parallelism: u32, body: JobBody) -> Job
         n_ports: 1,
         restart: shared.job.restart,
         kill_grace_ms: shared.job.kill_grace_ms,
+        start_within_ms: shared.job.start_within_ms,
         max_completion_ms: shared.job.max_completion_ms,
         unreachable_kill_ms: shared.job.unreachable_kill_ms,
         volumes: std::collections::BTreeMap::new(),

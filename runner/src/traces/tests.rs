@@ -19,6 +19,7 @@ fn record(phase: Phase, generation: u64, tasks: &[&str]) -> Record {
         n_ports: 0,
         restart: Restart::Never,
         kill_grace_ms: 0,
+        start_within_ms: 0,
         max_completion_ms: 0,
         unreachable_kill_ms: 0,
         volumes: Default::default(),

@@ -211,6 +211,7 @@ impl FrameworkClient {
                 | Event::Update(_)
                 | Event::Drains(_)
                 | Event::Preempted(_)
+                | Event::Expired(_)
                 | Event::Operated(_)
                 | Event::VolumesAt(_) => {}
             }

@@ -430,6 +430,7 @@ fn demand_from(wire: v1::Demand) -> Converted<Demand> {
         group: wire.group,
         rules: rules::rules_from(wire.constraints, wire.together, wire.spread)?,
         volumes: volumes::claims_from(wire.volumes),
+        within_ms: wire.within_ms,
     })
 }
 
@@ -446,6 +447,7 @@ fn demand_to(demand: Demand) -> v1::Demand {
         together,
         spread,
         volumes: claims_to(demand.volumes),
+        within_ms: demand.within_ms,
     }
 }
 
@@ -662,6 +664,7 @@ pub fn framework_event_to(event: FrameworkEvent) -> v1::FrameworkEvent {
         FrameworkEvent::AgentDrains { agent_id, ends_in_ms } => {
             framework_event::Event::Drains(v1::AgentDrains { agent_id: agent_id.to_string(), ends_in_ms })
         }
+        FrameworkEvent::Expired { names } => framework_event::Event::Expired(v1::DemandsExpired { names }),
         FrameworkEvent::Preempted { task_ids, ends_in_ms, message } => {
             let task_ids = task_ids.iter().map(ToString::to_string).collect();
             framework_event::Event::Preempted(v1::TasksPreempted { task_ids, ends_in_ms, message })

@@ -48,6 +48,8 @@ pub struct Framework {
     pub wish: Wish,
     /// Since when each group of demands, or demand that is alone, is wanted.
     pub wanted_since_ms: BTreeMap<String, u64>,
+    /// Since when each of these is posted that has to be met within a time.
+    pub posted_ms: BTreeMap<String, u64>,
     /// Tasks that hold something, by their priority.
     pub running: BTreeMap<i32, u32>,
     pub offers: BTreeSet<OfferNumber>,
@@ -171,6 +173,7 @@ impl Frameworks {
             told_homes: BTreeMap::new(),
             wish: Wish::default(),
             wanted_since_ms: BTreeMap::new(),
+            posted_ms: BTreeMap::new(),
             running: BTreeMap::new(),
             offers: BTreeSet::new(),
             charged: Scalars::new(),

@@ -58,7 +58,7 @@ struct Right {
 }
 
 /// What a demand belongs to.
-fn key_of(demand: &Demand) -> &str {
+pub fn key_of(demand: &Demand) -> &str {
     if demand.group.is_empty() { &demand.name } else { &demand.group }
 }
 
@@ -83,6 +83,7 @@ impl Master {
         if is_wanting && !self.alarms.is_set(&Alarm::WeighDemands) {
             self.alarms.set(Alarm::WeighDemands, now_ms + self.config.preempt_after_ms.max(1));
         }
+        self.note_deadlines(id);
     }
 
     /// Looks whether somebody has to leave for what is wanted.

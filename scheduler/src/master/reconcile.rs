@@ -124,6 +124,7 @@ impl Master {
             Alarm::DrainOver(id) => self.drain_over(&id),
             Alarm::FrameworkAway(id) => self.framework_away(&id),
             Alarm::FrameworkSettled(id) => self.framework_settled(&id),
+            Alarm::DemandsDue(id) => self.demands_due(&id),
             Alarm::Heartbeats => self.send_heartbeats(),
             Alarm::HoldDue(number) => self.hold_due(number),
             Alarm::WeighDemands => self.weigh_demands(),

@@ -218,6 +218,7 @@ impl Master {
         self.forget_refusals(id);
         self.alarms.cancel(&Alarm::FrameworkSettled(id.clone()));
         self.alarms.cancel(&Alarm::FrameworkAway(id.clone()));
+        self.alarms.cancel(&Alarm::DemandsDue(id.clone()));
         self.out.push(Command::Persist(Record::FrameworkEnded { framework_id: id.clone() }));
         if let Some(connection) = self.frameworks.known(id).connection.take() {
             self.tell_on(connection, FrameworkEvent::Error { message: format!("framework {id} has ended: {why}") });

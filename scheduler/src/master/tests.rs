@@ -1,5 +1,6 @@
 //! What the master promises to a few agents and frameworks, step by step.
 
+mod deadlines;
 mod journal;
 mod lending;
 mod preemption;

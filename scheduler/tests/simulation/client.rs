@@ -217,6 +217,11 @@ impl Client {
                 hits.fault(if problem.is_some() { Fault::OperationRefused } else { Fault::Operated });
                 Vec::new()
             }
+            FrameworkEvent::Expired { .. } => {
+                hits.fault(Fault::DemandExpired);
+                self.last_demand = None;
+                self.demand()
+            }
             FrameworkEvent::AgentDrains { .. } => {
                 hits.fault(Fault::DrainTold);
                 Vec::new()
@@ -505,6 +510,7 @@ impl Client {
             group: self.group(),
             rules: self.rules.clone(),
             volumes: Vec::new(),
+            within_ms: self.is_impatient.then_some(10_000),
         };
         let of_slot = |slot: &usize| Demand { count: 1, volumes: self.claims(*slot), ..demand.clone() };
         let demands = match self.volume_milli {

@@ -68,6 +68,7 @@ pub enum Fault {
     Overdrawn,
     Lent,
     LentNoMore,
+    DemandExpired,
 }
 
 /// What a demand was seen to wait for.
@@ -94,7 +95,7 @@ const WAITS: [Wait; 8] = [
     Wait::VolumeTaken,
 ];
 
-const FAULTS: [Fault; 59] = [
+const FAULTS: [Fault; 60] = [
     Fault::ConnectionCut,
     Fault::CutNoticedLate,
     Fault::MasterKilled,
@@ -154,6 +155,7 @@ const FAULTS: [Fault; 59] = [
     Fault::Overdrawn,
     Fault::Lent,
     Fault::LentNoMore,
+    Fault::DemandExpired,
 ];
 
 const OFFER_STATES: [OfferState; 5] =

@@ -266,6 +266,7 @@ impl Worker {
             | Event::Heartbeat(_)
             | Event::Drains(_)
             | Event::Preempted(_)
+            | Event::Expired(_)
             | Event::Operated(_)
             | Event::VolumesAt(_) => {}
         }

@@ -134,3 +134,23 @@ fn a_word_that_came_to_nothing_excuses_no_later_failure() {
     world.update(&tasks[1], TaskState::Killed);
     assert_eq!(world.job("c").restarts, 1);
 }
+
+#[test]
+fn what_finds_no_room_in_time_has_failed() {
+    let mut world = World::new();
+    let hurried = JobSpec { start_within_ms: 60_000, ..spec("hurried", command()) };
+    world.submit(vec![hurried, spec("patient", command())]);
+    let within = |commands: &[Command]| -> Vec<Option<u64>> {
+        let posted = commands.iter().rev().find_map(|command| match command {
+            Command::Demand { demands, .. } => Some(demands.iter().map(|demand| demand.within_ms).collect()),
+            _ => None,
+        });
+        posted.expect("demand is posted")
+    };
+    assert_eq!(within(&world.seen()), [Some(60_000), None]);
+    world.apply(Event::Expired { framework: training(), names: vec!["g/hurried".into(), "g/patient".into()] });
+    let job = world.job("hurried");
+    assert_eq!((job.state.as_str(), world.job("patient").state.as_str()), ("failed", "placing"));
+    assert!(told(&world, "hurried").iter().any(|text| text.starts_with("there was no room for it within 60 s")));
+    assert_eq!(within(&world.seen()), [None], "it is wanted no longer");
+}

@@ -6,10 +6,10 @@
 
 use nix::unistd::{Gid, Uid, User, chown, getgrouplist};
 use serde::{Deserialize, Serialize};
-use std::ffi::CString;
-use std::fs::{self, File, Permissions};
+use std::ffi::{CString, OsString};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
 /// Others may go through it to what they know the name of, and not look around.
@@ -80,9 +80,10 @@ impl Accounts {
     /// Lets users of tasks go through the agent's folder to one below it, and see nothing else there.
     pub fn open_way(&self, to: &Path) -> io::Result<()> {
         for entry in fs::read_dir(&self.data_dir)?.flatten() {
-            let metadata = entry.metadata()?;
-            if metadata.is_file() && metadata.mode() & 0o077 != 0 {
-                fs::set_permissions(entry.path(), Permissions::from_mode(metadata.mode() & 0o700))?;
+            match close(&entry) {
+                // Files are replaced here while we look.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                closed => closed?,
             }
         }
         let on_the_way = to.ancestors().skip(1).take_while(|dir| dir.starts_with(&self.data_dir));
@@ -95,7 +96,15 @@ impl Accounts {
     }
 }
 
+/// What programs need to find others and to speak to people; all else of the agent's environment may be secret.
+const GIVEN: [&str; 4] = ["PATH", "LANG", "LC_ALL", "TZ"];
+
 impl Account {
+    /// What of this process's environment goes to those of other users.
+    pub fn environment() -> impl Iterator<Item = (&'static str, OsString)> {
+        GIVEN.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)))
+    }
+
     /// Gives it a folder with all that is in it, the folder last: until then no process of it can reach what is within.
     pub fn take(&self, dir: &Path) -> io::Result<()> {
         let mut left: Vec<PathBuf> = vec![dir.to_path_buf()];
@@ -127,7 +136,7 @@ impl Account {
                     libc::setfsgid(self.gid);
                     libc::setfsuid(self.uid);
                 }
-                File::open(path)
+                open_file(path)
             };
             std::thread::Builder::new().name("opener".into()).spawn_scoped(scope, open).map(|thread| thread.join())
         });
@@ -146,6 +155,11 @@ impl Account {
     }
 }
 
+/// For reading; a pipe that nobody writes is not waited for.
+pub(super) fn open_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
 /// Of this thread alone, unlike what the C library offers.
 fn set_groups(groups: &[u32]) -> io::Result<()> {
     // SAFETY: a pointer to so many numbers, which outlive the call.
@@ -160,6 +174,15 @@ fn look_up(name: &str) -> nix::Result<Option<Account>> {
     let c_name = CString::new(name).map_err(|_| nix::errno::Errno::EINVAL)?;
     let groups = getgrouplist(&c_name, user.gid)?.into_iter().map(Gid::as_raw).collect();
     Ok(Some(Account { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups, home: user.dir }))
+}
+
+/// To all but its owner.
+fn close(entry: &fs::DirEntry) -> io::Result<()> {
+    let metadata = entry.metadata()?;
+    if metadata.is_file() && metadata.mode() & 0o077 != 0 {
+        fs::set_permissions(entry.path(), Permissions::from_mode(metadata.mode() & 0o700))?;
+    }
+    Ok(())
 }
 
 /// Whether a user may go through a directory. One that cannot be looked at is found out about later.

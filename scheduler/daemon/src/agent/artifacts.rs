@@ -8,20 +8,24 @@ mod cache;
 mod fetch;
 mod place;
 
+use super::accounts::open_file;
 use super::ground::{Ground, Place};
 pub(super) use cache::{Cache, Counted};
 use jobs::artifacts::Source;
 use jobs::{Artifact, Reason};
-use scheduler::model::{TaskInfo, TaskKey};
+use scheduler::model::{TaskInfo, TaskKey, check_task};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 
 /// More at once would only share the network.
 const DOWNLOADS: usize = 8;
+
+/// Files that are summed, copied and unpacked at once: each has a thread meanwhile.
+const HANDLED: usize = 4;
 
 /// Of the disk this share is to stay free.
 const HEADROOM: f64 = 0.05;
@@ -36,6 +40,7 @@ pub(super) struct Fetcher {
     ground: Ground,
     cache: Arc<Cache>,
     downloads: Arc<Semaphore>,
+    handled: Arc<Semaphore>,
     /// Dropped to give up.
     open: BTreeMap<TaskKey, oneshot::Sender<()>>,
     answers: mpsc::UnboundedSender<(TaskKey, Outcome)>,
@@ -46,8 +51,8 @@ impl Fetcher {
     pub fn open(ground: Ground, root: PathBuf, most_bytes: u64) -> Result<(Self, Fetched), crate::files::FileError> {
         let (answers, fetched) = mpsc::unbounded_channel();
         let cache = Arc::new(Cache::open(root, most_bytes)?);
-        let downloads = Arc::new(Semaphore::new(DOWNLOADS));
-        Ok((Self { ground, cache, downloads, open: BTreeMap::new(), answers }, fetched))
+        let (downloads, handled) = (Arc::new(Semaphore::new(DOWNLOADS)), Arc::new(Semaphore::new(HANDLED)));
+        Ok((Self { ground, cache, downloads, handled, open: BTreeMap::new(), answers }, fetched))
     }
 
     pub fn cache(&self) -> Arc<Cache> {
@@ -58,13 +63,21 @@ impl Fetcher {
     pub fn begin(&mut self, task: TaskKey, info: Box<TaskInfo>) {
         let (hold, given_up) = oneshot::channel();
         self.open.insert(task.clone(), hold);
-        let (ground, cache, downloads) = (self.ground.clone(), Arc::clone(&self.cache), Arc::clone(&self.downloads));
-        let answers = self.answers.clone();
+        let (ground, answers) = (self.ground.clone(), self.answers.clone());
+        let hands = Hands {
+            cache: Arc::clone(&self.cache),
+            downloads: Arc::clone(&self.downloads),
+            handled: Arc::clone(&self.handled),
+        };
         tokio::spawn(async move {
-            let outcome = match ground.make(&task, &info) {
+            let made = {
+                let (ground, task, info) = (ground.clone(), task.clone(), info.clone());
+                tokio::task::spawn_blocking(move || ground.make(&task, &info)).await
+            };
+            let outcome = match made.unwrap_or_else(|_| Err("failed to create the task's sandbox".to_string())) {
                 Err(message) => Err((Reason::LaunchFailed, message)),
                 Ok(place) => {
-                    let gathered = gather(&cache, &downloads, &info, &place, given_up).await;
+                    let gathered = gather(&hands, &info, &place, given_up).await;
                     if gathered.is_err() {
                         let (ground, task) = (ground.clone(), task.clone());
                         // Nothing waits for it but the answer.
@@ -87,31 +100,49 @@ impl Fetcher {
         self.open.clear();
     }
 
+    /// Removes what was put together for a task that is not started.
+    pub fn discard(&self, task: &TaskKey) {
+        self.ground.discard(task);
+    }
+
     /// Its answer was heard.
     pub fn ended(&mut self, task: &TaskKey) {
         self.open.remove(task);
     }
 }
 
+/// What all tasks share.
+struct Hands {
+    cache: Arc<Cache>,
+    downloads: Arc<Semaphore>,
+    handled: Arc<Semaphore>,
+}
+
+impl Hands {
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, String> {
+        self.handled.acquire().await.map_err(|_| "the agent is stopping".to_string())
+    }
+}
+
 /// Everything that one task wants.
 async fn gather(
-    cache: &Arc<Cache>,
-    downloads: &Semaphore,
+    hands: &Hands,
     info: &TaskInfo,
     place: &Place,
     mut given_up: oneshot::Receiver<()>,
 ) -> Result<(), String> {
     // The master checked it, and what a path may do here is worth a second look.
-    jobs::artifacts::check_artifacts(&info.artifacts)?;
+    check_task(info)?;
     let most = Most::of(info, &place.sandbox);
     for artifact in &info.artifacts {
         let shown = artifact.shown().to_string();
         let unfetched = |why: String| format!("failed to fetch {shown}: {why}");
         let file = tokio::select! {
-            found = find(cache, downloads, artifact, place, &most) => found.map_err(unfetched)?,
+            found = find(hands, artifact, place, &most) => found.map_err(unfetched)?,
             _ = &mut given_up => return Err(format!("was not started: it was given up while {shown} was fetched")),
         };
         let (artifact, work, most) = (artifact.clone(), place.work.clone(), most.clone());
+        let _turn = hands.turn().await?;
         let placed = tokio::task::spawn_blocking(move || place::place(&artifact, file, &work, &most)).await;
         placed.unwrap_or_else(|_| Err("it could not be put into the sandbox".to_string())).map_err(unfetched)?;
         // That it is not wanted any more is said by dropping the other end.
@@ -123,26 +154,21 @@ async fn gather(
 }
 
 /// The bytes of an artifact, whole and as they are to be.
-async fn find(
-    cache: &Arc<Cache>,
-    downloads: &Semaphore,
-    artifact: &Artifact,
-    place: &Place,
-    most: &Most,
-) -> Result<File, String> {
+async fn find(hands: &Hands, artifact: &Artifact, place: &Place, most: &Most) -> Result<File, String> {
     match artifact.source()? {
         Source::File(path) => {
+            let _turn = hands.turn().await?;
             let (path, sha256, account) = (path.to_path_buf(), artifact.sha256.clone(), place.account.clone());
             let opened = tokio::task::spawn_blocking(move || {
                 let file = match &account {
                     Some(account) => account.open(&path),
-                    None => File::open(&path),
+                    None => open_file(&path),
                 };
                 local(file.map_err(|error| error.to_string())?, &sha256)
             });
             opened.await.unwrap_or_else(|_| Err("it could not be read".to_string()))
         }
-        Source::Http(_) | Source::Store { .. } => cache.get(artifact, most.bytes, downloads).await,
+        Source::Http(_) | Source::Store { .. } => hands.cache.get(artifact, most.bytes, &hands.downloads).await,
     }
 }
 

@@ -19,7 +19,7 @@ use super::secrets::Secrets;
 use super::volumes::Volumes;
 use jobs::AgentId;
 use scheduler::agent::{Exit, Signal};
-use scheduler::model::{TaskInfo, TaskKey};
+use scheduler::model::{TaskInfo, TaskKey, check_task};
 use scheduler::volumes::{Volume, VolumeKey};
 use std::collections::HashMap;
 use std::io;
@@ -220,6 +220,8 @@ fn started(wards: &mut Wards, task: TaskKey, sandbox: PathBuf, kept: &Kept) {
 
 /// Prepares the sandbox and has the process started in it. An error is a sentence for people.
 fn launch(launcher: &mut Launcher, task: &TaskKey, info: TaskInfo) -> Result<(PathBuf, Kept), String> {
+    // The master checked it, and what root does by it is worth a second look.
+    check_task(&info).map_err(|problem| format!("failed to start the task: {problem}"))?;
     // What is fetched for it is in its sandbox already.
     let make = if info.artifacts.is_empty() { Ground::make } else { Ground::find };
     let place = make(&launcher.ground, task, &info)?;
@@ -234,7 +236,8 @@ fn launch(launcher: &mut Launcher, task: &TaskKey, info: TaskInfo) -> Result<(Pa
     let cpus = info.resources.cores().ceil().max(1.0);
     // A task that says nothing else computes on as many threads as it was given cores.
     let mut env = std::collections::BTreeMap::from([("RAYON_NUM_THREADS".to_string(), cpus.to_string())]);
-    let argv = if info.argv.is_empty() {
+    let is_ours = info.argv.is_empty();
+    let argv = if is_ours {
         // Others reach it under the agent's name, so it goes by the agent's certificate.
         for (_, variable, path) in tls::process().into_iter().flat_map(|tls| tls.files.given()) {
             env.insert(variable.to_string(), text(path)?);
@@ -273,6 +276,6 @@ fn launch(launcher: &mut Launcher, task: &TaskKey, info: TaskInfo) -> Result<(Pa
     let output_most_bytes = launcher.output_most_bytes;
     let is_lent = info.resources.is_revocable();
     let (sandbox, work, account) = (sandbox.clone(), work.clone(), account.clone());
-    let start = Start { sandbox, work, account, argv, env, kill_grace_ms, cgroup, output_most_bytes, is_lent };
+    let start = Start { sandbox, work, account, is_ours, argv, env, kill_grace_ms, cgroup, output_most_bytes, is_lent };
     launcher.zygote.start(&start).map(|kept| (start.sandbox, kept))
 }

@@ -17,7 +17,7 @@ use super::volumes;
 use crate::clock::Clock;
 use jobs::Reason;
 use scheduler::agent::{Agent, Command, Event, Record, Signal};
-use scheduler::model::{ConnectionId, TaskKey};
+use scheduler::model::{ConnectionId, TaskInfo, TaskKey};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use tokio::sync::{mpsc, watch};
@@ -67,6 +67,8 @@ pub(super) struct Owner {
     /// Of this turn.
     records: Vec<Record>,
     orders: Vec<Order>,
+    to_fetch: Vec<(TaskKey, Box<TaskInfo>)>,
+    given_up: Vec<TaskKey>,
     sent_away: Option<String>,
 }
 
@@ -96,6 +98,8 @@ impl Owner {
             stopping_since_ms: None,
             records: Vec::new(),
             orders: Vec::new(),
+            to_fetch: Vec::new(),
+            given_up: Vec::new(),
             sent_away: None,
         }
     }
@@ -205,6 +209,10 @@ impl Owner {
     fn fetched(&mut self, task: TaskKey, outcome: Outcome) {
         self.fetcher.ended(&task);
         match outcome {
+            Ok(_) if self.stopping_since_ms.is_some() => {
+                self.fetcher.discard(&task);
+                self.not_started(task, Reason::LaunchFailed, "failed to start: the agent is stopping".into());
+            }
             Ok(info) => self.orders.push(Order::Start { task, info }),
             Err((reason, message)) => self.not_started(task, reason, message),
         }
@@ -242,10 +250,10 @@ impl Owner {
                     self.meter.begins(&task, &info);
                     match info.artifacts.is_empty() {
                         true => self.orders.push(Order::Start { task, info }),
-                        false => self.fetcher.begin(task, info),
+                        false => self.to_fetch.push((task, info)),
                     }
                 }
-                Command::GiveUp { task } => self.fetcher.give_up(&task),
+                Command::GiveUp { task } => self.given_up.push(task),
                 Command::KeepVolume { volume } => self.orders.push(Order::KeepVolume(volume)),
                 Command::RemoveVolume { key } => self.orders.push(Order::RemoveVolume(key)),
                 Command::Signal { task, signal } => self.orders.push(Order::Signal { task, signal }),
@@ -266,6 +274,12 @@ impl Owner {
         loop {
             if !self.records.is_empty() {
                 self.log.append(std::mem::take(&mut self.records)).await?;
+            }
+            for (task, info) in std::mem::take(&mut self.to_fetch) {
+                self.fetcher.begin(task, info);
+            }
+            for task in std::mem::take(&mut self.given_up) {
+                self.fetcher.give_up(&task);
             }
             for order in std::mem::take(&mut self.orders) {
                 if self.nursery.order(order).await.is_err() {

@@ -3,8 +3,9 @@
 //! Invariant: every question is answered, within its time.
 //! Invariant: what a task answers is read only as far as it matters.
 
+use super::accounts::Account;
 use super::ground::work_of;
-use super::keep::read_kept;
+use super::keep::{has_begun, read_kept};
 use super::sandboxes::{SANDBOX_VARIABLE, Sandboxes};
 use crate::client::chain;
 use jobs::Probe;
@@ -67,11 +68,16 @@ async fn ask(probe: &Probe, sandbox: &Path) -> Result<(), String> {
 
 async fn run(argv: &[String], sandbox: &Path) -> Result<(), String> {
     let (program, args) = argv.split_first().ok_or("it has no command")?;
-    let account = read_kept(sandbox).and_then(|kept| kept.account);
+    let account = match read_kept(sandbox) {
+        Some(kept) => kept.account,
+        None if has_begun(sandbox) => return Err("nothing says as whom the task runs".to_string()),
+        None => None,
+    };
     let work = work_of(sandbox, account.as_ref());
     let mut command = Command::new(program);
     command.args(args).current_dir(&work).env(SANDBOX_VARIABLE, &work);
     if let Some(account) = account {
+        command.env_clear().envs(Account::environment()).env(SANDBOX_VARIABLE, &work);
         command.env("USER", &account.name).env("LOGNAME", &account.name).env("HOME", &account.home);
         // SAFETY: system calls on what was made before.
         unsafe {

@@ -132,7 +132,11 @@ impl Framework {
             Event::Error(error) => panic!("the master says: {}", error.message),
             Event::Drains(drains) => self.drains.push(drains),
             Event::VolumesAt(volumes) => self.homes = volumes.homes,
-            Event::Subscribed(_) | Event::Heartbeat(_) | Event::Preempted(_) | Event::Operated(_) => {}
+            Event::Subscribed(_)
+            | Event::Heartbeat(_)
+            | Event::Preempted(_)
+            | Event::Expired(_)
+            | Event::Operated(_) => {}
         }
     }
 

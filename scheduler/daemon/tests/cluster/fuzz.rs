@@ -210,6 +210,7 @@ impl Dice {
                     }),
                     together: dice.text(),
                     spread: dice.perhaps(|dice| v1::Spread { key: dice.text(), most: dice.number() as u32 }),
+                    within_ms: dice.one_in(2).then(|| dice.number()),
                     volumes: dice.some(2, Self::claim),
                 }),
             }),

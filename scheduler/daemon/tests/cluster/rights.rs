@@ -36,7 +36,7 @@ fn sandbox(world: &World, framework: &Framework, task: &str) -> PathBuf {
 async fn a_task_of_another_user_has_that_users_rights_and_no_more() {
     let Some(mut world) = open_world(|_, _| {}).await else { return };
     let mut framework = world.framework().await;
-    let script = "id -un; id -gn; echo $USER $HOME; touch here && echo wrote; echo again >> /dev/stdout; \
+    let script = "id -un; id -gn; echo $USER $HOME ${CARGO_MANIFEST_DIR:-none}; touch here && echo wrote; echo again >> /dev/stdout; \
                   pwd | grep -q \"$SMACK_SANDBOX\" && echo inside; \
                   echo x 2>/dev/null > ../.end || echo closed; rm ../stdout 2>/dev/null || echo kept; \
                   ls ../../.. 2>/dev/null || echo blind; cat ../../../../tasks.redb 2>/dev/null || echo deaf; \
@@ -48,7 +48,7 @@ async fn a_task_of_another_user_has_that_users_rights_and_no_more() {
     let group = nix::unistd::Group::from_gid(user.gid).expect("can be asked").expect("is there").name;
     let home = user.dir.display();
     let expected =
-        format!("nobody\n{group}\nnobody {home}\nwrote\nagain\ninside\nclosed\nkept\nblind\ndeaf\nbound\ndone\n");
+        format!("nobody\n{group}\nnobody {home} none\nwrote\nagain\ninside\nclosed\nkept\nblind\ndeaf\nbound\ndone\n");
     assert_eq!(world.output(endpoint, "t").await, expected);
     let owner = fs::metadata(sandbox(&world, &framework, "t").join("work/here")).expect("it is there").uid();
     assert_eq!(owner, user.uid.as_raw());

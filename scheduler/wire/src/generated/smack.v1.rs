@@ -697,6 +697,10 @@ pub struct Demand {
     /// them, and elsewhere only while nobody has.
     #[prost(message, repeated, tag = "25")]
     pub volumes: ::prost::alloc::vec::Vec<VolumeClaim>,
+    /// It has to be met within this from when it, or something of its group, was first posted. What is not is wanted no longer,
+    /// with all of its group, and told by DemandsExpired. Absent: it is waited for.
+    #[prost(uint64, optional, tag = "26")]
+    pub within_ms: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Constraint {
@@ -787,7 +791,10 @@ pub struct FrameworkEvents {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FrameworkEvent {
-    #[prost(oneof = "framework_event::Event", tags = "1, 2, 3, 4, 5, 6, 20, 21, 22, 23")]
+    #[prost(
+        oneof = "framework_event::Event",
+        tags = "1, 2, 3, 4, 5, 6, 20, 21, 22, 23, 24"
+    )]
     pub event: ::core::option::Option<framework_event::Event>,
 }
 /// Nested message and enum types in `FrameworkEvent`.
@@ -815,6 +822,8 @@ pub mod framework_event {
         Operated(super::AcceptOperated),
         #[prost(message, tag = "23")]
         VolumesAt(super::VolumesAt),
+        #[prost(message, tag = "24")]
+        Expired(super::DemandsExpired),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -847,6 +856,13 @@ pub struct TasksPreempted {
     /// For whom.
     #[prost(string, tag = "3")]
     pub message: ::prost::alloc::string::String,
+}
+/// These were not met in time, or not all of them, and are wanted no longer, until they are posted anew.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DemandsExpired {
+    /// Of the demands.
+    #[prost(string, repeated, tag = "1")]
+    pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// What came of an accept with operations.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

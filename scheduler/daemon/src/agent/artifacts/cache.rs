@@ -11,7 +11,7 @@ use jobs::Artifact;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Seek};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -114,6 +114,9 @@ impl Cache {
                 self.fetched_bytes.fetch_add(bytes, Ordering::Relaxed);
                 check(&sha256, &artifact.sha256)?;
                 let (cache, from) = (Arc::clone(self), artifact.from.clone());
+                // What has a sum, or says nothing of its changes, is asked for anew.
+                let is_asked = artifact.sha256.is_empty() && !validator.is_empty();
+                let from = is_asked.then_some(from);
                 let kept = tokio::task::spawn_blocking(move || cache.keep(from, Known { sha256, validator }, &fresh));
                 kept.await.unwrap_or_else(|_| Err("it could not be kept".to_string()))
             }
@@ -146,13 +149,14 @@ impl Cache {
     }
 
     /// Keeps a file that was fetched, and throws out what there is no more room for: perhaps this one. Blocks.
-    fn keep(&self, from: String, known: Known, fresh: &Fresh) -> Result<File, String> {
+    fn keep(&self, from: Option<String>, known: Known, fresh: &Fresh) -> Result<File, String> {
         let cannot = |error: io::Error| format!("it cannot be kept: {error}");
         let path = self.root.join(WHOLE).join(&known.sha256);
         fs::rename(&fresh.path, &path).map_err(cannot)?;
-        let file = File::open(&path).map_err(cannot)?;
-        self.known().insert(from, known);
-        if self.throw_out(1.0) == 0 {
+        let mut file = fresh.file.try_clone().map_err(cannot)?;
+        file.rewind().map_err(cannot)?;
+        let is_news = from.map(|from| self.known().insert(from, known)).is_some();
+        if self.throw_out(1.0) == 0 && is_news {
             self.write_down();
         }
         Ok(file)

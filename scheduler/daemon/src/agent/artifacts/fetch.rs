@@ -3,7 +3,7 @@
 //! Invariant: what is written ends where it says that it ends: a connection that broke is an error, and no short file.
 
 use jobs::artifacts::Source;
-use object_store::{GetOptions, ObjectStore};
+use object_store::{GetOptions, GetRange, ObjectStore};
 use objects::Bucket;
 use reqwest::{StatusCode, header};
 use ring::digest::{Context, SHA256};
@@ -19,6 +19,9 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 
 /// A source that sends nothing for so long has stopped.
 const SILENCE_MOST: Duration = Duration::from_secs(60);
+
+/// What is asked of a store at once: it answers each request within its own time.
+const PIECE_BYTES: u64 = 16 << 20;
 
 const TRIES: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -91,7 +94,13 @@ async fn from_http(url: &str, validator: &str, to: &File, most_bytes: u64) -> Re
     let mut sink = Sink::open(to, most_bytes)?;
     let mut chunks = response.bytes_stream();
     while let Some(chunk) = chunks.next().await {
-        sink.take(&chunk.map_err(|error| unreached(&error))?).await?;
+        match chunk {
+            Ok(chunk) => sink.take(&chunk).await?,
+            Err(error) => {
+                sink.settle().await;
+                return Err(unreached(&error));
+            }
+        }
     }
     sink.finish(validator).await
 }
@@ -102,24 +111,33 @@ async fn from_store(bucket: &str, key: &str, validator: &str, to: &File, most_by
     let bucket = Bucket::open(bucket).map_err(failed)?;
     let key = object_store::path::Path::parse(key).map_err(|error| Failure::Lasting(error.to_string()))?;
     let tag = (!validator.is_empty()).then(|| validator.to_string());
-    let options = GetOptions { if_none_match: tag, ..GetOptions::default() };
+    let options = GetOptions { if_none_match: tag, head: true, ..GetOptions::default() };
     let found = match bucket.store.get_opts(&key, options).await {
-        Ok(found) => found,
+        Ok(found) => found.meta,
         Err(E::NotModified { .. }) => return Ok(Got::Same),
         Err(E::NotFound { .. }) => return Err(Failure::Lasting("there is no such object".to_string())),
         // The client has tried it again itself.
         Err(error) => return Err(failed(error)),
     };
-    if found.meta.size > most_bytes {
+    if found.size > most_bytes {
         return Err(too_large(most_bytes));
     }
-    let validator = found.meta.e_tag.clone().unwrap_or_default();
     let mut sink = Sink::open(to, most_bytes)?;
-    let mut chunks = found.into_stream();
-    while let Some(chunk) = chunks.next().await {
-        sink.take(&chunk.map_err(|error| Failure::Passing(error.to_string()))?).await?;
+    while sink.bytes < found.size {
+        let end = found.size.min(sink.bytes + PIECE_BYTES);
+        // Of another object under the name there is no piece.
+        let range = Some(GetRange::Bounded(sink.bytes..end));
+        let options = GetOptions { if_match: found.e_tag.clone(), range, ..GetOptions::default() };
+        let piece = match bucket.store.get_opts(&key, options).await {
+            Ok(piece) => piece.bytes().await,
+            Err(error) => Err(error),
+        };
+        match piece {
+            Ok(piece) => sink.take(&piece).await?,
+            Err(error) => return Err(sink.broken(error.to_string()).await),
+        }
     }
-    sink.finish(validator).await
+    sink.finish(found.e_tag.unwrap_or_default()).await
 }
 
 fn client() -> Result<&'static reqwest::Client, String> {
@@ -176,6 +194,17 @@ impl Sink {
         }
         self.sum.update(chunk);
         self.file.write_all(chunk).await.map_err(unwritten)
+    }
+
+    /// Nothing of this try is written any more when the next one begins.
+    async fn settle(&mut self) {
+        // The next one writes it all again.
+        let _ = self.file.flush().await;
+    }
+
+    async fn broken(mut self, why: String) -> Failure {
+        self.settle().await;
+        Failure::Passing(why)
     }
 
     async fn finish(mut self, validator: String) -> Result<Got, Failure> {

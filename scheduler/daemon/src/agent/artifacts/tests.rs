@@ -209,6 +209,11 @@ async fn what_may_pass_is_tried_again_and_what_fails_says_why() {
     assert!(problem.starts_with("failed to fetch /no/such/file: No such file"), "{problem}");
     let problem = desk.fetch(Artifact { from: "/etc".into(), ..desk.artifact("") }).await.expect_err("is a folder");
     assert!(problem.ends_with("it is no plain file"), "{problem}");
+    let pipe = desk.dir.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let from = pipe.display().to_string();
+    let problem = desk.fetch(Artifact { from, ..desk.artifact("") }).await.expect_err("nobody writes into it");
+    assert!(problem.ends_with("it is no plain file"), "{problem}");
     let problem = desk.fetch(Artifact { path: "../it".into(), ..desk.artifact("a") }).await.expect_err("leads out");
     assert!(problem.contains("below the task's sandbox"), "{problem}");
     let unreachable = Artifact { from: "http://127.0.0.1:1/a".into(), ..desk.artifact("") };
@@ -295,6 +300,15 @@ async fn archives_are_unpacked_below_their_folder_and_nowhere_else() {
     }
     assert!(!desk.dir.path().join("evil").exists());
     assert_eq!(std::fs::read_dir(&outside).expect("there").count(), 0);
+    // What stands before a file would be taken into memory, however much it is.
+    desk.put(&archive(&[(EntryType::GNULongName, "name", vec![b'a'; 2 << 20].as_slice())]));
+    let problem = desk.fetch(unpacked(&desk, "bad.tar")).await.expect_err("is too long");
+    assert!(problem.contains("a name in it has 2097152 bytes"), "{problem}");
+    // Into a folder that nobody may write in comes what is in it all the same, and it can be removed.
+    let closed = archive(&[(EntryType::Directory, "closed.sh/", b""), (EntryType::Regular, "closed.sh/file", b"x")]);
+    desk.put(&closed);
+    let sandbox = desk.fetch(unpacked(&desk, "closed.tar")).await.expect("is unpacked");
+    assert!(sandbox.join("it/closed.sh/file").exists());
     desk.put(b"this is no archive at all");
     let problem = desk.fetch(unpacked(&desk, "bad.tgz")).await.expect_err("is none");
     assert!(problem.contains("it cannot be unpacked"), "{problem}");

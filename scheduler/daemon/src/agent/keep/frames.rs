@@ -39,6 +39,8 @@ pub struct Start {
     pub work: PathBuf,
     /// As whom it runs, if not as the agent does.
     pub account: Option<Account>,
+    /// It is a program of ours, and has what the agent has in its environment whoever it runs as.
+    pub is_ours: bool,
     /// Program and arguments.
     pub argv: Vec<String>,
     /// Beside that of the agent.

@@ -123,6 +123,9 @@ fn spawn(start: &Start) -> Result<std::process::Child, String> {
     let (stdout, stderr): (File, File) = (output("stdout")?, output("stderr")?);
     let (program, args) = start.argv.split_first().ok_or("failed to start the task: it has no command")?;
     let mut command = Command::new(program);
+    if start.account.is_some() && !start.is_ours {
+        command.env_clear().envs(Account::environment());
+    }
     command.args(args).envs(&start.env).current_dir(&start.work).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
     let supervisor = Pid::this();
     let entrances = Entrances::open(start.cgroup.as_ref())
