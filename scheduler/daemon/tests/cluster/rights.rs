@@ -21,6 +21,11 @@ async fn open_world(adjust: fn(&Path, &mut daemon::agent::AgentConfig)) -> Optio
     }
     let world = World::with_agent(adjust).await;
     fs::set_permissions(world.path(""), Permissions::from_mode(0o711)).expect("opens it");
+    let is_open = |dir: &Path| fs::metadata(dir).expect("it is there").mode() & 0o001 != 0;
+    if let Some(closed) = world.path("").ancestors().find(|dir| !is_open(dir)) {
+        eprintln!("not shown: {} is closed to other users; set TMPDIR to a folder that is not", closed.display());
+        return None;
+    }
     Some(world)
 }
 
