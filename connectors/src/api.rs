@@ -381,7 +381,7 @@ pub trait Connector: Send + Sync {
     }
 
     /// Reads the rows in which these columns have these values without reading all others, if the table has them in an order
-    /// or an index for that; else nothing. Rows with other values may come along. Asked only of a table that ends, where
+    /// for that; else nothing. Rows with other values may come along. Asked only of a table that ends, where
     /// positions do not matter.
     fn open_found(
         &self,

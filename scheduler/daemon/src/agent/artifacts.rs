@@ -38,9 +38,7 @@ pub(super) type Outcome = Result<Box<TaskInfo>, (Reason, String)>;
 /// Dropping it gives up all that is being fetched.
 pub(super) struct Fetcher {
     ground: Ground,
-    cache: Arc<Cache>,
-    downloads: Arc<Semaphore>,
-    handled: Arc<Semaphore>,
+    hands: Arc<Hands>,
     /// Dropped to give up.
     open: BTreeMap<TaskKey, oneshot::Sender<()>>,
     answers: mpsc::UnboundedSender<(TaskKey, Outcome)>,
@@ -51,24 +49,20 @@ impl Fetcher {
     pub fn open(ground: Ground, root: PathBuf, most_bytes: u64) -> Result<(Self, Fetched), crate::files::FileError> {
         let (answers, fetched) = mpsc::unbounded_channel();
         let cache = Arc::new(Cache::open(root, most_bytes)?);
-        let (downloads, handled) = (Arc::new(Semaphore::new(DOWNLOADS)), Arc::new(Semaphore::new(HANDLED)));
-        Ok((Self { ground, cache, downloads, handled, open: BTreeMap::new(), answers }, fetched))
+        let (downloads, handled) = (Semaphore::new(DOWNLOADS), Semaphore::new(HANDLED));
+        let hands = Arc::new(Hands { cache, downloads, handled });
+        Ok((Self { ground, hands, open: BTreeMap::new(), answers }, fetched))
     }
 
     pub fn cache(&self) -> Arc<Cache> {
-        Arc::clone(&self.cache)
+        Arc::clone(&self.hands.cache)
     }
 
     /// Must be called within a runtime.
     pub fn begin(&mut self, task: TaskKey, info: Box<TaskInfo>) {
         let (hold, given_up) = oneshot::channel();
         self.open.insert(task.clone(), hold);
-        let (ground, answers) = (self.ground.clone(), self.answers.clone());
-        let hands = Hands {
-            cache: Arc::clone(&self.cache),
-            downloads: Arc::clone(&self.downloads),
-            handled: Arc::clone(&self.handled),
-        };
+        let (ground, answers, hands) = (self.ground.clone(), self.answers.clone(), Arc::clone(&self.hands));
         tokio::spawn(async move {
             let made = {
                 let (ground, task, info) = (ground.clone(), task.clone(), info.clone());
@@ -79,9 +73,9 @@ impl Fetcher {
                 Ok(place) => {
                     let gathered = gather(&hands, &info, &place, given_up).await;
                     if gathered.is_err() {
-                        let (ground, task) = (ground.clone(), task.clone());
+                        let (sandboxes, task) = (ground.sandboxes.clone(), task.clone());
                         // Nothing waits for it but the answer.
-                        let _ = tokio::task::spawn_blocking(move || ground.discard(&task)).await;
+                        let _ = tokio::task::spawn_blocking(move || sandboxes.discard(&task)).await;
                     }
                     gathered.map_err(|message| (Reason::FetchFailed, message))
                 }
@@ -102,7 +96,7 @@ impl Fetcher {
 
     /// Removes what was put together for a task that is not started.
     pub fn discard(&self, task: &TaskKey) {
-        self.ground.discard(task);
+        self.ground.sandboxes.discard(task);
     }
 
     /// Its answer was heard.
@@ -114,8 +108,8 @@ impl Fetcher {
 /// What all tasks share.
 struct Hands {
     cache: Arc<Cache>,
-    downloads: Arc<Semaphore>,
-    handled: Arc<Semaphore>,
+    downloads: Semaphore,
+    handled: Semaphore,
 }
 
 impl Hands {

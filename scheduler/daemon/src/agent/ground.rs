@@ -6,7 +6,7 @@
 use super::accounts::{Account, Accounts};
 use super::sandboxes::Sandboxes;
 use scheduler::model::{TaskInfo, TaskKey};
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -64,16 +64,6 @@ impl Ground {
         let account = self.accounts.of(&info.user)?;
         let sandbox = self.sandboxes.path_of(task);
         Ok(Place { work: work_of(&sandbox, account.as_ref()), sandbox, account })
-    }
-
-    /// Removes the sandbox of a task that was never started.
-    pub fn discard(&self, task: &TaskKey) {
-        let sandbox = self.sandboxes.path_of(task);
-        match fs::remove_dir_all(&sandbox) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(%task, %error, "the sandbox of a task that never ran cannot be removed"),
-        }
     }
 }
 

@@ -179,7 +179,7 @@ fn run(mut launcher: Launcher, mut wards: Wards, mut orders: mpsc::Receiver<Orde
                     Ok((sandbox, kept)) => started(&mut wards, task, sandbox, &kept),
                     Err(message) => {
                         if is_fetched_for {
-                            launcher.ground.discard(&task);
+                            launcher.ground.sandboxes.discard(&task);
                         }
                         wards.report(Report::StartFailed { task, message });
                     }

@@ -49,10 +49,9 @@ pub(super) fn look(recovered: &mut Recovered, sandboxes: &Sandboxes) -> Result<L
     }
     let n_ended = leftovers::end_all_under(sandboxes.root(), &spared)?;
     for task in recovered.tasks.iter().filter(|task| task.found == Found::Nothing && !task.latest.is_terminal()) {
-        let sandbox = sandboxes.path_of(&task.task);
-        // Its agent ended while it was fetched for. A later look would find it too, so it does not matter if this fails.
-        if sandbox.exists() && !has_begun(&sandbox) {
-            let _ = std::fs::remove_dir_all(&sandbox);
+        // Its agent ended while it was fetched for.
+        if !has_begun(&sandboxes.path_of(&task.task)) {
+            sandboxes.discard(&task.task);
         }
     }
     Ok(Looked { adopted, n_ended })

@@ -16,6 +16,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use tracing::warn;
 
 /// Tells a task where its sandbox is, and a later agent that a process was a task of this directory.
 pub(super) const SANDBOX_VARIABLE: &str = "SMACK_SANDBOX";
@@ -62,6 +63,15 @@ impl Sandboxes {
         DirBuilder::new().recursive(true).mode(0o700).create(framework)?;
         DirBuilder::new().mode(0o700).create(&sandbox)?;
         Ok(sandbox)
+    }
+
+    /// Removes that of a task that was never started.
+    pub fn discard(&self, task: &TaskKey) {
+        match fs::remove_dir_all(self.path_of(task)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => warn!(%task, %error, "the sandbox of a task that never ran cannot be removed"),
+        }
     }
 
     /// The sandbox of a task, of whichever framework had it last if none is named.

@@ -141,10 +141,10 @@ async fn a_folder_that_is_closed_to_the_user_is_named() {
     let last = framework.until_over("t").await;
     assert!(last.message.contains("is closed to it; start the agent with a --data-dir"), "{last:?}");
     fs::set_permissions(world.path(""), Permissions::from_mode(0o711)).expect("opens it");
-    let closed = v1::TaskInfo { argv: vec!["/root/none/program".into()], ..as_nobody("u", "") };
+    let closed = v1::TaskInfo { argv: vec!["/no/such/program".into()], ..as_nobody("u", "") };
     framework.launch(vec![closed]).await;
     let last = framework.until_over("u").await;
-    assert!(last.message.contains("failed to start /root/none/program"), "{last:?}");
+    assert!(last.message.contains("failed to start /no/such/program"), "{last:?}");
 }
 
 /// Every file below that has these words in it.
