@@ -43,7 +43,7 @@ const DISORDER: OptionInfo = OptionInfo {
     kind: "duration",
     default: Some("2s"),
     required: false,
-    doc: "by how much an event's time can lie before that of an earlier one",
+    doc: "by how much an event's time can lie before that of an earlier one of its split",
 };
 
 static OPTIONS: [OptionInfo; 8] = [CARDS, RATE, SPEED, ROWS, SPLITS, SEED, START, DISORDER];
