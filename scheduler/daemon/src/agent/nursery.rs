@@ -33,10 +33,6 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-/// Orders that the thread has not yet carried out; starting a process takes a millisecond or two, and the owner waits
-/// when this many are ahead of it.
-const ORDERS: usize = 256;
-
 pub(super) enum Order {
     Start { task: TaskKey, info: Box<TaskInfo> },
     Signal { task: TaskKey, signal: Signal },
@@ -74,18 +70,20 @@ pub(super) struct Adopted {
 }
 
 /// Dropping it ends no task.
+///
+/// Orders are not bounded but by the tasks that the agent has, of which each has one or two: starting a process takes a
+/// millisecond or two, thousands may come at once, and an owner that waited for them would be taken for dead meanwhile.
 pub(super) struct Nursery {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::UnboundedSender<Order>,
 }
 
-/// Not bounded: each order to start is answered by at most two reports, so the bound on orders bounds this as well;
-/// and the thread must not wait for the owner, which may be waiting for it.
+/// Not bounded: each order to start is answered by at most two reports, so what bounds orders bounds this as well.
 pub(super) type Reports = mpsc::UnboundedReceiver<Report>;
 
 impl Nursery {
     /// Must be called within the runtime that is to wait for the tasks.
     pub fn open(launcher: Launcher, adopted: Vec<Adopted>) -> io::Result<(Self, Reports)> {
-        let (orders, to_do) = mpsc::channel(ORDERS);
+        let (orders, to_do) = mpsc::unbounded_channel();
         let (reports, reported) = mpsc::unbounded_channel();
         let mut wards = Wards { by_task: HashMap::new(), runtime: Handle::current(), reports };
         for Adopted { task, sandbox, supervisor } in adopted {
@@ -96,8 +94,8 @@ impl Nursery {
     }
 
     /// Orders are carried out one after the other. `Err` if the thread is gone, which only a defect can cause.
-    pub async fn order(&self, order: Order) -> Result<(), Order> {
-        self.orders.send(order).await.map_err(|error| error.0)
+    pub fn order(&self, order: Order) -> Result<(), Order> {
+        self.orders.send(order).map_err(|error| error.0)
     }
 }
 
@@ -168,7 +166,7 @@ fn settle(sandbox: &Path) -> Exit {
     })
 }
 
-fn run(mut launcher: Launcher, mut wards: Wards, mut orders: mpsc::Receiver<Order>) {
+fn run(mut launcher: Launcher, mut wards: Wards, mut orders: mpsc::UnboundedReceiver<Order>) {
     while let Some(order) = orders.blocking_recv() {
         match order {
             Order::Start { task, info } => {

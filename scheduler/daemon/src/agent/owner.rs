@@ -1,7 +1,7 @@
 //! The owner of the agent machine: what happened goes in, what is to be done is done, in that order.
 //!
 //! Invariant: within one turn everything to persist is on disk before a process is started or anything is said.
-//! Invariant: the owner waits for the disk and for the thread that starts tasks, never for the master.
+//! Invariant: the owner waits for the disk, never for the thread that starts tasks or for the master.
 
 use super::AgentError;
 use super::artifacts::{Fetched, Fetcher, Outcome};
@@ -282,7 +282,7 @@ impl Owner {
                 self.fetcher.give_up(&task);
             }
             for order in std::mem::take(&mut self.orders) {
-                if self.nursery.order(order).await.is_err() {
+                if self.nursery.order(order).is_err() {
                     return Err(AgentError::Defect { part: "nursery" });
                 }
             }
