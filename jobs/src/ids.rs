@@ -69,10 +69,38 @@ impl TaskId {
     pub fn of(job: &JobId, generation: u64, index: u32) -> Self {
         Self::new(format!("{}.{generation}.{index}", job.as_str().replace('/', ".")))
     }
+
+    /// Which task it is, if by its name it is one of `job` in `generation`.
+    pub fn index_in(&self, job: &JobId, generation: u64) -> Option<u32> {
+        let (of_job, rest) = self.as_str().split_at_checked(job.as_str().len())?;
+        let is_of_job =
+            of_job.bytes().zip(job.as_str().bytes()).all(|(it, of)| it == if of == b'/' { b'.' } else { of });
+        let (of_generation, rest) = rest.strip_prefix('.').filter(|_| is_of_job)?.split_once('.')?;
+        let index = rest.split('.').next()?;
+        (of_generation.parse() == Ok(generation)).then(|| index.parse().ok())?
+    }
 }
 
 impl JobId {
     pub fn of(group: &str, name: &str) -> Self {
         Self::new(format!("{group}/{name}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_says_which_of_a_job_it_is() {
+        let job = JobId::of("fraud.v2", "features");
+        let task = TaskId::of(&job, 3, 41);
+        assert_eq!(task.index_in(&job, 3), Some(41));
+        assert_eq!(TaskId::new(format!("{task}.20260101t.2")).index_in(&job, 3), Some(41));
+        assert_eq!(task.index_in(&job, 4), None);
+        assert_eq!(task.index_in(&JobId::of("fraud", "v2"), 3), None);
+        for other in ["", "fraud.v2", "fraud.v2.features", "fraud.v2.features.3", "fraud.v2.features.3.x", "é"] {
+            assert_eq!(TaskId::new(other).index_in(&job, 3), None, "{other}");
+        }
     }
 }

@@ -34,3 +34,28 @@ fn a_service_that_ends_is_started_again_until_it_is_stopped() {
     let job = cluster.wait_until(&jobs[0], "stopped");
     assert!(job.restarts >= 2, "{job:?}");
 }
+
+#[test]
+fn a_command_of_hundreds_of_tasks_runs_each_once_though_its_runner_is_killed() {
+    const TASKS: usize = 400;
+    let cluster = Cluster::start();
+    let runs = cluster.path("runs");
+    let text = format!(
+        "kind = \"command\"\nname = \"many\"\nargv = [\"/bin/sh\", \"-c\", \"echo $SMACK_TASK_ID >> '{}'\"]\n\
+         [job]\nparallelism = {TASKS}\ncpus = 0.002\nmem = 1\nrestart = \"never\"\n",
+        runs.display()
+    );
+    let jobs = cluster.submit("many.toml", &text);
+    let ran =
+        || -> Vec<String> { std::fs::read_to_string(&runs).unwrap_or_default().lines().map(str::to_owned).collect() };
+    wait_for("some tasks", || if ran().len() >= TASKS / 4 { Ok(()) } else { Err(format!("{}", ran().len())) });
+    let runner = cluster.member("runner");
+    runner.kill();
+    cluster.wait_for_new("runner", &runner);
+    let job = cluster.wait_until(&jobs[0], "finished");
+    assert_eq!((job.generation, job.restarts, job.tasks.len()), (1, 0, TASKS), "{:?}", job.events);
+    let mut all = ran();
+    all.sort();
+    all.dedup();
+    assert_eq!((ran().len(), all.len()), (TASKS, TASKS), "each once");
+}

@@ -1,8 +1,8 @@
 //! One job as the runner knows it: what is kept on disk, and what is known only while tasks report.
 
-use super::Demand;
+use super::{Command, Demand};
 use crate::view::EventView;
-use jobs::{AgentId, JobSpec, Need, OfferId, Reason, TaskId, TaskState};
+use jobs::{AgentId, JobBody, JobSpec, Need, OfferId, Reason, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use streaming::control::{Manifest, OperatorMetrics};
@@ -116,6 +116,12 @@ pub struct Paused {
 }
 
 impl Record {
+    /// Where among its tasks this one is: tasks stand in the order of their indices, which are in their names.
+    pub fn place_of(&self, task: &TaskId) -> Option<usize> {
+        let at = task.index_in(&self.spec.id, self.generation)? as usize;
+        self.tasks.get(at).is_some_and(|candidate| candidate.id == *task).then_some(at)
+    }
+
     /// Of its present generation; before there is one, those that it is to have.
     pub fn n_tasks(&self) -> u32 {
         match self.tasks.len() {
@@ -325,6 +331,8 @@ pub struct Job {
     pub run_over: bool,
     /// Why it stays with the versions that it has, as was told.
     pub stays: Vec<String>,
+    /// Events that were noted since this runner knows it.
+    n_notes: u64,
 }
 
 impl Job {
@@ -351,10 +359,28 @@ impl Job {
             run_began: false,
             run_over: false,
             stays: Vec::new(),
+            n_notes: 0,
+        }
+    }
+
+    /// Of a job of others' programs: is the same as long as nothing of its record changed but the states of tasks.
+    pub(super) fn mark(&self) -> (Phase, u64, u64) {
+        (self.record.phase.clone(), self.record.restarts, self.n_notes)
+    }
+
+    /// Writes down what changed since `mark`, when something of `task` did.
+    pub(super) fn keep(&self, task: &TaskId, mark: &(Phase, u64, u64)) -> Command {
+        let of_others = matches!(self.record.spec.body, JobBody::Command(_) | JobBody::Service(_));
+        match self.record.place_of(task) {
+            Some(at) if of_others && self.mark() == *mark => {
+                Command::PersistTask { job: self.record.spec.id.clone(), task: Box::new(self.record.tasks[at].clone()) }
+            }
+            _ => Command::Persist(Box::new(self.record.clone())),
         }
     }
 
     pub fn note(&mut self, now_ms: u64, level: &str, text: impl Into<String>) {
+        self.n_notes += 1;
         let events = &mut self.record.events;
         if events.len() == EVENTS_MAX {
             events.pop_front();
@@ -371,7 +397,7 @@ impl Job {
     }
 
     pub fn task_mut(&mut self, task: &TaskId) -> Option<(&mut TaskRecord, &mut TaskLive)> {
-        let at = self.record.tasks.iter().position(|candidate| candidate.id == *task)?;
+        let at = self.record.place_of(task)?;
         Some((&mut self.record.tasks[at], &mut self.live[at]))
     }
 

@@ -1,8 +1,8 @@
 //! The runner's decisions: which jobs run, in which generation, on which offers, and when a checkpoint counts.
 //!
 //! Invariant: pure. Time, ids and everything that happened come in as arguments; what is to be done goes out as
-//! [`Command`]s, to be carried out in order. A `Persist` is durable before any later command of the list is carried out,
-//! so that no task is launched that a restarted runner would not know.
+//! [`Command`]s, to be carried out in order. What is to be kept is durable before any later command of the list is carried
+//! out, so that no task is launched that a restarted runner would not know.
 
 mod elastic;
 mod evaluator;
@@ -32,7 +32,7 @@ mod tests;
 
 use crate::runs::Note;
 use frameworks::{Kind, Standing};
-use job::{Job, Phase, Record, TaskLive};
+use job::{Job, Phase, Record, TaskLive, TaskRecord};
 use jobs::volumes::VolumeClaim;
 use jobs::{
     Artifact, FrameworkId, HealthCheck, JobBody, JobId, JobSpec, OfferId, Reason, Resources, Restart, Rules, TaskId,
@@ -264,6 +264,11 @@ pub enum Payload {
 #[derive(Debug, PartialEq)]
 pub enum Command {
     Persist(Box<Record>),
+    /// Of a record that is as it was, one task: a job of thousands is not written anew for each of them.
+    PersistTask {
+        job: JobId,
+        task: Box<TaskRecord>,
+    },
     /// A submission that a newer one replaced; its folder can go.
     Forget(Box<Record>),
     /// A framework of the runner that was not there before.
@@ -399,7 +404,7 @@ impl Book {
             }
             // One task was to begin again by itself, from a manifest that only the runner before knew to be the newest.
             let evaluator = evaluator::of(&record);
-            let lost = |task: &job::TaskRecord| {
+            let lost = |task: &TaskRecord| {
                 task.state.is_terminal() && task.state != TaskState::Finished && Some(task.index) != evaluator
             };
             if record.phase == Phase::Running && record.tasks.iter().any(lost) {

@@ -57,10 +57,12 @@ pub fn place(
     })
 }
 
-/// Where tasks are that were placed, by the value that they are spread over.
+/// Where tasks are that were placed, by agent and by the value that they are spread over.
 struct Spreading {
     /// Of each offer's agent, as a number.
     value_of: Vec<usize>,
+    agent_of: Vec<usize>,
+    on_agent: Vec<usize>,
     /// How many tasks are where it has a value, and how many of them are of the role at hand.
     all: Vec<usize>,
     of_role: Vec<usize>,
@@ -76,9 +78,16 @@ impl Spreading {
             *numbers.entry(value).or_insert(next)
         });
         let value_of: Vec<usize> = value_of.collect();
+        let mut agents: BTreeMap<&AgentId, usize> = BTreeMap::new();
+        let agent_of = offers.iter().map(|offer| {
+            let next = agents.len();
+            *agents.entry(&offer.agent).or_insert(next)
+        });
+        let agent_of: Vec<usize> = agent_of.collect();
+        let on_agent = vec![0; agents.len()];
         let (all, of_role) = (vec![0; numbers.len()], vec![0; numbers.len()]);
         let most = rules.spread.as_ref().and_then(|spread| spread.most).map_or(usize::MAX, |most| most as usize);
-        Self { value_of, all, of_role, most }
+        Self { value_of, agent_of, on_agent, all, of_role, most }
     }
 
     fn begin_role(&mut self) {
@@ -88,15 +97,16 @@ impl Spreading {
     fn place(&mut self, at: usize) {
         self.all[self.value_of[at]] += 1;
         self.of_role[self.value_of[at]] += 1;
+        self.on_agent[self.agent_of[at]] += 1;
     }
 
     fn is_full(&self, at: usize) -> bool {
         self.of_role[self.value_of[at]] >= self.most
     }
 
-    /// Without a word of spreading all offers are alike.
-    fn load(&self, at: usize) -> usize {
-        self.all[self.value_of[at]]
+    /// Where it has the same value, then on the same agent. Without a word of spreading all values are alike.
+    fn load(&self, at: usize) -> (usize, usize) {
+        (self.all[self.value_of[at]], self.on_agent[self.agent_of[at]])
     }
 }
 
@@ -115,7 +125,7 @@ fn place_on(
     for role in order {
         spreading.begin_role();
         for _ in 0..needs[role].count {
-            let placed = place_one(offers, &mut left, &placements, &needs[role], homes, &mut spreading)?;
+            let placed = place_one(offers, &mut left, &needs[role], homes, &mut spreading)?;
             placements[role].push(placed);
         }
     }
@@ -130,7 +140,6 @@ fn size(shape: &Resources) -> [i64; 3] {
 fn place_one(
     offers: &[&HeldOffer],
     left: &mut [(usize, Resources)],
-    before: &[Vec<Placement>],
     need: &Need<'_>,
     homes: &BTreeMap<String, AgentId>,
     spreading: &mut Spreading,
@@ -155,7 +164,7 @@ fn place_one(
         .min_by_key(|(used, at, ..)| {
             let offer = offers[*at];
             // Where there is a choice nothing begins that would soon have to move.
-            (offer.drains, spreading.load(*at), agent_load(before, &offer.agent), *used, *at)
+            (offer.drains, spreading.load(*at), *used, *at)
         })
         .map(|(_, at, disk, resources)| (at, disk, resources))?;
     spreading.place(at);
@@ -184,10 +193,6 @@ fn disk_of(need: &Need<'_>, offer: &HeldOffer, homes: &BTreeMap<String, AgentId>
         disk.set_milli("disk", disk.milli("disk") + (claim.disk_milli - has).max(0));
     }
     Some(disk)
-}
-
-fn agent_load(placements: &[Vec<Placement>], agent: &AgentId) -> usize {
-    placements.iter().flatten().filter(|placement| placement.agent == *agent).count()
 }
 
 #[cfg(test)]

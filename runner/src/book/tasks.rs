@@ -155,15 +155,12 @@ impl Book {
     }
 
     pub(super) fn job_of(&self, task: &TaskId) -> Option<JobId> {
-        self.jobs
-            .values()
-            .find(|job| job.record.tasks.iter().any(|candidate| candidate.id == *task))
-            .map(|job| job.record.spec.id.clone())
+        self.jobs.values().find(|job| job.record.place_of(task).is_some()).map(|job| job.record.spec.id.clone())
     }
 
     fn task_updated(&mut self, now_ms: u64, id: &JobId, status: &Status, commands: &mut Vec<Command>) {
         let Some(job) = self.jobs.get_mut(id) else { return };
-        let reason = status.reason;
+        let (reason, mark) = (status.reason, job.mark());
         let Some((task, _)) = job.task_mut(&status.task) else { return };
         if task.state.is_terminal() {
             return;
@@ -229,7 +226,7 @@ impl Book {
             }
         }
         let Some(job) = self.jobs.get(id) else { return };
-        commands.push(Command::Persist(Box::new(job.record.clone())));
+        commands.push(job.keep(&status.task, &mark));
     }
 
     pub(super) fn stop_job(&mut self, now_ms: u64, id: &JobId, commands: &mut Vec<Command>) {

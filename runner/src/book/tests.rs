@@ -128,6 +128,11 @@ impl World {
             if let Command::Persist(record) = command {
                 self.records.insert(record.spec.id.clone(), record.as_ref().clone());
             }
+            if let Command::PersistTask { job, task } = command {
+                let record = self.records.get_mut(job).expect("the record of its job is kept before");
+                let at = record.place_of(&task.id).expect("it is one of the record's tasks");
+                record.tasks[at] = task.as_ref().clone();
+            }
             if let Command::Accept { launch, .. } = command {
                 for launch in launch {
                     let known =

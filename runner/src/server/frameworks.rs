@@ -1,26 +1,31 @@
 //! A framework's line to the master: subscribes, keeps subscribed, carries calls out and events in.
 //!
 //! Invariant: calls made while the line is down are dropped. That is sound because a new subscription begins with
-//! reconciliation: what was not launched is answered with `unknown`, and demand is posted again.
+//! reconciliation: what was not launched is answered with `unknown`, and demand is posted again. So a line that cannot take
+//! a call in is given up, and another begun.
 
 use super::convert;
 use super::owner::{Owner, chain, now_ms};
 use crate::book::{Demand, Event, Framework, Launch, Status};
 use daemon::client::{self, ClientError, FrameworkClient, Subscription};
 use daemon::door::Token;
+use futures::FutureExt;
 use jobs::{FrameworkId, OfferId, TaskId};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tonic::Code;
 use wire::v1;
 use wire::v1::framework_call::Call;
 use wire::v1::framework_event::Event as Wire;
 
-/// Calls that wait for the line. One decision of the book makes a handful; when the line cannot take this many it is as
-/// good as down.
-const CALLS_MAX: usize = 256;
+/// Calls that wait for the line. One decision of the book makes a handful, and each update of a task one; when the line
+/// cannot take this many it is as good as down.
+const CALLS_MAX: usize = 16_384;
+/// Calls that go out in one message.
+const AT_ONCE: usize = 512;
 
 /// How long the master keeps our tasks while no runner is there.
 const FAILOVER_TIMEOUT_MS: u64 = 24 * 3600 * 1000;
@@ -28,6 +33,8 @@ const FAILOVER_TIMEOUT_MS: u64 = 24 * 3600 * 1000;
 /// The sending end.
 pub struct Link {
     sender: mpsc::Sender<Call>,
+    /// A call was dropped.
+    overflowed: Arc<Notify>,
 }
 
 impl Link {
@@ -87,7 +94,7 @@ impl Link {
 
     fn call(&self, call: Call) {
         if self.sender.try_send(call).is_err() {
-            tracing::warn!("a call to the master was dropped: the line is down or full");
+            self.overflowed.notify_one();
         }
     }
 }
@@ -137,13 +144,15 @@ impl Master {
 /// Starts the line; it lives as long as the process.
 pub fn start(framework: Framework, id: Option<FrameworkId>, master: Master, owner: Owner) -> Link {
     let (sender, mut calls) = mpsc::channel(CALLS_MAX);
+    let overflowed = Arc::new(Notify::new());
+    let link = Link { sender, overflowed: Arc::clone(&overflowed) };
     tokio::spawn(async move {
         let mut id = id;
         let mut backoff = client::Backoff::default();
         let mut told = false;
         loop {
             let before = id.clone();
-            let error = subscribed(&framework, &mut id, &master, &owner, &mut calls).await;
+            let error = subscribed(&framework, &mut id, &master, &owner, (&mut calls, &overflowed)).await;
             if id != before {
                 backoff.reset();
                 told = false;
@@ -157,11 +166,10 @@ pub fn start(framework: Framework, id: Option<FrameworkId>, master: Master, owne
                 id = None;
             }
             owner.tell(Event::Disconnected { framework: framework.clone() }).await;
-            while calls.try_recv().is_ok() {}
             backoff.wait().await;
         }
     });
-    Link { sender }
+    link
 }
 
 /// Whether the master says that there is no such framework any more.
@@ -176,7 +184,7 @@ async fn subscribed(
     id: &mut Option<FrameworkId>,
     master: &Master,
     owner: &Owner,
-    calls: &mut mpsc::Receiver<Call>,
+    (calls, overflowed): (&mut mpsc::Receiver<Call>, &Notify),
 ) -> ClientError {
     let subscribe = v1::Subscribe {
         framework_id: id.as_ref().map(FrameworkId::to_string).unwrap_or_default(),
@@ -193,23 +201,38 @@ async fn subscribed(
     let given = FrameworkId::new(subscribed.framework_id);
     *id = Some(given.clone());
     tracing::info!(framework = framework.name(), role = &*framework.role, id = %given, "subscribed");
+    while calls.try_recv().is_ok() {}
+    let _ = overflowed.notified().now_or_never();
     owner.tell(Event::Subscribed { framework: framework.clone(), id: given.clone() }).await;
-    loop {
-        tokio::select! {
-            call = calls.recv() => {
-                let Some(call) = call else { return ClientError::Ended { address: master.address.clone() } };
-                let mut list = vec![addressed(call, &given)];
-                while let Ok(call) = calls.try_recv() {
-                    list.push(addressed(call, &given));
-                }
-                if let Err(error) = client.send(list).await {
-                    return error;
-                }
+    // Apart from one another: the owner may be busy with what it was told, and its calls go out all the same.
+    let speak = async {
+        while let Some(call) = calls.recv().await {
+            let mut list = vec![addressed(call, &given)];
+            while list.len() < AT_ONCE
+                && let Ok(call) = calls.try_recv()
+            {
+                list.push(addressed(call, &given));
             }
-            event = events.next() => match event {
+            if let Err(error) = client.send(list).await {
+                return error;
+            }
+        }
+        ClientError::Ended { address: master.address.clone() }
+    };
+    let hear = async {
+        loop {
+            match events.next().await {
                 Ok(event) => heard(framework, owner, event).await,
                 Err(error) => return error,
             }
+        }
+    };
+    tokio::select! {
+        error = speak => error,
+        error = hear => error,
+        () = overflowed.notified() => {
+            tracing::warn!(framework = framework.name(), "the master does not take in what it is told; asking it anew");
+            ClientError::Ended { address: master.address.clone() }
         }
     }
 }

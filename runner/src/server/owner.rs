@@ -1,11 +1,13 @@
 //! The one thread that owns the book: takes what happened, asks the book, carries out what it decided.
 //!
-//! Invariant: every command is carried out in order, and a `Persist` is on disk before the next one.
+//! Invariant: commands are carried out in order, and before any of them what is to be kept is on disk. What waits when the
+//! owner has time is taken together, so that thousands of updates at once cost a few writes; who asked for a change is
+//! answered when it is on disk.
 
 use super::control::Streams;
 use super::frameworks::{self, Link};
 use super::runs::Runs;
-use super::store::Store;
+use super::store::{Change, Store};
 use crate::book::schedules::{Due, Schedule};
 use crate::book::sweeps::Sweep;
 use crate::book::{self, Book, Command, Event, Framework, Prepared, Resume, SubmittedFile};
@@ -28,6 +30,9 @@ use tokio::sync::{mpsc, oneshot};
 /// Messages that wait for the owner. A task sends about two a second and each is handled in well under a millisecond,
 /// so this many waiting means that the disk stands still; senders then wait too.
 const MESSAGES_MAX: usize = 1024;
+
+/// Messages that are taken together.
+const AT_ONCE: usize = 256;
 
 enum Message {
     Event(Event),
@@ -247,26 +252,58 @@ pub fn spawn(owner: &Owner, inbox: Inbox, book: Book, hands: Hands) -> std::io::
     std::thread::Builder::new().name("owner".to_string()).spawn(move || run(&owner, inbox, book, hands))
 }
 
+/// Where spans go, and what they are made of.
+type Traces = Option<(Exporter, Watch)>;
+
 fn run(owner: &Owner, mut inbox: Inbox, mut book: Book, mut hands: Hands) {
-    let mut traces = hands.exporter.take().map(|exporter| (exporter, Watch::new(*uuid::Uuid::new_v4().as_bytes())));
-    while let Some(message) = inbox.receiver.blocking_recv() {
-        let now_ms = now_ms();
-        let commands = match message {
+    let mut traces: Traces =
+        hands.exporter.take().map(|exporter| (exporter, Watch::new(*uuid::Uuid::new_v4().as_bytes())));
+    while let Some(first) = inbox.receiver.blocking_recv() {
+        let mut round = Round::default();
+        let mut next = Some(first);
+        for taken in 1.. {
+            let Some(message) = next else { break };
+            let now_ms = now_ms();
+            let commands = round.hear(&mut book, &mut traces, now_ms, message);
+            if let Some((exporter, watch)) = &mut traces {
+                exporter.send(watch.decided(now_ms, &commands));
+            }
+            round.commands.extend(commands);
+            next = if taken < AT_ONCE { inbox.receiver.try_recv().ok() } else { None };
+        }
+        hands.finish(owner, round);
+    }
+}
+
+type Reply = oneshot::Sender<Result<Vec<String>, String>>;
+
+/// What messages that were taken together came to.
+#[derive(Default)]
+struct Round {
+    commands: Vec<Command>,
+    answers: Vec<(Reply, Result<Vec<String>, String>)>,
+}
+
+impl Round {
+    fn hear(&mut self, book: &mut Book, traces: &mut Traces, now_ms: u64, message: Message) -> Vec<Command> {
+        match message {
             Message::Event(event) => {
-                if let Some((_, watch)) = &mut traces {
+                if let Some((_, watch)) = traces {
                     watch.heard(now_ms, &event);
                 }
                 book.apply(now_ms, event)
             }
             Message::Submit { specs, submission, resume, parent, reply } => {
                 let submitted = book.submit(now_ms, specs, &submission, resume);
-                if let (Some((_, watch)), Ok((jobs, _)), Some(parent)) = (&mut traces, &submitted, parent) {
+                if let (Some((_, watch)), Ok((jobs, _)), Some(parent)) = (traces, &submitted, parent) {
                     watch.submitted(jobs, parent);
                 }
-                answer(reply, submitted)
+                self.answer(reply, submitted)
             }
-            Message::Checkpoint { subject, reply } => answer(reply, book.checkpoint(now_ms, &subject)),
-            Message::Scale { subject, parallelism, reply } => answer(reply, book.scale(now_ms, &subject, parallelism)),
+            Message::Checkpoint { subject, reply } => self.answer(reply, book.checkpoint(now_ms, &subject)),
+            Message::Scale { subject, parallelism, reply } => {
+                self.answer(reply, book.scale(now_ms, &subject, parallelism))
+            }
             Message::Folders { reply } => {
                 let _ = reply.send(book.checkpoint_folders());
                 Vec::new()
@@ -275,23 +312,23 @@ fn run(owner: &Owner, mut inbox: Inbox, mut book: Book, mut hands: Hands) {
                 let _ = reply.send(book.checkpoint_folders_of(&subject));
                 Vec::new()
             }
-            Message::Stop { subject, reply } => answer(reply, book.stop(now_ms, &subject)),
+            Message::Stop { subject, reply } => self.answer(reply, book.stop(now_ms, &subject)),
             Message::Schedule { schedule, reply } => {
                 let name = schedule.name.clone();
-                answer(reply, book.schedule(now_ms, *schedule).map(|commands| (vec![name], commands)))
+                self.answer(reply, book.schedule(now_ms, *schedule).map(|commands| (vec![name], commands)))
             }
             Message::Unschedule { name, reply } => {
-                answer(reply, book.unschedule(&name).map(|commands| (vec![name], commands)))
+                self.answer(reply, book.unschedule(&name).map(|commands| (vec![name], commands)))
             }
             Message::RunNow { name, reply } => {
-                answer(reply, book.run_now(now_ms, &name).map(|commands| (vec![name], commands)))
+                self.answer(reply, book.run_now(now_ms, &name).map(|commands| (vec![name], commands)))
             }
             Message::Schedules { reply } => {
                 let _ = reply.send(book.schedule_views());
                 Vec::new()
             }
-            Message::BeginSweep { sweep, reply } => answer(reply, book.begin_sweep(now_ms, *sweep)),
-            Message::ResumeSweep { name, reply } => answer(reply, book.resume_sweep(now_ms, &name)),
+            Message::BeginSweep { sweep, reply } => self.answer(reply, book.begin_sweep(now_ms, *sweep)),
+            Message::ResumeSweep { name, reply } => self.answer(reply, book.resume_sweep(now_ms, &name)),
             Message::Sweeps { reply } => {
                 let _ = reply.send(book.sweep_views());
                 Vec::new()
@@ -320,45 +357,63 @@ fn run(owner: &Owner, mut inbox: Inbox, mut book: Book, mut hands: Hands) {
                 let _ = reply.send(book.why(now_ms, &subject));
                 Vec::new()
             }
+        }
+    }
+
+    /// Who asked hears of it when it is on disk.
+    fn answer(&mut self, reply: Reply, result: Result<(Vec<String>, Vec<Command>), String>) -> Vec<Command> {
+        let (answer, commands) = match result {
+            Ok((ids, commands)) => (Ok(ids), commands),
+            Err(error) => (Err(error), Vec::new()),
         };
-        if let Some((exporter, watch)) = &mut traces {
-            exporter.send(watch.decided(now_ms, &commands));
-        }
-        for command in commands {
-            hands.carry_out(owner, command);
-        }
+        self.answers.push((reply, answer));
+        commands
     }
 }
 
-fn answer(
-    reply: oneshot::Sender<Result<Vec<String>, String>>,
-    result: Result<(Vec<String>, Vec<Command>), String>,
-) -> Vec<Command> {
-    let (answer, commands) = match result {
-        Ok((ids, commands)) => (Ok(ids), commands),
-        Err(error) => (Err(error), Vec::new()),
-    };
-    let _ = reply.send(answer);
-    commands
+/// What of a command is kept.
+fn change(command: &Command) -> Option<Change<'_>> {
+    Some(match command {
+        Command::Persist(record) => Change::Job(record),
+        Command::PersistTask { job, task } => Change::Task(job, task),
+        Command::Forget(record) => Change::NoJob(&record.spec.id),
+        Command::PersistFramework { framework, id } => Change::Framework(framework, id),
+        Command::PersistSweep(sweep) => Change::Sweep(sweep),
+        Command::ForgetSweep(sweep) => Change::NoSweep(&sweep.name),
+        Command::PersistSchedule(schedule) => Change::Schedule(schedule),
+        Command::ForgetSchedule { name } => Change::NoSchedule(name),
+        _ => return None,
+    })
 }
 
 impl Hands {
+    fn finish(&mut self, owner: &Owner, round: Round) {
+        let changes: Vec<Change<'_>> = round.commands.iter().filter_map(change).collect();
+        durable(self.store.write(&changes));
+        for command in round.commands {
+            self.carry_out(owner, command);
+        }
+        for (reply, answer) in round.answers {
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// What is to be kept is already.
     fn carry_out(&mut self, owner: &Owner, command: Command) {
         match command {
-            Command::Persist(record) => durable(self.store.put_job(&record)),
-            Command::PersistFramework { framework, id } => durable(self.store.put_framework(&framework, &id)),
+            Command::Persist(_)
+            | Command::PersistTask { .. }
+            | Command::PersistFramework { .. }
+            | Command::PersistSweep(_)
+            | Command::PersistSchedule(_)
+            | Command::ForgetSchedule { .. } => {}
             Command::Subscribe { framework } => {
                 let _entered = self.runtime.enter();
                 let link = frameworks::start(framework.clone(), None, self.master.clone(), owner.clone());
                 self.links.insert(framework, link);
             }
-            Command::Forget(record) => {
-                durable(self.store.remove_job(record.spec.id.as_str()));
-                remove_replaced(&book::submission_folder(&self.config, &record));
-            }
-            Command::PersistSweep(sweep) => durable(self.store.put_sweep(&sweep)),
+            Command::Forget(record) => remove_replaced(&book::submission_folder(&self.config, &record)),
             Command::ForgetSweep(sweep) => {
-                durable(self.store.remove_sweep(&sweep.name));
                 remove_replaced(&book::rows_folder(&self.config, &sweep.name, &sweep.submission));
             }
             Command::Demand { framework, demands } => self.links[&framework].demand(demands),
@@ -370,8 +425,6 @@ impl Hands {
             Command::Kill { framework, task, grace_ms } => self.links[&framework].kill(task, grace_ms),
             Command::Reconcile { framework, tasks } => self.links[&framework].reconcile(tasks),
             Command::Order { task, order } => self.streams.send(&task, &order),
-            Command::PersistSchedule(schedule) => durable(self.store.put_schedule(&schedule)),
-            Command::ForgetSchedule { name } => durable(self.store.remove_schedule(&name)),
             Command::Fire { schedule, due } => {
                 let owner = owner.clone();
                 self.runtime.spawn(async move {
