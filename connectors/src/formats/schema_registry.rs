@@ -7,10 +7,11 @@
 
 use super::framing::SchemaId;
 use crate::{Error, Result};
-use reqwest::blocking::{Client, RequestBuilder};
-use reqwest::{StatusCode, Url};
+use reqwest::blocking::{Client, ClientBuilder, RequestBuilder};
+use reqwest::{Certificate, Identity, StatusCode, Url};
 use serde::Deserialize;
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tracing::info;
@@ -46,6 +47,10 @@ pub struct Access {
     pub urls: Vec<Url>,
     pub user: Option<String>,
     pub password: Option<String>,
+    /// A file of certificates that vouch for it; the system's without one.
+    pub authorities: Option<PathBuf>,
+    /// Files of the certificate that is shown to it, and of its key.
+    pub certificate: Option<(PathBuf, PathBuf)>,
 }
 
 pub struct SchemaRegistry {
@@ -190,12 +195,34 @@ impl SchemaRegistry {
         if let Some(client) = self.http.get() {
             return Ok(client);
         }
-        let client = Client::builder()
-            .connect_timeout(CONNECT_WITHIN)
-            .timeout(ANSWER_WITHIN)
+        // Every registry speaks HTTP/1.1, and one question at a time needs no more.
+        let mut client = Client::builder().http1_only().connect_timeout(CONNECT_WITHIN).timeout(ANSWER_WITHIN);
+        if let Some(path) = &self.access.authorities {
+            let vouching = Certificate::from_pem_bundle(&self.file(path)?).map_err(|why| self.unsound(path, &why))?;
+            if vouching.is_empty() {
+                return Err(self.unsound(path, &"it holds no certificate"));
+            }
+            client =
+                vouching.into_iter().fold(client.tls_built_in_root_certs(false), ClientBuilder::add_root_certificate);
+        }
+        if let Some((certificate, key)) = &self.access.certificate {
+            let both = [self.file(certificate)?, self.file(key)?].concat();
+            client = client.identity(Identity::from_pem(&both).map_err(|why| self.unsound(certificate, &why))?);
+        }
+        let client = client
             .build()
             .map_err(|why| Error::Fatal(format!("no HTTP client for a schema registry can be made: {why}")))?;
         Ok(self.http.get_or_init(|| client))
+    }
+
+    fn file(&self, path: &Path) -> Result<Vec<u8>> {
+        let failed =
+            |why| Error::Fatal(format!("'{}', which is for {}, cannot be read: {why}", path.display(), self.name()));
+        std::fs::read(path).map_err(failed)
+    }
+
+    fn unsound(&self, path: &Path, why: &dyn std::fmt::Display) -> Error {
+        Error::Fatal(format!("'{}', which is for {}, is no PEM of that kind: {why}", path.display(), self.name()))
     }
 
     /// Asks one address after another until one answers.
@@ -228,11 +255,18 @@ impl SchemaRegistry {
 
 fn answer(request: RequestBuilder, url: &Url, may_be_unknown: bool) -> Result<Answer> {
     let silent = |why: &reqwest::Error| {
+        let untrusted = tls::explain(why).is_some();
         let mut why: &dyn std::error::Error = why;
         while let Some(source) = why.source() {
             why = source;
         }
-        Error::Transient(format!("the schema registry at {url} does not answer: {why}"))
+        match untrusted {
+            false => Error::Transient(format!("the schema registry at {url} does not answer: {why}")),
+            true => Error::Fatal(format!(
+                "the schema registry at {url} and this end do not trust one another: {why}; see \
+                 schema.registry.ssl.ca.location and schema.registry.ssl.certificate.location"
+            )),
+        }
     };
     let response = request.send().map_err(|why| silent(&why))?;
     let status = response.status();

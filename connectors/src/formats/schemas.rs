@@ -18,7 +18,7 @@ use crate::{OptionInfo, Options, TableDef};
 use arrow::datatypes::{Fields, SchemaRef};
 use jobs::Diagnostic;
 use reqwest::Url;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const fn text(name: &'static str, doc: &'static str) -> OptionInfo {
@@ -52,6 +52,17 @@ pub const REGISTRY_URL: OptionInfo = text(
 );
 pub const REGISTRY_USER: OptionInfo = text("schema.registry.user", "whom the registry knows");
 pub const REGISTRY_PASSWORD: OptionInfo = text("schema.registry.password", "the password of schema.registry.user");
+pub const REGISTRY_CA: OptionInfo = text(
+    "schema.registry.ssl.ca.location",
+    "a file of certificates (PEM) that vouch for the registry, for https; default those that the system trusts; relative to the \
+     job file",
+);
+pub const REGISTRY_CERTIFICATE: OptionInfo = text(
+    "schema.registry.ssl.certificate.location",
+    "the certificate (PEM) that is shown to the registry, with schema.registry.ssl.key.location; relative to the job file",
+);
+pub const REGISTRY_KEY: OptionInfo =
+    text("schema.registry.ssl.key.location", "the key (PEM) of that certificate; relative to the job file");
 pub const REGISTRY_AUTO: OptionInfo = OptionInfo {
     name: "schema.registry.auto_register",
     kind: "bool",
@@ -79,7 +90,7 @@ pub const REGISTRY_PLACE: OptionInfo = OptionInfo {
 };
 
 /// All that are about schemas, in the order in which they are listed.
-pub const ALL: [OptionInfo; 13] = [
+pub const ALL: [OptionInfo; 16] = [
     AVRO_SCHEMA,
     AVRO_SCHEMA_FILE,
     AVRO_RECORD,
@@ -89,6 +100,9 @@ pub const ALL: [OptionInfo; 13] = [
     REGISTRY_URL,
     REGISTRY_USER,
     REGISTRY_PASSWORD,
+    REGISTRY_CA,
+    REGISTRY_CERTIFICATE,
+    REGISTRY_KEY,
     REGISTRY_AUTO,
     REGISTRY_SUBJECT,
     REGISTRY_STRATEGY,
@@ -96,6 +110,7 @@ pub const ALL: [OptionInfo; 13] = [
 ];
 
 const FILES: [&str; 2] = [AVRO_SCHEMA_FILE.name, PROTOBUF_SCHEMA_FILE.name];
+const CERTIFICATES: [&str; 3] = [REGISTRY_CA.name, REGISTRY_CERTIFICATE.name, REGISTRY_KEY.name];
 
 /// What a record has a schema for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,13 +189,30 @@ fn access(options: &Options<'_>) -> Result<Option<Access>, Diagnostic> {
     if user.is_none() && password.is_some() {
         return Err(options.wrong(REGISTRY_PASSWORD.name, "a password is given, and no schema.registry.user"));
     }
-    Ok(Some(Access { urls, user: user.map(str::to_owned), password: password.map(str::to_owned) }))
+    let file = |info: &OptionInfo| options.text(info.name).map(PathBuf::from);
+    let certificate = match (file(&REGISTRY_CERTIFICATE), file(&REGISTRY_KEY)) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        (one, _) => {
+            let given = if one.is_some() { REGISTRY_CERTIFICATE } else { REGISTRY_KEY };
+            let wrong = options.wrong(given.name, "a certificate is shown together with its key");
+            return Err(wrong.help(format!("give both {} and {}", REGISTRY_CERTIFICATE.name, REGISTRY_KEY.name)));
+        }
+    };
+    let lone = CERTIFICATES.iter().find(|name| options.entry(name).is_some());
+    if let (Some(name), false) = (lone, urls.iter().any(|url| url.scheme() == "https")) {
+        let wrong = options.wrong(name, format!("option '{name}' is for a registry that is reached by https"));
+        return Err(wrong.help("write schema.registry.url = 'https://…'"));
+    }
+    let (user, password) = (user.map(str::to_owned), password.map(str::to_owned));
+    Ok(Some(Access { urls, user, password, authorities: file(&REGISTRY_CA), certificate }))
 }
 
-/// The table with its schema files found beside the job file.
+/// The table with its files of schemas and certificates found beside the job file.
 pub fn beside(table: &TableDef, folder: &Path) -> TableDef {
     let mut table = table.clone();
-    for entry in table.options.iter_mut().filter(|entry| FILES.contains(&entry.key.as_str())) {
+    let files: Vec<&str> = [&FILES[..], &CERTIFICATES[..]].concat();
+    for entry in table.options.iter_mut().filter(|entry| files.contains(&entry.key.as_str())) {
         entry.value = folder.join(&entry.value).to_string_lossy().into_owned();
     }
     table

@@ -37,7 +37,13 @@ pub fn registry(answers: Vec<(u16, &'static str)>) -> (Url, Receiver<String>) {
 }
 
 pub fn access(url: Url) -> Access {
-    Access { urls: vec![url], user: Some("me".to_owned()), password: Some("hunter2".to_owned()) }
+    Access {
+        urls: vec![url],
+        user: Some("me".to_owned()),
+        password: Some("hunter2".to_owned()),
+        authorities: None,
+        certificate: None,
+    }
 }
 
 #[test]
@@ -86,4 +92,73 @@ fn silence_and_outages_are_transient_and_refusals_are_not() {
     // By now nobody listens.
     let why = registry.schema(SchemaId::Number(1)).unwrap_err();
     assert!(matches!(why, Error::Transient(_)) && why.to_string().contains("127.0.0.1"), "{why}");
+}
+
+/// A CA in a folder, and a certificate of it for this machine: `ca.pem`, `own.pem` and `own.key`.
+fn authority() -> tempfile::TempDir {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let folder = tempfile::tempdir().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    std::fs::write(folder.path().join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    let issuer = Issuer::new(params, key);
+    let key = KeyPair::generate().unwrap();
+    let own = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    std::fs::write(folder.path().join("own.pem"), own.pem()).unwrap();
+    std::fs::write(folder.path().join("own.key"), key.serialize_pem()).unwrap();
+    folder
+}
+
+/// Answers whoever has a certificate of its CA.
+fn encrypted(folder: &Path) -> Url {
+    let [ca, cert, key] = ["ca.pem", "own.pem", "own.key"].map(|name| Some(folder.join(name)));
+    let tls = tls::Tls::load(tls::Files { cert, key, ca }).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut socket = tls::Socket::answer(tls.as_ref(), stream.unwrap()).unwrap();
+            let mut request = [0; 4096];
+            let heard = socket.shake_hands().and_then(|()| socket.read(&mut request));
+            if heard.is_ok_and(|n| n > 0) {
+                let body = r#"{"schema":"\"int\""}"#;
+                let length = body.len();
+                let _ = write!(socket, "HTTP/1.1 200 X\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+            }
+        }
+    });
+    Url::parse(&url).unwrap()
+}
+
+#[test]
+fn a_registry_is_trusted_by_its_certificate_and_shown_ours() {
+    let (theirs, other) = (authority(), authority());
+    let url = encrypted(theirs.path());
+    let file = |folder: &tempfile::TempDir, name: &str| folder.path().join(name);
+    let own = |folder| Some((file(folder, "own.pem"), file(folder, "own.key")));
+    let ask = |authorities: Option<PathBuf>, certificate: Option<(PathBuf, PathBuf)>| {
+        let access = Access { authorities, certificate, user: None, password: None, urls: vec![url.clone()] };
+        SchemaRegistry::of(access).schema(SchemaId::Number(1))
+    };
+    let schema = ask(Some(file(&theirs, "ca.pem")), own(&theirs)).unwrap().unwrap();
+    assert_eq!(schema.text, "\"int\"");
+    for (authorities, certificate) in [
+        (None, own(&theirs)),
+        (Some(file(&other, "ca.pem")), own(&theirs)),
+        (Some(file(&theirs, "ca.pem")), None),
+        (Some(file(&theirs, "ca.pem")), own(&other)),
+    ] {
+        let why = ask(authorities, certificate).unwrap_err();
+        let fatal = matches!(&why, Error::Fatal(why) if why.contains("schema.registry.ssl.ca.location"));
+        assert!(fatal, "{why:?}");
+    }
+    for (authorities, certificate, part) in [
+        (Some(file(&theirs, "none.pem")), None, "none.pem"),
+        (Some(file(&theirs, "own.key")), None, "own.key"),
+        (None, Some((file(&theirs, "own.pem"), file(&theirs, "ca.pem"))), "own.pem"),
+    ] {
+        let why = ask(authorities, certificate).unwrap_err();
+        assert!(matches!(&why, Error::Fatal(why) if why.contains(part)), "{why:?}");
+    }
 }
