@@ -7,7 +7,7 @@
 //! ([`crate::refuses_changes`]). What a source gives is [`Connector::gives`], in the same two ways.
 
 use arrow::array::{ArrayRef, Int8Array, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use jobs::Diagnostic;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -247,6 +247,15 @@ pub enum Takes {
     Changes,
 }
 
+/// The columns of a table, as whoever has its rows tells them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Columns {
+    /// In the order in which a person would declare them.
+    pub columns: Vec<(String, DataType)>,
+    /// By what rows are told apart there, as indices into `columns`; empty where nothing says it.
+    pub primary_key: Vec<usize>,
+}
+
 /// What a source gives; it is said of the table's declaration, before anything is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gives {
@@ -309,6 +318,12 @@ pub trait Connector: Send + Sync {
     /// Names and required options were checked before.
     fn check(&self, _table: &TableDef) -> Vec<Diagnostic> {
         Vec::new()
+    }
+
+    /// The columns of a table that is declared without any, where the other end, a file or the connector itself knows them;
+    /// else nothing. May ask the other end. `table`: its schema is empty, and its options have been checked by name.
+    fn columns(&self, _table: &TableDef, _context: &Context) -> Result<Option<Columns>> {
+        Ok(None)
     }
 
     /// Whether reading the table comes to an end by itself.

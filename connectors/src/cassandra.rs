@@ -15,6 +15,7 @@
 //! count of batches only; the planner sends a key to one slice.
 
 mod cells;
+mod columns;
 mod duration;
 mod found;
 mod held;
@@ -30,7 +31,8 @@ mod values;
 mod writes;
 
 use crate::api::{
-    Connector, Context, Delivery, Lookup, OneOf, OptionInfo, Result, Sink, SourceReader, SplitStart, TableDef, Takes,
+    Columns, Connector, Context, Delivery, Lookup, OneOf, OptionInfo, Result, Sink, SourceReader, SplitStart, TableDef,
+    Takes,
 };
 use jobs::Diagnostic;
 use settings::Settings;
@@ -113,6 +115,10 @@ impl Connector for Cassandra {
         let mut wrong = Settings::of(table).err().unwrap_or_default();
         wrong.extend(schema::check(table));
         wrong
+    }
+
+    fn columns(&self, table: &TableDef, _context: &Context) -> Result<Option<Columns>> {
+        columns::columns(&Settings::open(table)?, table).map(Some)
     }
 
     fn bounded(&self, _table: &TableDef) -> bool {

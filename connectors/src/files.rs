@@ -8,6 +8,7 @@
 //! of a table with a primary key all changes of a key are then in one file.
 
 mod adopt;
+mod columns;
 mod hive;
 mod packing;
 mod pattern;
@@ -18,7 +19,8 @@ mod write;
 
 use crate::formats::{self, CSV_DELIMITER, CSV_HEADER, JSON_TIMESTAMP_FORMAT};
 use crate::{
-    Connector, Context, Delivery, Error, Gives, OptionInfo, Options, Result, Sink, SourceReader, SplitStart, TableDef,
+    Columns, Connector, Context, Delivery, Error, Gives, OptionInfo, Options, Result, Sink, SourceReader, SplitStart,
+    TableDef,
 };
 use hive::Partitioning;
 use jobs::Diagnostic;
@@ -206,6 +208,10 @@ impl Connector for FilesConnector {
         }
         wrong.extend(is_changelog(table).err());
         wrong
+    }
+
+    fn columns(&self, table: &TableDef, context: &Context) -> Result<Option<Columns>> {
+        columns::columns(table, context)
     }
 
     fn bounded(&self, table: &TableDef) -> bool {

@@ -32,8 +32,8 @@ pub mod usual;
 mod values;
 
 use crate::api::{
-    Connector, Context, Delivery, Error, Gives, MetadataInfo, OptionInfo, Result, Sink, SourceReader, SplitStart,
-    TableDef, Takes,
+    Columns, Connector, Context, Delivery, Error, Gives, MetadataInfo, OptionInfo, Result, Sink, SourceReader,
+    SplitStart, TableDef, Takes,
 };
 use crate::formats;
 use at_least_once::AtLeastOnceSink;
@@ -232,6 +232,11 @@ impl Connector for Kafka {
             wrong.extend(formats::check(&values));
         }
         wrong
+    }
+
+    fn columns(&self, table: &TableDef, context: &Context) -> Result<Option<Columns>> {
+        let topic = table.option(topics::TOPIC).and_then(|topics| topics.split(',').next()).unwrap_or_default().trim();
+        formats::columns(&formats::beside(table, &context.base_dir), topic)
     }
 
     fn bounded(&self, table: &TableDef) -> bool {

@@ -29,5 +29,5 @@ pub use api::*;
 pub use changes::{gives, refuses_changes};
 pub use kafka::usual as usual_brokers;
 pub use options::Options;
-pub use registry::{add, check_table, find, registry};
+pub use registry::{add, check_table, columns, find, registry};
 pub use values::values;

@@ -3,7 +3,7 @@
 //! Invariant: [`check_table`] looks at the declaration only; it opens nothing and asks nobody, so it serves the desk
 //! as well as the task.
 
-use crate::{Connector, METADATA, OptionEntry, TableDef};
+use crate::{Columns, Connector, Context, METADATA, OptionEntry, Result, TableDef};
 use jobs::Diagnostic;
 use std::sync::{PoisonError, RwLock};
 
@@ -59,6 +59,15 @@ pub fn check_table(table: &TableDef) -> Vec<Diagnostic> {
         wrong = connector.check(table);
     }
     wrong
+}
+
+/// The columns of a table that declares none, as whoever has its rows tells them; nothing where nobody does, or where
+/// [`check_table`] says what is wrong. May ask the other end, and blocks meanwhile.
+pub fn columns(table: &TableDef, context: &Context) -> Result<Option<Columns>> {
+    match find(table.connector()) {
+        Some(connector) if check_names(table, connector).is_empty() => connector.columns(table, context),
+        _ => Ok(None),
+    }
 }
 
 fn check_names(table: &TableDef, connector: &dyn Connector) -> Vec<Diagnostic> {

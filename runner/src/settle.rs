@@ -1,9 +1,10 @@
 //! From the text of a job file to settled jobs: all defaults filled in, all queries planned, all mistakes told at once.
 //!
-//! Promises that what comes out can be placed and run without asking the user again. Does not touch the network; the
-//! only file it reads besides the text is one that the text names.
+//! Promises that what comes out can be placed and run without asking the user again. Reads no file besides the text but what
+//! the text names, and asks nobody over the network but for the columns of tables that declare none.
 
 mod artifacts;
+mod columns;
 mod continuous;
 mod document;
 mod embed;
@@ -17,6 +18,7 @@ mod spec_file;
 mod sql_file;
 mod sweep;
 
+pub use columns::complete;
 pub use settings::plain_name;
 pub use sweep::Swept;
 
@@ -36,6 +38,8 @@ pub struct Settled {
     pub local_only: Option<Diagnostic>,
     /// Of a file that describes one; its only job is then what all trials have in common.
     pub sweep: Option<Box<Swept>>,
+    /// Of a SQL file: its text, with the columns that its tables did not declare.
+    pub text: Option<String>,
 }
 
 /// The refusal of a file with a sweep where one job is meant.

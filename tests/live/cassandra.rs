@@ -293,6 +293,50 @@ fn text_goes_into_uuid_and_address_columns_of_the_server() {
 }
 
 #[test]
+fn columns_that_nobody_declared_are_those_of_the_server() {
+    let points = address("SMACK_CASSANDRA");
+    let name = fresh("told");
+    drop(sink(&features(&fresh("keyspace")), &context(0)));
+    cql(&format!("CREATE TYPE IF NOT EXISTS {KEYSPACE}.{name}_pair (n int, words frozen<list<text>>)"));
+    cql(&format!(
+        "CREATE TABLE {KEYSPACE}.{name} (day date, id uuid, \"Name\" text static, at timestamp, price decimal, n varint, \
+         pair frozen<{name}_pair>, counts map<text, bigint>, tags set<int>, place frozen<tuple<text, double>>, raw blob, \
+         clock time, PRIMARY KEY (day, id))"
+    ));
+    cql(&format!(
+        "INSERT INTO {KEYSPACE}.{name} (day, id, \"Name\", at, price, n, pair, counts, tags, place) VALUES ('2026-01-31', \
+         6f2c1e9a-8f04-4a5d-9a53-0d6c1b1f3a77, 'x', '2026-01-31T12:00:00Z', 1.25, 7, {{n: 1, words: ['w']}}, {{'k': 2}}, \
+         {{3}}, ('here', 0.5))"
+    ));
+    let bare = table("told", &[], 0, &options(&points, &name));
+    let told = connectors::columns(&bare, &context(0)).expect("it answers").expect("it tells them");
+    let names: Vec<&str> = told.columns.iter().map(|(name, _)| name.as_str()).collect();
+    let expected = ["day", "id", "Name", "at", "clock", "counts", "n", "pair", "place", "price", "raw", "tags"];
+    assert_eq!((names.as_slice(), told.primary_key.as_slice()), (&expected[..], &[0, 1][..]));
+
+    // What is told is read, nothing of it lost.
+    let kinds: Vec<(&str, DataType)> = told.columns.iter().map(|(name, kind)| (name.as_str(), kind.clone())).collect();
+    let declared = table("told", &kinds, 2, &options(&points, &name));
+    let row = read(&declared, &(0..kinds.len()).collect::<Vec<_>>(), &BTreeMap::new()).expect("read").all();
+    let shown = arrow::util::pretty::pretty_format_batches(&[row]).expect("it shows").to_string();
+    for value in
+        ["2026-01-31 ", "6f2c1e9a", "2026-01-31T12:00:00", "1.250000", "{n: 1, words: [w]}", "{k: 2}", "[3]", "here"]
+    {
+        assert!(shown.contains(value), "{value}:\n{shown}");
+    }
+
+    cql(&format!("CREATE TABLE {KEYSPACE}.{name}_c (id int PRIMARY KEY, n counter)"));
+    let counting = format!("{name}_c");
+    let bare = table("told", &[], 0, &options(&points, &counting));
+    let why = fatal(connectors::columns(&bare, &context(0)));
+    assert!(why.contains("column 'n'") && why.contains("counter") && why.contains("declare"), "{why}");
+    let nowhere = format!("{name}x");
+    let bare = table("told", &[], 0, &options(&points, &nowhere));
+    let why = fatal(connectors::columns(&bare, &context(0)));
+    assert!(why.contains("does not exist") && why.contains(&format!("did you mean '{name}'")), "{why}");
+}
+
+#[test]
 fn rows_are_found_by_their_key_and_by_nothing_else() {
     let points = address("SMACK_CASSANDRA");
     let name = fresh("found");

@@ -117,6 +117,51 @@ fn avro_of_confluents_serializer_is_read_by_both_of_its_schemas() {
 }
 
 #[test]
+fn columns_that_nobody_declared_are_those_of_the_registry() {
+    for format in ["avro", "protobuf"] {
+        let topic = fresh(&format!("{format}_told"));
+        create(&topic);
+        witness(&["write", format, &topic]);
+        let (brokers, registry) = (address("SMACK_KAFKA"), address("SMACK_REGISTRY"));
+        // Its file holds two.
+        let message = [("protobuf.message", "shop.Order")];
+        let message = if format == "protobuf" { &message[..] } else { &[] };
+        let options = |topic: &str, more: &[(&str, &str)]| -> TableDef {
+            let all = [
+                ("connector", "kafka"),
+                ("topic", topic),
+                ("bootstrap.servers", brokers.as_str()),
+                ("schema.registry.url", registry.as_str()),
+                ("format", format),
+            ];
+            table("told", &[], 0, &[&all[..], more].concat())
+        };
+        let told =
+            connectors::columns(&options(&topic, message), &context(0)).expect("it answers").expect("it tells them");
+        let kinds: Vec<(&str, DataType)> =
+            told.columns.iter().map(|(name, kind)| (name.as_str(), kind.clone())).collect();
+        let of = |name: &str| kinds.iter().find(|(known, _)| *known == name).map(|(_, kind)| kind.clone());
+        assert_eq!([of("id"), of("name"), of("at")], [DataType::Int64, DataType::Utf8, utc()].map(Some), "{format}");
+        // The last version is the one that has addresses.
+        assert!(matches!(of("address"), Some(DataType::Struct(_))), "{format}: {kinds:?}");
+        let declared = orders(&topic, &kinds, 0, &[&[("format", format)], message].concat());
+        let all = read(&declared, &(0..kinds.len()).collect::<Vec<_>>(), &BTreeMap::new()).expect("read");
+        assert_eq!(all.bad, vec![], "{format}");
+        check_orders(&all.all());
+        let nowhere = fresh("nowhere");
+        let why = connectors::columns(&options(&nowhere, message), &context(0))
+            .expect_err("there is no such subject")
+            .to_string();
+        assert!(why.contains(&format!("'{nowhere}-value'")) && why.contains("declare them"), "{why}");
+        if format == "protobuf" {
+            let why =
+                connectors::columns(&options(&topic, &[]), &context(0)).expect_err("it may be either").to_string();
+            assert!(why.contains("(shop.Unused, shop.Order); name one with protobuf.message"), "{why}");
+        }
+    }
+}
+
+#[test]
 fn protobuf_of_confluents_serializer_is_read() {
     let topic = fresh("protobuf_in");
     create(&topic);

@@ -10,6 +10,7 @@ use crate::api::{Context, Error, Result, TableDef};
 use arrow::datatypes::DataType;
 use jobs::Diagnostic;
 use scylla::client::session::Session;
+use scylla::cluster::ClusterState;
 use scylla::cluster::metadata::{ColumnKind, Table};
 use std::time::{Duration, Instant};
 
@@ -149,7 +150,7 @@ pub struct Found {
 
 /// The driver asks for tables and for columns one after the other, so it can see a table that is just being created
 /// without its columns. A table that is not there at all is asked for once more and not waited for.
-async fn wait_until_whole(session: &Session, settings: &Settings) -> Result<()> {
+pub async fn wait_until_whole(session: &Session, settings: &Settings) -> Result<()> {
     let until = Instant::now() + CREATED_WITHIN;
     let columns = || {
         let state = session.get_cluster_state();
@@ -176,18 +177,23 @@ async fn wait_until_whole(session: &Session, settings: &Settings) -> Result<()> 
     }
 }
 
-/// Finds the server's table and compares. `writing` also compares the keys, by which rows replace each other.
-pub async fn find(session: &Session, settings: &Settings, table: &TableDef, writing: bool) -> Result<Found> {
-    wait_until_whole(session, settings).await?;
-    let state = session.get_cluster_state();
+/// The server's table, or which one is nearest.
+pub fn table_of<'a>(state: &'a ClusterState, settings: &Settings) -> Result<&'a Table> {
     let Some(keyspace) = state.get_keyspace(&settings.keyspace) else {
         let names: Vec<&str> = state.keyspaces_iter().map(|(name, _)| name).collect();
         return Err(absent(settings, "keyspace", &settings.keyspace, "create_keyspace", &names));
     };
-    let Some(there) = keyspace.tables.get(&settings.table) else {
+    keyspace.tables.get(&settings.table).ok_or_else(|| {
         let names: Vec<&str> = keyspace.tables.keys().map(String::as_str).collect();
-        return Err(absent(settings, "table", &settings.quoted_table(), "create_table", &names));
-    };
+        absent(settings, "table", &settings.quoted_table(), "create_table", &names)
+    })
+}
+
+/// Finds the server's table and compares. `writing` also compares the keys, by which rows replace each other.
+pub async fn find(session: &Session, settings: &Settings, table: &TableDef, writing: bool) -> Result<Found> {
+    wait_until_whole(session, settings).await?;
+    let state = session.get_cluster_state();
+    let there = table_of(&state, settings)?;
     let mut wrong = Vec::new();
     for field in table.schema.fields() {
         let (name, here) = (field.name(), field.data_type());

@@ -4,8 +4,10 @@
 //! timestamp's microseconds.
 
 use super::values::{fixed_length, item};
-use arrow::datatypes::{DataType, Field, Fields};
+use crate::formats::map_of_text;
+use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use scylla::cluster::metadata::{CollectionType, ColumnType, NativeType};
+use std::sync::Arc;
 
 /// Whether Cassandra has a type for it.
 pub fn holds(kind: &DataType) -> bool {
@@ -70,6 +72,49 @@ fn plain(kind: &DataType) -> Option<NativeType> {
         DataType::Decimal128(..) => NativeType::Decimal,
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
             NativeType::Blob
+        }
+        _ => return None,
+    })
+}
+
+/// What a column is declared as that nobody declared: DECIMAL has as many digits as it can, 18 of them behind the point, and
+/// what has no type of its own is text.
+pub fn declared(there: &ColumnType<'_>) -> Option<DataType> {
+    use NativeType as N;
+    let list = |item: &ColumnType<'_>| Some(DataType::List(Arc::new(Field::new_list_field(declared(item)?, true))));
+    Some(match there {
+        ColumnType::Native(native) => match native {
+            N::Boolean => DataType::Boolean,
+            N::TinyInt => DataType::Int8,
+            N::SmallInt => DataType::Int16,
+            N::Int => DataType::Int32,
+            N::BigInt => DataType::Int64,
+            N::Float => DataType::Float32,
+            N::Double => DataType::Float64,
+            N::Text | N::Ascii | N::Uuid | N::Timeuuid | N::Inet | N::Duration => DataType::Utf8,
+            N::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            N::Date => DataType::Date32,
+            N::Time => DataType::Time64(TimeUnit::Microsecond),
+            N::Decimal => DataType::Decimal128(38, 18),
+            N::Varint => DataType::Decimal128(38, 0),
+            N::Blob => DataType::Binary,
+            _ => return None,
+        },
+        ColumnType::Collection { typ: CollectionType::List(item) | CollectionType::Set(item), .. } => list(item)?,
+        ColumnType::Collection { typ: CollectionType::Map(key, value), .. } => match declared(key)? {
+            DataType::Utf8 => map_of_text(declared(value)?),
+            _ => return None,
+        },
+        ColumnType::Vector { typ, .. } if fixed_length(typ) => list(typ)?,
+        ColumnType::UserDefinedType { definition, .. } => {
+            let fields = definition.field_types.iter();
+            let fields = fields.map(|(name, kind)| Some(Field::new(name.to_string(), declared(kind)?, true)));
+            DataType::Struct(fields.collect::<Option<Vec<Field>>>()?.into())
+        }
+        ColumnType::Tuple(kinds) => {
+            let field =
+                |(at, kind): (usize, &ColumnType<'_>)| Some(Field::new(format!("f{at}"), declared(kind)?, true));
+            DataType::Struct(kinds.iter().enumerate().map(field).collect::<Option<Vec<Field>>>()?.into())
         }
         _ => return None,
     })

@@ -7,6 +7,10 @@ mod avro;
 mod lines;
 pub mod parquet;
 
+pub use arrow::schema as arrow_schema;
+pub use avro::schema as avro_schema;
+pub use lines::{header, text};
+
 use super::hive::{Partitioning, with_constants};
 use super::stored::Stored;
 use super::{FileFormat, path_of, pattern, watch};

@@ -13,6 +13,7 @@ use std::time::Duration;
 mod avro;
 mod columnar;
 mod placed;
+mod told;
 
 fn columns() -> Vec<(&'static str, DataType)> {
     vec![("id", DataType::Int64), ("name", DataType::Utf8)]

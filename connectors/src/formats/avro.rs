@@ -7,6 +7,7 @@
 //!
 //! Invariant: bytes are read by the writer's schema only; columns and the reader's schema decide what becomes of them.
 
+mod columns;
 mod container;
 mod decode;
 mod derive;
@@ -14,6 +15,7 @@ mod encode;
 mod plan;
 mod schema;
 
+pub use columns::columns;
 pub use container::{Blocks, Codec, Container, Unread};
 pub use decode::{pass_record, read_next, read_record};
 pub use derive::schema_of;

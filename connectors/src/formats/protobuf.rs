@@ -6,12 +6,14 @@
 //! Invariant: a field that is not there is null where the schema can tell (`optional`, messages, members of a `oneof`),
 //! else the type's default; a list or map without items is empty.
 
+mod columns;
 mod decode;
 mod derive;
 mod descriptor;
 mod encode;
 mod plan;
 
+pub use columns::columns;
 pub use decode::read_message;
 pub use derive::proto_of;
 pub use descriptor::{Source, base64_of, message_at, place_of, pool_of};

@@ -11,7 +11,9 @@ pub use reachable::{Reachable, best_reachable_auc};
 use super::paced::{Pace, PacedReader, Rows};
 use super::{RATE, ROWS, SEED, SPLITS, START};
 use crate::formats::{is_text, timestamp};
-use crate::{Connector, Context, Error, OptionInfo, Options, Result, Sink, SourceReader, SplitStart, TableDef};
+use crate::{
+    Columns, Connector, Context, Error, OptionInfo, Options, Result, Sink, SourceReader, SplitStart, TableDef,
+};
 use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray,
     TimestampMicrosecondArray,
@@ -22,7 +24,7 @@ use jobs::Diagnostic;
 use std::sync::Arc;
 
 const DEFAULT_START_US: i64 = 1_767_225_600_000_000;
-const COLUMNS: &[&str] = &["id", "card", "ts", "amount", "merchant", "country", "online", "fraud"];
+const NAMES: &[&str] = &["id", "card", "ts", "amount", "merchant", "country", "online", "fraud"];
 
 const CARDS: OptionInfo = OptionInfo {
     name: "cards",
@@ -115,7 +117,7 @@ impl Connector for CardsConnector {
                 _ => {
                     wrong.push(
                         Diagnostic::new(format!("connector 'cards' has no column '{name}'"))
-                            .suggest(name, COLUMNS.iter().copied()),
+                            .suggest(name, NAMES.iter().copied()),
                     );
                     continue;
                 }
@@ -127,6 +129,18 @@ impl Connector for CardsConnector {
             }
         }
         wrong
+    }
+
+    fn columns(&self, _table: &TableDef, _context: &Context) -> Result<Option<Columns>> {
+        let kind = |name: &str| match name {
+            "amount" => DataType::Float64,
+            "ts" => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            "country" => DataType::Utf8,
+            "online" | "fraud" => DataType::Boolean,
+            _ => DataType::Int64,
+        };
+        let columns = NAMES.iter().map(|name| ((*name).to_owned(), kind(name))).collect();
+        Ok(Some(Columns { columns, primary_key: Vec::new() }))
     }
 
     fn bounded(&self, table: &TableDef) -> bool {

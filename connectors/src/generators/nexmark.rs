@@ -106,6 +106,10 @@ impl Connector for NexmarkConnector {
         wrong
     }
 
+    fn columns(&self, table: &TableDef, _context: &Context) -> Result<Option<crate::Columns>> {
+        Ok(Some(crate::Columns { columns: shape(table)?.columns(), primary_key: Vec::new() }))
+    }
+
     fn bounded(&self, table: &TableDef) -> bool {
         table.option(EVENTS.name).is_some()
     }

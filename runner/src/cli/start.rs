@@ -246,8 +246,8 @@ pub fn run(
             return Err(Fail::new(BAD_INPUT, crate::settle::is_a_sweep(&request.file)));
         }
         let config = crate::run::RunConfig {
+            text: settled.text.clone().unwrap_or_else(|| request.text.clone()),
             settled,
-            text: request.text.clone(),
             base_dir: base_dir.clone(),
             slices,
             json: output.json,

@@ -16,6 +16,7 @@ pub use live::{Live, Said};
 
 use crate::predict;
 use crate::server::owner::Owner;
+use crate::settle::complete;
 use arrow::array::{RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use connectors::Context;
@@ -127,17 +128,43 @@ impl Queries {
 
     /// The columns that [`Queries::ask`] would give.
     pub async fn schema(&self, question: Question) -> Result<SchemaRef, QueryError> {
-        let (queries, known) = (self.clone(), self.known().await?);
-        let planned = async move {
-            let planned = queries.planned(&known, &question, Tables::Named);
-            planned.map_err(|error| queries.told(&known, &question, error))
-        };
-        self.apart(planned).await
+        self.completed(question, async |question| {
+            let (queries, known) = (self.clone(), self.known().await?);
+            let planned = async move {
+                let planned = queries.planned(&known, &question, Tables::Named);
+                planned.map_err(|error| queries.told(&known, &question, error))
+            };
+            self.apart(planned).await
+        })
+        .await
+    }
+
+    /// Asks with the columns that tables of the text do not declare; places in mistakes are those of the text as it was.
+    async fn completed<T>(
+        &self,
+        question: Question,
+        ask: impl AsyncFnOnce(Question) -> Result<T, QueryError>,
+    ) -> Result<T, QueryError> {
+        let completed = complete(&question.text, &self.folder.display().to_string()).await;
+        let completed = completed.map_err(QueryError::Wrong)?;
+        let whole = Question { text: completed.text.clone().into_owned(), parameters: question.parameters };
+        ask(whole).await.map_err(|error| match error {
+            QueryError::Wrong(mut mistakes) => {
+                let placed = mistakes.iter_mut().filter_map(|mistake| mistake.span.as_mut());
+                placed.for_each(|span| *span = completed.place(*span));
+                QueryError::Wrong(mistakes)
+            }
+            other => other,
+        })
     }
 
     /// What is to be known of a text before its parameters have values.
     pub async fn prepare(&self, text: &str) -> Result<Prepared, QueryError> {
-        let (queries, question, known) = (self.clone(), Question::from(text), self.known().await?);
+        self.completed(Question::from(text), async |question| self.prepare_whole(question).await).await
+    }
+
+    async fn prepare_whole(&self, question: Question) -> Result<Prepared, QueryError> {
+        let (queries, known) = (self.clone(), self.known().await?);
         let prepared = async move {
             let asked = Asked::new(&queries.store, &known, &question.text, Tables::Named).map_err(QueryError::Wrong);
             let prepared = asked.and_then(|asked| match asked.body() {
@@ -156,12 +183,15 @@ impl Queries {
     }
 
     pub async fn ask(&self, question: Question) -> Result<Answer, QueryError> {
-        let (queries, known) = (self.clone(), self.known().await?);
-        let answered = async move {
-            let answer = queries.answer(&known, &question).await;
-            answer.map_err(|error| queries.told(&known, &question, error))
-        };
-        self.apart(answered).await
+        self.completed(question, async |question| {
+            let (queries, known) = (self.clone(), self.known().await?);
+            let answered = async move {
+                let answer = queries.answer(&known, &question).await;
+                answer.map_err(|error| queries.told(&known, &question, error))
+            };
+            self.apart(answered).await
+        })
+        .await
     }
 
     /// Tables of submitted files.

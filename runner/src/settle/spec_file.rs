@@ -2,6 +2,7 @@
 
 use super::Settled;
 use super::artifacts;
+use super::columns::complete;
 use super::document::{Entry, Node, Value};
 use super::embed::Embedded;
 use super::gang::{self, Usual};
@@ -15,6 +16,7 @@ use jobs::rights::check_secrets;
 use jobs::text::parse_mem_mib;
 use jobs::volumes::{VolumeClaim, check_claims};
 use jobs::{CommandBody, Diagnostic, HealthCheck, JobBody, JobId, JobSpec, Probe};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -41,7 +43,10 @@ pub async fn settle(text: &str, document: &Node, file: &str, base_dir: &Path) ->
     let mut diagnostics = Vec::new();
     let settled = match kind.as_str() {
         "stream" => stream(text, entries, file, base_dir, &mut diagnostics).await,
-        "train" => train(text, entries, file, base_dir, &mut diagnostics),
+        "train" => match with_columns(text, entries, base_dir).await {
+            Ok(entries) => train(text, &entries, file, base_dir, &mut diagnostics),
+            Err(wrong) => return Err(wrong),
+        },
         kind => Some(command(kind, entries, file, base_dir, &mut diagnostics)),
     };
     match settled {
@@ -130,6 +135,29 @@ async fn stream(
     }
 }
 
+/// The entries, with the columns that the tables of a training do not declare.
+async fn with_columns<'a>(
+    text: &str,
+    entries: &'a [Entry],
+    base_dir: &Path,
+) -> Result<Cow<'a, [Entry]>, Vec<Diagnostic>> {
+    let tables = entries_of(entries, "data").iter().find(|entry| entry.key == "tables").map(|entry| &entry.node);
+    let Some(Node { value: Value::Text(tables), span }) = tables else { return Ok(Cow::Borrowed(entries)) };
+    let completed = complete(tables, &base_dir.display().to_string()).await.map_err(|wrong| {
+        let embedded = Embedded::new(text, *span, tables);
+        wrong.into_iter().map(|wrong| embedded.place(wrong)).collect::<Vec<_>>()
+    })?;
+    let Cow::Owned(completed) = completed.text else { return Ok(Cow::Borrowed(entries)) };
+    let mut whole = entries.to_vec();
+    for entry in whole.iter_mut().filter(|entry| entry.key == "data") {
+        let Value::Table(data) = &mut entry.node.value else { continue };
+        for entry in data.iter_mut().filter(|entry| entry.key == "tables") {
+            entry.node.value = Value::Text(completed.clone());
+        }
+    }
+    Ok(Cow::Owned(whole))
+}
+
 fn train(
     text: &str,
     entries: &[Entry],
@@ -156,7 +184,7 @@ fn train(
         }
         _ => None,
     };
-    Some(Settled { group, jobs: vec![job], queries: Vec::new(), local_only: None, sweep })
+    Some(Settled { group, jobs: vec![job], queries: Vec::new(), local_only: None, sweep, text: None })
 }
 
 /// The job of a training file, whatever it says of a sweep.
@@ -298,7 +326,7 @@ fn command(kind: &str, entries: &[Entry], file: &str, base_dir: &Path, diagnosti
         after: Vec::new(),
         body: if service { JobBody::Service(body) } else { JobBody::Command(body) },
     };
-    Settled { group, jobs: vec![job], queries: Vec::new(), local_only: None, sweep: None }
+    Settled { group, jobs: vec![job], queries: Vec::new(), local_only: None, sweep: None, text: None }
 }
 
 /// `[volumes]`, in thousandths of a MiB.

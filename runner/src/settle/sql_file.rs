@@ -1,6 +1,7 @@
 //! A SQL job file: its INSERT sets and models become jobs, and every query in it is planned here, so that a typo fails
 //! at the desk and a task can see whether it planned the same.
 
+use super::columns::complete;
 use super::continuous;
 use super::document::{Entry, Span, Value};
 use super::model::{self, Source};
@@ -46,6 +47,20 @@ struct Shared<'a> {
 }
 
 pub async fn settle(text: &str, surroundings: &Surroundings<'_>) -> Result<Settled, Vec<Diagnostic>> {
+    let completed = complete(text, &surroundings.base_dir).await?;
+    let mut settled = settle_text(&completed.text, surroundings).await;
+    match &mut settled {
+        Ok(settled) => settled.text = Some(completed.text.clone().into_owned()),
+        Err(mistakes) => {
+            let placed = mistakes.iter_mut().filter_map(|mistake| mistake.span.as_mut());
+            placed.for_each(|span| *span = completed.place(*span));
+        }
+    }
+    settled
+}
+
+/// All of its tables have columns.
+async fn settle_text(text: &str, surroundings: &Surroundings<'_>) -> Result<Settled, Vec<Diagnostic>> {
     let whole = with_ttl(text, surroundings.around)?;
     let mut settled = match continuous::rewritten(&whole, &crate::functions::parse(&whole)?).await {
         Ok(Some(streams)) => settle_whole(&streams, surroundings).await,
@@ -154,7 +169,7 @@ async fn settle_whole(text: &str, surroundings: &Surroundings<'_>) -> Result<Set
             queries.extend(shown);
             queries.sort_unstable();
             let local_only = local_only(&script, &jobs);
-            Ok(Settled { group: shared.group, jobs, queries, local_only, sweep: swept.map(Box::new) })
+            Ok(Settled { group: shared.group, jobs, queries, local_only, sweep: swept.map(Box::new), text: None })
         }
         Ok(_) => Err(diagnostics),
         Err(circle) => {

@@ -443,3 +443,40 @@ async fn what_only_a_local_run_can_do_is_refused_for_a_cluster() {
     }
     settle_for_cluster("SELECT 1;", "one.sql", Path::new("/data")).await.expect("nothing to refuse");
 }
+
+#[tokio::test]
+async fn tables_without_columns_have_those_of_their_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("rides.csv"), "id,at,fare\n1,2026-01-01T00:00:00Z,9.5\n").expect("a file");
+    let settle = async |text: &str, file: &str| settle(text, file, folder.path()).await;
+    let text = "CREATE TABLE rides (WATERMARK FOR at AS at - INTERVAL '1 minute')
+WITH (connector = 'files', path = 'rides.csv', format = 'csv');
+CREATE TABLE out (id BIGINT, fare DOUBLE) WITH (connector = 'blackhole');
+INSERT INTO out SELECT id, fare FROM rides;
+SELECT COUNT(*) FROM rides;";
+    let settled = settle(text, "rides.sql").await.expect("it is sound");
+    let whole = settled.text.expect("a SQL file has one");
+    assert!(whole.starts_with("CREATE TABLE rides (id BIGINT, at TIMESTAMP, fare DOUBLE, WATERMARK FOR at"), "{whole}");
+    let JobBody::Stream(stream) = &settled.jobs[0].body else { panic!("{:?}", settled.jobs) };
+    assert_eq!(stream.sql, whole, "tasks ask nobody again");
+
+    // Mistakes have their places in the text as it was written.
+    let wrong = settle(&text.replace("id, fare FROM", "id, fair FROM"), "rides.sql").await.expect_err("no such column");
+    let (from, to) = wrong[0].span.expect("it has a place");
+    assert_eq!(&text.replace("id, fare FROM", "id, fair FROM")[from..to], "fair");
+
+    let training = "kind = \"train\"\n[data]\ntables = \"CREATE TABLE rides WITH (connector = 'files', path = 'rides.csv', format = 'csv')\"\n\
+                    train = \"SELECT id, fare FROM rides\"\nlabel = \"fare\"\n[model]\nlayers = [{ dense = 4 }]\ntask = \"regression\"\n";
+    let settled = settle(training, "fares.toml").await.expect("it is sound");
+    let JobBody::Train(body) = &settled.jobs[0].body else { panic!("{:?}", settled.jobs) };
+    assert!(body.sql.contains("(id BIGINT, at TIMESTAMP, fare DOUBLE)"), "{}", body.sql);
+
+    let nowhere = text.replace("'rides.csv'", "'nowhere.csv'");
+    let wrong = settle(&nowhere, "rides.sql").await.expect_err("there is no such file");
+    let (from, to) = wrong[0].span.expect("it has a place");
+    assert_eq!((&nowhere[from..to], wrong.len()), ("rides", 1), "{wrong:?}");
+    assert!(
+        wrong[0].message.contains("the columns of 'rides' cannot be found out")
+            && wrong[0].message.contains("nowhere.csv")
+    );
+}

@@ -57,6 +57,41 @@ fn believed<T>(path: &Path, read: impl FnOnce() -> T) -> Result<T> {
     })
 }
 
+/// What a file is, and its bytes from the beginning.
+struct Begun {
+    /// Else a stream.
+    is_file: bool,
+    schema: SchemaRef,
+    stream: InOrder,
+}
+
+fn begin(file: Stored) -> Result<Begun> {
+    let path = file.path.clone();
+    let unsound = |why: ArrowError| unsound(&path, &why);
+    let beginning = 0..file.bytes.min(8);
+    let first = file.pieces(std::slice::from_ref(&beginning))?.swap_remove(0);
+    let is_file = first.starts_with(MAGIC);
+    // The reader of streams takes memory for whatever length stands there.
+    let sound = is_file || first.starts_with(&CONTINUATION) && schema_bytes(&first) <= file.bytes;
+    if !sound {
+        return Err(unsound(ArrowError::ParseError("it begins neither as a file nor as a stream".to_owned())));
+    }
+    let mut stream = file.in_order();
+    let schema = if is_file {
+        FileReaderBuilder::new().build(&mut stream).map_err(unsound)?.schema()
+    } else {
+        StreamReader::try_new(&mut stream, None).map_err(unsound)?.schema()
+    };
+    stream.rewind().map_err(|why| read_failed(&path, &why))?;
+    Ok(Begun { is_file, schema, stream })
+}
+
+/// The columns of a file.
+pub fn schema(file: Stored) -> Result<SchemaRef> {
+    let path = file.path.clone();
+    believed(&path, || begin(file))?.map(|begun| begun.schema)
+}
+
 impl ArrowRows {
     pub fn open(file: Stored, wanted: &SchemaRef, from: Position) -> Result<Self> {
         let path = file.path.clone();
@@ -66,24 +101,7 @@ impl ArrowRows {
     fn open_believing(file: Stored, wanted: &SchemaRef, from: Position) -> Result<Self> {
         let path = file.path.clone();
         let unsound = |why: ArrowError| unsound(&path, &why);
-        let beginning = 0..file.bytes.min(8);
-        let first = file.pieces(std::slice::from_ref(&beginning))?.swap_remove(0);
-        let is_file = first.starts_with(MAGIC);
-        // The reader of streams takes memory for whatever length stands there.
-        let sound = is_file || first.starts_with(&CONTINUATION) && schema_bytes(&first) <= file.bytes;
-        if !sound {
-            return Err(unsound(ArrowError::ParseError("it begins neither as a file nor as a stream".to_owned())));
-        }
-        let mut stream = file.in_order();
-        let schema = if is_file {
-            let found = FileReaderBuilder::new().build(&mut stream).map_err(unsound)?.schema();
-            stream.rewind().map_err(|why| read_failed(&path, &why))?;
-            found
-        } else {
-            let found = StreamReader::try_new(&mut stream, None).map_err(unsound)?.schema();
-            stream.rewind().map_err(|why| read_failed(&path, &why))?;
-            found
-        };
+        let Begun { is_file, schema, stream } = begin(file)?;
         let bound = bind(&path, &schema, wanted)?;
         let mut projection: Vec<usize> = bound
             .fields()

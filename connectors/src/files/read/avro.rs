@@ -6,7 +6,7 @@
 
 use super::{Rows, Taken};
 use crate::files::stored::{Stored, read_failed};
-use crate::formats::avro::{Blocks, Reading, Root, Unread, pass_record, read_next};
+use crate::formats::avro::{Blocks, Reading, Root, Schema, Unread, pass_record, read_next};
 use crate::formats::{Object, Rejected, columns_of, without_columns};
 use crate::{Error, Position, Result};
 use arrow::array::RecordBatch;
@@ -21,7 +21,7 @@ const READ_BYTES: usize = 256 << 10;
 
 pub struct AvroRows {
     path: PathBuf,
-    blocks: Blocks<BufReader<Box<dyn std::io::Read + Send>>>,
+    blocks: Blocks<Input>,
     root: Root,
     columns: Object,
     wanted: SchemaRef,
@@ -39,11 +39,23 @@ fn unread(path: &Path, why: Unread) -> Error {
     }
 }
 
+type Input = BufReader<Box<dyn std::io::Read + Send>>;
+
+fn blocks(file: Stored) -> Result<Blocks<Input>> {
+    let path = file.path.clone();
+    let input: Box<dyn std::io::Read + Send> = Box::new(file.in_order());
+    Blocks::open(BufReader::with_capacity(READ_BYTES, input)).map_err(|why| unread(&path, why))
+}
+
+/// The schema that a file was written with.
+pub fn schema(file: Stored) -> Result<Arc<Schema>> {
+    Ok(Arc::clone(blocks(file)?.schema()))
+}
+
 impl AvroRows {
     pub fn open(file: Stored, wanted: &SchemaRef, from: Position) -> Result<Self> {
         let path = file.path.clone();
-        let input: Box<dyn std::io::Read + Send> = Box::new(file.in_order());
-        let blocks = Blocks::open(BufReader::with_capacity(READ_BYTES, input)).map_err(|why| unread(&path, why))?;
+        let blocks = blocks(file)?;
         let unfit = |why: String| Error::Fatal(format!("'{}' does not fit: {why}", path.display()));
         let reading = Reading { writer: blocks.schema(), reader: None };
         let root = reading.of_columns(wanted.fields()).map_err(|why| unfit(format!("its schema {why}")))?;

@@ -32,12 +32,7 @@ impl LineRows {
     pub fn open(table: &TableDef, file: Stored, wanted: &SchemaRef, from: Position) -> Result<Self> {
         let path = file.path.clone();
         let failed = |why: std::io::Error| read_failed(&path, &why);
-        let unpacked = Packing::of_name(&path).unpack(file.in_order()).map_err(failed)?;
-        let mut stream: Box<dyn BufRead + Send> = Box::new(BufReader::with_capacity(READ_BYTES, unpacked));
-        // Some programs begin UTF-8 text with a mark; it is no part of the first record.
-        if stream.fill_buf().map_err(failed)?.starts_with(b"\xef\xbb\xbf") {
-            stream.consume(3);
-        }
+        let stream = text(file)?;
         let splitter = LineSplitter::of(table)?;
         let (mut lines, mut record) = (splitter.split(stream), Vec::new());
         let decoder = if has_header(table)? {
@@ -84,8 +79,21 @@ impl LineRows {
     }
 }
 
+/// The text of a file, unpacked.
+pub fn text(file: Stored) -> Result<Box<dyn BufRead + Send>> {
+    let path = file.path.clone();
+    let failed = |why: std::io::Error| read_failed(&path, &why);
+    let unpacked = Packing::of_name(&path).unpack(file.in_order()).map_err(failed)?;
+    let mut stream: Box<dyn BufRead + Send> = Box::new(BufReader::with_capacity(READ_BYTES, unpacked));
+    // Some programs begin UTF-8 text with a mark; it is no part of the first record.
+    if stream.fill_buf().map_err(failed)?.starts_with(b"\xef\xbb\xbf") {
+        stream.consume(3);
+    }
+    Ok(stream)
+}
+
 /// The names in a header line.
-fn header(record: &[u8], splitter: LineSplitter, path: &Path) -> Result<Vec<String>> {
+pub fn header(record: &[u8], splitter: LineSplitter, path: &Path) -> Result<Vec<String>> {
     let delimiter = splitter.delimiter().unwrap_or(b',');
     let format = arrow::csv::reader::Format::default().with_header(true).with_delimiter(delimiter);
     let (schema, _) = format.infer_schema(record, Some(0)).map_err(|why| {

@@ -59,6 +59,13 @@ pub fn footer(file: &Stored) -> Result<Arc<ParquetMetaData>> {
     }
 }
 
+/// The columns of a file.
+pub fn schema(path: &str, footer: Arc<ParquetMetaData>) -> Result<SchemaRef> {
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let about = ArrowReaderMetadata::try_new(footer, options).map_err(|why| unsound(Path::new(path), &why))?;
+    Ok(Arc::clone(about.schema()))
+}
+
 /// The row groups of a file, those of one split together.
 pub fn splits(footer: &ParquetMetaData) -> Vec<Range<usize>> {
     let mut splits = Vec::new();

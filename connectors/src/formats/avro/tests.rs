@@ -284,3 +284,50 @@ fn rows_are_written_by_a_given_schema_or_refused() {
         assert!(why.contains(part), "{why}");
     }
 }
+
+#[test]
+fn columns_follow_from_the_schema_that_they_make() {
+    let table = kafka(&all_columns(), &[("format", "avro")]);
+    let text = schema_of("t", table.schema.fields()).unwrap();
+    let told = columns(&Schema::parse(&text, &[]).unwrap()).unwrap();
+    let declared: Vec<(String, DataType)> =
+        table.schema.fields().iter().map(|field| (field.name().clone(), field.data_type().clone())).collect();
+    assert_eq!(told, declared);
+}
+
+#[test]
+fn columns_hold_whatever_a_schema_allows_or_are_refused() {
+    let text = r#"["null", {"type":"record","name":"R","fields":[
+        {"name":"e","type":{"type":"enum","name":"E","symbols":["A"]}},
+        {"name":"id","type":{"type":"fixed","name":"Id","size":16,"logicalType":"uuid"}},
+        {"name":"raw","type":["null",{"type":"fixed","name":"Raw","size":4}]},
+        {"name":"n","type":["null","int","long"]},
+        {"name":"at","type":{"type":"long","logicalType":"local-timestamp-nanos"}},
+        {"name":"in","type":["null",{"type":"record","name":"In","fields":[{"name":"x","type":"float"}]}]},
+        {"name":"nothing","type":"null"}]}]"#;
+    let parsed = std::sync::Arc::new(Schema::parse(text, &[]).unwrap());
+    let told = columns(&parsed).unwrap();
+    let kinds: Vec<(&str, DataType)> = told.iter().map(|(name, kind)| (name.as_str(), kind.clone())).collect();
+    let expected = [
+        ("e", DataType::Utf8),
+        ("id", DataType::Utf8),
+        ("raw", DataType::Binary),
+        ("n", DataType::Int64),
+        ("at", utc()),
+        ("in", struct_of(&[("x", DataType::Float32)])),
+        ("nothing", DataType::Utf8),
+    ];
+    assert_eq!(kinds, expected);
+    let table = kafka(&kinds, &[("format", "avro")]);
+    Reading { writer: &parsed, reader: None }.of_columns(table.schema.fields()).unwrap();
+    for (field, part) in [
+        (r#"["null","int","string"]"#, "of which no column holds all"),
+        (r#""R""#, "within itself"),
+        (r#"{"type":"record","name":"No","fields":[]}"#, "no fields"),
+    ] {
+        let text = format!(r#"{{"type":"record","name":"R","fields":[{{"name":"f","type":{field}}}]}}"#);
+        let why = columns(&Schema::parse(&text, &[]).unwrap()).unwrap_err();
+        assert!(why.starts_with("has the field 'f', which ") && why.contains(part), "{why}");
+    }
+    assert_eq!(columns(&Schema::parse("\"int\"", &[]).unwrap()).unwrap_err(), "is int, no record");
+}

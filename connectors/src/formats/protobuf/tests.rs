@@ -250,3 +250,31 @@ fn compiled_files_are_as_good_as_text() {
     assert!(pool_of(&Source::Text(text.to_owned()), &[]).unwrap_err().contains("x/other.proto"));
     assert!(pool_of(&Source::Compiled(vec![9, 9]), &[]).is_err());
 }
+
+#[test]
+fn columns_follow_from_a_message() {
+    let message = descriptor(FILE, "a.b.All");
+    let told = super::columns(&message).unwrap();
+    // As they are declared above, in the order of the file, but for numbers of 32 bits, which are those.
+    let mut expected: Vec<(String, DataType)> =
+        columns().into_iter().map(|(name, kind)| (name.to_owned(), kind)).collect();
+    expected.retain(|(name, _)| name != "absent");
+    for (name, kind) in &mut expected {
+        match name.as_str() {
+            "i32" => *kind = DataType::Int32,
+            "fl" => *kind = DataType::Float32,
+            _ => {}
+        }
+    }
+    assert_eq!(told, expected);
+    let kinds: Vec<(&str, DataType)> = told.iter().map(|(name, kind)| (name.as_str(), kind.clone())).collect();
+    message_of(&message, kafka(&kinds, &[("format", "protobuf")]).schema.fields()).unwrap();
+    for (text, part) in [
+        ("message A { A again = 1; }", "has the field 'again', which is a message A within itself"),
+        ("message A { map<int32, string> m = 1; }", "keys are no text"),
+        ("message A {}", "without fields"),
+    ] {
+        let why = super::columns(&descriptor(&format!("syntax = \"proto3\"; {text}"), "A")).unwrap_err();
+        assert!(why.contains(part), "{why}");
+    }
+}

@@ -86,10 +86,14 @@ pub enum Type {
 
 impl Type {
     fn fits(self, declared: &DataType) -> bool {
+        *declared == self.data_type()
+    }
+
+    fn data_type(self) -> DataType {
         match self {
-            Self::Long => *declared == DataType::Int64,
-            Self::Text => *declared == DataType::Utf8,
-            Self::Time => *declared == time(),
+            Self::Long => DataType::Int64,
+            Self::Text => DataType::Utf8,
+            Self::Time => time(),
         }
     }
 
@@ -129,6 +133,23 @@ impl Shape {
         match self {
             Self::One(only) => only == kind,
             Self::All => true,
+        }
+    }
+
+    /// All that a table can have.
+    pub fn columns(self) -> Vec<(String, DataType)> {
+        let of = |kind: Kind| kind.columns().iter().map(|(name, of)| (name.to_string(), of.data_type()));
+        match self {
+            Self::One(kind) => of(kind).collect(),
+            Self::All => {
+                let whole = |kind: Kind| {
+                    let fields = of(kind).map(|(name, of)| Field::new(name, of, true));
+                    (kind.name().to_owned(), DataType::Struct(fields.collect()))
+                };
+                let kinds = Kind::EACH.into_iter().map(whole);
+                let first = [("event_type".to_owned(), DataType::Int32)].into_iter();
+                first.chain(kinds).chain([(TIME.to_owned(), time())]).collect()
+            }
         }
     }
 

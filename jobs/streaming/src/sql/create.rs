@@ -142,8 +142,8 @@ fn table(cursor: &mut Cursor<'_>, start: usize, errors: &mut Vec<Diagnostic>) ->
         let options = if cursor.accept(&["WITH"]) { options(cursor, errors)? } else { Vec::new() };
         if cursor.done() && !options.is_empty() {
             let lacking = Diagnostic::new(format!("table '{}' has neither columns nor a query", name.text));
-            let help = "declare the columns, (name TYPE, …), or give a query with AS; the schema of a registry is not asked \
-                        for them";
+            let help = "declare the columns, (name TYPE, …), or give a query with AS; files, Cassandra's tables, and topics whose \
+                        schema a registry has tell theirs";
             return Err(lacking.at(name.span).help(help));
         }
         return table_as(cursor, start, false, ViewHead { name, columns: Vec::new(), options });
@@ -177,14 +177,14 @@ fn table(cursor: &mut Cursor<'_>, start: usize, errors: &mut Vec<Diagnostic>) ->
 }
 
 /// `PARTITIONED BY (…)` is an option of connectors that have directories; the others refuse it like any that they do not know.
-fn partitions(columns: &[Name]) -> Option<OptionEntry> {
+pub(crate) fn partitions(columns: &[Name]) -> Option<OptionEntry> {
     let span = (columns.first()?.span.0, columns.last()?.span.1);
     let names: Vec<&str> = columns.iter().map(|column| column.text.as_str()).collect();
     let key = "partitioned_by".to_string();
     Some(OptionEntry { key, value: names.join(","), key_span: Some(span), value_span: Some(span) })
 }
 
-fn column(cursor: &mut Cursor<'_>, found: &mut Columns) -> Parsed<()> {
+pub(crate) fn column(cursor: &mut Cursor<'_>, found: &mut Columns) -> Parsed<()> {
     if cursor.peek_all(&["WATERMARK", "FOR"]) {
         let start = cursor.here().0;
         cursor.at += 2;
@@ -270,7 +270,7 @@ fn metadata(cursor: &mut Cursor<'_>, column: &Name) -> Parsed<OptionEntry> {
 }
 
 /// `(key = value, …)`; a value is a string, or whatever stands up to the next comma.
-fn options(cursor: &mut Cursor<'_>, errors: &mut Vec<Diagnostic>) -> Parsed<Vec<OptionEntry>> {
+pub(crate) fn options(cursor: &mut Cursor<'_>, errors: &mut Vec<Diagnostic>) -> Parsed<Vec<OptionEntry>> {
     let (items, close) = cursor.parenthesized()?;
     let mut entries: Vec<OptionEntry> = Vec::new();
     for item in items {

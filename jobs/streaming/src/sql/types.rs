@@ -3,6 +3,7 @@
 //! Invariant: event time is Timestamp(µs, UTC) and text is Utf8 wherever rows leave an expression, so that no connector,
 //! exchange or result has to know a second form.
 
+use super::lacking::written;
 use super::nested::lowered;
 use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion::common::{DFSchema, Result as PlanResult};
@@ -168,8 +169,10 @@ pub fn sql_name(data_type: &DataType) -> String {
         DataType::Binary | DataType::BinaryView | DataType::LargeBinary => "BYTES".into(),
         DataType::Decimal128(precision, scale) => format!("DECIMAL({precision}, {scale})"),
         DataType::Struct(fields) => {
-            let fields: Vec<String> =
-                fields.iter().map(|field| format!("{} {}", field.name(), sql_name(field.data_type()))).collect();
+            let fields: Vec<String> = fields
+                .iter()
+                .map(|field| format!("{} {}", written(field.name()), sql_name(field.data_type())))
+                .collect();
             format!("STRUCT<{}>", fields.join(", "))
         }
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {

@@ -80,12 +80,15 @@ pub enum Said {
 impl Queries {
     /// Also one whose input ends.
     pub async fn live(&self, question: Question) -> Result<Live, QueryError> {
-        let (queries, known) = (self.clone(), self.known().await?);
-        let begun = async move {
-            let live = queries.begin(&known, &question).await;
-            live.map_err(|error| queries.told(&known, &question, error))
-        };
-        self.apart(begun).await
+        self.completed(question, async |question| {
+            let (queries, known) = (self.clone(), self.known().await?);
+            let begun = async move {
+                let live = queries.begin(&known, &question).await;
+                live.map_err(|error| queries.told(&known, &question, error))
+            };
+            self.apart(begun).await
+        })
+        .await
     }
 
     async fn begin(&self, known: &BTreeMap<String, Known>, question: &Question) -> Result<Live, QueryError> {

@@ -233,7 +233,7 @@ fn a_table_without_columns_and_query_is_refused() {
             "CREATE TABLE t WITH (connector = 'kafka', format = 'avro', schema.registry.url = 'http://localhost:8081')"
         ),
         [
-            "<t> table 't' has neither columns nor a query (declare the columns, (name TYPE, …), or give a query with AS; the schema of a registry is not asked for them)"
+            "<t> table 't' has neither columns nor a query (declare the columns, (name TYPE, …), or give a query with AS; files, Cassandra's tables, and topics whose schema a registry has tell theirs)"
         ]
     );
 }
