@@ -17,9 +17,11 @@
 mod cells;
 mod columns;
 mod duration;
+mod encryption;
 mod found;
 mod held;
 mod lookup;
+mod policies;
 mod rows;
 mod schema;
 mod session;
@@ -88,6 +90,51 @@ static OPTIONS: &[OptionInfo] = &[
         false,
         "sink, lookup: requests that one slice has under way at once",
     ),
+    option(
+        "retry.policy",
+        "default|never|downgrade_consistency",
+        Some("default"),
+        false,
+        "what the driver does with a request that failed: asks another node where that may help, nothing, or also asks fewer \
+         replicas than consistency says where too few are alive; whatever it does, the job tries again",
+    ),
+    option(
+        "speculative.after",
+        "duration",
+        None,
+        false,
+        "asks another replica as well if none has answered within this time, and takes the first answer; what is written twice \
+         is written once, by its timestamp",
+    ),
+    option(
+        "speculative.most",
+        "number",
+        Some("1"),
+        false,
+        "how many replicas are asked as well, each after as long again",
+    ),
+    option(
+        "ssl.ca.location",
+        "text",
+        None,
+        false,
+        "encrypts: a file of certificates (PEM) that vouch for the nodes; relative to the job file",
+    ),
+    option(
+        "ssl.certificate.location",
+        "text",
+        None,
+        false,
+        "the certificate (PEM) that is shown to nodes which ask for one; relative to the job file",
+    ),
+    option("ssl.key.location", "text", None, false, "the key (PEM) of that certificate; relative to the job file"),
+    option(
+        "ssl.verify_hostname",
+        "bool",
+        Some("true"),
+        false,
+        "whether a node's certificate must be for the address that it is reached by",
+    ),
 ];
 
 impl Connector for Cassandra {
@@ -117,8 +164,8 @@ impl Connector for Cassandra {
         wrong
     }
 
-    fn columns(&self, table: &TableDef, _context: &Context) -> Result<Option<Columns>> {
-        columns::columns(&Settings::open(table)?, table).map(Some)
+    fn columns(&self, table: &TableDef, context: &Context) -> Result<Option<Columns>> {
+        columns::columns(&Settings::open(table, &context.base_dir)?, table).map(Some)
     }
 
     fn bounded(&self, _table: &TableDef) -> bool {
@@ -146,9 +193,9 @@ impl Connector for Cassandra {
         table: &TableDef,
         projection: &[usize],
         splits: &[SplitStart],
-        _context: &Context,
+        context: &Context,
     ) -> Result<Box<dyn SourceReader>> {
-        Ok(Box::new(source::Source::open(Settings::open(table)?, table, projection, splits)?))
+        Ok(Box::new(source::Source::open(Settings::open(table, &context.base_dir)?, table, projection, splits)?))
     }
 
     fn finds_rows(&self, _table: &TableDef) -> bool {
@@ -160,14 +207,14 @@ impl Connector for Cassandra {
         table: &TableDef,
         projection: &[usize],
         wanted: &[OneOf],
-        _context: &Context,
+        context: &Context,
     ) -> Result<Option<Box<dyn SourceReader>>> {
-        let found = found::open(Settings::open(table)?, table, projection, wanted)?;
+        let found = found::open(Settings::open(table, &context.base_dir)?, table, projection, wanted)?;
         Ok(found.map(|found| Box::new(found) as Box<dyn SourceReader>))
     }
 
     fn open_sink(&self, table: &TableDef, context: &Context) -> Result<Box<dyn Sink>> {
-        Ok(Box::new(sink::CassandraSink::open(Settings::open(table)?, table, context)?))
+        Ok(Box::new(sink::CassandraSink::open(Settings::open(table, &context.base_dir)?, table, context)?))
     }
 
     fn lookup_keys(&self, table: &TableDef, equal: &[usize]) -> std::result::Result<Vec<usize>, Diagnostic> {
@@ -179,8 +226,8 @@ impl Connector for Cassandra {
         table: &TableDef,
         keys: &[usize],
         projection: &[usize],
-        _context: &Context,
+        context: &Context,
     ) -> Result<Box<dyn Lookup>> {
-        Ok(Box::new(lookup::CassandraLookup::open(Settings::open(table)?, table, keys, projection)?))
+        Ok(Box::new(lookup::CassandraLookup::open(Settings::open(table, &context.base_dir)?, table, keys, projection)?))
     }
 }

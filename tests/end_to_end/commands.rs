@@ -37,12 +37,12 @@ fn a_service_that_ends_is_started_again_until_it_is_stopped() {
 
 #[test]
 fn a_command_of_hundreds_of_tasks_runs_each_once_though_its_runner_is_killed() {
-    const TASKS: usize = 400;
+    const TASKS: usize = 180;
     let cluster = Cluster::start();
     let runs = cluster.path("runs");
     let text = format!(
         "kind = \"command\"\nname = \"many\"\nargv = [\"/bin/sh\", \"-c\", \"echo $SMACK_TASK_ID >> '{}'\"]\n\
-         [job]\nparallelism = {TASKS}\ncpus = 0.002\nmem = 1\nrestart = \"never\"\n",
+         [job]\nparallelism = {TASKS}\ncpus = 0.01\nmem = 1\nrestart = \"never\"\n",
         runs.display()
     );
     let jobs = cluster.submit("many.toml", &text);

@@ -416,6 +416,58 @@ fn what_does_not_fit_is_refused_with_both_declarations() {
 }
 
 #[test]
+fn nodes_are_spoken_to_in_secret_and_trusted_by_their_certificate() {
+    let (points, tls) = (address("SMACK_CASSANDRA"), address("SMACK_CASSANDRA_TLS"));
+    let name = fresh("secret");
+    let file = |name: &str| format!("{tls}/{name}");
+    let (known, stranger, missing) = (file("ca.pem"), file("stranger.pem"), file("none.pem"));
+    let (certificate, key) = (file("client.pem"), file("client.key"));
+    let secret = |more: &[(&str, &str)]| -> TableDef {
+        let kinds = [("user", DataType::Utf8), ("n", DataType::Int64)];
+        table("secret", &kinds, 1, &[&options(&points, &name)[..], more].concat())
+    };
+    let shown = [
+        ("ssl.ca.location", known.as_str()),
+        ("ssl.certificate.location", certificate.as_str()),
+        ("ssl.key.location", key.as_str()),
+    ];
+    for options in [&shown[..1], &shown[..]] {
+        let table = secret(options);
+        let mut sink = sink(&table, &context(0));
+        sink.write(&rows(&[("a", 1)])).expect("written");
+        sink.prepare(1).expect("acknowledged");
+        assert_eq!(read(&table, &[1], &BTreeMap::new()).expect("read").rows(), 1);
+    }
+    for (ca, part) in [(&stranger, "ssl.ca.location"), (&missing, "none.pem")] {
+        let table = secret(&[("ssl.ca.location", ca.as_str())]);
+        let why = fatal(connector("cassandra").open_sink(&table, &context(0)));
+        assert!(why.contains(part), "{why}");
+    }
+}
+
+#[test]
+fn requests_are_tried_again_and_twice_as_the_table_says() {
+    let points = address("SMACK_CASSANDRA");
+    for policies in [
+        [("retry.policy", "never"), ("speculative.after", "1ms"), ("speculative.most", "2")],
+        [("retry.policy", "downgrade_consistency"), ("consistency", "one"), ("max_in_flight", "64")],
+    ] {
+        let name = fresh("policies");
+        let kinds = [("user", DataType::Utf8), ("n", DataType::Int64)];
+        let table = table("policies", &kinds, 1, &[&options(&points, &name)[..], &policies[..]].concat());
+        let mut sink = sink(&table, &context(0));
+        for round in 0..20 {
+            let ids: Vec<String> = (0..200).map(|n| format!("k{n}")).collect();
+            let pairs: Vec<(&str, i64)> = ids.iter().map(|id| (id.as_str(), round)).collect();
+            sink.write(&rows(&pairs)).expect("written");
+        }
+        sink.prepare(1).expect("acknowledged");
+        let stored = stored(&table);
+        assert!(stored.len() == 200 && stored.values().all(|n| *n == 19), "{stored:?}");
+    }
+}
+
+#[test]
 fn a_null_in_the_primary_key_names_its_column() {
     let table = features(&fresh("nulls"));
     let users: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None]));

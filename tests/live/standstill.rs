@@ -28,7 +28,8 @@ impl Server {
         let output = command.args(["start"]).arg(dir.path()).arg(name).output().expect("servers.sh");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let told = String::from_utf8_lossy(&output.stdout).into_owned();
-        let address = told.trim().rsplit('=').next().unwrap_or_default().to_owned();
+        let address = told.lines().next().and_then(|line| line.split_once('=')).map(|(_, address)| address.to_owned());
+        let address = address.expect("an address");
         Self { dir, name, address }
     }
 

@@ -8,6 +8,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
+. tests/servers/certificates.sh
+
 READY_WITHIN_S=180
 java=${JAVA_HOME:+$JAVA_HOME/bin/}java
 
@@ -72,23 +74,6 @@ transaction.state.log.num.partitions=4
 min.insync.replicas=$(($2 / 2 + 1))
 group.initial.rebalance.delay.ms=0
 PROPERTIES
-}
-
-certificates() {
-    local tls=$1 name
-    mkdir -p "$tls"
-    {
-        for name in ca stranger; do
-            openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj "/CN=smack-test-$name" -keyout "$tls/$name.key" -out "$tls/$name.pem"
-        done
-        echo 'subjectAltName=IP:127.0.0.1,DNS:localhost' >"$tls/names"
-        for name in server client; do
-            openssl req -newkey rsa:2048 -nodes -subj "/CN=$name" -keyout "$tls/$name.key" -out "$tls/$name.csr"
-            openssl x509 -req -in "$tls/$name.csr" -CA "$tls/ca.pem" -CAkey "$tls/ca.key" -CAcreateserial -days 2 \
-                -extfile "$tls/names" -out "$tls/$name.pem"
-        done
-    } >"$tls/log" 2>&1 || { cat "$tls/log" >&2; fail "openssl could not make keys"; }
-    cat "$tls/server.key" "$tls/server.pem" >"$tls/keystore.pem"
 }
 
 secure() {

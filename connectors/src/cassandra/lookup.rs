@@ -86,8 +86,6 @@ impl CassandraLookup {
                 return Err(refused(&settings, &declared, &asked));
             }
             let mut select = session::prepare(&session, &settings, &statement(&settings, &asked, &read)).await?;
-            select.set_consistency(settings.consistency);
-            select.set_is_idempotent(true);
             select.set_page_size(PAGE_ROWS);
             let n_key = declared.partition_key.len() + declared.clustering_key.len();
             let is_by_key = by_key(&declared, &asked);

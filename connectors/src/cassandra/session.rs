@@ -3,6 +3,7 @@
 //! Invariant: one runtime and, per cluster and user, one session for the whole process; slices share its connections.
 //! Everything here blocks its caller, who must not be inside a runtime itself.
 
+use super::encryption::Encryption;
 use super::settings::Settings;
 use crate::api::{Error, Result};
 use scylla::client::execution_profile::ExecutionProfile;
@@ -25,7 +26,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const LAG: Duration = Duration::from_secs(10);
 const LAG_STEP: Duration = Duration::from_millis(100);
 
-type Key = (Vec<String>, Option<(String, String)>);
+type Key = (Vec<String>, Option<(String, String)>, Option<Encryption>);
 
 static RUNTIME: OnceLock<Runtime> = OnceLock::new();
 /// Weak, so that the last sink or source that goes closes the connections.
@@ -54,7 +55,7 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> Result<T> {
 
 /// The session of the table's cluster, new or shared.
 pub fn connect(settings: &Settings) -> Result<Arc<Session>> {
-    let key = (settings.contact_points.clone(), settings.user.clone());
+    let key = (settings.contact_points.clone(), settings.user.clone(), settings.encryption.clone());
     // Held while connecting: the slices of a process open at once and shall find the first one's session.
     let mut sessions = SESSIONS.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(session) = sessions.get(&key).and_then(Weak::upgrade) {
@@ -68,12 +69,21 @@ pub fn connect(settings: &Settings) -> Result<Arc<Session>> {
     if let Some((name, password)) = &settings.user {
         builder = builder.user(name, password);
     }
+    if let Some(encryption) = &settings.encryption {
+        builder = builder.tls_context(Some(encryption.context()?));
+    }
     let session = block_on(async { tokio::time::timeout(3 * CONNECT_WITHIN, builder.build()).await })?;
     let place = settings.place();
     let session = session.map_err(|_| Error::Transient(format!("{place} does not answer")))?.map_err(|why| {
         let text = why.to_string();
         if text.to_lowercase().contains("authentic") {
             return Error::Fatal(format!("{place} refuses the log-in: {text}; check options username and password"));
+        }
+        if settings.encryption.is_some() && text.contains("certificate") {
+            return Error::Fatal(format!(
+                "{place} and this end do not trust one another: {text}; see ssl.ca.location and ssl.certificate.location, \
+                 and ssl.verify_hostname: nodes are known by their IP addresses"
+            ));
         }
         Error::Transient(format!("{place} cannot be reached: {text}"))
     })?;
@@ -95,12 +105,17 @@ pub fn failed(settings: &Settings, doing: &str, why: &ExecutionError) -> Error {
     if hopeless { Error::Fatal(text) } else { Error::Transient(text) }
 }
 
-/// Prepares a statement on a table that was found. A node tells of a new table a moment before it takes statements on it.
+/// Prepares a statement on a table that was found, which changes nothing when it is executed again: one that reads, or that
+/// carries its timestamp. A node tells of a new table a moment before it takes statements on it.
 pub async fn prepare(session: &Session, settings: &Settings, statement: &str) -> Result<PreparedStatement> {
     let until = Instant::now() + LAG;
     loop {
         match session.prepare(statement).await {
-            Ok(prepared) => return Ok(prepared),
+            Ok(mut prepared) => {
+                prepared.set_execution_profile_handle(Some(settings.policies.profile(session, settings.consistency)));
+                prepared.set_is_idempotent(true);
+                return Ok(prepared);
+            }
             Err(PrepareError::AllAttemptsFailed {
                 first_attempt: RequestAttemptError::DbError(DbError::Invalid, _),
             }) if Instant::now() < until => {

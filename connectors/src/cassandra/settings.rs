@@ -2,10 +2,13 @@
 //!
 //! Invariant: the password is shown nowhere; this type has no `Debug`.
 
+use super::encryption::Encryption;
+use super::policies::Policies;
 use crate::api::{Error, Result, TableDef};
 use crate::options::Options;
 use jobs::Diagnostic;
 use scylla::statement::Consistency;
+use std::path::Path;
 
 const PORT: u16 = 9042;
 /// More than a node takes from one client without queueing is of no use; the protocol's own bound is 32,768 a connection.
@@ -38,6 +41,8 @@ pub struct Settings {
     pub consistency: Consistency,
     pub ttl_s: Option<u32>,
     pub max_in_flight: usize,
+    pub policies: Policies,
+    pub encryption: Option<Encryption>,
 }
 
 impl Settings {
@@ -110,6 +115,14 @@ impl Settings {
             wrong.push(mistake);
             None
         });
+        let policies = Policies::of(&options).unwrap_or_else(|mistake| {
+            wrong.push(mistake);
+            Policies::default()
+        });
+        let encryption = Encryption::of(&options).unwrap_or_else(|mistake| {
+            wrong.push(mistake);
+            None
+        });
         if !wrong.is_empty() {
             return Err(wrong);
         }
@@ -125,14 +138,19 @@ impl Settings {
             consistency,
             ttl_s: ttl.map(|ttl| ttl.as_secs() as u32),
             max_in_flight: max_in_flight.unwrap_or(256),
+            policies,
+            encryption,
         })
     }
 
-    pub fn open(table: &TableDef) -> Result<Self> {
-        Self::of(table).map_err(|wrong| {
+    /// Files of the table are found from `base_dir`.
+    pub fn open(table: &TableDef, base_dir: &Path) -> Result<Self> {
+        let mut settings = Self::of(table).map_err(|wrong| {
             let all: Vec<String> = wrong.iter().map(Diagnostic::to_string).collect();
             Error::Fatal(all.join("; "))
-        })
+        })?;
+        settings.encryption = settings.encryption.map(|encryption| encryption.beside(base_dir));
+        Ok(settings)
     }
 
     /// For messages: where.
@@ -182,6 +200,7 @@ mod tests {
         assert_eq!(settings.contact_points, ["a:9042", "b:9043", "[::1]:9042"]);
         assert_eq!((settings.table.as_str(), settings.ttl_s), ("t", Some(3600)));
         assert_eq!((settings.consistency, settings.max_in_flight), (Consistency::One, 256));
+        assert!(settings.encryption.is_none() && settings.policies == Policies::default());
         let bad = table(
             &[],
             &[
@@ -190,12 +209,21 @@ mod tests {
                 ("consistency", "qorum"),
                 ("password", "hunter2"),
                 ("max_in_flight", "0"),
+                ("speculative.most", "2"),
+                ("ssl.key.location", "own.key"),
             ],
         );
         let told: Vec<String> =
             Settings::of(&bad).err().unwrap_or_default().iter().map(Diagnostic::to_string).collect();
         let told = told.join("\n");
-        for part in ["'a:port'", "did you mean 'quorum'", "without a username", "max_in_flight"] {
+        for part in [
+            "'a:port'",
+            "did you mean 'quorum'",
+            "without a username",
+            "max_in_flight",
+            "speculative.after",
+            "ssl.ca.location",
+        ] {
             assert!(told.contains(part), "{part} is not in: {told}");
         }
         assert!(!told.contains("hunter2"));

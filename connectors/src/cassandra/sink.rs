@@ -77,8 +77,8 @@ impl CassandraSink {
         let (found, insert, delete) = session::block_on(async {
             schema::create(&session, &settings, table, context).await?;
             let found = schema::find(&session, &settings, table, true).await?;
-            let insert = prepare(&session, &settings, &insert_statement(&settings, table)).await?;
-            let delete = prepare(&session, &settings, &delete_statement(&settings, table)).await?;
+            let insert = session::prepare(&session, &settings, &insert_statement(&settings, table)).await?;
+            let delete = session::prepare(&session, &settings, &delete_statement(&settings, table)).await?;
             Ok::<_, Error>((found, insert, delete))
         })??;
         let kinds = |statement: &PreparedStatement, skip: usize, n: usize| {
@@ -251,14 +251,6 @@ impl CassandraSink {
             }
         }
     }
-}
-
-/// Both statements change nothing when they are executed again: they carry their timestamp.
-async fn prepare(session: &Session, settings: &Settings, statement: &str) -> Result<PreparedStatement> {
-    let mut prepared = session::prepare(session, settings, statement).await?;
-    prepared.set_consistency(settings.consistency);
-    prepared.set_is_idempotent(true);
-    Ok(prepared)
 }
 
 fn converter(table: &TableDef, columns: &[usize]) -> Result<RowConverter> {

@@ -160,8 +160,6 @@ pub async fn prepare(
     }
     let statement = format!("SELECT {} FROM {} WHERE {condition}", names.join(", "), settings.quoted_table());
     let mut select = session::prepare(session, settings, &statement).await?;
-    select.set_consistency(settings.consistency);
-    select.set_is_idempotent(true);
     select.set_page_size(PAGE_ROWS);
     Ok(select)
 }

@@ -11,7 +11,6 @@ use super::settings::Settings;
 use crate::api::Error;
 use scylla::client::session::Session;
 use scylla::errors::ExecutionError;
-use scylla::statement::Consistency;
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::prepared::PreparedStatement;
 use std::time::Duration;
@@ -58,7 +57,7 @@ pub async fn execute(session: &Session, settings: &Settings, request: &Request) 
     let mut back_off = BACK_OFF;
     let mut attempt = 1;
     loop {
-        let why = match once(session, request, settings.consistency).await {
+        let why = match once(session, request).await {
             Ok(()) => return Ok(()),
             Err(why) => why,
         };
@@ -71,12 +70,13 @@ pub async fn execute(session: &Session, settings: &Settings, request: &Request) 
     }
 }
 
-async fn once(session: &Session, request: &Request, consistency: Consistency) -> Result<(), ExecutionError> {
+async fn once(session: &Session, request: &Request) -> Result<(), ExecutionError> {
     if let [(statement, row)] = request.0.as_slice() {
         return session.execute_unpaged(statement, row).await.map(|_| ());
     }
     let mut batch = Batch::new(BatchType::Unlogged);
-    batch.set_consistency(consistency);
+    let profile = request.0.first().and_then(|(statement, _)| statement.get_execution_profile_handle());
+    batch.set_execution_profile_handle(profile.cloned());
     // Each of its statements carries its own timestamp.
     batch.set_is_idempotent(true);
     let mut values = Vec::with_capacity(request.n_rows());
