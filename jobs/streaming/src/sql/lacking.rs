@@ -10,7 +10,7 @@ use super::create::{Columns as Declared, column, options};
 use super::cursor::{Cursor, Parsed};
 use super::depth;
 use super::statements::ColumnKind;
-use super::target::Defaults;
+use super::target::{Defaults, OF_ENGINE};
 use super::text::{Name, Positions, Span, Tok, tokenize};
 use super::types::sql_name;
 use connectors::{Columns, METADATA, TableDef};
@@ -105,15 +105,11 @@ fn table(cursor: &mut Cursor<'_>) -> Parsed<Option<Lacking>> {
     }
     entries.extend(super::create::partitions(&partitioned_by));
     cursor.defaults.complete(&mut entries);
-    entries.retain(|entry| !ENGINES.contains(&entry.key.as_str()));
+    entries.retain(|entry| entry.key != "late_rows" && !OF_ENGINE.contains(&entry.key.as_str()));
     let schema = Arc::new(arrow::datatypes::Schema::empty());
     let def = TableDef { name: name.text, schema, primary_key: Vec::new(), options: entries };
     Ok(Some(Lacking { def, span: name.span, place, has_key: !declared.primary_key.is_empty() }))
 }
-
-/// Options that no connector knows.
-const ENGINES: [&str; 5] =
-    ["watermark.idle", "allowed_lateness", "late_rows", "lookup.cache.max_rows", "lookup.cache.ttl"];
 
 /// A text with the columns in it that it lacked.
 #[derive(Clone, Debug)]

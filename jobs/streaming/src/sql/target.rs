@@ -16,6 +16,10 @@ use jobs::Diagnostic;
 /// Keys of settings begin with it.
 pub(crate) const PREFIX: &str = "target.";
 
+/// Options of tables that no connector knows, and that can be said for all of them.
+pub(crate) const OF_ENGINE: [&str; 4] =
+    ["watermark.idle", "allowed_lateness", "lookup.cache.max_rows", "lookup.cache.ttl"];
+
 /// An option that reaches the client as it is may be written with this before it or without.
 const PASSED_ON: &str = "properties.";
 
@@ -92,9 +96,8 @@ pub(crate) fn check(setting: &Setting) -> Result<(), Diagnostic> {
     };
     let known = connector.options();
     let passed_through = connector.option_prefixes().iter().any(|prefix| option.starts_with(prefix));
-    let engines = ["watermark.idle", "allowed_lateness", "lookup.cache.max_rows", "lookup.cache.ttl"];
     let elsewhere = option == "connector" && name == "table";
-    if elsewhere || passed_through || engines.contains(&option) || known.iter().any(|known| known.name == option) {
+    if elsewhere || passed_through || OF_ENGINE.contains(&option) || known.iter().any(|known| known.name == option) {
         return Ok(());
     }
     let names = known.iter().map(|option| option.name);

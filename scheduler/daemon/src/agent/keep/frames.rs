@@ -1,7 +1,7 @@
 //! What an agent and its zygote say to each other, and what a supervisor writes into a sandbox: JSON, in both.
 //!
 //! Invariant: a file is either whole or not there. `.process` says that a supervisor began, `.end` how its task ended; the
-//! latter is on disk before the supervisor goes.
+//! latter is on disk before the supervisor goes, unless an agent is there, which writes it down itself.
 
 use super::identity::Identity;
 use crate::agent::accounts::Account;
@@ -122,8 +122,11 @@ pub fn read_kept(sandbox: &Path) -> Option<Kept> {
     (kept.boot_id == super::identity::boot_id()).then_some(kept)
 }
 
-pub(super) fn write_end(sandbox: &Path, exit: Exit) -> io::Result<()> {
-    files::replace_durably(&sandbox.join(END_FILE), &serde_json::to_vec(&exit)?)
+/// `durably`: for an agent that comes later, perhaps after the machine went down. Two waits for the disk, which with hundreds
+/// of tasks a second are most of what ending them costs.
+pub(super) fn write_end(sandbox: &Path, exit: Exit, durably: bool) -> io::Result<()> {
+    let write = if durably { files::replace_durably } else { files::replace };
+    write(&sandbox.join(END_FILE), &serde_json::to_vec(&exit)?)
 }
 
 /// How a task ended; `None` if nobody saw it, or it has not.
@@ -168,7 +171,7 @@ mod tests {
         write_kept(dir.path(), &Kept { boot_id: "another".into(), ..kept }).expect("writes");
         assert_eq!(read_kept(dir.path()), None);
         assert_eq!(read_end(dir.path()), None);
-        write_end(dir.path(), Exit::Code(3)).expect("writes");
+        write_end(dir.path(), Exit::Code(3), true).expect("writes");
         assert_eq!(read_end(dir.path()), Some(Exit::Code(3)));
         std::fs::write(dir.path().join(END_FILE), "nonsense").expect("writes");
         assert_eq!(read_end(dir.path()), None);

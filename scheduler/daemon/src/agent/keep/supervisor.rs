@@ -59,9 +59,10 @@ impl Supervisor {
             limits::remove(start.cgroup.as_ref());
             return ExitCode::SUCCESS;
         };
+        let agent_lock = hello.agent_lock.clone();
         let exit = limits::explain(stay_with(leader, &start, Watch::new(hello)), start.cgroup.as_ref());
         limits::remove(start.cgroup.as_ref());
-        match write_end(&start.sandbox, exit) {
+        match write_end(&start.sandbox, exit, !is_held(&agent_lock)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("failed to write how the task in {} ended ({exit:?}): {error}", start.sandbox.display());
